@@ -1,0 +1,239 @@
+"""What the translation benchmarks share: the model's sizes, the worker processes, the Marian peer.
+
+Only the standard library is imported at the top, so that a peer's own environment can use this file too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from transformers import MarianMTModel
+
+WORDS, WIDTH, INNER, LAYERS, HEADS = 8192, 256, 1024, 3, 4
+DROPOUT, SMOOTHING = 0.1, 0.1
+UNK, PAD, BOS, EOS = range(4)
+BEAM, OUTPUT_LENGTH = 5, 20
+
+ALLOCATOR_SET = "+alloc"
+
+Json = dict[str, Any]
+Ids = list[int]
+Work = Callable[[Json], Json]
+Translate = Callable[[Any, list[Ids], int], list[Ids]]
+
+
+def stop(problem: str) -> NoReturn:
+    """End with a message about something the user can put right."""
+    print(problem, file=sys.stderr)
+    raise SystemExit(2)
+
+
+# ---- one process per system ----
+
+
+class Worker:
+    """A system in a process of its own, which stays alive and works only while it is asked.
+
+    Questions and answers are JSON, one object a line. The first answer is kept in `ready`; if it holds "error" the
+    system could not be built.
+
+    Args:
+        system: the name to report.
+        command: what to start; it must call `serve`.
+        first: the first question. Its "threads" also sets the worker's OMP_NUM_THREADS.
+    """
+
+    def __init__(self, system: str, command: Sequence[str | Path], first: Json) -> None:
+        self.system = system
+        environment = {**os.environ, "OMP_NUM_THREADS": str(first["threads"]), "HF_HUB_OFFLINE": "1"}
+        try:
+            self.process = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                env=environment,
+            )
+        except OSError as error:
+            stop(f"{system}: cannot start {command[0]}: {error.strerror}")
+        self.ready = self.ask(first)
+
+    def ask(self, question: Json) -> Json:
+        """Let the worker do one piece of work and wait for its answer."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        try:
+            stdin.write(json.dumps(question) + "\n")
+            stdin.flush()
+            line = stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise SystemExit(f"{self.system}: its process ended early; its own messages are above")
+        answer: Json = json.loads(line)
+        return answer
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def serve(build: Callable[[Json], tuple[Work, Json]]) -> None:
+    """The worker's side: build the system from the first question, then answer one question after the other.
+
+    Whatever the system prints goes to standard error, so that it cannot disturb the answers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    work: Work | None = None
+    for line in sys.stdin:
+        question = json.loads(line)
+        if work is not None:
+            answer = work(question)
+        else:
+            try:
+                prepare(question)
+                work, answer = build(question)
+            except (ImportError, NotImplementedError, OSError) as error:
+                answer = {"error": str(error)}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def prepare(first: Json) -> None:
+    """Set the allocator, the threads and the seed of this worker as the first question says."""
+    if first["allocator_set"]:
+        keep_freed_blocks()
+    import torch
+
+    torch.set_num_threads(first["threads"])
+    torch.manual_seed(first["seed"])
+
+
+def keep_freed_blocks() -> None:
+    """Make glibc keep freed blocks, however large, so that large activations are not page-faulted in again."""
+    trim_threshold, mmap_threshold = -1, -3
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None or not (mallopt(mmap_threshold, 1 << 30) and mallopt(trim_threshold, 2**31 - 1)):
+        raise OSError("this C library cannot be told to keep freed blocks")
+
+
+def start(
+    stack: ExitStack, systems: Iterable[str], command: Callable[[str], list[str | Path]], first: Json
+) -> list[Worker]:
+    """Start the workers of the named systems; one that cannot be built is named on standard error and left out."""
+    workers = []
+    for name in systems:
+        question = {**first, "allocator_set": name.endswith(ALLOCATOR_SET)}
+        worker = stack.enter_context(Worker(name, command(base(name)), question))
+        if "error" in worker.ready:
+            print(f"left out: {name}: {worker.ready['error']}", file=sys.stderr)
+        else:
+            workers.append(worker)
+    if not workers:
+        raise SystemExit("no system is left to be timed")
+    return workers
+
+
+def base(system: str) -> str:
+    """A system's name without the mark that its allocator is set."""
+    return system.removesuffix(ALLOCATOR_SET)
+
+
+def resting_ask(worker: Worker, question: Json) -> Json:
+    """Ask after a short rest, in which the threads of the worker before stop spinning."""
+    time.sleep(0.02)
+    return worker.ask(question)
+
+
+# ---- what several workers need ----
+
+
+def parameters(model: Any) -> int:
+    """The number of a torch module's trained parameters, tied ones counted once."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def marian(attention: str) -> MarianMTModel:
+    """Hugging Face's Marian model of the benchmark's size, random weights, no dropout of attention weights.
+
+    Args:
+        attention: "sdpa" (the library's default, a fused kernel) or "eager" (plain products).
+    """
+    from transformers import MarianConfig, MarianMTModel
+
+    model = MarianMTModel(
+        MarianConfig(
+            vocab_size=WORDS,
+            d_model=WIDTH,
+            encoder_layers=LAYERS,
+            decoder_layers=LAYERS,
+            encoder_attention_heads=HEADS,
+            decoder_attention_heads=HEADS,
+            encoder_ffn_dim=INNER,
+            decoder_ffn_dim=INNER,
+            dropout=DROPOUT,
+            activation_function="relu",
+            scale_embedding=True,
+            max_position_embeddings=512,
+            pad_token_id=PAD,
+            bos_token_id=BOS,
+            eos_token_id=EOS,
+            decoder_start_token_id=BOS,
+            forced_eos_token_id=None,
+        )
+    )
+    model.set_attn_implementation(attention)
+    model.generation_config.forced_eos_token_id = None
+    return model
+
+
+def serve_translator(model: Callable[[], Any], translate: Translate) -> None:
+    """Serve a translating system: build its model once, then translate and time the slices that are asked for."""
+
+    def build(first: Json) -> tuple[Work, Json]:
+        sources: list[Ids] = first["sources"]
+        built = model()
+
+        def work(question: Json) -> Json:
+            part = sources[question["begin"] : question["end"]]
+            begun = time.perf_counter()
+            outputs = translate(built, part, question["size"])
+            seconds = time.perf_counter() - begun
+            if len(outputs) != len(part) or any(len(ids) != OUTPUT_LENGTH or EOS in ids for ids in outputs):
+                lengths = sorted({len(ids) for ids in outputs})
+                wanted = f"{len(part)} of {OUTPUT_LENGTH} ids without the end symbol"
+                return {"error": f"wanted {wanted}, got {len(outputs)} outputs of {lengths} ids"}
+            return {"seconds": seconds}
+
+        return work, {"parameters": parameters(built), "versions": versions("torch", "transformers", "joeynmt")}
+
+    serve(build)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of those of the packages that are installed here."""
+    from importlib import metadata
+
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,157 @@
+"""Training throughput of a small translation Transformer: seqloom and Hugging Face, in one run.
+
+    python benchmarks/train_translation.py
+    SEQLOOM_DATA=FOLDER python benchmarks/train_translation.py --json figures.json
+    python benchmarks/train_translation.py --quick --systems hf-fp32
+
+All systems train an encoder-decoder Transformer of the same size on the same length-sorted batches: forward, loss with
+label smoothing, backward, clipping of the gradient, AdamW. Each has a process of its own, and they take turns batch by
+batch, so that whatever disturbs the machine disturbs all alike. Target tokens are counted without padding.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import common
+import report
+import translation_data
+from common import PAD, SMOOTHING, WORDS, Json, Worker
+from report import Row
+from translation_data import Batch
+
+LEARNING_RATE, CLIP = 5e-4, 1.0
+TOKENS, QUICK_TOKENS = 4096, 256
+
+
+class Stepper(NamedTuple):
+    """What a system must offer: `step(i)` trains on batch i once and returns its loss per token; its parameters."""
+
+    step: Callable[[int], float]
+    parameters: int
+
+
+def hf_stepper(batches: list[Batch], *, bf16: bool, attention: str = "sdpa") -> Stepper:
+    """Marian in a plain loop, in fp32 or under bf16 autocast, with the fused AdamW that its Trainer takes."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    model = common.marian(attention).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
+    tensors = [tuple(torch.tensor(part) for part in batch) for batch in batches]
+    masks = [(source != PAD).long() for source, _, _ in tensors]
+
+    def step(i: int) -> float:
+        source, target_in, target_out = tensors[i]
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            output = model(input_ids=source, attention_mask=masks[i], decoder_input_ids=target_in, use_cache=False)
+            logits = output.logits.view(-1, WORDS).float()
+            loss = cross_entropy(logits, target_out.view(-1), ignore_index=PAD, label_smoothing=SMOOTHING)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return Stepper(step, common.parameters(model))
+
+
+def seqloom_stepper(batches: list[Batch]) -> Stepper:
+    """seqloom's model, objective, optimizer and step, as its own training loop runs them."""
+    raise NotImplementedError("seqloom is not plugged in yet")
+
+
+SYSTEMS: dict[str, tuple[str, Callable[[list[Batch]], Stepper]]] = {
+    "hf-fp32": ("Hugging Face fp32", partial(hf_stepper, bf16=False)),
+    "hf-fp32-eager": ("Hugging Face fp32, eager attention", partial(hf_stepper, bf16=False, attention="eager")),
+    "hf-bf16": ("Hugging Face bf16", partial(hf_stepper, bf16=True)),
+    "hf-bf16-eager": ("Hugging Face bf16, eager attention", partial(hf_stepper, bf16=True, attention="eager")),
+    "seqloom": ("seqloom", seqloom_stepper),
+}
+DEFAULT = (
+    "hf-fp32",
+    "hf-bf16",
+    "hf-bf16-eager",
+    "hf-fp32+alloc",
+    "hf-bf16+alloc",
+    "hf-bf16-eager+alloc",
+    "seqloom+alloc",
+)
+
+
+def build(system: str, first: Json) -> tuple[common.Work, Json]:
+    """The worker's system, ready to be asked for {"batch": i}."""
+    stepper = SYSTEMS[system][1]([Batch(*parts) for parts in first["batches"]])
+
+    def work(question: Json) -> Json:
+        begun = time.perf_counter()
+        loss = stepper.step(question["batch"])
+        return {"seconds": time.perf_counter() - begun, "loss": loss}
+
+    return work, {"parameters": stepper.parameters, "versions": common.versions("torch", "transformers")}
+
+
+def measure(workers: list[Worker], batches: list[Batch], warmup: int) -> list[Row]:
+    """Warm up on the first batches, then let the systems take turns on each of the others."""
+    labels = {name: words for name, (words, _) in SYSTEMS.items()}
+    rows = [Row(worker.system, report.label(worker.system, labels)) for worker in workers]
+    for i in report.track(range(len(batches)), "batches"):
+        for worker, row in zip(workers, rows, strict=True):
+            answer = common.resting_ask(worker, {"batch": i})
+            if not math.isfinite(answer["loss"]):
+                raise SystemExit(f"{worker.system}: the loss of batch {i} is {answer['loss']}: it diverged")
+            if i >= warmup:
+                row.rates.append(batches[i].tokens / answer["seconds"])
+            row.extra = {"last loss": round(answer["loss"], 3), "parameters": worker.ready["parameters"]}
+    return rows
+
+
+def main() -> None:
+    """Read the options, run the systems and report."""
+    options = report.parser(__doc__, SYSTEMS, DEFAULT)
+    options.add_argument("--batches", type=int, default=24, help="batches that are timed")
+    options.add_argument("--warmup", type=int, default=3, help="batches before, which are not timed")
+    chosen = options.parse_args()
+    if chosen.worker:
+        common.serve(partial(build, chosen.worker))
+        return
+    report.check_systems(options, chosen.systems, SYSTEMS)
+    count, warmup, tokens = (2, 1, QUICK_TOKENS) if chosen.quick else (chosen.batches, chosen.warmup, TOKENS)
+    if count < 1 or warmup < 0:
+        options.error("--batches must be at least 1 and --warmup at least 0")
+    data = translation_data.load(chosen.seed)
+    batches = translation_data.batches(data.pairs, tokens, random.Random(chosen.seed))
+    if len(batches) < warmup + count:
+        options.error(f"--warmup and --batches ask for {warmup + count} batches; the data make {len(batches)}")
+    batches = batches[: warmup + count]
+    with ExitStack() as stack:
+        first = {"threads": chosen.threads, "seed": chosen.seed, "batches": batches}
+        script = Path(__file__).resolve()
+        workers = common.start(
+            stack, chosen.systems, lambda system: [sys.executable, script, "--worker", system], first
+        )
+        rows = measure(workers, batches, warmup)
+        versions = report.versions(workers)
+    positions = sum(len(batch.target_out) * len(batch.target_out[0]) for batch in batches)
+    settings = {
+        "data": data.origin,
+        "batches": f"{count} of at most {tokens:,} target tokens after {warmup} of warm-up",
+        "target padding": f"{1 - sum(batch.tokens for batch in batches) / positions:.1%}",
+        "threads": chosen.threads,
+        "seed": chosen.seed,
+        "versions": versions,
+        **report.machine(),
+    }
+    report.deliver("training a translation model", "target tokens/s", rows, settings, chosen.json)
+
+
+if __name__ == "__main__":
+    main()

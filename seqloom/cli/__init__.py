@@ -1,0 +1,43 @@
+"""The command line: one small file for each verb. Nothing here imports torch before it is needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cyclopts import App, CycloptsError
+
+from seqloom import __version__
+from seqloom.cli.check import check
+from seqloom.cli.demo import demo
+from seqloom.cli.doctor import doctor
+from seqloom.cli.evaluate import evaluate
+from seqloom.cli.init import init
+from seqloom.cli.report import report
+from seqloom.cli.runs import runs
+from seqloom.cli.train import train
+from seqloom.cli.translate import translate
+from seqloom.cli.verify import verify
+from seqloom.errors import SeqloomError
+
+app = App(name="seqloom", version=__version__, help="Neural language models: train, measure, use and understand them.")
+for verb in (demo, init, check, train, translate, report, runs, verify, doctor):
+    app.command(verb)
+app.command(evaluate, name="eval")
+
+
+def main(words: list[str] | None = None) -> None:
+    """Runs a command; exits with 0, 2 (the call), 3 (the data), 75 or 130 (stopped, saved)."""
+    try:
+        app(words, exit_on_error=False, result_action="return_value")
+    except CycloptsError:
+        sys.exit(2)  # cyclopts has printed what is wrong
+    except SeqloomError as error:
+        print(f"seqloom: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,53 @@
+"""seqloom check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seqloom.cli.common import AsJson, Overrides, Quiet, print_json, print_table, verbosity
+from seqloom.errors import DataError
+
+
+def check(config: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJson = False) -> None:
+    """Say, before any training, what the data is, what is wrong with it, and what training will take.
+
+    Exits with 3 if something is so wrong that training makes no sense.
+    """
+    from seqloom.tasks import read_config
+    from seqloom.tasks.check import check_translation
+    from seqloom.tasks.session import keep_freed_memory
+    from seqloom.training.log import Reporter
+
+    keep_freed_memory()
+    result = check_translation(read_config(config, overrides), Reporter(verbosity(quiet, False)))
+    if json:
+        print_json(result)
+    else:
+        _show(result)
+    errors = [f for f in result["findings"] if f["severity"] == "error"]
+    if errors:
+        first = errors[0]
+        raise DataError(f"{first['what']}: {first['detail']}", where=first["where"], cure=first["cure"])
+
+
+def _show(result: dict[str, Any]) -> None:
+    columns = ("split", "side", "pairs", "words", "mean", "95 %", "longest", "distinct", "tokens", "unknown, %")
+    rows = [tuple(row[c] for c in columns) for row in result["summary"]]
+    if rows:
+        print_table("the data", columns, rows)
+    found = [(f["severity"], f["what"], f["where"], f["detail"], f["cure"]) for f in result["findings"]]
+    if found:
+        print_table("what to look at", ("how bad", "what", "where", "detail", "cure"), found)
+    else:
+        print("nothing suspicious in the data")
+    if expected := result.get("estimate"):
+        lines = [
+            ("parameters", f"{expected['parameters']:,}"),
+            ("steps", f"{expected['steps']:,} ({expected['epochs']:.1f} epochs)"),
+            ("padding", f"{100 * expected['padding']:.1f} %"),
+            ("words a second", f"{expected['words_per_second']:,.0f}"),
+            ("minutes", f"{expected['minutes']:.1f}"),
+            ("memory", f"{expected['gigabytes']:.2f} GB"),
+            ("disk", f"{expected['disk_gigabytes']:.2f} GB"),
+        ]
+        print_table("what training will take here", ("what", "expected"), lines)

@@ -1,0 +1,49 @@
+"""Options and output that several verbs share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+Overrides = Annotated[
+    str, Parameter(allow_leading_hyphen=True, help="Config keys: --section.key VALUE ... (e.g. --training.steps 1000).")
+]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Only warnings.")]
+Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative="", help="Every step as a line.")]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="The result as JSON on standard output.")]
+
+
+def verbosity(quiet: bool, verbose: bool) -> int:
+    """0, 1 or 2."""
+    return 0 if quiet else 2 if verbose else 1
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on standard output; numbers to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        numeric = all(isinstance(row[i], (int, float)) for row in rows) and bool(rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(
+            *(f"{v:,.2f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v) for v in row)
+        )
+    Console(file=sys.stdout, highlight=False, markup=False).print(table)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

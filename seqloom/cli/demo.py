@@ -1,0 +1,63 @@
+"""seqloom demo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seqloom.cli.common import Quiet, Verbose, verbosity
+
+if TYPE_CHECKING:
+    from seqloom.tasks.translate import Prepared, TranslateConfig
+
+
+def demo(
+    *,
+    source: str = "en",
+    to: str = "de",
+    run: str = "",
+    seed: int = 1,
+    steps: int = 2000,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train, measure and use a small translator of everyday phrases, in minutes and without any data.
+
+    Dates, times, money, units, names of countries, spelled-out numbers: phrases of CLDR in two languages.
+    Started again, it goes on where it was.
+    """
+    from rich.console import Console
+
+    from seqloom.cli.common import print_table
+    from seqloom.cli.evaluate import show_scores
+    from seqloom.tasks.demo import demo_config
+    from seqloom.tasks.estimate import estimate
+    from seqloom.tasks.evaluate import evaluate_run
+    from seqloom.tasks.session import finish, keep_freed_memory
+    from seqloom.tasks.translate import train_translation
+    from seqloom.training.log import Reporter
+
+    keep_freed_memory()
+    reporter = Reporter(verbosity(quiet, verbose))
+    config = demo_config(source, to, run, seed, steps)
+
+    def announce(chosen: TranslateConfig, prepared: Prepared) -> None:
+        expected = estimate(chosen, prepared)
+        reporter.say(f"expected: {expected.minutes:.1f} minutes for {expected.steps:,} steps on this machine")
+
+    trained = train_translation(config, reporter, announce)
+    scores = evaluate_run(trained.path, (), "test", (), reporter)
+    finish(trained, reporter)
+    show_scores(scores)
+    shown = scores["translations"][:: max(1, len(scores["translations"]) // 5)][:5]
+    print_table("five of them", ("source", "translation", "reference"), [tuple(row[k] for k in _KEYS) for row in shown])
+    Console(highlight=False).print(
+        f"next:\n"
+        f"  seqloom translate {trained.path} 'Monday, March 3, 2031'\n"
+        f"  open {trained.path}/report.html in a browser: curves, scores and attention\n"
+        f"  seqloom init translate           your own two files of text\n"
+        f"  seqloom demo --to it             another language",
+        markup=False,
+    )
+
+
+_KEYS = ("source", "translation", "reference")

@@ -1,0 +1,59 @@
+"""seqloom eval."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from seqloom.cli.common import AsJson, Overrides, Quiet, print_json, print_table, verbosity
+
+Test = Annotated[
+    tuple[str, ...], Parameter(consume_multiple=True, help="Source and reference file, or one file of pairs.")
+]
+
+
+def evaluate(
+    run: str,
+    /,
+    *overrides: Overrides,
+    test: Test = (),
+    name: str = "",
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Score a run on a test set: BLEU, chrF, exact match, and by source length.
+
+    Without --test on the test data of its config. Decoding options as config keys: --decoding.beam 5.
+    The result is saved as eval/NAME.json in the run.
+    """
+    from seqloom.tasks.evaluate import evaluate_run
+    from seqloom.tasks.session import keep_freed_memory
+    from seqloom.training.log import Reporter
+
+    keep_freed_memory()
+    scores = evaluate_run(run, test, name, overrides, Reporter(verbosity(quiet, False)))
+    if json:
+        print_json(scores)
+    else:
+        show_scores(scores)
+
+
+def show_scores(scores: dict[str, Any]) -> None:
+    """The scores as tables."""
+    rows = [("BLEU", scores["bleu"], scores["signature"])]
+    rows.append(("BLEU, lowercased", scores["bleu_lowercased"], scores["signature_lowercased"]))
+    if "bleu_moses" in scores:
+        rows.append(("BLEU, Moses tokens, lowercased", scores["bleu_moses"], scores["moses_signature"]))
+    rows.append(("chrF", scores["chrf"], scores["chrf_signature"]))
+    rows.append(("exact match, %", scores["exact_match"], f"{scores['sentences']} sentences"))
+    print_table(f"{scores['test']} in {scores['seconds']:.1f} s", ("score", "value", "what"), rows)
+    lengths = [
+        (f"{r['from']} to {r['below'] - 1}" if r["below"] else f"{r['from']} and more", r["sentences"], r["bleu"],
+         r["exact_match"])
+        for r in scores["by_length"]
+    ]  # fmt: skip
+    print_table("by words of the source", ("words", "sentences", "BLEU", "exact match, %"), lengths)
+    if scores["by_kind"]:
+        kinds = [(r["kind"], r["sentences"], r["bleu"], r["exact_match"]) for r in scores["by_kind"]]
+        print_table("by kind", ("kind", "sentences", "BLEU", "exact match, %"), kinds)

@@ -1,0 +1,49 @@
+"""seqloom init."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from seqloom.errors import UsageError
+
+_TRANSLATE = """\
+# seqloom train translate.toml         (the same command again resumes)
+# seqloom check translate.toml         (first: what the data is, what is wrong with it, how long training will take)
+task = "translate"
+
+[data]                                 # two parallel files, or one .tsv, .jsonl, .tmx or .po; also .gz and .xz
+kind = "files"
+train = ["train.en", "train.de"]
+valid = ["val.en", "val.de"]
+
+[tokenizer]
+kind = "bpe"
+size = 8192                            # fewer words for fewer sentences: 4000 below 20,000 pairs
+
+[model]
+preset = "small"                       # tiny, small, base, big
+
+[training]
+steps = 10000
+evaluate_every = 500
+"""
+
+
+def init(
+    task: Annotated[Literal["translate"], Parameter(help="What to train.")] = "translate", /, *, file: str = ""
+) -> None:
+    """Write a commented config to start from (translate.toml, or --file; "-" = standard output)."""
+    if file == "-":
+        sys.stdout.write(_TRANSLATE)
+        return
+    path = Path(file or f"{task}.toml")
+    if path.exists():
+        raise UsageError("exists already", where=str(path), cure="choose another name with --file")
+    from seqloom.run import write_text
+
+    write_text(path, _TRANSLATE)
+    print(f"{path} written; put your files into [data], then: seqloom check {path}")

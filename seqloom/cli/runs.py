@@ -1,0 +1,32 @@
+"""seqloom runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seqloom.cli.common import AsJson, print_json, print_table
+
+
+def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
+    """List the runs in a folder: task, steps, best validation score, evaluations."""
+    from seqloom.errors import UsageError
+    from seqloom.run import runs as find
+
+    if not Path(folder).is_dir():
+        raise UsageError("no such folder", where=folder, cure="seqloom runs FOLDER; training makes runs/")
+    rows = []
+    for run in find(Path(folder)):
+        info = run.info()
+        valid = [r for r in run.rows("metrics.jsonl") if r.get("kind") == "valid"]
+        best = max((float(r["bleu"]) for r in valid if "bleu" in r), default=float("nan"))
+        tests = sorted(p.stem for p in (run.path / "eval").glob("*.json"))
+        step = max((int(r.get("step", 0)) for r in run.rows("metrics.jsonl")), default=0)
+        done = "training" in info
+        rows.append(
+            (run.name, str(info.get("task")), step, "finished" if done else "resumable", best, ", ".join(tests))
+        )
+    columns = ("run", "task", "steps", "state", "best valid BLEU", "evaluated on")
+    if json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        print_table(folder, columns, rows)

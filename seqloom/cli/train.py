@@ -1,0 +1,29 @@
+"""seqloom train."""
+
+from __future__ import annotations
+
+from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, print_json, verbosity
+
+
+def train(
+    config: str, /, *overrides: Overrides, quiet: Quiet = False, verbose: Verbose = False, json: AsJson = False
+) -> None:
+    """Train what a config describes; the same command again resumes.
+
+    The run directory is --run DIR, or runs/ and the name of the config file.
+    """
+    from seqloom.tasks import read_config
+    from seqloom.tasks.session import finish, keep_freed_memory
+    from seqloom.tasks.translate import train_translation
+    from seqloom.training.log import Reporter
+
+    keep_freed_memory()
+    reporter = Reporter(verbosity(quiet, verbose))
+    chosen = read_config(config, overrides)
+    run = train_translation(chosen, reporter)
+    summary = finish(run, reporter)
+    if json:
+        print_json(summary)
+    else:
+        reporter.say(f"{run.path}: {summary['steps']} steps in {summary['minutes']:.1f} minutes of training")
+        reporter.say(f"next: seqloom eval {run.path}   seqloom translate {run.path}   open {run.path}/report.html")

@@ -1,0 +1,85 @@
+"""seqloom translate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from seqloom.cli.common import AsJson, Overrides, Quiet, print_json
+
+LONG = Annotated[Literal["refuse", "cut"], Parameter(help="What to do with over-long texts.")]
+
+
+def translate(
+    run: str,
+    /,
+    *texts: Overrides,
+    file: str = "",
+    prefix: str = "",
+    scores: bool = False,
+    long: LONG = "refuse",
+    rows: int = 128,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Translate texts: arguments, the lines of --file, or standard input line by line.
+
+    Decoding options as config keys: --decoding.beam 5 --decoding.n-best 3. With several results a text, each line
+    has its text's number, its score and the translation, between tabs.
+    """
+    from seqloom.tasks.session import keep_freed_memory, run_translator
+    from seqloom.training.log import Reporter
+
+    keep_freed_memory()
+    cut = next((i for i, word in enumerate(texts) if word.startswith("--")), len(texts))
+    reporter = Reporter(0 if quiet else 1)
+    translator = run_translator(run, texts[cut:], reporter, rows=rows, long_input=long)
+    many = scores or translator.config.n_best > 1
+    number = 0
+    for block in _blocks(texts[:cut], file, max(rows, 1) * 8):
+        found = translator.translate(block, [prefix] * len(block) if prefix else None)
+        for text, results in zip(block, found, strict=True):
+            number += 1
+            if json:
+                print_json({"source": text, "translations": [vars(r) for r in results]})
+            elif many:
+                for r in results:
+                    print(f"{number}\t{r.score:.4f}\t{_one_line(r.text)}")
+            else:
+                print(_one_line(results[0].text) if results else "")
+        sys.stdout.flush()
+    if translator.cuts:
+        reporter.warn(f"{translator.cuts} over-long texts were cut to {translator.max_source - 1} words")
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", " ").replace("\n", " ")
+
+
+def _blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
+    if texts:
+        yield list(texts)
+        return
+    if file:
+        from seqloom.data.readers import read_lines
+
+        yield from _cut(read_lines(file), size)
+        return
+    # Someone typing wants each line answered; a file or a pipe is read in blocks.
+    from seqloom.data.lines import decoded_stream
+
+    yield from _cut(decoded_stream(sys.stdin.buffer, "standard input"), 1 if sys.stdin.isatty() else size)
+
+
+def _cut(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    block: list[str] = []
+    for line in lines:
+        block.append(line)
+        if len(block) >= size:
+            yield block
+            block = []
+    if block:
+        yield block

@@ -1,0 +1,287 @@
+"""Configs: frozen dataclasses on one side, TOML and command-line overrides on the other.
+
+A config is a tree of frozen dataclasses. Where a field is a union of dataclasses, the key `kind` tells them apart.
+An unknown key, a wrong type and an unknown kind are errors that name the file, the line and the nearest known word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from seqloom.errors import ConfigError, UsageError, nearest
+
+T = TypeVar("T")
+Tree = dict[str, Any]
+Keys = tuple[str, ...]
+
+
+class Words(list[str]):
+    """The words a person typed after an option; they get their type from the field they are meant for."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a tree came from, so that a message can point there."""
+
+    file: str = ""
+    text: str = ""
+    typed: frozenset[Keys] = frozenset()
+
+    def where(self, keys: Keys) -> str:
+        """The place of a key: "translate.toml:12 (model.encoder.layers)", or "--model.encoder.layers"."""
+        dotted = ".".join(keys)
+        if any(keys[: len(t)] == t for t in self.typed) or not self.file:
+            return f"--{dotted}" if dotted else self.file
+        line = _line(self.text, keys)
+        return f"{self.file}:{line} ({dotted})" if line else f"{self.file} ({dotted})" if dotted else self.file
+
+
+def _line(text: str, keys: Keys) -> int | None:
+    table: Keys = ()
+    for number, line in enumerate(text.split("\n"), start=1):
+        if match := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+            table = tuple(part.strip(" \"'") for part in match[1].split("."))
+            if table == keys:
+                return number
+        elif match := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            here = table + tuple(part.strip(" \"'") for part in match[1].split("."))
+            if here == keys or here == keys[: len(here)]:
+                return number
+    return None
+
+
+def read_tree(path: str | Path) -> tuple[Tree, Origin]:
+    """The tree of a TOML file. Raises ConfigError for a file that is absent or is not TOML."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        return tomllib.loads(text), Origin(str(path), text)
+    except FileNotFoundError:
+        raise ConfigError("no such config file", where=str(path), cure="seqloom init translate writes one") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not UTF-8: {error}", where=str(path), cure="save the file as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not TOML: {error}", where=str(path), cure="see https://toml.io") from None
+
+
+def read_overrides(words: Sequence[str]) -> Tree:
+    """A tree from words like `--data.train a.en a.de --training.steps=100`.
+
+    Raises UsageError for a word that stands before any option.
+    """
+    tree: Tree = {}
+    values: Words | None = None
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word[2:].partition("=")
+            values = Words([value] if equals else [])
+            node = tree
+            *path, last = name.replace("-", "_").split(".")
+            for key in path:
+                node = node.setdefault(key, {})
+            node[last] = values
+        elif values is None:
+            raise UsageError(f"unexpected argument {word!r}", cure="config keys are given as --section.key VALUE")
+        else:
+            values.append(word)
+    return tree
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """`base` with the leaves of `over` laid on top; a table of another `kind` replaces the whole table."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            kinds = _kind(old), _kind(value)
+            replaced = None not in kinds and kinds[0] != kinds[1]
+            result[key] = dict(value) if replaced else merge(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _kind(tree: Mapping[str, Any]) -> str | None:
+    kind = tree.get("kind")
+    return str(kind[0] if isinstance(kind, Words) else kind) if kind else None
+
+
+def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
+    """A config from a TOML file and the words of a command line laid over it."""
+    tree, origin = read_tree(path) if path is not None else ({}, Origin())
+    typed = read_overrides(overrides)
+    origin = dataclasses.replace(origin, typed=frozenset(_leaves(typed)))
+    return build(cls, merge(tree, typed), origin)
+
+
+def _leaves(tree: Tree, path: Keys = ()) -> list[Keys]:
+    return [
+        leaf
+        for key, value in tree.items()
+        for leaf in (_leaves(value, (*path, key)) if isinstance(value, dict) else [(*path, key)])
+    ]
+
+
+def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, keys: Keys = ()) -> T:
+    """An instance of the config class `cls` from a tree of plain values.
+
+    A class may have a method `expand(tree) -> tree`, called first: presets are laid under the tree there.
+    `ValueError` raised by `__post_init__` becomes a ConfigError with the place.
+    """
+    origin = origin or Origin()
+    if (expand := getattr(cls, "expand", None)) is not None:
+        try:
+            tree = expand(tree)
+        except ValueError as error:
+            raise ConfigError(str(error), where=origin.where(keys)) from None
+    hints, known = _hints(cls), {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if key == "kind" and hasattr(cls, "kind"):
+            continue
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r}", where=origin.where((*keys, key)), cure=nearest(key, known))
+        values[key] = _convert(hints[key], value, origin, (*keys, key), default_of(known[key]))
+    for name, f in known.items():
+        if name not in values and default_of(f) is dataclasses.MISSING:
+            raise ConfigError("is missing", where=origin.where((*keys, name)), cure=f"add {name} = ...")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(str(error), where=origin.where(keys) or "config") from None
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def default_of(f: dataclasses.Field[Any]) -> Any:
+    """The default of a dataclass field, or dataclasses.MISSING."""
+    return f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+
+
+def _convert(hint: Any, value: Any, origin: Origin, keys: Keys, default: Any = None) -> Any:
+    choices = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    classes = [c for c in choices if dataclasses.is_dataclass(c)]
+    if classes and (isinstance(value, Mapping) or value is not None):
+        return _member(classes, value, origin, keys, default)
+    if isinstance(value, Words):
+        value = _typed(hint, value, choices, origin, keys)
+    for choice in choices:
+        found = _plain(choice, value)
+        if found is not _NO:
+            return found
+    raise ConfigError(
+        f"expected {_name(hint)}, got {_plain_text(value)}",
+        where=origin.where(keys),
+        cure=nearest(str(value), map(str, typing.get_args(hint))) if typing.get_origin(hint) is Literal else "",
+    )
+
+
+def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default: Any) -> Any:
+    if isinstance(value, (str, Words)):  # `norm = "rms"` and `--model.encoder.norm rms` name a member by its kind
+        value = {"kind": value}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"expected a table, got {_plain_text(value)}", where=origin.where(keys))
+    kinds = {c.kind: c for c in classes if hasattr(c, "kind")}
+    kind = _kind(value)
+    if kind is None:
+        chosen = type(default) if type(default) in classes else classes[0]
+    elif kind in kinds:
+        chosen = kinds[kind]
+    elif not kinds:
+        raise ConfigError("unknown key 'kind'", where=origin.where(keys))
+    else:
+        raise ConfigError(f"unknown kind {kind!r}", where=origin.where((*keys, "kind")), cure=nearest(str(kind), kinds))
+    # The field's own default is the ground to stand on, unless the class lays its presets there itself.
+    base = tree_of(default) if type(default) is chosen and not hasattr(chosen, "expand") else {}
+    return build(chosen, merge(base, value), origin, keys)
+
+
+def _typed(hint: Any, words: Words, choices: tuple[Any, ...], origin: Origin, keys: Keys) -> Any:
+    if any(typing.get_origin(c) is tuple for c in choices):
+        item = next(typing.get_args(c)[0] for c in choices if typing.get_origin(c) is tuple)
+        return [_typed(item, Words([w]), (item,), origin, keys) for w in words]
+    if not words and bool in choices:
+        return True
+    if len(words) != 1:
+        raise ConfigError(f"expected one value, got {len(words)}", where=origin.where(keys))
+    word = words[0]
+    if type(None) in choices and word.lower() == "none":
+        return None
+    for read in (int, float, bool):
+        if read in choices:
+            if read is bool and word.lower() in ("true", "false"):
+                return word.lower() == "true"
+            if read is not bool:
+                try:
+                    return read(word)
+                except ValueError:
+                    continue
+    return word
+
+
+_NO = object()
+
+
+def _plain(choice: Any, value: Any) -> Any:
+    if typing.get_origin(choice) is Literal:
+        return value if value in typing.get_args(choice) else _NO
+    if typing.get_origin(choice) is tuple:
+        item = typing.get_args(choice)[0]
+        items = [_plain(item, v) for v in value] if isinstance(value, (list, tuple)) else [_NO]
+        return _NO if any(v is _NO for v in items) else tuple(items)
+    if typing.get_origin(choice) is dict:
+        item = typing.get_args(choice)[1]
+        pairs = {k: _plain(item, v) for k, v in value.items()} if isinstance(value, Mapping) else {"": _NO}
+        return _NO if any(v is _NO for v in pairs.values()) else pairs
+    if choice is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if choice is type(None):
+        return None if value is None else _NO
+    return value if isinstance(choice, type) and type(value) is choice else _NO
+
+
+def _name(hint: Any) -> str:
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_name(h) for h in typing.get_args(hint))
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) is tuple:
+        return f"a list of {_name(typing.get_args(hint)[0])}"
+    names = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "none"}
+    return names.get(getattr(hint, "__name__", ""), str(hint))
+
+
+def _plain_text(value: Any) -> str:
+    return "a table" if isinstance(value, Mapping) else repr(list(value) if isinstance(value, Words) else value)
+
+
+def tree_of(config: Any) -> Tree:
+    """The plain tree of a config, complete, with the `kind` of every member of a union; None is left out."""
+    tree: Tree = {"kind": config.kind} if isinstance(getattr(config, "kind", None), str) else {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            tree[f.name] = tree_of(value)
+        elif value is not None:
+            tree[f.name] = list(value) if isinstance(value, tuple) else value
+    return tree
+
+
+def to_toml(config: Any) -> str:
+    """The config as TOML; `load` gives an equal config back."""
+    import tomli_w
+
+    return tomli_w.dumps(tree_of(config))

@@ -1,0 +1,1 @@
+"""Readers, corpora, batches and checks. Data never sees a model."""

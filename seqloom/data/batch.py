@@ -1,0 +1,52 @@
+"""What a step of training sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqloom.shapes import Bool, Int, Tensor
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """Sources and targets of one batch, padded on the right with id 0.
+
+    Args:
+        source: ids; ends with the end-of-sentence word.
+        source_mask: True on real positions; None = there is no padding.
+        target_in: begins with the start word; `target_out` is the same, one word later, up to end-of-sentence.
+        target_mask: True where `target_out` is real; None = everywhere.
+        words: the number of real words of `target_out`.
+        rows: which pairs of the corpus these are, for messages.
+    """
+
+    source: Int[Tensor, "B S"]
+    source_mask: Bool[Tensor, "B S"] | None
+    target_in: Int[Tensor, "B T"]
+    target_out: Int[Tensor, "B T"]
+    target_mask: Bool[Tensor, "B T"] | None
+    words: int
+    rows: tuple[int, ...] = ()
+
+    def to(self, device: torch.device) -> SequenceBatch:
+        """The same batch on a device."""
+        if device.type == "cpu":
+            return self
+        tensors = {k: v for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in tensors.items()}
+        return replace(self, **moved)
+
+
+def pad(rows: Sequence[np.ndarray]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"] | None]:
+    """Rows of ids as one tensor, and the mask of the real ones (None where all rows have one length)."""
+    lengths = np.array([len(row) for row in rows])
+    width = int(lengths.max())
+    mask = np.arange(width) < lengths[:, None]
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    ids[mask] = np.concatenate(rows)
+    return torch.from_numpy(ids), None if mask.all() else torch.from_numpy(mask)

@@ -1,0 +1,156 @@
+r"""The lines of a text file, read strictly: UTF-8, "\n" or "\r\n", no NUL, none of endless length, also .gz and .xz."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from seqloom.errors import DataError, UsageError, nearest
+
+MAX_BYTES = 1_000_000
+"""The longest line that is taken for a sentence, in bytes."""
+
+_BOM = b"\xef\xbb\xbf"
+_BLOCK = 1 << 16
+_PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+
+
+class LineError(DataError):
+    """A line that cannot be read. `kind` names the sort of fault in the plural ("undecodable bytes")."""
+
+    def __init__(self, kind: str, problem: str, *, where: str, cure: str) -> None:
+        self.kind = kind
+        super().__init__(problem, where=where, cure=cure)
+
+
+def expand(path: str) -> Path:
+    """The path with ~/ and environment variables ($NAME, ${NAME}) filled in; UsageError for one that is not set."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if not os.environ.get(name):
+            cure = f"set it to a folder first: export {name}=/path/to/folder"
+            raise UsageError(f"the environment variable {name} is not set", where=path, cure=cure)
+        return os.environ[name]
+
+    if not os.path.lexists(path):
+        path = re.sub(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))", value, path)
+    return Path(path).expanduser() if path.startswith("~/") else Path(path)
+
+
+def file_format(path: Path | str) -> str:
+    """The suffix in lower case that tells how a file is read, without .gz or .xz: ".tsv", ".de", ""."""
+    name = Path(str(path).lower())
+    return name.with_suffix("").suffix if name.suffix in _PACKED else name.suffix
+
+
+def to_utf8(path: Path, encoding: str = "WINDOWS-1252") -> str:
+    """The cure for a file in another encoding."""
+    return f"convert it: iconv -f {encoding} -t UTF-8 {path} > NEW_FILE"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file's bytes, unpacked; everything the system can refuse becomes one error."""
+    pack = path.suffix.lower()
+    try:
+        if path.is_dir():
+            raise UsageError("this is a folder, not a file", where=str(path), cure="name a file in it")
+        with path.open("rb") as stream:
+            yield io.BufferedReader(_PACKED[pack](stream)) if pack in _PACKED else stream
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        cure = "fetch or pack it again" + f"; if it is not packed, drop the {pack}" * (not isinstance(error, EOFError))
+        raise DataError(f"the {pack} file is damaged or cut off: {error}", where=str(path), cure=cure) from None
+    except (OSError, ValueError) as error:
+        problem = f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise UsageError(problem, where=str(path), cure="check its path and its permissions") from None
+
+
+def _missing(path: Path) -> UsageError:
+    try:
+        near = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
+    except OSError:
+        return UsageError("no such file", where=str(path), cure=f"there is no folder {path.parent}")
+    return UsageError("no such file", where=str(path), cure=near if near.startswith("did") else "check its path")
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, unpacked, some at a time."""
+    with _opened(path) as stream:
+        while block := stream.read(_BLOCK):
+            yield block
+
+
+def raw_lines(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[bytes]:
+    r"""The lines of a file without their ends (\n, \r\n) and without a leading BOM.
+
+    A line over `max_bytes` is cut soon after, so that no file can fill the memory; `decode` refuses it.
+    """
+    with _opened(path) as stream:
+        yield from _split(stream, max_bytes)
+
+
+def _split(stream: Any, max_bytes: int) -> Iterator[bytes]:
+    room = max_bytes + len(_BOM) + 2
+    line = stream.readline(room).removeprefix(_BOM)
+    while line:
+        rest = line
+        while not rest.endswith(b"\n") and (rest := stream.readline(room)):
+            pass
+        yield line.removesuffix(b"\n").removesuffix(b"\r")
+        line = stream.readline(room)
+
+
+def decoded_stream(stream: Any, name: str, max_bytes: int = MAX_BYTES) -> Iterator[str]:
+    """The lines of an open binary stream, decoded as they come; `name` stands for it in messages."""
+    for number, raw in enumerate(_split(stream, max_bytes), 1):
+        yield decode(raw, Path(name), number, max_bytes)
+
+
+def decode(raw: bytes, path: Path, number: int, max_bytes: int = MAX_BYTES) -> str:
+    """One line as text. LineError where it is too long, not UTF-8, or holds a NUL."""
+    where = f"{path}:{number}"
+    if len(raw) > max_bytes:
+        cure = "cut it into sentences; lines must end in LF or CRLF"
+        raise LineError("over-long lines", f"the line is longer than {max_bytes:,} bytes", where=where, cure=cure)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        column = len(raw[: error.start].decode()) + 1
+        problem = f"not UTF-8: byte 0x{raw[error.start]:02x} at column {column}"
+        raise LineError("undecodable bytes", problem, where=where, cure=_other_encoding(raw, path)) from None
+    if "\0" in text:
+        cure = f"remove it; if the file is UTF-16, {to_utf8(path, 'UTF-16')}"
+        problem = f"a NUL character at column {text.index(chr(0)) + 1}"
+        raise LineError("NUL characters", problem, where=where, cure=cure)
+    return text
+
+
+def _other_encoding(raw: bytes, path: Path) -> str:
+    for suffix, magic in ((".gz", b"\x1f\x8b"), (".xz", b"\xfd7zXZ")):
+        if raw.startswith(magic):
+            return f"this is a packed file: let its name end in {suffix}"
+    return to_utf8(path, "UTF-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "WINDOWS-1252")
+
+
+def text_lines(path: Path, max_bytes: int = MAX_BYTES) -> list[str]:
+    """All lines of a file, decoded; DataError at the first that cannot be, and for an empty file."""
+    lines = [decode(raw, path, number, max_bytes) for number, raw in enumerate(raw_lines(path, max_bytes), 1)]
+    if not lines:
+        raise DataError("the file is empty", where=str(path), cure="it needs one sentence a line")
+    return lines
+
+
+def read_lines(path: str, *, max_bytes: int = MAX_BYTES) -> list[str]:
+    """The lines of one text file (also .gz, .xz; environment variables filled in), for text without a second side."""
+    return text_lines(expand(path), max_bytes)

@@ -1,0 +1,174 @@
+"""How phrases are written: a language's voice, kinds of phrase, and the writer that draws and translates them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from random import Random
+from typing import Any, Literal, NamedTuple
+
+from babel import Locale, localedata
+from babel.lists import format_list
+from unicode_rbnf import RbnfEngine
+from unicode_rbnf.engine import RbnfError
+
+COPIES = 0.04  # of a split's phrases may read the same in both languages
+
+# CLDR sets no-break and thin spaces for typesetting, and its spelled-out numbers carry soft hyphens. Nobody types
+# either, and a model would have to guess which of several equal-looking characters is meant: plain spaces, no hyphens.
+_PLAIN = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2007": " ", "\u00ad": None})
+
+
+class Language:
+    """What Babel and unicode-rbnf know about one language; `name` is a name both have ("de", "pt_PT")."""
+
+    def __init__(self, name: str) -> None:
+        # Babel 2.18 writes what one locale looks up into data that others inherit: after Japanese, German months are
+        # Japanese (python-babel issue 1234). Without the cache each locale reads data of its own.
+        localedata._cache.clear()
+        self.locale = Locale.parse(name)
+        self.twelve_hours = "h" in self.locale.time_formats["short"].pattern
+        self._engine = RbnfEngine.for_language(name)
+        self._spelled: dict[tuple[str, int], str] = {}
+
+    def rules(self, *names: str) -> str:
+        """The first of the rule sets that the language has, or ""."""
+        return next((name for name in names if name in self._engine.rulesets), "")
+
+    def spell(self, rules: str, number: int) -> str:
+        """The number in words by one of the language's rule sets; "" where its rules do not reach."""
+        if (rules, number) not in self._spelled:
+            try:
+                words = "".join(self._engine.iter_format_number(number, rules))
+            except RbnfError:
+                words = ""
+            self._spelled[rules, number] = words.translate(_PLAIN)
+        return self._spelled[rules, number]
+
+
+Style = Callable[[Language, Any], str]
+Draw = Callable[[Random, bool], Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of phrase.
+
+    Args:
+        name: what `Pairs.kinds` says.
+        weight: how often it is drawn, against the weights of the others.
+        styles: the ways to say a value.
+        draw: a random value; True asks for one that is held out from training.
+        listed: the share of phrases that list two or three values.
+        unseen: the share of its held-out phrases in validation and test data.
+        mixed: kinds of which two are put side by side; a kind that has them needs neither `styles` nor `draw`.
+    """
+
+    name: str
+    weight: int
+    styles: Sequence[Style] = ()
+    draw: Draw = lambda rng, unseen: None
+    listed: float = 0.0
+    unseen: float = 0.0
+    mixed: Sequence[Kind] = ()
+
+
+def say(style: Style, language: Language, value: Any) -> str:
+    """A value in one language and style, with plain spaces."""
+    return style(language, value).translate(_PLAIN)
+
+
+def translate(styles: Sequence[Style], chosen: int, value: Any, source: Language, target: Language) -> tuple[str, str]:
+    """A value in both languages. Styles that a source does not tell apart get the target of the first of them."""
+    text = say(styles[chosen], source, value)
+    first = next((i for i in range(chosen) if say(styles[i], source, value) == text), chosen)
+    return text, say(styles[first], target, value)
+
+
+def usable(kind: Kind, source: Language, target: Language) -> Kind:
+    """The kind with the styles both languages have patterns for; Babel answers a missing one with these errors."""
+    styles = []
+    for style in kind.styles:
+        with contextlib.suppress(LookupError, ValueError, TypeError, AttributeError, NotImplementedError):
+            values = [kind.draw(rng, False) for rng in [Random(0)] for _ in range(12)]
+            if all(say(style, side, value) for side in (source, target) for value in values):
+                styles.append(style)
+    return replace(kind, styles=styles)
+
+
+def told_apart(values: Iterable[Any], styles: Sequence[Style], language: Language) -> list[Any]:
+    """The values, without those that some style says in the words of an earlier one."""
+    taken: set[str] = set()
+    good = []
+    for value in values:
+        texts = {say(style, language, value) for style in styles}
+        if not texts & taken:
+            good.append(value)
+        taken |= texts
+    return good
+
+
+class Phrase(NamedTuple):
+    """One pair of the corpus, with its kind."""
+
+    source: str
+    target: str
+    kind: str
+
+
+class Writer:
+    """Writes phrases in two languages, no source twice."""
+
+    def __init__(self, source: Language, target: Language, kinds: Sequence[Kind], rng: Random) -> None:
+        self.source, self.target, self.kinds, self.rng = source, target, kinds, rng
+        self._written: set[str] = set()
+
+    def seen(self, count: int) -> list[Phrase]:
+        """So many phrases that training may show, in random order; fewer where the languages have no more."""
+        phrases: list[Phrase] = []
+        copies = 0
+        for kind in self.rng.choices(self.kinds, [kind.weight for kind in self.kinds], k=8 * count):
+            if len(phrases) == count:
+                break
+            phrase = self._phrase(kind, unseen=False)
+            copied = phrase is not None and phrase.source == phrase.target
+            if phrase and (not copied or copies < COPIES * len(phrases)):
+                phrases.append(phrase)
+                copies += copied
+        self.rng.shuffle(phrases)
+        return phrases
+
+    def unseen(self, size: int) -> list[Phrase]:
+        """The phrases with something held out that belong into a split of this size."""
+        phrases: list[Phrase] = []
+        for kind in self.kinds:
+            count = round(kind.unseen * size)
+            tries = (self._phrase(kind, unseen=True) for _ in range(8 * count))
+            phrases += islice((each for each in tries if each and each.source != each.target), count)
+        return phrases
+
+    def _phrase(self, kind: Kind, unseen: bool) -> Phrase | None:
+        """A phrase of one kind; None where chance has written it before."""
+        if kind.mixed:
+            parts = self.rng.sample(kind.mixed, 2)
+            items = [self._item(part, self.rng.randrange(len(part.styles)), unseen=False) for part in parts]
+        else:
+            count = self.rng.choice((2, 2, 3)) if self.rng.random() < kind.listed else 1
+            chosen = self.rng.randrange(len(kind.styles))
+            items = [self._item(kind, chosen, unseen and i == 0) for i in range(count)]
+            self.rng.shuffle(items)
+        style: Literal["standard", "or"] = "standard" if kind.mixed else self.rng.choice(("standard", "or"))
+        sources, targets = zip(*items, strict=True)
+        source, target = (
+            format_list(texts, style, side.locale).translate(_PLAIN)
+            for texts, side in ((sources, self.source), (targets, self.target))
+        )
+        if source in self._written or len(set(sources)) < len(sources):
+            return None
+        self._written.add(source)
+        return Phrase(source, target, kind.name)
+
+    def _item(self, kind: Kind, chosen: int, unseen: bool) -> tuple[str, str]:
+        return translate(kind.styles, chosen, kind.draw(self.rng, unseen), self.source, self.target)

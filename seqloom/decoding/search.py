@@ -1,0 +1,262 @@
+"""The decoding loop: greedy, beam search and sampling, for any model that predicts the next word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+
+from seqloom.decoding import transforms
+from seqloom.shapes import Bool, Float, Int, Tensor
+
+
+class State(Protocol):
+    """What a decoder carries from step to step."""
+
+    def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> Any:
+        """The state of the given rows; `sentences`: the memory rows they belong to, None = all as before."""
+
+
+S = TypeVar("S", bound=State)
+Step = Callable[[Int[Tensor, "R 1"], S], tuple[Float[Tensor, "R V"], S]]
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """How a sequence is chosen.
+
+    Args:
+        beam: hypotheses kept side by side; 1 = greedy.
+        n_best: how many are given back (at most `beam`, or the number of samples).
+        length_penalty: a: scores are log p / length^a.
+        coverage_penalty: b: plus b * sum over the source of log min(attention received, 1) (Wu et al. 2016, eq. 14).
+        stop: when a sentence is done: "first" = as soon as `beam` hypotheses have ended; "likely" = when no live one,
+            judged at its present length, beats the `n_best` ended ones; "certain" = when none can any more.
+        max_length, min_length: words of the result; max_length 0 = twice the source and 20.
+        sample: whether words are drawn instead of the best ones taken.
+        temperature, top_k, top_p, min_p: what is drawn from; 1, 0, 1 and 0 change nothing.
+        repetition_penalty, no_repeat_ngram: 1 and 0 change nothing.
+        seed: of the drawing.
+    """
+
+    beam: int = 5
+    n_best: int = 1
+    length_penalty: float = 1.0
+    coverage_penalty: float = 0.0
+    stop: Literal["first", "likely", "certain"] = "likely"
+    max_length: int = 0
+    min_length: int = 0
+    sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.beam < 1 or self.n_best < 1:
+            raise ValueError("beam and n_best must be at least 1")
+        if not self.sample and self.n_best > self.beam:
+            raise ValueError(f"n_best {self.n_best} needs a beam of at least as many, not {self.beam}")
+        if self.temperature <= 0 or not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1 or self.top_k < 0:
+            raise ValueError("temperature must be above 0, top_p in (0, 1], min_p in [0, 1], top_k not negative")
+        if self.repetition_penalty <= 0:
+            raise ValueError("repetition_penalty must be above 0")
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One result: its words without start and end, its log-probability, and the score it was ranked by."""
+
+    ids: tuple[int, ...]
+    log_p: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be decoded.
+
+    Args:
+        start, end: the ids a sequence begins and ends with.
+        limits: the most words each of the B results may have, without the end.
+        prefixes: words that each result must begin with, -1 where it is free.
+        attention: gives the attention (R S) of the last step over the source; only the coverage penalty asks.
+    """
+
+    start: int
+    end: int
+    limits: Int[Tensor, " B"]
+    prefixes: Int[Tensor, "B P"] | None = None
+    attention: Callable[[], Float[Tensor, "R S"]] | None = None
+
+
+@dataclass
+class _Progress:
+    """The hypotheses alive: B sentences of K, and the ended ones of every sentence."""
+
+    sentences: Int[Tensor, " B"]
+    ids: Int[Tensor, "B K T"]
+    log_p: Float[Tensor, "B K"]
+    coverage: Float[Tensor, "B K S"] | None = None
+    ended: dict[int, list[Hypothesis]] = field(default_factory=dict)
+
+
+@torch.inference_mode()
+def decode(step: Step[S], state: S, task: Task, config: DecodingConfig) -> list[list[Hypothesis]]:
+    """The best hypotheses of each sentence, best first.
+
+    `step` gives the scores of the next word after the last one of each row. `state` has one row a sentence.
+    Rows of sentences that are done are dropped on the way.
+    """
+    B = task.limits.shape[0]
+    device = task.limits.device
+    copies = config.n_best if config.sample else 1
+    sentences = torch.arange(B, device=device).repeat_interleave(copies)
+    if copies > 1:
+        state = state.select(sentences, sentences)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    now = _Progress(
+        sentences,
+        torch.empty(len(sentences), 1, 0, dtype=torch.long, device=device),
+        torch.zeros(len(sentences), 1, device=device),
+        ended={i: [] for i in range(B)},
+    )
+    last = torch.full((len(sentences), 1), task.start, device=device)
+    while len(now.sentences):
+        scores, state = step(last, state)
+        scores = _transformed(scores.float(), now, task, config)
+        pick = _sampled(scores, now, config, generator) if config.sample else _best(scores, now, task, config)
+        rows, kept = _advance(now, pick, task, config)
+        if len(now.sentences):
+            state = state.select(rows, kept)
+            last = now.ids[:, :, -1].reshape(-1, 1)
+    return [sorted(now.ended[i], key=lambda h: -h.score)[: config.n_best] for i in range(B)]
+
+
+@dataclass(frozen=True)
+class _Pick:
+    """Candidates of each sentence, best first: the hypothesis each continues, its word and its log-probability."""
+
+    parents: Int[Tensor, "B N"]
+    words: Int[Tensor, "B N"]
+    log_p: Float[Tensor, "B N"]
+
+
+def _transformed(scores: Tensor, now: _Progress, task: Task, config: DecodingConfig) -> Tensor:
+    B, K, T = now.ids.shape
+    history = now.ids.view(B * K, T)
+    if config.repetition_penalty != 1:
+        scores = transforms.repetition_penalty(scores, history, config.repetition_penalty)
+    if config.no_repeat_ngram:
+        scores = transforms.no_repeat_ngram(scores, history, config.no_repeat_ngram)
+    limits = task.limits[now.sentences].repeat_interleave(K)
+    if config.min_length > T:
+        scores[:, task.end] = torch.where(limits > T, -torch.inf, scores[:, task.end])
+    forced = torch.where(limits <= T, task.end, -1)
+    if task.prefixes is not None and task.prefixes.shape[1] > T:
+        prefix = task.prefixes[now.sentences, T].repeat_interleave(K)
+        forced = torch.where(prefix >= 0, prefix, forced)
+    if bool((forced >= 0).any()):  # the forced word keeps its probability; nothing else stays possible
+        rows = (forced >= 0).nonzero().squeeze(1)
+        log_p = scores[rows].log_softmax(-1).gather(1, forced[rows, None])
+        scores[rows] = torch.full_like(scores[rows], -torch.inf).scatter_(1, forced[rows, None], log_p)
+        now.log_p.view(-1)[rows] += log_p[:, 0]
+    return scores
+
+
+def _best(scores: Tensor, now: _Progress, task: Task, config: DecodingConfig) -> _Pick:
+    B, K, _ = now.ids.shape
+    V = scores.shape[1]
+    # The softmax kernel is several times faster than logsumexp, and keeps the order.
+    p, words = scores.softmax(-1).topk(min(config.beam + 1, V))
+    total = (now.log_p[:, :, None] + p.log().view(B, K, -1)).flatten(1)
+    log_p, index = total.topk(min(2 * config.beam, total.shape[1]))
+    return _Pick(index // p.shape[1], words.view(B, -1).gather(1, index), log_p)
+
+
+def _sampled(scores: Tensor, now: _Progress, config: DecodingConfig, generator: torch.Generator) -> _Pick:
+    log_p = scores.log_softmax(-1)
+    drawn = scores / config.temperature
+    if config.top_k:
+        drawn = transforms.top_k(drawn, config.top_k)
+    if config.top_p < 1:
+        drawn = transforms.top_p(drawn, config.top_p)
+    if config.min_p:
+        drawn = transforms.min_p(drawn, config.min_p)
+    words = torch.multinomial(drawn.softmax(-1), 1, generator=generator)
+    return _Pick(torch.zeros_like(words), words, now.log_p + log_p.gather(1, words))
+
+
+def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) -> tuple[Tensor, Tensor | None]:
+    """Ends what has ended, keeps the best of the rest; the rows and sentences of the state to go on with."""
+    B, K, T = now.ids.shape
+    width = 1 if config.sample else config.beam
+    ends = (pick.words == task.end) | pick.log_p.isneginf()
+    if task.attention is not None:
+        attention = task.attention().view(B, K, -1)
+        now.coverage = attention if now.coverage is None else now.coverage + attention
+    _end(now, pick, ends, config, width)
+    # The best that have not ended, still best first; a sample that has ended has none.
+    order = ends.long().argsort(dim=1, stable=True)[:, :width]
+    alive = ~ends.gather(1, order)
+    parents, words = pick.parents.gather(1, order), pick.words.gather(1, order)
+    log_p = pick.log_p.gather(1, order).masked_fill(~alive, -torch.inf)
+    keep = (alive.any(1) & ~_done(now, log_p, T + 1, task, config)).nonzero().squeeze(1)
+    rows = (torch.arange(B, device=parents.device)[:, None] * K + parents)[keep].flatten()
+    parents, words = parents[keep], words[keep]
+    now.ids = torch.cat((now.ids[keep].gather(1, parents[:, :, None].expand(-1, -1, T)), words[:, :, None]), dim=2)
+    now.log_p, now.sentences = log_p[keep], now.sentences[keep]
+    if now.coverage is not None:
+        now.coverage = now.coverage[keep].gather(1, parents[:, :, None].expand(-1, -1, now.coverage.shape[2]))
+    return rows, None if len(keep) == B else keep
+
+
+def _end(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], config: DecodingConfig, width: int) -> None:
+    counted = ends[:, :width] & pick.log_p[:, :width].isfinite()
+    if not bool(counted.any()):
+        return
+    T = now.ids.shape[2]
+    sentence, rank = counted.nonzero(as_tuple=True)
+    parent, log_p = pick.parents[sentence, rank], pick.log_p[sentence, rank]
+    score = log_p / (T + 1) ** config.length_penalty
+    if now.coverage is not None:
+        covered = now.coverage[sentence, parent].clamp(1e-9, 1.0)
+        score = score + config.coverage_penalty * covered.log().sum(-1)
+    ids = now.ids[sentence, parent].tolist()
+    for i, words, p, s in zip(now.sentences[sentence].tolist(), ids, log_p.tolist(), score.tolist(), strict=True):
+        now.ended[i].append(Hypothesis(tuple(words), p, s))
+
+
+def _done(now: _Progress, log_p: Float[Tensor, "B K"], length: int, task: Task, config: DecodingConfig) -> Tensor:
+    """Which sentences need no further step."""
+    wanted = config.beam if config.stop == "first" or config.beam == 1 else config.n_best
+    bars = []
+    for i in now.sentences.tolist():
+        scores = sorted((h.score for h in now.ended[i]), reverse=True)
+        bars.append(scores[wanted - 1] if len(scores) >= wanted else -torch.inf)
+    bar = torch.tensor(bars, device=log_p.device)
+    if config.sample:
+        return torch.zeros_like(bar, dtype=torch.bool)
+    if config.stop == "first" or config.beam == 1:
+        return bar.isfinite()
+    best = log_p.amax(1)
+    a = config.length_penalty
+    at = torch.full_like(bar, length)
+    if config.stop == "certain":  # with a positive penalty, what is longest may become best
+        furthest = (task.limits[now.sentences] + 1).clamp(min=length + 1).to(bar.dtype)
+        at = furthest if a > 0 else at + 1
+    attainable: Tensor = best / at**a
+    return bar >= attainable
+
+
+def beam_rows(prefixes: Sequence[Sequence[int]], device: torch.device) -> Int[Tensor, "B P"] | None:
+    """Prefixes of differing lengths as one tensor, -1 where a row is free; None where all are empty."""
+    width = max((len(p) for p in prefixes), default=0)
+    if width == 0:
+        return None
+    return torch.tensor([[*p, *[-1] * (width - len(p))] for p in prefixes], device=device)

@@ -1,0 +1,61 @@
+"""Every error a person can meet: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SeqloomError(Exception):
+    """The root of the tree. The command line prints it as one message and exits with `exit_code`.
+
+    Args:
+        problem: what is wrong, as one sentence without a full stop.
+        where: the file, with its line where there is one ("train.en:17"), or the config key.
+        cure: what the person can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, *, where: str = "", cure: str = "") -> None:
+        self.problem, self.where, self.cure = problem, where, cure
+        head = f"{where}: {problem}" if where else problem
+        super().__init__(f"{head}\n  {cure}" if cure else head)
+
+
+class UsageError(SeqloomError):
+    """The call is wrong: a command, an option, a config, a path."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A config that cannot be read: unknown key, wrong type, impossible value."""
+
+
+class RunError(UsageError):
+    """A run directory that cannot be used: absent, half-written, damaged, of another version."""
+
+
+class MissingExtra(UsageError):  # noqa: N818 - the name says what to do
+    """An optional feature whose packages are not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the extra '{extra}'", cure=f"pip install 'seqloom[{extra}]'")
+
+
+class DataError(SeqloomError):
+    """The data cannot be used: undecodable, unequal, empty, too long."""
+
+    exit_code = 3
+
+
+class DivergedError(SeqloomError):
+    """Training met a loss or gradient that is not finite; the step was not taken."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint at the known word closest to `word`: "did you mean 'x'?", or all of them when none is close."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(names)}"

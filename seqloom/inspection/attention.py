@@ -1,0 +1,117 @@
+"""Attention weights as pictures: an SVG file of one map, and the part of the report that shows them all."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from seqloom.errors import UsageError
+from seqloom.inspection.charts import heat_map
+from seqloom.inspection.page import Markup, data_block, details, element, table, texts
+
+_STYLE = (
+    "text{font:12px system-ui,sans-serif;fill:#3c434b}.cells{fill:#08519c}.frame{fill:none;stroke:#8a929b}"
+    "@media(prefers-color-scheme:dark){text{fill:#c9d1d9}.cells{fill:#79c0ff}}"
+)
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Attention weights of one kind.
+
+    Args:
+        title: what attends to what: "encoder self-attention", "cross-attention".
+        rows, columns: the T tokens that attend, and the S attended to.
+        weights: (layers heads T S), from 0 to 1.
+    """
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    weights: ArrayLike
+
+    def array(self) -> NDArray[np.float32]:
+        """The weights within [0, 1], NaN as 0. Raises ValueError if they do not fit the tokens."""
+        found = np.asarray(self.weights, dtype=np.float32)
+        if found.ndim != 4 or found.shape[2:] != (len(self.rows), len(self.columns)):
+            wanted = f"(layers, heads, {len(self.rows)}, {len(self.columns)})"
+            raise ValueError(f"{self.title}: weights of shape {found.shape} instead of {wanted}")
+        return np.clip(np.nan_to_num(found), 0, 1)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A translation and the attention maps behind it; the reference may be empty."""
+
+    source: str
+    translation: str
+    reference: str
+    maps: Sequence[AttentionMap]
+
+
+def attention_svg(map: AttentionMap, layer: int | None, head: int | None) -> str:  # noqa: A002
+    """One map as an SVG file. None = the mean over all layers, or over all heads; -1 = the last.
+
+    The strongest cell has the full colour. Raises UsageError for a layer or head that is not there.
+    """
+    weights, what = map.array(), map.title
+    for axis, chosen, name in ((0, layer, "layer"), (1, head, "head")):
+        count = weights.shape[axis]
+        if chosen is not None and not -count <= chosen < count:
+            cure = f"there are {count}, counted from 0; none for their mean"
+            raise UsageError(f"there is no {name} {chosen}", where=map.title, cure=cure)
+        picked = range(count) if chosen is None else [chosen % count]
+        weights = weights.take(list(picked), axis).mean(axis, keepdims=True)
+        what += f", mean of {count} {name}s" if chosen is None else f", {name} {chosen % count + 1}"
+    found = weights[0, 0]
+    words = "Where each row attends most: " + "; ".join(f"{r} to {c} ({w})" for r, c, w in _strongest(map, found))
+    drawn = heat_map(what, words, map.rows, map.columns, found, xmlns="http://www.w3.org/2000/svg")
+    return drawn.replace("<title>", f"<style>{_STYLE}</style><title>", 1)
+
+
+def example_part(index: int, example: Example) -> Markup:
+    """The texts, the maps, and the weights for the script; without it, the first cross-attention map stays."""
+    maps = [m for m in example.maps if m.rows and m.columns and m.array().size]
+    shown = next((i for i, m in enumerate(maps) if "cross" in m.title.lower()), 0)
+    lines = {"source": example.source, "reference": example.reference, "translation": example.translation}
+    return element(
+        "article",
+        element("h3", f"Example {index}"),
+        texts({name: text for name, text in lines.items() if text}),
+        element("div", *(_figure(m, i != shown) for i, m in enumerate(maps)), class_="maps") if maps else None,
+        data_block([_packed(m.array()) for m in maps]) if maps else None,
+    )
+
+
+def _packed(weights: NDArray[np.float32]) -> dict[str, object]:
+    quantized = np.rint(255 * weights).astype(np.uint8)
+    return {
+        "layers": len(weights),
+        "heads": weights.shape[1],
+        "weights": base64.b64encode(quantized.tobytes()).decode(),
+    }
+
+
+def _figure(found: AttentionMap, hidden: bool) -> Markup:
+    weights = found.array()
+    mean = weights[-1].mean(0)
+    what = f"layer {weights.shape[0]}, mean of {weights.shape[1]} heads"
+    picture = heat_map(f"{found.title}, {what}", "", found.rows, found.columns, None if hidden else mean)
+    return element(
+        "figure",
+        element("figcaption", element("b", found.title), ": ", element("span", f"{what}, strongest {mean.max():.2f}")),
+        element("div", picture, class_="scroll"),
+        element("output"),
+        details(f"Where each row attends most ({what})", table(["row", "column", "weight"], _strongest(found, mean))),
+        class_="data",
+        hidden="" if hidden else None,
+    )
+
+
+def _strongest(found: AttentionMap, weights: NDArray[np.float32]) -> list[tuple[str, str, str]]:
+    best = weights.argmax(1).tolist()
+    return [(found.rows[i], found.columns[j], f"{weights[i, j]:.2f}") for i, j in enumerate(best)]

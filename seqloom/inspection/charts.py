@@ -1,0 +1,180 @@
+"""Charts as SVG: curves, bars and heat maps, each with a title and a description in words."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqloom.inspection.page import Markup, element
+
+_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 460, 46, 10, 8, 26
+_MOST = 240  # points drawn of a curve: about one for two pixels
+_CELL = 20  # pixels of a heat map's cell
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a chart.
+
+    Args:
+        name: what it shows.
+        points: (step, value) by rising step, all finite.
+        look: "train", "valid", or "raw" for a faint line that is not read off.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    look: str
+
+
+def number(value: float) -> str:
+    """A value as read off an axis, to four digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The mean of each value and its neighbours, up to a fiftieth of the curve on either side.
+
+    The window shrinks evenly towards the ends, so that a steep curve is not shifted.
+    """
+    sums = np.concatenate([[0.0], np.cumsum([y for _, y in points])])
+    last, most = len(points) - 1, max(1, len(points) // 50)
+    sides = [min(most, i, last - i) for i in range(len(points))]
+    return [(x, float(sums[i + k + 1] - sums[i - k]) / (2 * k + 1)) for (i, (x, _)), k in zip(enumerate(points), sides)]
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Two or more round values around [low, high], 1, 2 or 5 times a power of ten apart."""
+    apart, scale = (high - low) / most, max(abs(low), abs(high))
+    if apart <= 1e-3 * scale:  # as good as constant: labels of four digits would repeat
+        apart = scale or 1.0
+    power = 10.0 ** math.floor(math.log10(apart))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= 0.999 * apart)
+    first = math.floor(low / step)
+    return [i * step for i in range(first, max(math.ceil(high / step), first + 1) + 1)]
+
+
+def line_chart(
+    title: str, description: str, curves: Sequence[Curve], when: Callable[[float], str], height: int = 230
+) -> Markup:
+    """Curves over steps, from zero or the least value below it; `when` says a step in words."""
+    values = [0.0, *(y for c in curves for _, y in c.points)]
+    end = max(1.0, *(c.points[-1][0] for c in curves))
+    marks = ticks(min(values), max(values), 5 if height > 150 else 2)
+    base = height - _BOTTOM
+
+    def across(x: float) -> float:
+        return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * x / end, 1)
+
+    def up(y: float) -> float:
+        return _up(y, marks, _TOP, base)
+
+    drawn = _scale(marks, _TOP, base)
+    for x in (x for x in ticks(0, end) if x <= end):
+        anchor = "end" if across(x) > _WIDTH - 30 else "middle"
+        drawn.append(element("text", f"{x:,.0f}", x=across(x), y=height - 8, text_anchor=anchor))
+    drawn += [_curve([(across(x), up(y)) for x, y in _thin(c.points)], c.look) for c in curves]
+    stops = [
+        [across(x), when(x), [[up(y), f"{c.name} {number(y)}", c.look] for c, y in found]] for x, found in _stops(curves)
+    ]
+    hover = json.dumps(stops, separators=(",", ":"))
+    return _svg((_WIDTH, height), title, description, *drawn, class_="chart", data_hover=hover)
+
+
+def _up(value: float, marks: Sequence[float], top: float, base: float) -> float:
+    return round(base - (base - top) * (value - marks[0]) / (marks[-1] - marks[0]), 1)
+
+
+def _scale(marks: Sequence[float], top: float, base: float) -> list[Markup]:
+    heights = [(mark, _up(mark, marks, top, base)) for mark in marks]
+    lines = [element("path", class_="grid", d=f"M{_LEFT} {y}H{_WIDTH - _RIGHT}") for _, y in heights]
+    return lines + [element("text", number(m), x=_LEFT - 6, y=y + 4, text_anchor="end") for m, y in heights]
+
+
+def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    return points[:: -max(1, math.ceil(len(points) / _MOST))][::-1]
+
+
+def _stops(curves: Sequence[Curve]) -> list[tuple[float, list[tuple[Curve, float]]]]:
+    read = [(c, dict(c.points)) for c in curves if c.look != "raw"]
+    steps = sorted({x for c, _ in read for x, _ in _thin(c.points)})
+    return [(x, [(c, values[x]) for c, values in read if x in values]) for x in steps]
+
+
+def _curve(points: Sequence[tuple[float, float]], look: str) -> Markup:
+    path = element("path", d="M" + "L".join(f"{x} {y}" for x, y in points), class_="line")
+    dots = points if len(points) == 1 or (look == "valid" and len(points) <= 40) else ()
+    return element("g", path, *(element("circle", cx=x, cy=y, r=2.5) for x, y in dots), class_=look)
+
+
+def bar_chart(title: str, description: str, bars: Sequence[tuple[str, float, str]]) -> Markup:
+    """Upright bars from zero; each has a label, a value that is not negative, and a note."""
+    top, base, height = 20, 190, 230
+    marks = ticks(0, max(1.0, *(value for _, value, _ in bars)))
+    share = (_WIDTH - _LEFT - _RIGHT) / len(bars)
+    thick = round(min(38.0, 0.62 * share), 1)
+    drawn = _scale(marks, top, base)
+    for i, (label, value, note) in enumerate(bars):
+        x, y = round(_LEFT + (i + 0.5) * share, 1), _up(value, marks, top, base)
+        place = {"x": round(x - thick / 2, 1), "y": y, "width": thick, "height": round(base - y, 1)}
+        drawn.append(element("rect", class_="bar", **place))
+        for text, below, look in ((f"{value:.1f}", y - 5, "value"), (label, base + 15, None), (note, base + 30, "count")):
+            drawn.append(element("text", text, x=x, y=round(below, 1), text_anchor="middle", class_=look))
+    return _svg((_WIDTH, height), title, description, *drawn, class_="chart")
+
+
+def heat_map(
+    title: str,
+    description: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    weights: NDArray[np.float32] | None,
+    **attributes: object,
+) -> Markup:
+    """A cell for each row and column token, the stronger the larger its weight (T S); None: no cells yet."""
+    left, top = 8 + max(map(_wide, rows)), 10 + round(0.71 * max(map(_wide, columns)))
+    across, down = _CELL * len(columns), _CELL * len(rows)
+    drawn = [
+        element("text", _short(t), x=left - 6, y=top + _CELL * i + 14, text_anchor="end", class_="row", data_token=t)
+        for i, t in enumerate(rows)
+    ]
+    for j, token in enumerate(columns):
+        place = f"translate({left + _CELL * j + 12} {top - 5}) rotate(-45)"
+        drawn.append(element("text", _short(token), transform=place, class_="column", data_token=token))
+    place = f"translate({left} {top})"
+    drawn.append(element("rect", class_="frame", transform=place, width=across, height=down))
+    drawn.append(element("g", *_cells(weights), class_="cells", transform=place))
+    size = left + across + max(2, top - _CELL // 2), top + down + 2
+    attributes |= {"class_": "heat", "width": size[0], "height": size[1]}
+    return _svg(size, title, description, *drawn, **attributes)
+
+
+def _cells(weights: NDArray[np.float32] | None) -> list[Markup]:
+    if weights is None:
+        return []
+    shades: dict[int, str] = {}
+    scaled = np.rint(100 * weights / (weights.max() or 1.0)).astype(int)
+    for i, row in enumerate(scaled.tolist()):
+        for j, shade in enumerate(row):
+            shades[shade] = shades.get(shade, "") + f"M{_CELL * j} {_CELL * i}h19v19h-19z"
+    return [element("path", fill_opacity=shade / 100, d=d) for shade, d in sorted(shades.items()) if shade]
+
+
+def _short(token: str) -> str:
+    return token if len(token) <= 16 else token[:15] + "…"
+
+
+def _wide(token: str) -> int:
+    """A guess of the width in pixels: wide letters of East Asia count for almost two."""
+    return 8 + sum(12 if unicodedata.east_asian_width(c) in "WF" else 7 for c in _short(token))
+
+
+def _svg(size: tuple[int, int], title: str, description: str, *content: Markup, **attributes: object) -> Markup:
+    words = element("title", title), element("desc", description)
+    return element("svg", *words, *content, viewBox=f"0 0 {size[0]} {size[1]}", role="img", **attributes)

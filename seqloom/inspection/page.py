@@ -1,0 +1,79 @@
+"""The shell of the report: markup that escapes by construction, and one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+# What neither HTML nor XML can hold: control characters, lone surrogates, the two non-characters.
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Markup(str):
+    """Text that is HTML already. All other text is escaped where it enters."""
+
+    __slots__ = ()
+
+
+def element(name: str, *content: object, **attributes: object) -> Markup:
+    """An element; `class_` stands for class, `data_x` for data-x; None, as content or value, is left out."""
+    head = "".join(f' {k.rstrip("_").replace("_", "-")}="{_text(v)}"' for k, v in attributes.items() if v is not None)
+    return Markup(f"<{name}{head}>{join(content)}</{name}>")
+
+
+def join(content: Iterable[object]) -> Markup:
+    """Pieces of markup and text, one after the other."""
+    return Markup("".join(c if isinstance(c, Markup) else _text(c) for c in content if c is not None))
+
+
+def _text(value: object) -> str:
+    return escape(_ILLEGAL.sub("\ufffd", str(value)))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
+    """A table whose first column names the row; it scrolls by itself where the screen is too narrow."""
+    body = (element("tr", element("th", row[0], scope="row"), *(element("td", c) for c in row[1:])) for row in rows)
+    head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
+    found = element("table", head if any(columns) else None, element("tbody", *body))
+    return element("div", found, class_="scroll")
+
+
+def texts(rows: Mapping[str, str]) -> Markup:
+    """Texts one below the other, each with its name; each may run in its own direction."""
+    cells = ((element("th", name, scope="row"), element("td", text, dir="auto")) for name, text in rows.items())
+    return element("table", element("tbody", *(element("tr", *row) for row in cells)), class_="texts")
+
+
+def details(summary: str, *content: object, class_: str | None = None) -> Markup:
+    """What is shown when asked for."""
+    return element("details", element("summary", summary), *content, class_=class_)
+
+
+def data_block(value: Any) -> Markup:
+    """JSON for the script. No text in it can end the element that holds it."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return Markup(f'<script type="application/json">{text}</script>')
+
+
+def page(title: str, body: Markup) -> str:
+    """The file. Its policy lets the browser load nothing, and run this script and no other."""
+    style, script = (files(__package__).joinpath(n).read_text(encoding="utf-8") for n in ("report.css", "report.js"))
+    allowed = f"style-src {_digest(style)}; script-src {_digest(script)}"
+    policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"{element('title', title)}\n<style>{style}</style>\n</head>\n<body>\n{body}\n<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

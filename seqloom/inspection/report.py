@@ -1,0 +1,242 @@
+"""The report of a run: one HTML file that is read offline, by eye or by screen reader, or printed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seqloom.inspection.attention import AttentionMap, Example, attention_svg, example_part
+from seqloom.inspection.charts import Curve, bar_chart, line_chart, number, smooth
+from seqloom.inspection.page import Markup, details, element, join, page, table, texts
+
+__all__ = ["AttentionMap", "Example", "ReportData", "attention_svg", "render"]
+
+Row = Mapping[str, Any]
+_SCORES = {
+    "bleu": "BLEU",
+    "bleu_lowercased": "BLEU, lowercased",
+    "moses_bleu": "BLEU, Moses tokens",
+    "chrf": "chrF",
+    "exact_match": "exact match, %",
+}
+_ATTENTION = (
+    "Each row attends to the columns, and its weights add up to one. The strongest cell of a picture has the full colour; "
+    "the small pictures of a layer share one scale. Point at a cell, or move with the arrow keys, to read its weight. "
+    "The pictures are quantized to 1/255."
+)
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What a report is made of.
+
+    Args:
+        name: the run's.
+        config: TOML text.
+        info, metrics, samples: run.json, metrics.jsonl and samples.jsonl of the run.
+        evaluations: the files of eval/, by name.
+        parameters: of the model; 0 = not told.
+    """
+
+    name: str
+    config: str
+    info: Mapping[str, Any]
+    metrics: Sequence[Row]
+    samples: Sequence[Row]
+    evaluations: Mapping[str, Row]
+    examples: Sequence[Example]
+    parameters: int = 0
+
+
+def render(data: ReportData) -> str:
+    """The report as one HTML file that loads nothing. What there is no data for is left out."""
+    train, valid = ([r for r in data.metrics if r.get("kind") == kind] for kind in ("train", "valid"))
+    examples = [example_part(i, e) for i, e in enumerate(data.examples, 1)]
+    parts = {
+        "Training": join(_training(train, valid)),
+        "Scores": join(_scores(data.evaluations)),
+        "Samples": join(_samples(data.samples)),
+        "Attention": join([element("p", _ATTENTION, class_="note"), *examples] if examples else []),
+        "Environment": join(_environment(data)),
+    }
+    parts = {title: part for title, part in parts.items() if part}
+    links = (element("a", title, href=f"#{title.lower()}") for title in parts)
+    head = element(
+        "header",
+        element("h1", data.name),
+        element("dl", *_figures(data, valid), class_="figures"),
+        element("nav", *links, aria_label="Sections"),
+    )
+    sections = (element("section", element("h2", title), part, id=title.lower()) for title, part in parts.items())
+    return page(f"{data.name} · seqloom report", element("main", head, *sections))
+
+
+def _value(row: Row, key: str) -> float | None:
+    found = row.get(key)
+    return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
+
+
+def _points(rows: Sequence[Row], key: str) -> list[tuple[float, float]]:
+    pairs = ((_value(r, "step"), _value(r, key)) for r in rows)
+    return sorted({x: y for x, y in pairs if x is not None and y is not None}.items())
+
+
+def _fixed(value: float | None, form: str = ",.2f") -> str:
+    return "–" if value is None else f"{value:{form}}" if abs(value) < 1e7 else f"{value:.2e}"
+
+
+def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
+    found = [
+        (_SCORES[key], f"{value:.1f}", name)
+        for name, scores in data.evaluations.items()
+        for key in ("bleu", "chrf")
+        if (value := _value(scores, key)) is not None
+    ]
+    for title, key, sign, form in (("best BLEU", "bleu", 1, ".1f"), ("least loss", "loss", -1, ".3f")):
+        if points := _points(valid, key):
+            step, value = max(points, key=lambda p: sign * p[1])
+            found.append((title, _fixed(value, form), f"validation, step {step:,.0f}"))
+    last = data.metrics[-1] if data.metrics else {}
+    trained = {**last, "steps": last.get("step"), "minutes": (_value(last, "seconds") or 0) / 60}
+    told = data.info.get("training")
+    trained |= told if isinstance(told, Mapping) else {}
+    if data.parameters:
+        found.append(("parameters", _short(data.parameters), f"{data.parameters:,}"))
+    if steps := _value(trained, "steps"):
+        found.append(("steps", f"{steps:,.0f}", f"{_short(_value(trained, 'words') or 0)} words"))
+    if minutes := _value(trained, "minutes"):
+        found.append(("training", f"{minutes:,.0f} min" if minutes >= 10 else f"{minutes:.1f} min", ""))
+    if task := data.info.get("task"):
+        found.append(("task", str(task), ""))
+    for label, shown, note in found:
+        yield element("div", element("dt", label), element("dd", element("b", shown), element("span", note)))
+
+
+def _short(count: float) -> str:
+    sizes = ((1e9, " G"), (1e6, " M"), (1e3, " k"))
+    return next((f"{count / size:.3g}{letter}" for size, letter in sizes if count >= size), f"{count:.0f}")
+
+
+def _training(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[Markup]:
+    clock = dict(_points([*train, *valid], "seconds"))
+
+    def when(step: float) -> str:
+        return f"step {step:,.0f}" + (f" · {clock[step] / 60:,.1f} min" if step in clock else "")
+
+    raw = _points(train, "nll") or _points(train, "loss")
+    losses = [
+        Curve("each training batch", raw if len(raw) > 10 else [], "raw"),
+        Curve("training", smooth(raw), "train"),
+        Curve("validation", _points(valid, "loss"), "valid"),
+    ]
+    bleu = [Curve("BLEU", _points(valid, "bleu"), "valid")]
+    yield from _lines("Loss", "Nats a word of the tokenizer, without label smoothing.", losses, when)
+    yield from _lines("BLEU", "Of the validation pairs, decoded greedily.", bleu, when)
+    for title, key in (("Learning rate", "lr"), ("Words a second", "words_per_second")):
+        yield from _lines(title, None, [Curve(title.lower(), _points(train, key), "train")], when, height=110)
+    keys = [k for k in ("loss", "perplexity", "bleu") if _points(valid, k)]
+    rows = [[when(s), *(_fixed(_value(r, k)) for k in keys)] for r in valid if (s := _value(r, "step")) is not None]
+    if rows and keys:
+        columns = ["", *(_SCORES.get(k, k) for k in keys)]
+        yield details("The validations as a table", table(columns, rows), class_="data wide")
+
+
+def _lines(
+    title: str, note: str | None, curves: Sequence[Curve], when: Callable[[float], str], height: int = 230
+) -> Iterator[Markup]:
+    curves = [c for c in curves if c.points]
+    if not any(len(c.points) > 1 for c in curves):
+        return
+    words = " ".join(
+        f"{c.name}: {number(c.points[0][1])} at {when(c.points[0][0])}, {number(c.points[-1][1])} at "
+        f"{when(c.points[-1][0])}; least {number(min(y for _, y in c.points))}, most {number(max(y for _, y in c.points))}."
+        for c in curves
+        if c.look != "raw"
+    )
+    legend = [element("span", c.name, class_=f"key {c.look}") for c in curves] if len(curves) > 1 else []
+    caption = element("figcaption", element("h3", title), element("p", note) if note else None, *legend)
+    yield element("figure", caption, line_chart(title, words, curves, when, height), element("output"))
+
+
+def _scores(evaluations: Mapping[str, Row]) -> Iterator[Markup]:
+    found = {name: s for name, s in evaluations.items() if any(_value(s, k) is not None for k in s)}
+    if not found:
+        return
+    extra = sorted({k for s in found.values() for k in s if _value(s, k) is not None} - {*_SCORES, "sentences"})
+    keys = [k for k in (*_SCORES, *extra, "sentences") if any(_value(s, k) is not None for s in found.values())]
+    rows = [
+        [name, *(_fixed(_value(s, k), ",.4g" if k == "sentences" else ",.2f") for k in keys)]
+        for name, s in found.items()
+    ]
+    yield element("div", table(["", *(_SCORES.get(k, k.replace("_", " ")) for k in keys)], rows), class_="wide")
+    signed = [
+        [name, k.replace("_", " "), element("code", s[k])] for name, s in found.items() for k in s if "signature" in k
+    ]
+    if signed:
+        yield details("What exactly was computed: the signatures", table(["", "", ""], signed), class_="wide")
+    for name, scores in found.items():
+        yield from _groups(name, scores)
+
+
+def _groups(name: str, scores: Row) -> Iterator[Markup]:
+    columns = ["sentences", "BLEU", "exact match, %"]
+
+    def cells(row: Row) -> list[str]:
+        return [f"{row.get('sentences', '–')}", _fixed(_value(row, "bleu")), _fixed(_value(row, "exact_match"))]
+
+    classes = [(_class_name(row), row) for row in scores.get("by_length") or ()]
+    bars = [
+        (label, v, f"n = {row.get('sentences', '–')}")
+        for label, row in classes
+        if (v := _value(row, "bleu")) is not None
+    ]
+    if bars:
+        title = f"BLEU by source length: {name}"
+        note = "Words of the source; below them, the number of sentences."
+        words = ", ".join(f"{label} words: {value:.1f} ({count})" for label, value, count in bars)
+        yield element(
+            "figure",
+            element("figcaption", element("h3", title), element("p", note)),
+            bar_chart(title, words, bars),
+            details("As a table", table(["words", *columns], [[c, *cells(r)] for c, r in classes]), class_="data"),
+        )
+    if kinds := scores.get("by_kind"):
+        rows = [[row.get("kind", "–"), *cells(row)] for row in kinds]
+        caption = element("figcaption", element("h3", f"By kind of sentence: {name}"))
+        yield element("figure", caption, table(["kind", *columns], rows))
+
+
+def _class_name(row: Row) -> str:
+    low, below = _value(row, "from") or 0, _value(row, "below")
+    return f"{low:.0f}+" if below is None else f"{low:.0f}–{below - 1:.0f}" if low else f"under {below:.0f}"
+
+
+def _samples(rows: Sequence[Row]) -> Iterator[Markup]:
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        source, reference, translation = (str(row.get(k) or "") for k in ("source", "reference", "translation"))
+        found.setdefault((source, reference), {})[f"step {_fixed(_value(row, 'step'), ',.0f')}"] = translation
+    for (source, reference), steps in found.items():
+        last = list(steps)[-1]
+        shown = {"source": source, "reference": reference, f"translation, {last}": steps[last]}
+        versions = {t: s for s, t in reversed(steps.items())}  # each text by the first step that gave it
+        earlier = {s: t for t, s in reversed(versions.items())}
+        more = details(f"How it developed: {len(earlier)} versions", texts(earlier)) if len(earlier) > 1 else None
+        yield element("article", texts({k: t for k, t in shown.items() if t}), more)
+
+
+def _environment(data: ReportData) -> Iterator[Markup]:
+    if data.config:
+        yield details("The config", element("pre", element("code", data.config)))
+    if rows := list(_flat(data.info)):
+        yield details("Versions, processor, threads, digests", table(["", ""], rows))
+
+
+def _flat(value: Row, path: str = "") -> Iterator[list[object]]:
+    for key, entry in value.items():
+        if isinstance(entry, Mapping):
+            yield from _flat(entry, f"{path}{key} ")
+        else:
+            yield [f"{path}{key}", element("code", ", ".join(map(str, entry)) if isinstance(entry, list) else entry)]

@@ -1,0 +1,101 @@
+"""Encoder, memory, decoder, head: translation, and whatever else turns one sequence into another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from torch import nn
+
+from seqloom.config import Tree
+from seqloom.models.decoders import DecoderConfig, State, make_decoder
+from seqloom.models.encoders import EncoderConfig, make_encoder
+from seqloom.models.presets import TRANSLATION, under
+from seqloom.nn.embedders import TokenEmbedder
+from seqloom.nn.heads import VocabularyHead
+from seqloom.nn.memory import Memory
+from seqloom.nn.transformer import TransformerConfig
+from seqloom.shapes import Ids, Mask, Vectors
+
+
+@dataclass(frozen=True)
+class EncoderDecoderConfig:
+    """An encoder-decoder.
+
+    Args:
+        preset: tiny, small, base or big: what is not given otherwise.
+        encoder, decoder: the two halves.
+        embedding: E, the width of the word vectors; 0 = that of the half that uses them.
+        tie: which of the source, target and output word vectors are one table.
+    """
+
+    kind: ClassVar[str] = "encoder-decoder"
+    preset: str = ""
+    encoder: EncoderConfig = field(default_factory=TransformerConfig)
+    decoder: DecoderConfig = field(default_factory=TransformerConfig)
+    embedding: int = 0
+    tie: Literal["none", "decoder-output", "all"] = "all"
+
+    def __post_init__(self) -> None:
+        if self.tie == "all" and not self.embedding and self.encoder.width != self.decoder.width:
+            raise ValueError("tie = 'all' needs encoder and decoder of one width, or an 'embedding' width for both")
+
+    @classmethod
+    def expand(cls, tree: Mapping[str, Any]) -> Tree:
+        """The tree laid over its preset."""
+        return under(TRANSLATION, tree)
+
+
+class EncoderDecoder(nn.Module):
+    """The model. `source_words` and `target_words` are the sizes of the two vocabularies."""
+
+    def __init__(self, config: EncoderDecoderConfig, source_words: int, target_words: int) -> None:
+        super().__init__()
+        if config.tie == "all" and source_words != target_words:
+            raise ValueError(
+                f"tie = 'all' needs one vocabulary for both sides, not {source_words} and {target_words} words; "
+                "use tokenizer.joint = true or tie = 'decoder-output'"
+            )
+        self.config = config
+        width, memory_width = config.decoder.width, config.encoder.width
+        E = config.embedding
+        self.source = TokenEmbedder(source_words, memory_width, E or memory_width)
+        shared = self.source.weight if config.tie == "all" else None
+        self.target = TokenEmbedder(target_words, width, E or width, shared)
+        tied = None if config.tie == "none" else self.target.weight
+        self.head = VocabularyHead(target_words, width, E or width, tied)
+        self.encoder = make_encoder(config.encoder)
+        self.decoder = make_decoder(config.decoder, memory_width)
+        initialize(self)
+
+    def encode(self, source: Ids, mask: Mask | None) -> Memory:
+        """The memory of the sources."""
+        return self.encoder(self.source(source), mask)  # type: ignore[no-any-return]
+
+    def start(self, memory: Memory, *, keep: bool = True) -> State:
+        """The decoder's state before the first position."""
+        return self.decoder.start(memory, keep=keep)
+
+    def decode(self, target: Ids, state: State) -> tuple[Vectors, State]:
+        """The hidden vectors after each of the target's words, and the state after the last."""
+        return self.decoder(self.target(target), state)  # type: ignore[no-any-return]
+
+    def forward(self, source: Ids, mask: Mask | None, target: Ids) -> Vectors:
+        """Teacher forcing: the hidden vectors that predict the word after each of `target`."""
+        hidden, _ = self.decode(target, self.start(self.encode(source, mask), keep=False))
+        return hidden
+
+
+def initialize(model: nn.Module) -> None:
+    """Glorot-uniform matrices and zero biases; embeddings keep their own normal start."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """How many numbers are learned; a shared table counts once."""
+    return sum(p.numel() for p in model.parameters())

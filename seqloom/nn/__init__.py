@@ -1,0 +1,1 @@
+"""Layers. None of them knows whether it is being trained, served or watched."""

@@ -1,0 +1,231 @@
+"""Scaled dot-product multi-head attention: weights, and their application, as two separable steps.
+
+    weights = softmax(Q K^T / sqrt(C) + bias)        (Vaswani et al. 2017, eq. 1)
+    output  = weights V
+
+`attend` chooses between the two steps as plain products and torch's fused kernel, whichever is faster for the shape,
+type and device. Whoever wants to see the weights registers an observer; they are then computed beside the output,
+which takes the same path as without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from seqloom.nn.dropout import Dropout
+from seqloom.nn.masks import additive
+from seqloom.nn.positions import rotate
+from seqloom.shapes import Bool, Float, Tensor
+
+Observer = Callable[["nn.Module", Tensor], None]
+_observer: ContextVar[Observer | None] = ContextVar("attention_observer", default=None)
+
+
+@contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """Within it, `observer(layer, weights (B H T S))` is called for every attention layer that runs."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """Keys and values of S positions, by key-value head."""
+
+    keys: Float[Tensor, "B G S C"]
+    values: Float[Tensor, "B G S C"]
+
+    def select(self, rows: Tensor) -> KeyValues:
+        """Those of some rows, in the order of `rows`."""
+        return KeyValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What each query may see, and with what bias; None = everything, and none."""
+
+    mask: Bool[Tensor, ...] | None = None
+    bias: Float[Tensor, "H T S"] | None = None
+
+
+def attention_weights(
+    q: Float[Tensor, "B H T C"], k: Float[Tensor, "B G S C"], scope: Scope
+) -> Float[Tensor, "B H T S"]:
+    """softmax over the keys of q k^T / sqrt(C) + bias, 0 where the mask is False. G divides H."""
+    B, H, T, C = q.shape
+    G, S = k.shape[1], k.shape[2]
+    # The query heads that share a key head stand side by side as further queries of it.
+    scores = torch.matmul(q.reshape(B, G, H // G * T, C), k.transpose(-1, -2)).mul_(C**-0.5).view(B, H, T, S)
+    if scope.bias is not None:
+        scores = scores + scope.bias
+    if scope.mask is not None:
+        scores = scores + additive(scope.mask, scores.dtype)
+    return scores.softmax(-1)
+
+
+def apply_weights(weights: Float[Tensor, "B H T S"], v: Float[Tensor, "B G S C"]) -> Float[Tensor, "B H T C"]:
+    """The mean of the values under each query's weights."""
+    B, H, T, S = weights.shape
+    G, C = v.shape[1], v.shape[3]
+    return torch.matmul(weights.reshape(B, G, H // G * T, S), v).view(B, H, T, C)
+
+
+def fused_is_faster(q: Tensor, k: Tensor) -> bool:
+    """Whether torch's fused kernel beats plain products here (docs/benchmarks.md, "Attention paths").
+
+    On a GPU always. On a CPU its bfloat16 kernel loses at every length measured, up to 512; in float32 it wins from
+    about 512 keys on. Weights of over 1 GB are never held whole.
+    """
+    if q.device.type != "cpu":
+        return True
+    keys = k.shape[2]
+    size = q.shape[0] * q.shape[1] * q.shape[2] * keys * q.element_size()
+    return size > 1 << 30 or (q.dtype == torch.float32 and keys >= 512)
+
+
+def attend(
+    q: Float[Tensor, "B H T C"], kv: KeyValues, scope: Scope, dropout: Dropout | None = None
+) -> Float[Tensor, "B H T C"]:
+    """softmax(q k^T / sqrt(C) + bias) v by the fastest path."""
+    if not fused_is_faster(q, kv.keys):
+        weights = attention_weights(q, kv.keys, scope)
+        return apply_weights(weights if dropout is None else dropout(weights), kv.values)
+    bias = None if scope.bias is None else scope.bias.to(q.dtype)
+    if scope.mask is not None:
+        bias = additive(scope.mask, q.dtype) if bias is None else bias + additive(scope.mask, q.dtype)
+    p = dropout.p if dropout is not None and dropout.training else 0.0
+    grouped = q.shape[1] != kv.keys.shape[1]
+    return F.scaled_dot_product_attention(q, kv.keys, kv.values, attn_mask=bias, dropout_p=p, enable_gqa=grouped)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The sizes of an attention layer: H query heads of C features, G key-value heads."""
+
+    width: int
+    heads: int
+    kv_heads: int
+    bias: bool
+    dropout: float
+
+    @property
+    def features(self) -> int:
+        """C."""
+        return self.width // self.heads
+
+
+class _Attention(nn.Module):
+    def __init__(self, sizes: Heads) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.dropout = Dropout(sizes.dropout)
+        self.output = nn.Linear(sizes.width, sizes.width, bias=sizes.bias)
+
+    def _split(self, x: Tensor, heads: int) -> Tensor:
+        return x.view(*x.shape[:2], heads, self.sizes.features).transpose(1, 2)  # B T (H C) -> B H T C
+
+    def _finish(self, q: Tensor, kv: KeyValues, scope: Scope) -> Tensor:
+        # Consecutive rows of q may share one row of keys (the hypotheses of one sentence): they become further queries.
+        R, H, T, C = q.shape
+        B = kv.keys.shape[0]
+        if shared := R != B:
+            q = q.view(B, R // B, H, T, C).transpose(1, 2).reshape(B, H, R // B * T, C)
+        if (observer := _observer.get()) is not None:
+            with torch.no_grad():
+                weights = attention_weights(q, kv.keys, scope)
+                observer(self, weights.view(B, H, R // B, T, -1).transpose(1, 2).reshape(R, H, T, -1))
+        mixed = attend(q, kv, scope, self.dropout)
+        if shared:
+            mixed = mixed.view(B, H, R // B, T, C).transpose(1, 2).reshape(R, H, T, C)
+        output: Tensor = self.output(mixed.transpose(1, 2).reshape(R, T, H * C))
+        return output
+
+
+class SelfAttention(_Attention):
+    """Queries, keys and values all from the same sequence."""
+
+    def __init__(self, sizes: Heads) -> None:
+        super().__init__(sizes)
+        features = (sizes.heads + 2 * sizes.kv_heads) * sizes.features
+        self.qkv = nn.Linear(sizes.width, features, bias=sizes.bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        scope: Scope,
+        rotation: tuple[Tensor, Tensor] | None = None,
+        cache: Cache | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Attends over `x`, and over what `cache` holds from before; `x` is added to the cache."""
+        H, G, C = self.sizes.heads, self.sizes.kv_heads, self.sizes.features
+        q, k, v = self.qkv(x).split((H * C, G * C, G * C), dim=-1)
+        q, k, v = self._split(q, H), self._split(k, G), self._split(v, G)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        kv = KeyValues(k, v) if cache is None else cache.append(k, v)
+        return self._finish(q, kv, scope)
+
+
+class CrossAttention(_Attention):
+    """Queries from one sequence, keys and values from another."""
+
+    def __init__(self, sizes: Heads, memory_width: int) -> None:
+        super().__init__(sizes)
+        self.query = nn.Linear(sizes.width, sizes.width, bias=sizes.bias)
+        self.key_value = nn.Linear(memory_width, 2 * sizes.kv_heads * sizes.features, bias=sizes.bias)
+
+    def read(self, states: Float[Tensor, "B S M"]) -> KeyValues:
+        """The keys and values of a memory; they serve every step of decoding."""
+        k, v = self.key_value(states).chunk(2, dim=-1)
+        return KeyValues(self._split(k, self.sizes.kv_heads), self._split(v, self.sizes.kv_heads))
+
+    def forward(self, x: Float[Tensor, "R T D"], kv: KeyValues, scope: Scope) -> Float[Tensor, "R T D"]:
+        """Attends over `kv`, whose rows may each serve several consecutive rows of `x`."""
+        return self._finish(self._split(self.query(x), self.sizes.heads), kv, scope)
+
+
+class Cache:
+    """Keys and values of the positions so far, with room for more, so that a step copies nothing.
+
+    The room is shared by whoever holds the cache: append to it once, then use what `fork` gave.
+    """
+
+    def __init__(self, keys: Tensor | None = None, values: Tensor | None = None, length: int = 0) -> None:
+        self._keys, self._values, self.length = keys, values, length
+
+    def append(self, k: Float[Tensor, "B G T C"], v: Float[Tensor, "B G T C"]) -> KeyValues:
+        """Adds T positions; returns all so far."""
+        B, G, T, C = k.shape
+        end = self.length + T
+        if self._keys is None or self._values is None or self._keys.shape[2] < end:
+            room = max(32, 2 * end)
+            keys, values = k.new_empty(B, G, room, C), v.new_empty(B, G, room, C)
+            if self._keys is not None and self._values is not None:
+                keys[:, :, : self.length] = self._keys[:, :, : self.length]
+                values[:, :, : self.length] = self._values[:, :, : self.length]
+            self._keys, self._values = keys, values
+        self._keys[:, :, self.length : end] = k
+        self._values[:, :, self.length : end] = v
+        self.length = end
+        return KeyValues(self._keys[:, :, :end], self._values[:, :, :end])
+
+    def fork(self, rows: Tensor | None = None) -> Cache:
+        """A cache to go on from: the same one, or that of some rows in the order of `rows`."""
+        if rows is None or self._keys is None or self._values is None:
+            return Cache(self._keys, self._values, self.length)
+        R, G, room, C = rows.shape[0], *self._keys.shape[1:]
+        fresh = Cache(self._keys.new_empty(R, G, room, C), self._values.new_empty(R, G, room, C), self.length)
+        for old, new in ((self._keys, fresh._keys), (self._values, fresh._values)):
+            assert new is not None
+            torch.index_select(old[:, :, : self.length], 0, rows, out=new[:, :, : self.length])
+        return fresh

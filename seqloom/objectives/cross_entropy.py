@@ -1,0 +1,147 @@
+"""Cross-entropy over a vocabulary, with label smoothing, and R-Drop as an option."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from seqloom.data.batch import SequenceBatch
+from seqloom.models.encoder_decoder import EncoderDecoder
+from seqloom.shapes import Float, Int, Tensor
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """How a model is taught the next word.
+
+    Args:
+        smoothing: the share of the target probability spread evenly over all words (Szegedy et al. 2016).
+        r_drop: the weight of the divergence between two passes with different dropout (Liang et al. 2021); 0 = off.
+    """
+
+    kind: ClassVar[str] = "cross-entropy"
+    smoothing: float = 0.1
+    r_drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
+        if self.r_drop < 0:
+            raise ValueError(f"r_drop must not be negative, not {self.r_drop}")
+
+    def __call__(self, model: EncoderDecoder, batch: SequenceBatch) -> Loss:
+        """The loss summed over the batch's words."""
+        if self.r_drop > 0 and model.training:
+            return self._two_passes(model, batch)
+        hidden = _real(model(batch.source, batch.source_mask, batch.target_in), batch)
+        targets = _real(batch.target_out, batch)
+        hidden = model.head.project(hidden)
+        value, nll = linear_cross_entropy(hidden, model.head.weight, targets, self.smoothing)
+        return Loss(value, nll, batch.words)
+
+    def _two_passes(self, model: EncoderDecoder, batch: SequenceBatch) -> Loss:
+        targets = _real(batch.target_out, batch)
+        passes = [_real(model(batch.source, batch.source_mask, batch.target_in), batch) for _ in range(2)]
+        p, q = (F.log_softmax(model.head(h).float(), dim=-1) for h in passes)
+        # The mean over the two passes: cross-entropy, and the weight times half the symmetric divergence (eq. 4).
+        nll = torch.stack([F.nll_loss(x, targets, reduction="sum") for x in (p, q)])
+        even = torch.stack([x.sum() for x in (p, q)]) / p.shape[1]
+        divergence = F.kl_div(p, q, reduction="sum", log_target=True) + F.kl_div(q, p, reduction="sum", log_target=True)
+        entropy = (1 - self.smoothing) * nll.mean() - self.smoothing * even.mean()
+        value = entropy + self.r_drop * divergence / 4
+        return Loss(value, float(nll[0].detach()), batch.words)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What an objective found.
+
+    Args:
+        value: the loss summed over the words, to be differentiated.
+        nll: the plain negative log-likelihood in nats, summed over the words.
+        words: how many words.
+    """
+
+    value: Tensor
+    nll: float
+    words: int
+
+
+def _real(x: Tensor, batch: SequenceBatch) -> Tensor:
+    flat = x.flatten(0, 1)  # B T ... -> N ...
+    if batch.target_mask is None:
+        return flat
+    return flat.index_select(0, batch.target_mask.flatten().nonzero().squeeze(1))
+
+
+def linear_cross_entropy(
+    hidden: Float[Tensor, "N E"], weight: Float[Tensor, "V E"], targets: Int[Tensor, " N"], smoothing: float
+) -> tuple[Tensor, float]:
+    """The summed smoothed cross-entropy of hidden @ weight^T, and the summed plain one.
+
+    On a CPU the logits are made in chunks and turned into the gradient at once; they never live whole.
+    """
+    if hidden.device.type == "cpu" and torch.is_grad_enabled():
+        value, nll = _ChunkedCrossEntropy.apply(hidden, weight, targets, smoothing)  # type: ignore[no-untyped-call]
+        return value, float(nll)
+    log_p = F.log_softmax(F.linear(hidden, weight).float(), dim=-1)
+    nll = F.nll_loss(log_p, targets, reduction="sum")
+    value = (1 - smoothing) * nll - smoothing / weight.shape[0] * log_p.sum()
+    return value, float(nll.detach())
+
+
+_CHUNK = 16 << 20  # logits at a time: 64 MB in float32
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """The gradient of the logits is p - (1 - e) y - e / V.
+
+    Its constant part -e / V is not written into the logits: times `weight` and `hidden` it is one vector each.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+        N, V = hidden.shape[0], weight.shape[0]
+        even = smoothing / V
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        words = weight.to(wide).sum(0)
+        d_hidden = torch.empty_like(hidden)
+        d_weight = torch.zeros(weight.shape, dtype=wide)
+        rows = max(1, min(N, _CHUNK // V))
+        buffer = torch.empty(rows, V, dtype=wide)
+        nll = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64)
+        for i in range(0, N, rows):
+            h, y = hidden[i : i + rows], targets[i : i + rows, None]
+            logits = F.linear(h, weight)
+            p = buffer[: h.shape[0]].copy_(logits)
+            at_target = p.gather(1, y)
+            torch.softmax(p, dim=-1, out=p)
+            p_target = p.gather(1, y)
+            loss = -p_target.log()
+            if bool((p_target < 1e-30).any()):  # beyond float32: from the logits, whose buffer is gone
+                loss = logits.to(wide).logsumexp(-1, keepdim=True) - at_target
+            chunk_nll = loss.sum(dtype=torch.float64)
+            # sum_v log p_v = sum_v z_v - V logsumexp(z), and logsumexp(z) = z_y + loss
+            sums = h.to(wide) @ words - V * (at_target + loss)[:, 0]
+            nll += chunk_nll
+            total += (1 - smoothing) * chunk_nll - even * sums.sum(dtype=torch.float64)
+            p.scatter_add_(1, y, torch.full_like(p_target, smoothing - 1))
+            d_logits = p.to(hidden.dtype)
+            torch.mm(d_logits, weight, out=d_hidden[i : i + rows])
+            d_weight += d_logits.t() @ h
+        if smoothing:
+            d_hidden -= (even * words).to(hidden.dtype)
+            d_weight -= even * hidden.to(wide).sum(0)
+        ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype))
+        ctx.mark_non_differentiable(nll)
+        return total.to(wide), nll
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None]:
+        d_hidden, d_weight = ctx.saved_tensors
+        scale = grads[0]
+        return d_hidden * scale.to(d_hidden.dtype), d_weight * scale.to(d_weight.dtype), None, None

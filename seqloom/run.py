@@ -1,0 +1,287 @@
+"""The run directory: the only interface between training, evaluation, inspection and serving.
+
+    runs/NAME/  config.toml  run.json  tokenizer.json  metrics.jsonl  samples.jsonl
+                checkpoints/step-00001000/{model,optimizer}.safetensors, state.json, MANIFEST.json
+                latest.json  best.json  eval/TESTSET.json  report.html
+
+It knows files, not models. Every file is written to the side, synced and renamed, so that it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seqloom.errors import RunError
+
+FORMAT = 1
+_MANIFEST = "MANIFEST.json"
+Json = dict[str, Any]
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the system's refusals into one clear error; nothing that was there is harmed."""
+    try:
+        yield
+    except OSError as error:
+        cures = {
+            errno.ENOSPC: "free some space and start the same command again: it resumes",
+            errno.EDQUOT: "your quota is used up; free some space and start the same command again: it resumes",
+            errno.EACCES: "choose another place with --run, or change the permissions",
+            errno.EPERM: "choose another place with --run, or change the permissions",
+            errno.EROFS: "the file system is read-only; choose another place with --run",
+        }
+        cure = cures.get(error.errno or 0, "what was saved before is untouched")
+        raise RunError(f"cannot be written: {error.strerror or error}", where=str(path), cure=cure) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole file or nothing."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with beside.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One saved state of a training."""
+
+    path: Path
+
+    @property
+    def step(self) -> int:
+        """The step after which it was saved."""
+        return int(self.path.name.removeprefix("step-"))
+
+    def fault(self) -> str | None:
+        """What is wrong with it by its manifest, or None."""
+        try:
+            manifest = json.loads((self.path / _MANIFEST).read_text(encoding="utf-8"))
+            for name, entry in manifest["files"].items():
+                file = self.path / name
+                if not file.is_file():
+                    return f"{name} is missing"
+                if file.stat().st_size != entry["bytes"]:
+                    return f"{name} has {file.stat().st_size} bytes instead of {entry['bytes']}"
+                if digest_of(file) != entry["sha256"]:
+                    return f"{name} differs from its digest"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"its manifest cannot be read ({error})"
+        return None
+
+    def state(self) -> Json:
+        """The content of state.json."""
+        return json.loads((self.path / "state.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+class Run:
+    """A run directory that exists."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.resolve().name
+
+    @classmethod
+    def create(cls, path: str | Path, config: str, info: Mapping[str, Any]) -> Run:
+        """A new run directory with its config and what is known at the start."""
+        run = cls(path)
+        with writing(run.path):
+            (run.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_text(run.path / "config.toml", config)
+        write_json(run.path / "run.json", {"format": FORMAT, **info})
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """An existing run. Raises RunError where there is none, or it is half-written or of another version."""
+        run = cls(path)
+        if not run.path.is_dir():
+            others = ", ".join(str(r.path) for r in runs(run.path.parent)) if run.path.parent.is_dir() else ""
+            cure = f"there are: {others}" if others else "seqloom runs lists the ones there are"
+            raise RunError("no such run", where=str(path), cure=cure)
+        for name in ("run.json", "config.toml"):
+            if not (run.path / name).is_file():
+                raise RunError(
+                    f"not a complete run directory: it has no {name}",
+                    where=str(path),
+                    cure="it was interrupted before training began, or is something else; remove it and train again",
+                )
+        written = run.info().get("format")
+        if written != FORMAT:
+            raise RunError(
+                f"written in format {written}, this version reads format {FORMAT}",
+                where=str(run.path / "run.json"),
+                cure="use the seqloom version named there, or train again",
+            )
+        return run
+
+    def info(self) -> Json:
+        """The content of run.json."""
+        return _read_json(self.path / "run.json")
+
+    def update_info(self, **more: Any) -> None:
+        """Adds to run.json."""
+        write_json(self.path / "run.json", {**self.info(), **more})
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second process from writing to the same run."""
+        with writing(self.path):
+            handle = (self.path / ".lock").open("w")
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(
+                    "another process is training this run", where=str(self.path), cure="wait for it, or use --run"
+                ) from None
+            yield
+
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
+        """Adds a line to metrics.jsonl or samples.jsonl."""
+        with writing(self.path / name), (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def rows(self, name: str) -> list[Json]:
+        """The lines of metrics.jsonl or samples.jsonl; a last one cut off by a crash is left out."""
+        path = self.path / name
+        if not path.is_file():
+            return []
+        found = []
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def forget_after(self, step: int) -> None:
+        """Drops the lines of metrics.jsonl and samples.jsonl that a resumed training will write again."""
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            rows = self.rows(name)
+            kept = [row for row in rows if row.get("step", 0) <= step]
+            if len(kept) != len(rows):
+                write_text(self.path / name, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
+
+    def save(self, name: str, write: Callable[[Path], None]) -> Checkpoint:
+        """A new checkpoint, "step-00001000" or "average"; `write` puts its files into the folder it is given."""
+        final = self.path / "checkpoints" / name
+        beside = final.with_name(f".{final.name}.{os.getpid()}")
+        with writing(final):
+            try:
+                shutil.rmtree(beside, ignore_errors=True)
+                beside.mkdir(parents=True)
+                write(beside)
+                files = sorted(p for p in beside.iterdir() if p.is_file())
+                for path in files:
+                    with path.open("rb") as file:
+                        os.fsync(file.fileno())
+                entries = {p.name: {"bytes": p.stat().st_size, "sha256": digest_of(p)} for p in files}
+                write_json(beside / _MANIFEST, {"format": FORMAT, "files": entries})
+                _sync(beside)
+                if final.exists():
+                    shutil.rmtree(final)
+                beside.replace(final)
+                _sync(final.parent)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+        return Checkpoint(final)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints, the oldest first."""
+        folder = self.path / "checkpoints"
+        return [Checkpoint(p) for p in sorted(folder.glob("step-*"))] if folder.is_dir() else []
+
+    def newest(self, say: Callable[[str], None]) -> Checkpoint | None:
+        """The newest undamaged checkpoint; `say` is told of each damaged one that is passed over."""
+        for checkpoint in reversed(self.checkpoints()):
+            fault = checkpoint.fault()
+            if fault is None:
+                return checkpoint
+            say(f"{checkpoint.path} is damaged: {fault}; using the one before it")
+        return None
+
+    def point(self, name: str, checkpoint: Checkpoint, **more: Any) -> None:
+        """Writes latest.json or best.json."""
+        write_json(self.path / f"{name}.json", {"checkpoint": checkpoint.path.name, **more})
+
+    def pointed(self, name: str) -> Checkpoint | None:
+        """The checkpoint that latest.json or best.json names, if it is there."""
+        path = self.path / f"{name}.json"
+        if not path.is_file():
+            return None
+        checkpoint = Checkpoint(self.path / "checkpoints" / str(_read_json(path).get("checkpoint")))
+        return checkpoint if checkpoint.path.is_dir() else None
+
+    def best(self, say: Callable[[str], None]) -> Checkpoint:
+        """The checkpoint to use: the best, else the newest undamaged one."""
+        best = self.pointed("best")
+        if best is not None:
+            fault = best.fault()
+            if fault is None:
+                return best
+            say(f"{best.path} is damaged: {fault}; using the newest undamaged one")
+        newest = self.newest(say)
+        if newest is None:
+            raise RunError("no usable checkpoint", where=str(self.path), cure="train it first: seqloom train CONFIG")
+        return newest
+
+    def keep_only(self, steps: set[int]) -> None:
+        """Removes the checkpoints of all other steps."""
+        for checkpoint in self.checkpoints():
+            if checkpoint.step not in steps:
+                shutil.rmtree(checkpoint.path, ignore_errors=True)
+
+
+def runs(folder: Path) -> list[Run]:
+    """The runs in a folder, by name."""
+    return [Run(p.parent) for p in sorted(folder.glob("*/run.json"))]
+
+
+def _read_json(path: Path) -> Json:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot be read: {error}", where=str(path), cure="remove the run and train it again") from None
+    if not isinstance(value, dict):
+        raise RunError("is not a JSON object", where=str(path), cure="remove the run and train it again")
+    return value

@@ -1,0 +1,106 @@
+"""What a training will take: measured on a few real steps, before it begins."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from seqloom.data.readers import usable
+from seqloom.decoding.search import DecodingConfig
+from seqloom.models.encoder_decoder import parameter_count
+from seqloom.tasks.translate import Prepared, TranslateConfig, build_model
+from seqloom.tasks.translator import Translator
+from seqloom.training.loop import train
+from seqloom.training.optimizer import FlatWeights, Optimizer
+from seqloom.training.precision import dtype_for, pick_device
+
+_SAMPLES = 12
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training will take on this machine.
+
+    Args:
+        steps: of the optimizer.
+        epochs: how often each sentence is seen.
+        minutes: of training and evaluations.
+        gigabytes: the most memory at a time.
+        disk_gigabytes: the run directory at its largest.
+        parameters: numbers learned.
+        words_per_second: target words.
+        padding: share of positions that are padding.
+    """
+
+    steps: int
+    epochs: float
+    minutes: float
+    gigabytes: float
+    disk_gigabytes: float
+    parameters: int
+    words_per_second: float
+    padding: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+
+def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
+    """Takes a few steps on batches from the whole range of lengths, the largest among them, and translates a little."""
+    device = pick_device(config.training.device)
+    model = build_model(config, prepared.source, prepared.target).to(device)
+    optimizer = Optimizer(FlatWeights(model, dtype_for(config.training.precision, device)), config.optimizer)
+    batches = prepared.batches
+    parts = batches.epoch(0)
+    positions = [len(p) * int(batches.lengths[0][p].max() + batches.lengths[1][p].max()) for p in parts]
+    ranked = sorted(range(len(parts)), key=positions.__getitem__)
+    chosen = [ranked[round(i * (len(ranked) - 1) / (_SAMPLES - 1))] for i in range(_SAMPLES)]
+    order = [chosen[-1], chosen[0], *chosen]  # the first two warm up: the largest first, so that memory is got at once
+    steps = train(model, config.objective, lambda n: batches(order[n]).to(device), optimizer, lambda n: 1e-5)
+    taken = [next(steps) for _ in order][2:]
+    seconds = statistics.fmean(s.seconds for s in taken)
+    evaluations = -(-config.training.steps // config.training.evaluate_every) + (config.training.average != "none")
+    total = config.training.steps * config.batches.accumulate * seconds
+    total += evaluations * _evaluation_seconds(config, prepared, model)
+    numbers = parameter_count(model)
+    copies = 4 + (config.training.ema > 0)  # to use, master, and two moments
+    kept = 3 + (config.training.average_count if config.training.average != "none" else 0)
+    used = config.training.steps * config.batches.accumulate
+    return Estimate(
+        steps=config.training.steps,
+        epochs=used / batches.per_epoch,
+        minutes=total / 60,
+        gigabytes=_peak_bytes(device) / 1e9,
+        disk_gigabytes=4 * numbers * copies * kept / 1e9,
+        parameters=numbers,
+        words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),
+        padding=batches.padding(),
+    )
+
+
+def _evaluation_seconds(config: TranslateConfig, prepared: Prepared, model: Any) -> float:
+    pairs, _ = usable(prepared.splits.valid)
+    sample = list(pairs.sources[:: max(1, len(pairs) // 256)])
+    lengths = [len(ids) for ids in prepared.target.encode(pairs.targets[:: max(1, len(pairs) // 256)])]
+    # An untrained model does not know when to stop: it is made to write as much as the references have.
+    words = max(1, round(statistics.fmean(lengths)))
+    forced = DecodingConfig(beam=1, min_length=words, max_length=words)
+    translator = Translator(model, prepared.source, prepared.target, forced, long_input="cut")
+    began = time.perf_counter()
+    translator(sample)
+    # The validation loss is one pass more, about as much as a twentieth of the decoding.
+    return 1.05 * (time.perf_counter() - began) * len(pairs) / len(sample)
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,76 @@
+"""The score of a run on a test set, saved in the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seqloom import config as configs
+from seqloom.data.corpus import Pairs
+from seqloom.data.readers import read_pairs, usable
+from seqloom.errors import MissingExtra, UsageError
+from seqloom.evaluation.translation import moses_bleu, score_translations
+from seqloom.run import Run, write_json
+from seqloom.tasks.session import decoding_config
+from seqloom.tasks.translate import Files, TranslateConfig, load_splits, load_translator
+from seqloom.training.log import Reporter
+
+
+def evaluate_run(
+    path: str | Path, test: Sequence[str], name: str, words: Sequence[str], reporter: Reporter
+) -> dict[str, Any]:
+    """Translates the test set, scores it, and saves all of it as eval/NAME.json.
+
+    Args:
+        path: the run.
+        test: its files; empty = the test data of the run's config.
+        name: what to save it as; by default the name of the first file, or "test".
+        words: decoding options as on the command line.
+        reporter: where progress goes.
+    """
+    run = Run.open(path)
+    config = configs.load(TranslateConfig, run.path / "config.toml")
+    languages = (config.data.source, config.data.target)
+    pairs = _test_pairs(config, test, languages)
+    pairs, dropped = usable(pairs)
+    if dropped:
+        reporter.warn(f"{dropped} test pairs with an empty side are left out")
+    translator = load_translator(path, long_input="cut", say=reporter.warn)
+    translator.config = decoding_config(translator.config, words)
+    reporter.say(f"translating {len(pairs):,} sentences, beam {translator.config.beam}")
+    began = time.perf_counter()
+    hypotheses = translator(pairs.sources)
+    seconds = time.perf_counter() - began
+    if translator.cuts:
+        reporter.warn(f"{translator.cuts} over-long sources were cut to {translator.max_source - 1} words")
+    scores = score_translations(pairs.sources, hypotheses, pairs.targets, pairs.kinds).as_dict()
+    if isinstance(config.data, Files) and config.data.target:
+        try:
+            scores["bleu_moses"], scores["moses_signature"] = moses_bleu(hypotheses, pairs.targets, config.data.target)
+        except MissingExtra as error:
+            reporter.say(str(error))
+    title = name or (Path(test[0]).name.split(".")[0] if test else "test")
+    result = {
+        "test": title,
+        **scores,
+        "seconds": round(seconds, 3),
+        "decoding": configs.tree_of(translator.config),
+        "checkpoint": run.best(reporter.warn).path.name,
+        "translations": [
+            {"source": s, "translation": h, "reference": r}
+            for s, h, r in zip(pairs.sources, hypotheses, pairs.targets, strict=True)
+        ],
+    }
+    write_json(run.path / "eval" / f"{title}.json", result)
+    return result
+
+
+def _test_pairs(config: TranslateConfig, test: Sequence[str], languages: tuple[str, str]) -> Pairs:
+    if test:
+        return read_pairs(test, languages=languages)
+    found = load_splits(config.data).test
+    if found is None:
+        raise UsageError("the config names no test data", where="--test", cure="--test SOURCE REFERENCE")
+    return found

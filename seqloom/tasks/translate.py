@@ -1,0 +1,341 @@
+"""Translation: from parallel text to a trained run."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from seqloom import config as configs
+from seqloom.data.batches import BatchConfig, Batches, make_batch
+from seqloom.data.corpus import Pairs, Splits
+from seqloom.data.phrases import Phrases, make_phrases
+from seqloom.data.readers import read_pairs, usable
+from seqloom.decoding.search import DecodingConfig
+from seqloom.errors import DataError, RunError
+from seqloom.evaluation.translation import corpus_bleu
+from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, parameter_count
+from seqloom.objectives.cross_entropy import CrossEntropy
+from seqloom.run import Run
+from seqloom.tasks.translator import LongInput, Translator
+from seqloom.text.bpe_dropout import DroppedBPE
+from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer
+from seqloom.training.checkpoint import Progress, load_weights
+from seqloom.training.fit import Plan, TrainingConfig, fit
+from seqloom.training.log import Reporter
+from seqloom.training.optimizer import AdamW
+from seqloom.training.precision import Precision, dtype_for, pick_device, processor_flags
+from seqloom.training.schedule import Noam, Schedule
+
+
+@dataclass(frozen=True)
+class Files:
+    """Parallel text in files: two parallel ones, or one of TSV, JSONL, TMX or PO; plain, .gz or .xz.
+
+    Args:
+        train, valid, test: the files; ${VARIABLES} of the environment are filled in.
+        source, target: language codes, where the files or Moses tokenization need them.
+        max_length: a training sentence of more words of the tokenizer is left out, and counted.
+    """
+
+    kind: ClassVar[str] = "files"
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    test: tuple[str, ...] = ()
+    source: str = ""
+    target: str = ""
+    max_length: int = 256
+
+
+@dataclass(frozen=True)
+class TranslateConfig:
+    """All of a translation run.
+
+    Args:
+        run: the run directory; by default runs/ and the name of the config file.
+        seed: what everything random is drawn from.
+        accept: what the run must reach, by metric, for `seqloom verify`; "minutes" is the most training may take.
+    """
+
+    task: Literal["translate"] = "translate"
+    run: str = ""
+    seed: int = 1
+    data: Files | Phrases = field(default_factory=Phrases)
+    tokenizer: TokenizerConfig = field(default_factory=BPE)
+    model: EncoderDecoderConfig = field(default_factory=EncoderDecoderConfig)
+    objective: CrossEntropy = field(default_factory=CrossEntropy)
+    batches: BatchConfig = field(default_factory=BatchConfig)
+    optimizer: AdamW = field(default_factory=AdamW)
+    schedule: Schedule = field(default_factory=lambda: Noam(warmup=1000))
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    accept: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Prepared:
+    """Data, tokenizers and batches, ready for training."""
+
+    splits: Splits
+    source: Tokenizer
+    target: Tokenizer
+    batches: Batches
+    left_out: int
+
+
+def load_splits(config: Files | Phrases) -> Splits:
+    """The corpus a config describes. Raises UsageError or DataError where it cannot be read."""
+    if isinstance(config, Phrases):
+        return make_phrases(config)
+    languages = (config.source, config.target)
+    train, valid = (read_pairs(paths, languages=languages) for paths in (config.train, config.valid))
+    test = read_pairs(config.test, languages=languages) if config.test else None
+    return Splits(train, valid, test)
+
+
+def make_tokenizers(config: TokenizerConfig, train: Pairs) -> tuple[Tokenizer, Tokenizer]:
+    """The tokenizers of source and target; the same object where they are joint."""
+    if isinstance(config, TokenizerFile):
+        source = Tokenizer.load(config.path)
+        return source, Tokenizer.load(config.target) if config.target else source
+    if config.joint:
+        both = train_tokenizer(config, [*train.sources, *train.targets])
+        return both, both
+    return train_tokenizer(config, train.sources), train_tokenizer(config, train.targets)
+
+
+def prepare(config: TranslateConfig, reporter: Reporter, run: Run | None = None) -> Prepared:
+    """Reads the data, makes (or, in a run that has them, loads) the tokenizers, and lays out the batches."""
+    splits = load_splits(config.data)
+    train, dropped = usable(splits.train)
+    if dropped:
+        reporter.warn(f"{dropped} training pairs with an empty side are left out")
+    if not len(train):
+        raise DataError("no training pair is left", cure="seqloom check CONFIG says why")
+    saved = load_tokenizers(run) if run is not None and (run.path / "run.json").is_file() else None
+    source, target = saved or make_tokenizers(config.tokenizer, train)
+    ids = [t.encode(texts) for t, texts in ((source, train.sources), (target, train.targets))]
+    most = config.data.max_length if isinstance(config.data, Files) else 1 << 30
+    limits = [n for n in (config.model.encoder, config.model.decoder) if hasattr(n.positions, "length")]
+    most = min([most, *(n.positions.length - 1 for n in limits)])  # type: ignore[union-attr]
+    kept = [i for i in range(len(train)) if max(len(ids[0][i]), len(ids[1][i])) <= most]
+    left_out = len(train) - len(kept)
+    if left_out:
+        reporter.warn(f"{left_out} training pairs of over {most} words are left out (data.max_length)")
+    rows = tuple(
+        _rows(config, side, t, texts, ids[side], kept)
+        for side, (t, texts) in enumerate(((source, train.sources), (target, train.targets)))
+    )
+    lengths = [np.array([len(side[i]) + 1 for i in kept]) for side in ids]
+    batches = Batches(lengths[0], lengths[1], (rows[0], rows[1]), target.start, config.batches, config.seed)
+    return Prepared(replace(splits, train=train), source, target, batches, left_out)
+
+
+def _rows(
+    config: TranslateConfig,
+    side: int,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    ids: list[np.ndarray],
+    kept: list[int],
+) -> Any:
+    dropout = config.tokenizer.dropout if isinstance(config.tokenizer, BPE) else 0.0
+    if dropout:
+        dropped = DroppedBPE(tokenizer, [texts[i] for i in kept], dropout, config.seed + side)
+        return lambda epoch, indices: dropped.rows(epoch, indices, tokenizer.end)
+    ended = [np.append(ids[i], tokenizer.end).astype(np.int32) for i in kept]
+    return lambda epoch, indices: [ended[i] for i in indices.tolist()]
+
+
+def build_model(config: TranslateConfig, source: Tokenizer, target: Tokenizer) -> EncoderDecoder:
+    """The model, with weights drawn from the config's seed."""
+    torch.manual_seed(config.seed)
+    return EncoderDecoder(config.model, source.words, target.words)
+
+
+def train_translation(
+    config: TranslateConfig, reporter: Reporter, announce: Callable[[TranslateConfig, Prepared], None] | None = None
+) -> Run:
+    """Trains to the end and returns the run; goes on where an earlier call stopped.
+
+    `announce` is called before a new training begins, with all that is ready for it.
+    """
+    path = Path(config.run or "runs/translate")
+    exists = (path / "run.json").is_file()
+    run = Run.open(path) if exists else Run(path)
+    threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    reporter.say(f"reading the data of {path}")
+    prepared = prepare(config, reporter, run)
+    facts = _facts(config, prepared, threads)
+    if exists:
+        _same_run(run, config, facts)
+    else:
+        if announce is not None:
+            announce(config, prepared)
+        save_tokenizers(Path(path), prepared.source, prepared.target)
+        run = Run.create(path, configs.to_toml(config), facts)
+    device = pick_device(config.training.device)
+    model = build_model(config, prepared.source, prepared.target).to(device)
+    train = prepared.splits.train
+    reporter.say(
+        f"{len(train):,} pairs, {prepared.source.words:,} words, {parameter_count(model):,} parameters, "
+        f"{prepared.batches.per_epoch} batches an epoch, {100 * prepared.batches.padding():.1f} % padding"
+    )
+    with run.locked():
+        plan = Plan(
+            model,
+            config.objective,
+            lambda n: prepared.batches(n).to(device),
+            _Validation(config, prepared, model, run).measure,
+            config.optimizer,
+            config.schedule,
+            config.training,
+            config.batches.accumulate,
+        )
+        progress = fit(run, plan, reporter)
+        _record(run, progress)
+    return run
+
+
+def _record(run: Run, progress: Progress) -> None:
+    run.update_info(training={"steps": progress.step, "minutes": progress.seconds / 60, "words": progress.words})
+
+
+def _facts(config: TranslateConfig, prepared: Prepared, threads: int) -> dict[str, Any]:
+    import seqloom
+
+    splits = prepared.splits
+    corpora = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    return {
+        "task": config.task,
+        "seed": config.seed,
+        "threads": threads,
+        "versions": {"seqloom": seqloom.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "processor": sorted(processor_flags()),
+        "corpus": {name: pairs.digest() for name, pairs in corpora.items() if pairs is not None},
+        "tokenizer": [prepared.source.digest(), prepared.target.digest()],
+    }
+
+
+# What may differ between the sittings of one run without making it another run.
+_FREE = {"run", "accept", "decoding", "training.steps", "training.patience", "training.threads", "training.tensorboard"}
+
+
+def _same_run(run: Run, config: TranslateConfig, facts: dict[str, Any]) -> None:
+    cure = "give the new one a directory of its own with --run, or remove this one"
+    info = run.info()
+    for name, digest in facts["corpus"].items():
+        if info["corpus"].get(name, digest) != digest:
+            raise RunError(f"the {name} data is not what this run began with", where=str(run.path), cure=cure)
+    old = configs.load(TranslateConfig, run.path / "config.toml")
+    differing = [
+        f"{key}: {was} -> {now}"
+        for key, (was, now) in _differences(configs.tree_of(old), configs.tree_of(config)).items()
+        if key not in _FREE and key.split(".")[0] not in _FREE
+    ]
+    if differing:
+        raise RunError(
+            f"the config is not what this run began with ({'; '.join(differing)})", where=str(run.path), cure=cure
+        )
+
+
+def _differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in sorted({*old, *new}):
+            found |= _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        return found
+    return {} if old == new else {path: (old, new)}
+
+
+def save_tokenizers(path: Path, source: Tokenizer, target: Tokenizer) -> None:
+    """Writes tokenizer.json, and tokenizer.source.json where the source has one of its own."""
+    from seqloom.run import write_text
+
+    write_text(path / "tokenizer.json", target.to_json())
+    if source is not target:
+        write_text(path / "tokenizer.source.json", source.to_json())
+
+
+def load_tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer]:
+    """The tokenizers of a run. Raises RunError if they are not those it was trained with."""
+    target = Tokenizer.load(run.path / "tokenizer.json")
+    own = run.path / "tokenizer.source.json"
+    source = Tokenizer.load(own) if own.is_file() else target
+    if [source.digest(), target.digest()] != run.info()["tokenizer"]:
+        raise RunError(
+            "is not the tokenizer this run was trained with",
+            where=str(run.path / "tokenizer.json"),
+            cure="put back the tokenizer.json that the run was written with",
+        )
+    return source, target
+
+
+class _Validation:
+    """The loss of the validation pairs, the BLEU of their greedy translations, and a few samples."""
+
+    def __init__(self, config: TranslateConfig, prepared: Prepared, model: EncoderDecoder, run: Run) -> None:
+        self.pairs, _ = usable(prepared.splits.valid)
+        self.model, self.run, self.config = model, run, config
+        self.translator = Translator(model, prepared.source, prepared.target, DecodingConfig(beam=1))
+        ids = [t.encode(x) for t, x in ((prepared.source, self.pairs.sources), (prepared.target, self.pairs.targets))]
+        ends = prepared.source.end, prepared.target.end
+        self.rows = [[np.append(row, end) for row in side] for side, end in zip(ids, ends, strict=True)]
+        self.start = prepared.target.start
+
+    def measure(self, step: int) -> dict[str, float]:
+        """Loss and perplexity in nats a word, and BLEU."""
+        device = next(self.model.parameters()).device
+        order = sorted(range(len(self.pairs)), key=lambda i: len(self.rows[1][i]))
+        nll, words = 0.0, 0
+        plain = CrossEntropy(smoothing=0.0)
+        with torch.inference_mode():
+            for i in range(0, len(order), 64):
+                part = order[i : i + 64]
+                batch = make_batch([self.rows[0][j] for j in part], [self.rows[1][j] for j in part], self.start)
+                found = plain(self.model, batch.to(device))
+                nll, words = nll + found.nll, words + found.words
+        hypotheses = self.translator(self.pairs.sources)
+        bleu, _ = corpus_bleu(hypotheses, self.pairs.targets)
+        for i in range(min(5, len(self.pairs))):
+            row = {"source": self.pairs.sources[i], "reference": self.pairs.targets[i], "translation": hypotheses[i]}
+            self.run.append("samples.jsonl", {"step": step, **row})
+        loss = nll / max(1, words)
+        return {"loss": loss, "perplexity": math.exp(min(loss, 50.0)), "bleu": bleu}
+
+
+def load_translator(
+    path: str | Path,
+    *,
+    precision: Precision = "auto",
+    device: str = "auto",
+    rows: int = 128,
+    long_input: LongInput = "refuse",
+    say: Callable[[str], None] = lambda text: None,
+) -> Translator:
+    """The translator of a run, from its best checkpoint.
+
+    Args:
+        path: the run directory.
+        precision: what to compute in; "auto" = bfloat16 where it is fast.
+        device: "auto" = a GPU if there is one.
+        rows: sentences decoded at a time.
+        long_input: whether over-long texts are cut or refused.
+        say: is told which damaged checkpoints were passed over.
+    """
+    run = Run.open(path)
+    config = configs.load(TranslateConfig, run.path / "config.toml")
+    source, target = load_tokenizers(run)
+    model = build_model(config, source, target)
+    load_weights(run.best(say).path / "model.safetensors", model)
+    where = pick_device(device)
+    model = model.to(where, dtype_for(precision, where)).eval()
+    return Translator(model, source, target, config.decoding, rows=rows, long_input=long_input)

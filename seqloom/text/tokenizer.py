@@ -1,0 +1,224 @@
+"""Text to ids and back: a thin layer over the `tokenizers` library, one tokenizer.json."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+
+from seqloom.errors import DataError, RunError, UsageError
+
+SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
+
+
+@dataclass(frozen=True)
+class BPE:
+    """Byte-level byte-pair encoding (Sennrich et al. 2016): any text comes back exactly, whatever its characters.
+
+    Args:
+        size: the words of the vocabulary, with 256 bytes and 4 special ones.
+        joint: one vocabulary for both sides, or one each.
+        lowercase: whether capitals are given up before anything else.
+        digits: whether each digit is a word of its own.
+        dropout: the probability that a merge is skipped while training (Provilkov et al. 2020).
+    """
+
+    kind: ClassVar[str] = "bpe"
+    size: int = 8192
+    joint: bool = True
+    lowercase: bool = False
+    digits: bool = True
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.size < 260:
+            raise ValueError("size must be at least 260: 256 bytes and 4 special words")
+        if not 0 <= self.dropout < 1:
+            raise ValueError("dropout must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Words:
+    """What stands between white space; words beyond the `size` most frequent become <unk>."""
+
+    kind: ClassVar[str] = "words"
+    size: int = 50_000
+    joint: bool = False
+    lowercase: bool = False
+
+
+@dataclass(frozen=True)
+class Characters:
+    """Each character; one unseen in training falls back to its bytes."""
+
+    kind: ClassVar[str] = "characters"
+    joint: bool = True
+    lowercase: bool = False
+
+
+@dataclass(frozen=True)
+class TokenizerFile:
+    """A tokenizer.json that exists already; `target` for another one on the target side."""
+
+    kind: ClassVar[str] = "file"
+    path: str = ""
+    target: str = ""
+
+    @property
+    def joint(self) -> bool:
+        """Whether one file serves both sides."""
+        return not self.target
+
+
+TokenizerConfig = BPE | Words | Characters | TokenizerFile
+
+
+class Tokenizer:
+    """Encodes and decodes text. Words of the text that look like special ones ("</s>") are text like any other."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        inner.encode_special_tokens = True
+        inner.no_padding()
+        inner.no_truncation()
+        self.inner = inner
+        self.pad, self.unknown, self.start, self.end = (self._id(inner, *names) for names in _SPECIAL_NAMES)
+
+    @staticmethod
+    def _id(inner: tokenizers.Tokenizer, *names: str) -> int:
+        found = [i for i in map(inner.token_to_id, names) if i is not None]
+        if not found:
+            raise UsageError(
+                f"the tokenizer has none of the words {', '.join(names)}",
+                cure="add them to tokenizer.json, or train a tokenizer with kind = 'bpe'",
+            )
+        return int(found[0])
+
+    @property
+    def words(self) -> int:
+        """V, the size of the vocabulary."""
+        return int(self.inner.get_vocab_size())
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text, without special words."""
+        encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.asarray(e.ids, dtype=np.int32) for e in encodings]
+
+    def decode(self, rows: Iterable[Sequence[int]]) -> list[str]:
+        """The text of each row of ids; special words are left out."""
+        special = {self.pad, self.start, self.end}
+        kept = [[int(i) for i in row if int(i) not in special] for row in rows]
+        return [str(text) for text in self.inner.decode_batch(kept, skip_special_tokens=False)]
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """Each id as a person can read it; a space before a word is shown as "_"."""
+        return [_readable(str(self.inner.id_to_token(int(i)))) for i in ids]
+
+    def to_json(self) -> str:
+        """The content of tokenizer.json."""
+        return str(self.inner.to_str(pretty=True)) + "\n"
+
+    def digest(self) -> str:
+        """SHA-256 of tokenizer.json."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Reads a tokenizer.json of any kind. Raises RunError where there is none."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"no tokenizer: {error.strerror}", where=str(path)) from None
+        try:
+            return cls(tokenizers.Tokenizer.from_str(text))
+        except UsageError as error:
+            raise UsageError(error.problem, where=str(path), cure=error.cure) from None
+        except Exception as error:  # the library raises bare Exception
+            raise RunError(f"not a tokenizer.json: {error}", where=str(path)) from None
+
+
+_SPECIAL_NAMES = (
+    ("<pad>", "[PAD]", "<|endoftext|>", "</s>"),
+    ("<unk>", "[UNK]", "<|endoftext|>", "</s>"),
+    ("<s>", "[CLS]", "<bos>", "<|endoftext|>", "<pad>"),
+    ("</s>", "[SEP]", "<eos>", "<|endoftext|>"),
+)
+
+
+def train_tokenizer(config: BPE | Words | Characters, texts: Iterable[str]) -> Tokenizer:
+    """A tokenizer learned from texts; the same texts in the same order give the same bytes of tokenizer.json."""
+    match config:
+        case BPE():
+            inner = _train_bpe(config, texts)
+        case Words():
+            inner = _train_words(config, texts)
+        case Characters():
+            inner = _train_characters(config, texts)
+    return Tokenizer(inner)
+
+
+def _normalizer(lowercase: bool, *more: normalizers.Normalizer) -> normalizers.Normalizer:
+    return normalizers.Sequence([*([normalizers.Lowercase()] if lowercase else []), *more])
+
+
+def _train_bpe(config: BPE, texts: Iterable[str]) -> tokenizers.Tokenizer:
+    inner = tokenizers.Tokenizer(models.BPE())
+    # A space in front makes the first word like any other; decoding takes exactly that one away again.
+    inner.normalizer = _normalizer(config.lowercase, normalizers.Prepend(" "))
+    digits = [pre_tokenizers.Digits(individual_digits=True)] if config.digits else []
+    inner.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    inner.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(texts, trainer)
+    return inner
+
+
+def _train_words(config: Words, texts: Iterable[str]) -> tokenizers.Tokenizer:
+    counts = Counter(word for text in texts for word in (text.lower() if config.lowercase else text).split())
+    if not counts:
+        raise DataError("there is no word to make a vocabulary of")
+    # Own counting, because the library's trainer breaks ties differently at each run.
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))[: config.size - len(SPECIAL)]
+    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *(w for w in ranked if w not in SPECIAL)])}
+    inner = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.normalizer = _normalizer(config.lowercase)
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.decoder = decoders.WordPiece(prefix="\ufdd0", cleanup=False)  # joins by spaces; no word has that prefix
+    return inner
+
+
+def _train_characters(config: Characters, texts: Iterable[str]) -> tokenizers.Tokenizer:
+    seen = sorted({c for text in texts for c in (text.lower() if config.lowercase else text)})
+    names = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *seen]
+    inner = tokenizers.Tokenizer(models.BPE({n: i for i, n in enumerate(names)}, [], byte_fallback=True))
+    inner.normalizer = _normalizer(config.lowercase)
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"(?m:.)"), "isolated")
+    inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return inner
+
+
+def _byte_characters() -> dict[str, int]:
+    # GPT-2's alphabet: printable bytes stand for themselves, the others for characters from U+0100 on.
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(0x100 + i): b for i, b in enumerate(others)}
+
+
+_BYTES = _byte_characters()
+
+
+def _readable(token: str) -> str:
+    if token and all(c in _BYTES for c in token):
+        token = bytes(_BYTES[c] for c in token).decode("utf-8", errors="replace")
+    return token.replace(" ", "_")

@@ -1,0 +1,113 @@
+"""Checkpoints: safetensors and JSON in a run directory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from seqloom.errors import RunError
+from seqloom.run import Checkpoint, Run, write_json
+from seqloom.training.optimizer import Optimizer
+
+
+@dataclass
+class Progress:
+    """Where a training stands, beside weights and optimizer.
+
+    Args:
+        step: steps taken.
+        words: target words seen.
+        seconds: spent in training steps, over all sittings.
+        best: the best validation score so far, higher is better; and the step it was reached at.
+        stale: evaluations since then; `drops`: evaluations without improvement over the whole run.
+        scores: (score, step) of the checkpoints kept for averaging.
+        done: whether training has come to its end.
+    """
+
+    step: int = 0
+    words: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    drops: int = 0
+    scores: list[tuple[float, int]] = field(default_factory=list)
+    done: bool = False
+
+
+def save_checkpoint(run: Run, optimizer: Optimizer, progress: Progress) -> Checkpoint:
+    """Saves everything that resuming needs; model.safetensors has the weights to use (the EMA's if there is one)."""
+    used = optimizer.weights.master if optimizer.ema is None else optimizer.ema
+
+    def write(folder: Path) -> None:
+        save_weights(folder / "model.safetensors", optimizer.weights.views(used))
+        tensors = {k: v.detach() for k, v in optimizer.state().items()}
+        tensors |= {f"random.{k}": v for k, v in _random_state().items()}
+        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "optimizer.safetensors")
+        write_json(folder / "state.json", asdict(progress))
+
+    checkpoint = run.save(f"step-{progress.step:08d}", write)
+    run.point("latest", checkpoint, step=progress.step)
+    return checkpoint
+
+
+def load_checkpoint(checkpoint: Checkpoint, optimizer: Optimizer) -> Progress:
+    """Takes up a checkpoint: weights, optimizer, random state; returns where training stood."""
+    tensors = load_file(checkpoint.path / "optimizer.safetensors")
+    expected = {k: v.shape for k, v in optimizer.state().items() if k in ("master", "ema")}
+    if any(k not in tensors or tensors[k].shape != shape for k, shape in expected.items()):
+        raise RunError("its weights do not fit the config", where=str(checkpoint.path), cure="use another --run")
+    random = {k.removeprefix("random."): tensors.pop(k) for k in list(tensors) if k.startswith("random.")}
+    optimizer.load(tensors)
+    _set_random_state(random)
+    state = checkpoint.state()
+    state["scores"] = [tuple(pair) for pair in state["scores"]]
+    return Progress(**state)
+
+
+def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Weights by name, in float32."""
+    save_file({k: v.detach().float().contiguous().cpu() for k, v in weights.items()}, path)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Puts weights by name into a model. Raises RunError where names or shapes differ, and lists them."""
+    tensors = load_file(path)
+    own = dict(model.named_parameters())
+    wrong = [f"missing {n}" for n in own if n not in tensors] + [f"unknown {n}" for n in tensors if n not in own]
+    wrong += [
+        f"{n} is {tuple(tensors[n].shape)} instead of {tuple(p.shape)}"
+        for n, p in own.items()
+        if n in tensors and tensors[n].shape != p.shape
+    ]
+    if wrong:
+        raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=str(path))
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+
+
+def average_weights(paths: list[Path]) -> dict[str, Tensor]:
+    """The mean of the weights of several checkpoints (Vaswani et al. 2017, section 6.1)."""
+    total: dict[str, Tensor] = {}
+    for path in paths:
+        for name, tensor in load_file(path).items():
+            total[name] = total[name] + tensor.double() if name in total else tensor.double()
+    return {name: (tensor / len(paths)).float() for name, tensor in total.items()}
+
+
+def _random_state() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,81 @@
+"""What a person sees of a training: a live bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from seqloom.training.loop import Step
+
+
+class Reporter:
+    """Tells of steps, evaluations and events on standard error, so that standard output stays for results.
+
+    Args:
+        verbosity: 0 = only warnings, 1 = as described, 2 = every step as a line.
+    """
+
+    def __init__(self, verbosity: int = 1) -> None:
+        self.verbosity = verbosity
+        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._last = 0.0
+        self._words, self._seconds = 0, 0.0
+
+    def begin(self, done: int, total: int) -> None:
+        """Training starts, or goes on after `done` of `total` steps."""
+        self._total, self._begun, self._first = total, time.monotonic(), done
+        if self.verbosity and self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("[bold]training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]} words/s  loss {task.fields[loss]}  left"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self._task = self._bar.add_task("training", total=total, completed=done, rate="-", loss="-")
+            self._bar.start()
+
+    def step(self, step: Step) -> None:
+        """A step was taken."""
+        self._words, self._seconds = self._words + step.words, self._seconds + step.seconds
+        now = time.monotonic()
+        every = 0.5 if self._bar is not None else 10.0
+        if not self.verbosity or (now - self._last < every and self.verbosity < 2 and step.number < self._total):
+            return
+        self._last = now
+        rate = self._words / max(self._seconds, 1e-9)
+        self._words, self._seconds = 0, 0.0
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step.number, rate=f"{rate:,.0f}", loss=f"{step.nll:.3f}")
+        else:
+            left = (now - self._begun) / max(1, step.number - self._first) * (self._total - step.number)
+            self.say(
+                f"step {step.number}/{self._total}  loss {step.nll:.3f}  lr {step.lr:.2e}  "
+                f"{rate:,.0f} words/s  left {left / 60:.1f} min"
+            )
+
+    def evaluated(self, step: int, metrics: Mapping[str, float], best: bool) -> None:
+        """The model was evaluated."""
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        self.say(f"step {step}: valid {shown}{'  (best)' if best else ''}")
+
+    def say(self, text: str) -> None:
+        """A line about what happens."""
+        if self.verbosity:
+            self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """A line that is shown even when quiet."""
+        self.console.print(f"warning: {text}", markup=False)
+
+    def end(self) -> None:
+        """Training is over, for now."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,146 @@
+"""Weights, gradients and AdamW on one flat buffer, with a float32 master copy where the model computes in bfloat16."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+_ALIGN = 64  # elements; every parameter begins on a cache line, so that kernels take the same path each time
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2019). Norms and biases are not decayed.
+
+    Args:
+        lr: the peak learning rate, which the schedule scales.
+        betas: decay of the first and second moment.
+        eps: added to the root of the second moment.
+        weight_decay: the share of each weight that a step of rate 1 would take away.
+        clip: the largest norm of the gradient; 0 = no clipping.
+    """
+
+    kind: ClassVar[str] = "adamw"
+    lr: float = 1e-3
+    betas: tuple[float, ...] = (0.9, 0.98)
+    eps: float = 1e-9
+    weight_decay: float = 0.0
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
+            raise ValueError("betas are two numbers in [0, 1)")
+        if self.lr <= 0 or self.weight_decay < 0 or self.clip < 0:
+            raise ValueError("lr must be above 0; weight_decay and clip must not be negative")
+
+
+class FlatWeights:
+    """The parameters of a model as views of one buffer.
+
+    Args:
+        model: its parameters are moved into the buffer, its gradients into another.
+        dtype: what the model computes in; the master stays float32.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        named = dict(model.named_parameters())
+        # Matrices first: weight decay applies to one contiguous part.
+        self.names = sorted(named, key=lambda n: named[n].ndim < 2)
+        self._spans: dict[str, tuple[int, torch.Size]] = {}
+        end = 0
+        for name in self.names:
+            self._spans[name] = end, named[name].shape
+            end += -(-named[name].numel() // _ALIGN) * _ALIGN
+        self.decayed = next((self._spans[n][0] for n in self.names if named[n].ndim < 2), end)
+        device = next(iter(named.values())).device
+        self.master = torch.zeros(end, device=device)
+        for name, view in self.views(self.master).items():
+            view.copy_(named[name].detach())
+        same = dtype == torch.float32
+        self.weights = self.master if same else self.master.to(dtype)
+        self.grads = torch.zeros_like(self.weights)
+        weights, grads = self.views(self.weights), self.views(self.grads)
+        for name, parameter in named.items():
+            parameter.data = weights[name]
+            parameter.grad = grads[name]
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """The parameters by name as views of a buffer laid out like the weights."""
+        return {n: flat[start : start + shape.numel()].view(shape) for n, (start, shape) in self._spans.items()}
+
+    def publish(self, flat: Tensor | None = None) -> None:
+        """Gives the model the weights of a buffer; by default the master's."""
+        source = self.master if flat is None else flat
+        if source is not self.weights:
+            self.weights.copy_(source)
+
+
+class Optimizer:
+    """AdamW over flat weights: gradients are gathered in float32, measured, clipped and applied in one pass each."""
+
+    def __init__(self, weights: FlatWeights, config: AdamW, ema: float = 0.0) -> None:
+        self.weights, self.config, self.decay = weights, config, ema
+        self.gradient = torch.zeros_like(weights.master)
+        cut = weights.decayed
+        self._parts = [nn.Parameter(weights.master[:cut]), nn.Parameter(weights.master[cut:])]
+        for part, grad in zip(self._parts, (self.gradient[:cut], self.gradient[cut:]), strict=True):
+            part.grad = grad
+        groups = [
+            {"params": [p], "weight_decay": d}
+            for p, d in zip(self._parts, (config.weight_decay, 0.0), strict=True)
+            if p.numel()
+        ]
+        beta1, beta2 = config.betas
+        self._adam = torch.optim.AdamW(groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=True)
+        self.ema = weights.master.clone() if ema else None
+
+    def gather(self) -> None:
+        """Adds the model's gradients to the step's and clears them."""
+        self.gradient += self.weights.grads
+        self.weights.grads.zero_()
+
+    def norm(self) -> float:
+        """The norm of the gathered gradient."""
+        return float(torch.linalg.vector_norm(self.gradient))
+
+    def step(self, lr: float, norm: float, scale: float = 1.0) -> None:
+        """One step with the gathered gradient times `scale`; `norm` is its norm after scaling."""
+        if self.config.clip and norm > self.config.clip:
+            scale *= self.config.clip / (norm + 1e-6)
+        if scale != 1.0:
+            self.gradient.mul_(scale)
+        for group in self._adam.param_groups:
+            group["lr"] = lr
+        self._adam.step()
+        self.gradient.zero_()
+        if self.ema is not None:
+            self.ema.lerp_(self.weights.master, 1 - self.decay)
+        self.weights.publish()
+
+    def clear(self) -> None:
+        """Forgets the gradients gathered so far."""
+        self.gradient.zero_()
+        self.weights.grads.zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a resumed run needs beside the step, as tensors by name."""
+        tensors = {"master": self.weights.master}
+        if self.ema is not None:
+            tensors["ema"] = self.ema
+        for i, part in enumerate(self._parts):
+            tensors |= {f"{i}.{k}": v for k, v in self._adam.state[part].items()}
+        return tensors
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Takes up the state that `state` gave."""
+        self.weights.master.copy_(tensors["master"])
+        if self.ema is not None:
+            self.ema.copy_(tensors["ema"])
+        for i, part in enumerate(self._parts):
+            saved = {k.partition(".")[2]: v.clone() for k, v in tensors.items() if k.startswith(f"{i}.")}
+            if saved:
+                self._adam.state[part] = saved
+        self.weights.publish()

@@ -1,0 +1,87 @@
+"""Learning rate by step, as a factor on the optimizer's `lr`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+def _check(warmup: int, floor: float = 0.0) -> None:
+    if warmup < 0 or not 0 <= floor <= 1:
+        raise ValueError("warmup must not be negative, floor must be in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Noam:
+    """Up linearly for `warmup` steps, then down with 1 / sqrt(step) (Vaswani et al. 2017, eq. 3); 1 at the peak."""
+
+    kind: ClassVar[str] = "noam"
+    warmup: int = 4000
+
+    def __post_init__(self) -> None:
+        _check(self.warmup)
+
+    def factor(self, step: int, steps: int) -> float:
+        """The factor for `step`, counted from 1, of `steps`."""
+        warmup = max(1, self.warmup)
+        return min(step / warmup, math.sqrt(warmup / step))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Up linearly for `warmup` steps, then half a cosine down to `floor` at the last step."""
+
+    kind: ClassVar[str] = "cosine"
+    warmup: int = 1000
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.warmup, self.floor)
+
+    def factor(self, step: int, steps: int) -> float:
+        """The factor for `step`, counted from 1, of `steps`."""
+        if step <= self.warmup:
+            return step / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
+        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Up linearly for `warmup` steps, then down linearly to `floor` at the last step."""
+
+    kind: ClassVar[str] = "linear"
+    warmup: int = 1000
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.warmup, self.floor)
+
+    def factor(self, step: int, steps: int) -> float:
+        """The factor for `step`, counted from 1, of `steps`."""
+        if step <= self.warmup:
+            return step / self.warmup
+        return 1 - (1 - self.floor) * min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Up linearly, then constant; times `drop` whenever the validation score has not improved `patience` times."""
+
+    kind: ClassVar[str] = "plateau"
+    warmup: int = 1000
+    drop: float = 0.5
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        _check(self.warmup, self.drop)
+        if self.patience < 1:
+            raise ValueError("patience must be at least 1")
+
+    def factor(self, step: int, steps: int, stale: int = 0) -> float:
+        """The factor for `step`; `stale` = evaluations without improvement, over the whole run."""
+        return min(1.0, step / max(1, self.warmup)) * self.drop ** (stale // self.patience)
+
+
+Schedule = Noam | Cosine | Linear | Plateau
