@@ -169,6 +169,15 @@ def parameters(model: Any) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def seqloom_model() -> Any:
+    """seqloom's encoder-decoder of these sizes, all embeddings tied, with random weights."""
+    from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+    from seqloom.nn.transformer import TransformerConfig
+
+    stack = TransformerConfig(layers=LAYERS, width=WIDTH, inner=INNER, heads=HEADS, dropout=DROPOUT)
+    return EncoderDecoder(EncoderDecoderConfig(encoder=stack, decoder=stack), WORDS, WORDS)
+
+
 def marian(attention: str) -> MarianMTModel:
     """Hugging Face's Marian model of the benchmark's size, random weights, no dropout of attention weights.
 

@@ -65,8 +65,32 @@ def hf_stepper(batches: list[Batch], *, bf16: bool, attention: str = "sdpa") -> 
 
 
 def seqloom_stepper(batches: list[Batch]) -> Stepper:
-    """seqloom's model, objective, optimizer and step, as its own training loop runs them."""
-    raise NotImplementedError("seqloom is not plugged in yet")
+    """seqloom's model, objective, optimizer and step, as its own training loop runs them, in bf16 where that is fast."""
+    import torch
+
+    from seqloom.data.batch import SequenceBatch
+    from seqloom.models.encoder_decoder import parameter_count
+    from seqloom.objectives.cross_entropy import CrossEntropy
+    from seqloom.training.loop import train
+    from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
+    from seqloom.training.precision import dtype_for
+
+    model = common.seqloom_model()
+    weights = FlatWeights(model, dtype_for("auto", torch.device("cpu")))
+    optimizer = Optimizer(weights, AdamW(lr=LEARNING_RATE, clip=CLIP))
+    ready = []
+    for batch in batches:
+        source, target_in, target_out = (torch.tensor(part) for part in batch)
+        masks = [None if mask.all() else mask for mask in (source != PAD, target_out != PAD)]
+        ready.append(SequenceBatch(source, masks[0], target_in, target_out, masks[1], batch.tokens))
+    chosen = [0]
+    steps = train(model, CrossEntropy(SMOOTHING), lambda _: ready[chosen[0]], optimizer, lambda _: LEARNING_RATE)
+
+    def step(i: int) -> float:
+        chosen[0] = i
+        return next(steps).loss
+
+    return Stepper(step, parameter_count(model))
 
 
 SYSTEMS: dict[str, tuple[str, Callable[[list[Batch]], Stepper]]] = {
@@ -96,7 +120,7 @@ def build(system: str, first: Json) -> tuple[common.Work, Json]:
         loss = stepper.step(question["batch"])
         return {"seconds": time.perf_counter() - begun, "loss": loss}
 
-    return work, {"parameters": stepper.parameters, "versions": common.versions("torch", "transformers")}
+    return work, {"parameters": stepper.parameters, "versions": common.versions("torch", "transformers", "seqloom")}
 
 
 def measure(workers: list[Worker], batches: list[Batch], warmup: int) -> list[Row]:

@@ -78,14 +78,27 @@ def hf_translate(model: Any, sources: list[Ids], size: int) -> list[Ids]:
     return outputs
 
 
-def seqloom_model() -> Any:
-    """seqloom's model of the benchmark's size, ready to translate (a torch module, or what has its `parameters()`)."""
-    raise NotImplementedError("seqloom is not plugged in yet")
+def seqloom_model(*, bf16: bool) -> Any:
+    """seqloom's model of the benchmark's size, in float32 or bfloat16."""
+    import torch
+
+    return common.seqloom_model().to(torch.bfloat16 if bf16 else torch.float32).eval()
 
 
 def seqloom_translate(model: Any, sources: list[Ids], size: int) -> list[Ids]:
     """Translate by seqloom's beam search, `size` sentences at a time, on torch.get_num_threads() threads in all."""
-    raise NotImplementedError("seqloom is not plugged in yet")
+    import numpy as np
+
+    from seqloom.decoding.search import DecodingConfig
+    from seqloom.tasks.translator import decode_rows
+
+    config = DecodingConfig(beam=BEAM, min_length=OUTPUT_LENGTH, max_length=OUTPUT_LENGTH)
+    outputs: list[Ids] = []
+    for begin in range(0, len(sources), size):
+        rows = [np.array(source) for source in sources[begin : begin + size]]
+        found = decode_rows(model, rows, config, start=BOS, end=EOS)
+        outputs.extend(list(hypotheses[0].ids) for hypotheses in found)
+    return outputs
 
 
 SYSTEMS = {
@@ -98,9 +111,19 @@ SYSTEMS = {
         "Hugging Face bf16, eager attention", partial(hf_model, bf16=True, attention="eager"), hf_translate
     ),
     "joeynmt": System("JoeyNMT fp32", joeynmt_peer.joeynmt_model, joeynmt_peer.joeynmt_translate, 128),
-    "seqloom": System("seqloom", seqloom_model, seqloom_translate),
+    "seqloom-fp32": System("seqloom fp32", partial(seqloom_model, bf16=False), seqloom_translate),
+    "seqloom-bf16": System("seqloom bf16", partial(seqloom_model, bf16=True), seqloom_translate),
 }
-DEFAULT = ("hf-fp32", "hf-bf16", "hf-fp32+alloc", "hf-bf16+alloc", "hf-bf16-eager+alloc", "joeynmt", "seqloom+alloc")
+DEFAULT = (
+    "hf-fp32",
+    "hf-bf16",
+    "hf-fp32+alloc",
+    "hf-bf16+alloc",
+    "hf-bf16-eager+alloc",
+    "joeynmt",
+    "seqloom-fp32+alloc",
+    "seqloom-bf16+alloc",
+)
 
 
 def seconds(worker: Worker, part: Part, size: int) -> float:

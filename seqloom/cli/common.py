@@ -37,9 +37,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         numeric = all(isinstance(row[i], (int, float)) for row in rows) and bool(rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(
-            *(f"{v:,.2f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v) for v in row)
-        )
+        table.add_row(*map(_shown, row))
     Console(file=sys.stdout, highlight=False, markup=False).print(table)
 
 

@@ -21,10 +21,8 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
         best = max((float(r["bleu"]) for r in valid if "bleu" in r), default=float("nan"))
         tests = sorted(p.stem for p in (run.path / "eval").glob("*.json"))
         step = max((int(r.get("step", 0)) for r in run.rows("metrics.jsonl")), default=0)
-        done = "training" in info
-        rows.append(
-            (run.name, str(info.get("task")), step, "finished" if done else "resumable", best, ", ".join(tests))
-        )
+        state = "finished" if "training" in info else "resumable"
+        rows.append((run.name, str(info.get("task")), step, state, best, ", ".join(tests)))
     columns = ("run", "task", "steps", "state", "best valid BLEU", "evaluated on")
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])

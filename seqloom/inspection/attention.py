@@ -53,7 +53,7 @@ class Example:
     maps: Sequence[AttentionMap]
 
 
-def attention_svg(map: AttentionMap, layer: int | None, head: int | None) -> str:  # noqa: A002
+def attention_svg(map: AttentionMap, layer: int | None, head: int | None) -> str:
     """One map as an SVG file. None = the mean over all layers, or over all heads; -1 = the last.
 
     The strongest cell has the full colour. Raises UsageError for a layer or head that is not there.
@@ -66,7 +66,7 @@ def attention_svg(map: AttentionMap, layer: int | None, head: int | None) -> str
             raise UsageError(f"there is no {name} {chosen}", where=map.title, cure=cure)
         picked = range(count) if chosen is None else [chosen % count]
         weights = weights.take(list(picked), axis).mean(axis, keepdims=True)
-        what += f", mean of {count} {name}s" if chosen is None else f", {name} {chosen % count + 1}"
+        what += f", mean over {name}s" if chosen is None else f", {name} {chosen % count + 1}"
     found = weights[0, 0]
     words = "Where each row attends most: " + "; ".join(f"{r} to {c} ({w})" for r, c, w in _strongest(map, found))
     drawn = heat_map(what, words, map.rows, map.columns, found, xmlns="http://www.w3.org/2000/svg")
@@ -99,15 +99,15 @@ def _packed(weights: NDArray[np.float32]) -> dict[str, object]:
 def _figure(found: AttentionMap, hidden: bool) -> Markup:
     weights = found.array()
     mean = weights[-1].mean(0)
-    what = f"layer {weights.shape[0]}, mean of {weights.shape[1]} heads"
+    what = f"layer {len(weights)}, mean over heads"
+    strongest = _strongest(found, mean)
     picture = heat_map(f"{found.title}, {what}", "", found.rows, found.columns, None if hidden else mean)
     return element(
         "figure",
         element("figcaption", element("b", found.title), ": ", element("span", f"{what}, strongest {mean.max():.2f}")),
         element("div", picture, class_="scroll"),
         element("output"),
-        details(f"Where each row attends most ({what})", table(["row", "column", "weight"], _strongest(found, mean))),
-        class_="data",
+        details(f"Where each row attends most ({what})", table(["row", "column", "weight"], strongest), class_="data"),
         hidden="" if hidden else None,
     )
 

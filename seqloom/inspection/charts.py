@@ -39,14 +39,14 @@ def number(value: float) -> str:
 
 
 def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The mean of each value and its neighbours, up to a fiftieth of the curve on either side.
+    """The mean of each value and its neighbours, on either side up to a fiftieth of the curve, 100 at most.
 
     The window shrinks evenly towards the ends, so that a steep curve is not shifted.
     """
-    sums = np.concatenate([[0.0], np.cumsum([y for _, y in points])])
-    last, most = len(points) - 1, max(1, len(points) // 50)
+    values, last = [y for _, y in points], len(points) - 1
+    most = min(100, max(1, last // 50))
     sides = [min(most, i, last - i) for i in range(len(points))]
-    return [(x, float(sums[i + k + 1] - sums[i - k]) / (2 * k + 1)) for (i, (x, _)), k in zip(enumerate(points), sides)]
+    return [(points[i][0], sum(values[i - k : i + k + 1]) / (2 * k + 1)) for i, k in enumerate(sides)]
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -61,12 +61,12 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def line_chart(
-    title: str, description: str, curves: Sequence[Curve], when: Callable[[float], str], height: int = 230
+    title: str, description: str, curves: Sequence[Curve], when: Callable[[float], str], height: int, low: float
 ) -> Markup:
-    """Curves over steps, from zero or the least value below it; `when` says a step in words."""
-    values = [0.0, *(y for c in curves for _, y in c.points)]
+    """Curves over steps; `when` says a step in words. The value axis begins at `low`, or at a lesser value."""
+    values = [y for c in curves for _, y in c.points]
     end = max(1.0, *(c.points[-1][0] for c in curves))
-    marks = ticks(min(values), max(values), 5 if height > 150 else 2)
+    marks = ticks(min(low, *values), max(values), 5 if height > 150 else 2)
     base = height - _BOTTOM
 
     def across(x: float) -> float:
@@ -81,7 +81,8 @@ def line_chart(
         drawn.append(element("text", f"{x:,.0f}", x=across(x), y=height - 8, text_anchor=anchor))
     drawn += [_curve([(across(x), up(y)) for x, y in _thin(c.points)], c.look) for c in curves]
     stops = [
-        [across(x), when(x), [[up(y), f"{c.name} {number(y)}", c.look] for c, y in found]] for x, found in _stops(curves)
+        [across(x), when(x), [[up(y), f"{c.name} {number(y)}", c.look] for c, y in found]]
+        for x, found in _stops(curves)
     ]
     hover = json.dumps(stops, separators=(",", ":"))
     return _svg((_WIDTH, height), title, description, *drawn, class_="chart", data_hover=hover)
@@ -124,7 +125,11 @@ def bar_chart(title: str, description: str, bars: Sequence[tuple[str, float, str
         x, y = round(_LEFT + (i + 0.5) * share, 1), _up(value, marks, top, base)
         place = {"x": round(x - thick / 2, 1), "y": y, "width": thick, "height": round(base - y, 1)}
         drawn.append(element("rect", class_="bar", **place))
-        for text, below, look in ((f"{value:.1f}", y - 5, "value"), (label, base + 15, None), (note, base + 30, "count")):
+        for text, below, look in (
+            (f"{value:.1f}", y - 5, "value"),
+            (label, base + 15, None),
+            (note, base + 30, "count"),
+        ):
             drawn.append(element("text", text, x=x, y=round(below, 1), text_anchor="middle", class_=look))
     return _svg((_WIDTH, height), title, description, *drawn, class_="chart")
 

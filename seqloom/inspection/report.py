@@ -22,9 +22,9 @@ _SCORES = {
     "exact_match": "exact match, %",
 }
 _ATTENTION = (
-    "Each row attends to the columns, and its weights add up to one. The strongest cell of a picture has the full colour; "
-    "the small pictures of a layer share one scale. Point at a cell, or move with the arrow keys, to read its weight. "
-    "The pictures are quantized to 1/255."
+    "Each row attends to the columns, and its weights add up to one. The strongest cell of a picture has the full "
+    "colour; the small pictures of a layer share one scale. Point at a cell, or move with the arrow keys, to read its "
+    "weight. The weights are quantized to 1/255."
 )
 
 
@@ -75,7 +75,8 @@ def render(data: ReportData) -> str:
 
 def _value(row: Row, key: str) -> float | None:
     found = row.get(key)
-    return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
+    # NaN and infinity compare false.
+    return float(found) if isinstance(found, int | float) and abs(found) < 1e100 else None
 
 
 def _points(rows: Sequence[Row], key: str) -> list[tuple[float, float]]:
@@ -132,7 +133,7 @@ def _training(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[Markup]:
         Curve("validation", _points(valid, "loss"), "valid"),
     ]
     bleu = [Curve("BLEU", _points(valid, "bleu"), "valid")]
-    yield from _lines("Loss", "Nats a word of the tokenizer, without label smoothing.", losses, when)
+    yield from _lines("Loss", "Nats a word of the tokenizer, without label smoothing.", losses, when, low=math.inf)
     yield from _lines("BLEU", "Of the validation pairs, decoded greedily.", bleu, when)
     for title, key in (("Learning rate", "lr"), ("Words a second", "words_per_second")):
         yield from _lines(title, None, [Curve(title.lower(), _points(train, key), "train")], when, height=110)
@@ -144,20 +145,27 @@ def _training(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[Markup]:
 
 
 def _lines(
-    title: str, note: str | None, curves: Sequence[Curve], when: Callable[[float], str], height: int = 230
+    title: str,
+    note: str | None,
+    curves: Sequence[Curve],
+    when: Callable[[float], str],
+    height: int = 230,
+    low: float = 0.0,
 ) -> Iterator[Markup]:
     curves = [c for c in curves if c.points]
     if not any(len(c.points) > 1 for c in curves):
         return
-    words = " ".join(
-        f"{c.name}: {number(c.points[0][1])} at {when(c.points[0][0])}, {number(c.points[-1][1])} at "
-        f"{when(c.points[-1][0])}; least {number(min(y for _, y in c.points))}, most {number(max(y for _, y in c.points))}."
-        for c in curves
-        if c.look != "raw"
-    )
+    words = " ".join(_in_words(c, when) for c in curves if c.look != "raw")
     legend = [element("span", c.name, class_=f"key {c.look}") for c in curves] if len(curves) > 1 else []
     caption = element("figcaption", element("h3", title), element("p", note) if note else None, *legend)
-    yield element("figure", caption, line_chart(title, words, curves, when, height), element("output"))
+    yield element("figure", caption, line_chart(title, words, curves, when, height, low), element("output"))
+
+
+def _in_words(curve: Curve, when: Callable[[float], str]) -> str:
+    values = [number(y) for _, y in sorted(curve.points, key=lambda p: p[1])]
+    (first, start), (last, end) = curve.points[0], curve.points[-1]
+    ends = f"{number(start)} at {when(first)}, {number(end)} at {when(last)}"
+    return f"{curve.name}: {ends}; least {values[0]}, most {values[-1]}."
 
 
 def _scores(evaluations: Mapping[str, Row]) -> Iterator[Markup]:
@@ -220,10 +228,10 @@ def _samples(rows: Sequence[Row]) -> Iterator[Markup]:
         found.setdefault((source, reference), {})[f"step {_fixed(_value(row, 'step'), ',.0f')}"] = translation
     for (source, reference), steps in found.items():
         last = list(steps)[-1]
-        shown = {"source": source, "reference": reference, f"translation, {last}": steps[last]}
+        shown = {"source": source, "reference": reference, "translation": steps[last]}
         versions = {t: s for s, t in reversed(steps.items())}  # each text by the first step that gave it
         earlier = {s: t for t, s in reversed(versions.items())}
-        more = details(f"How it developed: {len(earlier)} versions", texts(earlier)) if len(earlier) > 1 else None
+        more = details(f"How it developed until {last}", texts(earlier)) if len(earlier) > 1 else None
         yield element("article", texts({k: t for k, t in shown.items() if t}), more)
 
 

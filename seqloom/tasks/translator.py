@@ -114,20 +114,31 @@ class Translator:
         self, ids: Sequence[np.ndarray], config: DecodingConfig, prefixes: Sequence[list[int]]
     ) -> list[list[Hypothesis]]:
         """The hypotheses of one batch of encoded sources."""
-        model = self.model
-        device = next(model.parameters()).device
-        source, mask = pad(ids)
-        source, mask = source.to(device), None if mask is None else mask.to(device)
-        lengths = torch.tensor([len(row) for row in ids], device=device)
-        limits = torch.full_like(lengths, config.max_length) if config.max_length else 2 * lengths + 20
-        if model.decoder.limit is not None:
-            limits = limits.clamp(max=model.decoder.limit - 1)
-        with torch.inference_mode():
-            state = model.start(model.encode(source, mask))
+        return decode_rows(self.model, ids, config, start=self.target.start, end=self.target.end, prefixes=prefixes)
 
-            def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:
-                hidden, state = model.decode(last, state)
-                return model.head(hidden[:, -1]), state
 
-            task = Task(self.target.start, self.target.end, limits, beam_rows(prefixes, device))
-            return decode(step, state, task, config)
+def decode_rows(
+    model: EncoderDecoder,
+    ids: Sequence[np.ndarray],
+    config: DecodingConfig,
+    *,
+    start: int,
+    end: int,
+    prefixes: Sequence[list[int]] = (),
+) -> list[list[Hypothesis]]:
+    """The hypotheses of a batch of encoded sources; `start` and `end` are the ids a target begins and ends with."""
+    device = next(model.parameters()).device
+    source, mask = pad(ids)
+    source, mask = source.to(device), None if mask is None else mask.to(device)
+    lengths = torch.tensor([len(row) for row in ids], device=device)
+    limits = torch.full_like(lengths, config.max_length) if config.max_length else 2 * lengths + 20
+    if model.decoder.limit is not None:
+        limits = limits.clamp(max=model.decoder.limit - 1)
+    with torch.inference_mode():
+        state = model.start(model.encode(source, mask))
+
+        def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:
+            hidden, state = model.decode(last, state)
+            return model.head(hidden[:, -1]), state
+
+        return decode(step, state, Task(start, end, limits, beam_rows(prefixes, device)), config)
