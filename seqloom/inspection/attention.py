@@ -13,9 +13,10 @@ from seqloom.errors import UsageError
 from seqloom.inspection.charts import heat_map
 from seqloom.inspection.page import Markup, data_block, details, element, table, texts
 
+# A page around it may be light or dark, so the picture brings its own ground.
 _STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#3c434b}.cells{fill:#08519c}.frame{fill:none;stroke:#8a929b}"
-    "@media(prefers-color-scheme:dark){text{fill:#c9d1d9}.cells{fill:#79c0ff}}"
+    "<style>text{font:12px system-ui,sans-serif;fill:#3c434b}.cells{fill:#08519c}.frame{fill:none;stroke:#c9c5bb}</style>"
+    '<rect width="100%" height="100%" fill="#fff"/>'
 )
 
 
@@ -70,7 +71,7 @@ def attention_svg(map: AttentionMap, layer: int | None, head: int | None) -> str
     found = weights[0, 0]
     words = "Where each row attends most: " + "; ".join(f"{r} to {c} ({w})" for r, c, w in _strongest(map, found))
     drawn = heat_map(what, words, map.rows, map.columns, found, xmlns="http://www.w3.org/2000/svg")
-    return drawn.replace("<title>", f"<style>{_STYLE}</style><title>", 1)
+    return drawn.replace("</desc>", f"</desc>{_STYLE}", 1)
 
 
 def example_part(index: int, example: Example) -> Markup:
