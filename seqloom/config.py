@@ -7,6 +7,7 @@ An unknown key, a wrong type and an unknown kind are errors that name the file, 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 import types
@@ -41,14 +42,16 @@ class Origin:
         dotted = ".".join(keys)
         if any(keys[: len(t)] == t for t in self.typed) or not self.file:
             return f"--{dotted}" if dotted else self.file
-        line = _line(self.text, keys)
-        return f"{self.file}:{line} ({dotted})" if line else f"{self.file} ({dotted})" if dotted else self.file
+        line = _line(self.text, keys) or _line(self.text, keys[:-1])
+        place = f"{self.file}:{line}" if line else self.file
+        below = [f"--{'.'.join(t)}" for t in sorted(self.typed) if keys and t[: len(keys)] == keys]
+        return " with ".join([f"{place} ({dotted})" if dotted else place, *below])
 
 
 def _line(text: str, keys: Keys) -> int | None:
     table: Keys = ()
     for number, line in enumerate(text.split("\n"), start=1):
-        if match := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+        if match := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$", line):
             table = tuple(part.strip(" \"'") for part in match[1].split("."))
             if table == keys:
                 return number
@@ -89,6 +92,10 @@ def read_overrides(words: Sequence[str]) -> Tree:
             *path, last = name.replace("-", "_").split(".")
             for key in path:
                 node = node.setdefault(key, {})
+                if isinstance(node, Words):
+                    raise UsageError(f"--{key} is given a value and, by --{name}, a key", cure="give one of the two")
+            if isinstance(node.get(last), dict):
+                raise UsageError(f"--{name} is given a value and keys", cure="give one of the two")
             node[last] = values
         elif values is None:
             raise UsageError(f"unexpected argument {word!r}", cure="config keys are given as --section.key VALUE")
@@ -173,6 +180,8 @@ def default_of(f: dataclasses.Field[Any]) -> Any:
 
 def _convert(hint: Any, value: Any, origin: Origin, keys: Keys, default: Any = None) -> Any:
     choices = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if typing.get_origin(hint) is dict and isinstance(value, Mapping):
+        return {k: _convert(typing.get_args(hint)[1], v, origin, (*keys, k)) for k, v in value.items()}
     classes = [c for c in choices if dataclasses.is_dataclass(c)]
     if classes and (isinstance(value, Mapping) or value is not None):
         return _member(classes, value, origin, keys, default)
@@ -190,18 +199,18 @@ def _convert(hint: Any, value: Any, origin: Origin, keys: Keys, default: Any = N
 
 
 def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default: Any) -> Any:
-    if isinstance(value, (str, Words)):  # `norm = "rms"` and `--model.encoder.norm rms` name a member by its kind
-        value = {"kind": value}
+    kinds = {c.kind: c for c in classes if hasattr(c, "kind")}
+    if kinds and (isinstance(value, str) or (isinstance(value, Words) and len(value) == 1)):
+        value = {"kind": value}  # `norm = "rms"` and `--model.encoder.norm rms` name a member by its kind
     if not isinstance(value, Mapping):
         raise ConfigError(f"expected a table, got {_plain_text(value)}", where=origin.where(keys))
-    kinds = {c.kind: c for c in classes if hasattr(c, "kind")}
     kind = _kind(value)
     if kind is None:
         chosen = type(default) if type(default) in classes else classes[0]
     elif kind in kinds:
         chosen = kinds[kind]
     elif not kinds:
-        raise ConfigError("unknown key 'kind'", where=origin.where(keys))
+        raise ConfigError("unknown key 'kind'", where=origin.where((*keys, "kind")))
     else:
         raise ConfigError(f"unknown kind {kind!r}", where=origin.where((*keys, "kind")), cure=nearest(str(kind), kinds))
     # The field's own default is the ground to stand on, unless the class lays its presets there itself.
@@ -242,12 +251,8 @@ def _plain(choice: Any, value: Any) -> Any:
         item = typing.get_args(choice)[0]
         items = [_plain(item, v) for v in value] if isinstance(value, (list, tuple)) else [_NO]
         return _NO if any(v is _NO for v in items) else tuple(items)
-    if typing.get_origin(choice) is dict:
-        item = typing.get_args(choice)[1]
-        pairs = {k: _plain(item, v) for k, v in value.items()} if isinstance(value, Mapping) else {"": _NO}
-        return _NO if any(v is _NO for v in pairs.values()) else pairs
-    if choice is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if choice is float and type(value) in (int, float):
+        return float(value) if math.isfinite(value) else _NO
     if choice is type(None):
         return None if value is None else _NO
     return value if isinstance(choice, type) and type(value) is choice else _NO
@@ -260,6 +265,8 @@ def _name(hint: Any) -> str:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) is tuple:
         return f"a list of {_name(typing.get_args(hint)[0])}"
+    if typing.get_origin(hint) is dict or dataclasses.is_dataclass(hint):
+        return "a table"
     names = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "none"}
     return names.get(getattr(hint, "__name__", ""), str(hint))
 

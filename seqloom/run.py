@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -132,6 +133,18 @@ class Run:
         write_json(run.path / "run.json", {"format": FORMAT, **info})
         return run
 
+    def claim(self) -> None:
+        """Makes the directory, or takes up a half-written one. Raises RunError where something else stands there."""
+        cure = "choose another place with --run"
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError("is a file; a run is a directory", where=str(self.path), cure=cure)
+        with writing(self.path):
+            others = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
+            if others and "checkpoints" not in others:
+                problem = f"holds other things than a run ({', '.join(sorted(others)[:3])})"
+                raise RunError(problem, where=str(self.path), cure=cure)
+            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """An existing run. Raises RunError where there is none, or it is half-written or of another version."""
@@ -166,7 +179,7 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second process from writing to the same run."""
+        """Keeps a second process from writing to the same run; clears away what a killed one was writing."""
         with writing(self.path):
             handle = (self.path / ".lock").open("w")
         with handle:
@@ -176,6 +189,8 @@ class Run:
                 raise RunError(
                     "another process is training this run", where=str(self.path), cure="wait for it, or use --run"
                 ) from None
+            for left in (self.path / "checkpoints").glob(".*"):
+                shutil.rmtree(left, ignore_errors=True)
             yield
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
@@ -189,23 +204,25 @@ class Run:
         if not path.is_file():
             return []
         found = []
-        for line in path.read_text(encoding="utf-8").split("\n"):
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
+                if isinstance(row := json.loads(line), dict):
+                    found.append(row)
         return found
 
     def forget_after(self, step: int) -> None:
         """Drops the lines of metrics.jsonl and samples.jsonl that a resumed training will write again."""
         for name in ("metrics.jsonl", "samples.jsonl"):
-            rows = self.rows(name)
-            kept = [row for row in rows if row.get("step", 0) <= step]
-            if len(kept) != len(rows):
-                write_text(self.path / name, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
+            kept = [row for row in self.rows(name) if row.get("step", 0) <= step]
+            text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept)
+            path = self.path / name
+            if path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:
+                write_text(path, text)
 
     def save(self, name: str, write: Callable[[Path], None]) -> Checkpoint:
         """A new checkpoint, "step-00001000" or "average"; `write` puts its files into the folder it is given."""
         final = self.path / "checkpoints" / name
-        beside = final.with_name(f".{final.name}.{os.getpid()}")
+        beside, before = (final.with_name(f".{final.name}.{os.getpid()}{end}") for end in ("", ".old"))
         with writing(final):
             try:
                 shutil.rmtree(beside, ignore_errors=True)
@@ -219,17 +236,20 @@ class Run:
                 write_json(beside / _MANIFEST, {"format": FORMAT, "files": entries})
                 _sync(beside)
                 if final.exists():
-                    shutil.rmtree(final)
+                    final.replace(before)
                 beside.replace(final)
                 _sync(final.parent)
             finally:
-                shutil.rmtree(beside, ignore_errors=True)
+                if before.is_dir() and not final.exists():
+                    before.replace(final)
+                for left in (beside, before):
+                    shutil.rmtree(left, ignore_errors=True)
         return Checkpoint(final)
 
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints, the oldest first."""
         folder = self.path / "checkpoints"
-        return [Checkpoint(p) for p in sorted(folder.glob("step-*"))] if folder.is_dir() else []
+        return [Checkpoint(p) for p in sorted(folder.glob("step-*")) if re.fullmatch(r"step-\d{8,}", p.name)]
 
     def newest(self, say: Callable[[str], None]) -> Checkpoint | None:
         """The newest undamaged checkpoint; `say` is told of each damaged one that is passed over."""

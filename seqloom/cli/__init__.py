@@ -30,6 +30,7 @@ def main(words: list[str] | None = None) -> None:
     """Runs a command; exits with 0, 2 (the call), 3 (the data), 75 or 130 (stopped, saved)."""
     try:
         app(words, exit_on_error=False, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError:
         sys.exit(2)  # cyclopts has printed what is wrong
     except SeqloomError as error:
@@ -38,6 +39,14 @@ def main(words: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has gone; Python must not complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(141)
+    except OSError as error:
+        print(f"seqloom: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        _drop_output()
+        sys.exit(2)
+
+
+def _drop_output() -> None:
+    # Whoever reads our output has gone, or has no room; Python must not complain once more when it flushes.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
+from json import dumps
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Overrides, Quiet, print_json
+from seqloom.cli.common import AsJson, Overrides, Quiet
+from seqloom.errors import DataError
 
 LONG = Annotated[Literal["refuse", "cut"], Parameter(help="What to do with over-long texts.")]
 
@@ -25,7 +28,7 @@ def translate(
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Translate texts: arguments, the lines of --file, or standard input line by line.
+    """Translate texts: arguments, the lines of --file, or standard input line by line; --json gives a line each.
 
     Decoding options as config keys: --decoding.beam 5 --decoding.n-best 3. With several results a text, each line
     has its text's number, its score and the translation, between tabs.
@@ -40,11 +43,15 @@ def translate(
     many = scores or translator.config.n_best > 1
     number = 0
     for block in _blocks(texts[:cut], file, max(rows, 1) * 8):
-        found = translator.translate(block, [prefix] * len(block) if prefix else None)
+        try:
+            found = translator.translate(block, [prefix] * len(block) if prefix else None)
+        except DataError as error:
+            raise _placed(error, "" if cut else file or "standard input", number) from None
         for text, results in zip(block, found, strict=True):
             number += 1
             if json:
-                print_json({"source": text, "translations": [vars(r) for r in results]})
+                row = {"source": text, "translations": [vars(r) for r in results]}
+                print(dumps(row, ensure_ascii=False))
             elif many:
                 for r in results:
                     print(f"{number}\t{r.score:.4f}\t{_one_line(r.text)}")
@@ -55,12 +62,22 @@ def translate(
         reporter.warn(f"{translator.cuts} over-long texts were cut to {translator.max_source - 1} words")
 
 
+def _placed(error: DataError, name: str, before: int) -> DataError:
+    """The fault of one text with its line in the whole input."""
+    found = re.fullmatch(r"text (\d+)", error.where)
+    where = f"{name}:{before + int(found[1])}" if found and name else error.where
+    return DataError(error.problem, where=where, cure=error.cure)
+
+
 def _one_line(text: str) -> str:
     return text.replace("\r", " ").replace("\n", " ")
 
 
 def _blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
     if texts:
+        for number, text in enumerate(texts, start=1):
+            if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+                raise DataError("is not UTF-8", where=f"text {number}", cure="give the text in UTF-8")
         yield list(texts)
         return
     if file:

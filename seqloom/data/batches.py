@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,7 +13,33 @@ import torch
 from seqloom.data.batch import SequenceBatch, pad
 from seqloom.errors import DataError
 
-Rows = Callable[[int, np.ndarray], list[np.ndarray]]
+
+class Side(Protocol):
+    """The encoded texts of one side, each ending with the end-of-sentence word; BPE dropout changes them by epoch."""
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """The words of each text."""
+        ...
+
+    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+        """The ids of some of the texts."""
+        ...
+
+
+class Fixed:
+    """Texts that are the same in every epoch."""
+
+    def __init__(self, ids: Sequence[np.ndarray]) -> None:
+        self.ids = ids
+        self._lengths = np.array([len(row) for row in ids])
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """The words of each text."""
+        return self._lengths
+
+    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+        """The ids of some of the texts."""
+        return [self.ids[i] for i in indices.tolist()]
 
 
 @dataclass(frozen=True)
@@ -20,13 +47,14 @@ class BatchConfig:
     """How sentences are put together.
 
     Args:
-        tokens: the target words of a batch, on average over the epoch; no batch has much more.
-        jitter: by how many words the sorting by length may be off, so that batches differ between epochs.
+        tokens: the target words of a batch, on average over the epoch; no batch has much more. A sentence of more
+            than that counts as that many.
+        jitter: by how many words the sorting by length may be off, so that batches differ more between epochs.
         accumulate: batches to a step of the optimizer.
     """
 
     tokens: int = 4096
-    jitter: float = 1.0
+    jitter: float = 0.5
     accumulate: int = 1
 
     def __post_init__(self) -> None:
@@ -37,43 +65,40 @@ class BatchConfig:
 class Batches:
     """The batches of a corpus of pairs, by number, without end.
 
-    Every epoch has the same number of batches: its sentences, sorted by (jittered) length, are cut where their
-    running sum of words crosses equal shares. So the batch of a step is found without looking at earlier ones.
+    Every epoch has the same number of batches: its sentences, sorted by length, are cut where their running sum of
+    words crosses equal shares. So the batch of a step is found without looking at earlier ones.
 
     Args:
-        source_lengths, target_lengths: words of each pair, with the end-of-sentence word.
-        rows: (epoch, indices) -> the ids of sources and of targets; they may differ between epochs (BPE dropout).
+        source, target: the two sides of the pairs.
         start: the id a target begins with.
     """
 
-    def __init__(
-        self,
-        source_lengths: np.ndarray,
-        target_lengths: np.ndarray,
-        rows: tuple[Rows, Rows],
-        start: int,
-        config: BatchConfig,
-        seed: int,
-    ) -> None:
-        if len(target_lengths) == 0:
+    def __init__(self, source: Side, target: Side, start: int, config: BatchConfig, seed: int) -> None:
+        self.source, self.target, self.start, self.config, self.seed = source, target, start, config, seed
+        words = np.minimum(target.lengths(0), config.tokens)
+        if len(words) == 0:
             raise DataError("there is no sentence to train on", cure="seqloom check CONFIG says why")
-        self.lengths = source_lengths, target_lengths
-        self.rows, self.start, self.config, self.seed = rows, start, config, seed
-        self.per_epoch = max(1, -(-int(target_lengths.sum()) // config.tokens))
+        self.per_epoch = -(-int(words.sum()) // config.tokens)  # never more than there are sentences
+
+    def lengths(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The words of each source and each target, with the end-of-sentence word."""
+        return self.source.lengths(epoch), self.target.lengths(epoch)
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """The pairs of each batch of an epoch, in the order of training."""
         random = np.random.Generator(np.random.Philox(key=(self.seed, number)))
-        source, target = self.lengths
+        source, target = self.lengths(number)
         size, jitter = len(target), self.config.jitter
-        near_target = np.rint(target + random.uniform(-jitter, jitter, size))
-        near_source = source + random.uniform(-jitter, jitter, size)
-        order = np.lexsort((near_source, near_target))
-        running = np.cumsum(target[order])
-        shares = running[-1] * np.arange(1, self.per_epoch) / self.per_epoch
-        parts = [p for p in np.split(order, np.searchsorted(running, shares)) if len(p)]
-        while len(parts) < self.per_epoch:  # a sentence longer than a share leaves an empty part
-            parts.append(parts[len(parts) % size])
+        longer = np.maximum(source, target)
+        difference = source - target + random.uniform(-jitter, jitter, size)
+        # Within a length the difference goes up, within the next one down: neighbours are alike on both sides.
+        order = np.lexsort((np.where(longer % 2, difference, -difference), longer))
+        running = np.cumsum(np.minimum(target, self.config.tokens)[order])
+        k = np.arange(1, self.per_epoch)
+        cuts = _rounded(np.searchsorted(running, running[-1] * k / self.per_epoch))
+        # A sentence longer than a share leaves an empty part: the cuts move until each part has one sentence.
+        cuts = k + np.maximum.accumulate(np.clip(cuts - k, 0, size - self.per_epoch))
+        parts = np.split(order, cuts)
         return [parts[i] for i in random.permutation(self.per_epoch)]
 
     @lru_cache(maxsize=2)  # noqa: B019 - as long-lived as the run
@@ -84,16 +109,27 @@ class Batches:
         """Batch `number` of the endless sequence."""
         epoch, index = divmod(number, self.per_epoch)
         indices = self._epoch(epoch)[index]
-        return make_batch(self.rows[0](epoch, indices), self.rows[1](epoch, indices), self.start, indices.tolist())
+        sources, targets = self.source.rows(epoch, indices), self.target.rows(epoch, indices)
+        return make_batch(sources, targets, self.start, indices.tolist())
 
     def padding(self, epoch: int = 0) -> float:
         """The share of positions, of sources and targets together, that is padding."""
         real = total = 0
         for part in self.epoch(epoch):
-            for lengths in self.lengths:
+            for lengths in self.lengths(epoch):
                 real += int(lengths[part].sum())
                 total += int(lengths[part].max()) * len(part)
         return 1 - real / total
+
+
+def _rounded(cuts: np.ndarray) -> np.ndarray:
+    """The places of the cuts, shifted so that most batches have one of few sizes: to an eighth of the power of two.
+
+    oneDNN compiles its kernels anew for each shape it has not seen, which cost up to 40 % of a step.
+    """
+    sizes = np.maximum(np.diff(cuts, prepend=0), 1)
+    grain = np.maximum(2 ** np.floor(np.log2(sizes)) / 8, 1)
+    return np.maximum.accumulate((np.rint(cuts / grain) * grain).astype(np.int64))
 
 
 def make_batch(

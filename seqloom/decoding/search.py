@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -12,6 +12,7 @@ from seqloom.decoding import transforms
 from seqloom.shapes import Bool, Float, Int, Tensor
 
 
+@runtime_checkable
 class State(Protocol):
     """What a decoder carries from step to step."""
 
@@ -66,11 +67,16 @@ class DecodingConfig:
             raise ValueError("temperature must be above 0, top_p in (0, 1], min_p in [0, 1], top_k not negative")
         if self.repetition_penalty <= 0:
             raise ValueError("repetition_penalty must be above 0")
+        if min(self.max_length, self.min_length, self.no_repeat_ngram, self.coverage_penalty) < 0:
+            raise ValueError("max_length, min_length, no_repeat_ngram and coverage_penalty must not be negative")
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One result: its words without start and end, its log-probability, and the score it was ranked by."""
+    """One result: its words without start and end, and the score it was ranked by.
+
+    `log_p` is the model's, end included; only `repetition_penalty` changes it, as it changes the probabilities.
+    """
 
     ids: tuple[int, ...]
     log_p: float
@@ -86,6 +92,7 @@ class Task:
         limits: the most words each of the B results may have, without the end.
         prefixes: words that each result must begin with, -1 where it is free.
         attention: gives the attention (R S) of the last step over the source; only the coverage penalty asks.
+        source_mask: True on the real positions of the source, which are to be covered; None = all are.
     """
 
     start: int
@@ -93,6 +100,7 @@ class Task:
     limits: Int[Tensor, " B"]
     prefixes: Int[Tensor, "B P"] | None = None
     attention: Callable[[], Float[Tensor, "R S"]] | None = None
+    source_mask: Bool[Tensor, "B S"] | None = None
 
 
 @dataclass
@@ -152,21 +160,24 @@ def _transformed(scores: Tensor, now: _Progress, task: Task, config: DecodingCon
     history = now.ids.view(B * K, T)
     if config.repetition_penalty != 1:
         scores = transforms.repetition_penalty(scores, history, config.repetition_penalty)
-    if config.no_repeat_ngram:
-        scores = transforms.no_repeat_ngram(scores, history, config.no_repeat_ngram)
-    limits = task.limits[now.sentences].repeat_interleave(K)
-    if config.min_length > T:
-        scores[:, task.end] = torch.where(limits > T, -torch.inf, scores[:, task.end])
-    forced = torch.where(limits <= T, task.end, -1)
+    forced = torch.where(task.limits[now.sentences] <= T, task.end, -1)
     if task.prefixes is not None and task.prefixes.shape[1] > T:
-        prefix = task.prefixes[now.sentences, T].repeat_interleave(K)
+        prefix = task.prefixes[now.sentences, T]
         forced = torch.where(prefix >= 0, prefix, forced)
-    if bool((forced >= 0).any()):  # the forced word keeps its probability; nothing else stays possible
-        rows = (forced >= 0).nonzero().squeeze(1)
-        log_p = scores[rows].log_softmax(-1).gather(1, forced[rows, None])
-        scores[rows] = torch.full_like(scores[rows], -torch.inf).scatter_(1, forced[rows, None], log_p)
-        now.log_p.view(-1)[rows] += log_p[:, 0]
-    return scores
+    if not (config.no_repeat_ngram or config.min_length > T or bool((forced >= 0).any())):
+        return scores
+    log_p = scores.log_softmax(-1)
+    allowed = log_p
+    if config.no_repeat_ngram:
+        allowed = transforms.no_repeat_ngram(allowed, history, config.no_repeat_ngram)
+    if config.min_length > T:
+        allowed = transforms.without(allowed, task.end)
+    word = forced.repeat_interleave(K)[:, None]
+    only = torch.full_like(log_p, -torch.inf).scatter_(1, word.clamp(min=0), log_p.gather(1, word.clamp(min=0)))
+    allowed = torch.where(word >= 0, only, allowed)
+    # Whatever is left is scaled to 1 when a word is chosen; with this it keeps the probability the model gave it.
+    now.log_p = now.log_p + allowed.logsumexp(-1).view(B, K)
+    return allowed
 
 
 def _best(scores: Tensor, now: _Progress, task: Task, config: DecodingConfig) -> _Pick:
@@ -199,14 +210,20 @@ def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) ->
     ends = (pick.words == task.end) | pick.log_p.isneginf()
     if task.attention is not None:
         attention = task.attention().view(B, K, -1)
-        now.coverage = attention if now.coverage is None else now.coverage + attention
+        if now.coverage is None:
+            covered = None if task.source_mask is None else ~task.source_mask[now.sentences, None]
+            now.coverage = attention if covered is None else attention + covered.to(attention.dtype)
+        else:
+            now.coverage = now.coverage + attention
     _end(now, pick, ends, config, width)
     # The best that have not ended, still best first; a sample that has ended has none.
     order = ends.long().argsort(dim=1, stable=True)[:, :width]
     alive = ~ends.gather(1, order)
     parents, words = pick.parents.gather(1, order), pick.words.gather(1, order)
     log_p = pick.log_p.gather(1, order).masked_fill(~alive, -torch.inf)
-    keep = (alive.any(1) & ~_done(now, log_p, T + 1, task, config)).nonzero().squeeze(1)
+    going = alive.any(1) & ~_done(now, log_p, T + 1, task, config)
+    log_p = log_p.masked_fill(~going[:, None], -torch.inf)
+    keep = _kept(going)
     rows = (torch.arange(B, device=parents.device)[:, None] * K + parents)[keep].flatten()
     parents, words = parents[keep], words[keep]
     now.ids = torch.cat((now.ids[keep].gather(1, parents[:, :, None].expand(-1, -1, T)), words[:, :, None]), dim=2)
@@ -214,6 +231,21 @@ def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) ->
     if now.coverage is not None:
         now.coverage = now.coverage[keep].gather(1, parents[:, :, None].expand(-1, -1, now.coverage.shape[2]))
     return rows, None if len(keep) == B else keep
+
+
+def _kept(going: Bool[Tensor, " B"]) -> Int[Tensor, " B2"]:
+    """The sentences to go on with, and so many that are done that the sizes of batches stay few.
+
+    Matrix kernels are compiled anew for each shape they have not seen; a row that is done costs less.
+    """
+    B, live = going.shape[0], int(going.sum())
+    room = min(B, -(-live // _GRAIN) * _GRAIN)
+    if room == B:
+        return torch.arange(B, device=going.device)
+    return going.long().argsort(descending=True, stable=True)[:room].sort().values
+
+
+_GRAIN = 16
 
 
 def _end(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], config: DecodingConfig, width: int) -> None:

@@ -30,6 +30,13 @@ def no_repeat_ngram(scores: Scores, history: History, size: int) -> Scores:
     return scores
 
 
+def without(scores: Scores, word: int) -> Scores:
+    """Forbids a word, except where nothing else is possible."""
+    forbidden = scores.clone()
+    forbidden[:, word] = -torch.inf
+    return torch.where(forbidden.isneginf().all(-1, keepdim=True), scores, forbidden)
+
+
 def top_k(scores: Scores, k: int) -> Scores:
     """Only the k best words of each row."""
     least = scores.topk(min(k, scores.shape[1])).values[:, -1:]

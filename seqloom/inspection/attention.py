@@ -15,7 +15,8 @@ from seqloom.inspection.page import Markup, data_block, details, element, table,
 
 # A page around it may be light or dark, so the picture brings its own ground.
 _STYLE = (
-    "<style>text{font:12px system-ui,sans-serif;fill:#3c434b}.cells{fill:#08519c}.frame{fill:none;stroke:#c9c5bb}</style>"
+    "<style>text{font:12px system-ui,sans-serif;fill:#3c434b}"
+    ".cells{fill:#08519c}.frame{fill:none;stroke:#c9c5bb}</style>"
     '<rect width="100%" height="100%" fill="#fff"/>'
 )
 

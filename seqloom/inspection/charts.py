@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from seqloom.inspection.page import Markup, element
 
-_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 460, 46, 10, 8, 26
+_WIDTH, _LEFT, _RIGHT = 460, 46, 10
+_TOP, _BOTTOM = 8.0, 26.0
 _MOST = 240  # points drawn of a curve: about one for two pixels
 _CELL = 20  # pixels of a heat map's cell
 
@@ -33,18 +34,26 @@ class Curve:
     look: str
 
 
+@dataclass(frozen=True)
+class Steps:
+    """The axis below curves: its last step, and how a step is said in words."""
+
+    end: float
+    say: Callable[[float], str]
+
+
 def number(value: float) -> str:
     """A value as read off an axis, to four digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The mean of each value and its neighbours, on either side up to a fiftieth of the curve, 100 at most.
+    """The mean of each value and its neighbours, on either side up to 4 % of the curve, 100 at most.
 
     The window shrinks evenly towards the ends, so that a steep curve is not shifted.
     """
     values, last = [y for _, y in points], len(points) - 1
-    most = min(100, max(1, last // 50))
+    most = min(100, max(1, last // 25))
     sides = [min(most, i, last - i) for i in range(len(points))]
     return [(points[i][0], sum(values[i - k : i + k + 1]) / (2 * k + 1)) for i, k in enumerate(sides)]
 
@@ -52,36 +61,34 @@ def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Two or more round values around [low, high], 1, 2 or 5 times a power of ten apart."""
     apart, scale = (high - low) / most, max(abs(low), abs(high))
+    scale = scale if scale > 1e-100 else 1.0
     if apart <= 1e-3 * scale:  # as good as constant: labels of four digits would repeat
-        apart = scale or 1.0
+        apart = scale
     power = 10.0 ** math.floor(math.log10(apart))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= 0.999 * apart)
     first = math.floor(low / step)
     return [i * step for i in range(first, max(math.ceil(high / step), first + 1) + 1)]
 
 
-def line_chart(
-    title: str, description: str, curves: Sequence[Curve], when: Callable[[float], str], height: int, low: float
-) -> Markup:
-    """Curves over steps; `when` says a step in words. The value axis begins at `low`, or at a lesser value."""
+def line_chart(title: str, description: str, curves: Sequence[Curve], steps: Steps, height: int, low: float) -> Markup:
+    """Curves over steps. The value axis begins at `low`, or at a lesser value."""
     values = [y for c in curves for _, y in c.points]
-    end = max(1.0, *(c.points[-1][0] for c in curves))
     marks = ticks(min(low, *values), max(values), 5 if height > 150 else 2)
     base = height - _BOTTOM
 
     def across(x: float) -> float:
-        return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * x / end, 1)
+        return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * x / steps.end, 1)
 
     def up(y: float) -> float:
         return _up(y, marks, _TOP, base)
 
     drawn = _scale(marks, _TOP, base)
-    for x in (x for x in ticks(0, end) if x <= end):
+    for x in (x for x in ticks(0.0, steps.end) if x <= steps.end):
         anchor = "end" if across(x) > _WIDTH - 30 else "middle"
         drawn.append(element("text", f"{x:,.0f}", x=across(x), y=height - 8, text_anchor=anchor))
     drawn += [_curve([(across(x), up(y)) for x, y in _thin(c.points)], c.look) for c in curves]
     stops = [
-        [across(x), when(x), [[up(y), f"{c.name} {number(y)}", c.look] for c, y in found]]
+        [across(x), steps.say(x), [[up(y), f"{c.name} {number(y)}", c.look] for c, y in found]]
         for x, found in _stops(curves)
     ]
     hover = json.dumps(stops, separators=(",", ":"))
@@ -116,8 +123,8 @@ def _curve(points: Sequence[tuple[float, float]], look: str) -> Markup:
 
 def bar_chart(title: str, description: str, bars: Sequence[tuple[str, float, str]]) -> Markup:
     """Upright bars from zero; each has a label, a value that is not negative, and a note."""
-    top, base, height = 20, 190, 230
-    marks = ticks(0, max(1.0, *(value for _, value, _ in bars)))
+    top, base, height = 20.0, 190.0, 230
+    marks = ticks(0.0, max(1.0, *(value for _, value, _ in bars)))
     share = (_WIDTH - _LEFT - _RIGHT) / len(bars)
     thick = round(min(38.0, 0.62 * share), 1)
     drawn = _scale(marks, top, base)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqloom.inspection.attention import AttentionMap, Example, attention_svg, example_part
-from seqloom.inspection.charts import Curve, bar_chart, line_chart, number, smooth
+from seqloom.inspection.charts import Curve, Steps, bar_chart, line_chart, number, smooth
 from seqloom.inspection.page import Markup, details, element, join, page, table, texts
 
 __all__ = ["AttentionMap", "Example", "ReportData", "attention_svg", "render"]
@@ -104,9 +104,10 @@ def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
     told = data.info.get("training")
     trained |= told if isinstance(told, Mapping) else {}
     if data.parameters:
-        found.append(("parameters", _short(data.parameters), f"{data.parameters:,}"))
+        found.append(("parameters", _short(float(data.parameters)), f"{data.parameters:,}"))
+    words = _value(trained, "words")
     if steps := _value(trained, "steps"):
-        found.append(("steps", f"{steps:,.0f}", f"{_short(_value(trained, 'words') or 0)} words"))
+        found.append(("steps", f"{steps:,.0f}", f"{_short(words)} words" if words else ""))
     if minutes := _value(trained, "minutes"):
         found.append(("training", f"{minutes:,.0f} min" if minutes >= 10 else f"{minutes:.1f} min", ""))
     if task := data.info.get("task"):
@@ -126,17 +127,20 @@ def _training(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[Markup]:
     def when(step: float) -> str:
         return f"step {step:,.0f}" + (f" · {clock[step] / 60:,.1f} min" if step in clock else "")
 
-    raw = _points(train, "nll") or _points(train, "loss")
+    steps = Steps(max([1.0, *(s for s, _ in _points([*train, *valid], "step"))]), when)
+    plain = _points(train, "nll")
+    raw = plain or _points(train, "loss")
     losses = [
         Curve("each training batch", raw if len(raw) > 10 else [], "raw"),
         Curve("training", smooth(raw), "train"),
         Curve("validation", _points(valid, "loss"), "valid"),
     ]
     bleu = [Curve("BLEU", _points(valid, "bleu"), "valid")]
-    yield from _lines("Loss", "Nats a word of the tokenizer, without label smoothing.", losses, when, low=math.inf)
-    yield from _lines("BLEU", "Of the validation pairs, decoded greedily.", bleu, when)
+    note = "Nats a word of the tokenizer" + (", without label smoothing." if plain else ".")
+    yield from _lines("Loss", note, losses, steps, low=math.inf)
+    yield from _lines("BLEU", "Of the validation pairs, decoded greedily.", bleu, steps)
     for title, key in (("Learning rate", "lr"), ("Words a second", "words_per_second")):
-        yield from _lines(title, None, [Curve(title.lower(), _points(train, key), "train")], when, height=110)
+        yield from _lines(title, None, [Curve(title.lower(), _points(train, key), "train")], steps, height=110)
     keys = [k for k in ("loss", "perplexity", "bleu") if _points(valid, k)]
     rows = [[when(s), *(_fixed(_value(r, k)) for k in keys)] for r in valid if (s := _value(r, "step")) is not None]
     if rows and keys:
@@ -148,17 +152,17 @@ def _lines(
     title: str,
     note: str | None,
     curves: Sequence[Curve],
-    when: Callable[[float], str],
+    steps: Steps,
     height: int = 230,
     low: float = 0.0,
 ) -> Iterator[Markup]:
     curves = [c for c in curves if c.points]
     if not any(len(c.points) > 1 for c in curves):
         return
-    words = " ".join(_in_words(c, when) for c in curves if c.look != "raw")
+    words = " ".join(_in_words(c, steps.say) for c in curves if c.look != "raw")
     legend = [element("span", c.name, class_=f"key {c.look}") for c in curves] if len(curves) > 1 else []
     caption = element("figcaption", element("h3", title), element("p", note) if note else None, *legend)
-    yield element("figure", caption, line_chart(title, words, curves, when, height, low), element("output"))
+    yield element("figure", caption, line_chart(title, words, curves, steps, height, low), element("output"))
 
 
 def _in_words(curve: Curve, when: Callable[[float], str]) -> str:

@@ -17,7 +17,8 @@ def keep_mask(x: Tensor, p: float) -> Tensor:
     if x.device.type != "cpu":
         return torch.empty_like(x).bernoulli_(1 - p).div_(1 - p)
     dropped = min(max(round(p * 256), 1), 255)
-    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_()
+    # Without bounds torch draws 63 bits, and every eighth byte would be too small.
+    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
     draw = words.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype)
     # Whole numbers up to 255 are exact in bfloat16, and clamping is cheaper than comparing.
     return draw.sub_(dropped - 1).clamp_(0, 1).mul_(256 / (256 - dropped))

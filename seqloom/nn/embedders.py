@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
@@ -21,7 +22,7 @@ class TokenEmbedder(nn.Module):
     def __init__(self, words: int, width: int, embedding: int, table: nn.Parameter | None = None) -> None:
         super().__init__()
         if table is None:
-            table = nn.Parameter(nn.init.normal_(nn.Parameter(Tensor(words, embedding)), std=embedding**-0.5))
+            table = nn.Parameter(nn.init.normal_(nn.Parameter(torch.empty(words, embedding)), std=embedding**-0.5))
         self.weight = table
         self.scale = embedding**0.5
         self.project: nn.Module = nn.Identity() if embedding == width else nn.Linear(embedding, width, bias=False)

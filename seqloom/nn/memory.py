@@ -37,8 +37,8 @@ class Memory:
 
 
 def mean_summary(states: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"] | None) -> Float[Tensor, "B D"]:
-    """The mean state over the real positions."""
+    """The mean state over the real positions; 0 where there are none."""
     if mask is None:
         return states.mean(1)
     weights = mask.to(states.dtype)
-    return torch.einsum("bsd,bs->bd", states, weights) / weights.sum(1, keepdim=True)
+    return torch.einsum("bsd,bs->bd", states, weights) / weights.sum(1, keepdim=True).clamp(min=1)

@@ -29,6 +29,10 @@ class Learned:
     kind: ClassVar[str] = "learned"
     length: int = 512
 
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"length must be at least 1, not {self.length}")
+
 
 @dataclass(frozen=True)
 class Rotary:
@@ -36,6 +40,10 @@ class Rotary:
 
     kind: ClassVar[str] = "rotary"
     base: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        if self.base <= 0:
+            raise ValueError(f"base must be above 0, not {self.base}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,11 @@ class Relative:
     kind: ClassVar[str] = "relative"
     buckets: int = 32
     distance: int = 128
+
+    def __post_init__(self) -> None:
+        # Half of a side's buckets hold one distance each, the others share what lies beyond them.
+        if self.buckets < 4 or self.distance <= self.buckets // 2:
+            raise ValueError("relative positions need at least 4 buckets, and a distance above half of them")
 
 
 PositionConfig = Sinusoidal | Learned | Rotary | Alibi | Relative

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from seqloom.config import load as load_config
 from seqloom.config import read_tree
-from seqloom.errors import ConfigError, nearest
+from seqloom.errors import ConfigError, UsageError, nearest
 from seqloom.run import Run
 
 if TYPE_CHECKING:
@@ -44,8 +44,11 @@ def train(config: str | Path | TranslateConfig, *overrides: str, reporter: Repor
     from seqloom.tasks.translate import train_translation
     from seqloom.training.log import Reporter
 
-    chosen = read_config(config, overrides) if isinstance(config, (str, Path)) else config
-    return train_translation(chosen, reporter or Reporter(0))
+    if isinstance(config, (str, Path)):
+        config = read_config(config, overrides)
+    elif overrides:
+        raise UsageError("overrides are for a config file", cure="dataclasses.replace changes a config object")
+    return train_translation(config, reporter or Reporter(0))
 
 
 def load(path: str | Path, **options: object) -> Translator:

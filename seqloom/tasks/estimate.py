@@ -59,7 +59,8 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
     optimizer = Optimizer(FlatWeights(model, dtype_for(config.training.precision, device)), config.optimizer)
     batches = prepared.batches
     parts = batches.epoch(0)
-    positions = [len(p) * int(batches.lengths[0][p].max() + batches.lengths[1][p].max()) for p in parts]
+    sources, targets = batches.lengths(0)
+    positions = [len(p) * int(sources[p].max() + targets[p].max()) for p in parts]
     ranked = sorted(range(len(parts)), key=positions.__getitem__)
     chosen = [ranked[round(i * (len(ranked) - 1) / (_SAMPLES - 1))] for i in range(_SAMPLES)]
     order = [chosen[-1], chosen[0], *chosen]  # the first two warm up: the largest first, so that memory is got at once

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from seqloom import config as configs
 from seqloom.decoding.search import DecodingConfig
-from seqloom.errors import ConfigError, nearest
+from seqloom.errors import ConfigError
 from seqloom.run import Run
 from seqloom.tasks.look import write_report
 from seqloom.tasks.translate import load_translator
@@ -20,12 +21,17 @@ __all__ = ["decoding_config", "finish", "keep_freed_memory", "run_translator"]
 
 def decoding_config(base: DecodingConfig, words: Sequence[str]) -> DecodingConfig:
     """A decoding config with words like `--decoding.beam 5` laid over it."""
-    tree = configs.read_overrides(words)
-    if wrong := next((key for key in tree if key != "decoding"), None):
-        raise ConfigError(f"unknown key {wrong!r}", where=f"--{wrong}", cure=nearest(wrong, ["decoding"]))
-    over = tree.get("decoding", {})
-    origin = configs.Origin(typed=frozenset(("decoding", key) for key in over))
-    return configs.build(DecodingConfig, configs.merge(configs.tree_of(base), over), origin, ("decoding",))
+    typed = configs.read_overrides(words)
+    if wrong := next((key for key in typed if key != "decoding"), None):
+        own = wrong in configs.tree_of(base)
+        cure = f"did you mean '--decoding.{wrong}'?" if own else "--help lists the options; decoding has its own, too"
+        raise ConfigError("unknown option", where=f"--{wrong}", cure=cure)
+    return configs.build(_Decoding, configs.merge({"decoding": configs.tree_of(base)}, typed)).decoding
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    decoding: DecodingConfig
 
 
 def run_translator(

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from seqloom import config as configs
-from seqloom.data.batches import BatchConfig, Batches, make_batch
+from seqloom.data.batch import SequenceBatch
+from seqloom.data.batches import BatchConfig, Batches, Fixed, Side, make_batch
 from seqloom.data.corpus import Pairs, Splits
 from seqloom.data.phrases import Phrases, make_phrases
 from seqloom.data.readers import read_pairs, usable
@@ -78,16 +79,29 @@ class TranslateConfig:
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     accept: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.model.tie == "all" and not self.tokenizer.joint:
+            raise ValueError(
+                "model.tie = 'all' needs one vocabulary for both sides: "
+                "set tokenizer.joint = true, or model.tie = 'decoder-output'"
+            )
+
 
 @dataclass
 class Prepared:
-    """Data, tokenizers and batches, ready for training."""
+    """Data, tokenizers and batches, ready for training; `lines` = where the pairs of the batches stand, from 0."""
 
     splits: Splits
     source: Tokenizer
     target: Tokenizer
     batches: Batches
     left_out: int
+    lines: list[int]
+
+    def batch(self, number: int) -> SequenceBatch:
+        """A batch whose rows are lines of the training data."""
+        batch = self.batches(number)
+        return replace(batch, rows=tuple(self.lines[i] for i in batch.rows))
 
 
 def load_splits(config: Files | Phrases) -> Splits:
@@ -129,29 +143,21 @@ def prepare(config: TranslateConfig, reporter: Reporter, run: Run | None = None)
     left_out = len(train) - len(kept)
     if left_out:
         reporter.warn(f"{left_out} training pairs of over {most} words are left out (data.max_length)")
-    rows = tuple(
-        _rows(config, side, t, texts, ids[side], kept)
-        for side, (t, texts) in enumerate(((source, train.sources), (target, train.targets)))
-    )
-    lengths = [np.array([len(side[i]) + 1 for i in kept]) for side in ids]
-    batches = Batches(lengths[0], lengths[1], (rows[0], rows[1]), target.start, config.batches, config.seed)
-    return Prepared(replace(splits, train=train), source, target, batches, left_out)
+    sides = [
+        _side(config, config.seed + number, t, [texts[i] for i in kept], [ids[number][i] for i in kept])
+        for number, (t, texts) in enumerate(((source, train.sources), (target, train.targets)))
+    ]
+    batches = Batches(sides[0], sides[1], target.start, config.batches, config.seed)
+    lines = [train.line(i) - 1 for i in kept]
+    return Prepared(replace(splits, train=train), source, target, batches, left_out, lines)
 
 
-def _rows(
-    config: TranslateConfig,
-    side: int,
-    tokenizer: Tokenizer,
-    texts: Sequence[str],
-    ids: list[np.ndarray],
-    kept: list[int],
-) -> Any:
-    dropout = config.tokenizer.dropout if isinstance(config.tokenizer, BPE) else 0.0
-    if dropout:
-        dropped = DroppedBPE(tokenizer, [texts[i] for i in kept], dropout, config.seed + side)
-        return lambda epoch, indices: dropped.rows(epoch, indices, tokenizer.end)
-    ended = [np.append(ids[i], tokenizer.end).astype(np.int32) for i in kept]
-    return lambda epoch, indices: [ended[i] for i in indices.tolist()]
+def _side(
+    config: TranslateConfig, seed: int, tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[np.ndarray]
+) -> Side:
+    if isinstance(config.tokenizer, BPE) and config.tokenizer.dropout:
+        return DroppedBPE(tokenizer, texts, config.tokenizer.dropout, seed)
+    return Fixed([np.append(row, tokenizer.end).astype(np.int32) for row in ids])
 
 
 def build_model(config: TranslateConfig, source: Tokenizer, target: Tokenizer) -> EncoderDecoder:
@@ -178,6 +184,7 @@ def train_translation(
     if exists:
         _same_run(run, config, facts)
     else:
+        run.claim()
         if announce is not None:
             announce(config, prepared)
         save_tokenizers(Path(path), prepared.source, prepared.target)
@@ -193,7 +200,7 @@ def train_translation(
         plan = Plan(
             model,
             config.objective,
-            lambda n: prepared.batches(n).to(device),
+            lambda n: prepared.batch(n).to(device),
             _Validation(config, prepared, model, run).measure,
             config.optimizer,
             config.schedule,
@@ -285,10 +292,15 @@ class _Validation:
     def __init__(self, config: TranslateConfig, prepared: Prepared, model: EncoderDecoder, run: Run) -> None:
         self.pairs, _ = usable(prepared.splits.valid)
         self.model, self.run, self.config = model, run, config
-        self.translator = Translator(model, prepared.source, prepared.target, DecodingConfig(beam=1))
-        ids = [t.encode(x) for t, x in ((prepared.source, self.pairs.sources), (prepared.target, self.pairs.targets))]
-        ends = prepared.source.end, prepared.target.end
-        self.rows = [[np.append(row, end) for row in side] for side, end in zip(ids, ends, strict=True)]
+        greedy = DecodingConfig(beam=1)
+        self.translator = Translator(model, prepared.source, prepared.target, greedy, long_input="cut")
+        self.rows = [
+            [np.append(ids[: (limit or len(ids) + 1) - 1], t.end) for ids in t.encode(texts)]
+            for t, texts, limit in (
+                (prepared.source, self.pairs.sources, model.encoder.limit),
+                (prepared.target, self.pairs.targets, model.decoder.limit),
+            )
+        ]
         self.start = prepared.target.start
 
     def measure(self, step: int) -> dict[str, float]:

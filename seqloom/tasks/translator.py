@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from seqloom.data.batch import pad
+from seqloom.data.batches import make_batch
 from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, beam_rows, decode
 from seqloom.errors import DataError, UsageError
 from seqloom.models.encoder_decoder import EncoderDecoder
-from seqloom.shapes import Tensor
+from seqloom.nn.attention import CrossAttention, observed
+from seqloom.shapes import Float, Tensor
 from seqloom.text.tokenizer import Tokenizer
 
 LongInput = Literal["cut", "refuse"]
@@ -68,12 +73,8 @@ class Translator:
         `prefixes`: what each translation must begin with.
         """
         config = self._config(options)
-        if isinstance(texts, str):
-            raise UsageError("expected a list of texts, got one text", cure='write translator(["..."])')
-        if prefixes is not None and len(prefixes) != len(texts):
-            raise UsageError(f"{len(prefixes)} prefixes for {len(texts)} texts", cure="give one prefix for each text")
         ids = self.encode(texts)
-        forced = [[] for _ in texts] if prefixes is None else [p.tolist() for p in self.target.encode(prefixes)]
+        forced = [row.tolist() for row in self._targets([""] * len(texts) if prefixes is None else prefixes, texts)]
         found: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
         self.model.eval()
         for part in self._parts(ids):
@@ -83,6 +84,39 @@ class Translator:
                 found[i] = [Translation(t, h.log_p, h.score) for t, h in zip(decoded, hypotheses, strict=True)]
         return found
 
+    def score(self, texts: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """The log-probability of each target, end included, as the translation of its text.
+
+        An empty text has only the empty translation.
+        """
+        ids, rows = self.encode(texts), self._targets(targets, texts)
+        scores = [-math.inf if len(row) else 0.0 for row in rows]
+        self.model.eval()
+        device = next(self.model.parameters()).device
+        for part in self._parts(ids):
+            ended = [np.append(rows[i], self.target.end) for i in part]
+            batch = make_batch([ids[i] for i in part], ended, self.target.start).to(device)
+            with torch.inference_mode():
+                hidden = self.model(batch.source, batch.source_mask, batch.target_in)
+                for i, h, words in zip(part, hidden, ended, strict=True):
+                    log_p = self.model.head(h[: len(words)]).float().log_softmax(-1)
+                    chosen = torch.from_numpy(words).to(device, torch.long)
+                    scores[i] = float(log_p.gather(1, chosen[:, None]).sum())
+        return scores
+
+    def _targets(self, targets: Sequence[str], texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of targets, or of what they begin with, one for each text."""
+        if isinstance(targets, str) or len(targets) != len(texts):
+            raise UsageError(
+                f"{len(targets)} targets or prefixes for {len(texts)} texts", cure="give one for each text"
+            )
+        rows, limit = self.target.encode(targets), self.model.decoder.limit
+        for number, row in enumerate(rows, start=1):
+            if limit is not None and len(row) >= limit:
+                problem = f"has {len(row)} words of the tokenizer, the most is {limit - 1}"
+                raise DataError(problem, where=f"target {number}", cure="shorten it")
+        return rows
+
     def _config(self, options: dict[str, Any]) -> DecodingConfig:
         try:
             return replace(self.config, **options)
@@ -91,6 +125,8 @@ class Translator:
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of the texts, each with the end-of-sentence word; an empty text has none."""
+        if isinstance(texts, str):
+            raise UsageError("expected a list of texts, got one text", cure='write translator(["..."])')
         rows = []
         for number, ids in enumerate(self.source.encode(texts), start=1):
             if len(ids) >= self.max_source:
@@ -134,6 +170,12 @@ def decode_rows(
     limits = torch.full_like(lengths, config.max_length) if config.max_length else 2 * lengths + 20
     if model.decoder.limit is not None:
         limits = limits.clamp(max=model.decoder.limit - 1)
+    task = Task(start, end, limits, beam_rows(prefixes, device))
+    watching: AbstractContextManager[None] = nullcontext()
+    if config.coverage_penalty:
+        attention = _LastAttention(model)
+        task = replace(task, attention=attention.read, source_mask=mask)
+        watching = observed(attention.note)
     with torch.inference_mode():
         state = model.start(model.encode(source, mask))
 
@@ -141,4 +183,21 @@ def decode_rows(
             hidden, state = model.decode(last, state)
             return model.head(hidden[:, -1]), state
 
-        return decode(step, state, Task(start, end, limits, beam_rows(prefixes, device)), config)
+        with watching:
+            return decode(step, state, task, config)
+
+
+class _LastAttention:
+    """What the decoder's last layer attended to in its last step, the mean of its heads."""
+
+    def __init__(self, model: EncoderDecoder) -> None:
+        self._layer = [m for m in model.decoder.modules() if isinstance(m, CrossAttention)][-1]
+        self._weights: Tensor | None = None
+
+    def note(self, layer: nn.Module, weights: Float[Tensor, "R H T S"]) -> None:
+        if layer is self._layer:
+            self._weights = weights[:, :, -1].float().mean(1)
+
+    def read(self) -> Float[Tensor, "R S"]:
+        assert self._weights is not None
+        return self._weights

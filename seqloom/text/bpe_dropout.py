@@ -10,6 +10,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from random import Random
 
 import numpy as np
@@ -36,13 +37,18 @@ class DroppedBPE:
         pairs = (m.split(" ") if isinstance(m, str) else m for m in model["merges"])
         self._ranks = {(a, b): rank for rank, (a, b) in enumerate(pairs)}
         words: dict[tuple[int, ...], int] = {}
-        self._texts = [self._words_of(text, words) for text in texts]
-        counts = Counter(w for text in self._texts for w in text.tolist())
+        found = [self._words_of(text, words) for text in texts]
+        self._words = np.array([w for text in found for w in text], dtype=np.int32)
+        self._ends = np.cumsum([len(text) for text in found], dtype=np.int64)  # where each text's words stop
+        counts = Counter(self._words.tolist())
         random = Random(seed)
-        self._cuts = [self._draw(word, min(_MOST, 4 * counts[i]), random) for word, i in words.items()]
-        self._choices = np.array([len(c) for c in self._cuts])
+        cuts = [self._draw(word, min(_MOST, 4 * counts[i]), random) for word, i in words.items()]
+        self._choices = np.array([len(c) for c in cuts], dtype=np.int64)
+        self._first = np.cumsum(self._choices) - self._choices  # where each word's cuts begin among all
+        self._cuts = [cut for word in cuts for cut in word]
+        self._sizes = np.array([len(cut) for cut in self._cuts], dtype=np.int64)
 
-    def _words_of(self, text: str, known: dict[tuple[int, ...], int]) -> np.ndarray:
+    def _words_of(self, text: str, known: dict[tuple[int, ...], int]) -> list[int]:
         encoding = self.tokenizer.inner.encode(text, add_special_tokens=False)
         groups: list[list[int]] = []
         last = None
@@ -51,7 +57,7 @@ class DroppedBPE:
                 groups.append([])
             groups[-1].append(token)
             last = word
-        return np.array([known.setdefault(tuple(g), len(known)) for g in groups], dtype=np.int64)
+        return [known.setdefault(tuple(g), len(known)) for g in groups]
 
     def _draw(self, word: tuple[int, ...], count: int, random: Random) -> list[list[int]]:
         symbols = list("".join(str(self.tokenizer.inner.id_to_token(i)) for i in word))
@@ -71,13 +77,24 @@ class DroppedBPE:
             symbols[i : i + 2] = [symbols[i] + symbols[i + 1]]
         return symbols
 
-    def rows(self, epoch: int, indices: np.ndarray, end: int) -> list[np.ndarray]:
-        """The ids of some texts as this epoch sees them, each followed by `end`."""
+    @lru_cache(maxsize=2)  # noqa: B019 - as long-lived as the run
+    def _picks(self, epoch: int) -> np.ndarray:
+        """The cut of each word of each text that this epoch sees."""
+        random = np.random.Generator(np.random.Philox(key=(self.seed, epoch)))
+        drawn = random.random(len(self._words), dtype=np.float32) * self._choices[self._words]
+        return (self._first[self._words] + drawn.astype(np.int64)).astype(np.int32)
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """The words of each text as this epoch sees it, with the end-of-sentence word."""
+        running = np.concatenate(([0], np.cumsum(self._sizes[self._picks(epoch)])))
+        return np.diff(running[self._ends], prepend=0) + 1
+
+    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+        """The ids of some texts as this epoch sees them, each with the end-of-sentence word."""
+        picks, end = self._picks(epoch), self.tokenizer.end
         found = []
         for index in indices.tolist():
-            words = self._texts[index]
-            random = np.random.Generator(np.random.Philox(key=(self.seed, epoch), counter=(0, 0, 0, index)))
-            picks = (random.random(len(words)) * self._choices[words]).astype(np.int64)
-            ids = [i for word, pick in zip(words.tolist(), picks.tolist(), strict=True) for i in self._cuts[word][pick]]
+            own = picks[self._ends[index - 1] if index else 0 : self._ends[index]]
+            ids = [i for pick in own.tolist() for i in self._cuts[pick]]
             found.append(np.array([*ids, end], dtype=np.int32))
         return found

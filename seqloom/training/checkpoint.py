@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -47,12 +51,17 @@ def save_checkpoint(run: Run, optimizer: Optimizer, progress: Progress) -> Check
         save_weights(folder / "model.safetensors", optimizer.weights.views(used))
         tensors = {k: v.detach() for k, v in optimizer.state().items()}
         tensors |= {f"random.{k}": v for k, v in _random_state().items()}
-        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "optimizer.safetensors")
+        _save(folder / "optimizer.safetensors", tensors)
         write_json(folder / "state.json", asdict(progress))
 
-    checkpoint = run.save(f"step-{progress.step:08d}", write)
+    checkpoint = run.save(checkpoint_at(run, progress.step).path.name, write)
     run.point("latest", checkpoint, step=progress.step)
     return checkpoint
+
+
+def checkpoint_at(run: Run, step: int) -> Checkpoint:
+    """Where the checkpoint of a step is, or will be."""
+    return Checkpoint(run.path / "checkpoints" / f"step-{step:08d}")
 
 
 def load_checkpoint(checkpoint: Checkpoint, optimizer: Optimizer) -> Progress:
@@ -71,7 +80,15 @@ def load_checkpoint(checkpoint: Checkpoint, optimizer: Optimizer) -> Progress:
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Weights by name, in float32."""
-    save_file({k: v.detach().float().contiguous().cpu() for k, v in weights.items()}, path)
+    _save(path, {k: v.detach().float().cpu() for k, v in weights.items()})
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path)
+    except SafetensorError as error:  # it tells the system's error only in words
+        number = int(found[1]) if (found := re.search(r"os error (\d+)", str(error))) else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from None
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,16 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from seqloom.errors import MissingExtra, SeqloomError
-from seqloom.run import Run
-from seqloom.training.checkpoint import Progress, average_weights, load_checkpoint, save_checkpoint, save_weights
+from seqloom.errors import DivergedError, MissingExtra, SeqloomError
+from seqloom.run import Checkpoint, Run
+from seqloom.training.checkpoint import (
+    Progress,
+    average_weights,
+    checkpoint_at,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+)
 from seqloom.training.log import Reporter
 from seqloom.training.loop import Step, train
 from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
@@ -98,16 +106,18 @@ def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
     progress = Progress()
     if (checkpoint := run.newest(reporter.warn)) is not None:
         progress = load_checkpoint(checkpoint, optimizer)
-        run.forget_after(progress.step)
         if not progress.done:
             reporter.say(f"resuming after step {progress.step} of {plan.training.steps}")
-    if progress.done and progress.step >= plan.training.steps:
-        return progress
+    elif run.checkpoints():
+        reporter.warn("no undamaged checkpoint is left: training begins anew")
+    run.forget_after(progress.step)
     session = _Session(run, plan, reporter, optimizer, progress)
+    if progress.done and session.over():
+        return progress
     try:
         session.train()
     finally:
-        reporter.end()
+        session.close()
     return progress
 
 
@@ -115,11 +125,23 @@ class _Session:
     def __init__(self, run: Run, plan: Plan, reporter: Reporter, optimizer: Optimizer, progress: Progress) -> None:
         self.run, self.plan, self.reporter = run, plan, reporter
         self.optimizer, self.progress = optimizer, progress
-        self.board = _tensorboard(run) if plan.training.tensorboard else None
+        self.board: Any = None
+
+    def over(self) -> bool:
+        """Whether all steps were taken, or the last evaluations brought nothing better."""
+        config, progress = self.plan.training, self.progress
+        return progress.step >= config.steps or 0 < config.patience <= progress.stale
+
+    def close(self) -> None:
+        self.reporter.end()
+        if self.board is not None:
+            self.board.close()
 
     def train(self) -> None:
         config, progress = self.plan.training, self.progress
         progress.done = False
+        if config.tensorboard:
+            self.board = _tensorboard(self.run, progress.step)
         self.reporter.begin(progress.step, config.steps)
         steps = train(
             self.plan.model,
@@ -131,7 +153,7 @@ class _Session:
             accumulate=self.plan.accumulate,
         )
         with _signals() as received:
-            while progress.step < config.steps and not self._out_of_patience():
+            while not self.over():
                 step = next(steps)
                 self._count(step)
                 if step.number % config.evaluate_every == 0 or step.number == config.steps:
@@ -142,16 +164,14 @@ class _Session:
                         self._save()
                     raise Interrupted(step.number, received[0])
             self._finish()
+            if received:
+                raise Interrupted(progress.step, received[0])
 
     def _rate(self, step: int) -> float:
         schedule, steps = self.plan.schedule, self.plan.training.steps
         if isinstance(schedule, Plateau):
             return self.plan.optimizer.lr * schedule.factor(step, steps, self.progress.drops)
         return self.plan.optimizer.lr * schedule.factor(step, steps)
-
-    def _out_of_patience(self) -> bool:
-        patience = self.plan.training.patience
-        return patience > 0 and self.progress.stale >= patience
 
     def _count(self, step: Step) -> None:
         progress = self.progress
@@ -172,8 +192,8 @@ class _Session:
 
     def _evaluate(self) -> None:
         progress, config = self.progress, self.plan.training
-        metrics = self._metrics()
-        score = -metrics["loss"] if config.metric == "loss" else metrics[config.metric]
+        metrics = self._metrics(self.optimizer.ema)
+        score = self._score(metrics)
         best = progress.best is None or score > progress.best
         if best:
             progress.best, progress.best_step, progress.stale = score, progress.step, 0
@@ -189,63 +209,68 @@ class _Session:
         self._log("valid", metrics)
         self.reporter.evaluated(progress.step, metrics, best)
 
-    def _metrics(self) -> dict[str, float]:
-        model, weights, ema = self.plan.model, self.optimizer.weights, self.optimizer.ema
-        if ema is not None:
-            weights.publish(ema)
+    def _metrics(self, flat: torch.Tensor | None) -> dict[str, float]:
         state = torch.get_rng_state()  # an evaluation must not change what comes after it
-        model.eval()
-        metrics = self.plan.evaluate(self.progress.step)
+        self.plan.model.eval()
+        with self.optimizer.weights.lent(flat):
+            metrics = self.plan.evaluate(self.progress.step)
         torch.set_rng_state(state)
-        if ema is not None:
-            weights.publish()
         return metrics
+
+    def _score(self, metrics: dict[str, float]) -> float:
+        score = -metrics["loss"] if self.plan.training.metric == "loss" else metrics[self.plan.training.metric]
+        if not math.isfinite(metrics["loss"]) or not math.isfinite(score):
+            raise DivergedError(
+                f"the validation gives {metrics} after step {self.progress.step}; nothing was saved",
+                cure="lower optimizer.lr or lengthen schedule.warmup; the last checkpoint is from before this step",
+            )
+        return score
 
     def _save(self) -> None:
         progress = self.progress
-        checkpoint = save_checkpoint(self.run, self.optimizer, progress)
-        if progress.best_step == progress.step and progress.best is not None:
-            self.run.point("best", checkpoint, step=progress.step, **{self.plan.training.metric: progress.best})
+        save_checkpoint(self.run, self.optimizer, progress)
+        if progress.best is not None and progress.best_step >= 0:
+            best = checkpoint_at(self.run, progress.best_step)
+            self.run.point("best", best, step=progress.best_step, **{self.plan.training.metric: progress.best})
         last_two = {c.step for c in self.run.checkpoints()[-2:]}
         self.run.keep_only(last_two | {progress.best_step} | {step for _, step in progress.scores})
 
     def _finish(self) -> None:
         progress, config = self.progress, self.plan.training
         progress.done = True
-        if config.average != "none" and len(progress.scores) > 1:
-            self._average()
+        if config.average != "none":
+            steps = {step for _, step in progress.scores}
+            chosen = [c for c in self.run.checkpoints() if c.step in steps and c.fault() is None]
+            if len(chosen) > 1:
+                self._average(chosen)
         self._save()
 
-    def _average(self) -> None:
+    def _average(self, chosen: list[Checkpoint]) -> None:
         progress, config = self.progress, self.plan.training
-        steps = [step for _, step in progress.scores]
-        chosen = [c for c in self.run.checkpoints() if c.step in steps]
         mean = average_weights([c.path / "model.safetensors" for c in chosen])
-        weights = self.optimizer.weights
-        flat = torch.zeros_like(weights.master)
-        for name, view in weights.views(flat).items():
+        flat = torch.zeros_like(self.optimizer.weights.master)
+        for name, view in self.optimizer.weights.views(flat).items():
             view.copy_(mean[name])
-        weights.publish(flat)
-        self.plan.model.eval()
-        metrics = self.plan.evaluate(progress.step)
-        score = -metrics["loss"] if config.metric == "loss" else metrics[config.metric]
+        metrics = self._metrics(flat)
+        score = self._score(metrics)
         better = progress.best is None or score >= progress.best
         self.reporter.say(
             f"the mean of {len(chosen)} checkpoints: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items())
         )
         if better:
             checkpoint = self.run.save("average", lambda folder: save_weights(folder / "model.safetensors", mean))
-            self.run.point("best", checkpoint, step=progress.step, **{config.metric: score}, averaged=steps)
+            self.run.point(
+                "best", checkpoint, step=progress.step, **{config.metric: score}, averaged=[c.step for c in chosen]
+            )
             progress.best, progress.best_step = score, -1
-        weights.publish()
 
 
-def _tensorboard(run: Run) -> Any:
+def _tensorboard(run: Run, step: int) -> Any:
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
     except ImportError:
         raise MissingExtra("training.tensorboard", "tensorboard") from None
-    return SummaryWriter(str(run.path / "tensorboard"))
+    return SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1)
 
 
 @contextmanager

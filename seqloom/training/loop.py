@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -15,8 +15,14 @@ from seqloom.errors import DivergedError
 from seqloom.training.optimizer import Optimizer
 
 
+@runtime_checkable
 class Counted(Protocol):
-    """What every batch tells: where its examples stand in the corpus."""
+    """What every batch tells: how many words it teaches, and where its examples stand in the corpus."""
+
+    @property
+    def words(self) -> int:
+        """How many words the objective will sum its loss over."""
+        ...
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -24,8 +30,9 @@ class Counted(Protocol):
         ...
 
 
+@runtime_checkable
 class Found(Protocol):
-    """What every objective gives: a sum to differentiate, and over how many words."""
+    """What every objective gives: sums over the words of the batch, the first to be differentiated."""
 
     @property
     def value(self) -> torch.Tensor:
@@ -35,11 +42,6 @@ class Found(Protocol):
     @property
     def nll(self) -> float:
         """The negative log-likelihood in nats, summed."""
-        ...
-
-    @property
-    def words(self) -> int:
-        """How many words."""
         ...
 
 
@@ -80,6 +82,7 @@ def train(
 ) -> Iterator[Step]:
     """Trains without end from step `start` + 1 on; batch (n - 1) * accumulate + j belongs to step n.
 
+    A step goes down the gradient of the mean over all words of its batches, however they are cut into batches.
     Raises DivergedError, before the step, at a loss or gradient that is not finite.
     """
     number = start
@@ -87,17 +90,17 @@ def train(
         number += 1
         began = time.perf_counter()
         model.train()
-        loss, nll, words = 0.0, 0.0, 0
-        rows: list[tuple[int, ...]] = []
-        for j in range(accumulate):
-            batch = batches((number - 1) * accumulate + j)
-            found = objective(model, batch)
-            rows.append(batch.rows)
-            loss, nll, words = loss + float(found.value.detach()), nll + found.nll, words + found.words
+        loss, nll = 0.0, 0.0
+        parts = [batches((number - 1) * accumulate + j) for j in range(accumulate)]
+        words = sum(part.words for part in parts)
+        rows = [part.rows for part in parts]
+        for part in parts:
+            found = objective(model, part)
+            loss, nll = loss + float(found.value.detach()), nll + found.nll
             if not math.isfinite(loss):
                 _refuse("loss", loss, number, rows, optimizer)
             # Scaled before the gradients are made, so that bfloat16 ones have the size of a mean.
-            (found.value / (found.words * accumulate)).backward()  # type: ignore[no-untyped-call]
+            (found.value / words).backward()  # type: ignore[no-untyped-call]
             optimizer.gather()
         norm = optimizer.norm()
         if not math.isfinite(norm):

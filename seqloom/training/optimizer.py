@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,11 +73,22 @@ class FlatWeights:
         """The parameters by name as views of a buffer laid out like the weights."""
         return {n: flat[start : start + shape.numel()].view(shape) for n, (start, shape) in self._spans.items()}
 
-    def publish(self, flat: Tensor | None = None) -> None:
-        """Gives the model the weights of a buffer; by default the master's."""
-        source = self.master if flat is None else flat
-        if source is not self.weights:
-            self.weights.copy_(source)
+    def publish(self) -> None:
+        """Gives the model the master's weights."""
+        if self.weights is not self.master:
+            self.weights.copy_(self.master)
+
+    @contextmanager
+    def lent(self, flat: Tensor | None) -> Iterator[None]:
+        """Lets the model use the weights of another buffer for a while; None = its own."""
+        own = None if flat is None else self.weights.clone()
+        try:
+            if flat is not None:
+                self.weights.copy_(flat)
+            yield
+        finally:
+            if own is not None:
+                self.weights.copy_(own)
 
 
 class Optimizer:
@@ -106,12 +119,10 @@ class Optimizer:
         """The norm of the gathered gradient."""
         return float(torch.linalg.vector_norm(self.gradient))
 
-    def step(self, lr: float, norm: float, scale: float = 1.0) -> None:
-        """One step with the gathered gradient times `scale`; `norm` is its norm after scaling."""
+    def step(self, lr: float, norm: float) -> None:
+        """One step with the gathered gradient, whose norm is `norm`."""
         if self.config.clip and norm > self.config.clip:
-            scale *= self.config.clip / (norm + 1e-6)
-        if scale != 1.0:
-            self.gradient.mul_(scale)
+            self.gradient.mul_(self.config.clip / (norm + 1e-6))
         for group in self._adam.param_groups:
             group["lr"] = lr
         self._adam.step()

@@ -12,6 +12,13 @@ def _check(warmup: int, floor: float = 0.0) -> None:
         raise ValueError("warmup must not be negative, floor must be in [0, 1]")
 
 
+def _left(step: int, steps: int, warmup: int) -> float:
+    """From 0 up to 1 during the warm-up, then down to 0 at the last step."""
+    if step <= warmup:
+        return step / warmup
+    return max(0.0, (steps - step) / max(1, steps - warmup))
+
+
 @dataclass(frozen=True)
 class Noam:
     """Up linearly for `warmup` steps, then down with 1 / sqrt(step) (Vaswani et al. 2017, eq. 3); 1 at the peak."""
@@ -41,10 +48,8 @@ class Cosine:
 
     def factor(self, step: int, steps: int) -> float:
         """The factor for `step`, counted from 1, of `steps`."""
-        if step <= self.warmup:
-            return step / self.warmup
-        done = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
-        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2
+        left = _left(step, steps, self.warmup)
+        return left if step <= self.warmup else self.floor + (1 - self.floor) * (1 - math.cos(math.pi * left)) / 2
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,8 @@ class Linear:
 
     def factor(self, step: int, steps: int) -> float:
         """The factor for `step`, counted from 1, of `steps`."""
-        if step <= self.warmup:
-            return step / self.warmup
-        return 1 - (1 - self.floor) * min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
+        left = _left(step, steps, self.warmup)
+        return left if step <= self.warmup else self.floor + (1 - self.floor) * left
 
 
 @dataclass(frozen=True)

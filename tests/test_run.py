@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqloom import run as runs_module
+from seqloom.errors import RunError
+from seqloom.run import Checkpoint, Run, digest_of, runs, write_json, write_text
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.create(tmp_path / "runs" / "one", "seed = 1\n", {"task": "t"})
+
+
+def contents(number: int) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "weights.bin").write_bytes(bytes([number]) * 1000)
+        write_json(folder / "state.json", {"number": number})
+
+    return write
+
+
+def save(run: Run, *steps: int) -> list[Checkpoint]:
+    return [run.save(f"step-{step:08d}", contents(step)) for step in steps]
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): digest_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def refusing(number: int) -> Callable[..., Any]:
+    def refuse(*args: object, **options: object) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+# Files
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_text_is_written_as_it_is(text):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "new" / "x.txt"
+        write_text(path, text)
+        assert path.read_bytes() == text.encode()
+        assert os.listdir(path.parent) == ["x.txt"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [(errno.ENOSPC, "free some space"), (errno.EDQUOT, "quota"), (errno.EACCES, "--run"), (errno.EROFS, "read-only")],
+)
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch, step, number, cure):
+    path = tmp_path / "x.json"
+    write_json(path, {"old": True})
+    monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (Path, "replace")), refusing(number))
+    with pytest.raises(RunError, match="cannot be written") as caught:
+        write_json(path, {"new": True})
+    assert cure in caught.value.cure
+    assert caught.value.exit_code == 2
+    assert caught.value.where == str(path)
+    assert os.listdir(tmp_path) == ["x.json"]
+    assert json.loads(path.read_text()) == {"old": True}
+
+
+# Checkpoints
+
+
+def test_the_manifest_has_size_and_digest_of_every_file(run):
+    (checkpoint,) = save(run, 3)
+    manifest = json.loads((checkpoint.path / "MANIFEST.json").read_text())["files"]
+    names = {"weights.bin", "state.json"}
+    assert set(manifest) == names
+    for name in names:
+        data = (checkpoint.path / name).read_bytes()
+        assert manifest[name] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert checkpoint.fault() is None
+    assert (checkpoint.step, checkpoint.state()) == (3, {"number": 3})
+    assert os.listdir(run.path / "checkpoints") == ["step-00000003"]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (lambda p: os.truncate(p / "weights.bin", 999), "weights.bin has 999 bytes instead of 1000"),
+    "emptied": (lambda p: os.truncate(p / "weights.bin", 0), "weights.bin has 0 bytes"),
+    "flipped bit": (lambda p: flip(p / "weights.bin"), "weights.bin differs from its digest"),
+    "missing file": (lambda p: (p / "state.json").unlink(), "state.json is missing"),
+    "missing manifest": (lambda p: (p / "MANIFEST.json").unlink(), "its manifest cannot be read"),
+    "cut manifest": (lambda p: os.truncate(p / "MANIFEST.json", 40), "its manifest cannot be read"),
+    "manifest of another shape": (lambda p: (p / "MANIFEST.json").write_text("[]"), "its manifest cannot be read"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_recognized_and_the_one_before_it_used(run, damage):
+    harm, fault = DAMAGES[damage]
+    older, newer = save(run, 9, 10)
+    harm(newer.path)
+    assert fault in (newer.fault() or "")
+    said: list[str] = []
+    assert run.newest(said.append) == older
+    assert len(said) == 1
+    assert str(newer.path) in said[0]
+    assert fault in said[0]
+
+
+@pytest.mark.parametrize("byte", range(0, 1000, 97))
+def test_any_flipped_byte_is_seen(run, byte):
+    (checkpoint,) = save(run, 1)
+    data = bytearray((checkpoint.path / "weights.bin").read_bytes())
+    data[byte] ^= 0x80
+    (checkpoint.path / "weights.bin").write_bytes(bytes(data))
+    assert checkpoint.fault() == "weights.bin differs from its digest"
+
+
+def test_a_damaged_best_checkpoint_gives_way_to_the_newest(run):
+    best, newest = save(run, 2, 4)
+    run.point("best", best, step=2)
+    assert run.best(pytest.fail) == best
+    flip(best.path / "weights.bin")
+    said: list[str] = []
+    assert run.best(said.append) == newest
+    assert len(said) == 1
+    assert str(best.path) in said[0]
+    flip(newest.path / "weights.bin")
+    with pytest.raises(RunError, match="no usable checkpoint"):
+        run.best(said.append)
+
+
+def test_a_pointer_to_a_checkpoint_that_is_gone_points_nowhere(run):
+    assert run.pointed("best") is None
+    one, _ = save(run, 1, 2)
+    run.point("best", one, step=1)
+    run.keep_only({2})
+    assert run.pointed("best") is None
+    assert [c.step for c in run.checkpoints()] == [2]
+
+
+def test_checkpoints_are_listed_by_step_and_nothing_else_is_one(run):
+    save(run, 20, 3, 100)
+    run.save("average", contents(1))
+    (run.path / "checkpoints" / "step-by-step").mkdir()
+    assert [c.step for c in run.checkpoints()] == [3, 20, 100]
+
+
+def test_a_checkpoint_saved_again_replaces_the_first(run):
+    save(run, 5)
+    again = run.save("step-00000005", contents(7))
+    assert again.state() == {"number": 7}
+    assert again.fault() is None
+    assert os.listdir(run.path / "checkpoints") == ["step-00000005"]
+
+
+def test_a_full_disk_leaves_every_checkpoint_as_it_was(run, monkeypatch):
+    save(run, 5)
+    before = fingerprint(run.path)
+
+    def half(folder: Path) -> None:
+        (folder / "weights.bin").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("step-00000005", "step-00000006"):
+        with pytest.raises(RunError, match="No space left on device") as caught:
+            run.save(name, half)
+        assert "free some space and start the same command again: it resumes" in caught.value.cure
+        assert fingerprint(run.path) == before
+        monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
+        with pytest.raises(RunError, match="No space left on device"):
+            run.save(name, contents(6))
+        monkeypatch.undo()
+        assert fingerprint(run.path) == before
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_failing_rename_leaves_the_checkpoint_that_was_there(run, monkeypatch, failing):
+    save(run, 5)
+    before = fingerprint(run.path)
+    true, calls = Path.replace, []
+
+    def replace(self: Path, target: Path) -> Path:
+        if "checkpoints" == self.parent.name:
+            calls.append(self)
+            if len(calls) == failing:
+                raise OSError(errno.EIO, "fault")
+        return true(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(RunError, match="fault"):
+        run.save("step-00000005", contents(6))
+    assert len(calls) >= failing
+    assert fingerprint(run.path) == before
+
+
+# Directories
+
+
+def test_a_run_is_found_again(run):
+    again = Run.open(run.path)
+    assert (again.name, again.info()) == ("one", {"format": 1, "task": "t"})
+    again.update_info(training={"steps": 3})
+    assert run.info() == {"format": 1, "task": "t", "training": {"steps": 3}}
+    assert [r.path for r in runs(run.path.parent)] == [run.path]
+
+
+def test_no_such_run_names_the_ones_there_are(run):
+    with pytest.raises(RunError, match="no such run") as caught:
+        Run.open(run.path.with_name("two"))
+    assert str(run.path) in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("run.json", None, "not a complete run directory: it has no run.json"),
+        ("config.toml", None, "not a complete run directory: it has no config.toml"),
+        ("run.json", '{"format": 99}', "written in format 99, this version reads format 1"),
+        ("run.json", '{"name": "of another program"}', "written in format None"),
+        ("run.json", '{"format": 1', "cannot be read"),
+        ("run.json", "[1]", "is not a JSON object"),
+        ("run.json", "\udcff", "cannot be read"),
+    ],
+)
+def test_a_directory_that_is_no_run_of_this_version(run, name, text, problem):
+    if text is None:
+        (run.path / name).unlink()
+    else:
+        (run.path / name).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(RunError, match=problem) as caught:
+        Run.open(run.path)
+    assert caught.value.where.startswith(str(run.path))
+    assert caught.value.cure
+    assert caught.value.exit_code == 2
+
+
+def test_a_new_directory_an_empty_one_and_a_half_written_one_are_taken(tmp_path):
+    for path in (tmp_path / "a" / "b", tmp_path / "c"):
+        path.mkdir(parents=True) if path.name == "c" else None
+        Run(path).claim()
+        write_text(path / "tokenizer.json", "{}")
+        Run(path).claim()
+        assert Run.create(path, "", {}).info() == {"format": 1}
+
+
+def test_a_directory_with_other_things_is_left_alone(tmp_path):
+    write_text(tmp_path / "config.toml", "mine = true\n")
+    before = fingerprint(tmp_path)
+    with pytest.raises(RunError, match=r"holds other things than a run \(config\.toml\)"):
+        Run(tmp_path).claim()
+    with pytest.raises(RunError, match="is a file"):
+        Run(tmp_path / "config.toml").claim()
+    with pytest.raises(RunError, match="cannot be written"):
+        Run(tmp_path / "config.toml" / "run").claim()
+    assert fingerprint(tmp_path) == before
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_no_permission_says_so(tmp_path, monkeypatch):
+    # The administrator may write anywhere: the refusal is played.
+    monkeypatch.setattr(Path, "mkdir", refusing(errno.EACCES))
+    with pytest.raises(RunError, match="Permission denied") as caught:
+        Run(tmp_path / "r").claim()
+    assert "choose another place with --run, or change the permissions" in caught.value.cure
+
+
+def test_one_process_at_a_time(run):
+    with run.locked():
+        with pytest.raises(RunError, match="another process is training this run"), Run(run.path).locked():
+            pass
+    with Run(run.path).locked():
+        pass
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away(run):
+    save(run, 1)
+    before = fingerprint(run.path)
+    left = run.path / "checkpoints" / ".step-00000002.999"
+    left.mkdir()
+    (left / "weights.bin").write_bytes(b"half")
+    assert [c.step for c in run.checkpoints()] == [1]
+    with run.locked():
+        pass
+    assert not left.exists()
+    assert fingerprint(run.path) == before | {".lock": hashlib.sha256(b"").hexdigest()}
+
+
+# Lines
+
+
+rows = st.dictionaries(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.text(st.characters(exclude_categories=["Cs"])) | st.floats(allow_nan=False) | st.integers() | st.none(),
+)
+
+
+@given(st.lists(rows, max_size=5))
+def test_lines_come_back_whatever_they_hold(written):
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(folder)
+        for row in written:
+            run.append("metrics.jsonl", row)
+        assert run.rows("metrics.jsonl") == written
+
+
+def test_a_resumed_training_forgets_what_came_after_and_what_was_cut_off(run):
+    for step in range(1, 6):
+        run.append("metrics.jsonl", {"step": step, "text": "a\u2028b\x85c"})
+    run.append("samples.jsonl", {"step": 5})
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "te')
+    run.forget_after(3)
+    assert [row["step"] for row in run.rows("metrics.jsonl")] == [1, 2, 3]
+    assert run.rows("samples.jsonl") == []
+    run.append("metrics.jsonl", {"step": 4})
+    assert [row["step"] for row in run.rows("metrics.jsonl")] == [1, 2, 3, 4]
+
+
+def test_a_line_cut_off_by_a_crash_does_not_swallow_the_next(run):
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1}\n{"step": 2, "te')
+    run.forget_after(9)
+    run.append("metrics.jsonl", {"step": 2})
+    assert run.rows("metrics.jsonl") == [{"step": 1}, {"step": 2}]
+
+
+def test_a_line_that_cannot_be_written_says_the_cure(run, monkeypatch):
+    monkeypatch.setattr(runs_module.json, "dumps", refusing(errno.ENOSPC))
+    with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be written: No space left on device") as caught:
+        run.append("metrics.jsonl", {"step": 1})
+    assert "free some space" in caught.value.cure
