@@ -123,16 +123,19 @@ def build(system: str, first: Json) -> tuple[common.Work, Json]:
     return work, {"parameters": stepper.parameters, "versions": common.versions("torch", "transformers", "seqloom")}
 
 
-def measure(workers: list[Worker], batches: list[Batch], warmup: int) -> list[Row]:
-    """Warm up on the first batches, then let the systems take turns on each of the others."""
+def measure(workers: list[Worker], batches: list[Batch], passes: int) -> list[Row]:
+    """Let the systems take turns on each batch, pass after pass; the first pass is not timed.
+
+    In it every system meets each shape for the first time, for which oneDNN compiles kernels.
+    """
     labels = {name: words for name, (words, _) in SYSTEMS.items()}
     rows = [Row(worker.system, report.label(worker.system, labels)) for worker in workers]
-    for i in report.track(range(len(batches)), "batches"):
+    for turn, i in report.track([(turn, i) for turn in range(passes + 1) for i in range(len(batches))], "batches"):
         for worker, row in zip(workers, rows, strict=True):
             answer = common.resting_ask(worker, {"batch": i})
             if not math.isfinite(answer["loss"]):
                 raise SystemExit(f"{worker.system}: the loss of batch {i} is {answer['loss']}: it diverged")
-            if i >= warmup:
+            if turn:
                 row.rates.append(batches[i].tokens / answer["seconds"])
             row.extra = {"last loss": round(answer["loss"], 3), "parameters": worker.ready["parameters"]}
     return rows
@@ -141,33 +144,33 @@ def measure(workers: list[Worker], batches: list[Batch], warmup: int) -> list[Ro
 def main() -> None:
     """Read the options, run the systems and report."""
     options = report.parser(__doc__, SYSTEMS, DEFAULT)
-    options.add_argument("--batches", type=int, default=24, help="batches that are timed")
-    options.add_argument("--warmup", type=int, default=3, help="batches before, which are not timed")
+    options.add_argument("--batches", type=int, default=12, help="different batches")
+    options.add_argument("--passes", type=int, default=2, help="timed passes over them, after one that is not")
     chosen = options.parse_args()
     if chosen.worker:
         common.serve(partial(build, chosen.worker))
         return
     report.check_systems(options, chosen.systems, SYSTEMS)
-    count, warmup, tokens = (2, 1, QUICK_TOKENS) if chosen.quick else (chosen.batches, chosen.warmup, TOKENS)
-    if count < 1 or warmup < 0:
-        options.error("--batches must be at least 1 and --warmup at least 0")
+    count, passes, tokens = (2, 1, QUICK_TOKENS) if chosen.quick else (chosen.batches, chosen.passes, TOKENS)
+    if count < 1 or passes < 1:
+        options.error("--batches and --passes must be at least 1")
     data = translation_data.load(chosen.seed)
     batches = translation_data.batches(data.pairs, tokens, random.Random(chosen.seed))
-    if len(batches) < warmup + count:
-        options.error(f"--warmup and --batches ask for {warmup + count} batches; the data make {len(batches)}")
-    batches = batches[: warmup + count]
+    if len(batches) < count:
+        options.error(f"--batches asks for {count} batches; the data make {len(batches)}")
+    batches = batches[:count]
     with ExitStack() as stack:
         first = {"threads": chosen.threads, "seed": chosen.seed, "batches": batches}
         script = Path(__file__).resolve()
         workers = common.start(
             stack, chosen.systems, lambda system: [sys.executable, script, "--worker", system], first
         )
-        rows = measure(workers, batches, warmup)
+        rows = measure(workers, batches, passes)
         versions = report.versions(workers)
     positions = sum(len(batch.target_out) * len(batch.target_out[0]) for batch in batches)
     settings = {
         "data": data.origin,
-        "batches": f"{count} of at most {tokens:,} target tokens after {warmup} of warm-up",
+        "batches": f"{count} of at most {tokens:,} target tokens, {passes} passes after one of warm-up",
         "target padding": f"{1 - sum(batch.tokens for batch in batches) / positions:.1%}",
         "threads": chosen.threads,
         "seed": chosen.seed,

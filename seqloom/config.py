@@ -74,7 +74,9 @@ def read_tree(path: str | Path) -> tuple[Tree, Origin]:
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not TOML: {error}", where=str(path), cure="see https://toml.io") from None
+        line = re.search(r"at line (\d+)", str(error))
+        place = f"{path}:{line[1]}" if line else str(path)
+        raise ConfigError(f"not TOML: {error}", where=place, cure="see https://toml.io") from None
 
 
 def read_overrides(words: Sequence[str]) -> Tree:
@@ -191,11 +193,11 @@ def _convert(hint: Any, value: Any, origin: Origin, keys: Keys, default: Any = N
         found = _plain(choice, value)
         if found is not _NO:
             return found
-    raise ConfigError(
-        f"expected {_name(hint)}, got {_plain_text(value)}",
-        where=origin.where(keys),
-        cure=nearest(str(value), map(str, typing.get_args(hint))) if typing.get_origin(hint) is Literal else "",
-    )
+    if typing.get_origin(hint) is Literal:
+        cure = nearest(str(value), map(str, typing.get_args(hint)))
+    else:
+        cure = f"for example: {keys[-1]} = {_example(choices)}"
+    raise ConfigError(f"expected {_name(hint)}, got {_plain_text(value)}", where=origin.where(keys), cure=cure)
 
 
 def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default: Any) -> Any:
@@ -203,14 +205,15 @@ def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default:
     if kinds and (isinstance(value, str) or (isinstance(value, Words) and len(value) == 1)):
         value = {"kind": value}  # `norm = "rms"` and `--model.encoder.norm rms` name a member by its kind
     if not isinstance(value, Mapping):
-        raise ConfigError(f"expected a table, got {_plain_text(value)}", where=origin.where(keys))
+        cure = f"write [{'.'.join(keys)}] and its keys below, or --{'.'.join(keys)}.KEY VALUE"
+        raise ConfigError(f"expected a table, got {_plain_text(value)}", where=origin.where(keys), cure=cure)
     kind = _kind(value)
     if kind is None:
         chosen = type(default) if type(default) in classes else classes[0]
     elif kind in kinds:
         chosen = kinds[kind]
     elif not kinds:
-        raise ConfigError("unknown key 'kind'", where=origin.where((*keys, "kind")))
+        raise ConfigError("unknown key 'kind'", where=origin.where((*keys, "kind")), cure="there is only one kind here")
     else:
         raise ConfigError(f"unknown kind {kind!r}", where=origin.where((*keys, "kind")), cure=nearest(str(kind), kinds))
     # The field's own default is the ground to stand on, unless the class lays its presets there itself.
@@ -225,7 +228,8 @@ def _typed(hint: Any, words: Words, choices: tuple[Any, ...], origin: Origin, ke
     if not words and bool in choices:
         return True
     if len(words) != 1:
-        raise ConfigError(f"expected one value, got {len(words)}", where=origin.where(keys))
+        cure = f"for example: --{'.'.join(keys)} {_example(choices)}"
+        raise ConfigError(f"expected one value, got {len(words)}", where=origin.where(keys), cure=cure)
     word = words[0]
     if type(None) in choices and word.lower() == "none":
         return None
@@ -269,6 +273,13 @@ def _name(hint: Any) -> str:
         return "a table"
     names = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "none"}
     return names.get(getattr(hint, "__name__", ""), str(hint))
+
+
+def _example(choices: tuple[Any, ...]) -> str:
+    choice = choices[0]
+    if typing.get_origin(choice) is tuple:
+        return f"[{_example(typing.get_args(choice)[:1])}]"
+    return {int: "3", float: "0.5", bool: "true", str: '"text"'}.get(choice, "{}")
 
 
 def _plain_text(value: Any) -> str:

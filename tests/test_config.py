@@ -278,7 +278,8 @@ def test_an_option_means_what_the_file_would(depth, rate, words):
             [
                 ("--model.preset", "tiny"), ("--model.preset", "base"), ("--model.tie", "decoder-output"),
                 ("--model.embedding", "48"), ("--model.encoder.positions", "learned"), ("--model.encoder.norm", "rms"),
-                ("--model.decoder.positions.kind", "relative"), ("--tokenizer", "characters"), ("--schedule", "plateau"),
+                ("--model.decoder.positions.kind", "relative"), ("--tokenizer", "characters"),
+                ("--schedule", "plateau"),
                 ("--tokenizer.dropout", "0.1"), ("--schedule.warmup", "7"), ("--training.ema", "0.9"), ("--run", "a b"),
                 ("--data", "phrases"), ("--data.source", "it"), ("--accept.bleu", "41"), ("--decoding.beam", "2"),
                 ("--optimizer.betas", "0.8", "0.9"), ("--objective.r-drop", "5"), ("--batches.tokens", "99"),

@@ -39,6 +39,10 @@ def fingerprint(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): digest_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
 def refusing(number: int) -> Callable[..., Any]:
     def refuse(*args: object, **options: object) -> Any:
         raise OSError(number, os.strerror(number))
@@ -55,7 +59,7 @@ def test_a_text_is_written_as_it_is(text):
         path = Path(folder) / "new" / "x.txt"
         write_text(path, text)
         assert path.read_bytes() == text.encode()
-        assert os.listdir(path.parent) == ["x.txt"]
+        assert names(path.parent) == ["x.txt"]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -72,7 +76,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch,
     assert cure in caught.value.cure
     assert caught.value.exit_code == 2
     assert caught.value.where == str(path)
-    assert os.listdir(tmp_path) == ["x.json"]
+    assert names(tmp_path) == ["x.json"]
     assert json.loads(path.read_text()) == {"old": True}
 
 
@@ -89,7 +93,7 @@ def test_the_manifest_has_size_and_digest_of_every_file(run):
         assert manifest[name] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     assert checkpoint.fault() is None
     assert (checkpoint.step, checkpoint.state()) == (3, {"number": 3})
-    assert os.listdir(run.path / "checkpoints") == ["step-00000003"]
+    assert names(run.path / "checkpoints") == ["step-00000003"]
 
 
 def flip(path: Path) -> None:
@@ -166,7 +170,7 @@ def test_a_checkpoint_saved_again_replaces_the_first(run):
     again = run.save("step-00000005", contents(7))
     assert again.state() == {"number": 7}
     assert again.fault() is None
-    assert os.listdir(run.path / "checkpoints") == ["step-00000005"]
+    assert names(run.path / "checkpoints") == ["step-00000005"]
 
 
 def test_a_full_disk_leaves_every_checkpoint_as_it_was(run, monkeypatch):
@@ -196,7 +200,7 @@ def test_a_failing_rename_leaves_the_checkpoint_that_was_there(run, monkeypatch,
     true, calls = Path.replace, []
 
     def replace(self: Path, target: Path) -> Path:
-        if "checkpoints" == self.parent.name:
+        if self.parent.name == "checkpoints":
             calls.append(self)
             if len(calls) == failing:
                 raise OSError(errno.EIO, "fault")
@@ -281,9 +285,12 @@ def test_no_permission_says_so(tmp_path, monkeypatch):
 
 
 def test_one_process_at_a_time(run):
-    with run.locked():
-        with pytest.raises(RunError, match="another process is training this run"), Run(run.path).locked():
-            pass
+    with (
+        run.locked(),
+        pytest.raises(RunError, match="another process is training this run"),
+        Run(run.path).locked(),
+    ):
+        pass
     with Run(run.path).locked():
         pass
 

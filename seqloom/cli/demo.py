@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from seqloom.cli.common import Quiet, Verbose, verbosity
+from seqloom.errors import UsageError
 
 if TYPE_CHECKING:
     from seqloom.tasks.translate import Prepared, TranslateConfig
@@ -16,7 +19,7 @@ def demo(
     to: str = "de",
     run: str = "",
     seed: int = 1,
-    steps: int = 2000,
+    steps: int = 0,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -25,8 +28,6 @@ def demo(
     Dates, times, money, units, names of countries, spelled-out numbers: phrases of CLDR in two languages.
     Started again, it goes on where it was.
     """
-    from rich.console import Console
-
     from seqloom.cli.common import print_table
     from seqloom.cli.evaluate import show_scores
     from seqloom.tasks.demo import demo_config
@@ -36,6 +37,8 @@ def demo(
     from seqloom.tasks.translate import train_translation
     from seqloom.training.log import Reporter
 
+    if steps < 0 or not 0 <= seed < 1 << 63:
+        raise UsageError("--steps and --seed must not be negative", cure="seqloom demo --help")
     keep_freed_memory()
     reporter = Reporter(verbosity(quiet, verbose))
     config = demo_config(source, to, run, seed, steps)
@@ -50,13 +53,13 @@ def demo(
     show_scores(scores)
     shown = scores["translations"][:: max(1, len(scores["translations"]) // 5)][:5]
     print_table("five of them", ("source", "translation", "reference"), [tuple(row[k] for k in _KEYS) for row in shown])
-    Console(highlight=False).print(
+    program = os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else sys.argv[0]
+    print(
         f"next:\n"
-        f"  seqloom translate {trained.path} 'Monday, March 3, 2031'\n"
+        f"  {program} translate {trained.path} 'Monday, March 3, 2031'\n"
         f"  open {trained.path}/report.html in a browser: curves, scores and attention\n"
-        f"  seqloom init translate           your own two files of text\n"
-        f"  seqloom demo --to it             another language",
-        markup=False,
+        f"  {program} init translate       a config for two text files of your own\n"
+        f"  {program} demo --to it         another language"
     )
 
 

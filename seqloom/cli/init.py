@@ -32,9 +32,11 @@ steps = 10000
 evaluate_every = 500
 """
 
+File = Annotated[str, Parameter(allow_leading_hyphen=True, help='Where to write it; "-" = standard output.')]
+
 
 def init(
-    task: Annotated[Literal["translate"], Parameter(help="What to train.")] = "translate", /, *, file: str = ""
+    task: Annotated[Literal["translate"], Parameter(help="What to train.")] = "translate", /, *, file: File = ""
 ) -> None:
     """Write a commented config to start from (translate.toml, or --file; "-" = standard output)."""
     if file == "-":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from seqloom.data.batch import SequenceBatch, pad
 from seqloom.errors import DataError
 
 
+@runtime_checkable
 class Side(Protocol):
     """The encoded texts of one side, each ending with the end-of-sentence word; BPE dropout changes them by epoch."""
 

@@ -141,7 +141,8 @@ def decode(step: Step[S], state: S, task: Task, config: DecodingConfig) -> list[
         pick = _sampled(scores, now, config, generator) if config.sample else _best(scores, now, task, config)
         rows, kept = _advance(now, pick, task, config)
         if len(now.sentences):
-            state = state.select(rows, kept)
+            still = kept is None and torch.equal(rows, torch.arange(len(last), device=device))
+            state = state.select(None if still else rows, kept)
             last = now.ids[:, :, -1].reshape(-1, 1)
     return [sorted(now.ended[i], key=lambda h: -h.score)[: config.n_best] for i in range(B)]
 
@@ -170,14 +171,17 @@ def _transformed(scores: Tensor, now: _Progress, task: Task, config: DecodingCon
     allowed = log_p
     if config.no_repeat_ngram:
         allowed = transforms.no_repeat_ngram(allowed, history, config.no_repeat_ngram)
+        allowed[:, task.end] = log_p[:, task.end]  # rows that are done repeat it
     if config.min_length > T:
         allowed = transforms.without(allowed, task.end)
     word = forced.repeat_interleave(K)[:, None]
     only = torch.full_like(log_p, -torch.inf).scatter_(1, word.clamp(min=0), log_p.gather(1, word.clamp(min=0)))
+    changed = word >= 0 if allowed is log_p else torch.ones_like(word, dtype=torch.bool)
     allowed = torch.where(word >= 0, only, allowed)
-    # Whatever is left is scaled to 1 when a word is chosen; with this it keeps the probability the model gave it.
-    now.log_p = now.log_p + allowed.logsumexp(-1).view(B, K)
-    return allowed
+    # What is left is scaled to 1 when a word is chosen; with this it keeps the probability the model gave it.
+    left = allowed.logsumexp(-1, keepdim=True)
+    now.log_p = now.log_p + torch.where(changed, left, 0.0).view(B, K)
+    return torch.where(changed, allowed, scores)
 
 
 def _best(scores: Tensor, now: _Progress, task: Task, config: DecodingConfig) -> _Pick:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from seqloom.errors import MissingExtra
+from seqloom.errors import DataError, MissingExtra
 
 _EDGES = (0, 5, 10, 15, 20, 30, 50, 100, 1 << 30)
 
@@ -46,7 +46,6 @@ def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str], **options:
     """BLEU of a corpus and its signature."""
     from sacrebleu.metrics.bleu import BLEU
 
-    # Short phrases have no 4-grams; effective_order is for sentences, so it stays off for corpora.
     metric = BLEU(**options)
     score = metric.corpus_score(list(hypotheses), [list(references)]).score
     return float(score), str(metric.get_signature())
@@ -58,6 +57,8 @@ def score_translations(
     """All scores of translations against one reference each."""
     from sacrebleu.metrics.chrf import CHRF
 
+    if not references:
+        raise DataError("there is no sentence to score")
     bleu, signature = corpus_bleu(hypotheses, references)
     lower, lower_signature = corpus_bleu(hypotheses, references, lowercase=True)
     chrf = CHRF()
@@ -109,7 +110,8 @@ def _groups(keys: Sequence[Any], hypotheses: Sequence[str], references: Sequence
         ours, theirs = [hypotheses[i] for i in chosen], [references[i] for i in chosen]
         row = {
             "sentences": len(chosen),
-            "bleu": round(corpus_bleu(ours, theirs)[0], 2),
+            # Where no reference has four words there is no 4-gram to match, and BLEU says nothing.
+            "bleu": round(corpus_bleu(ours, theirs)[0], 2) if any(len(t.split()) > 3 for t in theirs) else None,
             "exact_match": round(_exact(ours, theirs), 2),
         }
         rows.append((key, row))

@@ -16,7 +16,7 @@ from seqloom.nn.embedders import TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.memory import Memory
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.shapes import Ids, Mask, Vectors
+from seqloom.shapes import Bool, Ids, Int, Tensor, Vectors
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class EncoderDecoder(nn.Module):
         self.decoder = make_decoder(config.decoder, memory_width)
         initialize(self)
 
-    def encode(self, source: Ids, mask: Mask | None) -> Memory:
+    def encode(self, source: Int[Tensor, "B S"], mask: Bool[Tensor, "B S"] | None) -> Memory:
         """The memory of the sources."""
         return self.encoder(self.source(source), mask)  # type: ignore[no-any-return]
 
@@ -81,7 +81,7 @@ class EncoderDecoder(nn.Module):
         """The hidden vectors after each of the target's words, and the state after the last."""
         return self.decoder(self.target(target), state)  # type: ignore[no-any-return]
 
-    def forward(self, source: Ids, mask: Mask | None, target: Ids) -> Vectors:
+    def forward(self, source: Int[Tensor, "B S"], mask: Bool[Tensor, "B S"] | None, target: Ids) -> Vectors:
         """Teacher forcing: the hidden vectors that predict the word after each of `target`."""
         hidden, _ = self.decode(target, self.start(self.encode(source, mask), keep=False))
         return hidden

@@ -223,7 +223,8 @@ class Cache:
         """A cache to go on from: the same one, or that of some rows in the order of `rows`."""
         if rows is None or self._keys is None or self._values is None:
             return Cache(self._keys, self._values, self.length)
-        R, G, room, C = rows.shape[0], *self._keys.shape[1:]
+        # Room for one step only: whoever selects rows does so at each step, and products need no copy of a full buffer.
+        R, G, room, C = rows.shape[0], self._keys.shape[1], self.length + 1, self._keys.shape[3]
         fresh = Cache(self._keys.new_empty(R, G, room, C), self._values.new_empty(R, G, room, C), self.length)
         for old, new in ((self._keys, fresh._keys), (self._values, fresh._values)):
             assert new is not None

@@ -63,9 +63,10 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
     positions = [len(p) * int(sources[p].max() + targets[p].max()) for p in parts]
     ranked = sorted(range(len(parts)), key=positions.__getitem__)
     chosen = [ranked[round(i * (len(ranked) - 1) / (_SAMPLES - 1))] for i in range(_SAMPLES)]
-    order = [chosen[-1], chosen[0], *chosen]  # the first two warm up: the largest first, so that memory is got at once
+    # Twice: a shape met for the first time costs the compilation of its kernels. The largest first, for the memory.
+    order = [*reversed(chosen), *chosen]
     steps = train(model, config.objective, lambda n: batches(order[n]).to(device), optimizer, lambda n: 1e-5)
-    taken = [next(steps) for _ in order][2:]
+    taken = [next(steps) for _ in order][len(chosen) :]
     seconds = statistics.fmean(s.seconds for s in taken)
     evaluations = -(-config.training.steps // config.training.evaluate_every) + (config.training.average != "none")
     total = config.training.steps * config.batches.accumulate * seconds

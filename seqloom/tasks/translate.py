@@ -20,7 +20,7 @@ from seqloom.data.corpus import Pairs, Splits
 from seqloom.data.phrases import Phrases, make_phrases
 from seqloom.data.readers import read_pairs, usable
 from seqloom.decoding.search import DecodingConfig
-from seqloom.errors import DataError, RunError
+from seqloom.errors import DataError, RunError, UsageError
 from seqloom.evaluation.translation import corpus_bleu
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, parameter_count
 from seqloom.objectives.cross_entropy import CrossEntropy
@@ -80,6 +80,8 @@ class TranslateConfig:
     accept: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 63:
+            raise ValueError("seed must be at least 0 and below 2^63")
         if self.model.tie == "all" and not self.tokenizer.joint:
             raise ValueError(
                 "model.tie = 'all' needs one vocabulary for both sides: "
@@ -117,12 +119,20 @@ def load_splits(config: Files | Phrases) -> Splits:
 def make_tokenizers(config: TokenizerConfig, train: Pairs) -> tuple[Tokenizer, Tokenizer]:
     """The tokenizers of source and target; the same object where they are joint."""
     if isinstance(config, TokenizerFile):
-        source = Tokenizer.load(config.path)
-        return source, Tokenizer.load(config.target) if config.target else source
+        cure = "let tokenizer.path name a tokenizer.json, or train one with tokenizer.kind = 'bpe'"
+        source = _load_tokenizer(config.path, cure)
+        return source, _load_tokenizer(config.target, cure) if config.target else source
     if config.joint:
         both = train_tokenizer(config, [*train.sources, *train.targets])
         return both, both
     return train_tokenizer(config, train.sources), train_tokenizer(config, train.targets)
+
+
+def _load_tokenizer(path: str | Path, cure: str) -> Tokenizer:
+    try:
+        return Tokenizer.load(path)
+    except UsageError as error:
+        raise RunError(error.problem, where=error.where, cure=error.cure or cure) from None
 
 
 def prepare(config: TranslateConfig, reporter: Reporter, run: Run | None = None) -> Prepared:
@@ -131,8 +141,7 @@ def prepare(config: TranslateConfig, reporter: Reporter, run: Run | None = None)
     train, dropped = usable(splits.train)
     if dropped:
         reporter.warn(f"{dropped} training pairs with an empty side are left out")
-    if not len(train):
-        raise DataError("no training pair is left", cure="seqloom check CONFIG says why")
+    usable(splits.valid)  # or there is nothing to validate on: better now than after the first steps
     saved = load_tokenizers(run) if run is not None and (run.path / "run.json").is_file() else None
     source, target = saved or make_tokenizers(config.tokenizer, train)
     ids = [t.encode(texts) for t, texts in ((source, train.sources), (target, train.targets))]
@@ -180,6 +189,7 @@ def train_translation(
     torch.set_num_threads(threads)
     reporter.say(f"reading the data of {path}")
     prepared = prepare(config, reporter, run)
+    device = pick_device(config.training.device)
     facts = _facts(config, prepared, threads)
     if exists:
         _same_run(run, config, facts)
@@ -189,7 +199,6 @@ def train_translation(
             announce(config, prepared)
         save_tokenizers(Path(path), prepared.source, prepared.target)
         run = Run.create(path, configs.to_toml(config), facts)
-    device = pick_device(config.training.device)
     model = build_model(config, prepared.source, prepared.target).to(device)
     train = prepared.splits.train
     reporter.say(
@@ -274,15 +283,12 @@ def save_tokenizers(path: Path, source: Tokenizer, target: Tokenizer) -> None:
 
 def load_tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer]:
     """The tokenizers of a run. Raises RunError if they are not those it was trained with."""
-    target = Tokenizer.load(run.path / "tokenizer.json")
-    own = run.path / "tokenizer.source.json"
-    source = Tokenizer.load(own) if own.is_file() else target
+    cure = "put back the one that the run was written with"
+    path, own = run.path / "tokenizer.json", run.path / "tokenizer.source.json"
+    target = _load_tokenizer(path, cure)
+    source = _load_tokenizer(own, cure) if own.is_file() else target
     if [source.digest(), target.digest()] != run.info()["tokenizer"]:
-        raise RunError(
-            "is not the tokenizer this run was trained with",
-            where=str(run.path / "tokenizer.json"),
-            cure="put back the tokenizer.json that the run was written with",
-        )
+        raise RunError("is not the tokenizer this run was trained with", where=str(path), cure=cure)
     return source, target
 
 

@@ -116,9 +116,10 @@ class Tokenizer:
         kept = [[int(i) for i in row if int(i) not in special] for row in rows]
         return [str(text) for text in self.inner.decode_batch(kept, skip_special_tokens=False)]
 
-    def tokens(self, ids: Iterable[int]) -> list[str]:
+    def tokens(self, ids: Iterable[int] | np.ndarray) -> list[str]:
         """Each id as a person can read it; a space before a word is shown as "_"."""
-        return [_readable(str(self.inner.id_to_token(int(i)))) for i in ids]
+        of_bytes = "ByteLevel" in repr(self.inner.decoder)
+        return [_readable(str(self.inner.id_to_token(int(i))), of_bytes) for i in ids]
 
     def to_json(self) -> str:
         """The content of tokenizer.json."""
@@ -135,6 +136,8 @@ class Tokenizer:
             text = Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise RunError(f"no tokenizer: {error.strerror}", where=str(path)) from None
+        except UnicodeDecodeError:
+            raise RunError("not a tokenizer.json: it is not UTF-8", where=str(path)) from None
         try:
             return cls(tokenizers.Tokenizer.from_str(text))
         except UsageError as error:
@@ -192,7 +195,9 @@ def _train_words(config: Words, texts: Iterable[str]) -> tokenizers.Tokenizer:
     ranked = sorted(counts, key=lambda word: (-counts[word], word))[: config.size - len(SPECIAL)]
     vocabulary = {word: i for i, word in enumerate([*SPECIAL, *(w for w in ranked if w not in SPECIAL)])}
     inner = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    inner.normalizer = _normalizer(config.lowercase)
+    # A "</s>" of the text must not end the sentence.
+    special = Regex(r"(?<!\S)(?:" + "|".join(SPECIAL) + r")(?!\S)")
+    inner.normalizer = _normalizer(config.lowercase, normalizers.Replace(special, "<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.decoder = decoders.WordPiece(prefix="\ufdd0", cleanup=False)  # joins by spaces; no word has that prefix
     return inner
@@ -218,7 +223,7 @@ def _byte_characters() -> dict[str, int]:
 _BYTES = _byte_characters()
 
 
-def _readable(token: str) -> str:
-    if token and all(c in _BYTES for c in token):
+def _readable(token: str, of_bytes: bool) -> str:
+    if of_bytes and all(c in _BYTES for c in token):
         token = bytes(_BYTES[c] for c in token).decode("utf-8", errors="replace")
     return token.replace(" ", "_")

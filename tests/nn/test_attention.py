@@ -23,6 +23,7 @@ from seqloom.nn.attention import (
 )
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.masks import causal_mask, padding_mask
+from seqloom.nn.positions import rotate
 
 B, T, S, C = 2, 5, 7, 11
 HEADS = [(3, 3), (6, 2), (5, 1)]
@@ -140,7 +141,7 @@ def test_the_fused_kernel_is_for_long_float32_and_for_what_does_not_fit() -> Non
     assert fused_is_faster(torch.empty(1, 1, 1, 1, device="meta"), torch.empty(1, 1, 1, 1, device="meta"))
 
 
-def project(x: Tensor, linear: torch.nn.Linear, first: int, heads: int) -> Tensor:
+def project(x: Tensor, linear: torch.nn.Linear, first: int, heads: int, C: int = C) -> Tensor:
     """`heads` heads of C features of a linear layer, from output `first` on, number by number: (B heads T C)."""
     W, b = linear.weight.tolist(), linear.bias.tolist()
     rows = x.tolist()
@@ -166,15 +167,22 @@ def finish(mixed: Tensor, output: torch.nn.Linear) -> Tensor:
     return torch.cat(list(mixed.unbind(1)), dim=-1) @ output.weight.T + output.bias
 
 
+@pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(("H", "G"), HEADS)
-def test_self_attention_is_the_formula(H: int, G: int) -> None:
+def test_self_attention_is_the_formula(H: int, G: int, turned: bool) -> None:
+    C = 10
     layer = SelfAttention(Heads(H * C, H, G, True, 0.0)).double()
     x = torch.randn(B, T, H * C, dtype=torch.float64)
     bias, mask = torch.randn(H, T, T, dtype=torch.float64), causal_mask(T, T)
-    q = project(x, layer.qkv, 0, H)
-    kv = KeyValues(project(x, layer.qkv, H * C, G), project(x, layer.qkv, (H + G) * C, G))
+    q, k = project(x, layer.qkv, 0, H, C), project(x, layer.qkv, H * C, G, C)
+    rotation = None
+    if turned:
+        angles = torch.randn(T, C // 2, dtype=torch.float64).repeat(1, 2)
+        rotation = angles.cos(), angles.sin()
+        q, k = rotate(q, rotation), rotate(k, rotation)
+    kv = KeyValues(k, project(x, layer.qkv, (H + G) * C, G, C))
     expected = finish(reference(q, kv, mask.expand(B, T, T), bias), layer.output)
-    torch.testing.assert_close(layer(x, Scope(mask, bias)), expected)
+    torch.testing.assert_close(layer(x, Scope(mask, bias), rotation), expected)
 
 
 @pytest.mark.parametrize("K", [1, 3])
@@ -211,6 +219,7 @@ def test_an_observer_is_gone_after_its_block_even_when_that_fails() -> None:
         layer(x, Scope())
     layer(x, Scope())
     assert len(outer) == 1
+    assert not outer[0].requires_grad
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom.nn.dropout import Dropout, keep_mask
@@ -30,7 +30,6 @@ def test_the_expectation_is_the_input(p: float) -> None:
     assert abs(out.double().mean().item() / 7 - 1) < 5 * math.sqrt(p / (1 - p) / x.numel())
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1, exclude_max=True), st.integers(0, 40))
 def test_what_is_kept_is_scaled_by_the_probability_in_steps_of_256(p: float, size: int) -> None:
     mask = keep_mask(torch.empty(size, dtype=torch.float64), p)

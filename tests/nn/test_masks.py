@@ -23,7 +23,7 @@ def test_a_query_sees_itself_and_what_is_before(queries: int, before: int) -> No
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_what_is_masked_weighs_exactly_nothing(dtype: torch.dtype) -> None:
     mask = torch.tensor([[True, False, True], [False, False, False]])
-    scores = torch.tensor([[-50.0, 50.0, -50.0], [0.0, 0.0, 0.0]]).to(dtype)
+    scores = torch.tensor([[-50.0, 50.0, -50.0], [-50.0, -50.0, -50.0]]).to(dtype)
     weights = (scores + additive(mask, dtype)).softmax(-1)
     assert weights.dtype == dtype
     assert weights[0].tolist() == [0.5, 0.0, 0.5]

@@ -48,7 +48,7 @@ def test_plateau_drops_after_every_patience(warmup, step, drop, patience, stale)
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: Noam(-1), lambda: Cosine(floor=1.5), lambda: Linear(floor=-0.1), lambda: Plateau(drop=2),
+    [lambda: Noam(-1), lambda: Cosine(floor=1.5), lambda: Linear(floor=-0.1), lambda: Plateau(drop=2.0),
      lambda: Plateau(patience=0)],
 )  # fmt: skip
 def test_impossible_values(make):

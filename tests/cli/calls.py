@@ -1,0 +1,106 @@
+"""The command line called in this process, as a user would call it in another."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from seqloom.cli import main
+
+SMALL = """\
+task = "translate"
+
+[data]
+kind = "files"
+train = ["train.src", "train.tgt"]
+valid = ["valid.src", "valid.tgt"]
+
+[tokenizer]
+size = 280
+
+[model.encoder]
+layers = 1
+width = 16
+inner = 16
+heads = 2
+
+[model.decoder]
+layers = 1
+width = 16
+inner = 16
+heads = 2
+
+[batches]
+tokens = 100
+
+[training]
+steps = 4
+evaluate_every = 2
+log_every = 1
+threads = 1
+
+[decoding]
+max_length = 9
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a call left: its exit code and its two outputs."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        assert self.out.endswith("\n") or not self.out
+        return self.out.split("\n")[:-1]
+
+    def refused(self, code: int, *words: str, cured: bool = True) -> str:
+        """Asserts one message of problem and cure on standard error, and gives the first back."""
+        assert "Traceback" not in self.err, self.err
+        assert self.code == code, self.err
+        message = [line for line in self.err.split("\n") if line]
+        starts = [i for i, line in enumerate(message) if line.startswith("seqloom: ")]
+        assert len(starts) == 1, self.err
+        problem, *cure = message[starts[0] :]
+        assert len(cure) == cured, self.err
+        assert all(line.startswith("  ") for line in cure)
+        for word in words:
+            assert word in "\n".join([problem, *cure])
+        return problem
+
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    def run(*words: object, stdin: bytes | None = None) -> Result:
+        monkeypatch.setenv("SEQLOOM_KEEP_MEMORY", "0")
+        monkeypatch.setenv("COLUMNS", "300")  # so that no table breaks its lines
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main([str(word) for word in words])
+        except SystemExit as left:
+            code = left.code
+        assert isinstance(code, int)
+        return Result(code, *capsys.readouterr())
+
+    return run
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """The digest of every file in a folder."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}

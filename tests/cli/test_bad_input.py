@@ -1,0 +1,412 @@
+"""Bad input through the command line: exit code 2 (the call) or 3 (the data), one message, nothing harmed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from calls import Call, fingerprint
+
+from seqloom.run import Run
+
+NEW = ("--run", "new", "-q")
+
+
+def lines(name: str) -> list[bytes]:
+    return Path(name).read_bytes().split(b"\n")[:-1]
+
+
+def write(name: str, rows: list[bytes], end: bytes = b"\n") -> None:
+    Path(name).write_bytes(b"".join(row + end for row in rows))
+
+
+def replaced(name: str, number: int, row: bytes) -> None:
+    rows = lines(name)
+    rows[number - 1] = row
+    write(name, rows)
+
+
+# The config
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("steps = 4", "stesp = 4", ("small.toml:{} (training.stesp)", "unknown key 'stesp'", "did you mean 'steps'?")),
+        ("[training]", "[trianing]", ("small.toml:{} (trianing)", "did you mean 'training'?")),
+        ("steps = 4", "steps = '4'", ("small.toml:{} (training.steps)", "expected a whole number, got '4'")),
+        ('kind = "files"', 'kind = "flies"', ("small.toml:{} (data.kind)", "did you mean 'files'?")),
+        ("steps = 4", "steps = ", ("small.toml:{}: not TOML",)),
+        ('train = ["train.src", "train.tgt"]', "", ("small.toml:3 (data.train)", "is missing", "add train = ...")),
+        ('task = "translate"', 'task = "transalte"', ("small.toml:{} (task)", "did you mean 'translate'?")),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "check", "verify"])
+def test_a_config_with_a_fault(call: Call, folder, verb, old, new, told):
+    path = Path("small.toml")
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
+    line = 1 + path.read_text(encoding="utf-8").split(new or "\n\n")[0].count("\n")
+    before = fingerprint(folder)
+    result = call(verb, "small.toml", *NEW) if verb != "check" else call(verb, "small.toml")
+    result.refused(2, *(word.format(line) for word in told))
+    assert result.out == ""
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--training.stesp", "3"], ("--training.stesp", "did you mean 'steps'?")),
+        (["--training.steps", "many"], ("--training.steps", "expected a whole number, got 'many'", "for example")),
+        (["--optimizer.lr", "nan"], ("--optimizer.lr", "expected a number, got nan")),
+        (["--model.encoder.norm", "rsm"], ("--model.encoder.norm", "did you mean 'rms'?")),
+        (["--tokenizer", "bep"], ("--tokenizer", "did you mean 'bpe'?")),
+        (["--training", "3"], ("--training", "expected a table")),
+        (["--training.device", "cupboard"], ("training.device", "no device 'cupboard'")),
+        (["--data.train", "a", "b", "c"], ("one corpus is one file or two, not 3", "two text files")),
+    ],
+)
+def test_options_with_a_fault(call: Call, folder, words, told):
+    before = fingerprint(folder)
+    call("train", "small.toml", *NEW, *words).refused(2, *told)
+    assert fingerprint(folder) == before
+
+
+# The data
+
+
+def nothing(name: str) -> None:
+    Path(name).write_bytes(b"")
+
+
+FAULTS: dict[str, tuple[Callable[[str], object], int, tuple[str, ...]]] = {
+    "missing": (lambda n: Path(n).rename(f"{n}s"), 2, ("{}: no such file", "did you mean '{}s'?")),
+    "empty": (nothing, 3, ("{}: the file is empty", "one sentence a line")),
+    "unequal": (lambda n: write(n, lines(n)[:-2]), 3, ("{} has ", "line N must be the translation of line N")),
+    "not UTF-8": (lambda n: replaced(n, 3, b"caf\xe9"), 3, ("{}:3: not UTF-8: byte 0xe9 at column 4", "iconv -f")),
+    "UTF-16": (
+        lambda n: Path(n).write_bytes(Path(n).read_text(encoding="utf-8").encode("utf-16")),
+        3,
+        ("{}:1: not UTF-8", "iconv -f UTF-16 -t UTF-8 {}"),
+    ),
+    "a NUL": (lambda n: replaced(n, 2, b"ba\0ko"), 3, ("{}:2: a NUL character at column 3", "remove it")),
+    "a line of 1 MB": (
+        lambda n: replaced(n, 4, b"ba " * 350_000),
+        3,
+        ("{}:4: the line is longer than 1,000,000 bytes", "cut it into sentences"),
+    ),
+    "a folder": (lambda n: (Path(n).unlink(), Path(n).mkdir()), 2, ("{}: this is a folder, not a file", "name a file")),
+    "no text at all": (lambda n: write(n, [b""] * len(lines(n))), 3, ("no pair has text on both sides",)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("verb", ["train", "validate", "resume", "check", "eval"])
+def test_files_with_a_fault(call: Call, folder, verb, fault):
+    harm, code, told = FAULTS[fault]
+    name = {
+        "train": "train.src", "validate": "valid.src", "resume": "valid.tgt", "check": "train.tgt", "eval": "test.src"
+    }[verb]  # fmt: skip
+    harm(name)
+    before = fingerprint(folder)
+    result = {
+        "train": lambda: call("train", "small.toml", *NEW),
+        "validate": lambda: call("train", "small.toml", *NEW),
+        "resume": lambda: call("train", "small.toml", "--run", "run", "--training.steps", "6", "-q"),
+        "check": lambda: call("check", "small.toml", "-q"),
+        "eval": lambda: call("eval", "run", "--test", "test.src", "test.tgt", "-q"),
+    }[verb]()
+    if (verb, fault) == ("resume", "no text at all"):
+        result.refused(2, "run: the valid data is not what this run began with")
+    elif verb == "check" and fault not in ("missing", "a folder", "no text at all"):
+        assert name in result.refused(code)  # it lists the faults in its table and names the first one
+    else:
+        result.refused(code, *(word.format(name) for word in told))
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "told"),
+    [
+        ("x.tsv", b"ba\tAB\nko OK\n", 3, ("x.tsv:2: no tab in the line", "SOURCE<TAB>TARGET")),
+        ("x.jsonl", b'{"source": "ba", "target": "AB"}\n{"source": \n', 3, ("x.jsonl:2: not JSON",)),
+        ("x.tsv.gz", b"ba\tAB\n", 3, ("x.tsv.gz: the .gz file is damaged or cut off", "drop the .gz")),
+        ("x.tmx", b"<tmx><body>", 3, ("x.tmx:1: not well-formed XML", "mend the XML")),
+        ("x.txt", b"ba\n", 2, ("x.txt: this format holds one side", "two text files")),
+        ("${NO_SUCH}/x.tsv", b"", 2, ("the environment variable NO_SUCH is not set", "export NO_SUCH=")),
+    ],
+)
+def test_other_formats_with_a_fault(call: Call, folder, name, content, code, told):
+    if "$" not in name:
+        Path(name).write_bytes(content)
+    before = fingerprint(folder)
+    call("eval", "run", "--test", name, "-q").refused(code, *told)
+    call("train", "small.toml", *NEW, "--data.train", name).refused(code, *told)
+    assert fingerprint(folder) == before
+
+
+def crlf(name: str) -> None:
+    write(name, lines(name), b"\r\n")
+
+
+def marked(name: str) -> None:
+    Path(name).write_bytes(b"\xef\xbb\xbf" + Path(name).read_bytes())
+
+
+def no_last_end(name: str) -> None:
+    Path(name).write_bytes(Path(name).read_bytes().removesuffix(b"\n"))
+
+
+@pytest.mark.parametrize("change", [crlf, marked, no_last_end, lambda n: (crlf(n), marked(n), no_last_end(n))])
+def test_what_is_survived_without_a_word(call: Call, folder, change):
+    digests, scores = Run.open("run").info()["corpus"], []
+    for changed in (False, True):
+        if changed:
+            for name in ("train.src", "train.tgt", "valid.src", "test.src", "test.tgt"):
+                change(name)
+        assert call("eval", "run", "--test", "test.src", "test.tgt", "-q").err == ""
+        scores.append(json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))["translations"])
+    assert scores[0] == scores[1]
+    assert call("train", "small.toml", *NEW, "--training.steps", "1").err == ""
+    assert Run.open("new").info()["corpus"] == digests
+    assert json.loads(call("check", "small.toml", "--json", "-q").out)["findings"] == []
+
+
+def test_unicode_line_ends_stay_inside_their_line(call: Call, folder):
+    for name, row in (
+        ("train.src", "ba\u2028ko\x85mi"),
+        ("train.tgt", "IM\x85OK\u2028AB"),
+        ("test.src", "ba\u2028ko\x85"),
+    ):
+        replaced(name, 2, row.encode())
+    assert call("train", "small.toml", *NEW, "--training.steps", "1").err == ""
+    result = json.loads(call("check", "small.toml", "--json", "-q").out)
+    assert [row["pairs"] for row in result["summary"]] == [60, 60, 4, 4]
+    assert result["findings"] == []
+    result = json.loads(call("eval", "run", "--test", "test.src", "test.tgt", "--json", "-q").out)
+    assert result["sentences"] == 12
+    assert result["translations"][1]["source"] == "ba\u2028ko\x85"
+
+
+# The run directory
+
+USES = [
+    ("translate", "run", "ba"),
+    ("eval", "run", "--test", "test.src", "test.tgt", "-q"),
+    ("report", "run", "-q"),
+    ("train", "small.toml", "--run", "run", "-q"),
+]
+
+
+def at(use: tuple[str, ...]) -> str:
+    return use[0]
+
+
+@pytest.mark.parametrize("use", USES[:3], ids=at)
+def test_a_run_that_is_not_there(call: Call, folder, use):
+    before = fingerprint(folder)
+    call(use[0], "rum", *use[2:]).refused(2, "rum: no such run", "there are: run")
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize("use", USES, ids=at)
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda: Path("run/config.toml").unlink(), ("run: not a complete run directory: it has no config.toml",)),
+        (lambda: Path("run/run.json").write_text('{"format": 99}'), ("run/run.json: written in format 99", "format 1")),
+        (lambda: os.truncate("run/run.json", 30), ("run/run.json: cannot be read",)),
+        (lambda: Path("run/tokenizer.json").unlink(), ("run/tokenizer.json: no tokenizer", "put back")),
+        (lambda: Path("run/tokenizer.json").write_text("{}"), ("run/tokenizer.json: not a tokenizer.json", "put back")),
+        (lambda: other_tokenizer(), ("run/tokenizer.json: is not the tokenizer this run was trained with", "put back")),
+        (
+            lambda: Path("run/config.toml").write_text("colour = 3\n", encoding="utf-8"),
+            ("run/config.toml:1 (colour): unknown key 'colour'", "known are"),
+        ),
+    ],
+    ids=[
+        "half-written",
+        "another version",
+        "cut run.json",
+        "no tokenizer",
+        "no tokenizer.json",
+        "another one",
+        "config",
+    ],
+)
+def test_a_run_directory_that_is_damaged(call: Call, folder, use, harm, told):
+    harm()
+    before = fingerprint(folder)
+    call(*use).refused(2, *told)
+    assert fingerprint(folder) == before
+
+
+def other_tokenizer() -> None:
+    path = Path("run/tokenizer.json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["model"]["merges"].reverse()
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize("use", USES[:2], ids=at)
+def test_a_run_without_run_json(call: Call, folder, use):
+    Path("run/run.json").unlink()
+    call(*use).refused(2, "run: not a complete run directory: it has no run.json", "train again")
+
+
+def test_a_training_killed_before_it_began_is_begun_again(call: Call, folder):
+    Path("new/checkpoints").mkdir(parents=True)
+    Path("new/tokenizer.json").write_text('{"half', encoding="utf-8")
+    assert call("train", "small.toml", *NEW).code == 0
+    assert Run.open("new").info()["training"]["steps"] == 4
+
+
+@pytest.mark.parametrize("use", USES[:3], ids=at)
+def test_a_run_without_a_usable_checkpoint(call: Call, folder, use):
+    for checkpoint in Run.open("run").checkpoints():
+        os.truncate(checkpoint.path / "model.safetensors", 9)
+    before = fingerprint(folder)
+    call(*use).refused(2, "run: no usable checkpoint", "seqloom train")
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize("use", USES, ids=at)
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(call: Call, folder, use):
+    best = Run.open("run").pointed("best")
+    newest = Run.open("run").checkpoints()[-1]
+    harmed = newest if use[0] == "train" else best
+    assert harmed is not None
+    data = bytearray((harmed.path / "model.safetensors").read_bytes())
+    data[-3] ^= 4
+    (harmed.path / "model.safetensors").write_bytes(data)
+    result = call(*use)
+    assert result.code == 0
+    assert f"warning: run/checkpoints/{harmed.path.name} is damaged" in result.err
+    assert "model.safetensors differs from its digest" in result.err
+
+
+def test_a_directory_of_something_else_is_left_alone(call: Call, folder):
+    Path("mine").mkdir()
+    Path("mine/config.toml").write_text("mine = true\n", encoding="utf-8")
+    before = fingerprint(folder)
+    call("train", "small.toml", "--run", "mine", "-q").refused(2, "mine: holds other things than a run", "--run")
+    call("train", "small.toml", "--run", ".", "-q").refused(2, "holds other things than a run", "--run")
+    call("train", "small.toml", "--run", "small.toml", "-q").refused(2, "small.toml: is a file", "--run")
+    assert fingerprint(folder) == before
+
+
+def test_another_config_does_not_go_on_with_a_run(call: Call, folder):
+    before = fingerprint(folder)
+    result = call("train", "small.toml", "--run", "run", "-q", "--optimizer.lr", "0.5")
+    result.refused(2, "the config is not what this run began with (optimizer.lr: 0.001 -> 0.5)", "--run")
+    assert fingerprint(folder) == before
+
+
+def test_two_at_a_time(call: Call, folder):
+    with Run("run").locked():
+        before = fingerprint(folder)
+        result = call("train", "small.toml", "--run", "run", "--training.steps", "6", "-q")
+        result.refused(2, "run: another process is training this run", "--run")
+        assert fingerprint(folder) == before
+
+
+# The place
+
+
+def refusing(number: int) -> Callable[..., object]:
+    def refuse(*args: object, **options: object) -> object:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+def test_no_write_permission(call: Call, folder, monkeypatch):
+    before = fingerprint(folder)
+    call("train", "small.toml", "-q", "--run", "/dev/null/run").refused(
+        2, "/dev/null/run: cannot be written: Not a directory"
+    )
+    # The administrator may write anywhere: the refusal is played.
+    monkeypatch.setattr(Path, "mkdir", refusing(errno.EACCES))
+    result = call("train", "small.toml", *NEW)
+    result.refused(
+        2, "new: cannot be written: Permission denied", "choose another place with --run, or change the perm"
+    )
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(Path, "replace", refusing(errno.EACCES))
+    result = call("eval", "run", "--test", "test.src", "test.tgt", "-q")
+    result.refused(2, "run/eval/test.json: cannot be written: Permission denied")
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize("place", ["fsync", "write"])
+def test_a_full_disk(call: Call, folder, monkeypatch, place):
+    before = fingerprint(folder / "run" / "checkpoints")
+    if place == "fsync":
+        monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
+    else:
+        monkeypatch.setattr("seqloom.training.checkpoint.save_file", refusing(errno.ENOSPC))
+    result = call("train", "small.toml", "--run", "run", "--training.steps", "6", "-q")
+    result.refused(2, "No space left on device", "free some space and start the same command again: it resumes")
+    assert fingerprint(folder / "run" / "checkpoints") == before
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert call("train", "small.toml", "--run", "run", "--training.steps", "6", "-q").code == 0
+    assert Run.open("run").checkpoints()[-1].step == 6
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """A file system of a given size in `disk`; only the administrator can make one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(place)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("no file system can be mounted here")
+
+    yield mount
+    subprocess.run(["umount", str(place)], capture_output=True, check=False)
+
+
+def test_a_disk_that_is_really_full_or_read_only(call: Call, folder, small_disk, tmp_path):
+    run = str(tmp_path / "disk" / "run")
+    command = ("train", "small.toml", "--run", run, "-q", "--training.threads", "1")
+    small_disk("size=300k")
+    call(*command).refused(2, "No space left on device", "free some space and start the same command again: it resumes")
+    (kept,) = Run.open(run).checkpoints()
+    assert (kept.step, kept.fault()) == (2, None)
+    assert sorted(p.name for p in kept.path.parent.iterdir()) == [kept.path.name]
+    before = fingerprint(kept.path)
+    small_disk("remount,ro")
+    call(*command).refused(2, "Read-only file system", "the file system is read-only; choose another place with --run")
+    assert fingerprint(kept.path) == before
+    small_disk("remount,rw,size=4m")
+    assert call(*command).code == 0
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        step = Path("checkpoints/step-00000004") / name
+        assert (Path(run) / step).read_bytes() == (Path("run") / step).read_bytes()
+
+
+# The demo
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--to", "klingon"], ("there are no phrases in 'klingon'", "known are")),
+        (["--source", "ittt"], ("there are no phrases in 'ittt'", "did you mean 'it'?")),
+        (["--to", "en"], ("'en' is the source language too", "choose two languages")),
+        (["--steps", "-3"], ("--steps and --seed must not be negative",)),
+    ],
+)
+def test_a_demo_in_an_unknown_language(call: Call, folder, words, told):
+    before = fingerprint(folder)
+    call("demo", "-q", *words).refused(2, *told)
+    assert fingerprint(folder) == before

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from calls import Call
+from made_up import sentences, translated
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from seqloom.config import load
+from seqloom.run import Run
+from seqloom.tasks.translate import Files, TranslateConfig
+
+VERBS = ("demo", "init", "check", "train", "translate", "eval", "report", "runs", "verify", "doctor")
+NEW_RUN = ("--run", "new", "--training.steps", "1", "-q")
+
+
+# train
+
+
+def test_train_leaves_a_whole_run_directory(seen):
+    run = Run.open("run")
+    names = {p.name for p in run.path.iterdir()}
+    assert names >= {
+        "config.toml", "run.json", "tokenizer.json", "metrics.jsonl", "samples.jsonl", "checkpoints", "latest.json",
+        "best.json", "report.html",
+    }  # fmt: skip
+    assert run.info()["training"]["steps"] == 4
+    assert load(TranslateConfig, run.path / "config.toml").data == Files(
+        ("train.src", "train.tgt"), ("valid.src", "valid.tgt")
+    )
+    assert [c.step for c in run.checkpoints()] == [2, 4]
+
+
+def test_train_tells_of_its_progress_on_standard_error_alone(call: Call, folder):
+    result = call("train", "small.toml", "--run", "new")
+    assert result.code == 0
+    assert result.out == ""
+    assert "step 2: valid loss" in result.err
+    assert "next: seqloom eval new" in result.err
+    quiet = call("train", "small.toml", "--run", "quiet", "-q")
+    assert (quiet.out, quiet.err) == ("", "")
+    loud = call("train", "small.toml", "--run", "loud", "-v")
+    assert [f"step {n}/4" in loud.err for n in range(1, 5)] == [True] * 4
+
+
+def test_train_as_json(call: Call, folder):
+    result = json.loads(call("train", "small.toml", "--run", "new", "--json", "-q").out)
+    assert result["steps"] == 4
+    assert result["report"] == "new/report.html"
+    assert set(result) >= {"run", "minutes", "words", "best"}
+
+
+def test_the_run_is_named_after_the_config_file(call: Call, folder):
+    assert call("train", "small.toml", "-q", "--training.steps=1").code == 0
+    assert Run.open("runs/small").info()["training"]["steps"] == 1
+
+
+def test_the_same_command_again_finds_it_finished(call: Call, folder):
+    before = {p: p.read_bytes() for p in Path("run/checkpoints").rglob("*") if p.is_file()}
+    assert call("train", "small.toml", "--run", "run").code == 0
+    assert {p: p.read_bytes() for p in Path("run/checkpoints").rglob("*") if p.is_file()} == before
+    assert call("train", "small.toml", "--run", "run", "--training.steps", "5").code == 0
+    assert [c.step for c in Run.open("run").checkpoints()][-2:] == [4, 5]
+
+
+def tsv(pairs: list[tuple[str, str]]) -> bytes:
+    return "".join(f"{s}\t{t}\n" for s, t in pairs).encode()
+
+
+def jsonl(pairs: list[tuple[str, str]]) -> bytes:
+    return "".join(json.dumps({"source": s, "target": t}) + "\n" for s, t in pairs).encode()
+
+
+def po(pairs: list[tuple[str, str]]) -> bytes:
+    head = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n'
+    return (head + "".join(f'\nmsgid "{s}"\nmsgstr "{t}"\n' for s, t in pairs)).encode()
+
+
+def tmx(pairs: list[tuple[str, str]]) -> bytes:
+    units = "".join(
+        f'<tu><tuv xml:lang="aa"><seg>{s}</seg></tuv><tuv xml:lang="bb"><seg>{t}</seg></tuv></tu>' for s, t in pairs
+    )
+    return f'<?xml version="1.0" encoding="utf-8"?><tmx version="1.4"><body>{units}</body></tmx>'.encode()
+
+
+FORMATS: dict[str, Callable[[list[tuple[str, str]]], bytes]] = {
+    "x.tsv": tsv,
+    "x.tsv.gz": lambda pairs: gzip.compress(tsv(pairs)),
+    "x.jsonl": jsonl,
+    "x.jsonl.xz": lambda pairs: lzma.compress(jsonl(pairs)),
+    "x.po": po,
+    "x.tmx": tmx,
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_train_on_every_format(call: Call, folder, name):
+    pairs = [(s, translated(s)) for s in sentences(60, 1)]
+    Path(name).write_bytes(FORMATS[name](pairs))
+    Path("plain.src").write_text("".join(f"{s}\n" for s, _ in pairs), encoding="utf-8")
+    Path("plain.tgt.gz").write_bytes(gzip.compress("".join(f"{t}\n" for _, t in pairs).encode()))
+    digests = []
+    for run, files in (("a", [name]), ("b", ["plain.src", "plain.tgt.gz"])):
+        words = ["--run", run, "--training.steps", "1", "--data.train", *files, "-q"]
+        assert call("train", "small.toml", *words).err == ""
+        digests.append(Run.open(run).info()["corpus"]["train"])
+    assert digests[0] == digests[1]
+
+
+# eval
+
+
+def test_eval_scores_a_test_set_and_saves_it(call: Call, folder):
+    result = call("eval", "run", "--test", "test.src", "test.tgt", "--json", "-q")
+    assert result.code == 0
+    scores = json.loads(result.out)
+    assert set(scores) >= {"bleu", "chrf", "exact_match", "signature", "sentences"}
+    assert scores == json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
+    rows = scores["translations"]
+    references = Path("test.tgt").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [row["source"] for row in rows] == Path("test.src").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [row["reference"] for row in rows] == references
+    found = [row["translation"] for row in rows]
+    assert scores["sentences"] == 12
+    assert scores["bleu"] == pytest.approx(BLEU().corpus_score(found, [references]).score)
+    assert scores["chrf"] == pytest.approx(CHRF().corpus_score(found, [references]).score)
+    assert "tok:13a" in scores["signature"]
+    assert "nrefs:1" in scores["chrf_signature"]
+    assert sum(row["sentences"] for row in scores["by_length"]) == 12
+    assert scores["decoding"]["beam"] == 5
+    assert scores["checkpoint"] == json.loads(Path("run/best.json").read_text())["checkpoint"]
+
+
+def test_eval_with_a_perfect_translation(call: Call, folder, monkeypatch):
+    from seqloom.tasks.translator import Translator
+
+    monkeypatch.setattr(Translator, "__call__", lambda self, texts, **options: [translated(t) for t in texts])
+    assert call("eval", "run", "--test", "test.src", "test.tgt", "-q").code == 0
+    scores = json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
+    assert scores["exact_match"] == 100
+    assert (scores["bleu"], scores["chrf"]) == pytest.approx((100, 100))
+
+
+def test_eval_has_a_name_decoding_options_and_tables(call: Call, folder):
+    words = ["--decoding.beam", "1", "--decoding.length-penalty=0.5", "--name", "mine"]
+    result = call("eval", "run", *words, "--test", "test.src", "test.tgt")
+    assert result.code == 0
+    for word in ("BLEU", "chrF", "exact match", "by words of the source", "12 sentences"):
+        assert word in result.out
+    saved = json.loads(Path("run/eval/mine.json").read_text(encoding="utf-8"))
+    assert (saved["decoding"]["beam"], saved["decoding"]["length_penalty"], saved["test"]) == (1, 0.5, "mine")
+
+
+def test_eval_without_test_data_says_how_to_give_them(call: Call, folder):
+    call("eval", "run").refused(2, "--test", "the config names no test data", "--test SOURCE REFERENCE")
+    assert not Path("run/eval").exists()
+
+
+def test_eval_leaves_pairs_with_an_empty_side_out_and_says_so(call: Call, folder):
+    Path("x.tsv").write_text("ba\tAB\n\tAB\nko\tOK\n", encoding="utf-8")
+    result = call("eval", "run", "--test", "x.tsv", "--json")
+    assert json.loads(result.out)["sentences"] == 2
+    assert "warning: 1 test pairs with an empty side are left out" in result.err
+
+
+# verify
+
+
+def test_verify_says_whether_the_band_is_reached(call: Call, folder):
+    words = ["--run", "run", "--data.test", "test.src", "test.tgt"]
+    # The run was begun without test data: naming them makes it another one.
+    call("verify", "small.toml", *words, "--accept.bleu", "0").refused(2, "data.test")
+    words[1] = "other"
+    reached = call("verify", "small.toml", *words, "--accept.bleu", "0", "--accept.minutes", "1000", "--json", "-q")
+    assert reached.code == 0
+    assert [v["reached"] for v in json.loads(reached.out)] == [True, True]
+    missed = call("verify", "small.toml", *words, "--accept.bleu", "101", "--accept.minutes", "1000")
+    assert missed.code == 1
+    assert "NOT reached" in missed.out
+    assert "Traceback" not in missed.err
+    late = call("verify", "small.toml", *words, "--accept.minutes", "0", "--json", "-q")
+    assert late.code == 1
+    assert json.loads(late.out)[0]["metric"] == "minutes"
+
+
+def test_verify_without_a_band_or_with_an_unknown_metric(call: Call, folder):
+    call("verify", "small.toml", *NEW_RUN).refused(2, "has no [accept] table")
+    call("verify", "small.toml", *NEW_RUN, "--accept.blue", "3").refused(2, "blue", "did you mean 'bleu'?")
+    assert not Path("new").exists()
+
+
+# init and check
+
+
+def test_init_writes_a_config_that_check_reads(call: Call, folder):
+    assert call("init", "translate").code == 0
+    written = Path("translate.toml").read_bytes()
+    assert load(TranslateConfig, "translate.toml").model.preset == "small"
+    assert call("init", "translate", "--file", "-").out.encode() == written
+    call("init", "translate").refused(2, "translate.toml: exists already", "--file")
+    assert Path("translate.toml").read_bytes() == written
+    call("check", "translate.toml").refused(2, "train.en: no such file")
+    for old, new in (("train", "train"), ("valid", "val")):
+        Path(f"{old}.src").rename(f"{new}.en")
+        Path(f"{old}.tgt").rename(f"{new}.de")
+    small = ["--tokenizer.size", "280", "--model.preset", "tiny", "--training.threads", "1"]
+    result = call("check", "translate.toml", *small)
+    assert result.code == 0
+    for word in ("the data", "what training will take here", "minutes", "memory", "steps", "disk"):
+        assert word in result.out
+    assert not Path("runs").exists()
+
+
+def test_check_as_json(call: Call, folder):
+    result = call("check", "small.toml", "--json", "-q")
+    assert result.code == 0
+    found = json.loads(result.out)
+    assert [(row["split"], row["side"], row["pairs"]) for row in found["summary"]] == [
+        ("train", "source", 60), ("train", "target", 60), ("valid", "source", 4), ("valid", "target", 4)
+    ]  # fmt: skip
+    assert found["estimate"]["steps"] == 4
+    assert min(found["estimate"][k] for k in ("minutes", "gigabytes", "disk_gigabytes", "words_per_second")) > 0
+
+
+def test_check_finds_every_fault_and_exits_with_3(call: Call, folder):
+    lines = Path("train.src").read_bytes().split(b"\n")
+    lines[6], lines[9], lines[40] = b"b\xe4", b"mi\0", b"\xff"
+    Path("train.src").write_bytes(b"\n".join(lines[:-3]) + b"\n")
+    result = call("check", "small.toml")
+    result.refused(3, "train.src", "iconv -f WINDOWS-1252 -t UTF-8 train.src")
+    for word in ("undecodable bytes", "NUL characters", "unequal line counts", "train.src:7", "train.src:10"):
+        assert word in result.out
+    found = json.loads(call("check", "small.toml", "--json").out)
+    assert sum(f["severity"] == "error" for f in found["findings"]) == 3
+    assert "estimate" not in found
+
+
+# The other verbs
+
+
+def test_runs_lists_what_there_is(call: Call, folder):
+    assert call("train", "small.toml", "--run", "two", "--training.steps", "1", "-q").code == 0
+    (folder / "half").mkdir()
+    rows = json.loads(call("runs", ".", "--json").out)
+    assert [(row["run"], row["task"], row["steps"], row["state"]) for row in rows] == [
+        ("run", "translate", 4, "finished"), ("two", "translate", 1, "finished")
+    ]  # fmt: skip
+    assert "two" in call("runs", ".").out
+    call("runs", "nowhere").refused(2, "nowhere: no such folder")
+
+
+def test_doctor(call: Call):
+    facts = json.loads(call("doctor", "--json").out)
+    assert {"python", "torch", "seqloom", "cores", "threads", "bf16 is fast", "device"} <= set(facts)
+    assert "extra tensorboard" in call("doctor").out
+
+
+def test_a_report_is_one_file_and_can_be_written_anew(call: Call, folder):
+    Path("run/report.html").unlink()
+    result = call("report", "run", "ba ko mi")
+    assert result.lines == ["run/report.html"]
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert "ba ko mi" in page
+    assert 'src="http' not in page
+    assert "<link" not in page
+
+
+def test_demo_without_patience(call: Call, folder, monkeypatch):
+    from dataclasses import replace
+
+    from seqloom.data.phrases import Phrases
+    from seqloom.tasks import demo
+
+    true = demo.demo_config
+
+    def small(*words: object) -> TranslateConfig:
+        config = true(*words)
+        model = load(TranslateConfig, "small.toml").model
+        training = replace(config.training, threads=1)
+        return replace(config, model=model, data=Phrases(size=100, valid_size=4, test_size=8), training=training)
+
+    monkeypatch.setattr(demo, "demo_config", small)
+    result = call("demo", "--steps", "2", "--run", "demo")
+    assert result.code == 0
+    assert "expected: " in result.err
+    assert "five of them" in result.out
+    assert "translate demo" in result.out
+    assert Path("demo/report.html").is_file()
+    assert json.loads(Path("demo/eval/test.json").read_text(encoding="utf-8"))["sentences"] == 8
+    again = call("demo", "--steps", "2", "--run", "demo")
+    assert again.code == 0
+    assert "expected: " not in again.err
+
+
+def test_help_of_every_verb_comes_without_torch():
+    script = (
+        "import sys\nfrom seqloom.cli import main\n"
+        f"for words in [['--help'], ['--version'], *([verb, '--help'] for verb in {VERBS!r})]: main(words)\n"
+        "assert 'torch' not in sys.modules\nassert 'numpy' not in sys.modules\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+    for verb in VERBS:
+        assert found.stdout.count(f" {verb} ") >= 2  # in the list, and in its own page
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["trian", "x"], 'did you mean "train"?'),
+        (["train"], "config"),
+        (["eval"], "run"),
+        (["init", "transalte"], "translate"),
+        (["runs", "--jsno"], "--json"),
+        (["demo", "--steps", "many"], "many"),
+    ],
+)
+def test_a_call_that_is_wrong_exits_with_2_and_a_hint(call: Call, words, told):
+    result = call(*words)
+    assert result.code == 2
+    assert told in result.err.lower()
+    assert "Traceback" not in result.err
+    assert result.out == ""

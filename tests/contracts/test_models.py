@@ -1,0 +1,265 @@
+"""What holds for every encoder-decoder, whatever it is made of (docs/design.md, "What must hold", 2 and 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqloom.config import load, to_toml
+from seqloom.inspection.capture import captured
+from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from seqloom.nn import attention
+from seqloom.nn.feedforward import Activation
+from seqloom.nn.masks import padding_mask
+from seqloom.nn.norms import NormKind
+from seqloom.nn.positions import Learned, PositionConfig
+from seqloom.nn.transformer import TransformerConfig
+
+V, B, S, T = 17, 3, 7, 5
+LENGTHS = torch.tensor([7, 2, 5])
+MASK = padding_mask(LENGTHS, S)
+AXES: dict[str, tuple[Any, ...]] = {
+    "positions": get_args(PositionConfig),
+    "norm_position": ("before", "after"),
+    "norm": get_args(NormKind),
+    "activation": get_args(Activation),
+    "kv_heads": (0, 2, 1),
+    "bias": (True, False),
+    "tie": ("all", "decoder-output", "none"),
+    "embedding": (0, 5),
+}
+
+
+def cover(axes: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Few combinations in which any two values of two different axes meet at least once."""
+    rows = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+    pairs = [frozenset(combinations(row.items(), 2)) for row in rows]
+    open_pairs, chosen = frozenset[Any]().union(*pairs), []
+    while open_pairs:
+        best = max(range(len(rows)), key=lambda i: len(pairs[i] & open_pairs))
+        open_pairs -= pairs[best]
+        chosen.append(rows[best])
+    return chosen
+
+
+CHOICES = cover(AXES)
+
+
+def name_of(choice: dict[str, Any]) -> str:
+    return "-".join(str(getattr(value, "kind", value)) for value in choice.values())
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, in float64 so that a leak stands out from rounding, and sentences for it."""
+
+    config: EncoderDecoderConfig
+    model: EncoderDecoder
+    source: Tensor
+    target: Tensor
+
+    def hidden(self, target: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The whole target at once, over the memory of the given sentences."""
+        memory = self.model.encode(self.source, MASK)
+        memory = memory if rows is None else memory.select(rows)
+        return self.model.decode(target, self.model.start(memory, keep=False))[0]
+
+
+def config_of(choice: dict[str, Any]) -> EncoderDecoderConfig:
+    stack = {key: value for key, value in choice.items() if key not in ("tie", "embedding", "positions")}
+    positions = Learned(length=11) if choice["positions"] is Learned else choice["positions"]()
+    encoder = TransformerConfig(layers=2, width=24, inner=13, heads=4, positions=positions, dropout=0.2, **stack)
+    encoder = replace(encoder, attention_dropout=0.1, activation_dropout=0.1)
+    decoder = replace(encoder, inner=19)
+    if choice["tie"] != "all" or choice["embedding"]:
+        encoder = replace(encoder, width=40)
+    return EncoderDecoderConfig(encoder=encoder, decoder=decoder, tie=choice["tie"], embedding=choice["embedding"])
+
+
+@pytest.fixture(params=CHOICES, ids=name_of)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    config = config_of(request.param)
+    model = EncoderDecoder(config, V, V).double().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return Subject(config, model, torch.randint(V, (B, S)), torch.randint(V, (B, T)))
+
+
+def same(got: Any, expected: Any) -> None:
+    # RMSNorm takes its mean in float32, which is as exact as any of this needs to be.
+    torch.testing.assert_close(got, expected, rtol=0, atol=2e-6)
+
+
+def test_the_cover_meets_every_pair_of_values() -> None:
+    for a, b in combinations(AXES, 2):
+        assert {(row[a], row[b]) for row in CHOICES} == set(product(AXES[a], AXES[b]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pieces", [[1] * T, [2, 1, 2], [4, 1]], ids=str)
+def test_the_whole_sequence_at_once_is_one_step_at_a_time(subject: Subject, pieces: list[int]) -> None:
+    model = subject.model
+    state, found = model.start(model.encode(subject.source, MASK)), []
+    for piece in subject.target.split(pieces, dim=1):
+        hidden, state = model.decode(piece, state)
+        found.append(hidden)
+        state = state.select(None)
+    assert state.length == T
+    same(torch.cat(found, 1), subject.hidden(subject.target))
+    same(torch.cat(found, 1), model(subject.source, MASK, subject.target))
+
+
+@torch.no_grad()
+def test_padding_and_batch_mates_change_nothing(subject: Subject) -> None:
+    model, together = subject.model, subject.hidden(subject.target)
+    memory = model.encode(subject.source, MASK)
+    for b, length in enumerate(LENGTHS.tolist()):
+        alone = model.encode(subject.source[b : b + 1, :length], None)
+        same(memory.states[b, :length], alone.states[0])
+        same(memory.summary[b], alone.summary[0])
+        hidden, _ = model.decode(subject.target[b : b + 1], model.start(alone, keep=False))
+        same(together[b], hidden[0])
+
+
+@torch.no_grad()
+def test_what_stands_in_the_padding_changes_nothing(subject: Subject) -> None:
+    other = torch.where(MASK, subject.source, (subject.source + 1) % V)
+    first, second = (subject.model.encode(source, MASK) for source in (subject.source, other))
+    same(first.states[MASK], second.states[MASK])
+    same(first.summary, second.summary)
+    same(replace(subject, source=other).hidden(subject.target), subject.hidden(subject.target))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changed", range(T))
+def test_a_later_token_changes_no_earlier_output(subject: Subject, changed: int) -> None:
+    other = subject.target.clone()
+    other[:, changed] = (other[:, changed] + 1) % V
+    before, after = subject.hidden(subject.target), subject.hidden(other)
+    same(after[:, :changed], before[:, :changed])
+    assert ((after - before)[:, changed:].abs().amax((0, 2)) > 1e-3).all()
+    short = subject.hidden(subject.target[:, : changed + 1])
+    same(short, before[:, : changed + 1])
+
+
+@torch.no_grad()
+def test_every_real_source_word_counts(subject: Subject) -> None:
+    expected = subject.hidden(subject.target)
+    for s in range(S):
+        source = subject.source.clone()
+        source[:, s] = (source[:, s] + 1) % V
+        difference = (replace(subject, source=source).hidden(subject.target) - expected).abs().amax((1, 2))
+        assert ((difference > 1e-5) == MASK[:, s]).all()
+
+
+@torch.no_grad()
+def test_rows_that_share_a_memory_row_are_rows_with_a_copy_each(subject: Subject) -> None:
+    model, K = subject.model, 2
+    target = torch.randint(V, (B * K, T))
+    expected = subject.hidden(target, torch.arange(B).repeat_interleave(K))
+    state, found = model.start(model.encode(subject.source, MASK)), []
+    for piece in target.split([2, 1, 1, 1], dim=1):
+        hidden, state = model.decode(piece, state)
+        found.append(hidden)
+    same(torch.cat(found, 1), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("rows", "sentences"),
+    [
+        ([1, 0, 2, 2, 5, 4], None),  # beams of each sentence change places
+        ([5, 4, 0, 0], [2, 0]),  # a sentence is done, the others change places
+        ([3], [1]),
+        ([0, 1, 1, 2, 3, 3, 5, 4, 4], [0, 1, 2]),  # more beams
+    ],
+    ids=str,
+)
+def test_a_selected_state_is_one_computed_anew(subject: Subject, rows: list[int], sentences: list[int] | None) -> None:
+    model, K, chosen = subject.model, 2, torch.tensor(rows)
+    prefix = torch.randint(V, (B * K, 3))
+    _, state = model.decode(prefix, model.start(model.encode(subject.source, MASK)))
+    picked = state.select(chosen, None if sentences is None else torch.tensor(sentences))
+    target = torch.cat([prefix[chosen], torch.randint(V, (len(rows), 2))], dim=1)
+    expected = subject.hidden(target, chosen // K)
+    for t in (3, 4):
+        hidden, picked = model.decode(target[:, t : t + 1], picked)
+        same(hidden[:, 0], expected[:, t])
+    rest = torch.randint(V, (B * K, 1))  # and the state it was selected from is as it was
+    whole = subject.hidden(torch.cat([prefix, rest], 1), torch.arange(B).repeat_interleave(K))
+    same(model.decode(rest, state)[0][:, 0], whole[:, 3])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fused", [False, True])
+def test_capture_changes_no_bit(subject: Subject, fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "fused_is_faster", lambda q, k: fused)
+    model = subject.model
+    plain = model(subject.source, MASK, subject.target)
+    with captured(model) as found:
+        watched = model(subject.source, MASK, subject.target)
+    assert torch.equal(watched, plain)
+    assert torch.equal(model(subject.source, MASK, subject.target), plain)
+    heads, seen = subject.config.decoder.heads, {"encoder": (S, S), "attention": (T, T), "cross": (T, S)}
+    expected = {f"encoder.stack.blocks.{i}.attention": seen["encoder"] for i in range(2)}
+    expected |= {f"decoder.stack.blocks.{i}.{part}": seen[part] for i in range(2) for part in ("attention", "cross")}
+    assert found.keys() == expected.keys()
+    for name, (weights,) in found.items():
+        assert weights.shape == (B, heads, *expected[name])
+        torch.testing.assert_close(weights.sum(-1), torch.ones(B, heads, expected[name][0]))
+        hidden = (~MASK)[:, None, None] if expected[name][1] == S else torch.ones(T, T, dtype=torch.bool).triu(1)
+        assert (weights[hidden.expand_as(weights)] == 0).all()
+
+
+@torch.no_grad()
+def test_capture_while_decoding_sees_the_same_weights(subject: Subject) -> None:
+    model = subject.model
+    with captured(model) as whole:
+        model(subject.source, MASK, subject.target)
+    state = model.start(model.encode(subject.source, MASK))
+    with captured(model) as steps:
+        for word in subject.target.split(1, dim=1):
+            _, state = model.decode(word, state)
+    for name, weights in steps.items():
+        for t, step in enumerate(weights):
+            same(step[:, :, 0], whole[name][0][:, :, t, : step.shape[-1]])
+
+
+def test_weights_loaded_elsewhere_give_the_same_bits(subject: Subject) -> None:
+    weights = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
+    other = EncoderDecoder(subject.config, V, V).double().eval()
+    expected = subject.model(subject.source, MASK, subject.target)
+    assert not torch.equal(other(subject.source, MASK, subject.target), expected)
+    other.load_state_dict(weights)
+    assert torch.equal(other(subject.source, MASK, subject.target), expected)
+    assert torch.equal(other.head(expected), subject.model.head(expected))
+
+
+def test_every_parameter_has_a_finite_gradient(subject: Subject) -> None:
+    model = EncoderDecoder(subject.config, V, V).train()
+    hidden = model(subject.source, MASK, subject.target)
+    torch.nn.functional.cross_entropy(model.head(hidden).flatten(0, 1), subject.target.flatten()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert (parameter.grad != 0).any(), name
+
+
+def test_the_same_seed_makes_the_same_model(subject: Subject) -> None:
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        weights.append(EncoderDecoder(subject.config, V, V).state_dict())
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
+def test_a_config_comes_back_from_toml(subject: Subject, tmp_path: Path) -> None:
+    path = tmp_path / "model.toml"
+    path.write_text(to_toml(subject.config), encoding="utf-8")
+    assert load(EncoderDecoderConfig, path) == subject.config

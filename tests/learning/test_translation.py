@@ -1,0 +1,38 @@
+"""What a user is promised, trained for real. `make test-slow`; the recipes need SEQLOOM_DATA."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from seqloom.tasks import read_config
+from seqloom.tasks.demo import demo_config
+from seqloom.tasks.evaluate import evaluate_run
+from seqloom.tasks.translate import train_translation
+from seqloom.tasks.verify import verify_recipe
+from seqloom.training.log import Reporter
+
+RECIPES = sorted(Path(__file__).parents[2].glob("recipes/multi30k-*.toml"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_demo_reaches_its_target(tmp_path: Path, seed: int) -> None:
+    config = demo_config("en", "de", str(tmp_path / "demo"), seed, 0)
+    run = train_translation(config, Reporter(0))
+    scores = evaluate_run(run.path, (), "test", (), Reporter(0))
+    assert scores["exact_match"] >= 90
+    assert scores["bleu"] >= 93
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3 * 3600)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipe_reaches_its_band(tmp_path: Path, recipe: Path) -> None:
+    if not os.environ.get("SEQLOOM_DATA"):
+        pytest.skip("SEQLOOM_DATA is not set: there is no Multi30k to train on")
+    verdicts = verify_recipe(read_config(recipe, ("--run", str(tmp_path / "run"))), Reporter(0))
+    assert all(v["reached"] for v in verdicts), verdicts

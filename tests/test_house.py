@@ -1,0 +1,85 @@
+"""The rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import seqloom
+
+PACKAGE = Path(seqloom.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = {"torch", "numpy", "tokenizers", "sacrebleu", "transformers"}
+LARGEST_FILE, LARGEST_FUNCTION, MOST_PARAMETERS = 300, 45, 8
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def imported(*words: str) -> set[str]:
+    """The top-level packages that a fresh Python imports to run the given words."""
+    result = subprocess.run([sys.executable, "-X", "importtime", *words], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stderr.split("\n") if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+@pytest.mark.parametrize(
+    "words", [["-c", "import seqloom"], ["-m", "seqloom", "--help"], ["-m", "seqloom", "--version"]]
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(words: list[str]) -> None:
+    found = imported(*words)
+    assert "seqloom" in found
+    assert not found & HEAVY
+
+
+def test_help_names_every_verb() -> None:
+    result = subprocess.run([sys.executable, "-m", "seqloom", "--help"], capture_output=True, text=True, timeout=120)
+    for verb in ("demo", "init", "check", "train", "translate", "eval", "report", "runs", "verify", "doctor"):
+        assert verb in result.stdout
+    assert result.stderr == ""
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = PACKAGE.parent / "pyproject.toml"
+    if not project.exists():
+        pytest.skip("seqloom is installed away from its source")
+    assert tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"] == seqloom.__version__
+
+
+def test_the_public_names_exist() -> None:
+    for name in seqloom.__all__:
+        assert getattr(seqloom, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        seqloom.lod  # noqa: B018
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_says_what_it_is_and_stays_small(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "has no docstring"
+    code = [line for line in text.split("\n") if line.strip() and not line.strip().startswith("#")]
+    assert len(code) <= LARGEST_FILE
+
+
+def too_large(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    length = (node.end_lineno or node.lineno) - node.lineno + 1
+    if ast.get_docstring(node) is not None:
+        length -= (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
+    a = node.args
+    parameters = [x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs) if x.arg not in ("self", "cls")]
+    return length > LARGEST_FUNCTION or len(parameters) > MOST_PARAMETERS
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_function_stays_small(path: Path) -> None:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, functions)]
+    assert [node.name for node in nodes if too_large(node)] == []

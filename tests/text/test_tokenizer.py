@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Sequence
+
+import pytest
+import tokenizers
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import models
+
+from seqloom.errors import DataError, RunError, UsageError
+from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Tokenizer, Words, train_tokenizer
+
+TEXTS = [
+    "The weather in Zürich is 12.5 °C on 3 May 2021.",
+    "das Wetter in Zürich: 12,5 °C am 3. Mai 2021",
+    "Fünf Ärzte fuhren übers Meer, 1234 Meilen.",
+    "天気 and naïve cafés — all the weathers, all the weathers",
+]
+ODD = [
+    "",
+    " ",
+    "   ",
+    " a",
+    "a ",
+    "  a  b ",
+    "\n",
+    "\r\n",
+    "\0",
+    "\x1c",
+    "\x85",
+    "\u2028x\u2029",
+    "\ufeffa",
+    "\ufffd",
+    "\u00a0",
+]
+LOOKALIKES = ["</s>", "<s>", "a </s> b", "<pad>", "<unk>", "<0x41>", "Ġ", "ĊĠ", "##a", "▁a"]
+UNICODE = ["e\u0301", "é", "🇩🇪", "👩‍🚀", "İı", "ΑΣ ΑΣ", "\U0010ffff", "\ud7ff\ue000", "ﬁ", "한글", "שָׁלוֹם"]
+ANY = st.text(st.characters(exclude_categories=["Cs"]))
+
+TRAINED = {
+    "bpe": train_tokenizer(BPE(size=330), TEXTS),
+    "bpe without digits": train_tokenizer(BPE(size=330, digits=False), TEXTS),
+    "characters": train_tokenizer(Characters(), TEXTS),
+}
+
+
+def again(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
+    return tokenizer.decode([row.tolist() for row in tokenizer.encode(texts)])
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize("name", TRAINED)
+    @given(text=ANY)
+    @settings(max_examples=150)
+    def test_any_text(self, name, text):
+        assert again(TRAINED[name], [text]) == [text]
+
+    @pytest.mark.parametrize("name", TRAINED)
+    def test_odd_texts(self, name):
+        texts = ODD + LOOKALIKES + UNICODE
+        assert again(TRAINED[name], texts) == texts
+
+    @pytest.mark.parametrize("name", TRAINED)
+    def test_every_plane(self, name):
+        texts = [chr(c) for c in range(0, 0x110000, 97) if unicodedata.category(chr(c)) != "Cs"]
+        assert again(TRAINED[name], texts) == texts
+
+    @pytest.mark.parametrize("name", TRAINED)
+    def test_no_text_has_a_special_id(self, name):
+        tokenizer = TRAINED[name]
+        special = {tokenizer.pad, tokenizer.unknown, tokenizer.start, tokenizer.end}
+        for row in tokenizer.encode(ODD + LOOKALIKES + UNICODE):
+            assert special.isdisjoint(row.tolist())
+
+    @pytest.mark.parametrize("name", TRAINED)
+    def test_an_empty_text_has_no_words(self, name):
+        assert TRAINED[name].encode([""])[0].tolist() == []
+
+    @pytest.mark.parametrize("name", TRAINED)
+    def test_unknown_characters_survive_as_bytes(self, name):
+        tokenizer = TRAINED[name]
+        assert "Ж" not in "".join(TEXTS)
+        (ids,) = tokenizer.encode(["aЖ"])
+        assert len(ids) >= 3  # a letter, and the two bytes of UTF-8
+        assert tokenizer.unknown not in ids.tolist()
+
+    def test_special_words_are_left_out_of_text(self):
+        tokenizer = TRAINED["bpe"]
+        ids = tokenizer.encode(["all the weather"])[0].tolist()
+        assert tokenizer.decode([[tokenizer.start, *ids, tokenizer.end, tokenizer.pad]]) == ["all the weather"]
+
+
+class TestRepeatability:
+    @pytest.mark.parametrize("config", [BPE(size=330), Words(size=20), Characters()], ids=lambda c: c.kind)
+    def test_trained_again_gives_the_same_bytes(self, config):
+        assert train_tokenizer(config, TEXTS).to_json() == train_tokenizer(config, list(TEXTS)).to_json()
+
+    def test_another_process_gives_the_same_bytes(self):
+        program = (
+            "from seqloom.text.tokenizer import *\n"
+            "import json, sys\n"
+            "texts = json.load(sys.stdin)\n"
+            "for config in (BPE(size=330), Words(size=20), Characters()):\n"
+            "    print(train_tokenizer(config, texts).digest())\n"
+        )
+        expected = [train_tokenizer(c, TEXTS).digest() for c in (BPE(size=330), Words(size=20), Characters())]
+        for seed, parallel in (("1", "false"), ("2", "true")):
+            environment = os.environ | {"PYTHONHASHSEED": seed, "TOKENIZERS_PARALLELISM": parallel}
+            found = subprocess.run(
+                [sys.executable, "-c", program],
+                input=json.dumps(TEXTS),
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert found.stdout.split() == expected
+
+    def test_the_digest_is_that_of_the_file(self, tmp_path):
+        path = tmp_path / "tokenizer.json"
+        path.write_text(TRAINED["bpe"].to_json(), encoding="utf-8")
+        assert Tokenizer.load(path).digest() == TRAINED["bpe"].digest()
+
+
+class TestBPE:
+    def test_the_first_ids_are_special_and_every_byte_is_a_word(self):
+        tokenizer = TRAINED["bpe"]
+        assert [tokenizer.inner.id_to_token(i) for i in range(4)] == list(SPECIAL)
+        assert (tokenizer.pad, tokenizer.unknown, tokenizer.start, tokenizer.end) == (0, 1, 2, 3)
+        assert tokenizer.words == 330
+
+    def test_a_word_is_the_same_at_the_start_and_inside(self):
+        first, second = TRAINED["bpe"].encode(["weather", "all weather"])
+        assert second.tolist()[-len(first) :] == first.tolist()
+
+    def test_each_digit_is_a_word(self):
+        texts = ["12 12 12 123 2021 2021 2021"] * 5
+        apart, together = (train_tokenizer(BPE(size=280, digits=digits), texts) for digits in (True, False))
+        assert "2021" in "".join(together.tokens(together.encode(["2021"])[0]))
+        assert len(together.encode(["2021"])[0]) == 1
+        assert [t.strip("_") for t in apart.tokens(apart.encode(["2021"])[0]) if t != "_"] == ["2", "0", "2", "1"]
+
+    def test_lowercase(self):
+        lower = train_tokenizer(BPE(size=300, lowercase=True), TEXTS)
+        assert again(lower, ["Ärzte IN Zürich 5"]) == ["ärzte in zürich 5"]
+
+    @pytest.mark.parametrize("wrong", [{"size": 259}, {"dropout": 1.0}, {"dropout": -0.1}])
+    def test_impossible_settings_are_refused(self, wrong):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            BPE(**wrong)
+
+    def test_tokens_can_be_read(self):
+        tokenizer = TRAINED["bpe"]
+        assert "".join(tokenizer.tokens(tokenizer.encode(["Zürich weather"])[0])) == "_Zürich_weather"
+        assert set(tokenizer.tokens(tokenizer.encode(["☃"])[0])) == {"_", "\ufffd"}  # bytes apart are no characters
+        assert tokenizer.tokens([3]) == ["</s>"]
+
+
+class TestCharacters:
+    def test_each_character_is_a_word(self):
+        tokenizer = TRAINED["characters"]
+        text = "all the Ärzte — 5 °C"
+        assert "".join(tokenizer.tokens(tokenizer.encode([text])[0])) == text.replace(" ", "_")
+        assert len(tokenizer.encode([text])[0]) == len(text)
+
+    def test_the_vocabulary_is_specials_bytes_and_what_was_seen(self):
+        assert TRAINED["characters"].words == 4 + 256 + len(set("".join(TEXTS)))
+
+    def test_lowercase(self):
+        lower = train_tokenizer(Characters(lowercase=True), TEXTS)
+        assert again(lower, ["Ärzte IN Zürich 5 ЖУК"]) == ["ärzte in zürich 5 жук"]
+
+
+class TestWords:
+    def test_the_most_frequent_by_count_then_alphabet(self):
+        tokenizer = train_tokenizer(Words(size=7), ["c b b a", "a d"])
+        assert tokenizer.tokens(range(4, tokenizer.words)) == ["a", "b", "c"]
+        assert again(tokenizer, ["a  d b"]) == ["a <unk> b"]
+
+    @given(st.lists(st.sampled_from("abcdefgh"), min_size=1).map(" ".join))
+    def test_known_words_come_back(self, text):
+        tokenizer = train_tokenizer(Words(), ["a b c d e f g h"])
+        assert again(tokenizer, [text]) == [text]
+
+    def test_lowercase(self):
+        tokenizer = train_tokenizer(Words(lowercase=True), ["Das Haus"])
+        assert again(tokenizer, ["DAS haus"]) == ["das haus"]
+
+    def test_tokens_can_be_read(self):
+        tokenizer = train_tokenizer(Words(), ["Ä Ġ"])
+        assert tokenizer.tokens(tokenizer.encode(["Ä Ġ x"])[0]) == ["Ä", "Ġ", "<unk>"]
+
+    @pytest.mark.parametrize("word", SPECIAL)
+    def test_what_looks_special_is_an_unknown_word(self, word):
+        tokenizer = train_tokenizer(Words(), ["a b </s> <s> <pad> <unk> <s>c"])
+        a, b = (int(tokenizer.encode([w])[0][0]) for w in "ab")
+        assert tokenizer.encode([f"a {word} {word} b"])[0].tolist() == [a, tokenizer.unknown, tokenizer.unknown, b]
+        assert again(tokenizer, ["<s>c"]) == ["<s>c"]
+
+    def test_no_words_at_all(self):
+        with pytest.raises(DataError):
+            train_tokenizer(Words(), ["", "  "])
+
+
+class TestFiles:
+    @pytest.mark.parametrize("name", [*TRAINED, "words"])
+    def test_a_loaded_one_does_the_same(self, tmp_path, name):
+        tokenizer = TRAINED.get(name) or train_tokenizer(Words(), TEXTS)
+        path = tmp_path / "tokenizer.json"
+        path.write_text(tokenizer.to_json(), encoding="utf-8")
+        loaded = Tokenizer.load(path)
+        texts = TEXTS + LOOKALIKES
+        assert [r.tolist() for r in loaded.encode(texts)] == [r.tolist() for r in tokenizer.encode(texts)]
+        assert again(loaded, texts) == again(tokenizer, texts)
+        assert loaded.words == tokenizer.words
+
+    def test_names_of_other_houses(self, tmp_path):
+        names = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4}
+        path = tmp_path / "tokenizer.json"
+        path.write_text(tokenizers.Tokenizer(models.WordLevel(names, unk_token="[UNK]")).to_str(), encoding="utf-8")
+        loaded = Tokenizer.load(path)
+        assert (loaded.pad, loaded.unknown, loaded.start, loaded.end) == (0, 1, 2, 3)
+
+    def test_padding_and_truncation_of_the_file_are_ignored(self, tmp_path):
+        inner = tokenizers.Tokenizer.from_str(TRAINED["characters"].to_json())
+        inner.enable_truncation(2)
+        inner.enable_padding(length=9)
+        inner.save(str(tmp_path / "tokenizer.json"))
+        assert again(Tokenizer.load(tmp_path / "tokenizer.json"), ["a", "weather"]) == ["a", "weather"]
+
+    def test_no_end_of_sentence(self, tmp_path):
+        path = tmp_path / "tokenizer.json"
+        path.write_text(tokenizers.Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1}, unk_token="<unk>")).to_str())
+        with pytest.raises(UsageError) as caught:
+            Tokenizer.load(path)
+        assert caught.value.where == str(path)
+        assert "</s>" in caught.value.problem
+
+    def test_a_missing_one(self, tmp_path):
+        for path in (tmp_path / "none.json", tmp_path):
+            with pytest.raises(RunError) as caught:
+                Tokenizer.load(path)
+            assert caught.value.where == str(path)
+
+    @given(data=st.data())
+    @settings(max_examples=40, deadline=None)
+    def test_a_damaged_one(self, tmp_path_factory, data):
+        whole = TRAINED["characters"].to_json().encode()
+        at = data.draw(st.integers(0, len(whole) - 3))
+        path = tmp_path_factory.mktemp("damaged") / "tokenizer.json"
+        path.write_bytes(whole[:at])
+        with pytest.raises(RunError) as caught:
+            Tokenizer.load(path)
+        assert caught.value.where == str(path)
+
+    @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"{}", b"[1]", b"null", b"a\0b", b"\x80" * 100])
+    def test_something_else(self, tmp_path, content):
+        path = tmp_path / "tokenizer.json"
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=r"not a tokenizer\.json"):
+            Tokenizer.load(path)
+
+
+@given(texts=st.lists(ANY, max_size=5))
+@example(texts=[])
+@example(texts=["", " "])
+@settings(max_examples=25, deadline=None)
+def test_any_texts_can_be_trained_on(texts):
+    for config in (BPE(size=300), Characters()):
+        assert again(train_tokenizer(config, texts), [*texts, "new Ж"]) == [*texts, "new Ж"]

@@ -1,0 +1,242 @@
+"""Whole translation runs, made small: what a training leaves behind, and that stopping does not change it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from made_up import sentences, write_corpus
+from toys import Listener
+
+import seqloom
+from seqloom.config import to_toml
+from seqloom.data.batches import BatchConfig
+from seqloom.errors import ConfigError, DivergedError, RunError, UsageError
+from seqloom.models.encoder_decoder import EncoderDecoderConfig
+from seqloom.nn.positions import Learned
+from seqloom.nn.transformer import TransformerConfig
+from seqloom.objectives.cross_entropy import CrossEntropy
+from seqloom.run import Run, digest_of
+from seqloom.tasks.translate import Files, TranslateConfig, train_translation
+from seqloom.text.tokenizer import BPE, Characters, Tokenizer
+from seqloom.training.fit import Interrupted, TrainingConfig
+from seqloom.training.optimizer import AdamW
+from seqloom.training.schedule import Noam, Plateau
+
+STACK = TransformerConfig(layers=1, width=16, inner=16, heads=2, dropout=0.2)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TranslateConfig:
+    train, valid = write_corpus(tmp_path, "train", 60, 1), write_corpus(tmp_path, "valid", 4, 2)
+    return TranslateConfig(
+        run=str(tmp_path / "run"),
+        data=Files(train, valid),
+        tokenizer=BPE(size=280),
+        model=EncoderDecoderConfig(encoder=STACK, decoder=STACK),
+        batches=BatchConfig(tokens=100),
+        optimizer=AdamW(lr=0.01, weight_decay=0.1),
+        schedule=Noam(warmup=3),
+        training=TrainingConfig(steps=6, evaluate_every=2, log_every=1, threads=1, precision="fp32"),
+    )
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def left_behind(path: str) -> tuple[object, ...]:
+    run = Run.open(path)
+    newest = run.newest(pytest.fail)
+    assert newest is not None
+    times = ("seconds", "words_per_second")
+    rows = [{k: v for k, v in row.items() if k not in times} for row in run.rows("metrics.jsonl")]
+    digests = [digest_of(newest.path / f"{name}.safetensors") for name in ("model", "optimizer")]
+    return newest.step, digests, rows, run.rows("samples.jsonl"), (run.path / "tokenizer.json").read_text()
+
+
+def stopping_at(step: int) -> Listener:
+    return Listener(lambda number: signal.raise_signal(signal.SIGTERM) if number == step else None)
+
+
+CHANGES: dict[str, Callable[[TranslateConfig], TranslateConfig]] = {
+    "dropout, moving average, accumulation": lambda c: replace(
+        c, batches=replace(c.batches, accumulate=2), training=replace(c.training, ema=0.7)
+    ),
+    "BPE dropout, plateau": lambda c: replace(
+        c, tokenizer=replace(c.tokenizer, dropout=0.3), schedule=Plateau(warmup=2, patience=1)
+    ),
+    "bfloat16, R-Drop, averaging": lambda c: replace(
+        c,
+        objective=CrossEntropy(r_drop=1.0),
+        training=replace(c.training, precision="bf16", average="last", average_count=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("stops", [(3,), (2, 5)])
+def test_stopped_and_resumed_is_the_same_to_the_bit(config, tmp_path, change, stops):
+    config = CHANGES[change](config)
+    straight, stopped = replace(config, run=str(tmp_path / "a")), replace(config, run=str(tmp_path / "b"))
+    train_translation(straight, Listener())
+    for step in stops:
+        with pytest.raises(Interrupted):
+            train_translation(stopped, stopping_at(step))
+        assert Run.open(stopped.run).newest(pytest.fail).step == step
+    train_translation(stopped, Listener())
+    assert left_behind(stopped.run) == left_behind(straight.run)
+
+
+def test_in_python_train_and_load(config, tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(to_toml(config), encoding="utf-8")
+    run = seqloom.train(file, "--training.steps", "4", "--run", str(tmp_path / "from file"))
+    assert run.path == tmp_path / "from file"
+    assert run.info()["training"]["steps"] == 4
+    translator = seqloom.load(run.path)
+    texts = ["ba ko", "", "rondo mi tesu"]
+    found = translator(texts, beam=2, max_length=7)
+    assert len(found) == 3
+    assert found[1] == ""
+    assert translator(texts, beam=1, max_length=7) == translator(texts, max_length=7, beam=1)
+    with pytest.raises(UsageError, match="unexpected keyword argument 'bean'"):
+        translator(texts, bean=2)
+    with pytest.raises(UsageError, match="beam and n_best must be at least 1"):
+        translator(texts, beam=0)
+    same = seqloom.train(replace(config, run=str(tmp_path / "object"), training=replace(config.training, steps=4)))
+    assert left_behind(str(same.path)) == left_behind(str(run.path))
+    with pytest.raises(UsageError, match="overrides are for a config file"):
+        seqloom.train(config, "--training.steps", "5")
+
+
+def test_the_thread_count_is_recorded_and_restored(config):
+    config = replace(config, training=replace(config.training, threads=2, steps=2))
+    run = train_translation(config, Listener())
+    assert run.info()["threads"] == 2
+    torch.set_num_threads(1)
+    again = replace(config, training=replace(config.training, threads=0, steps=3))
+    train_translation(again, Listener())
+    assert torch.get_num_threads() == 2
+    assert run.info()["threads"] == 2
+
+
+def test_what_a_run_records(config):
+    run = train_translation(config, Listener())
+    info = run.info()
+    assert info["seed"] == 1
+    assert set(info["versions"]) == {"seqloom", "torch", "python"}
+    assert set(info["corpus"]) == {"train", "valid"}
+    assert info["tokenizer"] == [Tokenizer.load(run.path / "tokenizer.json").digest()] * 2
+    assert info["training"]["steps"] == 6
+    samples = run.rows("samples.jsonl")
+    assert [row["step"] for row in samples] == [2] * 4 + [4] * 4 + [6] * 4
+    assert set(samples[0]) == {"step", "source", "reference", "translation"}
+
+
+def test_another_config_or_other_data_do_not_go_on_with_a_run(config, tmp_path):
+    train_translation(config, Listener())
+    before = left_behind(config.run)
+    with pytest.raises(RunError, match=r"the config is not what this run began with \(optimizer\.lr: 0\.01 -> 0\.5\)"):
+        train_translation(replace(config, optimizer=replace(config.optimizer, lr=0.5)), Listener())
+    write_corpus(tmp_path, "valid", 4, 3)
+    with pytest.raises(RunError, match="the valid data is not what this run began with") as caught:
+        train_translation(config, Listener())
+    assert "--run" in caught.value.cure
+    assert left_behind(config.run) == before
+
+
+def test_a_tokenizer_that_does_not_match_is_refused(config):
+    run = train_translation(config, Listener())
+    path = run.path / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["model"]["merges"].reverse()
+    path.write_text(json.dumps(content), encoding="utf-8")
+    for use in (lambda: seqloom.load(run.path), lambda: train_translation(config, Listener())):
+        with pytest.raises(RunError, match="is not the tokenizer this run was trained with") as caught:
+            use()
+        assert caught.value.where == str(path)
+    path.unlink()
+    with pytest.raises(RunError, match="no tokenizer"):
+        seqloom.load(run.path)
+
+
+def test_a_damaged_best_checkpoint_is_passed_over_by_load(config):
+    run = train_translation(config, Listener())
+    best = run.pointed("best")
+    assert best is not None
+    (best.path / "model.safetensors").write_bytes(b"x")
+    said: list[str] = []
+    seqloom.load(run.path, say=said.append)
+    assert "is damaged: model.safetensors has 1 bytes" in said[0]
+
+
+def test_validation_sentences_that_are_too_long_are_cut_and_not_a_crash(config, tmp_path):
+    stack = replace(STACK, positions=Learned(length=24))
+    (tmp_path / "valid.src").write_text("ba ko\n" + "ko " * 40 + "\n" + "mi " * 700 + "\n", encoding="utf-8")
+    (tmp_path / "valid.tgt").write_text("OK AB\n" + "OK " * 40 + "\n" + "IM\n", encoding="utf-8")
+    for number, model in enumerate((replace(config.model, encoder=stack, decoder=stack), config.model)):
+        changed = replace(config, model=model, tokenizer=Characters(), run=f"{config.run} {number}")
+        run = train_translation(replace(changed, training=replace(config.training, steps=1)), Listener())
+        assert len(run.rows("samples.jsonl")) == 3
+
+
+def test_training_sentences_that_are_too_long_are_left_out_and_counted(config, tmp_path):
+    data = replace(config.data, max_length=12)
+    write_corpus(tmp_path, "train", 60, 1, most=9)
+    listener = Listener()
+    train_translation(replace(config, data=data, training=replace(config.training, steps=1)), listener)
+    long = sum(len(text) > 12 for text in sentences(60, 1, most=9))
+    assert any("training pairs of over 12 words are left out" in said for said in listener.warnings)
+    assert 0 < long < 60
+
+
+def test_a_loss_that_is_not_finite_names_the_lines_of_the_files(config, tmp_path, monkeypatch):
+    # An empty side first: the pairs that are trained on do not stand on lines of the same number.
+    for side in ("src", "tgt"):
+        path = tmp_path / f"train.{side}"
+        first = path.read_text(encoding="utf-8").split("\n")[0]
+        path.write_text(f"\n{first}\n", encoding="utf-8")
+    plain = CrossEntropy.__call__
+
+    def poisoned(self: CrossEntropy, model: object, batch: object) -> object:
+        found = plain(self, model, batch)
+        return replace(found, value=found.value * float("nan")) if torch.is_grad_enabled() else found
+
+    monkeypatch.setattr(CrossEntropy, "__call__", poisoned)
+    with pytest.raises(DivergedError, match=r"the loss is nan at step 1; .* Its examples: 2\n"):
+        train_translation(config, Listener())
+    assert Run.open(config.run).checkpoints() == []
+
+
+def test_two_vocabularies_cannot_share_one_table(config):
+    with pytest.raises(ValueError, match=r"model\.tie = 'all' needs one vocabulary"):
+        replace(config, tokenizer=BPE(size=280, joint=False))
+    own = replace(config, model=replace(config.model, tie="decoder-output"), tokenizer=BPE(size=280, joint=False))
+    run = train_translation(replace(own, training=replace(own.training, steps=1)), Listener())
+    assert (run.path / "tokenizer.source.json").is_file()
+    assert len(seqloom.load(run.path)(["ba"], max_length=3)) == 1
+
+
+def test_a_device_that_is_not_there(config):
+    with pytest.raises(UsageError, match="there is no device 'cupboard' here"):
+        train_translation(replace(config, training=replace(config.training, device="cupboard")), Listener())
+
+
+def test_a_directory_with_other_things_is_left_alone(config, tmp_path):
+    with pytest.raises(RunError, match="holds other things than a run"):
+        train_translation(replace(config, run=str(tmp_path)), Listener())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["train.src", "train.tgt", "valid.src", "valid.tgt"]
+
+
+def test_a_config_file_that_is_not_there():
+    with pytest.raises(ConfigError, match="no such config file"):
+        seqloom.train("nowhere.toml")
