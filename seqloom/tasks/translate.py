@@ -20,7 +20,7 @@ from seqloom.data.corpus import Pairs, Splits
 from seqloom.data.phrases import Phrases, make_phrases
 from seqloom.data.readers import read_pairs, usable
 from seqloom.decoding.search import DecodingConfig
-from seqloom.errors import DataError, RunError, UsageError
+from seqloom.errors import RunError, UsageError
 from seqloom.evaluation.translation import corpus_bleu
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, parameter_count
 from seqloom.objectives.cross_entropy import CrossEntropy
