@@ -65,7 +65,7 @@ def hf_stepper(batches: list[Batch], *, bf16: bool, attention: str = "sdpa") -> 
 
 
 def seqloom_stepper(batches: list[Batch]) -> Stepper:
-    """seqloom's model, objective, optimizer and step, as its own training loop runs them, in bf16 where that is fast."""
+    """seqloom's model, objective, optimizer and step, as its training loop runs them; in bf16 where that is fast."""
     import torch
 
     from seqloom.data.batch import SequenceBatch

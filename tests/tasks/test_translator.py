@@ -129,9 +129,10 @@ class TestModel:
 
     def test_more_sentences_than_a_batch_holds(self):
         model = build()
-        texts = TEXTS * 9
-        found = translator(model, rows=50)(texts, beam=3, n_best=1)
-        assert found == translator(model)(TEXTS, beam=3, n_best=1) * 9
+        options = {"beam": 3, "n_best": 1, "max_length": 0}  # so that they end one after the other
+        found = translator(model, rows=50)(TEXTS * 9, **options)
+        assert found == translator(model)(TEXTS, **options) * 9
+        assert len({len(text.split()) for text in found}) > 3
 
     def test_the_same_text_under_another_seed_of_sampling(self):
         found = translator()
