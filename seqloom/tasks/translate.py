@@ -23,8 +23,10 @@ from seqloom.decoding.search import DecodingConfig
 from seqloom.errors import RunError, UsageError
 from seqloom.evaluation.translation import corpus_bleu
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, parameter_count
+from seqloom.nn.positions import Learned
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
+from seqloom.tasks.resume import refuse_another
 from seqloom.tasks.translator import LongInput, Translator
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer
@@ -145,13 +147,10 @@ def prepare(config: TranslateConfig, reporter: Reporter, run: Run | None = None)
     saved = load_tokenizers(run) if run is not None and (run.path / "run.json").is_file() else None
     source, target = saved or make_tokenizers(config.tokenizer, train)
     ids = [t.encode(texts) for t, texts in ((source, train.sources), (target, train.targets))]
-    most = config.data.max_length if isinstance(config.data, Files) else 1 << 30
-    limits = [n for n in (config.model.encoder, config.model.decoder) if hasattr(n.positions, "length")]
-    most = min([most, *(n.positions.length - 1 for n in limits)])  # type: ignore[union-attr]
-    kept = [i for i in range(len(train)) if max(len(ids[0][i]), len(ids[1][i])) <= most]
+    kept = _short_enough(config, train, ids, (source, target))
     left_out = len(train) - len(kept)
     if left_out:
-        reporter.warn(f"{left_out} training pairs of over {most} words are left out (data.max_length)")
+        reporter.warn(f"{left_out} training pairs are too long (data.max_length, or the model's positions): left out")
     sides = [
         _side(config, config.seed + number, t, [texts[i] for i in kept], [ids[number][i] for i in kept])
         for number, (t, texts) in enumerate(((source, train.sources), (target, train.targets)))
@@ -159,6 +158,24 @@ def prepare(config: TranslateConfig, reporter: Reporter, run: Run | None = None)
     batches = Batches(sides[0], sides[1], target.start, config.batches, config.seed)
     lines = [train.line(i) - 1 for i in kept]
     return Prepared(replace(splits, train=train), source, target, batches, left_out, lines)
+
+
+def _short_enough(
+    config: TranslateConfig, train: Pairs, ids: Sequence[Sequence[np.ndarray]], tokenizers: Sequence[Tokenizer]
+) -> list[int]:
+    """The pairs within data.max_length for which the model has positions, whatever BPE dropout makes of them."""
+    most = config.data.max_length if isinstance(config.data, Files) else 1 << 30
+    halves = (config.model.encoder, config.model.decoder)
+    room = [n.positions.length - 1 if isinstance(n.positions, Learned) else 1 << 30 for n in halves]
+    longest = [[len(row) for row in side] for side in ids]
+    if isinstance(config.tokenizer, BPE) and config.tokenizer.dropout:
+        sides = zip(tokenizers, (train.sources, train.targets), strict=True)
+        longest = [[len(t.inner.normalizer.normalize_str(text).encode()) for text in texts] for t, texts in sides]
+    return [
+        i
+        for i in range(len(train))
+        if all(len(ids[side][i]) <= most and longest[side][i] <= room[side] for side in (0, 1))
+    ]
 
 
 def _side(
@@ -192,7 +209,7 @@ def train_translation(
     device = pick_device(config.training.device)
     facts = _facts(config, prepared, threads)
     if exists:
-        _same_run(run, config, facts)
+        refuse_another(run, configs.load(TranslateConfig, run.path / "config.toml"), config, facts["corpus"])
     else:
         run.claim()
         if announce is not None:
@@ -239,37 +256,6 @@ def _facts(config: TranslateConfig, prepared: Prepared, threads: int) -> dict[st
         "corpus": {name: pairs.digest() for name, pairs in corpora.items() if pairs is not None},
         "tokenizer": [prepared.source.digest(), prepared.target.digest()],
     }
-
-
-# What may differ between the sittings of one run without making it another run.
-_FREE = {"run", "accept", "decoding", "training.steps", "training.patience", "training.threads", "training.tensorboard"}
-
-
-def _same_run(run: Run, config: TranslateConfig, facts: dict[str, Any]) -> None:
-    cure = "give the new one a directory of its own with --run, or remove this one"
-    info = run.info()
-    for name, digest in facts["corpus"].items():
-        if info["corpus"].get(name, digest) != digest:
-            raise RunError(f"the {name} data is not what this run began with", where=str(run.path), cure=cure)
-    old = configs.load(TranslateConfig, run.path / "config.toml")
-    differing = [
-        f"{key}: {was} -> {now}"
-        for key, (was, now) in _differences(configs.tree_of(old), configs.tree_of(config)).items()
-        if key not in _FREE and key.split(".")[0] not in _FREE
-    ]
-    if differing:
-        raise RunError(
-            f"the config is not what this run began with ({'; '.join(differing)})", where=str(run.path), cure=cure
-        )
-
-
-def _differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        found: dict[str, tuple[Any, Any]] = {}
-        for key in sorted({*old, *new}):
-            found |= _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-        return found
-    return {} if old == new else {path: (old, new)}
 
 
 def save_tokenizers(path: Path, source: Tokenizer, target: Tokenizer) -> None:

@@ -22,16 +22,7 @@ from seqloom.training.log import Reporter
 from seqloom.training.loop import Step
 
 STEPS = 120
-COMMAND = (
-    "train",
-    "small.toml",
-    "--training.steps",
-    str(STEPS),
-    "--training.evaluate-every",
-    "50",
-    "--decoding.beam=1",
-)
-_F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
+COMMAND = ("train", "small.toml", "--training.steps", str(STEPS), "--training.evaluate-every", "50")
 
 
 @contextlib.contextmanager
@@ -41,7 +32,7 @@ def training(run: str) -> Iterator[subprocess.Popen[str]]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as process:
         assert process.stderr is not None
-        fcntl.fcntl(process.stderr.fileno(), _F_SETPIPE_SZ, 4096)
+        fcntl.fcntl(process.stderr.fileno(), fcntl.F_SETPIPE_SZ, 4096)
         try:
             yield process
         finally:

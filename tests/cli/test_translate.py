@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from calls import Call
 
+import seqloom
+
 TEXTS = ["ba ko", "", "mi", "te\u2028su", "lan\x85gor", "  ", "püt ve 漢 🙂", "ba ko"]
 LAST = "rondo mi tesu"
 
 
-@pytest.fixture
-def expected(call: Call, seen) -> list[str]:
-    return [line for text in [*TEXTS, LAST] for line in call("translate", "run", text).lines]
+@pytest.fixture(scope="module")
+def expected(trained) -> list[str]:
+    """The translation of each text by itself."""
+    translator = seqloom.load(trained / "run")
+    return [translator([text])[0].replace("\n", " ").replace("\r", " ") for text in [*TEXTS, LAST]]
 
 
 def test_arguments_are_translated_one_line_each(call: Call, seen, expected):

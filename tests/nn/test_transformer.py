@@ -116,12 +116,46 @@ def test_cross_attention_is_torchs_multi_head_attention(bias: bool) -> None:
     torch.testing.assert_close(ours(x, ours.read(states), Scope(mask[:, None, None])), expected)
 
 
-def test_dropout_falls_on_the_embeddings_and_on_every_sublayer() -> None:
-    x = torch.randn(B, T, CONFIG.width, dtype=torch.float64)
-    for name in ("dropout", "attention_dropout", "activation_dropout"):
-        stack = shaken(TransformerStack(replace(CONFIG, **{name: 0.5}), causal=True))
-        assert not torch.equal(stack.train()(x, None), stack(x, None)), name
-        assert torch.equal(stack.eval()(x, None), stack(x, None)), name
+def silence(block: TransformerBlock, *parts: str) -> None:
+    """Makes sublayers contribute nothing."""
+    for part in parts:
+        layer = getattr(block, part)
+        for parameter in (layer.contract if part == "feedforward" else layer.output).parameters():
+            nn.init.zeros_(parameter)
+
+
+def test_dropout_falls_on_the_embeddings() -> None:
+    stack = TransformerStack(replace(CONFIG, layers=1, dropout=0.5), causal=True)
+    silence(stack.blocks[0], "attention", "feedforward")
+    stack.norm = nn.Identity()
+    x = torch.randn(B, T, CONFIG.width)
+    ratio = stack.train()(x, None) / stack.eval()(x, None)
+    assert {round(r, 4) for r in ratio.flatten().tolist()} == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("part", ["attention", "cross", "feedforward"])
+def test_dropout_falls_on_every_sublayer_and_not_on_the_residual(part: str) -> None:
+    block = TransformerBlock(replace(CONFIG, dropout=0.5), CONFIG.width).double()
+    silence(block, *{"attention", "cross", "feedforward"} - {part})
+    assert block.cross is not None
+    x, memory = torch.randn(2, B, T, CONFIG.width, dtype=torch.float64)
+
+    def added() -> Tensor:
+        assert block.cross is not None
+        out: Tensor = block(x, Scope(), memory=(block.cross.read(memory), Scope()))
+        return out - x
+
+    block.eval()
+    expected = added()
+    block.train()
+    assert {round(r, 4) for r in (added() / expected).flatten().tolist()} == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("name", ["attention_dropout", "activation_dropout"])
+def test_dropout_inside_a_sublayer_is_the_configs(name: str) -> None:
+    stack, x = TransformerStack(replace(CONFIG, **{name: 0.5}), causal=True), torch.randn(B, T, CONFIG.width)
+    assert not torch.equal(stack.train()(x, None), stack(x, None))
+    assert torch.equal(stack.eval()(x, None), stack(x, None))
 
 
 @pytest.mark.parametrize(

@@ -190,13 +190,28 @@ def test_validation_sentences_that_are_too_long_are_cut_and_not_a_crash(config, 
 
 
 def test_training_sentences_that_are_too_long_are_left_out_and_counted(config, tmp_path):
-    data = replace(config.data, max_length=12)
     write_corpus(tmp_path, "train", 60, 1, most=9)
+    changed = replace(config, data=replace(config.data, max_length=12), tokenizer=Characters())
     listener = Listener()
-    train_translation(replace(config, data=data, training=replace(config.training, steps=1)), listener)
+    train_translation(replace(changed, training=replace(config.training, steps=1)), listener)
     long = sum(len(text) > 12 for text in sentences(60, 1, most=9))
-    assert any("training pairs of over 12 words are left out" in said for said in listener.warnings)
-    assert 0 < long < 60
+    assert listener.warnings == [
+        f"{long} training pairs are too long (data.max_length, or the model's positions): left out"
+    ]
+
+
+def test_what_bpe_dropout_makes_of_a_text_fits_the_positions(config, tmp_path):
+    write_corpus(tmp_path, "train", 60, 1, most=9)
+    long = sum(len(f" {text}".encode()) > 24 for text in sentences(60, 1, most=9))  # the tokenizer adds the space
+    stack = replace(STACK, positions=Learned(length=25))
+    changed = replace(
+        config, tokenizer=BPE(size=300, dropout=0.9), model=replace(config.model, encoder=stack, decoder=stack)
+    )
+    listener = Listener()
+    train_translation(replace(changed, training=replace(config.training, steps=12)), listener)
+    assert listener.warnings == [
+        f"{long} training pairs are too long (data.max_length, or the model's positions): left out"
+    ]
 
 
 def test_a_loss_that_is_not_finite_names_the_lines_of_the_files(config, tmp_path, monkeypatch):

@@ -1,0 +1,39 @@
+"""Whether a run may be gone on with: only with the config and the data it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from seqloom.config import tree_of
+from seqloom.errors import RunError
+from seqloom.run import Run
+
+# What may differ between the sittings of one run without making it another run.
+_FREE = {"run", "accept", "decoding", "training.steps", "training.patience", "training.threads", "training.tensorboard"}
+
+
+def refuse_another(run: Run, old: Any, new: Any, corpus: Mapping[str, str]) -> None:
+    """Raises RunError unless the configs, but for what is free, and the digests of the data are those of the run."""
+    cure = "give the new one a directory of its own with --run, or remove this one"
+    known = run.info()["corpus"]
+    for name, digest in corpus.items():
+        if known.get(name, digest) != digest:
+            raise RunError(f"the {name} data is not what this run began with", where=str(run.path), cure=cure)
+    differing = [
+        f"{key}: {was} -> {now}"
+        for key, (was, now) in _differences(tree_of(old), tree_of(new)).items()
+        if key not in _FREE and key.split(".")[0] not in _FREE
+    ]
+    if differing:
+        problem = f"the config is not what this run began with ({'; '.join(differing)})"
+        raise RunError(problem, where=str(run.path), cure=cure)
+
+
+def _differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in sorted({*old, *new}):
+            found |= _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        return found
+    return {} if old == new else {path: (old, new)}
