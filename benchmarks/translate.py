@@ -28,7 +28,7 @@ import common
 import joeynmt_peer
 import report
 import translation_data
-from common import BEAM, OUTPUT_LENGTH, PAD, Ids, Translate, Worker
+from common import BEAM, BOS, EOS, OUTPUT_LENGTH, PAD, Ids, Translate, Worker
 from report import Row
 
 SIZES: Sequence[int] = (16, 32, 64, 128, 256)

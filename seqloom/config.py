@@ -70,12 +70,14 @@ def read_tree(path: str | Path) -> tuple[Tree, Origin]:
     except FileNotFoundError:
         raise ConfigError("no such config file", where=str(path), cure="seqloom init translate writes one") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"not UTF-8: {error}", where=str(path), cure="save the file as UTF-8") from None
+        line = error.object[: error.start].count(b"\n") + 1
+        problem = f"not UTF-8: byte 0x{error.object[error.start]:02x}"
+        raise ConfigError(problem, where=f"{path}:{line}", cure="save the file as UTF-8") from None
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        place = f"{path}:{line[1]}" if line else str(path)
+        found = re.search(r"at line (\d+)", str(error))
+        place = f"{path}:{found[1]}" if found else str(path)
         raise ConfigError(f"not TOML: {error}", where=place, cure="see https://toml.io") from None
 
 

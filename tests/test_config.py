@@ -204,15 +204,20 @@ def test_a_word_before_any_option_and_a_key_given_as_value_and_table():
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"),
-    [(None, "no such config file"), (b"a = 1\nb = \n", "not TOML"), (b"a = '\xff'", "not UTF-8"), (b"a = '\0'", "not")],
+    ("content", "place", "problem"),
+    [
+        (None, "", "no such config file"),
+        (b"a = 1\nb = \n", ":2", "not TOML"),
+        (b"\n\na = '\xff'", ":3", "not UTF-8: byte 0xff"),
+        (b"a = '\0'", ":1", "not TOML"),
+    ],
 )
-def test_a_file_that_cannot_be_read(file, content, problem):
+def test_a_file_that_cannot_be_read(file, content, place, problem):
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ConfigError, match=problem) as caught:
         read_tree(file)
-    assert caught.value.where == str(file)
+    assert caught.value.where == f"{file}{place}"
 
 
 def test_a_folder_is_no_config_file(tmp_path):

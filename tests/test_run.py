@@ -86,9 +86,8 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch,
 def test_the_manifest_has_size_and_digest_of_every_file(run):
     (checkpoint,) = save(run, 3)
     manifest = json.loads((checkpoint.path / "MANIFEST.json").read_text())["files"]
-    names = {"weights.bin", "state.json"}
-    assert set(manifest) == names
-    for name in names:
+    assert set(manifest) == {"weights.bin", "state.json"}
+    for name in manifest:
         data = (checkpoint.path / name).read_bytes()
         assert manifest[name] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     assert checkpoint.fault() is None

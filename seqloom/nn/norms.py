@@ -20,7 +20,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (... D) in and out."""
-        mean = x.float().square().mean(-1, keepdim=True)
+        mean = x.to(torch.promote_types(x.dtype, torch.float32)).square().mean(-1, keepdim=True)
         return x * (mean + self.eps).rsqrt().to(x.dtype) * self.weight
 
 

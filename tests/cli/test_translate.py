@@ -129,7 +129,7 @@ def test_values_and_files_that_cannot_be(call: Call, seen):
 
 
 def program(*words: str, **options: object) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "seqloom", *words]
     return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, **options)  # type: ignore[call-overload]
 
