@@ -174,6 +174,8 @@ def seqloom_model() -> Any:
     from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
     from seqloom.nn.transformer import TransformerConfig
 
+    # As the command line has it: room for the kernels of every shape.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
     stack = TransformerConfig(layers=LAYERS, width=WIDTH, inner=INNER, heads=HEADS, dropout=DROPOUT)
     return EncoderDecoder(EncoderDecoderConfig(encoder=stack, decoder=stack), WORDS, WORDS)
 
