@@ -92,8 +92,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 
 def same(got: Any, expected: Any) -> None:
-    # RMSNorm takes its mean in float32, which is as exact as any of this needs to be.
-    torch.testing.assert_close(got, expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
 
 
 def test_the_cover_meets_every_pair_of_values() -> None:

@@ -137,4 +137,5 @@ def test_t5() -> None:
             copy(block.feedforward_norm, layers[-1].layer_norm)
     expected = theirs(SOURCE, MASK.long(), TARGET).logits
     assert expected.std(1).mean() > 0.1  # the positions differ
-    torch.testing.assert_close(logits(ours), expected, rtol=0, atol=1e-7)
+    # T5 of transformers takes the mean of its norms in float32, whatever the type.
+    torch.testing.assert_close(logits(ours), expected, rtol=0, atol=1e-5)
