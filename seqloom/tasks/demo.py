@@ -14,7 +14,7 @@ from seqloom.training.fit import TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Cosine
 
-STEPS = 2000
+STEPS = 1700
 
 
 def demo_config(source: str, target: str, run: str, seed: int, steps: int) -> TranslateConfig:
