@@ -138,6 +138,16 @@ def test_hypotheses_are_sorted_distinct_and_carry_their_probability(seed, beam, 
             assert h.score == pytest.approx(h.log_p / (len(h.ids) + 1) ** penalty, rel=1e-5, abs=1e-6)
 
 
+def test_the_end_takes_no_place_in_the_beam():
+    table = Table(0, 3, 1)
+    table.scores[0, 0, 0] = torch.tensor([0.5, 0.3, 0.2]).log()
+    table.scores[0, 1, 1] = torch.tensor([0.1, 0.9, 0.0]).log()
+    table.scores[0, 1, 2] = torch.tensor([0.9, 0.1, 0.0]).log()
+    (found,) = table.decode(DecodingConfig(beam=2, n_best=2, length_penalty=0.0, stop="certain"))
+    # The empty one ends at 0.5. Beside it both words go on, so that the second is found: 0.2 * 0.9.
+    assert [h.ids for h in found] == [(), (2,)]
+
+
 def chain(rows: Sequence[dict[int, float]], words: int = 4) -> Callable[[Tensor, Any], tuple[Tensor, Any]]:
     """A model whose probabilities depend on the position alone."""
     logits = torch.full((len(rows), words), -1e4)
@@ -399,6 +409,18 @@ class TestRepetition:
             grams = [h.ids[i : i + size] for i in range(len(h.ids) - size + 1)]
             assert len(set(grams)) == len(grams)
             assert h.log_p == pytest.approx(table.log_p(0, h.ids), abs=1e-4)
+
+    @pytest.mark.parametrize("sample", [False, True])
+    def test_a_sentence_that_is_done_may_have_nothing_left_to_say(self, sample):
+        # The second is forced through more words than there are, while the first, long done, is carried along.
+        table = Table(4, 3, 7, sentences=2)
+        rows = beam_rows([[], [1, 2] * 3], torch.device("cpu"))
+        config = DecodingConfig(beam=2, no_repeat_ngram=1, sample=sample)
+        table.scores[0, :, :, END] = 9.0
+        first, second = table.decode(config, prefixes=rows)
+        assert (first[0].ids, second[0].ids) == ((), (1, 2) * 3)
+        for b, h in enumerate((*first, *second)):
+            assert h.log_p == pytest.approx(table.log_p(b, h.ids), abs=1e-4)
 
     def test_a_penalty_ends_a_loop(self):
         looping = chain([{1: 0.5, 2: 0.3, END: 0.2}])
