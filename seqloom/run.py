@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ class Run:
         run = cls(path)
         with writing(run.path):
             (run.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        write_text(run.path / "config.toml", config)
+        run.write_config(config)
         write_json(run.path / "run.json", {"format": FORMAT, **info})
         return run
 
@@ -169,6 +169,10 @@ class Run:
             )
         return run
 
+    def write_config(self, config: str) -> None:
+        """Writes config.toml."""
+        write_text(self.path / "config.toml", config)
+
     def info(self) -> Json:
         """The content of run.json."""
         return _read_json(self.path / "run.json")
@@ -193,10 +197,10 @@ class Run:
                 shutil.rmtree(left, ignore_errors=True)
             yield
 
-    def append(self, name: str, row: Mapping[str, Any]) -> None:
-        """Adds a line to metrics.jsonl or samples.jsonl."""
+    def append(self, name: str, *rows: Mapping[str, Any]) -> None:
+        """Adds lines to metrics.jsonl or samples.jsonl."""
         with writing(self.path / name), (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(_lines(rows))
 
     def rows(self, name: str) -> list[Json]:
         """The lines of metrics.jsonl or samples.jsonl; a last one cut off by a crash is left out."""
@@ -213,8 +217,7 @@ class Run:
     def forget_after(self, step: int) -> None:
         """Drops the lines of metrics.jsonl and samples.jsonl that a resumed training will write again."""
         for name in ("metrics.jsonl", "samples.jsonl"):
-            kept = [row for row in self.rows(name) if row.get("step", 0) <= step]
-            text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept)
+            text = _lines(row for row in self.rows(name) if row.get("step", 0) <= step)
             path = self.path / name
             if path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:
                 write_text(path, text)
@@ -295,6 +298,10 @@ class Run:
 def runs(folder: Path) -> list[Run]:
     """The runs in a folder, by name."""
     return [Run(p.parent) for p in sorted(folder.glob("*/run.json"))]
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _read_json(path: Path) -> Json:

@@ -31,14 +31,13 @@ def check(config: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJ
 
 
 def _show(result: dict[str, Any]) -> None:
-    columns = ("split", "side", "pairs", "words", "mean", "95 %", "longest", "distinct", "tokens", "unknown, %")
-    rows = [tuple(row[c] for c in columns) for row in result["summary"]]
+    columns = ("pairs", "words", "mean", "95 %", "longest", "distinct", "tokens", "unknown")
+    rows = [(f"{row['split']} {row['side']}", *(row[c] for c in columns)) for row in result["summary"]]
     if rows:
-        print_table("the data", columns, rows)
-    found = [(f["severity"], f["what"], f["where"], f["detail"], f["cure"]) for f in result["findings"]]
-    if found:
-        print_table("what to look at", ("how bad", "what", "where", "detail", "cure"), found)
-    else:
+        print_table("the data", ("", *columns), rows)
+    for found in result["findings"]:
+        print(f"{found['severity']}: {found['what']}: {found['detail']}\n  at {found['where']}\n  {found['cure']}")
+    if not result["findings"]:
         print("nothing suspicious in the data")
     if expected := result.get("estimate"):
         lines = [

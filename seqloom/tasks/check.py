@@ -59,15 +59,15 @@ def _summary(splits: Splits, prepared: Prepared) -> list[dict[str, Any]]:
                     "longest": own["words_max"],
                     "distinct": own["distinct_words"],
                     "tokens": tokens,
-                    "unknown, %": unknown,
+                    "unknown": unknown,
                 }
             )
     return rows
 
 
-def _coverage(tokenizer: Tokenizer, texts: list[str]) -> tuple[int, float]:
+def _coverage(tokenizer: Tokenizer, texts: list[str]) -> tuple[int, int]:
     tokens = unknown = 0
     for ids in tokenizer.encode(texts):
         tokens += len(ids)
         unknown += int((ids == tokenizer.unknown).sum())
-    return tokens, 100 * unknown / max(1, tokens)
+    return tokens, unknown

@@ -10,15 +10,24 @@ from seqloom.errors import RunError
 from seqloom.run import Run
 
 # What may differ between the sittings of one run without making it another run.
-_FREE = {"run", "accept", "decoding", "training.steps", "training.patience", "training.threads", "training.tensorboard"}
+_FREE = {
+    "run",
+    "accept",
+    "decoding",
+    "data.test",
+    "training.steps",
+    "training.patience",
+    "training.threads",
+    "training.tensorboard",
+}
 
 
 def refuse_another(run: Run, old: Any, new: Any, corpus: Mapping[str, str]) -> None:
-    """Raises RunError unless the configs, but for what is free, and the digests of the data are those of the run."""
+    """Raises RunError unless the configs, but for what is free, and the data trained and validated on are the run's."""
     cure = "give the new one a directory of its own with --run, or remove this one"
     known = run.info()["corpus"]
-    for name, digest in corpus.items():
-        if known.get(name, digest) != digest:
+    for name in ("train", "valid"):
+        if known[name] != corpus[name]:
             raise RunError(f"the {name} data is not what this run began with", where=str(run.path), cure=cure)
     differing = [
         f"{key}: {was} -> {now}"

@@ -223,11 +223,14 @@ def train_translation(
         f"{prepared.batches.per_epoch} batches an epoch, {100 * prepared.batches.padding():.1f} % padding"
     )
     with run.locked():
+        if exists:  # what may differ is from now on as it was asked for this time
+            run.write_config(configs.to_toml(config))
+            run.update_info(corpus=facts["corpus"])
         plan = Plan(
             model,
             config.objective,
             lambda n: prepared.batch(n).to(device),
-            _Validation(config, prepared, model, run).measure,
+            _Validation(prepared, model).measure,
             config.optimizer,
             config.schedule,
             config.training,
@@ -281,9 +284,9 @@ def load_tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer]:
 class _Validation:
     """The loss of the validation pairs, the BLEU of their greedy translations, and a few samples."""
 
-    def __init__(self, config: TranslateConfig, prepared: Prepared, model: EncoderDecoder, run: Run) -> None:
+    def __init__(self, prepared: Prepared, model: EncoderDecoder) -> None:
         self.pairs, _ = usable(prepared.splits.valid)
-        self.model, self.run, self.config = model, run, config
+        self.model = model
         greedy = DecodingConfig(beam=1)
         self.translator = Translator(model, prepared.source, prepared.target, greedy, long_input="cut")
         self.rows = [
@@ -295,8 +298,8 @@ class _Validation:
         ]
         self.start = prepared.target.start
 
-    def measure(self, step: int) -> dict[str, float]:
-        """Loss and perplexity in nats a word, and BLEU."""
+    def measure(self, step: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """Loss and perplexity in nats a word, and BLEU; and the first translations."""
         device = next(self.model.parameters()).device
         order = sorted(range(len(self.pairs)), key=lambda i: len(self.rows[1][i]))
         nll, words = 0.0, 0
@@ -309,11 +312,14 @@ class _Validation:
                 nll, words = nll + found.nll, words + found.words
         hypotheses = self.translator(self.pairs.sources)
         bleu, _ = corpus_bleu(hypotheses, self.pairs.targets)
-        for i in range(min(5, len(self.pairs))):
-            row = {"source": self.pairs.sources[i], "reference": self.pairs.targets[i], "translation": hypotheses[i]}
-            self.run.append("samples.jsonl", {"step": step, **row})
+        samples = [
+            {"step": step, "source": source, "reference": reference, "translation": translation}
+            for source, reference, translation in zip(
+                self.pairs.sources[:5], self.pairs.targets[:5], hypotheses[:5], strict=True
+            )
+        ]
         loss = nll / max(1, words)
-        return {"loss": loss, "perplexity": math.exp(min(loss, 50.0)), "bleu": bleu}
+        return {"loss": loss, "perplexity": math.exp(min(loss, 50.0)), "bleu": bleu}, samples
 
 
 def load_translator(

@@ -188,26 +188,31 @@ def _train_bpe(config: BPE, texts: Iterable[str]) -> tokenizers.Tokenizer:
 
 
 def _train_words(config: Words, texts: Iterable[str]) -> tokenizers.Tokenizer:
-    counts = Counter(word for text in texts for word in (text.lower() if config.lowercase else text).split())
+    # A "</s>" of the text must not end the sentence.
+    special = Regex(r"(?<!\S)(?:" + "|".join(SPECIAL) + r")(?!\S)")
+    normalizer = _normalizer(config.lowercase, normalizers.Replace(special, "<unk>"))
+    split = pre_tokenizers.WhitespaceSplit()
+    counts = Counter(word for text in texts for word, _ in split.pre_tokenize_str(normalizer.normalize_str(text)))
+    del counts["<unk>"]
     if not counts:
         raise DataError("there is no word to make a vocabulary of")
     # Own counting, because the library's trainer breaks ties differently at each run.
     ranked = sorted(counts, key=lambda word: (-counts[word], word))[: config.size - len(SPECIAL)]
-    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *(w for w in ranked if w not in SPECIAL)])}
-    inner = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    # A "</s>" of the text must not end the sentence.
-    special = Regex(r"(?<!\S)(?:" + "|".join(SPECIAL) + r")(?!\S)")
-    inner.normalizer = _normalizer(config.lowercase, normalizers.Replace(special, "<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner = tokenizers.Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *ranked])}, unk_token="<unk>")
+    )
+    inner.normalizer = normalizer
+    inner.pre_tokenizer = split
     inner.decoder = decoders.WordPiece(prefix="\ufdd0", cleanup=False)  # joins by spaces; no word has that prefix
     return inner
 
 
 def _train_characters(config: Characters, texts: Iterable[str]) -> tokenizers.Tokenizer:
-    seen = sorted({c for text in texts for c in (text.lower() if config.lowercase else text)})
+    normalizer = _normalizer(config.lowercase)
+    seen = sorted({c for text in texts for c in normalizer.normalize_str(text)})
     names = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *seen]
     inner = tokenizers.Tokenizer(models.BPE({n: i for i, n in enumerate(names)}, [], byte_fallback=True))
-    inner.normalizer = _normalizer(config.lowercase)
+    inner.normalizer = normalizer
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"(?m:.)"), "isolated")
     inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     return inner

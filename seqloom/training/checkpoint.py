@@ -29,6 +29,7 @@ class Progress:
         best: the best validation score so far, higher is better; and the step it was reached at.
         stale: evaluations since then; `drops`: evaluations without improvement over the whole run.
         scores: (score, step) of the checkpoints kept for averaging.
+        due: whether this step is still to be evaluated, because a signal came before that or in the midst of it.
         done: whether training has come to its end.
     """
 
@@ -40,6 +41,7 @@ class Progress:
     stale: int = 0
     drops: int = 0
     scores: list[tuple[float, int]] = field(default_factory=list)
+    due: bool = False
     done: bool = False
 
 

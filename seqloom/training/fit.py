@@ -6,7 +6,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Literal
 
@@ -68,6 +68,9 @@ class TrainingConfig:
             raise ValueError("ema must be in [0, 1), patience and threads not negative")
 
 
+Measured = tuple[dict[str, float], list[dict[str, Any]]]
+
+
 class Interrupted(SeqloomError):  # noqa: N818 - not a fault
     """Training was asked to stop, and has saved its state."""
 
@@ -82,13 +85,14 @@ class Plan:
 
     Args:
         model, objective, batches: for the loop.
-        evaluate: (step) -> validation metrics of the model as it is; among them the one that `training.metric` names.
+        evaluate: (step) -> validation metrics of the model as it is, among them the loss and the one that
+            `training.metric` names; and rows for samples.jsonl.
     """
 
     model: nn.Module
     objective: Callable[[Any, Any], Any]
     batches: Callable[[int], Any]
-    evaluate: Callable[[int], dict[str, float]]
+    evaluate: Callable[[int], Measured]
     optimizer: AdamW
     schedule: Schedule
     training: TrainingConfig
@@ -126,6 +130,7 @@ class _Session:
         self.run, self.plan, self.reporter = run, plan, reporter
         self.optimizer, self.progress = optimizer, progress
         self.board: Any = None
+        self.signals = _Signals()
 
     def over(self) -> bool:
         """Whether all steps were taken, or the last evaluations brought nothing better."""
@@ -152,20 +157,27 @@ class _Session:
             start=progress.step,
             accumulate=self.plan.accumulate,
         )
-        with _signals() as received:
-            while not self.over():
-                step = next(steps)
-                self._count(step)
-                if step.number % config.evaluate_every == 0 or step.number == config.steps:
-                    self._evaluate()
-                    self._save()
-                if received:
-                    if step.number % config.evaluate_every:
+        with self.signals.caught():
+            try:
+                while progress.due or not self.over():
+                    if not progress.due:
+                        self._count(next(steps))
+                        progress.due = progress.step % config.evaluate_every == 0 or progress.step == config.steps
+                    if progress.due and not self.signals.received:
+                        self._evaluate()
+                        progress.due = False
                         self._save()
-                    raise Interrupted(step.number, received[0])
-            self._finish()
-            if received:
-                raise Interrupted(progress.step, received[0])
+                    elif self.signals.received:
+                        self._save()
+                    self._stop_if_told()
+                self._finish()
+            except _Abandoned:
+                self._save()
+            self._stop_if_told()
+
+    def _stop_if_told(self) -> None:
+        if self.signals.received:
+            raise Interrupted(self.progress.step, self.signals.received[0])
 
     def _rate(self, step: int) -> float:
         schedule, steps = self.plan.schedule, self.plan.training.steps
@@ -192,7 +204,7 @@ class _Session:
 
     def _evaluate(self) -> None:
         progress, config = self.progress, self.plan.training
-        metrics = self._metrics(self.optimizer.ema)
+        metrics, samples = self._metrics(self.optimizer.ema)
         score = self._score(metrics)
         best = progress.best is None or score > progress.best
         if best:
@@ -207,15 +219,17 @@ class _Session:
             else:
                 del progress.scores[: -config.average_count]
         self._log("valid", metrics)
+        self.run.append("samples.jsonl", *samples)
         self.reporter.evaluated(progress.step, metrics, best)
 
-    def _metrics(self, flat: torch.Tensor | None) -> dict[str, float]:
+    def _metrics(self, flat: torch.Tensor | None) -> Measured:
         state = torch.get_rng_state()  # an evaluation must not change what comes after it
         self.plan.model.eval()
-        with self.optimizer.weights.lent(flat):
-            metrics = self.plan.evaluate(self.progress.step)
-        torch.set_rng_state(state)
-        return metrics
+        try:
+            with self.optimizer.weights.lent(flat), self.signals.abandoning():
+                return self.plan.evaluate(self.progress.step)
+        finally:
+            torch.set_rng_state(state)
 
     def _score(self, metrics: dict[str, float]) -> float:
         score = -metrics["loss"] if self.plan.training.metric == "loss" else metrics[self.plan.training.metric]
@@ -237,12 +251,12 @@ class _Session:
 
     def _finish(self) -> None:
         progress, config = self.progress, self.plan.training
-        progress.done = True
         if config.average != "none":
             steps = {step for _, step in progress.scores}
             chosen = [c for c in self.run.checkpoints() if c.step in steps and c.fault() is None]
             if len(chosen) > 1:
                 self._average(chosen)
+        progress.done = True
         self._save()
 
     def _average(self, chosen: list[Checkpoint]) -> None:
@@ -251,7 +265,7 @@ class _Session:
         flat = torch.zeros_like(self.optimizer.weights.master)
         for name, view in self.optimizer.weights.views(flat).items():
             view.copy_(mean[name])
-        metrics = self._metrics(flat)
+        metrics, _ = self._metrics(flat)
         score = self._score(metrics)
         better = progress.best is None or score >= progress.best
         self.reporter.say(
@@ -273,22 +287,42 @@ def _tensorboard(run: Run, step: int) -> Any:
     return SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1)
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM; a second SIGINT quits at once. Outside the main thread nothing is caught."""
-    received: list[int] = []
+class _Abandoned(BaseException):
+    """An evaluation was given up for a signal."""
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
+
+@dataclass
+class _Signals:
+    """SIGINT and SIGTERM, collected; a second SIGINT quits at once. Outside the main thread nothing is caught."""
+
+    received: list[int] = field(default_factory=list)
+    abandon: bool = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        received.append(number)
+        self.received.append(number)
+        if self.abandon:
+            self.abandon = False
+            raise _Abandoned
 
-    try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:
-        before = {}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    @contextmanager
+    def abandoning(self) -> Iterator[None]:
+        """What is done within is given up at a signal, because it takes longer than a step."""
+        self.abandon = True
+        try:
+            yield
+        finally:
+            self.abandon = False
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        try:
+            before = {s: signal.signal(s, self.note) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

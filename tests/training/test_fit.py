@@ -338,7 +338,35 @@ def test_a_signal_while_the_end_is_being_written_is_not_lost(toy):
     toy.scores = score
     with pytest.raises(Interrupted, match="after step 8"):
         toy.fit(average="last")
+    assert toy.run.newest(pytest.fail).state()["done"] is False
+    toy.fit(average="last")
     assert toy.run.newest(pytest.fail).state()["done"] is True
+    assert len(toy.seen) == 6
+
+
+@pytest.mark.parametrize("evaluated", [1, 2, 4])
+@pytest.mark.parametrize("options", [{}, {"average": "last"}])
+def test_a_signal_gives_up_the_evaluation_and_resuming_makes_up_for_it(make_toy, options, evaluated):
+    straight, toy = make_toy("straight"), make_toy("stopped")
+    straight.scores = toy.scores = {2: 1.0, 4: 3.0, 6: 2.0, 8: 2.5}
+    straight.fit(**options)
+
+    def score(step: int) -> float:
+        if len(toy.seen) == evaluated:
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("the evaluation went on")
+        return straight.scores[step]
+
+    toy.scores = score
+    with pytest.raises(Interrupted, match=f"after step {2 * evaluated}"):
+        toy.fit(**options)
+    last = toy.run.newest(pytest.fail)
+    assert (last.step, last.state()["due"]) == (2 * evaluated, True)
+    toy.fit(**options)
+    assert toy.bits() == straight.bits()
+    assert toy.metrics() == straight.metrics()
+    assert toy.run.rows("samples.jsonl") == straight.run.rows("samples.jsonl")
+    assert len(toy.run.rows("samples.jsonl")) == 4
 
 
 def test_outside_the_main_thread_it_trains_as_well(make_toy):

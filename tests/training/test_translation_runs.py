@@ -15,7 +15,7 @@ from made_up import sentences, write_corpus
 from toys import Listener
 
 import seqloom
-from seqloom.config import to_toml
+from seqloom.config import load, to_toml
 from seqloom.data.batches import BatchConfig
 from seqloom.errors import ConfigError, DivergedError, RunError, UsageError
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
@@ -257,3 +257,14 @@ def test_a_directory_with_other_things_is_left_alone(config, tmp_path):
 def test_a_config_file_that_is_not_there():
     with pytest.raises(ConfigError, match="no such config file"):
         seqloom.train("nowhere.toml")
+
+
+def test_test_data_and_more_steps_may_come_later_and_are_written_down(config, tmp_path):
+    run = train_translation(config, Listener())
+    test = tuple(map(str, write_corpus(tmp_path, "test", 4, 9)))
+    later = replace(config, data=replace(config.data, test=test), training=replace(config.training, steps=8))
+    train_translation(later, Listener())
+    assert run.newest(pytest.fail).step == 8
+    assert load(TranslateConfig, run.path / "config.toml") == later
+    assert set(run.info()["corpus"]) == {"train", "valid", "test"}
+    assert run.info()["training"]["steps"] == 8

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.run import Checkpoint, Run
-from seqloom.training.fit import Plan, TrainingConfig, fit
+from seqloom.training.fit import Measured, Plan, TrainingConfig, fit
 from seqloom.training.log import Reporter
 from seqloom.training.loop import Step
 from seqloom.training.optimizer import AdamW
@@ -81,11 +81,11 @@ class Toy:
         self.seen: list[dict[str, Tensor]] = []
         self.model = toy_model()
 
-    def _evaluate(self, step: int) -> dict[str, float]:
+    def _evaluate(self, step: int) -> Measured:
         torch.rand(3)  # an evaluation may draw numbers
         self.seen.append({n: p.detach().float().clone() for n, p in self.model.named_parameters()})
         score = self.scores(step) if callable(self.scores) else self.scores.get(step, 0.0)
-        return {"loss": 100.0 - score, "bleu": score}
+        return {"loss": 100.0 - score, "bleu": score}, [{"step": step, "sample": score}]
 
     def fit(self, reporter: Reporter | None = None, **options: object) -> Listener:
         """Trains, or goes on; returns what was said."""
