@@ -23,6 +23,7 @@ class SequenceBatch:
         target_mask: True where `target_out` is real; None = everywhere.
         words: the number of real words of `target_out`.
         rows: which pairs of the corpus these are, for messages.
+        number: which batch of the endless sequence this is.
     """
 
     source: Int[Tensor, "B S"]
@@ -32,6 +33,7 @@ class SequenceBatch:
     target_mask: Bool[Tensor, "B T"] | None
     words: int
     rows: tuple[int, ...] = ()
+    number: int = 0
 
     def to(self, device: torch.device) -> SequenceBatch:
         """The same batch on a device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
@@ -111,7 +111,7 @@ class Batches:
         epoch, index = divmod(number, self.per_epoch)
         indices = self._epoch(epoch)[index]
         sources, targets = self.source.rows(epoch, indices), self.target.rows(epoch, indices)
-        return make_batch(sources, targets, self.start, indices.tolist())
+        return replace(make_batch(sources, targets, self.start, indices.tolist()), number=number)
 
     def padding(self, epoch: int = 0) -> float:
         """The share of positions, of sources and targets together, that is padding."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from torch import nn
 
+from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalDecoder, ConvolutionalState
+from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig, RecurrentState
 from seqloom.nn.memory import Memory
 from seqloom.nn.transformer import TransformerConfig, TransformerStack, TransformerState, advance, empty_state
 from seqloom.shapes import Vectors
 
-DecoderConfig = TransformerConfig
-State = TransformerState
+DecoderConfig = TransformerConfig | RecurrentDecoderConfig | ConvolutionalConfig
+State = TransformerState | RecurrentState | ConvolutionalState
 
 
 class TransformerDecoder(nn.Module):
@@ -20,20 +22,23 @@ class TransformerDecoder(nn.Module):
         self.config = config
         self.stack = TransformerStack(config, causal=True, memory_width=memory_width)
 
-    @property
-    def limit(self) -> int | None:
-        """The longest target there are positions for; None = no end."""
-        return self.stack.positions.limit
-
-    def start(self, memory: Memory | None, *, keep: bool) -> State:
+    def start(self, memory: Memory | None, *, keep: bool) -> TransformerState:
         """The state before the first position. `keep`: whether further steps will need what this one computes."""
         return empty_state(self.stack, memory, keep=keep)
 
-    def forward(self, x: Vectors, state: State) -> tuple[Vectors, State]:
+    def forward(self, x: Vectors, state: TransformerState) -> tuple[Vectors, TransformerState]:
         """The hidden vectors of the positions that follow those of `state`, and the state after them."""
         return self.stack(x, None, state), advance(state, x.shape[1])
 
 
-def make_decoder(config: DecoderConfig, memory_width: int) -> TransformerDecoder:
-    """The decoder a config describes, over a memory of the given width."""
-    return TransformerDecoder(config, memory_width)
+def make_decoder(
+    config: DecoderConfig, inputs: int, memory_width: int, summary_width: int
+) -> TransformerDecoder | RecurrentDecoder | ConvolutionalDecoder:
+    """The decoder a config describes, for embedded words of width `inputs` and a memory of the given widths."""
+    match config:
+        case TransformerConfig():
+            return TransformerDecoder(config, memory_width)
+        case RecurrentDecoderConfig():
+            return RecurrentDecoder(config, inputs, memory_width, summary_width)
+        case ConvolutionalConfig():
+            return ConvolutionalDecoder(config, memory_width, summary_width)

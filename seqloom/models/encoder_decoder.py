@@ -12,9 +12,12 @@ from seqloom.config import Tree
 from seqloom.models.decoders import DecoderConfig, State, make_decoder
 from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.presets import TRANSLATION, under
+from seqloom.models.recurrent import RecurrentDecoderConfig
+from seqloom.nn.attention import CrossAttention
 from seqloom.nn.embedders import TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.memory import Memory
+from seqloom.nn.reading import Reader
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.shapes import Bool, Ids, Int, Tensor, Vectors
 
@@ -38,8 +41,11 @@ class EncoderDecoderConfig:
     tie: Literal["none", "decoder-output", "all"] = "all"
 
     def __post_init__(self) -> None:
-        if self.tie == "all" and not self.embedding and self.encoder.width != self.decoder.width:
+        widths = (half.input_width(self.embedding) for half in (self.encoder, self.decoder))
+        if self.tie == "all" and not self.embedding and len({*widths}) > 1:
             raise ValueError("tie = 'all' needs encoder and decoder of one width, or an 'embedding' width for both")
+        if isinstance(self.decoder, RecurrentDecoderConfig) and self.decoder.attention is not None:
+            self.decoder.attention.check(self.decoder.width, self.encoder.memory_width)
 
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
@@ -58,15 +64,15 @@ class EncoderDecoder(nn.Module):
                 "use tokenizer.joint = true or tie = 'decoder-output'"
             )
         self.config = config
-        width, memory_width = config.decoder.width, config.encoder.width
         E = config.embedding
-        self.source = TokenEmbedder(source_words, memory_width, E or memory_width)
+        into, onto = config.encoder.input_width(E), config.decoder.input_width(E)
+        self.source = TokenEmbedder(source_words, into, E or into)
         shared = self.source.weight if config.tie == "all" else None
-        self.target = TokenEmbedder(target_words, width, E or width, shared)
+        self.target = TokenEmbedder(target_words, onto, E or onto, shared)
         tied = None if config.tie == "none" else self.target.weight
-        self.head = VocabularyHead(target_words, width, E or width, tied)
-        self.encoder = make_encoder(config.encoder)
-        self.decoder = make_decoder(config.decoder, memory_width)
+        self.head = VocabularyHead(target_words, config.decoder.width, E or onto, tied)
+        self.encoder = make_encoder(config.encoder, into)
+        self.decoder = make_decoder(config.decoder, onto, config.encoder.memory_width, self.encoder.summary_width)
         initialize(self)
 
     def encode(self, source: Int[Tensor, "B S"], mask: Bool[Tensor, "B S"] | None) -> Memory:
@@ -85,6 +91,11 @@ class EncoderDecoder(nn.Module):
         """Teacher forcing: the hidden vectors that predict the word after each of `target`."""
         hidden, _ = self.decode(target, self.start(self.encode(source, mask), keep=False))
         return hidden
+
+
+def memory_readers(model: EncoderDecoder) -> dict[str, nn.Module]:
+    """The layers by which the decoder attends to the memory, by name, in their order."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, CrossAttention | Reader)}
 
 
 def initialize(model: nn.Module) -> None:

@@ -1,14 +1,63 @@
-"""Encoders: (x, mask) -> Memory."""
+"""Encoders: (x, mask) -> Memory. Each tells the width of its summary; its config that of its inputs and states."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from torch import nn
 
+from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalEncoder
+from seqloom.models.recurrent import RecurrentEncoder, RecurrentEncoderConfig
+from seqloom.nn.dropout import Dropout
 from seqloom.nn.memory import Memory, mean_summary
 from seqloom.nn.transformer import TransformerConfig, TransformerStack
 from seqloom.shapes import Mask, Vectors
 
-EncoderConfig = TransformerConfig
+
+@dataclass(frozen=True)
+class BagConfig:
+    """The words themselves, in no order: the floor that every other encoder must beat.
+
+    Args:
+        width: D.
+        dropout: on the embeddings.
+    """
+
+    kind: ClassVar[str] = "bag"
+    width: int = 256
+    dropout: float = 0.1
+
+    def input_width(self, embedding: int) -> int:
+        """How wide the embedded source is to be."""
+        return self.width
+
+    @property
+    def memory_width(self) -> int:
+        """Features of a state."""
+        return self.width
+
+    @property
+    def limit(self) -> None:
+        """There is no longest source."""
+        return None
+
+
+EncoderConfig = TransformerConfig | RecurrentEncoderConfig | ConvolutionalConfig | BagConfig
+
+
+class BagEncoder(nn.Module):
+    """States are the embedded words, the summary is their mean."""
+
+    def __init__(self, config: BagConfig) -> None:
+        super().__init__()
+        self.summary_width = config.width
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Vectors, mask: Mask | None) -> Memory:
+        """The memory of the sources; `mask` is True on real positions, None = all are."""
+        states = self.dropout(x)
+        return Memory(states, mask, mean_summary(states, mask))
 
 
 class TransformerEncoder(nn.Module):
@@ -17,12 +66,8 @@ class TransformerEncoder(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.summary_width = config.width
         self.stack = TransformerStack(config, causal=False)
-
-    @property
-    def limit(self) -> int | None:
-        """The longest source there are positions for; None = no end."""
-        return self.stack.positions.limit
 
     def forward(self, x: Vectors, mask: Mask | None) -> Memory:
         """The memory of the sources; `mask` is True on real positions, None = all are."""
@@ -30,6 +75,16 @@ class TransformerEncoder(nn.Module):
         return Memory(states, mask, mean_summary(states, mask))
 
 
-def make_encoder(config: EncoderConfig) -> TransformerEncoder:
-    """The encoder a config describes."""
-    return TransformerEncoder(config)
+def make_encoder(
+    config: EncoderConfig, inputs: int
+) -> TransformerEncoder | RecurrentEncoder | ConvolutionalEncoder | BagEncoder:
+    """The encoder a config describes, for embedded words of width `inputs`."""
+    match config:
+        case TransformerConfig():
+            return TransformerEncoder(config)
+        case RecurrentEncoderConfig():
+            return RecurrentEncoder(config, inputs)
+        case ConvolutionalConfig():
+            return ConvolutionalEncoder(config)
+        case BagConfig():
+            return BagEncoder(config)

@@ -14,12 +14,46 @@ def _transformer(layers: int, width: int, inner: int, heads: int, dropout: float
     return {"encoder": stack, "decoder": stack}
 
 
+def _recurrent(encoder: Tree, decoder: Tree, **both: Any) -> Tree:
+    return {"encoder": {"kind": "recurrent", **both, **encoder}, "decoder": {"kind": "recurrent", **both, **decoder}}
+
+
+def _convolutional(layers: int, width: int, dropout: float) -> Tree:
+    stack = {"kind": "convolutional", "layers": layers, "width": width, "kernel": 3, "dropout": dropout}
+    return {"encoder": stack, "decoder": stack}
+
+
+# seq2seq-2014: Sutskever et al. 2014, with 160,000 source and 80,000 target words there. rnnsearch-50: Bahdanau et al.
+# 2015. convs2s: Gehring et al. 2017, as for English to Romanian. Their small sisters are of a size for Multi30k.
 # base and big: Vaswani et al. 2017, table 3. tiny: the small one of Wu et al. 2021 for Multi30k.
 TRANSLATION: dict[str, Tree] = {
     "tiny": _transformer(4, 128, 256, 4, 0.3),
     "small": _transformer(3, 256, 1024, 4, 0.1),
     "base": _transformer(6, 512, 2048, 8, 0.1, norm_position="after"),
     "big": _transformer(6, 1024, 4096, 16, 0.3, norm_position="after"),
+    "seq2seq-2014": {
+        **_recurrent({"direction": "backward"}, {}, cell="lstm", layers=4, width=1000, dropout=0.0),
+        "tie": "none",
+    },
+    "rnnsearch-50": {
+        **_recurrent({"direction": "both"}, {"attention": {"inner": 1000}}, cell="gru", width=1000, dropout=0.0),
+        "embedding": 620,
+        "tie": "none",
+    },
+    "convs2s": _convolutional(20, 512, 0.1),
+    "small-lstm": {
+        **_recurrent({"direction": "backward"}, {}, cell="lstm", layers=2, width=512, dropout=0.3),
+        "embedding": 256,
+    },
+    "small-gru": {
+        **_recurrent({"direction": "backward"}, {"context": "repeated"}, cell="gru", width=512, dropout=0.3),
+        "embedding": 256,
+    },
+    "small-attention": {
+        **_recurrent({"direction": "both"}, {"attention": {"score": "additive"}}, cell="gru", width=384, dropout=0.3),
+        "embedding": 256,
+    },
+    "small-conv": _convolutional(6, 256, 0.25),
 }
 
 

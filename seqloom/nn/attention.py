@@ -38,12 +38,18 @@ def observed(observer: Observer) -> Iterator[None]:
         _observer.reset(token)
 
 
+def note(layer: nn.Module, weights: Float[Tensor, "R H T S"]) -> None:
+    """Tells whoever observes."""
+    if (observer := _observer.get()) is not None:
+        observer(layer, weights)
+
+
 @dataclass(frozen=True)
 class KeyValues:
     """Keys and values of S positions, by key-value head."""
 
     keys: Float[Tensor, "B G S C"]
-    values: Float[Tensor, "B G S C"]
+    values: Float[Tensor, "B G S M"]
 
     def select(self, rows: Tensor) -> KeyValues:
         """Those of some rows, in the order of `rows`."""
@@ -71,6 +77,18 @@ def attention_weights(
     if scope.mask is not None:
         scores = scores + additive(scope.mask, scores.dtype)
     return scores.softmax(-1)
+
+
+def folded(x: Float[Tensor, "R H T C"], B: int) -> Float[Tensor, "B H T2 C"]:
+    """Consecutive rows that share one of B memories (the hypotheses of a sentence) as further queries of it."""
+    R, H, T, C = x.shape
+    return x if R == B else x.view(B, R // B, H, T, C).transpose(1, 2).reshape(B, H, R // B * T, C)
+
+
+def unfolded(x: Float[Tensor, "B H T2 C"], R: int) -> Float[Tensor, "R H T C"]:
+    """What `folded` has put together, as R rows again."""
+    B, H, T, C = x.shape
+    return x if R == B else x.view(B, H, R // B, T * B // R, C).transpose(1, 2).reshape(R, H, T * B // R, C)
 
 
 def apply_weights(weights: Float[Tensor, "B H T S"], v: Float[Tensor, "B G S C"]) -> Float[Tensor, "B H T C"]:
@@ -135,18 +153,12 @@ class _Attention(nn.Module):
         return x.view(*x.shape[:2], heads, self.sizes.features).transpose(1, 2)  # B T (H C) -> B H T C
 
     def _finish(self, q: Tensor, kv: KeyValues, scope: Scope) -> Tensor:
-        # Consecutive rows of q may share one row of keys (the hypotheses of one sentence): they become further queries.
         R, H, T, C = q.shape
-        B = kv.keys.shape[0]
-        if shared := R != B:
-            q = q.view(B, R // B, H, T, C).transpose(1, 2).reshape(B, H, R // B * T, C)
-        if (observer := _observer.get()) is not None:
+        q = folded(q, kv.keys.shape[0])
+        if _observer.get() is not None:
             with torch.no_grad():
-                weights = attention_weights(q, kv.keys, scope)
-                observer(self, weights.view(B, H, R // B, T, -1).transpose(1, 2).reshape(R, H, T, -1))
-        mixed = attend(q, kv, scope, self.dropout)
-        if shared:
-            mixed = mixed.view(B, H, R // B, T, C).transpose(1, 2).reshape(R, H, T, C)
+                note(self, unfolded(attention_weights(q, kv.keys, scope), R))
+        mixed = unfolded(attend(q, kv, scope, self.dropout), R)
         output: Tensor = self.output(mixed.transpose(1, 2).reshape(R, T, H * C))
         return output
 

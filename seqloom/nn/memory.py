@@ -21,7 +21,7 @@ class Memory:
 
     states: Float[Tensor, "B S D"]
     mask: Bool[Tensor, "B S"] | None
-    summary: Float[Tensor, "B D"]
+    summary: Float[Tensor, "B M"]
 
     def select(self, rows: Int[Tensor, " B2"]) -> Memory:
         """The memory of some of the sequences, in the order of `rows`."""

@@ -99,11 +99,6 @@ class Positions(nn.Module):
             self.table = nn.Embedding(config.buckets, heads)
             nn.init.normal_(self.table.weight, std=width**-0.5)
 
-    @property
-    def limit(self) -> int | None:
-        """The number of positions there are, or None where there is no end."""
-        return self.config.length if isinstance(self.config, Learned) else None
-
     def forward(self, start: int, x: Float[Tensor, "B T D"]) -> Place:
         """What the positions `start`, ..., `start` + T - 1 of `x` contribute, seen with all before them."""
         end, device = start + x.shape[1], x.device

@@ -13,7 +13,7 @@ from seqloom.nn.feedforward import Activation, FeedForward
 from seqloom.nn.masks import causal_mask
 from seqloom.nn.memory import Memory
 from seqloom.nn.norms import NormKind, make_norm
-from seqloom.nn.positions import Place, PositionConfig, Positions, Sinusoidal
+from seqloom.nn.positions import Learned, Place, PositionConfig, Positions, Sinusoidal
 from seqloom.shapes import Bool, Float, Tensor
 
 
@@ -61,6 +61,20 @@ class TransformerConfig:
         for name in ("dropout", "attention_dropout", "activation_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+
+    def input_width(self, embedding: int) -> int:
+        """How wide the embedded words are to be."""
+        return self.width
+
+    @property
+    def memory_width(self) -> int:
+        """Features of a state."""
+        return self.width
+
+    @property
+    def limit(self) -> int | None:
+        """The longest sequence there are positions for; None = no end."""
+        return self.positions.length if isinstance(self.positions, Learned) else None
 
     @property
     def sizes(self) -> Heads:

@@ -20,27 +20,62 @@ class CrossEntropy:
     Args:
         smoothing: the share of the target probability spread evenly over all words (Szegedy et al. 2016).
         r_drop: the weight of the divergence between two passes with different dropout (Liang et al. 2021); 0 = off.
+        teacher_forcing: the share of words of which the decoder is told the true one before; otherwise it goes on from
+            what it would have said (scheduled sampling, Bengio et al. 2015). Not for a Transformer decoder.
+        teacher_forcing_end, teacher_forcing_batches: the share falls evenly to this one over so many batches.
     """
 
     kind: ClassVar[str] = "cross-entropy"
     smoothing: float = 0.1
     r_drop: float = 0.0
+    teacher_forcing: float = 1.0
+    teacher_forcing_end: float = 1.0
+    teacher_forcing_batches: int = 10_000
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
         if self.r_drop < 0:
             raise ValueError(f"r_drop must not be negative, not {self.r_drop}")
+        if not (0 <= self.teacher_forcing <= 1 and 0 <= self.teacher_forcing_end <= 1):
+            raise ValueError("teacher_forcing and teacher_forcing_end must be in [0, 1]")
+        if self.teacher_forcing_batches < 1:
+            raise ValueError("teacher_forcing_batches must be at least 1")
+        if self.r_drop and self.samples:
+            raise ValueError("r_drop needs teacher_forcing = 1")
+
+    @property
+    def samples(self) -> bool:
+        """Whether the decoder is ever fed its own words."""
+        return min(self.teacher_forcing, self.teacher_forcing_end) < 1
 
     def __call__(self, model: EncoderDecoder, batch: SequenceBatch) -> Loss:
         """The loss summed over the batch's words."""
         if self.r_drop > 0 and model.training:
             return self._two_passes(model, batch)
-        hidden = _real(model(batch.source, batch.source_mask, batch.target_in), batch)
+        if self.samples and model.training:
+            hidden = _real(self._from_own_words(model, batch), batch)
+        else:
+            hidden = _real(model(batch.source, batch.source_mask, batch.target_in), batch)
         targets = _real(batch.target_out, batch)
         hidden = model.head.project(hidden)
         value, nll = linear_cross_entropy(hidden, model.head.weight, targets, self.smoothing)
         return Loss(value, nll, batch.words)
+
+    def _from_own_words(self, model: EncoderDecoder, batch: SequenceBatch) -> Tensor:
+        done = min(1.0, batch.number / self.teacher_forcing_batches)
+        share = self.teacher_forcing + done * (self.teacher_forcing_end - self.teacher_forcing)
+        told = torch.rand(batch.target_in.shape, device=batch.target_in.device) < share
+        state = model.start(model.encode(batch.source, batch.source_mask))
+        found: list[Tensor] = []
+        for t, word in enumerate(torch.split(batch.target_in, 1, dim=1)):
+            if found:
+                with torch.no_grad():
+                    own = model.head(found[-1]).argmax(-1)
+                word = torch.where(told[:, t : t + 1], word, own)
+            hidden, state = model.decode(word, state)
+            found.append(hidden)
+        return torch.cat(found, 1)
 
     def _two_passes(self, model: EncoderDecoder, batch: SequenceBatch) -> Loss:
         targets = _real(batch.target_out, batch)

@@ -12,17 +12,11 @@ import torch
 from seqloom.data.batch import pad
 from seqloom.inspection.capture import captured
 from seqloom.inspection.report import AttentionMap, Example, ReportData, render
-from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.encoder_decoder import memory_readers, parameter_count
 from seqloom.run import Run, write_text
 from seqloom.tasks.translate import load_translator
 from seqloom.tasks.translator import Translator
 from seqloom.training.log import Reporter
-
-_MAPS = (
-    ("cross-attention", "decoder.stack.blocks", ".cross"),
-    ("encoder self-attention", "encoder.stack.blocks", ".attention"),
-    ("decoder self-attention", "decoder.stack.blocks", ".attention"),
-)
 
 
 def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Path:
@@ -64,11 +58,15 @@ def look(translator: Translator, text: str, reference: str = "") -> Example:
         "read": translator.target.tokens(target_in),
         "written": translator.target.tokens(target),
     }
-    axes = {"cross-attention": ("written", "source"), "encoder self-attention": ("source", "source")}
+    across = [name for name in weights if name in memory_readers(model)]
+    encoder = [name for name in weights if name.startswith("encoder.")]
     maps = []
-    for title, prefix, suffix in _MAPS:
-        layers = [w[0][0] for name, w in weights.items() if name.startswith(prefix) and name.endswith(suffix)]
-        if layers:
-            rows, columns = axes.get(title, ("read", "read"))
-            maps.append(AttentionMap(title, words[rows], words[columns], torch.stack(layers).numpy()))
+    for title, rows, columns, chosen in (
+        ("cross-attention", "written", "source", across),
+        ("encoder self-attention", "source", "source", encoder),
+        ("decoder self-attention", "read", "read", [n for n in weights if n not in (*across, *encoder)]),
+    ):
+        if chosen:  # a recurrent decoder attends step by step
+            layers = torch.stack([torch.cat(weights[name], 2)[0] for name in chosen])
+            maps.append(AttentionMap(title, words[rows], words[columns], layers.numpy()))
     return Example(text, best.text, reference, maps)

@@ -17,13 +17,14 @@ from seqloom import config as configs
 from seqloom.data.batch import SequenceBatch
 from seqloom.data.batches import BatchConfig, Batches, Fixed, Side, make_batch
 from seqloom.data.corpus import Pairs, Splits
+from seqloom.data.digits import Digits, make_digits
 from seqloom.data.phrases import Phrases, make_phrases
 from seqloom.data.readers import read_pairs, usable
 from seqloom.decoding.search import DecodingConfig
 from seqloom.errors import RunError, UsageError
 from seqloom.evaluation.translation import corpus_bleu
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, parameter_count
-from seqloom.nn.positions import Learned
+from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
 from seqloom.tasks.resume import refuse_another
@@ -57,6 +58,9 @@ class Files:
     max_length: int = 256
 
 
+DataConfig = Files | Phrases | Digits
+
+
 @dataclass(frozen=True)
 class TranslateConfig:
     """All of a translation run.
@@ -70,7 +74,7 @@ class TranslateConfig:
     task: Literal["translate"] = "translate"
     run: str = ""
     seed: int = 1
-    data: Files | Phrases = field(default_factory=Phrases)
+    data: DataConfig = field(default_factory=Phrases)
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: EncoderDecoderConfig = field(default_factory=EncoderDecoderConfig)
     objective: CrossEntropy = field(default_factory=CrossEntropy)
@@ -84,6 +88,8 @@ class TranslateConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 63:
             raise ValueError("seed must be at least 0 and below 2^63")
+        if self.objective.samples and isinstance(self.model.decoder, TransformerConfig):
+            raise ValueError("objective.teacher_forcing below 1 needs a recurrent or convolutional decoder")
         if self.model.tie == "all" and not self.tokenizer.joint:
             raise ValueError(
                 "model.tie = 'all' needs one vocabulary for both sides: "
@@ -108,10 +114,12 @@ class Prepared:
         return replace(batch, rows=tuple(self.lines[i] for i in batch.rows))
 
 
-def load_splits(config: Files | Phrases) -> Splits:
+def load_splits(config: DataConfig) -> Splits:
     """The corpus a config describes. Raises UsageError or DataError where it cannot be read."""
     if isinstance(config, Phrases):
         return make_phrases(config)
+    if isinstance(config, Digits):
+        return make_digits(config)
     languages = (config.source, config.target)
     train, valid = (read_pairs(paths, languages=languages) for paths in (config.train, config.valid))
     test = read_pairs(config.test, languages=languages) if config.test else None
@@ -166,7 +174,7 @@ def _short_enough(
     """The pairs within data.max_length for which the model has positions, whatever BPE dropout makes of them."""
     most = config.data.max_length if isinstance(config.data, Files) else 1 << 30
     halves = (config.model.encoder, config.model.decoder)
-    room = [n.positions.length - 1 if isinstance(n.positions, Learned) else 1 << 30 for n in halves]
+    room = [1 << 30 if n.limit is None else n.limit - 1 for n in halves]
     longest = [[len(row) for row in side] for side in ids]
     if isinstance(config.tokenizer, BPE) and config.tokenizer.dropout:
         sides = zip(tokenizers, (train.sources, train.targets), strict=True)
@@ -292,8 +300,8 @@ class _Validation:
         self.rows = [
             [np.append(ids[: (limit or len(ids) + 1) - 1], t.end) for ids in t.encode(texts)]
             for t, texts, limit in (
-                (prepared.source, self.pairs.sources, model.encoder.limit),
-                (prepared.target, self.pairs.targets, model.decoder.limit),
+                (prepared.source, self.pairs.sources, model.config.encoder.limit),
+                (prepared.target, self.pairs.targets, model.config.decoder.limit),
             )
         ]
         self.start = prepared.target.start

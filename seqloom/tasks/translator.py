@@ -16,8 +16,8 @@ from seqloom.data.batch import pad
 from seqloom.data.batches import make_batch
 from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, beam_rows, decode
 from seqloom.errors import DataError, UsageError
-from seqloom.models.encoder_decoder import EncoderDecoder
-from seqloom.nn.attention import CrossAttention, observed
+from seqloom.models.encoder_decoder import EncoderDecoder, memory_readers
+from seqloom.nn.attention import observed
 from seqloom.shapes import Float, Tensor
 from seqloom.text.tokenizer import Tokenizer
 
@@ -56,7 +56,7 @@ class Translator:
         long_input: LongInput = "refuse",
     ) -> None:
         self.model, self.source, self.target, self.config = model, source, target, config
-        limit = model.encoder.limit
+        limit = model.config.encoder.limit
         self.rows, self.long_input = rows, long_input
         self.max_source = max_source if limit is None else min(max_source, limit)
         self.cuts = 0
@@ -110,7 +110,7 @@ class Translator:
             raise UsageError(
                 f"{len(targets)} targets or prefixes for {len(texts)} texts", cure="give one for each text"
             )
-        rows, limit = self.target.encode(targets), self.model.decoder.limit
+        rows, limit = self.target.encode(targets), self.model.config.decoder.limit
         for number, row in enumerate(rows, start=1):
             if limit is not None and len(row) >= limit:
                 problem = f"has {len(row)} words of the tokenizer, the most is {limit - 1}"
@@ -168,8 +168,8 @@ def decode_rows(
     source, mask = source.to(device), None if mask is None else mask.to(device)
     lengths = torch.tensor([len(row) for row in ids], device=device)
     limits = torch.full_like(lengths, config.max_length) if config.max_length else 2 * lengths + 20
-    if model.decoder.limit is not None:
-        limits = limits.clamp(max=model.decoder.limit - 1)
+    if model.config.decoder.limit is not None:
+        limits = limits.clamp(max=model.config.decoder.limit - 1)
     task = Task(start, end, limits, beam_rows(prefixes, device))
     watching: AbstractContextManager[None] = nullcontext()
     if config.coverage_penalty:
@@ -191,7 +191,10 @@ class _LastAttention:
     """What the decoder's last layer attended to in its last step, the mean of its heads."""
 
     def __init__(self, model: EncoderDecoder) -> None:
-        self._layer = [m for m in model.decoder.modules() if isinstance(m, CrossAttention)][-1]
+        layers = memory_readers(model)
+        if not layers:
+            raise UsageError("a coverage penalty needs a decoder with attention", cure="leave coverage_penalty at 0")
+        self._layer = list(layers.values())[-1]
         self._weights: Tensor | None = None
 
     def note(self, layer: nn.Module, weights: Float[Tensor, "R H T S"]) -> None:

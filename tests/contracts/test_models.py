@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import combinations, product
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import combinations, cycle, product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,12 +13,18 @@ from torch import Tensor
 
 from seqloom.config import load, to_toml
 from seqloom.inspection.capture import captured
-from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from seqloom.models.convolutional import ConvolutionalConfig
+from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, memory_readers
+from seqloom.models.encoders import BagConfig
+from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
 from seqloom.nn import attention
+from seqloom.nn.attention import CrossAttention, SelfAttention
 from seqloom.nn.feedforward import Activation
 from seqloom.nn.masks import padding_mask
 from seqloom.nn.norms import NormKind
 from seqloom.nn.positions import Learned, PositionConfig
+from seqloom.nn.reading import Reader, ReadingConfig
+from seqloom.nn.recurrent import Cell
 from seqloom.nn.transformer import TransformerConfig
 
 V, B, S, T = 17, 3, 7, 5
@@ -49,10 +55,51 @@ def cover(axes: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
 
 
 CHOICES = cover(AXES)
+CELLS = get_args(Cell)
+ENCODERS: list[Any] = [
+    TransformerConfig(layers=1, width=12, inner=8, heads=2),
+    ConvolutionalConfig(layers=3, width=12),
+    BagConfig(width=12),
+    *(
+        RecurrentEncoderConfig(cell, 2, 6 if direction == "both" else 12, direction, residual, dropout=0.2)
+        for cell, direction, residual in zip(
+            CELLS * 3, ("forward",) * 3 + ("backward",) * 3 + ("both",) * 3, (True, False) * 5, strict=False
+        )
+    ),
+]
+READINGS = [ReadingConfig(score) for score in ("dot", "general", "additive", "scaled-dot")]
+READINGS += [ReadingConfig("multi-head", heads=2), ReadingConfig("general", window=2), ReadingConfig(coverage=True)]
+WAYS: dict[str, tuple[Any, ...]] = {
+    "cell": CELLS,
+    "layers": (1, 2),
+    "residual": (True, False),
+    "context": ("initial", "repeated"),
+    "attention": (None, *READINGS),
+    "place": ("before", "after"),
+    "input_feeding": (False, True),
+}
+DECODERS: list[Any] = [
+    TransformerConfig(layers=1, width=12, inner=8, heads=2),
+    ConvolutionalConfig(layers=3, width=12),
+    *(RecurrentDecoderConfig(width=12, dropout=0.2, **way) for way in cover(WAYS)),
+]
+# The sharing of tables goes round beside it.
+TABLES = cycle([("none", 0), ("decoder-output", 5), ("all", 5), ("none", 5), ("decoder-output", 0)])
+FAMILY = [
+    EncoderDecoderConfig(encoder=e, decoder=d, tie=tie, embedding=embedding)
+    for (e, d), (tie, embedding) in zip(product(ENCODERS, DECODERS), TABLES, strict=False)
+]
 
 
-def name_of(choice: dict[str, Any]) -> str:
-    return "-".join(str(getattr(value, "kind", value)) for value in choice.values())
+def short(config: Any) -> str:
+    if not is_dataclass(config):
+        return str(config)
+    given = [short(getattr(config, f.name)) for f in fields(config) if getattr(config, f.name) != f.default]
+    return ",".join([getattr(config, "kind", "reading"), *given])
+
+
+def name_of(config: EncoderDecoderConfig) -> str:
+    return f"{short(config.encoder)}-{short(config.decoder)}-{config.tie}-{config.embedding}"
 
 
 @dataclass(frozen=True)
@@ -82,9 +129,9 @@ def config_of(choice: dict[str, Any]) -> EncoderDecoderConfig:
     return EncoderDecoderConfig(encoder=encoder, decoder=decoder, tie=choice["tie"], embedding=choice["embedding"])
 
 
-@pytest.fixture(params=CHOICES, ids=name_of)
+@pytest.fixture(params=[*map(config_of, CHOICES), *FAMILY], ids=name_of)
 def subject(request: pytest.FixtureRequest) -> Subject:
-    config = config_of(request.param)
+    config = request.param
     model = EncoderDecoder(config, V, V).double().eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -162,7 +209,7 @@ def test_rows_that_share_a_memory_row_are_rows_with_a_copy_each(subject: Subject
     model, K = subject.model, 2
     target = torch.randint(V, (B * K, T))
     expected = subject.hidden(target, torch.arange(B).repeat_interleave(K))
-    state, found = model.start(model.encode(subject.source, MASK)), []
+    state, found = model.start(model.encode(subject.source, MASK)).select(torch.arange(B).repeat_interleave(K)), []
     for piece in target.split([2, 1, 1, 1], dim=1):
         hidden, state = model.decode(piece, state)
         found.append(hidden)
@@ -183,7 +230,8 @@ def test_rows_that_share_a_memory_row_are_rows_with_a_copy_each(subject: Subject
 def test_a_selected_state_is_one_computed_anew(subject: Subject, rows: list[int], sentences: list[int] | None) -> None:
     model, K, chosen = subject.model, 2, torch.tensor(rows)
     prefix = torch.randint(V, (B * K, 3))
-    _, state = model.decode(prefix, model.start(model.encode(subject.source, MASK)))
+    start = model.start(model.encode(subject.source, MASK)).select(torch.arange(B).repeat_interleave(K))
+    _, state = model.decode(prefix, start)
     picked = state.select(chosen, None if sentences is None else torch.tensor(sentences))
     target = torch.cat([prefix[chosen], torch.randint(V, (len(rows), 2))], dim=1)
     expected = subject.hidden(target, chosen // K)
@@ -205,14 +253,17 @@ def test_capture_changes_no_bit(subject: Subject, fused: bool, monkeypatch: pyte
         watched = model(subject.source, MASK, subject.target)
     assert torch.equal(watched, plain)
     assert torch.equal(model(subject.source, MASK, subject.target), plain)
-    heads, seen = subject.config.decoder.heads, {"encoder": (S, S), "attention": (T, T), "cross": (T, S)}
-    expected = {f"encoder.stack.blocks.{i}.attention": seen["encoder"] for i in range(2)}
-    expected |= {f"decoder.stack.blocks.{i}.{part}": seen[part] for i in range(2) for part in ("attention", "cross")}
-    assert found.keys() == expected.keys()
-    for name, (weights,) in found.items():
-        assert weights.shape == (B, heads, *expected[name])
-        torch.testing.assert_close(weights.sum(-1), torch.ones(B, heads, expected[name][0]))
-        hidden = (~MASK)[:, None, None] if expected[name][1] == S else torch.ones(T, T, dtype=torch.bool).triu(1)
+    across = memory_readers(model)
+    layers = [name for name, m in model.named_modules() if isinstance(m, SelfAttention | CrossAttention)]
+    layers += [name for name, m in across.items() if isinstance(m, Reader) and m.config.score != "multi-head"]
+    assert sorted(found) == sorted(layers)
+    for name, pieces in found.items():
+        weights = torch.cat(pieces, 2)
+        rows, columns = (T, S) if name in across else (S, S) if name.startswith("encoder") else (T, T)
+        assert weights.shape == (B, weights.shape[1], rows, columns)
+        if not getattr(getattr(across.get(name), "config", None), "window", 0):
+            torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
+        hidden = (~MASK)[:, None, None] if columns == S else torch.ones(T, T, dtype=torch.bool).triu(1)
         assert (weights[hidden.expand_as(weights)] == 0).all()
 
 
@@ -227,7 +278,7 @@ def test_capture_while_decoding_sees_the_same_weights(subject: Subject) -> None:
             _, state = model.decode(word, state)
     for name, weights in steps.items():
         for t, step in enumerate(weights):
-            same(step[:, :, 0], whole[name][0][:, :, t, : step.shape[-1]])
+            same(step[:, :, 0], torch.cat(whole[name], 2)[:, :, t, : step.shape[-1]])
 
 
 def test_weights_loaded_elsewhere_give_the_same_bits(subject: Subject) -> None:

@@ -9,7 +9,6 @@ from seqloom.config import build
 from seqloom.errors import ConfigError
 from seqloom.models.decoders import make_decoder
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, parameter_count
-from seqloom.models.encoders import make_encoder
 from seqloom.models.presets import TRANSLATION
 from seqloom.nn.memory import Memory
 from seqloom.nn.positions import Learned
@@ -81,12 +80,11 @@ def test_matrices_start_glorot_uniform_and_biases_at_zero() -> None:
 
 def test_the_limits_are_those_of_the_positions() -> None:
     learned = TransformerConfig(positions=Learned(length=7))
-    assert (make_encoder(STACK).limit, make_encoder(learned).limit) == (None, 7)
-    assert (make_decoder(STACK, 15).limit, make_decoder(learned, 256).limit) == (None, 7)
+    assert (STACK.limit, learned.limit) == (None, 7)
 
 
 def test_a_decoder_without_a_memory_is_a_language_model() -> None:
-    decoder, x = make_decoder(STACK, 15).eval(), torch.randn(2, 5, 15)
+    decoder, x = make_decoder(STACK, 15, 15, 15).eval(), torch.randn(2, 5, 15)
     whole, _ = decoder(x, decoder.start(None, keep=False))
     state, steps = decoder.start(None, keep=True), []
     for piece in x.split(2, dim=1):
@@ -108,6 +106,21 @@ def test_every_preset_is_a_model(name: str) -> None:
 @pytest.mark.parametrize(("name", "millions"), [("base", 65), ("big", 213)])
 def test_the_papers_models_have_the_papers_sizes(name: str, millions: int) -> None:
     assert parameter_count(preset(name, 37_000)) == pytest.approx(millions * 1e6, rel=0.03)
+
+
+def test_the_lstm_of_2014_has_its_size() -> None:
+    # Sutskever et al. 2014, section 3.4: 384 million, 64 million of them recurrent; the bridge is ours.
+    with torch.device("meta"):
+        made = EncoderDecoder(build(EncoderDecoderConfig, {"preset": "seq2seq-2014"}), 160_000, 80_000)
+    recurrent = parameter_count(made.encoder) + parameter_count(made.decoder.stack)
+    assert recurrent == pytest.approx(64e6, rel=0.01)
+    assert parameter_count(made) - parameter_count(made.decoder.bridge) == pytest.approx(384e6, rel=0.01)
+
+
+def test_attention_that_does_not_fit_is_refused() -> None:
+    tree = {"encoder": {"kind": "recurrent"}, "decoder": {"kind": "recurrent", "attention": {"score": "dot"}}}
+    with pytest.raises(ConfigError, match="as wide as the memory, 512, not 256"):
+        build(EncoderDecoderConfig, tree)
 
 
 def test_base_counted_by_hand() -> None:

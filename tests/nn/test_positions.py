@@ -56,12 +56,6 @@ def test_sinusoids_and_learned_vectors_are_those_of_the_positions_from_the_start
     assert torch.equal(added, positions.table.weight[START:])
 
 
-def test_only_learned_positions_end() -> None:
-    limits = [Positions(c, WIDTH, H, causal=True).limit for c in (Sinusoidal(), Rotary(), Alibi(), Relative())]
-    assert limits == [None] * 4
-    assert Positions(Learned(length=11), WIDTH, H, causal=True).limit == 11
-
-
 def turned(x: Tensor, position: int, base: float) -> Tensor:
     """`x` (C) with feature pair (i, i + C/2) turned by position * base^(-2i/C)."""
     out, half = x.clone(), C // 2

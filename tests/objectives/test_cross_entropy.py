@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from torch import Tensor
 from seqloom.data.batch import SequenceBatch
 from seqloom.data.batches import make_batch
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
+from seqloom.nn.reading import ReadingConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives import cross_entropy
 from seqloom.objectives.cross_entropy import CrossEntropy, linear_cross_entropy
@@ -217,6 +220,29 @@ class TestObjective:
         model, batch = tiny(0.3).eval(), batch_of((5, 7), (3, 2))
         plain, dropped = (CrossEntropy(0.1, r_drop=r)(model, batch) for r in (0.0, 5.0))
         assert plain.value.item() == dropped.value.item()
+
+    @pytest.mark.parametrize("number", [0, 3, 6, 60])
+    def test_scheduled_sampling_feeds_what_the_model_would_say(self, number):
+        half = RecurrentDecoderConfig(width=12, dropout=0.0, attention=ReadingConfig())
+        encoder = RecurrentEncoderConfig(width=6, dropout=0.0)
+        model = EncoderDecoder(EncoderDecoderConfig(encoder=encoder, decoder=half, tie="none"), 19, 19).train()
+        batch = replace(batch_of((5, 7), (3, 2), (4, 7)), number=number)
+        config = CrossEntropy(0.0, teacher_forcing_end=0.0, teacher_forcing_batches=6)
+        torch.manual_seed(3)
+        found = config(model, batch)
+        torch.manual_seed(3)
+        told = torch.rand(3, 7) < max(0.0, 1 - number / 6)
+        words = batch.target_in.clone()
+        for t in range(1, 7):
+            own = model.head(model(batch.source, batch.source_mask, words[:, :t])[:, -1]).argmax(-1)
+            words[:, t] = torch.where(told[:, t], words[:, t], own)
+        expected = CrossEntropy(0.0)(model, replace(batch, target_in=words))
+        assert found.nll == pytest.approx(expected.nll, rel=1e-5)
+        assert told.all() if number == 0 else not torch.equal(words, batch.target_in)
+        plain = CrossEntropy(0.0)(model.eval(), batch)
+        assert config(model, batch).nll == plain.nll
+        found.value.backward()
+        assert all(p.grad is not None for p in model.parameters())
 
     @pytest.mark.parametrize("wrong", [{"smoothing": 1.0}, {"smoothing": -0.1}, {"r_drop": -1.0}])
     def test_impossible_settings_are_refused(self, wrong):

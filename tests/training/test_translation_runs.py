@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,12 +19,17 @@ import seqloom
 from seqloom.config import load, to_toml
 from seqloom.data.batches import BatchConfig
 from seqloom.errors import ConfigError, DivergedError, RunError, UsageError
+from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
+from seqloom.models.encoders import BagConfig
+from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
 from seqloom.nn.positions import Learned
+from seqloom.nn.reading import ReadingConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run, digest_of
-from seqloom.tasks.translate import Files, TranslateConfig, train_translation
+from seqloom.tasks.look import look
+from seqloom.tasks.translate import Files, TranslateConfig, load_translator, train_translation
 from seqloom.text.tokenizer import BPE, Characters, Tokenizer
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
@@ -95,6 +101,66 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(config, tmp_path, change, st
         assert Run.open(stopped.run).newest(pytest.fail).step == step
     train_translation(stopped, Listener())
     assert left_behind(stopped.run) == left_behind(straight.run)
+
+
+READING = ReadingConfig()
+MEMBERS: dict[str, tuple[Any, Any]] = {
+    "LSTM backward, context vector": (
+        RecurrentEncoderConfig("lstm", 2, 16, "backward", residual=True),
+        RecurrentDecoderConfig("lstm", 2, 16),
+    ),
+    "GRU, attention before the cell, coverage": (
+        RecurrentEncoderConfig("gru", 1, 8, "both"),
+        RecurrentDecoderConfig("gru", 1, 16, attention=replace(READING, coverage=True)),
+    ),
+    "bag, RNN, local attention after the cell, input feeding": (
+        BagConfig(16),
+        RecurrentDecoderConfig(
+            "rnn", 1, 16, attention=replace(READING, score="dot", window=2), place="after", input_feeding=True
+        ),
+    ),
+    "convolutional": (ConvolutionalConfig(2, 16), ConvolutionalConfig(2, 16)),
+    "Transformer, GRU with heads": (
+        STACK,
+        RecurrentDecoderConfig("gru", 1, 16, attention=replace(READING, score="multi-head", heads=2)),
+    ),
+    "GRU, Transformer": (RecurrentEncoderConfig("gru", 1, 16, "forward"), STACK),
+}
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_member_resumes_to_the_bit_translates_and_is_looked_into(config, tmp_path, member, precision):
+    encoder, decoder = MEMBERS[member]
+    model = EncoderDecoderConfig(encoder=encoder, decoder=decoder, embedding=16)
+    config = replace(config, model=model, training=replace(config.training, precision=precision, steps=4))
+    straight, stopped = replace(config, run=str(tmp_path / "a")), replace(config, run=str(tmp_path / "b"))
+    run = train_translation(straight, Listener())
+    with pytest.raises(Interrupted):
+        train_translation(stopped, stopping_at(3))
+    train_translation(stopped, Listener())
+    assert left_behind(stopped.run) == left_behind(straight.run)
+    translator = load_translator(run.path, precision="fp32")
+    texts = ["ba ko", "rondo mi tesu lan gor", "", "ve"]
+    together = translator(texts, beam=3, max_length=7)
+    assert together == [translator([text], beam=3, max_length=7)[0] for text in texts]
+    example = look(translator, "ba ko mi")
+    titles = [m.title for m in example.maps]
+    assert ("cross-attention" in titles) == (getattr(decoder, "attention", READING) is not None)
+    for found in example.maps:
+        assert found.array().shape[2:] == (len(found.rows), len(found.columns))
+
+
+def test_only_a_decoder_that_can_hear_itself_is_fed_its_own_words(config, tmp_path):
+    objective = CrossEntropy(teacher_forcing=0.5, teacher_forcing_end=0.5)
+    with pytest.raises(ValueError, match="needs a recurrent or convolutional decoder"):
+        replace(config, objective=objective)
+    for name in ("convolutional", "GRU, attention before the cell, coverage"):
+        encoder, decoder = MEMBERS[name]
+        model = EncoderDecoderConfig(encoder=encoder, decoder=decoder, embedding=16)
+        changed = replace(config, run=f"{config.run} {name}", model=model, objective=objective)
+        run = train_translation(changed, Listener())
+        assert run.info()["training"]["steps"] == 6
 
 
 def test_in_python_train_and_load(config, tmp_path):

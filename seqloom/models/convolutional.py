@@ -1,0 +1,147 @@
+"""Convolutional sequence to sequence learning (Gehring et al. 2017): gated windows, attention in every block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from seqloom.nn.convolution import GatedConvolution
+from seqloom.nn.dropout import Dropout
+from seqloom.nn.memory import Memory, mean_summary
+from seqloom.nn.positions import Learned, Positions, Sinusoidal
+from seqloom.nn.reading import Read, Reader, ReadingConfig
+from seqloom.shapes import Float, Mask, Tensor, Vectors
+
+_HALF = 0.5**0.5  # keeps the variance of a sum of two
+
+
+@dataclass(frozen=True)
+class ConvolutionalConfig:
+    """A stack of gated convolutions, each with a residual.
+
+    Args:
+        layers: how many.
+        width: D, features of each position between the layers.
+        kernel: positions of a window; odd.
+        positions: how a layer knows where each token stands.
+        dropout: on the embeddings and before each convolution.
+    """
+
+    kind: ClassVar[str] = "convolutional"
+    layers: int = 6
+    width: int = 256
+    kernel: int = 3
+    positions: Sinusoidal | Learned = field(default_factory=Sinusoidal)
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.layers, self.width) < 1 or self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError("layers and width must be at least 1, kernel an odd number")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+
+    def input_width(self, embedding: int) -> int:
+        """How wide the embedded words are to be."""
+        return self.width
+
+    @property
+    def memory_width(self) -> int:
+        """Features of a state."""
+        return self.width
+
+    @property
+    def limit(self) -> int | None:
+        """The longest sequence there are positions for; None = no end."""
+        return self.positions.length if isinstance(self.positions, Learned) else None
+
+
+class _Convolutional(nn.Module):
+    def __init__(self, config: ConvolutionalConfig, *, causal: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.positions = Positions(config.positions, config.width, 1, causal=causal)
+        self.blocks = nn.ModuleList(
+            GatedConvolution(config.width, config.kernel, causal=causal) for _ in range(config.layers)
+        )
+        self.dropout = Dropout(config.dropout)
+
+    def _placed(self, x: Vectors, start: int) -> Vectors:
+        added = self.positions(start, x).added
+        assert added is not None
+        return self.dropout(x + added)  # type: ignore[no-any-return]
+
+
+class ConvolutionalEncoder(_Convolutional):
+    """Windows around each position; a state is the top layer and the embedded word, the summary the mean state."""
+
+    def __init__(self, config: ConvolutionalConfig) -> None:
+        super().__init__(config, causal=False)
+        self.summary_width = config.width
+
+    def forward(self, x: Vectors, mask: Mask | None) -> Memory:
+        """The memory of the sources; `mask` is True on real positions, None = all are."""
+        real = None if mask is None else mask[:, :, None].to(x.dtype)
+        x = self._placed(x, 0)
+        h = x
+        for block in self.blocks:
+            inside = self.dropout(h)
+            # What stands in the padding must not enter the windows of real positions.
+            h = (block(inside if real is None else inside * real) + h) * _HALF
+        states = (h + x) * _HALF
+        return Memory(states, mask, mean_summary(states, mask))
+
+
+@dataclass(frozen=True)
+class ConvolutionalState:
+    """What a convolutional decoder carries from step to step.
+
+    Args:
+        length: the positions decoded so far.
+        past: what stands before the next window of each layer, R rows.
+        memory: what each layer attends to; B rows, R is a multiple of B.
+    """
+
+    length: int
+    past: tuple[Float[Tensor, "R P D"], ...]
+    memory: tuple[Read, ...]
+
+    def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> ConvolutionalState:
+        """The state of the given rows; `sentences` = the rows of the memory they belong to, None = all as before."""
+        past = self.past if rows is None else tuple(p.index_select(0, rows) for p in self.past)
+        memory = self.memory if sentences is None else tuple(m.select(sentences) for m in self.memory)
+        return replace(self, past=past, memory=memory)
+
+
+class ConvolutionalDecoder(_Convolutional):
+    """Windows that end at each position; after each, attention over the memory."""
+
+    def __init__(self, config: ConvolutionalConfig, memory_width: int, summary_width: int) -> None:
+        super().__init__(config, causal=True)
+        D = config.width
+        self.start_from = nn.Linear(summary_width, D)
+        reading = ReadingConfig(score="general")
+        self.cross = nn.ModuleList(Reader(reading, D, memory_width) for _ in range(config.layers))
+        self.queries = nn.ModuleList(nn.Linear(D, D) for _ in range(config.layers))
+        self.contexts = nn.ModuleList(nn.Linear(memory_width, D) for _ in range(config.layers))
+
+    def start(self, memory: Memory, *, keep: bool) -> ConvolutionalState:
+        """The state before the first position: windows full of what the summary says."""
+        first = self.start_from(memory.summary)[:, None].expand(-1, self.config.kernel - 1, -1)
+        reads = tuple(reader.read(memory) for reader in self.cross)  # type: ignore[operator]
+        return ConvolutionalState(0, (first,) * self.config.layers, reads)
+
+    def forward(self, x: Vectors, state: ConvolutionalState) -> tuple[Vectors, ConvolutionalState]:
+        """The hidden vectors of the positions that follow those of `state`, and the state after them."""
+        x = self._placed(x, state.length)
+        h, past = x, []
+        layers = zip(self.blocks, self.cross, self.queries, self.contexts, state.past, state.memory, strict=True)
+        for block, cross, query, context, before, memory in layers:
+            inside = self.dropout(h)
+            gated = block(inside, before)
+            past.append(torch.cat((before, inside), 1)[:, inside.shape[1] :])
+            found, _ = cross((query(gated) + x) * _HALF, memory)
+            h = ((gated + context(found)) * _HALF + h) * _HALF
+        return self.dropout(h), ConvolutionalState(state.length + x.shape[1], tuple(past), state.memory)

@@ -1,0 +1,252 @@
+"""Recurrent encoders and decoders: from the context vector (Sutskever et al. 2014, Cho et al. 2014) to attention
+before the cell (Bahdanau et al. 2015) and after it (Luong et al. 2015).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from seqloom.nn.dropout import Dropout
+from seqloom.nn.memory import Memory
+from seqloom.nn.reading import Read, Reader, ReadingConfig
+from seqloom.nn.recurrent import Cell, RecurrentLayer, RecurrentStack, last, turned
+from seqloom.shapes import Float, Mask, Tensor, Vectors
+
+
+@dataclass(frozen=True)
+class RecurrentEncoderConfig:
+    """A recurrent encoder.
+
+    Args:
+        cell: rnn (tanh), lstm or gru.
+        layers: how many, one above the other.
+        width: cells of each layer and direction.
+        direction: forward; backward reads the source from its end ("source reversal"); both side by side.
+        residual: whether a layer's input is added to its output where they are equally wide.
+        dropout: on the embeddings, between the layers and on the states.
+    """
+
+    kind: ClassVar[str] = "recurrent"
+    cell: Cell = "gru"
+    layers: int = 1
+    width: int = 256
+    direction: Literal["forward", "backward", "both"] = "both"
+    residual: bool = False
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check(self.layers, self.width, self.dropout)
+
+    def input_width(self, embedding: int) -> int:
+        """How wide the embedded source is to be, where its table has width `embedding` (0 = not given)."""
+        return embedding or self.width
+
+    @property
+    def memory_width(self) -> int:
+        """Features of a state."""
+        return self.width * (2 if self.direction == "both" else 1)
+
+    @property
+    def limit(self) -> None:
+        """There is no longest source."""
+        return None
+
+
+@dataclass(frozen=True)
+class RecurrentDecoderConfig:
+    """A recurrent decoder.
+
+    Args:
+        cell: rnn (tanh), lstm or gru.
+        layers: how many, one above the other.
+        width: cells of each layer.
+        residual: whether a layer's input is added to its output where they are equally wide.
+        dropout: on the embeddings, between the layers and on the output.
+        context: whether the memory's summary is only where the cells start, or also part of each input and output.
+        attention: how it attends to the memory; none = it has the summary alone.
+        place: attention before the cell, whose input its context becomes, or after it.
+        input_feeding: whether the last output is part of the next input (Luong et al. 2015, section 3.3).
+    """
+
+    kind: ClassVar[str] = "recurrent"
+    cell: Cell = "gru"
+    layers: int = 1
+    width: int = 256
+    residual: bool = False
+    dropout: float = 0.1
+    context: Literal["initial", "repeated"] = "initial"
+    attention: ReadingConfig | None = None
+    place: Literal["before", "after"] = "before"
+    input_feeding: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self.layers, self.width, self.dropout)
+
+    def input_width(self, embedding: int) -> int:
+        """How wide the embedded target is to be, where its table has width `embedding` (0 = not given)."""
+        return embedding or self.width
+
+    @property
+    def limit(self) -> None:
+        """There is no longest target."""
+        return None
+
+
+def _check(layers: int, width: int, dropout: float) -> None:
+    if min(layers, width) < 1:
+        raise ValueError("layers and width must be at least 1")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), not {dropout}")
+
+
+class RecurrentEncoder(nn.Module):
+    """Layers over time; the summary is every layer's last h, both directions side by side."""
+
+    def __init__(self, config: RecurrentEncoderConfig, inputs: int) -> None:
+        super().__init__()
+        self.config = config
+        self.directions = ("forward", "backward") if config.direction == "both" else (config.direction,)
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                RecurrentLayer(config.cell, config.memory_width if i else inputs, config.width) for _ in self.directions
+            )
+            for i in range(config.layers)
+        )
+        self.dropout = Dropout(config.dropout)
+        self.summary_width = config.layers * config.memory_width
+
+    def forward(self, x: Vectors, mask: Mask | None) -> Memory:
+        """The memory of the sources; `mask` is True on real positions, None = all are."""
+        lengths = None if mask is None else mask.sum(1)
+        summary = []
+        for layers in self.layers:
+            inside, found = self.dropout(x), []
+            assert isinstance(layers, nn.ModuleList)
+            for direction, layer in zip(self.directions, layers, strict=True):
+                back = direction == "backward"
+                h, _ = layer(turned(inside, lengths) if back else inside)
+                summary.append(last(h, lengths))
+                found.append(turned(h, lengths) if back else h)
+            h = torch.cat(found, -1)
+            x = x + h if self.config.residual and x.shape == h.shape else h
+        return Memory(self.dropout(x), mask, torch.cat(summary, -1))
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """What a recurrent decoder carries from step to step.
+
+    Args:
+        length: the positions decoded so far.
+        carry: what each layer carries, R rows.
+        summary: the memory's, where it is part of each input; B rows, R is a multiple of B.
+        memory: what is attended to; B rows.
+        fed: the last output, where it is part of the next input.
+        covered: the attention each position has had.
+    """
+
+    length: int
+    carry: Float[Tensor, "R L P D"]
+    summary: Float[Tensor, "B M"] | None = None
+    memory: Read | None = None
+    fed: Float[Tensor, "R D"] | None = None
+    covered: Float[Tensor, "R S"] | None = None
+
+    def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> RecurrentState:
+        """The state of the given rows; `sentences` = the rows of the memory they belong to, None = all as before."""
+        state = self
+        if rows is not None:
+            own = (self.carry, self.fed, self.covered)
+            carry, fed, covered = (None if t is None else t.index_select(0, rows) for t in own)
+            assert carry is not None
+            state = replace(state, carry=carry, fed=fed, covered=covered)
+        if sentences is not None:
+            summary = None if self.summary is None else self.summary[sentences]
+            memory = None if self.memory is None else self.memory.select(sentences)
+            state = replace(state, summary=summary, memory=memory)
+        return state
+
+
+class RecurrentDecoder(nn.Module):
+    """Layers over time that start from the memory's summary, and may attend to its states."""
+
+    def __init__(self, config: RecurrentDecoderConfig, inputs: int, memory_width: int, summary_width: int) -> None:
+        super().__init__()
+        self.config = config
+        D = config.width
+        self.cross = None if config.attention is None else Reader(config.attention, D, memory_width)
+        context = 0 if self.cross is None else self.cross.context
+        repeated = summary_width if config.context == "repeated" else 0
+        before = config.place == "before"
+        fed = D if config.input_feeding else 0
+        into = inputs + repeated + fed + (context if before else 0)
+        self.stack = RecurrentStack(
+            config.cell, into, D, config.layers, residual=config.residual, dropout=config.dropout
+        )
+        self.parts = 2 if config.cell == "lstm" else 1
+        self.bridge = nn.Linear(summary_width, config.layers * self.parts * D)
+        # What the output sees beside h: every context, and the word where the context came before the cell.
+        beside = context + repeated + (inputs if repeated or (context and before) else 0)
+        self.mix = nn.Linear(D + beside, D) if beside else None
+        self.dropout = Dropout(config.dropout)
+
+    @property
+    def sequential(self) -> bool:
+        """Whether a position needs the one before it to be done, so that they cannot be computed at once."""
+        config = self.config
+        attends_first = config.attention is not None and (config.place == "before" or config.attention.coverage)
+        return attends_first or config.input_feeding
+
+    def start(self, memory: Memory, *, keep: bool) -> RecurrentState:
+        """The state before the first position."""
+        B, S = memory.states.shape[:2]
+        shape = (B, self.config.layers, self.parts, self.config.width)
+        read = None if self.cross is None else self.cross.read(memory)
+        coverage = self.config.attention is not None and self.config.attention.coverage
+        return RecurrentState(
+            0,
+            self.bridge(memory.summary).tanh().view(shape),
+            memory.summary if self.config.context == "repeated" else None,
+            read,
+            memory.states.new_zeros(B, self.config.width) if self.config.input_feeding else None,
+            memory.states.new_zeros(B, S) if coverage else None,
+        )
+
+    def forward(self, x: Float[Tensor, "R T E"], state: RecurrentState) -> tuple[Vectors, RecurrentState]:
+        """The hidden vectors of the positions that follow those of `state`, and the state after them."""
+        x = self.dropout(x)
+        if not self.sequential:
+            return self._advance(x, state)
+        found = []
+        for word in torch.split(x, 1, dim=1):
+            h, state = self._advance(word, state)
+            found.append(h)
+        return torch.cat(found, 1), state
+
+    def _advance(self, x: Float[Tensor, "R T E"], state: RecurrentState) -> tuple[Vectors, RecurrentState]:
+        R, T, _ = x.shape
+        contexts, covered = [], state.covered
+        if state.summary is not None:
+            contexts.append(state.summary.repeat_interleave(R // len(state.summary), 0)[:, None].expand(-1, T, -1))
+        if self.cross is not None and self.config.place == "before":
+            assert state.memory is not None
+            query = state.carry[:, -1, 0][:, None]  # h of the top layer
+            context, covered = self.cross(query, state.memory, covered)
+            contexts.append(context)
+        inputs = [x, *contexts] if state.fed is None else [x, *contexts, state.fed[:, None]]
+        h, carry = self.stack(torch.cat(inputs, -1), state.carry)
+        if self.cross is not None and self.config.place == "after":
+            assert state.memory is not None
+            context, covered = self.cross(h, state.memory, covered)
+            contexts.append(context)
+            beside = contexts if state.summary is None else [*contexts, x]
+        else:
+            beside = [*contexts, x] if contexts else []
+        if self.mix is not None:
+            h = self.mix(torch.cat((h, *beside), -1)).tanh()
+        fed = None if state.fed is None else h[:, -1]
+        return self.dropout(h), RecurrentState(state.length + T, carry, state.summary, state.memory, fed, covered)

@@ -1,0 +1,33 @@
+"""Gated convolutions over a sequence (Dauphin et al. 2017; Gehring et al. 2017)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from seqloom.shapes import Float, Tensor
+
+
+class GatedConvolution(nn.Module):
+    """Windows of `kernel` positions -> D features, half of them gating the other half (GLU).
+
+    Args:
+        width: D.
+        kernel: k, positions of a window.
+        causal: whether a window ends at its position instead of standing around it.
+    """
+
+    def __init__(self, width: int, kernel: int, *, causal: bool) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.before = kernel - 1 if causal else (kernel - 1) // 2
+        self.windows = nn.Linear(kernel * width, 2 * width)
+
+    def forward(self, x: Float[Tensor, "B T D"], past: Float[Tensor, "B P D"] | None = None) -> Float[Tensor, "B T D"]:
+        """The outputs; `past` is what stands before x, None = zeros."""
+        B, T, D = x.shape
+        around = (0, 0, self.before, self.kernel - 1 - self.before)
+        x = F.pad(x, around) if past is None else torch.cat((past, x), 1)
+        windows = x.unfold(1, self.kernel, 1).transpose(2, 3).reshape(B, T, self.kernel * D)  # B T D k -> B T (k D)
+        return F.glu(self.windows(windows), -1)

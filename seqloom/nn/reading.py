@@ -1,0 +1,147 @@
+"""Attention of one query stream over a memory, as the recurrent models have it.
+
+    a = softmax(score(q, k)),  context = sum a v
+
+dot, general, scaled-dot: Luong et al. 2015, Vaswani et al. 2017; additive: Bahdanau et al. 2015; the local window
+(predictive alignment) is Luong et al. 2015, section 3.2; coverage See et al. 2017, eq. 11.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from seqloom.nn.attention import CrossAttention, Heads, KeyValues, Scope, apply_weights, folded, note, unfolded
+from seqloom.nn.masks import additive
+from seqloom.nn.memory import Memory
+from seqloom.shapes import Bool, Float, Tensor
+
+
+@dataclass(frozen=True)
+class ReadingConfig:
+    """How a decoder attends to the memory.
+
+    Args:
+        score: how well a query and a position fit.
+        inner: features of the additive score; 0 = the decoder's width.
+        heads: of the multi-head score.
+        window: D of local attention: only 2 D + 1 positions around a predicted one count; 0 = all do.
+        coverage: whether the additive score is told how much attention each position has had so far.
+    """
+
+    score: Literal["dot", "general", "additive", "scaled-dot", "multi-head"] = "additive"
+    inner: int = 0
+    heads: int = 4
+    window: int = 0
+    coverage: bool = False
+
+    def __post_init__(self) -> None:
+        if self.coverage and self.score != "additive":
+            raise ValueError("coverage needs score = 'additive'")
+        if self.window and self.score == "multi-head":
+            raise ValueError("a window needs another score than 'multi-head'")
+        if min(self.inner, self.window) < 0 or self.heads < 1:
+            raise ValueError("inner and window must not be negative, heads at least 1")
+
+    def check(self, width: int, memory_width: int) -> None:
+        """Raises ValueError where it cannot serve a decoder of `width` over a memory of `memory_width`."""
+        if self.score in ("dot", "scaled-dot") and width != memory_width:
+            raise ValueError(
+                f"score = {self.score!r} needs a decoder as wide as the memory, {memory_width}, not {width}; "
+                "take 'general' or 'additive'"
+            )
+        if self.score == "multi-head" and width % self.heads:
+            raise ValueError(f"width {width} cannot be split into {self.heads} heads")
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a decoder keeps of a memory: keys and values of B sentences, with their mask."""
+
+    kv: KeyValues
+    mask: Bool[Tensor, "B S"] | None
+
+    def select(self, sentences: Tensor) -> Read:
+        """Those of some sentences."""
+        return Read(self.kv.select(sentences), None if self.mask is None else self.mask[sentences])
+
+
+class Reader(nn.Module):
+    """Queries of width `width` over a memory of width `memory_width`; the context is as wide as `context`."""
+
+    def __init__(self, config: ReadingConfig, width: int, memory_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.context = width if config.score == "multi-head" else memory_width
+        A = config.inner or width
+        match config.score:
+            case "general":
+                self.query = nn.Linear(width, memory_width, bias=False)
+            case "additive":
+                self.query = nn.Linear(width, A, bias=False)
+                self.key = nn.Linear(memory_width, A)
+                self.score = nn.Linear(A, 1, bias=False)
+                if config.coverage:
+                    self.covered = nn.Linear(1, A, bias=False)
+            case "multi-head":
+                self.many = CrossAttention(Heads(width, config.heads, config.heads, True, 0.0), memory_width)
+        if config.window:
+            self.place = nn.Sequential(nn.Linear(width, A), nn.Tanh(), nn.Linear(A, 1))
+
+    def read(self, memory: Memory) -> Read:
+        """What serves every step of decoding."""
+        if self.config.score == "multi-head":
+            return Read(self.many.read(memory.states), memory.mask)
+        keys = self.key(memory.states) if self.config.score == "additive" else memory.states
+        return Read(KeyValues(keys[:, None], memory.states[:, None]), memory.mask)
+
+    def forward(
+        self, q: Float[Tensor, "R T D"], memory: Read, covered: Float[Tensor, "R S"] | None = None
+    ) -> tuple[Float[Tensor, "R T C"], Float[Tensor, "R S"] | None]:
+        """The contexts, and the attention given so far where coverage is kept (which needs T = 1).
+
+        Consecutive rows share a sentence.
+        """
+        scope = Scope(None if memory.mask is None else memory.mask[:, None, None, :])
+        if self.config.score == "multi-head":
+            return self.many(q, memory.kv, scope), None
+        R, B = q.shape[0], memory.kv.keys.shape[0]
+        rows = folded(q[:, None], B)  # B 1 (R/B T) D
+        scores = self._scores(rows, memory.kv.keys, None if covered is None else folded(covered[:, None, None], B))
+        if scope.mask is not None:
+            scores = scores + additive(scope.mask, scores.dtype)
+        weights = scores.softmax(-1) if not self.config.window else self._local(rows, scores, memory.mask)
+        context = unfolded(apply_weights(weights, memory.kv.values), R)
+        weights = unfolded(weights, R)
+        note(self, weights)
+        if covered is not None:
+            covered = covered + weights[:, 0].sum(1)
+        return context[:, 0], covered
+
+    def _scores(self, q: Tensor, k: Tensor, covered: Tensor | None) -> Tensor:
+        match self.config.score:
+            case "additive":
+                fit = self.query(q)[:, 0, :, None] + k  # B T S A
+                if covered is not None:
+                    fit = fit + self.covered(covered[:, 0, :, :, None])
+                scores: Tensor = self.score(fit.tanh())[..., 0][:, None]
+                return scores
+            case "general":
+                q = self.query(q)
+            case "scaled-dot":
+                q = q * q.shape[-1] ** -0.5
+        return q @ k.transpose(-1, -2)
+
+    def _local(self, q: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
+        """Weights inside the window, under a bell around the place the query predicts."""
+        S = scores.shape[-1]
+        length = torch.full((scores.shape[0],), S, device=q.device) if mask is None else mask.sum(-1)
+        exact = torch.promote_types(q.dtype, torch.float32)  # bfloat16 cannot tell places apart
+        middle = (length[:, None, None, None] - 1) * self.place(q).to(exact).sigmoid()
+        away = (torch.arange(S, device=q.device) - middle).to(scores.dtype)  # B 1 T S
+        D = self.config.window
+        weights = (scores + additive(away.abs() <= D, scores.dtype)).softmax(-1)
+        return weights * torch.exp(-2 * (away / D) ** 2)

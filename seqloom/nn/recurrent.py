@@ -1,0 +1,88 @@
+"""Recurrent layers over time: RNN (Elman 1990), LSTM (Hochreiter and Schmidhuber 1997), GRU (Cho et al. 2014).
+
+What a layer carries from step to step is one tensor (B P D): h alone (P = 1), or h and the cell c of an LSTM (P = 2).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from seqloom.nn.dropout import Dropout
+from seqloom.shapes import Float, Int, Tensor
+
+Cell = Literal["rnn", "lstm", "gru"]
+_MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class RecurrentLayer(nn.Module):
+    """One layer in one direction, by torch's kernels: h_t = cell(x_t, h_{t-1}).
+
+    Args:
+        cell: rnn (tanh), lstm or gru.
+        inputs: features of x.
+        width: D, features of h.
+    """
+
+    def __init__(self, cell: Cell, inputs: int, width: int) -> None:
+        super().__init__()
+        self.parts = 2 if cell == "lstm" else 1
+        self.cells: nn.RNNBase = _MODULES[cell](inputs, width, batch_first=True)
+        if cell == "lstm":  # an open forget gate at the start (Jozefowicz et al. 2015)
+            with torch.no_grad():
+                self.cells.get_parameter("bias_hh_l0")[width : 2 * width] = 1.0
+
+    def forward(
+        self, x: Float[Tensor, "B T I"], carry: Float[Tensor, "B P D"] | None = None
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B P D"]]:
+        """h at each position, and what is carried on; `carry` None = zeros."""
+        start = None
+        if carry is not None:
+            parts = carry.transpose(0, 1)[:, None].contiguous()  # P 1 B D: torch wants layers first
+            start = (parts[0], parts[1]) if self.parts == 2 else parts[0]
+        h, end = self.cells(x, start)
+        return h, torch.cat(end if self.parts == 2 else (end,), 0).transpose(0, 1)
+
+
+class RecurrentStack(nn.Module):
+    """Layers one above the other, forward in time.
+
+    Args:
+        residual: whether a layer's input is added to its output, where they are equally wide (Wu et al. 2016).
+        dropout: between the layers (Zaremba et al. 2014).
+    """
+
+    def __init__(self, cell: Cell, inputs: int, width: int, layers: int, *, residual: bool, dropout: float) -> None:
+        super().__init__()
+        self.residual = residual
+        self.layers = nn.ModuleList(RecurrentLayer(cell, width if i else inputs, width) for i in range(layers))
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "B T I"], carry: Float[Tensor, "B L P D"]
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B L P D"]]:
+        """The top layer at each position, and what every layer carries on."""
+        carried = []
+        for i, layer in enumerate(self.layers):
+            h, end = layer(self.dropout(x) if i else x, carry[:, i])
+            x = x + h if self.residual and x.shape == h.shape else h
+            carried.append(end)
+        return x, torch.stack(carried, 1)
+
+
+def turned(x: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"] | None) -> Float[Tensor, "B T D"]:
+    """Each row's first `lengths` positions back to front, the rest left where it is; None = all positions."""
+    if lengths is None:
+        return x.flip(1)
+    at = torch.arange(x.shape[1], device=x.device)
+    back = lengths[:, None] - 1 - at
+    return x.gather(1, torch.where(back >= 0, back, at)[:, :, None].expand_as(x))
+
+
+def last(x: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"] | None) -> Float[Tensor, "B D"]:
+    """Each row at its last real position."""
+    if lengths is None:
+        return x[:, -1]
+    return x[torch.arange(x.shape[0], device=x.device), lengths - 1]

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from seqloom.data.digits import Digits, make_digits
+
+SMALL = Digits(size=700, valid_size=50, test_size=60)
+
+
+@pytest.mark.parametrize("task", ["copy", "reverse", "sort"])
+def test_each_target_is_the_source_rearranged(task):
+    splits = make_digits(replace(SMALL, task=task))
+    assert splits.test is not None
+    seen: set[str] = set()
+    for pairs, size in ((splits.train, 700), (splits.valid, 50), (splits.test, 60)):
+        assert len(pairs) == size
+        assert seen.isdisjoint(pairs.sources)
+        seen.update(pairs.sources)
+        for source, target, kind in zip(pairs.sources, pairs.targets, pairs.kinds, strict=True):
+            row = source.split(" ")
+            assert 4 <= len(row) <= 8
+            assert all(len(digit) == 1 and digit.isdigit() for digit in row)
+            assert kind == f"{len(row)} digits"
+            assert target.split(" ") == {"copy": row, "reverse": row[::-1], "sort": sorted(row)}[task]
+    assert len(seen) == 810
+
+
+def test_every_length_is_about_as_frequent():
+    kinds = make_digits(SMALL).train.kinds
+    for digits in range(4, 9):
+        assert 90 < kinds.count(f"{digits} digits") < 190
+
+
+def test_a_seed_is_a_corpus():
+    assert make_digits(SMALL).train.digest() == make_digits(SMALL).train.digest()
+    assert make_digits(SMALL).train.digest() != make_digits(replace(SMALL, seed=2)).train.digest()
+    assert make_digits(replace(SMALL, test_size=0)).test is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"least": 0}, "least must be"),
+        ({"least": 5, "most": 4}, "least must be"),
+        ({"size": 0}, "size and valid_size"),
+        ({"test_size": -1}, "size and valid_size"),
+        ({"least": 2, "most": 2, "size": 100}, "not enough rows of 2 digits"),
+    ],
+)
+def test_impossible_corpora(wrong, word):
+    with pytest.raises(ValueError, match=word):
+        replace(SMALL, **wrong)
