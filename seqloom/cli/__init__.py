@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 
 from seqloom import __version__
 from seqloom.cli.check import check
+from seqloom.cli.compare import compare
 from seqloom.cli.demo import demo
 from seqloom.cli.doctor import doctor
 from seqloom.cli.evaluate import evaluate
@@ -21,7 +22,7 @@ from seqloom.cli.verify import verify
 from seqloom.errors import SeqloomError
 
 app = App(name="seqloom", version=__version__, help="Neural language models: train, measure, use and understand them.")
-for verb in (demo, init, check, train, translate, report, runs, verify, doctor):
+for verb in (demo, init, check, train, translate, report, runs, compare, verify, doctor):
     app.command(verb)
 app.command(evaluate, name="eval")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -63,18 +64,19 @@ def score_translations(
     lower, lower_signature = corpus_bleu(hypotheses, references, lowercase=True)
     chrf = CHRF()
     character = float(chrf.corpus_score(list(hypotheses), [list(references)]).score)
-    lengths = [len(source.split()) for source in sources]
-    classes = [next(i for i, edge in enumerate(_EDGES[1:]) if n < edge) for n in lengths]
     by_length = [
-        {"from": _EDGES[c], "below": _EDGES[c + 1] if c + 2 < len(_EDGES) else None, **row}
-        for c, row in _groups(classes, hypotheses, references)
+        {"from": low, "below": below, **_group(rows, hypotheses, references)}
+        for (low, below), rows in length_classes(sources)
     ]
-    by_kind = [{"kind": kind, **row} for kind, row in _groups(kinds, hypotheses, references)] if kinds else []
+    by_kind = [
+        {"kind": kind, **_group([i for i, k in enumerate(kinds) if k == kind], hypotheses, references)}
+        for kind in sorted(set(kinds))
+    ]
     return Scores(
         bleu=bleu,
         bleu_lowercased=lower,
         chrf=character,
-        exact_match=_exact(hypotheses, references),
+        exact_match=exact_match(hypotheses, references),
         signature=signature,
         signature_lowercased=lower_signature,
         chrf_signature=str(chrf.get_signature()),
@@ -99,20 +101,26 @@ def moses_bleu(hypotheses: Sequence[str], references: Sequence[str], language: s
     return score, f"{signature}|moses:{language}|case:lc"
 
 
-def _exact(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """The percentage of translations that equal their reference."""
     return 100 * sum(h == r for h, r in zip(hypotheses, references, strict=True)) / max(1, len(references))
 
 
-def _groups(keys: Sequence[Any], hypotheses: Sequence[str], references: Sequence[str]) -> list[tuple[Any, Any]]:
-    rows = []
-    for key in sorted(set(keys)):
-        chosen = [i for i, k in enumerate(keys) if k == key]
-        ours, theirs = [hypotheses[i] for i in chosen], [references[i] for i in chosen]
-        row = {
-            "sentences": len(chosen),
-            # Where no reference has four words there is no 4-gram to match, and BLEU says nothing.
-            "bleu": round(corpus_bleu(ours, theirs)[0], 2) if any(len(t.split()) > 3 for t in theirs) else None,
-            "exact_match": round(_exact(ours, theirs), 2),
-        }
-        rows.append((key, row))
-    return rows
+def length_classes(sources: Sequence[str]) -> list[tuple[tuple[int, int | None], list[int]]]:
+    """The classes of source length in words that occur, from (included) and below, each with its sentences."""
+    lengths = [len(source.split()) for source in sources]
+    found = []
+    for low, below in itertools.pairwise(_EDGES):
+        if rows := [i for i, n in enumerate(lengths) if low <= n < below]:
+            found.append(((low, below if below < _EDGES[-1] else None), rows))
+    return found
+
+
+def _group(rows: Sequence[int], hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    ours, theirs = [hypotheses[i] for i in rows], [references[i] for i in rows]
+    return {
+        "sentences": len(rows),
+        # Where no reference has four words there is no 4-gram to match, and BLEU says nothing.
+        "bleu": round(corpus_bleu(ours, theirs)[0], 2) if any(len(t.split()) > 3 for t in theirs) else None,
+        "exact_match": round(exact_match(ours, theirs), 2),
+    }

@@ -26,12 +26,14 @@ class Curve:
     Args:
         name: what it shows.
         points: (step, value) by rising step, all finite.
-        look: "train", "valid", or "raw" for a faint line that is not read off.
+        look: "train", "valid", "s0" to "s5", or "raw" for a faint line that is not read off.
+        band: (step, low, high) of a shade around it.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     look: str
+    band: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 def line_chart(title: str, description: str, curves: Sequence[Curve], steps: Steps, height: int, low: float) -> Markup:
     """Curves over steps. The value axis begins at `low`, or at a lesser value."""
-    values = [y for c in curves for _, y in c.points]
+    values = [y for c in curves for _, y in c.points] + [y for c in curves for _, *ends in c.band for y in ends]
     marks = ticks(min(low, *values), max(values), 5 if height > 150 else 2)
     base = height - _BOTTOM
 
@@ -86,6 +88,11 @@ def line_chart(title: str, description: str, curves: Sequence[Curve], steps: Ste
     for x in (x for x in ticks(0.0, steps.end) if x <= steps.end):
         anchor = "end" if across(x) > _WIDTH - 30 else "middle"
         drawn.append(element("text", f"{x:,.0f}", x=across(x), y=height - 8, text_anchor=anchor))
+    for c in curves:
+        edge = [(across(x), up(high)) for x, _, high in c.band] + [(across(x), up(low)) for x, low, _ in c.band[::-1]]
+        if edge:
+            path = element("path", d="M" + "L".join(f"{x} {y}" for x, y in edge) + "Z", class_="band")
+            drawn.append(element("g", path, class_=c.look))
     drawn += [_curve([(across(x), up(y)) for x, y in _thin(c.points)], c.look) for c in curves]
     stops = [
         [across(x), steps.say(x), [[up(y), f"{c.name} {number(y)}", c.look] for c, y in found]]

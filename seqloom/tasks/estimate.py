@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import torch
 
 from seqloom.data.readers import usable
 from seqloom.decoding.search import DecodingConfig
@@ -18,7 +14,7 @@ from seqloom.tasks.translate import Prepared, TranslateConfig, build_model
 from seqloom.tasks.translator import Translator
 from seqloom.training.loop import train
 from seqloom.training.optimizer import FlatWeights, Optimizer
-from seqloom.training.precision import dtype_for, pick_device
+from seqloom.training.precision import dtype_for, peak_bytes, pick_device
 
 _SAMPLES = 12
 
@@ -79,7 +75,7 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
         steps=config.training.steps,
         epochs=used / batches.per_epoch,
         minutes=total / 60,
-        gigabytes=_peak_bytes(device) / 1e9,
+        gigabytes=peak_bytes(device) / 1e9,
         disk_gigabytes=4 * numbers * copies * kept / 1e9,
         parameters=numbers,
         words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),
@@ -99,10 +95,3 @@ def _evaluation_seconds(config: TranslateConfig, prepared: Prepared, model: Any)
     translator(sample)
     # The validation loss is one pass more, about as much as a twentieth of the decoding.
     return 1.05 * (time.perf_counter() - began) * len(pairs) / len(sample)
-
-
-def _peak_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -58,6 +58,7 @@ def evaluate_run(
         "seconds": round(seconds, 3),
         "decoding": configs.tree_of(translator.config),
         "checkpoint": run.best(lambda text: None).path.name,
+        "files": list(test),
         "translations": [
             {"source": s, "translation": h, "reference": r}
             for s, h, r in zip(pairs.sources, hypotheses, pairs.targets, strict=True)

@@ -35,7 +35,7 @@ from seqloom.training.checkpoint import Progress, load_weights
 from seqloom.training.fit import Plan, TrainingConfig, fit
 from seqloom.training.log import Reporter
 from seqloom.training.optimizer import AdamW
-from seqloom.training.precision import Precision, dtype_for, pick_device, processor_flags
+from seqloom.training.precision import Precision, dtype_for, peak_bytes, pick_device, processor_flags
 from seqloom.training.schedule import Noam, Schedule
 
 
@@ -245,12 +245,16 @@ def train_translation(
             config.batches.accumulate,
         )
         progress = fit(run, plan, reporter)
-        _record(run, progress)
+        _record(run, progress, model)
     return run
 
 
-def _record(run: Run, progress: Progress) -> None:
-    run.update_info(training={"steps": progress.step, "minutes": progress.seconds / 60, "words": progress.words})
+def _record(run: Run, progress: Progress, model: EncoderDecoder) -> None:
+    before = run.info().get("training", {}).get("gigabytes", 0.0)
+    device = next(model.parameters()).device
+    facts = {"steps": progress.step, "minutes": progress.seconds / 60, "words": progress.words}
+    facts |= {"parameters": parameter_count(model), "gigabytes": max(before, peak_bytes(device) / 1e9)}
+    run.update_info(training=facts)
 
 
 def _facts(config: TranslateConfig, prepared: Prepared, threads: int) -> dict[str, Any]:

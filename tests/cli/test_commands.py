@@ -18,7 +18,7 @@ from seqloom.config import load
 from seqloom.run import Run
 from seqloom.tasks.translate import Files, TranslateConfig
 
-VERBS = ("demo", "init", "check", "train", "translate", "eval", "report", "runs", "verify", "doctor")
+VERBS = ("demo", "init", "check", "train", "translate", "eval", "report", "runs", "compare", "verify", "doctor")
 NEW_RUN = ("--run", "new", "--training.steps", "1", "-q")
 
 
@@ -238,6 +238,37 @@ def test_check_finds_every_fault_and_exits_with_3(call: Call, folder):
     found = json.loads(call("check", "small.toml", "--json").out)
     assert sum(f["severity"] == "error" for f in found["findings"]) == 3
     assert "estimate" not in found
+
+
+# compare
+
+
+def test_compare_puts_runs_side_by_side(call: Call, folder):
+    assert call("train", "small.toml", "--run", "two", "--training.steps", "1", "-q").code == 0
+    test = ["--test", "test.src", "test.tgt", "--to", "side"]
+    result = call("compare", "run", "two", *test, "--json", "-q")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert [row["name"] for row in found["systems"]] == ["run", "two"]
+    assert found["systems"][0]["parameters"] == 9056
+    assert found["systems"][0]["minutes"] > 0
+    assert found["systems"][0]["gigabytes"] > 0.05
+    assert json.loads(Path("side/compare.json").read_text(encoding="utf-8")) == found
+    page = Path("side/compare.html").read_text(encoding="utf-8")
+    for word in ("2 runs on test", "By word frequency", "Sentences that differ most"):
+        assert word in page
+    made = Path("two/eval/test.json").stat().st_mtime_ns
+    table = call("compare", "run", "two", *test)
+    assert "BLEU by words of the source" in table.out
+    assert Path("two/eval/test.json").stat().st_mtime_ns == made  # what is known is not made again
+
+
+def test_comparisons_that_cannot_be(call: Call, folder):
+    call("compare", "run").refused(2, "at least two runs")
+    call("compare", "run", "run").refused(2, "the same run twice")
+    call("compare", "run", "nowhere").refused(2, "no such run")
+    assert call("train", "small.toml", "--run", "two", "--training.steps", "1", "-q").code == 0
+    call("compare", "run", "two").refused(2, "names no test data")
 
 
 # The other verbs

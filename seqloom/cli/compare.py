@@ -1,0 +1,58 @@
+"""seqloom compare."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seqloom.cli.common import AsJson, Quiet, print_json, print_table, verbosity
+from seqloom.cli.evaluate import Test
+
+
+def compare(*runs: str, test: Test = (), to: str = "runs/compare", quiet: Quiet = False, json: AsJson = False) -> None:
+    """Put finished runs side by side on one test set; the first is what the others are tested against.
+
+    BLEU and chrF with confidence intervals by paired bootstrap, score by length and by word frequency, phrases and
+    sentences that differ, and what each run cost. Without --test on the test data of the first run. Writes
+    compare.html and compare.json into --to.
+    """
+    from seqloom.tasks.compare import compare_runs
+    from seqloom.tasks.session import keep_freed_memory
+    from seqloom.training.log import Reporter
+
+    keep_freed_memory()
+    result = compare_runs(runs, to, Reporter(verbosity(quiet, False)), test)
+    if json:
+        print_json(result)
+    else:
+        show_comparison(result)
+
+
+def show_comparison(result: dict[str, Any]) -> None:
+    """The comparison as tables."""
+    rows = [
+        (
+            r["name"],
+            f"{r['bleu']:.1f} ± {r['bleu_interval']:.1f}",
+            r["p"],
+            r["chrf"],
+            r["parameters"],
+            r["minutes"],
+            r["minutes_to_reach"],
+            r["words_per_second"] and round(r["words_per_second"]),
+            r["sentences_per_second"] and round(r["sentences_per_second"]),
+        )
+        for r in result["systems"]
+    ]
+    reach = f"to {result['reached']:.1f}"
+    columns = ("", "BLEU", "p", "chrF", "parameters", "minutes", reach, "words/s", "sent./s")
+    print_table(f"{result['test']}, {result['sentences']:,} sentences", columns, rows)
+    names = [r["name"] for r in result["systems"]]
+    lengths = [
+        (
+            f"{r['from']} to {r['below'] - 1}" if r["below"] else f"{r['from']} and more",
+            r["sentences"],
+            *(f"{s['bleu']:.1f} ± {s['bleu_interval']:.1f}" for s in r["systems"]),
+        )
+        for r in result["by_length"]
+    ]
+    print_table("BLEU by words of the source", ("words", "sentences", *names), lengths)

@@ -1,0 +1,117 @@
+"""The page on which runs stand side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from seqloom.inspection.charts import Curve, Steps, line_chart, number
+from seqloom.inspection.page import Markup, element, join, page, table, texts
+
+_COLUMNS = {
+    "parameters": "parameters",
+    "minutes": "minutes of training",
+    "minutes_to_reach": "minutes to reach",
+    "words_per_second": "training words/s",
+    "sentences_per_second": "translating sentences/s",
+    "gigabytes": "peak GB",
+}
+
+
+def render_comparison(result: Mapping[str, Any]) -> str:
+    """The page of what `seqloom compare` has found, as one HTML file that loads nothing."""
+    parts = {
+        "Scores": join(_scores(result)),
+        "By length": join(_by_length(result["by_length"])),
+        "By word frequency": join(_by_frequency(result["by_frequency"])),
+        "Phrases": join(_phrases(result["ngrams"], result["systems"][0]["name"])),
+        "Sentences that differ most": join(_sentences(result["differ"])),
+    }
+    head = element(
+        "header",
+        element("h1", f"{len(result['systems'])} runs on {result['test']}"),
+        element("p", f"{result['sentences']:,} sentences", class_="note"),
+    )
+    sections = (element("section", element("h2", title), part) for title, part in parts.items() if part)
+    return page(f"{result['test']} · seqloom comparison", element("main", head, *sections))
+
+
+def _told(value: int | float | None, interval: float | None = None) -> str:
+    if value is None:
+        return "–"
+    return number(float(value)) if interval is None else f"{value:.1f} ± {interval:.1f}"
+
+
+def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:
+    rows = [
+        [
+            row["name"],
+            _told(row["bleu"], row["bleu_interval"]),
+            "" if row["p"] is None else f"{row['p']:.3f}",
+            _told(row["chrf"], row["chrf_interval"]),
+            f"{row['exact_match']:.1f}",
+            *(_told(row[key]) for key in _COLUMNS),
+        ]
+        for row in result["systems"]
+    ]
+    note = (
+        "BLEU is sacreBLEU 13a, lowercased. ± is half a 95 % interval and p the chance of such a difference from the "
+        f"first, both by paired bootstrap. To reach: {result['reached']:.1f} BLEU on the validation pairs."
+    )
+    yield element("p", note, class_="note")
+    yield table(["", "BLEU", "p", "chrF", "exact match, %", *_COLUMNS.values()], rows)
+
+
+def _middle(row: Mapping[str, Any]) -> float:
+    return (row["from"] + row["below"] - 1) / 2 if row["below"] else row["from"] * 1.25
+
+
+def _class(row: Mapping[str, Any]) -> str:
+    return f"{row['from']}–{row['below'] - 1}" if row["below"] else f"{row['from']}+"
+
+
+def _by_length(classes: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
+    names = [system["name"] for system in classes[0]["systems"]]
+    curves = []
+    for i, name in enumerate(names):
+        found = [(_middle(row), row["systems"][i]["bleu"], row["systems"][i]["bleu_interval"]) for row in classes]
+        points = [(x, y) for x, y, _ in found]
+        band = [(x, y - half, y + half) for x, y, half in found]
+        curves.append(Curve(name, points, f"s{i % 6}", band))
+    if len(classes) > 1:
+        steps = Steps(_middle(classes[-1]), lambda x: f"{x:.0f} words")
+        words = "; ".join(f"{c.name}: " + ", ".join(f"{y:.1f} at {x:.0f}" for x, y in c.points) for c in curves)
+        legend = [element("span", c.name, class_=f"key {c.look}") for c in curves]
+        note = element("p", "BLEU by words of the source; the shade is the 95 % interval.")
+        title = element("h3", "BLEU by length of the source")
+        chart = line_chart("BLEU by length", words, curves, steps, 260, 0.0)
+        yield element("figure", element("figcaption", title, note, *legend), chart, element("output"))
+    rows = [
+        [_class(row), f"{row['sentences']}", *(_told(s["bleu"], s["bleu_interval"]) for s in row["systems"])]
+        for row in classes
+    ]
+    yield table(["words", "sentences", *names], rows)
+
+
+def _by_frequency(rows: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
+    if rows:
+        names = list(rows[0]["f1"])
+        yield element("p", "F1 of the words, by how often the training data have them.", class_="note")
+        cells = [[_class(r), f"{r['words']:,}", *(f"{r['f1'][name]:.1f}" for name in names)] for r in rows]
+        yield table(["seen in training", "words of the references", *names], cells)
+
+
+def _phrases(rows: Sequence[Mapping[str, Any]], first: str) -> Iterator[Markup]:
+    for row in rows:
+        yield element("h3", f"{row['name']} against {first}")
+        told = {
+            f"{sign} often right": " · ".join(f"{gram} ({count:+d})" for gram, count in row[sign])
+            for sign in ("more", "less")
+        }
+        yield texts({k: v for k, v in told.items() if v})
+
+
+def _sentences(rows: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
+    for row in rows:
+        told = {f"{name}, chrF {row['chrf'][name]:.0f}": text for name, text in row["translations"].items()}
+        yield element("article", texts({"source": row["source"], "reference": row["reference"], **told}))
