@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from seqloom.data.batches import Batches
 from seqloom.data.readers import usable
 from seqloom.decoding.search import DecodingConfig
 from seqloom.models.encoder_decoder import parameter_count
@@ -14,9 +15,11 @@ from seqloom.tasks.translate import Prepared, TranslateConfig, build_model
 from seqloom.tasks.translator import Translator
 from seqloom.training.loop import train
 from seqloom.training.optimizer import FlatWeights, Optimizer
-from seqloom.training.precision import dtype_for, peak_bytes, pick_device
+from seqloom.training.precision import KERNELS, dtype_for, peak_bytes, pick_device, resident_bytes
 
 _SAMPLES = 12
+_EPOCHS = 8
+_KERNEL_BYTES = 600_000
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,12 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
     # Twice: a shape met for the first time costs the compilation of its kernels. The largest first, for the memory.
     order = [*reversed(chosen), *chosen]
     steps = train(model, config.objective, lambda n: batches(order[n]).to(device), optimizer, lambda n: 1e-5)
-    taken = [next(steps) for _ in order][len(chosen) :]
+    next(steps)
+    before = resident_bytes()
+    for _ in chosen[1:]:
+        next(steps)
+    per_shape = (resident_bytes() - before) / (len(chosen) - 1)
+    taken = [next(steps) for _ in chosen]
     seconds = statistics.fmean(s.seconds for s in taken)
     evaluations = -(-config.training.steps // config.training.evaluate_every) + (config.training.average != "none")
     total = config.training.steps * config.batches.accumulate * seconds
@@ -71,11 +79,12 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
     copies = 4 + (config.training.ema > 0)  # to use, master, and two moments
     kept = 3 + (config.training.average_count if config.training.average != "none" else 0)
     used = config.training.steps * config.batches.accumulate
+    kernels = per_shape * max(0, _shapes(batches, used) - len(chosen))
     return Estimate(
         steps=config.training.steps,
         epochs=used / batches.per_epoch,
         minutes=total / 60,
-        gigabytes=peak_bytes(device) / 1e9,
+        gigabytes=(peak_bytes(device) + min(kernels, KERNELS * _KERNEL_BYTES)) / 1e9,
         disk_gigabytes=4 * numbers * copies * kept / 1e9,
         parameters=numbers,
         words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),
@@ -95,3 +104,12 @@ def _evaluation_seconds(config: TranslateConfig, prepared: Prepared, model: Any)
     translator(sample)
     # The validation loss is one pass more, about as much as a twentieth of the decoding.
     return 1.05 * (time.perf_counter() - began) * len(pairs) / len(sample)
+
+
+def _shapes(batches: Batches, count: int) -> int:
+    """How many shapes of batches a training of `count` batches meets, as far as its first epochs tell."""
+    found = set()
+    for epoch in range(min(_EPOCHS, -(-count // batches.per_epoch))):
+        source, target = batches.lengths(epoch)
+        found |= {(len(p), int(source[p].max()), int(target[p].max())) for p in batches.epoch(epoch)}
+    return len(found)

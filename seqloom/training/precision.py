@@ -16,6 +16,9 @@ from seqloom.errors import UsageError
 
 Precision = Literal["auto", "fp32", "bf16"]
 
+# How many compiled kernels oneDNN keeps. Each takes some 0.6 MB in bfloat16 (docs/benchmarks.md, "Memory").
+KERNELS = 4096
+
 
 def processor_flags() -> set[str]:
     """The instruction sets of the processor that matter for speed."""
@@ -58,10 +61,11 @@ def keep_freed_memory() -> bool:
 
     The first is worth up to 1.5 times in training; the second matters because each new shape of a batch costs a
     compilation. Both concern the whole process, so only the command line calls this. SEQLOOM_KEEP_MEMORY=0 prevents it.
+    ONEDNN_PRIMITIVE_CACHE_CAPACITY in the environment goes before KERNELS.
     """
     if platform.libc_ver()[0] != "glibc" or os.environ.get("SEQLOOM_KEEP_MEMORY") == "0":
         return False
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
     m_trim_threshold, m_mmap_threshold = -1, -3
     libc = ctypes.CDLL(None)
     return bool(libc.mallopt(m_mmap_threshold, 1 << 30) and libc.mallopt(m_trim_threshold, 2**31 - 1))
@@ -73,3 +77,11 @@ def peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes() -> int:
+    """What this process holds of the main memory now; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
