@@ -64,8 +64,9 @@ def _scores(systems: Mapping[str, Sequence[str]], references: Sequence[str], sam
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
 
-    named = [(name, list(texts)) for name, texts in systems.items()]
+    named: list[tuple[str, Sequence[str]]] = [(name, list(texts)) for name, texts in systems.items()]
     metrics = {"BLEU": BLEU(lowercase=True), "chrF": CHRF()}
+    found: Any
     _, found = PairedTest(named, metrics, [list(references)], test_type="bs", n_samples=samples)()
     rows: list[dict[str, Any]] = []
     for i, (name, texts) in enumerate(named):  # sacreBLEU calls equal systems different: its p is the least there is

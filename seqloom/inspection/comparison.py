@@ -63,7 +63,7 @@ def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:
 
 
 def _middle(row: Mapping[str, Any]) -> float:
-    return (row["from"] + row["below"] - 1) / 2 if row["below"] else row["from"] * 1.25
+    return float((row["from"] + row["below"] - 1) / 2 if row["below"] else row["from"] * 1.25)
 
 
 def _class(row: Mapping[str, Any]) -> str:

@@ -21,16 +21,16 @@ from seqloom.data.digits import Digits, make_digits
 from seqloom.data.phrases import Phrases, make_phrases
 from seqloom.data.readers import read_pairs, usable
 from seqloom.decoding.search import DecodingConfig
-from seqloom.errors import RunError, UsageError
 from seqloom.evaluation.translation import corpus_bleu
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, parameter_count
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
 from seqloom.tasks.resume import refuse_another
+from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizers, save_tokenizers
 from seqloom.tasks.translator import LongInput, Translator
 from seqloom.text.bpe_dropout import DroppedBPE
-from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer
+from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.checkpoint import Progress, load_weights
 from seqloom.training.fit import Plan, TrainingConfig, fit
 from seqloom.training.log import Reporter
@@ -124,25 +124,6 @@ def load_splits(config: DataConfig) -> Splits:
     train, valid = (read_pairs(paths, languages=languages) for paths in (config.train, config.valid))
     test = read_pairs(config.test, languages=languages) if config.test else None
     return Splits(train, valid, test)
-
-
-def make_tokenizers(config: TokenizerConfig, train: Pairs) -> tuple[Tokenizer, Tokenizer]:
-    """The tokenizers of source and target; the same object where they are joint."""
-    if isinstance(config, TokenizerFile):
-        cure = "let tokenizer.path name a tokenizer.json, or train one with tokenizer.kind = 'bpe'"
-        source = _load_tokenizer(config.path, cure)
-        return source, _load_tokenizer(config.target, cure) if config.target else source
-    if config.joint:
-        both = train_tokenizer(config, [*train.sources, *train.targets])
-        return both, both
-    return train_tokenizer(config, train.sources), train_tokenizer(config, train.targets)
-
-
-def _load_tokenizer(path: str | Path, cure: str) -> Tokenizer:
-    try:
-        return Tokenizer.load(path)
-    except UsageError as error:
-        raise RunError(error.problem, where=error.where, cure=error.cure or cure) from None
 
 
 def prepare(config: TranslateConfig, reporter: Reporter, run: Run | None = None) -> Prepared:
@@ -271,26 +252,6 @@ def _facts(config: TranslateConfig, prepared: Prepared, threads: int) -> dict[st
         "corpus": {name: pairs.digest() for name, pairs in corpora.items() if pairs is not None},
         "tokenizer": [prepared.source.digest(), prepared.target.digest()],
     }
-
-
-def save_tokenizers(path: Path, source: Tokenizer, target: Tokenizer) -> None:
-    """Writes tokenizer.json, and tokenizer.source.json where the source has one of its own."""
-    from seqloom.run import write_text
-
-    write_text(path / "tokenizer.json", target.to_json())
-    if source is not target:
-        write_text(path / "tokenizer.source.json", source.to_json())
-
-
-def load_tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer]:
-    """The tokenizers of a run. Raises RunError if they are not those it was trained with."""
-    cure = "put back the one that the run was written with"
-    path, own = run.path / "tokenizer.json", run.path / "tokenizer.source.json"
-    target = _load_tokenizer(path, cure)
-    source = _load_tokenizer(own, cure) if own.is_file() else target
-    if [source.digest(), target.digest()] != run.info()["tokenizer"]:
-        raise RunError("is not the tokenizer this run was trained with", where=str(path), cure=cure)
-    return source, target
 
 
 class _Validation:
