@@ -26,7 +26,7 @@ from seqloom.training.checkpoint import (
 from seqloom.training.log import Reporter
 from seqloom.training.loop import Step, train
 from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
-from seqloom.training.precision import Precision, dtype_for
+from seqloom.training.precision import Precision, dtype_for, give_back_freed_memory
 from seqloom.training.schedule import Plateau, Schedule
 
 
@@ -67,6 +67,8 @@ class TrainingConfig:
         if not 0 <= self.ema < 1 or self.patience < 0 or self.threads < 0:
             raise ValueError("ema must be in [0, 1), patience and threads not negative")
 
+
+_GIVE_BACK = 50  # steps
 
 Measured = tuple[dict[str, float], list[dict[str, Any]]]
 
@@ -190,6 +192,8 @@ class _Session:
         progress.step, progress.words = step.number, progress.words + step.words
         progress.seconds += step.seconds
         self.reporter.step(step)
+        if step.number % _GIVE_BACK == 0:
+            give_back_freed_memory()
         if step.number % self.plan.training.log_every == 0 or step.number == 1:
             row = {"loss": step.loss, "nll": step.nll, "norm": step.norm, "lr": step.lr}
             self._log("train", row | {"words_per_second": round(step.words / step.seconds, 1)})
