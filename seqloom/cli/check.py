@@ -34,7 +34,7 @@ def _show(result: dict[str, Any]) -> None:
     columns = ("pairs", "words", "mean", "95 %", "longest", "distinct", "tokens", "unknown")
     rows = [(f"{row['split']} {row['side']}", *(row[c] for c in columns)) for row in result["summary"]]
     if rows:
-        print_table("the data", ("", *columns), rows)
+        print_table("the data", ("", *columns[:5], "types", "tokens", "unk."), rows)
     for found in result["findings"]:
         print(f"{found['severity']}: {found['what']}: {found['detail']}\n  at {found['where']}\n  {found['cure']}")
     if not result["findings"]:

@@ -73,9 +73,9 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_freed_memory() -> None:
-    """Gives back what glibc keeps, now and then: the gaps between kernels that stay would grow to several times the need.
+    """Gives back what glibc keeps: the gaps between kernels that stay would grow to several times the need.
 
-    Every 50 steps it takes a tenth of a second, and costs no speed that could be measured.
+    It takes a tenth of a second; every 50 steps it costs no speed that could be measured.
     """
     if any(_kept):
         ctypes.CDLL(None).malloc_trim(0)
