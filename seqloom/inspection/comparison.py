@@ -67,7 +67,9 @@ def _middle(row: Mapping[str, Any]) -> float:
 
 
 def _class(row: Mapping[str, Any]) -> str:
-    return f"{row['from']}–{row['below'] - 1}" if row["below"] else f"{row['from']}+"
+    if row["below"] is None:
+        return f"{row['from']}+"
+    return f"{row['from']}–{row['below'] - 1}" if row["below"] - row["from"] > 1 else f"{row['from']}"
 
 
 def _by_length(classes: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
