@@ -184,6 +184,8 @@ def default_of(f: dataclasses.Field[Any]) -> Any:
 
 def _convert(hint: Any, value: Any, origin: Origin, keys: Keys, default: Any = None) -> Any:
     choices = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if type(None) in choices and value in ("none", Words(["none"])):
+        return None
     if typing.get_origin(hint) is dict and isinstance(value, Mapping):
         return {k: _convert(typing.get_args(hint)[1], v, origin, (*keys, k)) for k, v in value.items()}
     classes = [c for c in choices if dataclasses.is_dataclass(c)]
@@ -233,8 +235,6 @@ def _typed(hint: Any, words: Words, choices: tuple[Any, ...], origin: Origin, ke
         cure = f"for example: --{'.'.join(keys)} {_example(choices)}"
         raise ConfigError(f"expected one value, got {len(words)}", where=origin.where(keys), cure=cure)
     word = words[0]
-    if type(None) in choices and word.lower() == "none":
-        return None
     for read in (int, float, bool):
         if read in choices:
             if read is bool and word.lower() in ("true", "false"):
@@ -289,14 +289,14 @@ def _plain_text(value: Any) -> str:
 
 
 def tree_of(config: Any) -> Tree:
-    """The plain tree of a config, complete, with the `kind` of every member of a union; None is left out."""
+    """The plain tree of a config, complete, with the `kind` of every member of a union; "none" stands for None."""
     tree: Tree = {"kind": config.kind} if isinstance(getattr(config, "kind", None), str) else {}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
             tree[f.name] = tree_of(value)
-        elif value is not None:
-            tree[f.name] = list(value) if isinstance(value, tuple) else value
+        else:
+            tree[f.name] = "none" if value is None else list(value) if isinstance(value, tuple) else value
     return tree
 
 

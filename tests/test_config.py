@@ -308,6 +308,13 @@ def test_the_file_a_run_keeps_gives_the_same_config_back(file):
     assert load(TranslateConfig, file) == config
 
 
+def test_none_takes_a_part_of_a_preset_away_and_stays_away(file):
+    config = load(TranslateConfig, None, ["--model.preset", "small-attention", "--model.decoder.attention", "none"])
+    assert config.model.decoder.attention is None
+    file.write_text(to_toml(config), encoding="utf-8")
+    assert load(TranslateConfig, file) == config
+
+
 def test_real_presets_and_defaults():
     tiny = load(TranslateConfig, None, ["--model.preset", "tiny", "--model.decoder.layers", "2"]).model
     assert (tiny.encoder.layers, tiny.decoder.layers, tiny.decoder.width) == (4, 2, 128)

@@ -12,7 +12,7 @@ def compare(*runs: str, test: Test = (), to: str = "runs/compare", quiet: Quiet 
     """Put finished runs side by side on one test set; the first is what the others are tested against.
 
     BLEU and chrF with confidence intervals by paired bootstrap, score by length and by word frequency, phrases and
-    sentences that differ, and what each run cost. Without --test on the test data of the first run. Writes
+    sentences that differ, and what each run cost. Without --test on the test data of their configs. Writes
     compare.html and compare.json into --to.
     """
     from seqloom.tasks.compare import compare_runs

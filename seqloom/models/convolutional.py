@@ -12,14 +12,15 @@ from seqloom.nn.convolution import GatedConvolution
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.memory import Memory, mean_summary
 from seqloom.nn.positions import Learned, Positions, Sinusoidal
-from seqloom.nn.reading import Read, Reader, ReadingConfig
+from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
+from seqloom.nn.stack_config import StackConfig
 from seqloom.shapes import Float, Mask, Tensor, Vectors
 
 _HALF = 0.5**0.5  # keeps the variance of a sum of two
 
 
 @dataclass(frozen=True)
-class ConvolutionalConfig:
+class ConvolutionalConfig(StackConfig):
     """A stack of gated convolutions, each with a residual.
 
     Args:
@@ -38,24 +39,9 @@ class ConvolutionalConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if min(self.layers, self.width) < 1 or self.kernel < 1 or self.kernel % 2 == 0:
-            raise ValueError("layers and width must be at least 1, kernel an odd number")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
-
-    def input_width(self, embedding: int) -> int:
-        """How wide the embedded words are to be."""
-        return self.width
-
-    @property
-    def memory_width(self) -> int:
-        """Features of a state."""
-        return self.width
-
-    @property
-    def limit(self) -> int | None:
-        """The longest sequence there are positions for; None = no end."""
-        return self.positions.length if isinstance(self.positions, Learned) else None
+        self.require(("layers", "width", "kernel"))
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, not {self.kernel}")
 
 
 class _Convolutional(nn.Module):
@@ -106,7 +92,7 @@ class ConvolutionalState:
 
     length: int
     past: tuple[Float[Tensor, "R P D"], ...]
-    memory: tuple[Read, ...]
+    memory: tuple[AttendedMemory, ...]
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> ConvolutionalState:
         """The state of the given rows; `sentences` = the rows of the memory they belong to, None = all as before."""
@@ -122,8 +108,8 @@ class ConvolutionalDecoder(_Convolutional):
         super().__init__(config, causal=True)
         D = config.width
         self.start_from = nn.Linear(summary_width, D)
-        reading = ReadingConfig(score="general")
-        self.cross = nn.ModuleList(Reader(reading, D, memory_width) for _ in range(config.layers))
+        reading = AttentionConfig(score="general")
+        self.cross = nn.ModuleList(ScoredAttention(reading, D, memory_width) for _ in range(config.layers))
         self.queries = nn.ModuleList(nn.Linear(D, D) for _ in range(config.layers))
         self.contexts = nn.ModuleList(nn.Linear(memory_width, D) for _ in range(config.layers))
 

@@ -17,7 +17,7 @@ from seqloom.nn.attention import CrossAttention
 from seqloom.nn.embedders import TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.memory import Memory
-from seqloom.nn.reading import Reader
+from seqloom.nn.scored_attention import ScoredAttention
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.shapes import Bool, Ids, Int, Tensor, Vectors
 
@@ -93,9 +93,9 @@ class EncoderDecoder(nn.Module):
         return hidden
 
 
-def memory_readers(model: EncoderDecoder) -> dict[str, nn.Module]:
+def cross_attentions(model: EncoderDecoder) -> dict[str, nn.Module]:
     """The layers by which the decoder attends to the memory, by name, in their order."""
-    return {n: m for n, m in model.named_modules() if isinstance(m, CrossAttention | Reader)}
+    return {n: m for n, m in model.named_modules() if isinstance(m, CrossAttention | ScoredAttention)}
 
 
 def initialize(model: nn.Module) -> None:

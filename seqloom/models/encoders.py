@@ -11,12 +11,13 @@ from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalEncod
 from seqloom.models.recurrent import RecurrentEncoder, RecurrentEncoderConfig
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.memory import Memory, mean_summary
+from seqloom.nn.stack_config import StackConfig
 from seqloom.nn.transformer import TransformerConfig, TransformerStack
 from seqloom.shapes import Mask, Vectors
 
 
 @dataclass(frozen=True)
-class BagConfig:
+class BagConfig(StackConfig):
     """The words themselves, in no order: the floor that every other encoder must beat.
 
     Args:
@@ -28,19 +29,8 @@ class BagConfig:
     width: int = 256
     dropout: float = 0.1
 
-    def input_width(self, embedding: int) -> int:
-        """How wide the embedded source is to be."""
-        return self.width
-
-    @property
-    def memory_width(self) -> int:
-        """Features of a state."""
-        return self.width
-
-    @property
-    def limit(self) -> None:
-        """There is no longest source."""
-        return None
+    def __post_init__(self) -> None:
+        self.require(("width",))
 
 
 EncoderConfig = TransformerConfig | RecurrentEncoderConfig | ConvolutionalConfig | BagConfig

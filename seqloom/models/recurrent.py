@@ -12,13 +12,14 @@ from torch import nn
 
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.memory import Memory
-from seqloom.nn.reading import Read, Reader, ReadingConfig
-from seqloom.nn.recurrent import Cell, RecurrentLayer, RecurrentStack, last, turned
+from seqloom.nn.recurrent import Cell, RecurrentLayer, RecurrentStack, last, reversed_rows
+from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
+from seqloom.nn.stack_config import StackConfig
 from seqloom.shapes import Float, Mask, Tensor, Vectors
 
 
 @dataclass(frozen=True)
-class RecurrentEncoderConfig:
+class RecurrentEncoderConfig(StackConfig):
     """A recurrent encoder.
 
     Args:
@@ -39,10 +40,10 @@ class RecurrentEncoderConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(self.layers, self.width, self.dropout)
+        self.require(("layers", "width"))
 
     def input_width(self, embedding: int) -> int:
-        """How wide the embedded source is to be, where its table has width `embedding` (0 = not given)."""
+        """As wide as their table."""
         return embedding or self.width
 
     @property
@@ -50,14 +51,9 @@ class RecurrentEncoderConfig:
         """Features of a state."""
         return self.width * (2 if self.direction == "both" else 1)
 
-    @property
-    def limit(self) -> None:
-        """There is no longest source."""
-        return None
-
 
 @dataclass(frozen=True)
-class RecurrentDecoderConfig:
+class RecurrentDecoderConfig(StackConfig):
     """A recurrent decoder.
 
     Args:
@@ -79,28 +75,16 @@ class RecurrentDecoderConfig:
     residual: bool = False
     dropout: float = 0.1
     context: Literal["initial", "repeated"] = "initial"
-    attention: ReadingConfig | None = None
+    attention: AttentionConfig | None = None
     place: Literal["before", "after"] = "before"
     input_feeding: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.layers, self.width, self.dropout)
+        self.require(("layers", "width"))
 
     def input_width(self, embedding: int) -> int:
-        """How wide the embedded target is to be, where its table has width `embedding` (0 = not given)."""
+        """As wide as their table."""
         return embedding or self.width
-
-    @property
-    def limit(self) -> None:
-        """There is no longest target."""
-        return None
-
-
-def _check(layers: int, width: int, dropout: float) -> None:
-    if min(layers, width) < 1:
-        raise ValueError("layers and width must be at least 1")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be in [0, 1), not {dropout}")
 
 
 class RecurrentEncoder(nn.Module):
@@ -128,9 +112,9 @@ class RecurrentEncoder(nn.Module):
             assert isinstance(layers, nn.ModuleList)
             for direction, layer in zip(self.directions, layers, strict=True):
                 back = direction == "backward"
-                h, _ = layer(turned(inside, lengths) if back else inside)
+                h, _ = layer(reversed_rows(inside, lengths) if back else inside)
                 summary.append(last(h, lengths))
-                found.append(turned(h, lengths) if back else h)
+                found.append(reversed_rows(h, lengths) if back else h)
             h = torch.cat(found, -1)
             x = x + h if self.config.residual and x.shape == h.shape else h
         return Memory(self.dropout(x), mask, torch.cat(summary, -1))
@@ -152,7 +136,7 @@ class RecurrentState:
     length: int
     carry: Float[Tensor, "R L P D"]
     summary: Float[Tensor, "B M"] | None = None
-    memory: Read | None = None
+    memory: AttendedMemory | None = None
     fed: Float[Tensor, "R D"] | None = None
     covered: Float[Tensor, "R S"] | None = None
 
@@ -178,7 +162,7 @@ class RecurrentDecoder(nn.Module):
         super().__init__()
         self.config = config
         D = config.width
-        self.cross = None if config.attention is None else Reader(config.attention, D, memory_width)
+        self.cross = None if config.attention is None else ScoredAttention(config.attention, D, memory_width)
         context = 0 if self.cross is None else self.cross.context
         repeated = summary_width if config.context == "repeated" else 0
         before = config.place == "before"
@@ -187,10 +171,10 @@ class RecurrentDecoder(nn.Module):
         self.stack = RecurrentStack(
             config.cell, into, D, config.layers, residual=config.residual, dropout=config.dropout
         )
-        self.parts = 2 if config.cell == "lstm" else 1
-        self.bridge = nn.Linear(summary_width, config.layers * self.parts * D)
-        # What the output sees beside h: every context, and the word where the context came before the cell.
-        beside = context + repeated + (inputs if repeated or (context and before) else 0)
+        self.bridge = nn.Linear(summary_width, config.layers * self.stack.parts * D)
+        # The output sees, beside h, every context; and the word, where a context came before the cell.
+        self.sees_word = bool(repeated or (context and before))
+        beside = context + repeated + (inputs if self.sees_word else 0)
         self.mix = nn.Linear(D + beside, D) if beside else None
         self.dropout = Dropout(config.dropout)
 
@@ -204,16 +188,16 @@ class RecurrentDecoder(nn.Module):
     def start(self, memory: Memory, *, keep: bool) -> RecurrentState:
         """The state before the first position."""
         B, S = memory.states.shape[:2]
-        shape = (B, self.config.layers, self.parts, self.config.width)
+        shape = (B, self.config.layers, self.stack.parts, self.config.width)
         read = None if self.cross is None else self.cross.read(memory)
-        coverage = self.config.attention is not None and self.config.attention.coverage
+        covers = self.config.attention is not None and self.config.attention.coverage
         return RecurrentState(
             0,
             self.bridge(memory.summary).tanh().view(shape),
             memory.summary if self.config.context == "repeated" else None,
             read,
             memory.states.new_zeros(B, self.config.width) if self.config.input_feeding else None,
-            memory.states.new_zeros(B, S) if coverage else None,
+            memory.states.new_zeros(B, S) if covers else None,
         )
 
     def forward(self, x: Float[Tensor, "R T E"], state: RecurrentState) -> tuple[Vectors, RecurrentState]:
@@ -243,10 +227,7 @@ class RecurrentDecoder(nn.Module):
             assert state.memory is not None
             context, covered = self.cross(h, state.memory, covered)
             contexts.append(context)
-            beside = contexts if state.summary is None else [*contexts, x]
-        else:
-            beside = [*contexts, x] if contexts else []
         if self.mix is not None:
-            h = self.mix(torch.cat((h, *beside), -1)).tanh()
+            h = self.mix(torch.cat([h, *contexts, x] if self.sees_word else [h, *contexts], -1)).tanh()
         fed = None if state.fed is None else h[:, -1]
         return self.dropout(h), RecurrentState(state.length + T, carry, state.summary, state.memory, fed, covered)

@@ -17,6 +17,11 @@ Cell = Literal["rnn", "lstm", "gru"]
 _MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
+def parts_of(cell: Cell) -> int:
+    """P."""
+    return 2 if cell == "lstm" else 1
+
+
 class RecurrentLayer(nn.Module):
     """One layer in one direction, by torch's kernels: h_t = cell(x_t, h_{t-1}).
 
@@ -28,7 +33,7 @@ class RecurrentLayer(nn.Module):
 
     def __init__(self, cell: Cell, inputs: int, width: int) -> None:
         super().__init__()
-        self.parts = 2 if cell == "lstm" else 1
+        self.parts = parts_of(cell)
         self.cells: nn.RNNBase = _MODULES[cell](inputs, width, batch_first=True)
         if cell == "lstm":  # an open forget gate at the start (Jozefowicz et al. 2015)
             with torch.no_grad():
@@ -56,7 +61,7 @@ class RecurrentStack(nn.Module):
 
     def __init__(self, cell: Cell, inputs: int, width: int, layers: int, *, residual: bool, dropout: float) -> None:
         super().__init__()
-        self.residual = residual
+        self.residual, self.parts = residual, parts_of(cell)
         self.layers = nn.ModuleList(RecurrentLayer(cell, width if i else inputs, width) for i in range(layers))
         self.dropout = Dropout(dropout)
 
@@ -72,7 +77,7 @@ class RecurrentStack(nn.Module):
         return x, torch.stack(carried, 1)
 
 
-def turned(x: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"] | None) -> Float[Tensor, "B T D"]:
+def reversed_rows(x: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"] | None) -> Float[Tensor, "B T D"]:
     """Each row's first `lengths` positions back to front, the rest left where it is; None = all positions."""
     if lengths is None:
         return x.flip(1)

@@ -13,12 +13,13 @@ from seqloom.nn.feedforward import Activation, FeedForward
 from seqloom.nn.masks import causal_mask
 from seqloom.nn.memory import Memory
 from seqloom.nn.norms import NormKind, make_norm
-from seqloom.nn.positions import Learned, Place, PositionConfig, Positions, Sinusoidal
+from seqloom.nn.positions import Place, PositionConfig, Positions, Sinusoidal
+from seqloom.nn.stack_config import StackConfig
 from seqloom.shapes import Bool, Float, Tensor
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(StackConfig):
     """A stack of Transformer blocks.
 
     Args:
@@ -50,31 +51,13 @@ class TransformerConfig:
     activation_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.layers, self.width, self.inner, self.heads) < 1:
-            raise ValueError("layers, width, inner and heads must be at least 1")
+        self.require(("layers", "width", "inner", "heads"), ("dropout", "attention_dropout", "activation_dropout"))
         if self.width % self.heads:
             raise ValueError(f"width {self.width} cannot be split into {self.heads} heads")
         if self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"kv_heads {self.kv_heads} must divide heads {self.heads}")
         if self.positions.kind == "rotary" and self.width // self.heads % 2:
             raise ValueError("rotary positions need an even number of features per head (width / heads)")
-        for name in ("dropout", "attention_dropout", "activation_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
-
-    def input_width(self, embedding: int) -> int:
-        """How wide the embedded words are to be."""
-        return self.width
-
-    @property
-    def memory_width(self) -> int:
-        """Features of a state."""
-        return self.width
-
-    @property
-    def limit(self) -> int | None:
-        """The longest sequence there are positions for; None = no end."""
-        return self.positions.length if isinstance(self.positions, Learned) else None
 
     @property
     def sizes(self) -> Heads:

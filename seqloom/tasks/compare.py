@@ -27,7 +27,7 @@ def compare_runs(
         paths: the runs; the first is what the others are tested against.
         folder: where to write to.
         reporter: where progress goes.
-        test: its files; empty = the test data of the first run's config, for all.
+        test: its files; empty = the test data of each run's config, which must be the same.
 
     Raises:
         UsageError: fewer than two runs, or two of one name.
@@ -39,8 +39,6 @@ def compare_runs(
     if len({*names}) < len(names):
         raise UsageError(f"the same run twice: {', '.join(map(str, paths))}", cure="name each run once")
     first = configs.load(TranslateConfig, opened[0].path / "config.toml")
-    if not test and isinstance(tested := getattr(first.data, "test", ()), tuple):
-        test = tested
     found = [_evaluated(run, test, reporter) for run in opened]
     asked = [[(row["source"], row["reference"]) for row in scores["translations"]] for scores in found]
     for run, rows in zip(opened, asked, strict=True):
@@ -78,7 +76,8 @@ def _evaluated(run: Run, test: Sequence[str], reporter: Reporter) -> dict[str, A
     path = run.path / "eval" / f"{title}.json"
     if path.is_file():
         scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if scores.get("checkpoint") == best and scores.get("files") == list(test):
+        decoding = configs.tree_of(configs.load(TranslateConfig, run.path / "config.toml").decoding)
+        if (scores["checkpoint"], scores.get("files"), scores["decoding"]) == (best, list(test), decoding):
             return scores
     reporter.say(f"evaluating {run.path}")
     return evaluate_run(run.path, test, title, (), reporter)

@@ -15,11 +15,10 @@ from seqloom.tasks.translate import Prepared, TranslateConfig, build_model
 from seqloom.tasks.translator import Translator
 from seqloom.training.loop import train
 from seqloom.training.optimizer import FlatWeights, Optimizer
-from seqloom.training.precision import KERNELS, dtype_for, peak_bytes, pick_device, resident_bytes
+from seqloom.training.precision import KERNEL_BYTES, KERNELS, dtype_for, peak_bytes, pick_device, resident_bytes
 
 _SAMPLES = 12
 _EPOCHS = 8
-_KERNEL_BYTES = 600_000
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,13 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
     copies = 4 + (config.training.ema > 0)  # to use, master, and two moments
     kept = 3 + (config.training.average_count if config.training.average != "none" else 0)
     used = config.training.steps * config.batches.accumulate
-    # A later shape shares about half of its kernels with earlier ones, as measured.
-    kernels = per_shape / 2 * max(0, _shapes(batches, used) - len(chosen))
+    # A later shape shares about half of its kernels with earlier ones, as measured on the demo.
+    kernels = per_shape / 2 * max(0, _shapes(batches, used) - len(chosen)) if device.type == "cpu" else 0.0
     return Estimate(
         steps=config.training.steps,
         epochs=used / batches.per_epoch,
         minutes=total / 60,
-        gigabytes=(peak_bytes(device) + min(kernels, KERNELS * _KERNEL_BYTES)) / 1e9,
+        gigabytes=(peak_bytes(device) + min(kernels, KERNELS * KERNEL_BYTES)) / 1e9,
         disk_gigabytes=4 * numbers * copies * kept / 1e9,
         parameters=numbers,
         words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),

@@ -12,7 +12,7 @@ import torch
 from seqloom.data.batch import pad
 from seqloom.inspection.capture import captured
 from seqloom.inspection.report import AttentionMap, Example, ReportData, render
-from seqloom.models.encoder_decoder import memory_readers, parameter_count
+from seqloom.models.encoder_decoder import cross_attentions, parameter_count
 from seqloom.run import Run, write_text
 from seqloom.tasks.translate import load_translator
 from seqloom.tasks.translator import Translator
@@ -58,7 +58,8 @@ def look(translator: Translator, text: str, reference: str = "") -> Example:
         "read": translator.target.tokens(target_in),
         "written": translator.target.tokens(target),
     }
-    across = [name for name in weights if name in memory_readers(model)]
+    reading = cross_attentions(model)
+    across = [name for name in weights if name in reading]
     encoder = [name for name in weights if name.startswith("encoder.")]
     maps = []
     for title, rows, columns, chosen in (

@@ -16,7 +16,7 @@ from seqloom.data.batch import pad
 from seqloom.data.batches import make_batch
 from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, beam_rows, decode
 from seqloom.errors import DataError, UsageError
-from seqloom.models.encoder_decoder import EncoderDecoder, memory_readers
+from seqloom.models.encoder_decoder import EncoderDecoder, cross_attentions
 from seqloom.nn.attention import observed
 from seqloom.shapes import Float, Tensor
 from seqloom.text.tokenizer import Tokenizer
@@ -191,7 +191,7 @@ class _LastAttention:
     """What the decoder's last layer attended to in its last step, the mean of its heads."""
 
     def __init__(self, model: EncoderDecoder) -> None:
-        layers = memory_readers(model)
+        layers = cross_attentions(model)
         if not layers:
             raise UsageError("a coverage penalty needs a decoder with attention", cure="leave coverage_penalty at 0")
         self._layer = list(layers.values())[-1]

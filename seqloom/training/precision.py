@@ -16,8 +16,8 @@ from seqloom.errors import UsageError
 
 Precision = Literal["auto", "fp32", "bf16"]
 
-# How many compiled kernels oneDNN keeps. Each takes some 0.6 MB in bfloat16 (docs/benchmarks.md, "Memory").
-KERNELS = 4096
+# How many compiled kernels oneDNN keeps, and what each takes in bfloat16 (docs/benchmarks.md, "Memory").
+KERNELS, KERNEL_BYTES = 4096, 600_000
 
 
 def processor_flags() -> set[str]:

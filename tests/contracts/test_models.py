@@ -14,7 +14,7 @@ from torch import Tensor
 from seqloom.config import load, to_toml
 from seqloom.inspection.capture import captured
 from seqloom.models.convolutional import ConvolutionalConfig
-from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, memory_readers
+from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, cross_attentions
 from seqloom.models.encoders import BagConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
 from seqloom.nn import attention
@@ -23,8 +23,8 @@ from seqloom.nn.feedforward import Activation
 from seqloom.nn.masks import padding_mask
 from seqloom.nn.norms import NormKind
 from seqloom.nn.positions import Learned, PositionConfig
-from seqloom.nn.reading import Reader, ReadingConfig
 from seqloom.nn.recurrent import Cell
+from seqloom.nn.scored_attention import AttentionConfig, ScoredAttention
 from seqloom.nn.transformer import TransformerConfig
 
 V, B, S, T = 17, 3, 7, 5
@@ -67,14 +67,18 @@ ENCODERS: list[Any] = [
         )
     ),
 ]
-READINGS = [ReadingConfig(score) for score in ("dot", "general", "additive", "scaled-dot")]
-READINGS += [ReadingConfig("multi-head", heads=2), ReadingConfig("general", window=2), ReadingConfig(coverage=True)]
+ATTENTIONS = [AttentionConfig(score) for score in ("dot", "general", "additive", "scaled-dot")]
+ATTENTIONS += [
+    AttentionConfig("multi-head", heads=2),
+    AttentionConfig("general", window=2),
+    AttentionConfig(coverage=True),
+]
 WAYS: dict[str, tuple[Any, ...]] = {
     "cell": CELLS,
     "layers": (1, 2),
     "residual": (True, False),
     "context": ("initial", "repeated"),
-    "attention": (None, *READINGS),
+    "attention": (None, *ATTENTIONS),
     "place": ("before", "after"),
     "input_feeding": (False, True),
 }
@@ -253,9 +257,9 @@ def test_capture_changes_no_bit(subject: Subject, fused: bool, monkeypatch: pyte
         watched = model(subject.source, MASK, subject.target)
     assert torch.equal(watched, plain)
     assert torch.equal(model(subject.source, MASK, subject.target), plain)
-    across = memory_readers(model)
+    across = cross_attentions(model)
     layers = [name for name, m in model.named_modules() if isinstance(m, SelfAttention | CrossAttention)]
-    layers += [name for name, m in across.items() if isinstance(m, Reader) and m.config.score != "multi-head"]
+    layers += [name for name, m in across.items() if isinstance(m, ScoredAttention) and m.config.score != "multi-head"]
     assert sorted(found) == sorted(layers)
     for name, pieces in found.items():
         weights = torch.cat(pieces, 2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seqloom.nn.recurrent import RecurrentLayer, RecurrentStack, last, turned
+from seqloom.nn.recurrent import RecurrentLayer, RecurrentStack, last, reversed_rows
 
 B, T, X, D = 3, 5, 7, 11
 LENGTHS = torch.tensor([5, 2, 3])
@@ -79,13 +79,13 @@ def test_dropout_is_between_the_layers_only():
     assert not torch.allclose(two(x, carry)[0], two.eval()(x, carry)[0])
 
 
-def test_turned_and_last():
+def test_reversed_rows_and_last():
     x = torch.arange(B * T * 2.0).view(B, T, 2)
-    back = turned(x, LENGTHS)
+    back = reversed_rows(x, LENGTHS)
     for b, length in enumerate(LENGTHS.tolist()):
         assert torch.equal(back[b, :length], x[b, :length].flip(0))
         assert torch.equal(back[b, length:], x[b, length:])
         assert torch.equal(last(x, LENGTHS)[b], x[b, length - 1])
-    assert torch.equal(turned(back, LENGTHS), x)
-    assert torch.equal(turned(x, None), x.flip(1))
+    assert torch.equal(reversed_rows(back, LENGTHS), x)
+    assert torch.equal(reversed_rows(x, None), x.flip(1))
     assert torch.equal(last(x, None), x[:, -1])

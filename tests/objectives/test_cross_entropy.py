@@ -17,7 +17,7 @@ from seqloom.data.batch import SequenceBatch
 from seqloom.data.batches import make_batch
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
-from seqloom.nn.reading import ReadingConfig
+from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives import cross_entropy
 from seqloom.objectives.cross_entropy import CrossEntropy, linear_cross_entropy
@@ -223,7 +223,7 @@ class TestObjective:
 
     @pytest.mark.parametrize("number", [0, 3, 6, 60])
     def test_scheduled_sampling_feeds_what_the_model_would_say(self, number):
-        half = RecurrentDecoderConfig(width=12, dropout=0.0, attention=ReadingConfig())
+        half = RecurrentDecoderConfig(width=12, dropout=0.0, attention=AttentionConfig())
         encoder = RecurrentEncoderConfig(width=6, dropout=0.0)
         model = EncoderDecoder(EncoderDecoderConfig(encoder=encoder, decoder=half, tie="none"), 19, 19).train()
         batch = replace(batch_of((5, 7), (3, 2), (4, 7)), number=number)

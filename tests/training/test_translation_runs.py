@@ -24,7 +24,7 @@ from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.models.encoders import BagConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
 from seqloom.nn.positions import Learned
-from seqloom.nn.reading import ReadingConfig
+from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run, digest_of
@@ -103,7 +103,7 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(config, tmp_path, change, st
     assert left_behind(stopped.run) == left_behind(straight.run)
 
 
-READING = ReadingConfig()
+ATTENTION = AttentionConfig()
 MEMBERS: dict[str, tuple[Any, Any]] = {
     "LSTM backward, context vector": (
         RecurrentEncoderConfig("lstm", 2, 16, "backward", residual=True),
@@ -111,18 +111,18 @@ MEMBERS: dict[str, tuple[Any, Any]] = {
     ),
     "GRU, attention before the cell, coverage": (
         RecurrentEncoderConfig("gru", 1, 8, "both"),
-        RecurrentDecoderConfig("gru", 1, 16, attention=replace(READING, coverage=True)),
+        RecurrentDecoderConfig("gru", 1, 16, attention=replace(ATTENTION, coverage=True)),
     ),
     "bag, RNN, local attention after the cell, input feeding": (
         BagConfig(16),
         RecurrentDecoderConfig(
-            "rnn", 1, 16, attention=replace(READING, score="dot", window=2), place="after", input_feeding=True
+            "rnn", 1, 16, attention=replace(ATTENTION, score="dot", window=2), place="after", input_feeding=True
         ),
     ),
     "convolutional": (ConvolutionalConfig(2, 16), ConvolutionalConfig(2, 16)),
     "Transformer, GRU with heads": (
         STACK,
-        RecurrentDecoderConfig("gru", 1, 16, attention=replace(READING, score="multi-head", heads=2)),
+        RecurrentDecoderConfig("gru", 1, 16, attention=replace(ATTENTION, score="multi-head", heads=2)),
     ),
     "GRU, Transformer": (RecurrentEncoderConfig("gru", 1, 16, "forward"), STACK),
 }
@@ -146,7 +146,7 @@ def test_every_member_resumes_to_the_bit_translates_and_is_looked_into(config, t
     assert together == [translator([text], beam=3, max_length=7)[0] for text in texts]
     example = look(translator, "ba ko mi")
     titles = [m.title for m in example.maps]
-    assert ("cross-attention" in titles) == (getattr(decoder, "attention", READING) is not None)
+    assert ("cross-attention" in titles) == (getattr(decoder, "attention", ATTENTION) is not None)
     for found in example.maps:
         assert found.array().shape[2:] == (len(found.rows), len(found.columns))
 

@@ -8,22 +8,22 @@ from torch import Tensor
 
 from seqloom.inspection.capture import captured
 from seqloom.nn.memory import Memory
-from seqloom.nn.reading import Reader, ReadingConfig
+from seqloom.nn.scored_attention import AttentionConfig, ScoredAttention
 
 B, T, S, D, M, A = 3, 2, 5, 7, 7, 11
 LENGTHS = [5, 2, 4]
 MASK = torch.arange(S) < torch.tensor(LENGTHS)[:, None]
 
 
-def a_reader(**options: object) -> tuple[Reader, Memory, Tensor]:
-    reader = Reader(ReadingConfig(**options), D, M).double()
+def an_attention(**options: object) -> tuple[ScoredAttention, Memory, Tensor]:
+    reader = ScoredAttention(AttentionConfig(**options), D, M).double()
     for parameter in reader.parameters():
         torch.nn.init.normal_(parameter)
     states = torch.randn(B, S, M).double()
     return reader, Memory(states, MASK, states[:, 0]), torch.randn(B, T, D).double()
 
 
-def fit(reader: Reader, q: Tensor, k: Tensor, had: float) -> float:
+def fit(reader: ScoredAttention, q: Tensor, k: Tensor, had: float) -> float:
     match reader.config.score:
         case "dot":
             return float(q @ k)
@@ -38,7 +38,7 @@ def fit(reader: Reader, q: Tensor, k: Tensor, had: float) -> float:
             return float(reader.score.weight[0] @ inside.tanh())
 
 
-def loop(reader: Reader, memory: Memory, q: Tensor, had: Tensor) -> tuple[Tensor, Tensor]:
+def loop(reader: ScoredAttention, memory: Memory, q: Tensor, had: Tensor) -> tuple[Tensor, Tensor]:
     """Contexts and weights, number by number."""
     weights, window = torch.zeros(*q.shape[:2], S).double(), reader.config.window
     for b in range(B):
@@ -62,7 +62,7 @@ COVER = [{"score": "additive", "coverage": True}, {"score": "additive", "inner":
 @torch.no_grad()
 @pytest.mark.parametrize("options", SCORES + LOCAL + COVER, ids=str)
 def test_it_is_its_equations(options):
-    reader, memory, q = a_reader(**options)
+    reader, memory, q = an_attention(**options)
     had, coverage = torch.rand(B, S).double() * MASK, reader.config.coverage
     q = q[:, :1] if coverage else q
     with captured(reader) as found:
@@ -79,7 +79,7 @@ def test_it_is_its_equations(options):
 @torch.no_grad()
 @pytest.mark.parametrize("options", SCORES + LOCAL + COVER + [{"score": "multi-head", "heads": 7}], ids=str)
 def test_rows_that_share_a_sentence(options):
-    reader, memory, _ = a_reader(**options)
+    reader, memory, _ = an_attention(**options)
     q, had = torch.randn(2 * B, T, D).double(), None
     if options.get("coverage"):
         q, had = q[:, :1], torch.rand(2 * B, S).double()
@@ -100,12 +100,12 @@ def test_rows_that_share_a_sentence(options):
 )
 def test_impossible_choices(options, word):
     with pytest.raises(ValueError, match=word):
-        ReadingConfig(**options)
+        AttentionConfig(**options)
 
 
 def test_widths_that_do_not_fit():
     with pytest.raises(ValueError, match="as wide as the memory, 7, not 5"):
-        ReadingConfig(score="dot").check(5, 7)
+        AttentionConfig(score="dot").check(5, 7)
     with pytest.raises(ValueError, match="into 4 heads"):
-        ReadingConfig(score="multi-head").check(7, 7)
-    ReadingConfig(score="general").check(5, 7)
+        AttentionConfig(score="multi-head").check(7, 7)
+    AttentionConfig(score="general").check(5, 7)

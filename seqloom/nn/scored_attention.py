@@ -21,7 +21,7 @@ from seqloom.shapes import Bool, Float, Tensor
 
 
 @dataclass(frozen=True)
-class ReadingConfig:
+class AttentionConfig:
     """How a decoder attends to the memory.
 
     Args:
@@ -58,21 +58,21 @@ class ReadingConfig:
 
 
 @dataclass(frozen=True)
-class Read:
+class AttendedMemory:
     """What a decoder keeps of a memory: keys and values of B sentences, with their mask."""
 
     kv: KeyValues
     mask: Bool[Tensor, "B S"] | None
 
-    def select(self, sentences: Tensor) -> Read:
+    def select(self, sentences: Tensor) -> AttendedMemory:
         """Those of some sentences."""
-        return Read(self.kv.select(sentences), None if self.mask is None else self.mask[sentences])
+        return AttendedMemory(self.kv.select(sentences), None if self.mask is None else self.mask[sentences])
 
 
-class Reader(nn.Module):
+class ScoredAttention(nn.Module):
     """Queries of width `width` over a memory of width `memory_width`; the context is as wide as `context`."""
 
-    def __init__(self, config: ReadingConfig, width: int, memory_width: int) -> None:
+    def __init__(self, config: AttentionConfig, width: int, memory_width: int) -> None:
         super().__init__()
         self.config = config
         self.context = width if config.score == "multi-head" else memory_width
@@ -91,15 +91,15 @@ class Reader(nn.Module):
         if config.window:
             self.place = nn.Sequential(nn.Linear(width, A), nn.Tanh(), nn.Linear(A, 1))
 
-    def read(self, memory: Memory) -> Read:
+    def read(self, memory: Memory) -> AttendedMemory:
         """What serves every step of decoding."""
         if self.config.score == "multi-head":
-            return Read(self.many.read(memory.states), memory.mask)
+            return AttendedMemory(self.many.read(memory.states), memory.mask)
         keys = self.key(memory.states) if self.config.score == "additive" else memory.states
-        return Read(KeyValues(keys[:, None], memory.states[:, None]), memory.mask)
+        return AttendedMemory(KeyValues(keys[:, None], memory.states[:, None]), memory.mask)
 
     def forward(
-        self, q: Float[Tensor, "R T D"], memory: Read, covered: Float[Tensor, "R S"] | None = None
+        self, q: Float[Tensor, "R T D"], memory: AttendedMemory, covered: Float[Tensor, "R S"] | None = None
     ) -> tuple[Float[Tensor, "R T C"], Float[Tensor, "R S"] | None]:
         """The contexts, and the attention given so far where coverage is kept (which needs T = 1).
 
