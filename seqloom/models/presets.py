@@ -46,7 +46,7 @@ TRANSLATION: dict[str, Tree] = {
         "embedding": 256,
     },
     "small-gru": {
-        **_recurrent({"direction": "backward"}, {"context": "repeated"}, cell="gru", width=512, dropout=0.3),
+        **_recurrent({"direction": "backward"}, {"context": "repeated"}, cell="gru", width=768, dropout=0.3),
         "embedding": 256,
     },
     "small-attention": {
