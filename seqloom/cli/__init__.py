@@ -8,6 +8,7 @@ import sys
 from cyclopts import App, CycloptsError
 
 from seqloom import __version__
+from seqloom.cli.chat import chat
 from seqloom.cli.check import check
 from seqloom.cli.compare import compare
 from seqloom.cli.demo import demo
@@ -23,7 +24,7 @@ from seqloom.cli.verify import verify
 from seqloom.errors import SeqloomError
 
 app = App(name="seqloom", version=__version__, help="Neural language models: train, measure, use and understand them.")
-for verb in (demo, init, check, train, translate, report, runs, compare, lineage, verify, doctor):
+for verb in (demo, init, check, train, translate, chat, report, runs, compare, lineage, verify, doctor):
     app.command(verb)
 app.command(evaluate, name="eval")
 

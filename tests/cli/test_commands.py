@@ -24,6 +24,7 @@ VERBS = (
     "check",
     "train",
     "translate",
+    "chat",
     "eval",
     "report",
     "runs",
