@@ -30,6 +30,7 @@ from seqloom.run import Run
 from seqloom.tasks.resume import refuse_another
 from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizers, save_tokenizers
 from seqloom.tasks.translator import LongInput, Translator
+from seqloom.tasks.vectors import take_vectors
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.checkpoint import Progress, load_weights
@@ -199,16 +200,17 @@ def train_translation(
     reporter.say(f"reading the data of {path}")
     prepared = prepare(config, reporter, run)
     device = pick_device(config.training.device)
+    model = build_model(config, prepared.source, prepared.target)
     facts = _facts(config, prepared, threads)
     if exists:
         refuse_another(run, configs.load(TranslateConfig, run.path / "config.toml"), config, facts["corpus"])
     else:
+        take_vectors(model, prepared.source, prepared.target, reporter)
         run.claim()
         if announce is not None:
             announce(config, prepared)
         save_tokenizers(Path(path), prepared.source, prepared.target)
         run = Run.create(path, configs.to_toml(config), facts)
-    model = build_model(config, prepared.source, prepared.target).to(device)
     train = prepared.splits.train
     reporter.say(
         f"{len(train):,} pairs, {prepared.source.words:,} words, {parameter_count(model):,} parameters, "
@@ -219,7 +221,7 @@ def train_translation(
             run.write_config(configs.to_toml(config))
             run.update_info(corpus=facts["corpus"])
         plan = Plan(
-            model,
+            model.to(device),
             config.objective,
             lambda n: prepared.batch(n).to(device),
             _Validation(prepared, model).measure,
