@@ -14,6 +14,7 @@ from seqloom.cli.demo import demo
 from seqloom.cli.doctor import doctor
 from seqloom.cli.evaluate import evaluate
 from seqloom.cli.init import init
+from seqloom.cli.microscope import microscope
 from seqloom.cli.report import report
 from seqloom.cli.runs import runs
 from seqloom.cli.train import train
@@ -22,7 +23,7 @@ from seqloom.cli.verify import verify
 from seqloom.errors import SeqloomError
 
 app = App(name="seqloom", version=__version__, help="Neural language models: train, measure, use and understand them.")
-for verb in (demo, init, check, train, translate, report, runs, compare, verify, doctor):
+for verb in (demo, init, check, train, translate, report, runs, compare, microscope, verify, doctor):
     app.command(verb)
 app.command(evaluate, name="eval")
 
