@@ -3,6 +3,9 @@
     norm(k)  = sqrt of the mean of |d h_t / d x_{t-k}|^2
     share(k) = sqrt of sum |d h_t / d x_{t-k}|^2 / sum |d h_t / d x_t|^2, over the same sentences and t
 
+Of a decoder over its source, k counts words from the source's end; no word is t's own, so the share is of the mean
+over all words of the source: 1 = a word like any other.
+
 |.| is the Frobenius norm. Exact, it costs a backward pass for each feature of h_t; with random signs v a single pass
 does, because E |v^T J|^2 = |J|^2 (Hutchinson 1989), and the mean over many sentences and t is as good as exact.
 """
@@ -28,16 +31,17 @@ _POSITIONS = 32  # t looked at in a sentence; in a longer one they are evenly sp
 
 @dataclass(frozen=True)
 class Reach:
-    """Sums over pairs (t, t-k) by k: squared norms, those at k = 0 of the same t, and how many pairs."""
+    """Sums over pairs (t, s) by k: squared norms, what they are a share of for the same t, and how many pairs."""
 
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 0)))
 
     @classmethod
-    def of(cls, squares: Float[Tensor, "B N S"], steps: Int[Tensor, "B N S"]) -> Reach:
-        """From squared norms that are `steps` apart; below 0 = not a pair."""
-        base = (squares * (steps == 0)).sum(-1, keepdim=True).expand_as(squares)
+    def of(cls, squares: Float[Tensor, "B N S"], steps: Int[Tensor, "B N S"], *, of_mean: bool = False) -> Reach:
+        """From squared norms that are `steps` apart, below 0 = not a pair; as shares of k = 0, or of the mean."""
         pairs = steps >= 0
-        weights = (squares, base, torch.ones_like(squares))
+        whole = pairs if of_mean else steps == 0
+        base = (squares * whole).sum(-1, keepdim=True) / whole.sum(-1, keepdim=True).clamp(min=1)
+        weights = (squares, base.expand_as(squares), torch.ones_like(squares))
         return cls(np.stack([torch.bincount(steps[pairs], w[pairs]).numpy() for w in weights]))
 
     def __add__(self, other: Reach) -> Reach:
@@ -126,7 +130,7 @@ def input_reach(model: EncoderDecoder, batch: SequenceBatch, probes: int = 1) ->
                 found[side] = Reach.of(squares, steps_back(times, sources, sign))
         times, (own, across) = squared_norms(hidden, [target, source], probes)
     found["target"] = Reach.of(own, steps_back(times, targets))
-    found["source"] = Reach.of(across, steps_from_end(times, sources, targets))
+    found["source"] = Reach.of(across, steps_from_end(times, sources, targets), of_mean=True)
     return found
 
 

@@ -11,19 +11,19 @@ import numpy as np
 from seqloom.inspection.charts import Curve, Steps, heat_map, line_chart, number
 from seqloom.inspection.page import Markup, details, element, join, page, table
 
-COLUMNS = ("run", "gradient", "under ½ at", "under ⅒ at", "at 10", "at 20", "entropy, %")
+COLUMNS = ("run", "gradient", "half at", "tenth at", "at 10", "at 20", "entropy, %")
 _PLOTS = {
     "encoder": ("Encoder", "A source state with respect to the words before and after it; k = 0 is its own word."),
     "source": (
         "Decoder over the source",
-        "The decoder's output with respect to source words, counted back from the last: what a context vector loses, "
-        "and attention keeps.",
+        "The decoder's output with respect to the source word k before the last, as a share of the mean over all words: "
+        "what a context vector loses, and attention keeps.",
     ),
     "target": ("Decoder over its own words", "The decoder's output with respect to the words it was given before."),
 }
 _NOTE = (
-    "Each curve is the norm of the gradient k words back, divided by that at k = 0, in powers of ten: −1 is a tenth, "
-    "−2 a hundredth. It ends where too few sentences are as long, or where no gradient is left."
+    "Each curve is the norm of the gradient k words back, divided by that at k = 0 (over the source: by the mean), in "
+    "powers of ten: −1 is a tenth, −2 a hundredth. It ends where too few sentences are as long, or where no gradient is left."
 )
 _STATES = (
     "What a layer carries (h; h and c of an LSTM) with respect to what it carried k steps before, its inputs held "
@@ -78,7 +78,7 @@ def reach_rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
     for run in result["runs"]:
         for key, (title, _) in _PLOTS.items():
             heads = [s for a in run["attention"].values() if a["over"] == key for s in a["share"]]
-            entropy = 100 * sum(heads) / len(heads) if heads else None
+            entropy = round(100 * sum(heads) / len(heads)) if heads else None
             if run[key] is None:
                 rows.append((run["name"], title, "no order", "no order", None, None, entropy))
             else:
