@@ -50,16 +50,19 @@ class Reach:
         return Reach(a + b)
 
     def as_dict(self, least: int = 1) -> dict[str, Any]:
-        """norm and share by k, up to the last k with `least` pairs; the first k below a half and a tenth; k 10, 20."""
+        """norm and share by k, up to the last k with `least` pairs; the share at 10 and 20.
+
+        half, tenth: the k from which on the share stays below; None = it does not.
+        """
         kept = self.sums[:, : np.flatnonzero(self.sums[2] >= least).max(initial=-1) + 1]
         squares, base, pairs = kept
         share = np.sqrt(np.divide(squares, base, out=np.zeros_like(base), where=base > 0))
-        below = {n: np.flatnonzero(share < 1 / part) for n, part in (("half", 2), ("tenth", 10))}
+        until = {n: np.flatnonzero(share >= part).max(initial=-1) + 1 for n, part in (("half", 0.5), ("tenth", 0.1))}
         return {
             "norm": np.sqrt(np.divide(squares, pairs, out=np.zeros_like(base), where=pairs > 0)).tolist(),
             "share": share.tolist(),
             "pairs": pairs.astype(int).tolist(),
-            **{name: int(found[0]) if len(found) else None for name, found in below.items()},
+            **{name: int(k) if k < len(share) else None for name, k in until.items()},
             **{f"at_{k}": float(share[k]) if k < len(share) else None for k in (10, 20)},
         }
 

@@ -54,7 +54,7 @@ def examine(
                 visible = torch.arange(1, queries.shape[1] + 1).expand(queries.shape)
             # A recurrent decoder attends step by step.
             attention.setdefault(name, []).append(entropies(torch.cat(parts, 2), queries, visible))
-    least = max(1, sum(len(b.source) for b in batches) // 4)
+    least = max(1, sum(len(b.source) for b in batches) // 2)
     sides = [inputs.pop(side) for side in ("left", "right") if side in inputs]
     shown = batches[len(batches) // 2]
     return {

@@ -13,63 +13,53 @@ from seqloom.inspection.page import Markup, details, element, join, page, table
 
 COLUMNS = ("run", "gradient", "half at", "tenth at", "at 10", "at 20", "entropy, %")
 _PLOTS = {
-    "encoder": ("Encoder", "A source state with respect to the words before and after it; k = 0 is its own word."),
+    "encoder": ("encoder", "A source state with respect to the words before and after it; k = 0 is its own word."),
     "source": (
-        "Decoder over the source",
-        "The decoder's output with respect to the source word k before the last, as a share of the mean over all words: "
+        "decoder over the source",
+        "The decoder's output with respect to the source word k before the last, as a share of the mean over all: "
         "what a context vector loses, and attention keeps.",
     ),
-    "target": ("Decoder over its own words", "The decoder's output with respect to the words it was given before."),
+    "target": ("decoder over its own words", "The decoder's output with respect to the words it was given before."),
 }
 _NOTE = (
     "Each curve is the norm of the gradient k words back, divided by that at k = 0 (over the source: by the mean), in "
-    "powers of ten: −1 is a tenth, −2 a hundredth. It ends where too few sentences are as long, or where no gradient is left."
+    "powers of ten: −1 is a tenth, −2 a hundredth. It ends where few sentences are as long, or no gradient is left. "
+    "Half at, tenth at: the k from which on it stays under a half, a tenth."
 )
 _STATES = (
     "What a layer carries (h; h and c of an LSTM) with respect to what it carried k steps before, its inputs held "
     "fixed: the product of the Jacobians between. In powers of ten."
 )
-_ENTROPY = "Mean entropy of the attention weights; 100 % of the most = every visible position counts alike."
+_ENTROPY = "Mean entropy of the attention weights in nats; 100 % = every visible position counts alike."
 _GATES = "The mean over sentences and units by step of reading; the shade holds the middle 80 %."
 _SHARES = ("i", "f", "o", "r", "z")  # between 0 and 1
 
 
 def render_microscope(result: Mapping[str, Any]) -> str:
     """What was measured, as one HTML file that loads nothing."""
-    runs = result["runs"]
-    plots = []
-    for key, (title, note) in _PLOTS.items():
-        found = {run["name"]: run[key] for run in runs if run[key] is not None}
-        plots.append(_reach_chart(title, note, found))
-    unordered = [
-        f"{run['name']}: its encoder knows no order, so that there is no distance."
-        for run in runs
-        if run["encoder"] is None
-    ]
-    parts = {
-        "Reach": join(
-            [
-                element("p", _NOTE, class_="note"),
-                *(element("p", text, class_="note") for text in unordered),
-                element("div", *plots, class_="charts"),
-                table(
-                    COLUMNS,
-                    [
-                        [number(c) if isinstance(c, float) else "–" if c is None else c for c in row]
-                        for row in reach_rows(result)
-                    ],
-                ),
-            ]
-        ),
-        **{run["name"]: join(_run(run)) for run in runs},
-    }
     head = element(
         "header",
         element("h1", "How far back they remember"),
         element("p", f"{result['sentences']:,} validation sentences of each run", class_="note"),
     )
-    sections = (element("section", element("h2", title), part) for title, part in parts.items() if part)
+    parts = [("Reach", join(_reach(result))), *((run["name"], join(_run(run))) for run in result["runs"])]
+    sections = (element("section", element("h2", title), part) for title, part in parts if part)
     return page("seqloom microscope", element("main", head, *sections))
+
+
+def _reach(result: Mapping[str, Any]) -> Iterator[Markup]:
+    yield element("p", _NOTE, class_="note")
+    for run in result["runs"]:
+        if run["encoder"] is None:
+            yield element("p", f"The encoder of {run['name']} knows no order: there is no distance.", class_="note")
+    found = {key: {run["name"]: run[key] for run in result["runs"] if run[key] is not None} for key in _PLOTS}
+    yield element("div", *(_reach_chart(*_PLOTS[key], reaches) for key, reaches in found.items()), class_="charts")
+    rows = ([f"{name}: {what}", *map(_told, cells)] for name, what, *cells in reach_rows(result))
+    yield table(["", *COLUMNS[2:]], rows)
+
+
+def _told(value: object) -> str:
+    return "–" if value is None else number(value) if isinstance(value, float) else str(value)
 
 
 def reach_rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
@@ -83,8 +73,14 @@ def reach_rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
                 rows.append((run["name"], title, "no order", "no order", None, None, entropy))
             else:
                 rows.append((run["name"], title, *_reached(run[key]), entropy))
-        rows += [(run["name"], f"state of {layer}", *_reached(found), None) for layer, found in run["states"].items()]
+        rows += [
+            (run["name"], f"state of {_short(layer)}", *_reached(found), None) for layer, found in run["states"].items()
+        ]
     return rows
+
+
+def _short(layer: str) -> str:
+    return layer.replace(".layers", "").replace(".blocks", "").replace(".stack", "")
 
 
 def _reached(reach: Mapping[str, Any]) -> tuple[object, ...]:
@@ -98,7 +94,7 @@ def _reach_chart(title: str, note: str, found: Mapping[str, Mapping[str, Any]]) 
     for i, (name, reach) in enumerate(found.items()):
         points = [(float(k), math.log10(share)) for k, share in enumerate(reach["share"]) if share > 0]
         curves.append(Curve(name, points, f"s{i % 6}"))
-    words = "; ".join(f"{name}: under a half at {_reached(reach)[0]} words" for name, reach in found.items())
+    words = "; ".join(f"{name}: under a half from {_reached(reach)[0]} on" for name, reach in found.items())
     return _chart(title, note, words, curves, low=-1.0)
 
 
@@ -108,7 +104,7 @@ def _chart(title: str, note: str, words: str, curves: Sequence[Curve], low: floa
         return None
     steps = Steps(max(1.0, *(x for c in curves for x, _ in c.points)), lambda k: f"k = {k:.0f}")
     legend = [element("span", c.name, class_=f"key {c.look}") for c in curves]
-    caption = element("figcaption", element("h3", title), element("p", note), *legend)
+    caption = element("figcaption", element("h3", title[0].upper() + title[1:]), element("p", note), *legend)
     return element("figure", caption, line_chart(title, words, curves, steps, 230, low), element("output"))
 
 
@@ -127,11 +123,11 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
             if name in _SHARES
         ]
         words = "; ".join(f"{name}: mean {number(gate['mean'])}" for name, gate in found["gates"].items())
-        charts.append(_chart(f"Gates of {layer}", _GATES, words, curves, low=0.0))
+        charts.append(_chart(f"Gates of {_short(layer)}", _GATES, words, curves, low=0.0))
     if charts:
         yield element("div", *charts, class_="charts")
     rows = [
-        [f"{layer} {name}", *(number(gate[key]) for key in ("mean", "low", "median", "high"))]
+        [f"{_short(layer)} {name}", *(number(gate[key]) for key in ("mean", "low", "median", "high"))]
         for layer, found in run["gates"].items()
         for name, gate in found["gates"].items()
     ]
@@ -139,16 +135,17 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
         yield table(["gate or cell", "mean", "10 %", "median", "90 %"], rows)
     for layer, found in run["gates"].items():
         yield details(
-            f"Gate {found['trace']['gate']} of {layer} over the words of a sentence", _trace(layer, found["trace"])
+            f"Gate {found['trace']['gate']} of {_short(layer)} over the words of a sentence",
+            _trace(layer, found["trace"]),
         )
-    heads = [
-        [f"{layer}, head {i}", number(nats), f"{100 * share:.0f}"]
+    heads = {
+        layer: [f"{n:.2f} ({100 * share:.0f} %)" for n, share in zip(found["nats"], found["share"], strict=True)]
         for layer, found in run["attention"].items()
-        for i, (nats, share) in enumerate(zip(found["nats"], found["share"], strict=True), 1)
-    ]
+    }
     if heads:
+        columns = ["attention", *(f"head {i}" for i in range(1, 1 + max(map(len, heads.values()))))]
         yield element("p", _ENTROPY, class_="note")
-        yield table(["attention", "entropy, nats", "% of the most"], heads)
+        yield table(columns, [[_short(layer), *cells] for layer, cells in heads.items()])
 
 
 def _trace(layer: str, trace: Mapping[str, Any]) -> Markup:
