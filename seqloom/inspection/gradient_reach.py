@@ -31,9 +31,11 @@ _POSITIONS = 32  # t looked at in a sentence; in a longer one they are evenly sp
 
 @dataclass(frozen=True)
 class Reach:
-    """Sums over pairs (t, s) by k: squared norms, what they are a share of for the same t, and how many pairs."""
+    """Sums over pairs (t, s) by k: squared norms, what they are a share of for the same t; and how many pairs, and
+    sentences with any.
+    """
 
-    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 0)))
+    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((4, 0)))
 
     @classmethod
     def of(cls, squares: Float[Tensor, "B N S"], steps: Int[Tensor, "B N S"], *, of_mean: bool = False) -> Reach:
@@ -42,7 +44,10 @@ class Reach:
         whole = pairs if of_mean else steps == 0
         base = (squares * whole).sum(-1, keepdim=True) / whole.sum(-1, keepdim=True).clamp(min=1)
         weights = (squares, base.expand_as(squares), torch.ones_like(squares))
-        return cls(np.stack([torch.bincount(steps[pairs], w[pairs]).numpy() for w in weights]))
+        size = int(steps.max()) + 1
+        rows = torch.arange(len(steps))[:, None, None] * size
+        sentences = torch.bincount((rows + steps)[pairs].unique() % size, minlength=size)
+        return cls(np.stack([*(torch.bincount(steps[pairs], w[pairs]).numpy() for w in weights), sentences.numpy()]))
 
     def __add__(self, other: Reach) -> Reach:
         size = max(self.sums.shape[1], other.sums.shape[1])
@@ -50,18 +55,18 @@ class Reach:
         return Reach(a + b)
 
     def as_dict(self, least: int = 1) -> dict[str, Any]:
-        """norm and share by k, up to the last k with `least` pairs; the share at 10 and 20.
+        """norm and share by k, up to the last k in `least` sentences; the share at 10 and 20.
 
         half, tenth: the k from which on the share stays below; None = it does not.
         """
-        kept = self.sums[:, : np.flatnonzero(self.sums[2] >= least).max(initial=-1) + 1]
-        squares, base, pairs = kept
+        kept = self.sums[:, : np.flatnonzero(self.sums[3] >= least).max(initial=-1) + 1]
+        squares, base, pairs, sentences = kept
         share = np.sqrt(np.divide(squares, base, out=np.zeros_like(base), where=base > 0))
         until = {n: np.flatnonzero(share >= part).max(initial=-1) + 1 for n, part in (("half", 0.5), ("tenth", 0.1))}
         return {
             "norm": np.sqrt(np.divide(squares, pairs, out=np.zeros_like(base), where=pairs > 0)).tolist(),
             "share": share.tolist(),
-            "pairs": pairs.astype(int).tolist(),
+            "sentences": sentences.astype(int).tolist(),
             **{name: int(k) if k < len(share) else None for name, k in until.items()},
             **{f"at_{k}": float(share[k]) if k < len(share) else None for k in (10, 20)},
         }

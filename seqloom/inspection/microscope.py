@@ -54,7 +54,7 @@ def examine(
                 visible = torch.arange(1, queries.shape[1] + 1).expand(queries.shape)
             # A recurrent decoder attends step by step.
             attention.setdefault(name, []).append(entropies(torch.cat(parts, 2), queries, visible))
-    least = max(1, sum(len(b.source) for b in batches) // 2)
+    least = max(1, sum(len(b.source) for b in batches) // 8)
     sides = [inputs.pop(side) for side in ("left", "right") if side in inputs]
     shown = batches[len(batches) // 2]
     return {
@@ -87,7 +87,7 @@ def _words(model: EncoderDecoder, layer: str, batch: SequenceBatch, words: tuple
     """The words of the batch's first sentence as the layer reads them."""
     encodes = layer.startswith("encoder.")
     ids, mask = (batch.source, batch.source_mask) if encodes else (batch.target_in, batch.target_mask)
-    found = words[0 if encodes else 1](ids[0][real(ids, mask)[0]].cpu().numpy())
+    found = words[0 if encodes else 1](ids[0].cpu()[real(ids, mask)[0]].numpy())
     back = isinstance(model.encoder, RecurrentEncoder) and encodes
     if back and model.encoder.directions[int(layer.split(".")[-1])] == "backward":  # type: ignore[index]
         found = found[::-1]

@@ -95,14 +95,14 @@ def _reach_chart(title: str, note: str, found: Mapping[str, Mapping[str, Any]]) 
         points = [(float(k), math.log10(share)) for k, share in enumerate(reach["share"]) if share > 0]
         curves.append(Curve(name, points, f"s{i % 6}"))
     words = "; ".join(f"{name}: under a half from {_reached(reach)[0]} on" for name, reach in found.items())
-    return _chart(title, note, words, curves, low=-1.0)
+    return _chart(title, note, words, curves, "k =", -1.0)
 
 
-def _chart(title: str, note: str, words: str, curves: Sequence[Curve], low: float) -> Markup | None:
+def _chart(title: str, note: str, words: str, curves: Sequence[Curve], axis: str, low: float = 0.0) -> Markup | None:
     curves = [c for c in curves if c.points]
     if not curves:
         return None
-    steps = Steps(max(1.0, *(x for c in curves for x, _ in c.points)), lambda k: f"k = {k:.0f}")
+    steps = Steps(max(1.0, *(x for c in curves for x, _ in c.points)), lambda k: f"{axis} {k:.0f}")
     legend = [element("span", c.name, class_=f"key {c.look}") for c in curves]
     caption = element("figcaption", element("h3", title[0].upper() + title[1:]), element("p", note), *legend)
     return element("figure", caption, line_chart(title, words, curves, steps, 230, low), element("output"))
@@ -110,7 +110,8 @@ def _chart(title: str, note: str, words: str, curves: Sequence[Curve], low: floa
 
 def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
     """States, gates and attention of one run; nothing where it has none."""
-    charts = [_reach_chart("States", _STATES, run["states"])] if run["states"] else []
+    states = {_short(layer): found for layer, found in run["states"].items()}
+    charts = [_reach_chart("states", _STATES, states)] if states else []
     for layer, found in run["gates"].items():
         curves = [
             Curve(
@@ -123,7 +124,7 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
             if name in _SHARES
         ]
         words = "; ".join(f"{name}: mean {number(gate['mean'])}" for name, gate in found["gates"].items())
-        charts.append(_chart(f"Gates of {_short(layer)}", _GATES, words, curves, low=0.0))
+        charts.append(_chart(f"gates of {_short(layer)}", _GATES, words, curves, "step"))
     if charts:
         yield element("div", *charts, class_="charts")
     rows = [
