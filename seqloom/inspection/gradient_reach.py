@@ -46,8 +46,8 @@ class Reach:
         weights = (squares, base.expand_as(squares), torch.ones_like(squares))
         size = int(steps.max()) + 1
         rows = torch.arange(len(steps))[:, None, None] * size
-        sentences = torch.bincount((rows + steps)[pairs].unique() % size, minlength=size)
-        return cls(np.stack([*(torch.bincount(steps[pairs], w[pairs]).numpy() for w in weights), sentences.numpy()]))
+        sentences = np.bincount(np.unique((rows + steps)[pairs].numpy()) % size, minlength=size)
+        return cls(np.stack([*(torch.bincount(steps[pairs], w[pairs]).numpy() for w in weights), sentences]))
 
     def __add__(self, other: Reach) -> Reach:
         size = max(self.sums.shape[1], other.sums.shape[1])

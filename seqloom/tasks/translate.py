@@ -17,6 +17,7 @@ from seqloom import config as configs
 from seqloom.data.batch import SequenceBatch
 from seqloom.data.batches import BatchConfig, Batches, Fixed, Side, make_batch
 from seqloom.data.corpus import Pairs, Splits
+from seqloom.data.dialogues import Dialogues, read_dialogues
 from seqloom.data.digits import Digits, make_digits
 from seqloom.data.phrases import Phrases, make_phrases
 from seqloom.data.readers import read_pairs, usable
@@ -29,6 +30,7 @@ from seqloom.run import Run
 from seqloom.tasks.resume import refuse_another
 from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizers, save_tokenizers
 from seqloom.tasks.translator import LongInput, Translator
+from seqloom.tasks.vectors import take_vectors
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.checkpoint import Progress, load_weights
@@ -58,7 +60,7 @@ class Files:
     max_length: int = 256
 
 
-DataConfig = Files | Phrases | Digits
+DataConfig = Files | Dialogues | Phrases | Digits
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ def load_splits(config: DataConfig) -> Splits:
         return make_phrases(config)
     if isinstance(config, Digits):
         return make_digits(config)
+    if isinstance(config, Dialogues):
+        return read_dialogues(config)
     languages = (config.source, config.target)
     train, valid = (read_pairs(paths, languages=languages) for paths in (config.train, config.valid))
     test = read_pairs(config.test, languages=languages) if config.test else None
@@ -153,7 +157,7 @@ def _short_enough(
     config: TranslateConfig, train: Pairs, ids: Sequence[Sequence[np.ndarray]], tokenizers: Sequence[Tokenizer]
 ) -> list[int]:
     """The pairs within data.max_length for which the model has positions, whatever BPE dropout makes of them."""
-    most = config.data.max_length if isinstance(config.data, Files) else 1 << 30
+    most = config.data.max_length if isinstance(config.data, Files | Dialogues) else 1 << 30
     halves = (config.model.encoder, config.model.decoder)
     room = [1 << 30 if n.limit is None else n.limit - 1 for n in halves]
     longest = [[len(row) for row in side] for side in ids]
@@ -196,16 +200,17 @@ def train_translation(
     reporter.say(f"reading the data of {path}")
     prepared = prepare(config, reporter, run)
     device = pick_device(config.training.device)
+    model = build_model(config, prepared.source, prepared.target)
     facts = _facts(config, prepared, threads)
     if exists:
         refuse_another(run, configs.load(TranslateConfig, run.path / "config.toml"), config, facts["corpus"])
     else:
+        take_vectors(model, prepared.source, prepared.target, reporter)
         run.claim()
         if announce is not None:
             announce(config, prepared)
         save_tokenizers(Path(path), prepared.source, prepared.target)
         run = Run.create(path, configs.to_toml(config), facts)
-    model = build_model(config, prepared.source, prepared.target).to(device)
     train = prepared.splits.train
     reporter.say(
         f"{len(train):,} pairs, {prepared.source.words:,} words, {parameter_count(model):,} parameters, "
@@ -216,7 +221,7 @@ def train_translation(
             run.write_config(configs.to_toml(config))
             run.update_info(corpus=facts["corpus"])
         plan = Plan(
-            model,
+            model.to(device),
             config.objective,
             lambda n: prepared.batch(n).to(device),
             _Validation(prepared, model).measure,

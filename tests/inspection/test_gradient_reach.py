@@ -191,6 +191,11 @@ def test_long_sentences_are_looked_at_here_and_there():
     assert found["norm"][0] == pytest.approx(18**0.5)
     assert not any(found["norm"][1:])
     assert found["half"] == found["tenth"] == 1
-    assert (
-        len(Reach.of(squares, steps_back(times, torch.ones(1, 100, dtype=torch.bool))).as_dict(least=32)["norm"]) == 1
-    )
+
+
+def test_what_few_sentences_reach_is_left_out():
+    steps = torch.tensor([[[0, 1], [1, 2], [1, -1]], [[0, -1], [-1, -1], [-1, -1]]])
+    found = Reach.of(torch.ones(2, 3, 2, dtype=torch.float64), steps)
+    assert found.as_dict()["sentences"] == [2, 1, 1]
+    assert found.as_dict(least=2)["norm"] == [1.0]
+    assert (found + found).as_dict(least=2)["sentences"] == [4, 2, 2]

@@ -18,11 +18,12 @@ from toys import Listener
 import seqloom
 from seqloom.config import load, to_toml
 from seqloom.data.batches import BatchConfig
-from seqloom.errors import ConfigError, DivergedError, RunError, UsageError
+from seqloom.errors import ConfigError, DivergedError, RunError, SeqloomError, UsageError
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.models.encoders import BagConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
+from seqloom.nn.embedders import EmbedderConfig
 from seqloom.nn.positions import Learned
 from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
@@ -30,7 +31,7 @@ from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run, digest_of
 from seqloom.tasks.look import look
 from seqloom.tasks.translate import Files, TranslateConfig, load_translator, train_translation
-from seqloom.text.tokenizer import BPE, Characters, Tokenizer
+from seqloom.text.tokenizer import BPE, Characters, Tokenizer, Words
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam, Plateau
@@ -334,3 +335,27 @@ def test_test_data_and_more_steps_may_come_later_and_are_written_down(config, tm
     assert load(TranslateConfig, run.path / "config.toml") == later
     assert set(run.info()["corpus"]) == {"train", "valid", "test"}
     assert run.info()["training"]["steps"] == 8
+
+
+def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_path):
+    listener = Listener()
+    (tmp_path / "words.vec").write_text("ba " + "1 " * 15 + "1\nko " + "0 " * 15 + "3\nnowhere " + "2 " * 15 + "2\n")
+    own = EmbedderConfig(str(tmp_path / "words.vec"), frozen=True)
+    model = EncoderDecoderConfig(encoder=STACK, decoder=STACK, tie="none", source=own)
+    run = train_translation(replace(config, tokenizer=Words(), model=model), listener)
+    assert any("vectors of 2 of" in line for line in listener.said)
+    translator = load_translator(run.path, precision="fp32")
+    ba, ko = (translator.source.inner.token_to_id(word) for word in ("ba", "ko"))
+    rows = translator.model.source.weight.detach()[[ba, ko]]
+    given = torch.tensor([[1.0] * 16, [0.0] * 15 + [3.0]])
+    assert torch.allclose(rows / rows.norm(), given / given.norm())
+    assert not torch.allclose(translator.model.target.weight.std(), torch.tensor(0.25), atol=1e-4)
+    for text, problem in (
+        ("ba 1 2\n", "set model.embedding = 2"),
+        ("nowhere" + " 1" * 16, "no word of the vocabulary"),
+    ):
+        (tmp_path / "words.vec").write_text(text)
+        with pytest.raises(SeqloomError, match=problem):
+            train_translation(replace(config, run=str(tmp_path / "b"), tokenizer=Words(), model=model), Listener())
+    with pytest.raises(ValueError, match="one table"):
+        EncoderDecoderConfig(tie="all", target=own)
