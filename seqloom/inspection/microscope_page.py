@@ -16,8 +16,8 @@ _PLOTS = {
     "encoder": ("encoder", "A source state with respect to the words before and after it; k = 0 is its own word."),
     "source": (
         "decoder over the source",
-        "The decoder's output with respect to the source word k before the last, as a share of the mean over all: "
-        "what a context vector loses, and attention keeps.",
+        "The decoder's output, the mean over t, with respect to the source word k before the last, as a share of the "
+        "mean over all: flat where every word counts alike.",
     ),
     "target": ("decoder over its own words", "The decoder's output with respect to the words it was given before."),
 }
