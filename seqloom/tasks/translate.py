@@ -107,7 +107,6 @@ class Prepared:
     source: Tokenizer
     target: Tokenizer
     batches: Batches
-    left_out: int
     epoch: Callable[[int], Encoded]
 
     def batch(self, number: int) -> SequenceBatch:
@@ -150,8 +149,7 @@ def prepare(config: TranslateConfig, reporter: Reporter, run: Run | None = None)
     source, target = saved or make_tokenizers(config.tokenizer, train)
     first, fresh = _encoded(config, train, (source, target)), splits.fresh
     longest = fresh.longest if fresh else 0
-    left_out = len(train) - len(first.lines)
-    if left_out:
+    if left_out := len(train) - len(first.lines):
         reporter.warn(f"{left_out} training pairs are too long (data.max_length, or the model's positions): left out")
 
     @lru_cache(maxsize=2)
@@ -162,7 +160,7 @@ def prepare(config: TranslateConfig, reporter: Reporter, run: Run | None = None)
 
     sides = ByEpoch(lambda n: epoch(n).source), ByEpoch(lambda n: epoch(n).target)
     batches = Batches(*sides, target.start, config.batches, config.seed, longest)
-    return Prepared(replace(splits, train=train), source, target, batches, left_out, epoch)
+    return Prepared(replace(splits, train=train), source, target, batches, epoch)
 
 
 def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer, Tokenizer]) -> Encoded:
