@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqloom.data.check import check_splits
 from seqloom.data.corpus import Pairs, Splits
 from seqloom.data.programs import Programs, difficulty, make_programs, to_line, to_program
 
@@ -165,6 +166,10 @@ class TestSplits:
         assert len(test) == len(splits.test)
         assert valid.isdisjoint(test)
         assert (valid | test).isdisjoint(set.union(*trained))
+
+    @pytest.mark.parametrize("config", [replace(SMALL, size=2000), replace(ADDITION, size=2000, length=3)])
+    def test_nothing_is_found_wrong_with_them(self, config):
+        assert check_splits(make_programs(config)) == []
 
     def test_the_other_splits_are_of_full_difficulty(self):
         splits = make_programs(SMALL)
