@@ -18,6 +18,8 @@ from toys import Listener
 import seqloom
 from seqloom.config import load, to_toml
 from seqloom.data.batches import BatchConfig
+from seqloom.data.digits import Digits
+from seqloom.data.programs import Programs
 from seqloom.errors import ConfigError, DivergedError, RunError, SeqloomError, UsageError
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
@@ -30,7 +32,7 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run, digest_of
 from seqloom.tasks.look import look
-from seqloom.tasks.translate import Files, TranslateConfig, load_translator, train_translation
+from seqloom.tasks.translate import Files, TranslateConfig, load_translator, prepare, train_translation
 from seqloom.text.tokenizer import BPE, Characters, Tokenizer, Words
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
@@ -86,6 +88,15 @@ CHANGES: dict[str, Callable[[TranslateConfig], TranslateConfig]] = {
         c,
         objective=CrossEntropy(r_drop=1.0),
         training=replace(c.training, precision="bf16", average="last", average_count=2),
+    ),
+    "programs drawn anew for each epoch, growing": lambda c: replace(
+        c,
+        data=Programs(length=2, nesting=2, ramp=3, size=12, valid_size=4, test_size=0),
+        tokenizer=Characters(),
+        batches=BatchConfig(tokens=200, count="longer"),
+    ),
+    "fresh digits, BPE dropout": lambda c: replace(
+        c, data=Digits(size=12, valid_size=4, test_size=0, fresh=True), tokenizer=replace(c.tokenizer, dropout=0.3)
     ),
 }
 
@@ -299,6 +310,26 @@ def test_a_loss_that_is_not_finite_names_the_lines_of_the_files(config, tmp_path
     with pytest.raises(DivergedError, match=r"the loss is nan at step 1; .* Its examples: 2\n"):
         train_translation(config, Listener())
     assert Run.open(config.run).checkpoints() == []
+
+
+def test_each_epoch_of_fresh_texts_is_another_and_its_rows_are_its_own(config):
+    stack = replace(STACK, positions=Learned(length=22))
+    data = Programs(task="addition", length=8, curriculum="mix", size=40, valid_size=4, test_size=0)
+    model = replace(config.model, encoder=stack, decoder=stack)
+    config = replace(config, data=data, model=model, tokenizer=Characters())
+    prepared = prepare(config, Listener())
+    assert prepared.splits.fresh is not None
+    for epoch in range(3):
+        texts = prepared.splits.fresh.draw(epoch).sources
+        seen = []
+        for number in range(prepared.batches.per_epoch):
+            batch = prepared.batch(epoch * prepared.batches.per_epoch + number)
+            seen += batch.rows
+            for row, ids in zip(batch.rows, batch.source.tolist(), strict=True):
+                assert prepared.source.decode([ids]) == [texts[row]]
+        # "print(" and ")" and "+" with the end leave 12 of the 21 for digits.
+        assert sorted(seen) == [row for row, text in enumerate(texts) if len(text) <= 21]
+        assert len(seen) < 40
 
 
 def test_two_vocabularies_cannot_share_one_table(config):
