@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -74,7 +75,7 @@ def score_translations(
     ]
     by_kind = [
         {"kind": kind, **_group([i for i, k in enumerate(kinds) if k == kind], hypotheses, references)}
-        for kind in sorted(set(kinds))
+        for kind in sorted(set(kinds), key=_by_number)
     ]
     return Scores(
         bleu=bleu,
@@ -90,6 +91,11 @@ def score_translations(
         by_length=by_length,
         by_kind=by_kind,
     )
+
+
+def _by_number(kind: str) -> list[str | int]:
+    """So that "length 10" comes after "length 2"."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", kind)]
 
 
 def moses_bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> tuple[float, str]:

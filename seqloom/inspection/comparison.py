@@ -18,6 +18,9 @@ _COLUMNS = {
 }
 
 
+_METRICS = {"bleu": "BLEU", "exact_match": "% exact match"}
+
+
 def render_comparison(result: Mapping[str, Any]) -> str:
     """The page of what `seqloom compare` has found, as one HTML file that loads nothing."""
     parts = {
@@ -57,7 +60,8 @@ def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:
     ]
     note = (
         "BLEU is sacreBLEU 13a, lowercased. ± is half a 95 % interval and p the chance of such a difference from the "
-        f"first, both by paired bootstrap. To reach: {result['reached']:.1f} BLEU on the validation pairs."
+        f"first, both by paired bootstrap. To reach: {result['reached']:.1f} {_METRICS[result['metric']]} on the "
+        "validation pairs."
     )
     yield element("p", note, class_="note")
     yield table(["", "BLEU", "p", "chrF", "exact match, %", *_COLUMNS.values()], rows)

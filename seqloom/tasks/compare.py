@@ -53,10 +53,11 @@ def compare_runs(
     reporter.say("drawing bootstrap samples")
     result = {"test": found[0]["test"], **compare_translations(systems, sources, references, seen)}
     result["by_kind"] = _by_kind(names, [scores["by_kind"] for scores in found])
-    reached = min(_best(run) for run in opened)
-    result["reached"] = reached
+    metric = "exact_match" if first.training.metric == "exact_match" else "bleu"
+    reached = min(max((row[metric] for row in _valid(run)), default=0.0) for run in opened)
+    result |= {"reached": reached, "metric": metric}
     for row, run, scores in zip(result["systems"], opened, found, strict=True):
-        row |= _costs(run, scores, reached)
+        row |= _costs(run, scores, (metric, reached))
     target = Path(folder)
     write_json(target / "compare.json", result)
     write_text(target / "compare.html", render_comparison(result))
@@ -99,14 +100,10 @@ def _valid(run: Run) -> list[dict[str, Any]]:
     return [row for row in run.rows("metrics.jsonl") if row.get("kind") == "valid"]
 
 
-def _best(run: Run) -> float:
-    return max((float(row["bleu"]) for row in _valid(run)), default=0.0)
-
-
-def _costs(run: Run, scores: dict[str, Any], reached: float) -> dict[str, Any]:
+def _costs(run: Run, scores: dict[str, Any], goal: tuple[str, float]) -> dict[str, Any]:
     training = run.info().get("training", {})
     minutes, words = training.get("minutes"), training.get("words")
-    there = next((row["seconds"] / 60 for row in _valid(run) if row["bleu"] >= reached), None)
+    there = next((row["seconds"] / 60 for row in _valid(run) if row[goal[0]] >= goal[1]), None)
     return {
         "parameters": training.get("parameters"),
         "minutes": minutes,

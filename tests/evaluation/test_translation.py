@@ -134,3 +134,9 @@ def test_distinct_counts_different_ngrams_within_texts():
     assert distinct(["a b a", "b"], 1) == 50.0
     assert distinct(["a b a", "b", "a b"], 2) == pytest.approx(100 * 2 / 3)
     assert distinct(["a"], 2) == 0
+
+
+def test_kinds_with_numbers_stand_in_their_order():
+    kinds = ["length 10", "length 2", "date", "2", "length 2, nesting 1"]
+    rows = score_translations(["a b c d"] * 5, ["x"] * 5, ["a b c d"] * 5, kinds).by_kind
+    assert [row["kind"] for row in rows] == ["2", "date", "length 2", "length 2, nesting 1", "length 10"]
