@@ -8,12 +8,14 @@ import sys
 from cyclopts import App, CycloptsError
 
 from seqloom import __version__
+from seqloom.cli.chat import chat
 from seqloom.cli.check import check
 from seqloom.cli.compare import compare
 from seqloom.cli.demo import demo
 from seqloom.cli.doctor import doctor
 from seqloom.cli.evaluate import evaluate
 from seqloom.cli.init import init
+from seqloom.cli.lineage import lineage
 from seqloom.cli.report import report
 from seqloom.cli.runs import runs
 from seqloom.cli.train import train
@@ -22,7 +24,7 @@ from seqloom.cli.verify import verify
 from seqloom.errors import SeqloomError
 
 app = App(name="seqloom", version=__version__, help="Neural language models: train, measure, use and understand them.")
-for verb in (demo, init, check, train, translate, report, runs, compare, verify, doctor):
+for verb in (demo, init, check, train, translate, chat, report, runs, compare, lineage, verify, doctor):
     app.command(verb)
 app.command(evaluate, name="eval")
 

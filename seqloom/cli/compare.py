@@ -56,3 +56,9 @@ def show_comparison(result: dict[str, Any]) -> None:
         for r in result["by_length"]
     ]
     print_table("BLEU by words of the source", ("words", "sentences", *names), lengths)
+    if result["gains"]:
+        gains = [(r["name"], f"{r['short']:+.1f}", f"{r['long']:+.1f}") for r in result["gains"]]
+        print_table(f"BLEU above {names[0]}", ("", "below 10 words", "20 and more"), gains)
+    if result["by_kind"]:
+        kinds = [(r["kind"], r["sentences"], *(r["exact_match"][name] for name in names)) for r in result["by_kind"]]
+        print_table("exact match by kind, %", ("kind", "sentences", *names), kinds)

@@ -47,6 +47,9 @@ def show_scores(scores: dict[str, Any]) -> None:
         rows.append(("BLEU, Moses tokens, lowercased", scores["bleu_moses"], scores["moses_signature"]))
     rows.append(("chrF", scores["chrf"], scores["chrf_signature"]))
     rows.append(("exact match, %", scores["exact_match"], f"{scores['sentences']} sentences"))
+    rows.append(("perplexity", scores["perplexity"], "of the references, a word of the tokenizer"))
+    rows.append(("distinct-1, %", scores["distinct_1"], "different words of all translations"))
+    rows.append(("distinct-2, %", scores["distinct_2"], "different pairs of words"))
     print_table(f"{scores['test']} in {scores['seconds']:.1f} s", ("score", "value", "what"), rows)
     lengths = [
         (f"{r['from']} to {r['below'] - 1}" if r["below"] else f"{r['from']} and more", r["sentences"], r["bleu"],

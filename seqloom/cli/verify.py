@@ -10,19 +10,21 @@ from seqloom.cli.common import AsJson, Overrides, Quiet, print_json, print_table
 def verify(recipe: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJson = False) -> None:
     """Train a recipe (or take its finished run), score it, and check that it reaches its [accept] band.
 
-    Exits with 1 if it does not.
+    Of a ladder, each member. Exits with 1 if one does not.
     """
-    from seqloom.tasks import read_config
     from seqloom.tasks.session import keep_freed_memory
     from seqloom.tasks.verify import verify_recipe
     from seqloom.training.log import Reporter
 
     keep_freed_memory()
-    verdicts = verify_recipe(read_config(recipe, overrides), Reporter(verbosity(quiet, False)))
+    verdicts = verify_recipe(recipe, overrides, Reporter(verbosity(quiet, False)))
     if json:
         print_json(verdicts)
     else:
-        rows = [(v["metric"], v["wanted"], v["found"], "reached" if v["reached"] else "NOT reached") for v in verdicts]
-        print_table(recipe, ("metric", "wanted", "found", "verdict"), rows)
+        rows = [
+            (v["member"], v["metric"], v["wanted"], v["found"], "reached" if v["reached"] else "NOT reached")
+            for v in verdicts
+        ]
+        print_table(recipe, ("member", "metric", "wanted", "found", "verdict"), rows)
     if not all(v["reached"] for v in verdicts):
         sys.exit(1)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqloom.errors import DataError
-from seqloom.evaluation.translation import exact_match, length_classes
+from seqloom.evaluation.translation import corpus_bleu, exact_match, length_classes
 
 _FREQUENCIES = (0, 1, 5, 10, 100, 1000, 1 << 30)
 
@@ -31,7 +31,8 @@ def compare_translations(
     Returns:
         "systems": BLEU (13a, lowercased) and chrF with the half-widths of their 95 % intervals and the p-value of
         the difference from the first; "by_length": BLEU for each class of source length; "by_frequency": F1 of the
-        words of the references by how often training showed them; "ngrams": what each system has more and less often
+        words of the references by how often training showed them; "gains": BLEU above the first on sources of fewer
+        than 10 words and of 20 and more, where there are both; "ngrams": what each system has more and less often
         right than the first; "differ": the sentences whose chrF differs most. All plain values.
     """
     if not references:
@@ -53,6 +54,7 @@ def compare_translations(
             }
             for (low, below), rows in classes
         ],
+        "gains": _gains(systems, sources, references),
         "by_frequency": _by_frequency(systems, references, seen),
         "ngrams": _ngrams(systems, references),
         "differ": _differing(systems, sources, references),
@@ -83,6 +85,27 @@ def _scores(systems: Mapping[str, Sequence[str]], references: Sequence[str], sam
             }
         )
     return rows
+
+
+def _gains(
+    systems: Mapping[str, Sequence[str]], sources: Sequence[str], references: Sequence[str]
+) -> list[dict[str, Any]]:
+    lengths = [len(source.split()) for source in sources]
+    short, long = ([i for i, n in enumerate(lengths) if low <= n < below] for low, below in ((0, 10), (20, 1 << 30)))
+    if not (short and long):
+        return []
+    found = {
+        name: [
+            corpus_bleu([texts[i] for i in rows], [references[i] for i in rows], lowercase=True)[0]
+            for rows in (short, long)
+        ]
+        for name, texts in systems.items()
+    }
+    first, *others = found
+    return [
+        {"name": name, "short": found[name][0] - found[first][0], "long": found[name][1] - found[first][1]}
+        for name in others
+    ]
 
 
 def _by_frequency(

@@ -21,6 +21,8 @@ class Scores:
         bleu_lowercased: the same without case.
         chrf: character F-score (Popovic 2015), 0 to 100.
         exact_match: percentage of translations equal to their reference.
+        distinct_1, distinct_2: percentage of the words and pairs of words of all translations that are different from
+            each other (Li et al. 2016): low where a model says the same to everything.
         signature, signature_lowercased, chrf_signature: what exactly was computed.
         sentences: how many.
         by_length: for each class of source length in words: its bounds, sentences, BLEU and exact match.
@@ -31,6 +33,8 @@ class Scores:
     bleu_lowercased: float
     chrf: float
     exact_match: float
+    distinct_1: float
+    distinct_2: float
     signature: str
     signature_lowercased: str
     chrf_signature: str
@@ -77,6 +81,8 @@ def score_translations(
         bleu_lowercased=lower,
         chrf=character,
         exact_match=exact_match(hypotheses, references),
+        distinct_1=distinct(hypotheses, 1),
+        distinct_2=distinct(hypotheses, 2),
         signature=signature,
         signature_lowercased=lower_signature,
         chrf_signature=str(chrf.get_signature()),
@@ -104,6 +110,12 @@ def moses_bleu(hypotheses: Sequence[str], references: Sequence[str], language: s
 def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     """The percentage of translations that equal their reference."""
     return 100 * sum(h == r for h, r in zip(hypotheses, references, strict=True)) / max(1, len(references))
+
+
+def distinct(texts: Sequence[str], n: int) -> float:
+    """The percentage of the n-grams of words in all texts that are different from each other."""
+    grams = [tuple(words[i : i + n]) for words in map(str.split, texts) for i in range(len(words) - n + 1)]
+    return 100 * len({*grams}) / max(1, len(grams))
 
 
 def length_classes(sources: Sequence[str]) -> list[tuple[tuple[int, int | None], list[int]]]:

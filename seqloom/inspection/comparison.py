@@ -22,7 +22,8 @@ def render_comparison(result: Mapping[str, Any]) -> str:
     """The page of what `seqloom compare` has found, as one HTML file that loads nothing."""
     parts = {
         "Scores": join(_scores(result)),
-        "By length": join(_by_length(result["by_length"])),
+        "By length": join((*_by_length(result["by_length"]), *_gains(result["gains"], result["systems"][0]["name"]))),
+        "By kind": join(_by_kind(result["by_kind"])),
         "By word frequency": join(_by_frequency(result["by_frequency"])),
         "Phrases": join(_phrases(result["ngrams"], result["systems"][0]["name"])),
         "Sentences that differ most": join(_sentences(result["differ"])),
@@ -93,6 +94,21 @@ def _by_length(classes: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
         for row in classes
     ]
     yield table(["words", "sentences", *names], rows)
+
+
+def _gains(rows: Sequence[Mapping[str, Any]], first: str) -> Iterator[Markup]:
+    if rows:
+        yield element("p", f"BLEU above {first}, by words of the source.", class_="note")
+        cells = [[row["name"], f"{row['short']:+.1f}", f"{row['long']:+.1f}"] for row in rows]
+        yield table(["", "fewer than 10", "20 and more"], cells)
+
+
+def _by_kind(rows: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
+    if rows:
+        names = list(rows[0]["exact_match"])
+        yield element("p", "Exact match in percent.", class_="note")
+        cells = [[r["kind"], f"{r['sentences']}", *(f"{r['exact_match'][name]:.1f}" for name in names)] for r in rows]
+        yield table(["kind", "sentences", *names], cells)
 
 
 def _by_frequency(rows: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:

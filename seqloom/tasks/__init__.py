@@ -29,6 +29,8 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TranslateCon
     task = tree.get("task", TASKS[0])
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}", where=origin.where(("task",)), cure=nearest(str(task), TASKS))
+    if "members" in tree:
+        raise ConfigError("describes a ladder of members", where=str(path), cure=f"seqloom lineage {path}")
     config = load_config(TranslateConfig, path, overrides)
     return config if config.run else replace(config, run=f"runs/{Path(path).stem}")
 

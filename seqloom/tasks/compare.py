@@ -52,6 +52,7 @@ def compare_runs(
     }
     reporter.say("drawing bootstrap samples")
     result = {"test": found[0]["test"], **compare_translations(systems, sources, references, seen)}
+    result["by_kind"] = _by_kind(names, [scores["by_kind"] for scores in found])
     reached = min(_best(run) for run in opened)
     result["reached"] = reached
     for row, run, scores in zip(result["systems"], opened, found, strict=True):
@@ -81,6 +82,17 @@ def _evaluated(run: Run, test: Sequence[str], reporter: Reporter) -> dict[str, A
             return scores
     reporter.say(f"evaluating {run.path}")
     return evaluate_run(run.path, test, title, (), reporter)
+
+
+def _by_kind(names: Sequence[str], found: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": rows[0]["kind"],
+            "sentences": rows[0]["sentences"],
+            "exact_match": {name: row["exact_match"] for name, row in zip(names, rows, strict=True)},
+        }
+        for rows in zip(*found, strict=True)
+    ]
 
 
 def _valid(run: Run) -> list[dict[str, Any]]:

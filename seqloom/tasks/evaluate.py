@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from seqloom.evaluation.translation import moses_bleu, score_translations
 from seqloom.run import Run, write_json
 from seqloom.tasks.session import decoding_config
 from seqloom.tasks.translate import Files, TranslateConfig, load_splits, load_translator
+from seqloom.tasks.translator import Translator
 from seqloom.training.log import Reporter
 
 
@@ -46,6 +48,7 @@ def evaluate_run(
     if translator.cuts:
         reporter.warn(f"{translator.cuts} over-long sources were cut to {translator.max_source - 1} words")
     scores = score_translations(pairs.sources, hypotheses, pairs.targets, pairs.kinds).as_dict()
+    scores["perplexity"] = _perplexity(translator, pairs)
     if isinstance(config.data, Files) and config.data.target:
         try:
             scores["bleu_moses"], scores["moses_signature"] = moses_bleu(hypotheses, pairs.targets, config.data.target)
@@ -66,6 +69,15 @@ def evaluate_run(
     }
     write_json(run.path / "eval" / f"{title}.json", result)
     return result
+
+
+def _perplexity(translator: Translator, pairs: Pairs) -> float | None:
+    """Of the references, by the words of the tokenizer with the end; those too long for the model are left out."""
+    limit = translator.model.config.decoder.limit or 1 << 30
+    words = [len(ids) + 1 for ids in translator.target.encode(pairs.targets)]
+    fit = [i for i, n in enumerate(words) if n <= limit]
+    log_p = translator.score([pairs.sources[i] for i in fit], [pairs.targets[i] for i in fit])
+    return math.exp(-sum(log_p) / sum(words[i] for i in fit)) if fit else None
 
 
 def _test_pairs(config: TranslateConfig, test: Sequence[str], languages: tuple[str, str]) -> Pairs:

@@ -17,6 +17,7 @@ from seqloom import config as configs
 from seqloom.data.batch import SequenceBatch
 from seqloom.data.batches import BatchConfig, Batches, Fixed, Side, make_batch
 from seqloom.data.corpus import Pairs, Splits
+from seqloom.data.dialogues import Dialogues, read_dialogues
 from seqloom.data.digits import Digits, make_digits
 from seqloom.data.phrases import Phrases, make_phrases
 from seqloom.data.readers import read_pairs, usable
@@ -58,7 +59,7 @@ class Files:
     max_length: int = 256
 
 
-DataConfig = Files | Phrases | Digits
+DataConfig = Files | Dialogues | Phrases | Digits
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ def load_splits(config: DataConfig) -> Splits:
         return make_phrases(config)
     if isinstance(config, Digits):
         return make_digits(config)
+    if isinstance(config, Dialogues):
+        return read_dialogues(config)
     languages = (config.source, config.target)
     train, valid = (read_pairs(paths, languages=languages) for paths in (config.train, config.valid))
     test = read_pairs(config.test, languages=languages) if config.test else None
@@ -153,7 +156,7 @@ def _short_enough(
     config: TranslateConfig, train: Pairs, ids: Sequence[Sequence[np.ndarray]], tokenizers: Sequence[Tokenizer]
 ) -> list[int]:
     """The pairs within data.max_length for which the model has positions, whatever BPE dropout makes of them."""
-    most = config.data.max_length if isinstance(config.data, Files) else 1 << 30
+    most = config.data.max_length if isinstance(config.data, Files | Dialogues) else 1 << 30
     halves = (config.model.encoder, config.model.decoder)
     room = [1 << 30 if n.limit is None else n.limit - 1 for n in halves]
     longest = [[len(row) for row in side] for side in ids]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from seqloom.config import read_tree
 from seqloom.errors import ConfigError, nearest
+from seqloom.tasks import read_config
 from seqloom.tasks.evaluate import evaluate_run
+from seqloom.tasks.lineage import read_members
 from seqloom.tasks.session import finish
 from seqloom.tasks.translate import TranslateConfig, train_translation
 from seqloom.training.log import Reporter
@@ -13,18 +18,26 @@ from seqloom.training.log import Reporter
 _KNOWN = ("bleu", "bleu_lowercased", "bleu_moses", "chrf", "exact_match", "minutes")
 
 
-def verify_recipe(config: TranslateConfig, reporter: Reporter) -> list[dict[str, Any]]:
-    """For each metric of `accept`: wanted, found, and whether it was reached; "minutes" is a maximum."""
-    if not config.accept:
-        raise ConfigError("has no [accept] table", where=config.run, cure='add one: [accept] and, say, "bleu = 30.0"')
-    if wrong := next((name for name in config.accept if name not in _KNOWN), None):
-        raise ConfigError(f"unknown metric {wrong!r}", where=f"accept.{wrong}", cure=nearest(wrong, _KNOWN))
+def verify_recipe(path: str | Path, overrides: Sequence[str], reporter: Reporter) -> list[dict[str, Any]]:
+    """For each metric of a recipe's `accept`: wanted, found, and whether it was reached; "minutes" is a maximum.
+
+    A recipe with members is verified member by member.
+    """
+    tree, _ = read_tree(path)
+    members = read_members(str(path), overrides) if "members" in tree else {"": read_config(path, overrides)}
+    if not any(config.accept for config in members.values()):
+        raise ConfigError("has no [accept] table", where=str(path), cure='add one: [accept] and, say, "bleu = 30.0"')
+    for config in members.values():
+        if wrong := next((name for name in config.accept if name not in _KNOWN), None):
+            raise ConfigError(f"unknown metric {wrong!r}", where=f"accept.{wrong}", cure=nearest(wrong, _KNOWN))
+    return [row for name, config in members.items() for row in _verdicts(name, config, reporter)]
+
+
+def _verdicts(member: str, config: TranslateConfig, reporter: Reporter) -> Iterator[dict[str, Any]]:
     run = train_translation(config, reporter)
     found = {**evaluate_run(run.path, (), "test", (), reporter), "minutes": run.info()["training"]["minutes"]}
     finish(run, reporter)
-    verdicts = []
     for metric, wanted in config.accept.items():
         value = found.get(metric)
         met = value is not None and (value <= wanted if metric == "minutes" else value >= wanted)
-        verdicts.append({"metric": metric, "wanted": wanted, "found": value, "reached": met})
-    return verdicts
+        yield {"member": member, "metric": metric, "wanted": wanted, "found": value, "reached": met}

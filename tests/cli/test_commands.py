@@ -18,7 +18,21 @@ from seqloom.config import load
 from seqloom.run import Run
 from seqloom.tasks.translate import Files, TranslateConfig
 
-VERBS = ("demo", "init", "check", "train", "translate", "eval", "report", "runs", "compare", "verify", "doctor")
+VERBS = (
+    "demo",
+    "init",
+    "check",
+    "train",
+    "translate",
+    "chat",
+    "eval",
+    "report",
+    "runs",
+    "compare",
+    "lineage",
+    "verify",
+    "doctor",
+)
 NEW_RUN = ("--run", "new", "--training.steps", "1", "-q")
 
 

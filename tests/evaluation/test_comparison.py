@@ -46,6 +46,16 @@ def test_by_length_is_the_same_on_the_sentences_of_that_length(found):
     assert found["by_length"][1]["systems"][0]["bleu"] == pytest.approx(expected)
 
 
+def test_gains_are_differences_on_short_and_on_long_sources(found):
+    assert found["gains"] == []  # no source has twenty words
+    sources = ["one two"] * 10 + ["word " * 20] * 30
+    good = GOOD[:10] + REFERENCES[10:]
+    (row,) = compare_translations({"bad": BAD, "good": good}, sources, REFERENCES, SEEN, samples=20)["gains"]
+    bleu = BLEU(lowercase=True)
+    low, high = (bleu.corpus_score(BAD[rows], [REFERENCES[rows]]).score for rows in (slice(10), slice(10, None)))
+    assert row == {"name": "good", "short": pytest.approx(100 - low), "long": pytest.approx(100 - high)}
+
+
 def test_by_frequency_is_the_f1_of_the_words(found):
     rows = {r["from"]: r for r in found["by_frequency"]}
     assert [r["from"] for r in found["by_frequency"]] == [0, 1, 5, 100]

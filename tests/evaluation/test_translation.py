@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqloom.errors import DataError, MissingExtra
-from seqloom.evaluation.translation import corpus_bleu, moses_bleu, score_translations
+from seqloom.evaluation.translation import corpus_bleu, distinct, moses_bleu, score_translations
 
 CAT = "the cat sat on the mat"
 
@@ -128,3 +128,9 @@ class TestMoses:
         monkeypatch.setattr(builtins, "__import__", missing)
         with pytest.raises(MissingExtra, match="moses"):
             moses_bleu([CAT], [CAT], "de")
+
+
+def test_distinct_counts_different_ngrams_within_texts():
+    assert distinct(["a b a", "b"], 1) == 50.0
+    assert distinct(["a b a", "b", "a b"], 2) == pytest.approx(100 * 2 / 3)
+    assert distinct(["a"], 2) == 0

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from seqloom.tasks import read_config
 from seqloom.tasks.demo import demo_config
 from seqloom.tasks.evaluate import evaluate_run
 from seqloom.tasks.translate import train_translation
@@ -34,5 +33,5 @@ def test_demo_reaches_its_target(tmp_path: Path, seed: int) -> None:
 def test_recipe_reaches_its_band(tmp_path: Path, recipe: Path) -> None:
     if not os.environ.get("SEQLOOM_DATA"):
         pytest.skip("SEQLOOM_DATA is not set: there is no Multi30k to train on")
-    verdicts = verify_recipe(read_config(recipe, ("--run", str(tmp_path / "run"))), Reporter(0))
+    verdicts = verify_recipe(recipe, ("--run", str(tmp_path / "run")), Reporter(0))
     assert all(v["reached"] for v in verdicts), verdicts

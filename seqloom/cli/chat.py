@@ -1,0 +1,32 @@
+"""seqloom chat."""
+
+from __future__ import annotations
+
+import sys
+
+from seqloom.cli.common import Overrides
+
+
+def chat(run: str, /, *overrides: Overrides) -> None:
+    """Talk with a model of dialogues: each line is a turn, and is answered. /new forgets what was said, Ctrl-D ends.
+
+    Decoding options as config keys: --decoding.temperature 0.7, --decoding.seed 3, --decoding.sample false.
+    """
+    from seqloom.data.lines import decoded_stream
+    from seqloom.tasks.chat import Conversation
+    from seqloom.tasks.session import keep_freed_memory
+    from seqloom.training.log import Reporter
+
+    keep_freed_memory()
+    conversation = Conversation(run, overrides, Reporter(1))
+    asked = sys.stdin.isatty()
+    prompt = "> " if asked else ""
+    print(prompt, end="", flush=True)
+    for line in decoded_stream(sys.stdin.buffer, "standard input"):
+        if line.strip() == "/new":
+            conversation.forget()
+        elif line.strip():
+            print(conversation.reply(line), flush=True)
+        print(prompt, end="", flush=True)
+    if asked:
+        print()

@@ -1,0 +1,83 @@
+"""A ladder of members on one data set with one budget: what each generation brought."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seqloom import config as configs
+from seqloom.errors import ConfigError, UsageError
+from seqloom.tasks.compare import compare_runs
+from seqloom.tasks.demo import demo_config
+from seqloom.tasks.session import finish
+from seqloom.tasks.translate import TranslateConfig, train_translation
+from seqloom.training.log import Reporter
+
+_PRESETS = {
+    "lstm": "small-lstm",
+    "gru": "small-gru",
+    "gru-attention": "small-attention",
+    "convolutional": "small-conv",
+    "transformer": "small",
+}
+LADDER: dict[str, configs.Tree] = {name: {"model": {"preset": preset}} for name, preset in _PRESETS.items()}
+"""The members where a config names none: 2014 (LSTM, then GRU, with a context vector), 2015, and twice 2017."""
+
+_DEMO_STEPS = 600
+
+
+def read_members(path: str, overrides: Sequence[str] = ()) -> dict[str, TranslateConfig]:
+    """The config of each member of a ladder, by its name.
+
+    A member is the config of the file with its table [members.NAME] laid over it, and then the words of the command
+    line, which are for all; a member's `model` replaces the file's. A file without such tables has the members of
+    LADDER. Without a file: the demo's phrases.
+    The run of a member is a folder of its name in `run`, by default runs/ and the name of the file.
+
+    Raises:
+        ConfigError: as for any config; of a member, or of what is not a table of members.
+    """
+    tree, origin = configs.read_tree(path) if path else (_demo(), configs.Origin())
+    members = tree.pop("members", LADDER)
+    if not isinstance(members, Mapping) or not all(isinstance(own, Mapping) for own in members.values()):
+        cure = 'for example [members.lstm] and, below it, model.preset = "small-lstm"'
+        raise ConfigError("members must be tables", where=origin.where(("members",)), cure=cure)
+    typed = configs.read_overrides(overrides)
+    found = {}
+    for name, own in members.items():
+        base = {key: value for key, value in tree.items() if key != "model" or key not in own}
+        try:
+            config = configs.build(TranslateConfig, configs.merge(configs.merge(base, own), typed), origin)
+        except ConfigError as error:
+            raise ConfigError(f"member {name!r}: {error.problem}", where=error.where, cure=error.cure) from None
+        folder = Path(config.run or f"runs/{Path(path).stem if path else 'lineage'}")
+        found[name] = replace(config, run=str(folder / name))
+    return found
+
+
+def train_lineage(members: Mapping[str, TranslateConfig], reporter: Reporter) -> dict[str, Any]:
+    """Trains the members one after the other, or goes on where an earlier call stopped, and compares them.
+
+    The comparison, in the folder of the runs, is that of `compare_runs`; the first member is what the others are
+    tested against.
+    """
+    if len(members) < 2:
+        raise UsageError("a lineage needs at least two members", cure="add a table [members.NAME] to the config")
+    runs = []
+    for number, (name, config) in enumerate(members.items(), start=1):
+        reporter.say(f"{name}, member {number} of {len(members)}")
+        run = train_translation(config, reporter)
+        finish(run, reporter)
+        runs.append(run.path)
+    return compare_runs(runs, runs[0].parent, reporter)
+
+
+def _demo() -> configs.Tree:
+    """The demo's phrases, with members of its Transformer's size."""
+    tree = configs.tree_of(demo_config("en", "de", "", 1, _DEMO_STEPS))
+    sizes = {half: {"width": 192, "dropout": 0.1} for half in ("encoder", "decoder")} | {"embedding": 192}
+    own = {"transformer": {"model": tree.pop("model")}}
+    members = {name: {"model": {**more["model"], **sizes}} for name, more in LADDER.items()} | own
+    return {**tree, "run": "", "members": members}

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+
+from calls import Call
+
+LADDER = """
+[members.gru.model]
+preset = "small-gru"
+embedding = 16
+encoder.width = 16
+decoder.width = 16
+
+[members.transformer]
+schedule.warmup = 7
+"""
+
+
+def test_a_lineage_is_trained_compared_and_resumed(call: Call, folder):
+    config = folder / "ladder.toml"
+    config.write_text((folder / "small.toml").read_text() + LADDER)
+    words = ("lineage", "ladder.toml", "--data.test", "test.src", "test.tgt", "--run", "ladder")
+    result = call(*words, "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert [row["name"] for row in found["systems"]] == ["gru", "transformer"]
+    assert {p.name for p in (folder / "ladder").iterdir()} == {"gru", "transformer", "compare.html", "compare.json"}
+    saved = (folder / "ladder" / "transformer" / "config.toml").read_text()
+    assert "warmup = 7" in saved
+    assert 'preset = "small-gru"' not in saved
+    again = call(*words)
+    assert again.code == 0
+    assert "step 2: valid" not in again.err
+    assert "gru-attention" not in again.out
+    assert "± " in again.out
+
+
+def test_members_are_verified_each(call: Call, folder):
+    bands = LADDER + "accept.bleu = 0\n[members.gru.accept]\nbleu = 101\n"
+    (folder / "ladder.toml").write_text((folder / "small.toml").read_text() + bands)
+    words = ("verify", "ladder.toml", "--run", "ladder", "--data.test", "test.src", "test.tgt", "-q", "--json")
+    result = call(*words)
+    assert result.code == 1
+    assert [(v["member"], v["reached"]) for v in json.loads(result.out)] == [("gru", False), ("transformer", True)]
+
+
+def test_wrong_ladders(call: Call, folder):
+    config = folder / "ladder.toml"
+    plain = (folder / "small.toml").read_text()
+    config.write_text(plain + LADDER)
+    call("train", "ladder.toml").refused(2, "describes a ladder of members", "seqloom lineage ladder.toml")
+    config.write_text(plain + '[members.big.model]\npreset = "smal"\n')
+    words = "member 'big'", "unknown preset 'smal'", "did you mean 'small'?"
+    call("lineage", "ladder.toml").refused(2, *words, cured=False)
+    config.write_text(plain + "[members.one]\n")
+    call("lineage", "ladder.toml").refused(2, "at least two members", "[members.NAME]")
+    config.write_text("members = 3\n" + plain)
+    call("lineage", "ladder.toml").refused(2, "ladder.toml:1", "members must be tables")
+    call("lineage", "absent.toml").refused(2, "no such config file")
