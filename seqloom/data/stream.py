@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,10 +111,10 @@ class Stream:
         lines: the line of each word, for messages.
     """
 
-    def __init__(self, ids: np.ndarray, lines: np.ndarray, config: StreamConfig, seed: int) -> None:
+    def __init__(self, ids: np.ndarray, lines: np.ndarray, config: StreamConfig, seed: int = 0) -> None:
         if len(ids) < config.lanes:
             problem = f"the text has {len(ids)} words of the tokenizer, fewer than batches.lanes = {config.lanes}"
-            raise DataError(problem, cure="train on more text, or with fewer lanes")
+            raise DataError(problem, cure="use more text, or fewer lanes")
         self.ids, self.lines, self.config, self.seed = ids, lines, config, seed
         self._longest = -(-len(ids) // config.lanes)
         self.per_epoch = -(-self._longest // config.length)
@@ -122,18 +122,34 @@ class Stream:
     def __call__(self, number: int) -> StreamBatch:
         """Batch `number` of the endless sequence."""
         epoch, index = divmod(number, self.per_epoch)
-        size, lanes = len(self.ids), self.config.lanes
-        cut = int(np.random.Generator(np.random.Philox(key=(self.seed, epoch))).integers(size))
-        edges = np.arange(lanes + 1) * size // lanes
+        cut = np.random.Generator(np.random.Philox(key=(self.seed, epoch))).integers(len(self.ids))
+        return self._piece(index, int(cut))
+
+    def once(self) -> Iterator[StreamBatch]:
+        """The whole text from its beginning, each lane going on from batch to batch."""
+        return (self._piece(index, 0) for index in range(self.per_epoch))
+
+    def windows(self) -> Iterator[StreamBatch]:
+        """The whole text in windows of `length` words, `stride` apart, of which the words not yet predicted count."""
+        size, length = len(self.ids), min(self.config.length, len(self.ids))
+        stride = min(self.config.stride or -(-self.config.length // 2), length)
+        starts = stride * np.arange(-(-(size - length) // stride) + 1)
+        for part in np.split(starts, range(self.config.lanes, len(starts), self.config.lanes)):
+            at = part[:, None] + np.arange(length)
+            yield self._batch(at, (at < size) & ((at >= at[:, :1] + length - stride) | (part == 0)[:, None]), True)
+
+    def _piece(self, index: int, cut: int) -> StreamBatch:
+        edges = np.arange(self.config.lanes + 1) * len(self.ids) // self.config.lanes
         first, last = (k * self._longest // self.per_epoch for k in (index, index + 1))
         at = edges[:-1, None] + np.arange(first, last)
-        real = at < edges[1:, None]
-        at = (at + cut) % size
-        targets = np.where(real, self.ids[at], -1).astype(np.int64)
+        return self._batch(at + cut, at < edges[1:, None], index == 0)
+
+    def _batch(self, at: np.ndarray, real: np.ndarray, anew: bool) -> StreamBatch:
+        at = at % len(self.ids)
         return StreamBatch(
             torch.from_numpy(self.ids[at - 1].astype(np.int64)),
-            torch.from_numpy(targets),
-            index == 0,
+            torch.from_numpy(np.where(real, self.ids[at], -1).astype(np.int64)),
+            anew,
             int(real.sum()),
             tuple(int(line) - 1 for line in self.lines[at[:, 0]]),
         )

@@ -12,7 +12,7 @@ from seqloom.config import Tree
 from seqloom.models.decoders import DecoderConfig, State, carried, make_decoder
 from seqloom.models.encoder_decoder import initialize
 from seqloom.models.presets import LANGUAGE, under
-from seqloom.models.recurrent import RecurrentDecoderConfig
+from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig
 from seqloom.nn.embedders import TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.transformer import TransformerConfig
@@ -58,6 +58,11 @@ class LanguageModel(nn.Module):
         self.head = VocabularyHead(words, config.decoder.width, E, self.embedder.weight if config.tie else None)
         self.decoder = make_decoder(config.decoder, inputs)
         initialize(self)
+
+    @property
+    def carries(self) -> bool:
+        """Whether a state goes on from one piece of a text to the next."""
+        return isinstance(self.decoder, RecurrentDecoder)
 
     def start(self, *, keep: bool = True) -> State:
         """The state before the first word."""

@@ -48,5 +48,5 @@ def finish(run: Run, reporter: Reporter) -> dict[str, Any]:
     write_report(run, reporter)
     training = run.info()["training"]
     valid = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
-    best = max(valid, key=lambda row: row["bleu"], default={})
+    best = max(valid, key=lambda row: row.get("bleu", -row["loss"]), default={})
     return {"run": str(run.path), **training, "best": best, "report": str(run.path / "report.html")}
