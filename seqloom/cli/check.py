@@ -36,9 +36,8 @@ _SHORT = {"distinct": "types", "unknown": "unk."}
 def _show(result: dict[str, Any]) -> None:
     if rows := result["summary"]:
         columns = [c for c in rows[0] if c not in ("split", "side")]
-        cells = [
-            (" ".join(str(row[k]) for k in ("split", "side") if k in row), *(row[c] for c in columns)) for row in rows
-        ]
+        names = (" ".join(str(row[k]) for k in ("split", "side") if k in row) for row in rows)
+        cells = [(name, *(row[c] for c in columns)) for name, row in zip(names, rows, strict=True)]
         print_table("the data", ("", *(_SHORT.get(c, c) for c in columns)), cells)
     for found in result["findings"]:
         print(f"{found['severity']}: {found['what']}: {found['detail']}\n  at {found['where']}\n  {found['cure']}")

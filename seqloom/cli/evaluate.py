@@ -10,9 +10,7 @@ from seqloom.cli.common import AsJson, Overrides, Quiet, print_json, print_table
 
 Test = Annotated[
     tuple[str, ...],
-    Parameter(
-        consume_multiple=True, help="Source and reference file, or one file of pairs; for a language model texts."
-    ),
+    Parameter(consume_multiple=True, help="Source and reference file, or one file of pairs; or texts."),
 ]
 
 
@@ -77,7 +75,7 @@ def _of_a_text(scores: dict[str, Any]) -> list[tuple[str, float, str]]:
         (
             "perplexity by words",
             scores["word_perplexity"],
-            f"of {scores['words']:,} words between blanks, ends of lines",
+            f"of {scores['words']:,} words and ends of lines",
         ),
         ("bits a character", scores["bits_per_character"], f"of {scores['characters']:,} characters"),
         ("bits a byte", scores["bits_per_byte"], f"of {scores['bytes']:,} bytes"),

@@ -235,9 +235,9 @@ def _samples(rows: Sequence[Row]) -> Iterator[Markup]:
     for row in rows:
         *given, made = [(k, str(v or "")) for k, v in row.items() if k != "step"] or [("", "")]
         found.setdefault(tuple(given), {})[f"step {_fixed(_value(row, 'step'), ',.0f')}"] = made
-    for given, made_at in found.items():
+    for known, made_at in found.items():
         last = list(made_at)[-1]
-        shown, steps = dict([*given, made_at[last]]), {step: text for step, (_, text) in made_at.items()}
+        shown, steps = dict([*known, made_at[last]]), {step: text for step, (_, text) in made_at.items()}
         versions = {t: s for s, t in reversed(steps.items())}  # each text by the first step that gave it
         earlier = {s: t for t, s in reversed(versions.items())}
         more = details(f"How it developed until {last}", texts(earlier)) if len(earlier) > 1 else None
