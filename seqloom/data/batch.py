@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from seqloom.shapes import Bool, Int, Tensor
 
+_B = TypeVar("_B")
+
 
 class _Movable:
-    def to(self, device: torch.device) -> Self:
+    def to(self: _B, device: torch.device) -> _B:
         """The same batch on a device."""
         if device.type == "cpu":
             return self

@@ -20,7 +20,9 @@ _KNOWN = _LEAST + _MOST
 
 
 def verify_recipe(path: str | Path, overrides: Sequence[str], reporter: Reporter) -> list[dict[str, Any]]:
-    """For each metric of a recipe's `accept`: wanted, found, and whether it was reached; minutes and the like are maxima.
+    """For each metric of a recipe's `accept`: wanted, found, and whether it was reached.
+
+    Minutes and perplexities are the most there may be.
 
     A recipe with members is verified member by member.
     """
