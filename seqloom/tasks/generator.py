@@ -48,8 +48,6 @@ class Generator:
 
     def generate(self, prompt: str = "", **options: Any) -> list[Generation]:
         """The n best texts, or as many samples."""
-        if not isinstance(prompt, str):
-            raise UsageError("expected one text", cure='write generator("Once upon a time")')
         try:
             config = replace(self.config, **options)
         except (TypeError, ValueError) as error:
