@@ -180,6 +180,17 @@ def seqloom_model() -> Any:
     return EncoderDecoder(EncoderDecoderConfig(encoder=stack, decoder=stack), WORDS, WORDS)
 
 
+def seqloom_lstm(layers: int, width: int) -> Any:
+    """seqloom's LSTM encoder-decoder with a context vector, untied, with random weights and no dropout."""
+    from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+    from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
+
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
+    encoder = RecurrentEncoderConfig("lstm", layers, width, "forward", dropout=0.0)
+    decoder = RecurrentDecoderConfig("lstm", layers, width, dropout=0.0)
+    return EncoderDecoder(EncoderDecoderConfig(encoder=encoder, decoder=decoder, tie="none"), WORDS, WORDS)
+
+
 def marian(attention: str) -> MarianMTModel:
     """Hugging Face's Marian model of the benchmark's size, random weights, no dropout of attention weights.
 

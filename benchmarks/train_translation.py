@@ -1,12 +1,15 @@
-"""Training throughput of a small translation Transformer: seqloom and Hugging Face, in one run.
+"""Training throughput of a small translation model: seqloom and Hugging Face or torch.nn.LSTM, in one run.
 
     python benchmarks/train_translation.py
+    python benchmarks/train_translation.py --systems lstm-fp32+alloc lstm-bf16+alloc seqloom-lstm+alloc
     SEQLOOM_DATA=FOLDER python benchmarks/train_translation.py --json figures.json
     python benchmarks/train_translation.py --quick --systems hf-fp32
 
-All systems train an encoder-decoder Transformer of the same size on the same length-sorted batches: forward, loss with
-label smoothing, backward, clipping of the gradient, AdamW. Each has a process of its own, and they take turns batch by
-batch, so that whatever disturbs the machine disturbs all alike. Target tokens are counted without padding.
+All systems train an encoder-decoder of the same size on the same length-sorted batches: forward, loss with label
+smoothing, backward, clipping of the gradient, AdamW. It is a Transformer, or, where the name has lstm in it, an LSTM of
+2 layers of 512 without attention, whose last state is the decoder's first; seqloom has a learned bridge between. Each
+system has a process of its own, and they take turns batch by batch, so that whatever disturbs the machine disturbs all
+alike. Target tokens are counted without padding.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import common
 import report
@@ -28,8 +31,12 @@ from common import PAD, SMOOTHING, WORDS, Json, Worker
 from report import Row
 from translation_data import Batch
 
+if TYPE_CHECKING:
+    from seqloom.training.precision import Precision
+
 LEARNING_RATE, CLIP = 5e-4, 1.0
 TOKENS, QUICK_TOKENS = 4096, 256
+LSTM_LAYERS, LSTM_WIDTH = 2, 512
 
 
 class Stepper(NamedTuple):
@@ -64,7 +71,35 @@ def hf_stepper(batches: list[Batch], *, bf16: bool, attention: str = "sdpa") -> 
     return Stepper(step, common.parameters(model))
 
 
-def seqloom_stepper(batches: list[Batch]) -> Stepper:
+def lstm_stepper(batches: list[Batch], *, autocast: bool = False, bf16_weights: bool = False) -> Stepper:
+    """torch.nn.LSTM in a plain loop with the fused AdamW; padding is read like words."""
+    import torch
+    from torch import nn
+    from torch.nn.functional import cross_entropy
+
+    embed, head = nn.Embedding(WORDS, LSTM_WIDTH), nn.Linear(LSTM_WIDTH, WORDS)
+    encoder, decoder = (nn.LSTM(LSTM_WIDTH, LSTM_WIDTH, LSTM_LAYERS, batch_first=True) for _ in range(2))
+    model = nn.ModuleList([embed, encoder, decoder, head]).to(torch.bfloat16 if bf16_weights else torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
+    tensors = [tuple(torch.tensor(part) for part in batch) for batch in batches]
+
+    def step(i: int) -> float:
+        source, target_in, target_out = tensors[i]
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            _, state = encoder(embed(source))
+            hidden, _ = decoder(embed(target_in), state)
+            logits = head(hidden).view(-1, WORDS).float()
+            loss = cross_entropy(logits, target_out.view(-1), ignore_index=PAD, label_smoothing=SMOOTHING)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return Stepper(step, common.parameters(model))
+
+
+def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Precision = "auto") -> Stepper:
     """seqloom's model, objective, optimizer and step, as its training loop runs them; in bf16 where that is fast."""
     import torch
 
@@ -75,8 +110,8 @@ def seqloom_stepper(batches: list[Batch]) -> Stepper:
     from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
     from seqloom.training.precision import dtype_for
 
-    model = common.seqloom_model()
-    weights = FlatWeights(model, dtype_for("auto", torch.device("cpu")))
+    model = common.seqloom_lstm(LSTM_LAYERS, LSTM_WIDTH) if lstm else common.seqloom_model()
+    weights = FlatWeights(model, dtype_for(precision, torch.device("cpu")))
     optimizer = Optimizer(weights, AdamW(lr=LEARNING_RATE, clip=CLIP))
     ready = []
     for batch in batches:
@@ -99,6 +134,11 @@ SYSTEMS: dict[str, tuple[str, Callable[[list[Batch]], Stepper]]] = {
     "hf-bf16": ("Hugging Face bf16", partial(hf_stepper, bf16=True)),
     "hf-bf16-eager": ("Hugging Face bf16, eager attention", partial(hf_stepper, bf16=True, attention="eager")),
     "seqloom": ("seqloom", seqloom_stepper),
+    "lstm-fp32": ("torch.nn.LSTM fp32", lstm_stepper),
+    "lstm-bf16": ("torch.nn.LSTM bf16 autocast", partial(lstm_stepper, autocast=True)),
+    "lstm-bf16-weights": ("torch.nn.LSTM bf16 weights", partial(lstm_stepper, bf16_weights=True)),
+    "seqloom-lstm-fp32": ("seqloom LSTM fp32", partial(seqloom_stepper, lstm=True, precision="fp32")),
+    "seqloom-lstm": ("seqloom LSTM", partial(seqloom_stepper, lstm=True)),
 }
 DEFAULT = (
     "hf-fp32",

@@ -281,6 +281,8 @@ def _example(choices: tuple[Any, ...]) -> str:
     choice = choices[0]
     if typing.get_origin(choice) is tuple:
         return f"[{_example(typing.get_args(choice)[:1])}]"
+    if typing.get_origin(choice) is Literal:
+        return f'"{typing.get_args(choice)[0]}"'
     return {int: "3", float: "0.5", bool: "true", str: '"text"'}.get(choice, "{}")
 
 

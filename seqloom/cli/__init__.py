@@ -17,6 +17,7 @@ from seqloom.cli.evaluate import evaluate
 from seqloom.cli.generate import generate
 from seqloom.cli.init import init
 from seqloom.cli.lineage import lineage
+from seqloom.cli.microscope import microscope
 from seqloom.cli.report import report
 from seqloom.cli.runs import runs
 from seqloom.cli.train import train
@@ -25,7 +26,23 @@ from seqloom.cli.verify import verify
 from seqloom.errors import SeqloomError
 
 app = App(name="seqloom", version=__version__, help="Neural language models: train, measure, use and understand them.")
-for verb in (demo, init, check, train, translate, chat, generate, report, runs, compare, lineage, verify, doctor):
+_VERBS = (
+    demo,
+    init,
+    check,
+    train,
+    translate,
+    chat,
+    generate,
+    report,
+    runs,
+    compare,
+    lineage,
+    microscope,
+    verify,
+    doctor,
+)
+for verb in _VERBS:
     app.command(verb)
 app.command(evaluate, name="eval")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -43,6 +43,21 @@ class Fixed:
         return [self.ids[i] for i in indices.tolist()]
 
 
+class ByEpoch:
+    """Texts that may be others in each epoch: those of the side that `of` gives for it."""
+
+    def __init__(self, of: Callable[[int], Side]) -> None:
+        self.of = of
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """The words of each text."""
+        return self.of(epoch).lengths(epoch)
+
+    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+        """The ids of some of the texts."""
+        return self.of(epoch).rows(epoch, indices)
+
+
 @dataclass(frozen=True)
 class BatchConfig:
     """How sentences are put together.
@@ -50,11 +65,13 @@ class BatchConfig:
     Args:
         tokens: the target words of a batch, on average over the epoch; no batch has much more. A sentence of more
             than that counts as that many.
+        count: whose words `tokens` are: the target's, or those of the longer side, where sources are the longer ones.
         jitter: by how many words the sorting by length may be off, so that batches differ more between epochs.
         accumulate: batches to a step of the optimizer.
     """
 
     tokens: int = 4096
+    count: Literal["target", "longer"] = "target"
     jitter: float = 0.5
     accumulate: int = 1
 
@@ -72,11 +89,15 @@ class Batches:
     Args:
         source, target: the two sides of the pairs.
         start: the id a target begins with.
+        longest: the epoch whose words say how many batches every epoch has.
     """
 
-    def __init__(self, source: Side, target: Side, start: int, config: BatchConfig, seed: int) -> None:
+    def __init__(
+        self, source: Side, target: Side, start: int, config: BatchConfig, seed: int, longest: int = 0
+    ) -> None:
         self.source, self.target, self.start, self.config, self.seed = source, target, start, config, seed
-        words = np.minimum(target.lengths(0), config.tokens)
+        self.longest = longest
+        words = self._counted(longest)
         if len(words) == 0:
             raise DataError("there is no sentence to train on", cure="seqloom check CONFIG says why")
         self.per_epoch = -(-int(words.sum()) // config.tokens)  # never more than there are sentences
@@ -84,6 +105,12 @@ class Batches:
     def lengths(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The words of each source and each target, with the end-of-sentence word."""
         return self.source.lengths(epoch), self.target.lengths(epoch)
+
+    def _counted(self, epoch: int) -> np.ndarray:
+        """The words of each pair that a batch's budget is spent on."""
+        source, target = self.lengths(epoch)
+        words = target if self.config.count == "target" else np.maximum(source, target)
+        return words.clip(max=self.config.tokens)
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """The pairs of each batch of an epoch, in the order of training."""
@@ -94,7 +121,7 @@ class Batches:
         difference = source - target + random.uniform(-jitter, jitter, size)
         # Within a length the difference goes up, within the next one down: neighbours are alike on both sides.
         order = np.lexsort((np.where(longer % 2, difference, -difference), longer))
-        running = np.cumsum(np.minimum(target, self.config.tokens)[order])
+        running = np.cumsum(self._counted(number)[order])
         k = np.arange(1, self.per_epoch)
         cuts = _rounded(np.searchsorted(running, running[-1] * k / self.per_epoch))
         # A sentence longer than a share leaves an empty part: the cuts move until each part has one sentence.
@@ -113,8 +140,9 @@ class Batches:
         sources, targets = self.source.rows(epoch, indices), self.target.rows(epoch, indices)
         return replace(make_batch(sources, targets, self.start, indices.tolist()), number=number)
 
-    def padding(self, epoch: int = 0) -> float:
-        """The share of positions, of sources and targets together, that is padding."""
+    def padding(self, epoch: int | None = None) -> float:
+        """The share of positions, of sources and targets together, that is padding; by default in the longest epoch."""
+        epoch = self.longest if epoch is None else epoch
         real = total = 0
         for part in self.epoch(epoch):
             for lengths in self.lengths(epoch):

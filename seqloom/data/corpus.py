@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 
@@ -41,9 +41,26 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Fresh:
+    """Training pairs that are drawn anew for each epoch.
+
+    Args:
+        draw: the pairs of an epoch: a pure function of its number, and as many for each.
+        longest: the epoch from which on the texts are as long as they get; the size of the batches goes by it.
+    """
+
+    draw: Callable[[int], Pairs]
+    longest: int = 0
+
+
+@dataclass(frozen=True)
 class Splits:
-    """A corpus cut for learning (`train`), choosing (`valid`) and the final measurement (`test`)."""
+    """A corpus cut for learning (`train`), choosing (`valid`) and the final measurement (`test`).
+
+    Where training pairs are `fresh` in each epoch, `train` are those of its longest.
+    """
 
     train: Pairs
     valid: Pairs
     test: Pairs | None = None
+    fresh: Fresh | None = None

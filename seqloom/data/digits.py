@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import ClassVar, Literal
 
-from seqloom.data.corpus import Pairs, Splits
+from seqloom.data.corpus import Fresh, Pairs, Splits
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Digits:
         least, most: how many digits a row has; each length is equally likely.
         size, valid_size, test_size: rows of each split.
         seed: another seed, other rows.
+        fresh: whether each epoch has training rows of its own.
     """
 
     kind: ClassVar[str] = "digits"
@@ -28,6 +30,7 @@ class Digits:
     valid_size: int = 500
     test_size: int = 1000
     seed: int = 1
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
@@ -55,11 +58,24 @@ def make_digits(config: Digits) -> Splits:
     wanted = config.size + config.valid_size + config.test_size
     rows: dict[str, None] = {}
     while len(rows) < wanted:
-        rows[" ".join(random.choices("0123456789", k=random.randint(config.least, config.most)))] = None
+        rows[_row(config, random)] = None
     sources = list(rows)
     ends = (config.size, config.size + config.valid_size, wanted)
     train, valid, test = (_pairs(sources[a:b], config.task) for a, b in zip((0, *ends[:2]), ends, strict=True))
-    return Splits(train, valid, test if config.test_size else None)
+    held = frozenset(sources[config.size :])
+
+    def draw(epoch: int) -> Pairs:
+        if epoch == 0:
+            return train
+        random = Random(f"seqloom digits {config.seed} {epoch}")
+        found = (row for row in iter(lambda: _row(config, random), "") if row not in held)
+        return _pairs(list(islice(found, config.size)), config.task)
+
+    return Splits(train, valid, test if config.test_size else None, Fresh(draw) if config.fresh else None)
+
+
+def _row(config: Digits, random: Random) -> str:
+    return " ".join(random.choices("0123456789", k=random.randint(config.least, config.most)))
 
 
 def _pairs(sources: list[str], task: str) -> Pairs:

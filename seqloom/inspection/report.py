@@ -145,7 +145,7 @@ def _training(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[Markup]:
     yield from _lines("BLEU", "Of the validation pairs, decoded greedily.", bleu, steps)
     for title, key in (("Learning rate", "lr"), ("Words a second", "words_per_second")):
         yield from _lines(title, None, [Curve(title.lower(), _points(train, key), "train")], steps, height=110)
-    keys = [k for k in ("loss", "perplexity", "bleu") if _points(valid, k)]
+    keys = [k for k in ("loss", "perplexity", "bleu", "exact_match") if _points(valid, k)]
     rows = [[when(s), *(_fixed(_value(r, k)) for k in keys)] for r in valid if (s := _value(r, "step")) is not None]
     if rows and keys:
         columns = ["", *(_SCORES.get(k, k) for k in keys)]

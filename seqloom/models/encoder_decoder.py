@@ -14,7 +14,7 @@ from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.presets import TRANSLATION, under
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.attention import CrossAttention
-from seqloom.nn.embedders import TokenEmbedder
+from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.memory import Memory
 from seqloom.nn.scored_attention import ScoredAttention
@@ -31,6 +31,7 @@ class EncoderDecoderConfig:
         encoder, decoder: the two halves.
         embedding: E, the width of the word vectors; 0 = that of the half that uses them.
         tie: which of the source, target and output word vectors are one table.
+        source, target: what the tables of word vectors begin as, and whether they are learned.
     """
 
     kind: ClassVar[str] = "encoder-decoder"
@@ -39,8 +40,12 @@ class EncoderDecoderConfig:
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
     embedding: int = 0
     tie: Literal["none", "decoder-output", "all"] = "all"
+    source: EmbedderConfig = field(default_factory=EmbedderConfig)
+    target: EmbedderConfig = field(default_factory=EmbedderConfig)
 
     def __post_init__(self) -> None:
+        if self.tie == "all" and self.target != EmbedderConfig():
+            raise ValueError("tie = 'all' has one table: give its vectors under source")
         widths = (half.input_width(self.embedding) for half in (self.encoder, self.decoder))
         if self.tie == "all" and not self.embedding and len({*widths}) > 1:
             raise ValueError("tie = 'all' needs encoder and decoder of one width, or an 'embedding' width for both")
@@ -74,6 +79,9 @@ class EncoderDecoder(nn.Module):
         self.encoder = make_encoder(config.encoder, into)
         self.decoder = make_decoder(config.decoder, onto, config.encoder.memory_width, self.encoder.summary_width)
         initialize(self)
+        for embedder, own in ((self.source, config.source), (self.target, config.target)):
+            if own.frozen:
+                embedder.weight.requires_grad_(False)
 
     def encode(self, source: Int[Tensor, "B S"], mask: Bool[Tensor, "B S"] | None) -> Memory:
         """The memory of the sources."""

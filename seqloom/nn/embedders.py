@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from seqloom.shapes import Ids, Tensor, Vectors
+from seqloom.shapes import Float, Ids, Int, Tensor, Vectors
+
+
+@dataclass(frozen=True)
+class EmbedderConfig:
+    """What a table of word vectors begins as.
+
+    Args:
+        vectors: a file of word vectors (word2vec or GloVe, as text) of the words it has; "" = all are drawn.
+        frozen: whether the table stays as it is.
+    """
+
+    vectors: str = ""
+    frozen: bool = False
 
 
 class TokenEmbedder(nn.Module):
@@ -31,3 +46,9 @@ class TokenEmbedder(nn.Module):
         """The vectors of the ids."""
         x: Tensor = self.project(F.embedding(ids, self.weight) * self.scale)
         return x
+
+    @torch.no_grad()
+    def take(self, vectors: Float[Tensor, "N E"], at: Int[Tensor, " N"]) -> None:
+        """Gives the words `at` the vectors, scaled as a whole to the size of freshly drawn ones."""
+        size = vectors.square().mean().sqrt() * self.weight.shape[1] ** 0.5
+        self.weight[at] = (vectors / size.clamp_min(1e-12)).to(self.weight)

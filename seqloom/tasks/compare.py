@@ -33,7 +33,7 @@ def compare_runs(
         UsageError: fewer than two runs, or two of one name.
     """
     opened = [Run.open(path) for path in paths]
-    names = _names(opened)
+    names = run_names(opened)
     if len(opened) < 2:
         raise UsageError("a comparison needs at least two runs", cure="seqloom compare RUN RUN ...")
     if len({*names}) < len(names):
@@ -64,7 +64,7 @@ def compare_runs(
     return result
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def run_names(runs: Sequence[Run]) -> list[str]:
     """The names of the runs, or their paths where two are called alike."""
     short = [run.name for run in runs]
     return short if len({*short}) == len(short) else [str(run.path) for run in runs]

@@ -56,11 +56,7 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
     model = build_model(config, prepared.source, prepared.target).to(device)
     optimizer = Optimizer(FlatWeights(model, dtype_for(config.training.precision, device)), config.optimizer)
     batches = prepared.batches
-    parts = batches.epoch(0)
-    sources, targets = batches.lengths(0)
-    positions = [len(p) * int(sources[p].max() + targets[p].max()) for p in parts]
-    ranked = sorted(range(len(parts)), key=positions.__getitem__)
-    chosen = [ranked[round(i * (len(ranked) - 1) / (_SAMPLES - 1))] for i in range(_SAMPLES)]
+    chosen = _chosen(batches)
     # Twice: a shape met for the first time costs the compilation of its kernels. The largest first, for the memory.
     order = [*reversed(chosen), *chosen]
     steps = train(model, config.objective, lambda n: batches(order[n]).to(device), optimizer, lambda n: 1e-5)
@@ -90,6 +86,16 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
         words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),
         padding=batches.padding(),
     )
+
+
+def _chosen(batches: Batches) -> list[int]:
+    """The numbers of some batches of the longest epoch, from the smallest to the largest."""
+    parts = batches.epoch(batches.longest)
+    sources, targets = batches.lengths(batches.longest)
+    positions = [len(p) * int(sources[p].max() + targets[p].max()) for p in parts]
+    ranked = sorted(range(len(parts)), key=positions.__getitem__)
+    first = batches.longest * batches.per_epoch
+    return [first + ranked[round(i * (len(ranked) - 1) / (_SAMPLES - 1))] for i in range(_SAMPLES)]
 
 
 def _evaluation_seconds(config: TranslateConfig, prepared: Prepared, model: Any) -> float:

@@ -58,7 +58,7 @@ class Ready:
     Args:
         corpus: the digest of each split.
         tokenizers: of source and target; the same one where there is one.
-        build: the model, with weights drawn from the seed.
+        build: the model as training begins.
         plan: how the model is trained, once it is on its device.
         sizes: of the data, in words.
         announce: called before a new training begins.
@@ -87,12 +87,14 @@ def train_run(config: RunConfig, reporter: Reporter, prepare: Callable[[Run], Re
     ready = prepare(run)
     if exists:
         refuse_another(run, configs.load(type(config), run.path / "config.toml"), config, ready.corpus)
-    else:
+    model = ready.build()
+    if not exists:
         run.claim()
-        ready.announce()
+        with torch.random.fork_rng():  # what is announced must not change what is trained
+            ready.announce()
         save_tokenizers(path, *ready.tokenizers)
         run = Run.create(path, configs.to_toml(config), _facts(config, ready, threads))
-    model = ready.build().to(device)
+    model = model.to(device)
     reporter.say(f"{ready.sizes}; {ready.tokenizers[0].words:,} words, {parameter_count(model):,} parameters")
     with run.locked():
         if exists:  # what may differ is from now on as it was asked for this time

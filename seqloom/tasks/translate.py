@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,14 +14,15 @@ import torch
 
 from seqloom import config as configs
 from seqloom.data.batch import SequenceBatch
-from seqloom.data.batches import BatchConfig, Batches, Fixed, Side, make_batch
+from seqloom.data.batches import BatchConfig, Batches, ByEpoch, Fixed, Side, make_batch
 from seqloom.data.corpus import Pairs, Splits
 from seqloom.data.dialogues import Dialogues, read_dialogues
 from seqloom.data.digits import Digits, make_digits
 from seqloom.data.phrases import Phrases, make_phrases
+from seqloom.data.programs import Programs, make_programs
 from seqloom.data.readers import read_pairs, usable
 from seqloom.decoding.search import DecodingConfig
-from seqloom.evaluation.translation import corpus_bleu
+from seqloom.evaluation.translation import corpus_bleu, exact_match
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
@@ -28,6 +30,7 @@ from seqloom.run import Run
 from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizers
 from seqloom.tasks.training import Ready, RunConfig, train_run, trained
 from seqloom.tasks.translator import LongInput, Translator
+from seqloom.tasks.vectors import take_vectors
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.fit import Plan
@@ -54,7 +57,7 @@ class Files:
     max_length: int = 256
 
 
-DataConfig = Files | Dialogues | Phrases | Digits
+DataConfig = Files | Dialogues | Phrases | Digits | Programs
 
 
 @dataclass(frozen=True)
@@ -82,29 +85,40 @@ class TranslateConfig(RunConfig):
 
 @dataclass
 class Prepared:
-    """Data, tokenizers and batches, ready for training; `lines` = where the pairs of the batches stand, from 0."""
+    """Data, tokenizers and batches, ready for training; `epoch` gives what the batches of an epoch are cut from."""
 
     splits: Splits
     source: Tokenizer
     target: Tokenizer
     batches: Batches
-    left_out: int
-    lines: list[int]
+    epoch: Callable[[int], Encoded]
 
     def batch(self, number: int) -> SequenceBatch:
         """A batch whose rows are lines of the training data."""
-        batch = self.batches(number)
-        return replace(batch, rows=tuple(self.lines[i] for i in batch.rows))
+        batch, lines = self.batches(number), self.epoch(number // self.batches.per_epoch).lines
+        return replace(batch, rows=tuple(lines[i] for i in batch.rows))
+
+
+@dataclass
+class Encoded:
+    """Training pairs as ids; `lines` = where they stand, from 0."""
+
+    source: Side
+    target: Side
+    lines: list[int]
 
 
 def load_splits(config: DataConfig) -> Splits:
     """The corpus a config describes. Raises UsageError or DataError where it cannot be read."""
-    if isinstance(config, Phrases):
-        return make_phrases(config)
-    if isinstance(config, Digits):
-        return make_digits(config)
-    if isinstance(config, Dialogues):
-        return read_dialogues(config)
+    match config:
+        case Phrases():
+            return make_phrases(config)
+        case Digits():
+            return make_digits(config)
+        case Programs():
+            return make_programs(config)
+        case Dialogues():
+            return read_dialogues(config)
     languages = (config.source, config.target)
     train, valid = (read_pairs(paths, languages=languages) for paths in (config.train, config.valid))
     test = read_pairs(config.test, languages=languages) if config.test else None
@@ -120,18 +134,31 @@ def prepare(config: TranslateConfig, reporter: Reporter, run: Run | None = None)
     usable(splits.valid)  # or there is nothing to validate on: better now than after the first steps
     saved = load_tokenizers(run) if run is not None and (run.path / "run.json").is_file() else None
     source, target = saved or make_tokenizers(config.tokenizer, train)
-    ids = [t.encode(texts) for t, texts in ((source, train.sources), (target, train.targets))]
-    kept = _short_enough(config, train, ids, (source, target))
-    left_out = len(train) - len(kept)
-    if left_out:
+    first, fresh = _encoded(config, train, (source, target)), splits.fresh
+    longest = fresh.longest if fresh else 0
+    if left_out := len(train) - len(first.lines):
         reporter.warn(f"{left_out} training pairs are too long (data.max_length, or the model's positions): left out")
-    sides = [
-        _side(config, config.seed + number, t, [texts[i] for i in kept], [ids[number][i] for i in kept])
-        for number, (t, texts) in enumerate(((source, train.sources), (target, train.targets)))
-    ]
-    batches = Batches(sides[0], sides[1], target.start, config.batches, config.seed)
-    lines = [train.line(i) - 1 for i in kept]
-    return Prepared(replace(splits, train=train), source, target, batches, left_out, lines)
+
+    @lru_cache(maxsize=2)
+    def epoch(number: int) -> Encoded:
+        if fresh is None or number == longest:
+            return first
+        return _encoded(config, fresh.draw(number), (source, target))
+
+    sides = ByEpoch(lambda n: epoch(n).source), ByEpoch(lambda n: epoch(n).target)
+    batches = Batches(*sides, target.start, config.batches, config.seed, longest)
+    return Prepared(replace(splits, train=train), source, target, batches, epoch)
+
+
+def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer, Tokenizer]) -> Encoded:
+    texts = (train.sources, train.targets)
+    ids = [t.encode(side) for t, side in zip(tokenizers, texts, strict=True)]
+    kept = _short_enough(config, train, ids, tokenizers)
+    source, target = (
+        _side(config, config.seed + n, t, [texts[n][i] for i in kept], [ids[n][i] for i in kept])
+        for n, t in enumerate(tokenizers)
+    )
+    return Encoded(source, target, [train.line(i) - 1 for i in kept])
 
 
 def _short_enough(
@@ -179,6 +206,12 @@ def train_translation(
         splits, batches = prepared.splits, prepared.batches
         corpora = {"train": splits.train, "valid": splits.valid, "test": splits.test}
 
+        def build() -> EncoderDecoder:
+            model = build_model(config, prepared.source, prepared.target)
+            if not run.checkpoints():
+                take_vectors(model, prepared.source, prepared.target, reporter)
+            return model
+
         def plan(model: EncoderDecoder) -> Plan:
             device = next(model.parameters()).device
             return Plan(
@@ -195,7 +228,7 @@ def train_translation(
         return Ready(
             {name: pairs.digest() for name, pairs in corpora.items() if pairs is not None},
             (prepared.source, prepared.target),
-            lambda: build_model(config, prepared.source, prepared.target),
+            build,
             plan,
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
             f"{100 * batches.padding():.1f} % padding",
@@ -223,7 +256,7 @@ class _Validation:
         self.start = prepared.target.start
 
     def measure(self, step: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """Loss and perplexity in nats a word, and BLEU; and the first translations."""
+        """Loss and perplexity in nats a word, BLEU and exact match; and the first translations."""
         device = next(self.model.parameters()).device
         order = sorted(range(len(self.pairs)), key=lambda i: len(self.rows[1][i]))
         nll, words = 0.0, 0
@@ -236,6 +269,7 @@ class _Validation:
                 nll, words = nll + found.nll, words + found.words
         hypotheses = self.translator(self.pairs.sources)
         bleu, _ = corpus_bleu(hypotheses, self.pairs.targets)
+        exact = exact_match(hypotheses, self.pairs.targets)
         samples = [
             {"step": step, "source": source, "reference": reference, "translation": translation}
             for source, reference, translation in zip(
@@ -243,7 +277,8 @@ class _Validation:
             )
         ]
         loss = nll / max(1, words)
-        return {"loss": loss, "perplexity": math.exp(min(loss, 50.0)), "bleu": bleu}, samples
+        metrics = {"loss": loss, "perplexity": math.exp(min(loss, 50.0)), "bleu": bleu, "exact_match": exact}
+        return metrics, samples
 
 
 def load_translator(

@@ -121,6 +121,16 @@ class Tokenizer:
         of_bytes = "ByteLevel" in repr(self.inner.decoder)
         return [_readable(str(self.inner.id_to_token(int(i))), of_bytes) for i in ids]
 
+    def whole_words(self) -> dict[str, int]:
+        """The ids of the words that are whole ones: not special, and, in BPE, from the space before them on."""
+        vocabulary = self.inner.get_vocab()
+        special = {self.pad, self.unknown, self.start, self.end}
+        names = sorted((i, name) for name, i in vocabulary.items() if i not in special)
+        if "ByteLevel" not in repr(self.inner.decoder):
+            return {name: i for i, name in names}
+        found = {_readable(name, True): i for i, name in names}
+        return {text[1:]: i for text, i in found.items() if text.startswith("_") and len(text) > 1}
+
     def to_json(self) -> str:
         """The content of tokenizer.json."""
         return str(self.inner.to_str(pretty=True)) + "\n"

@@ -51,7 +51,7 @@ class TrainingConfig:
     steps: int = 10_000
     evaluate_every: int = 500
     log_every: int = 20
-    metric: Literal["bleu", "loss"] = "bleu"
+    metric: Literal["bleu", "exact_match", "loss"] = "bleu"
     patience: int = 0
     ema: float = 0.0
     average: Literal["none", "last", "best"] = "none"

@@ -49,14 +49,16 @@ class FlatWeights:
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         named = dict(model.named_parameters())
-        # Matrices first: weight decay applies to one contiguous part.
-        self.names = sorted(named, key=lambda n: named[n].ndim < 2)
+        # Matrices, then vectors, then what is frozen: weight decay and learning apply to one contiguous part each.
+        self.names = sorted(named, key=lambda n: (not named[n].requires_grad, named[n].ndim < 2))
         self._spans: dict[str, tuple[int, torch.Size]] = {}
         end = 0
         for name in self.names:
             self._spans[name] = end, named[name].shape
             end += -(-named[name].numel() // _ALIGN) * _ALIGN
-        self.decayed = next((self._spans[n][0] for n in self.names if named[n].ndim < 2), end)
+        begins = [(self._spans[n][0], named[n]) for n in self.names]
+        self.learned = next((at for at, p in begins if not p.requires_grad), end)
+        self.decayed = next((at for at, p in begins if p.ndim < 2 or not p.requires_grad), end)
         device = next(iter(named.values())).device
         self.master = torch.zeros(end, device=device)
         for name, view in self.views(self.master).items():
@@ -67,7 +69,7 @@ class FlatWeights:
         weights, grads = self.views(self.weights), self.views(self.grads)
         for name, parameter in named.items():
             parameter.data = weights[name]
-            parameter.grad = grads[name]
+            parameter.grad = grads[name] if parameter.requires_grad else None
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """The parameters by name as views of a buffer laid out like the weights."""
@@ -97,9 +99,9 @@ class Optimizer:
     def __init__(self, weights: FlatWeights, config: AdamW, ema: float = 0.0) -> None:
         self.weights, self.config, self.decay = weights, config, ema
         self.gradient = torch.zeros_like(weights.master)
-        cut = weights.decayed
-        self._parts = [nn.Parameter(weights.master[:cut]), nn.Parameter(weights.master[cut:])]
-        for part, grad in zip(self._parts, (self.gradient[:cut], self.gradient[cut:]), strict=True):
+        spans = slice(weights.decayed), slice(weights.decayed, weights.learned)
+        self._parts = [nn.Parameter(weights.master[span]) for span in spans]
+        for part, grad in zip(self._parts, (self.gradient[span] for span in spans), strict=True):
             part.grad = grad
         groups = [
             {"params": [p], "weight_decay": d}

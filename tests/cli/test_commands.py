@@ -31,6 +31,7 @@ VERBS = (
     "runs",
     "compare",
     "lineage",
+    "microscope",
     "verify",
     "doctor",
 )
@@ -284,6 +285,34 @@ def test_comparisons_that_cannot_be(call: Call, folder):
     call("compare", "run", "nowhere").refused(2, "no such run")
     assert call("train", "small.toml", "--run", "two", "--training.steps", "1", "-q").code == 0
     call("compare", "run", "two").refused(2, "names no test data")
+
+
+# microscope
+
+
+def test_microscope_measures_runs_side_by_side(call: Call, folder):
+    result = call("microscope", "run", "--untrained", "--sentences", "4", "--to", "side", "--json", "-q")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert [run["name"] for run in found["runs"]] == ["run", "run, untrained"]
+    assert found["runs"][0]["encoder"]["share"][0] == 1
+    assert found["runs"][0]["encoder"] != found["runs"][1]["encoder"]
+    assert json.loads(Path("side/microscope.json").read_text(encoding="utf-8")) == found
+    assert "run, untrained" in Path("side/microscope.html").read_text(encoding="utf-8")
+    table = call("microscope", "run", "--sentences", "4")
+    assert "decoder over the source" in table.out
+    assert Path("runs/microscope/microscope.html").is_file()
+
+
+def test_runs_that_cannot_be_measured(call: Call, folder):
+    call("microscope").refused(2, "needs runs")
+    call("microscope", "run", "run").refused(2, "each of them once")
+    call("microscope", "run", "--sentences", "0").refused(2, "at least one sentence")
+    call("microscope", "nowhere").refused(2, "no such run")
+    call("microscope", "run").refused(3, "only 4 validation pairs, 64 were asked for", "--sentences 4")
+    config = Path("run/config.toml")
+    config.write_text(config.read_text(encoding="utf-8").replace('"translate"', '"dance"'), encoding="utf-8")
+    call("microscope", "run", "--sentences", "4").refused(2, "dance")
 
 
 # The other verbs

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import lzma
 import os
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqloom.data.batch import SequenceBatch, pad
-from seqloom.data.batches import BatchConfig, Batches, Fixed, make_batch
+from seqloom.data.batches import BatchConfig, Batches, ByEpoch, Fixed, make_batch
 from seqloom.errors import DataError
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, train_tokenizer
@@ -24,7 +26,7 @@ def side(lengths: list[int]) -> Fixed:
     return Fixed([np.array([*range(10, 10 + n - 1), END], dtype=np.int32) for n in lengths])
 
 
-def batches_of(lengths: list[tuple[int, int]], tokens: int, seed: int = 1, **options: float) -> Batches:
+def batches_of(lengths: list[tuple[int, int]], tokens: int, seed: int = 1, **options: Any) -> Batches:
     sources, targets = zip(*lengths, strict=True)
     return Batches(side(list(sources)), side(list(targets)), START, BatchConfig(tokens, **options), seed)
 
@@ -112,6 +114,46 @@ class TestBudget:
         sizes = {len(part) for part in batches.epoch(0) if 2000 in part}
         assert batches.per_epoch == pytest.approx(sum(t for _, t in corpus(2000)) / 1000, abs=3)
         assert max(sizes) < 100
+
+    @given(lengths=LENGTHS, tokens=st.integers(1, 300))
+    @settings(max_examples=50)
+    def test_the_longer_side_can_be_what_counts(self, lengths, tokens):
+        counted = np.minimum(np.max(lengths, 1), tokens)
+        batches = batches_of(lengths, tokens, count="longer")
+        assert batches.per_epoch == -(-int(counted.sum()) // tokens)
+        share = counted.sum() / batches.per_epoch
+        assert all(int(counted[part].sum()) <= 1.25 * share + 3 * counted.max() for part in batches.epoch(0))
+
+
+class TestFreshTexts:
+    def batches(self, drawn: list[int]) -> Batches:
+        """Texts that grow for five epochs, and are noted as they are drawn."""
+
+        @lru_cache(maxsize=2)
+        def draw(epoch: int) -> Fixed:
+            drawn.append(epoch)
+            grown = min(epoch, 5)
+            return side(np.random.default_rng(epoch).integers(1 + grown, 6 + 4 * grown, 200).tolist())
+
+        return Batches(ByEpoch(draw), ByEpoch(draw), START, BatchConfig(tokens=150), 1, longest=5)
+
+    def test_batches_are_pure_and_any_step_can_be_the_first(self):
+        batches = self.batches([])
+        numbers = range(0, 8 * batches.per_epoch, 7)
+        expected = {n: content(batches(n)) for n in numbers}
+        assert {n: content(batches(n)) for n in reversed(numbers)} == expected
+        for n in numbers[::5]:
+            drawn: list[int] = []
+            assert content(self.batches(drawn)(n)) == expected[n]
+            assert set(drawn) == {5, n // batches.per_epoch}  # nothing on the way to it
+
+    def test_the_longest_epoch_fills_the_budget_and_no_other_exceeds_it(self):
+        batches = self.batches([])
+        words = [np.mean([batches.lengths(e)[1][p].sum() for p in batches.epoch(e)]) for e in range(9)]
+        assert words[5] == pytest.approx(150, rel=0.05)
+        assert max(words) < 170
+        assert words[0] < 60
+        assert all(len(batches.epoch(e)) == batches.per_epoch for e in range(9))
 
 
 class TestPadding:

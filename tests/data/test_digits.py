@@ -39,6 +39,24 @@ def test_a_seed_is_a_corpus():
     assert make_digits(replace(SMALL, test_size=0)).test is None
 
 
+def test_fresh_rows_for_each_epoch():
+    splits = make_digits(replace(SMALL, fresh=True))
+    fixed = make_digits(SMALL)
+    assert fixed.fresh is None
+    assert [p.digest() for p in (splits.train, splits.valid, splits.test)] == [
+        p.digest() for p in (fixed.train, fixed.valid, fixed.test)
+    ]
+    held = {*splits.valid.sources, *splits.test.sources}
+    epochs = [splits.fresh.draw(n) for n in range(4)]
+    assert epochs[0].digest() == splits.train.digest()
+    assert len({pairs.digest() for pairs in epochs}) == 4
+    for pairs in epochs:
+        assert len(pairs) == 700
+        assert held.isdisjoint(pairs.sources)
+        assert all(t == " ".join(s.split()[::-1]) for s, t in zip(pairs.sources, pairs.targets, strict=True))
+    assert make_digits(replace(SMALL, fresh=True)).fresh.draw(3).digest() == epochs[3].digest()
+
+
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [

@@ -13,7 +13,7 @@ from seqloom.tasks.translate import train_translation
 from seqloom.tasks.verify import verify_recipe
 from seqloom.training.log import Reporter
 
-RECIPES = sorted(Path(__file__).parents[2].glob("recipes/multi30k-*.toml"))
+RECIPES = [p for p in sorted(Path(__file__).parents[2].glob("recipes/*.toml")) if "accept" in p.read_text("utf-8")]
 
 
 @pytest.mark.slow
@@ -31,7 +31,7 @@ def test_demo_reaches_its_target(tmp_path: Path, seed: int) -> None:
 @pytest.mark.timeout(3 * 3600)
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipe_reaches_its_band(tmp_path: Path, recipe: Path) -> None:
-    if not os.environ.get("SEQLOOM_DATA"):
+    if "SEQLOOM_DATA" in recipe.read_text("utf-8") and not os.environ.get("SEQLOOM_DATA"):
         pytest.skip("SEQLOOM_DATA is not set: there is no Multi30k to train on")
     verdicts = verify_recipe(recipe, ("--run", str(tmp_path / "run")), Reporter(0))
     assert all(v["reached"] for v in verdicts), verdicts

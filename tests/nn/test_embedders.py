@@ -41,3 +41,15 @@ def test_a_given_table_is_shared() -> None:
     head = VocabularyHead(V, 13, 5, embedder.weight)
     assert head.weight is embedder.weight
     assert TokenEmbedder(V, 5, 5, head.weight).weight is embedder.weight
+
+
+def test_given_vectors_are_taken_at_the_size_of_drawn_ones():
+    embedder = TokenEmbedder(words=2003, width=17, embedding=17)
+    before = embedder.weight.detach().clone()
+    vectors, at = torch.randn(3, 17) * 40, torch.tensor([7, 2, 11])
+    embedder.take(vectors, at)
+    taken = embedder.weight.detach()[at]
+    assert torch.allclose(taken / taken.norm(), vectors / vectors.norm())
+    assert float(taken.square().mean().sqrt()) == pytest.approx(17**-0.5)
+    before[at] = taken
+    assert torch.equal(embedder.weight, before)

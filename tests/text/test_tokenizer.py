@@ -274,3 +274,13 @@ class TestFiles:
 def test_any_texts_can_be_trained_on(texts):
     for config in (BPE(size=300), Characters()):
         assert again(train_tokenizer(config, texts), [*texts, "new Ж"]) == [*texts, "new Ж"]
+
+
+def test_whole_words_are_those_that_vectors_are_known_of():
+    texts = ["the dog sees the dogs of the dog"] * 3
+    bpe = train_tokenizer(BPE(size=280), texts).whole_words()
+    assert {"the", "dog"} <= {*bpe}
+    assert not {"_the", "<s>", "\u0120the", ""} & {*bpe}
+    words = train_tokenizer(Words(), texts)
+    assert {*words.whole_words()} == {*texts[0].split()}
+    assert words.encode(["dog"])[0].tolist() == [words.whole_words()["dog"]]

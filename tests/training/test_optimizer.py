@@ -183,3 +183,38 @@ def test_impossible_values():
     for wrong in ({"lr": 0.0}, {"betas": (0.9,)}, {"betas": (0.9, 1.0)}, {"weight_decay": -1.0}, {"clip": -1.0}):
         with pytest.raises(ValueError, match=r"betas|must"):
             AdamW(**wrong)
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16])
+def test_frozen_parameters_stay_and_the_others_learn_as_without_them(dtype):
+    models = [make_model(), make_model()]
+    models[1].load_state_dict(models[0].state_dict())
+    frozen, config = models[0][0], AdamW(lr=0.1, weight_decay=0.3, clip=1.0)
+    frozen.requires_grad_(False)
+    before = {n: p.detach().to(dtype).clone() for n, p in frozen.named_parameters()}
+    weights = FlatWeights(models[0], dtype)
+    optimizer = Optimizer(weights, config, ema=0.5)
+    for step in range(3):
+        loss_of(models[0], step).backward()
+        optimizer.gather()
+        optimizer.step(0.1, optimizer.norm())
+    for name, parameter in frozen.named_parameters():
+        assert torch.equal(parameter, before[name])
+    if dtype == FP32:
+        models[1][0].requires_grad_(False)
+        plain = torch.optim.AdamW(
+            [
+                {"params": [models[1][3].weight], "weight_decay": 0.3},
+                {"params": list(models[1][1].parameters()), "weight_decay": 0.0},
+            ],
+            lr=0.1,
+            betas=(0.9, 0.98),
+            eps=1e-9,
+        )
+        for step in range(3):
+            plain.zero_grad()
+            loss_of(models[1], step).backward()
+            nn.utils.clip_grad_norm_([p for g in plain.param_groups for p in g["params"]], 1.0)
+            plain.step()
+        for own, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+            assert torch.allclose(own, other, atol=1e-5)

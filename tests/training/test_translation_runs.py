@@ -18,19 +18,22 @@ from toys import Listener
 import seqloom
 from seqloom.config import load, to_toml
 from seqloom.data.batches import BatchConfig
-from seqloom.errors import ConfigError, DivergedError, RunError, UsageError
+from seqloom.data.digits import Digits
+from seqloom.data.programs import Programs
+from seqloom.errors import ConfigError, DivergedError, RunError, SeqloomError, UsageError
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.models.encoders import BagConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
+from seqloom.nn.embedders import EmbedderConfig
 from seqloom.nn.positions import Learned
 from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run, digest_of
 from seqloom.tasks.look import look
-from seqloom.tasks.translate import Files, TranslateConfig, load_translator, train_translation
-from seqloom.text.tokenizer import BPE, Characters, Tokenizer
+from seqloom.tasks.translate import Files, TranslateConfig, load_translator, prepare, train_translation
+from seqloom.text.tokenizer import BPE, Characters, Tokenizer, Words
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam, Plateau
@@ -85,6 +88,15 @@ CHANGES: dict[str, Callable[[TranslateConfig], TranslateConfig]] = {
         c,
         objective=CrossEntropy(r_drop=1.0),
         training=replace(c.training, precision="bf16", average="last", average_count=2),
+    ),
+    "programs drawn anew for each epoch, growing": lambda c: replace(
+        c,
+        data=Programs(length=2, nesting=2, ramp=3, size=12, valid_size=4, test_size=0),
+        tokenizer=Characters(),
+        batches=BatchConfig(tokens=200, count="longer"),
+    ),
+    "fresh digits, BPE dropout": lambda c: replace(
+        c, data=Digits(size=12, valid_size=4, test_size=0, fresh=True), tokenizer=replace(c.tokenizer, dropout=0.3)
     ),
 }
 
@@ -300,6 +312,26 @@ def test_a_loss_that_is_not_finite_names_the_lines_of_the_files(config, tmp_path
     assert Run.open(config.run).checkpoints() == []
 
 
+def test_each_epoch_of_fresh_texts_is_another_and_its_rows_are_its_own(config):
+    stack = replace(STACK, positions=Learned(length=22))
+    data = Programs(task="addition", length=8, curriculum="mix", size=40, valid_size=4, test_size=0)
+    model = replace(config.model, encoder=stack, decoder=stack)
+    config = replace(config, data=data, model=model, tokenizer=Characters())
+    prepared = prepare(config, Listener())
+    assert prepared.splits.fresh is not None
+    for epoch in range(3):
+        texts = prepared.splits.fresh.draw(epoch).sources
+        seen = []
+        for number in range(prepared.batches.per_epoch):
+            batch = prepared.batch(epoch * prepared.batches.per_epoch + number)
+            seen += batch.rows
+            for row, ids in zip(batch.rows, batch.source.tolist(), strict=True):
+                assert prepared.source.decode([ids]) == [texts[row]]
+        # "print(" and ")" and "+" with the end leave 12 of the 21 for digits.
+        assert sorted(seen) == [row for row, text in enumerate(texts) if len(text) <= 21]
+        assert len(seen) < 40
+
+
 def test_two_vocabularies_cannot_share_one_table(config):
     with pytest.raises(ValueError, match=r"model\.tie = 'all' needs one vocabulary"):
         replace(config, tokenizer=BPE(size=280, joint=False))
@@ -334,3 +366,27 @@ def test_test_data_and_more_steps_may_come_later_and_are_written_down(config, tm
     assert load(TranslateConfig, run.path / "config.toml") == later
     assert set(run.info()["corpus"]) == {"train", "valid", "test"}
     assert run.info()["training"]["steps"] == 8
+
+
+def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_path):
+    listener = Listener()
+    (tmp_path / "words.vec").write_text("ba " + "1 " * 15 + "1\nko " + "0 " * 15 + "3\nnowhere " + "2 " * 15 + "2\n")
+    own = EmbedderConfig(str(tmp_path / "words.vec"), frozen=True)
+    model = EncoderDecoderConfig(encoder=STACK, decoder=STACK, tie="none", source=own)
+    run = train_translation(replace(config, tokenizer=Words(), model=model), listener)
+    assert any("vectors of 2 of" in line for line in listener.said)
+    translator = load_translator(run.path, precision="fp32")
+    ba, ko = (translator.source.inner.token_to_id(word) for word in ("ba", "ko"))
+    rows = translator.model.source.weight.detach()[[ba, ko]]
+    given = torch.tensor([[1.0] * 16, [0.0] * 15 + [3.0]])
+    assert torch.allclose(rows / rows.norm(), given / given.norm())
+    assert not torch.allclose(translator.model.target.weight.std(), torch.tensor(0.25), atol=1e-4)
+    for text, problem in (
+        ("ba 1 2\n", "set model.embedding = 2"),
+        ("nowhere" + " 1" * 16, "no word of the vocabulary"),
+    ):
+        (tmp_path / "words.vec").write_text(text)
+        with pytest.raises(SeqloomError, match=problem):
+            train_translation(replace(config, run=str(tmp_path / "b"), tokenizer=Words(), model=model), Listener())
+    with pytest.raises(ValueError, match="one table"):
+        EncoderDecoderConfig(tie="all", target=own)
