@@ -14,6 +14,7 @@ from seqloom.cli.compare import compare
 from seqloom.cli.demo import demo
 from seqloom.cli.doctor import doctor
 from seqloom.cli.evaluate import evaluate
+from seqloom.cli.generate import generate
 from seqloom.cli.init import init
 from seqloom.cli.lineage import lineage
 from seqloom.cli.microscope import microscope
@@ -25,7 +26,23 @@ from seqloom.cli.verify import verify
 from seqloom.errors import SeqloomError
 
 app = App(name="seqloom", version=__version__, help="Neural language models: train, measure, use and understand them.")
-for verb in (demo, init, check, train, translate, chat, report, runs, compare, lineage, microscope, verify, doctor):
+_VERBS = (
+    demo,
+    init,
+    check,
+    train,
+    translate,
+    chat,
+    generate,
+    report,
+    runs,
+    compare,
+    lineage,
+    microscope,
+    verify,
+    doctor,
+)
+for verb in _VERBS:
     app.command(verb)
 app.command(evaluate, name="eval")
 

@@ -13,13 +13,13 @@ def check(config: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJ
 
     Exits with 3 if something is so wrong that training makes no sense.
     """
-    from seqloom.tasks import read_config
-    from seqloom.tasks.check import check_translation
+    from seqloom.tasks import part_of, read_config
     from seqloom.tasks.session import keep_freed_memory
     from seqloom.training.log import Reporter
 
     keep_freed_memory()
-    result = check_translation(read_config(config, overrides), Reporter(verbosity(quiet, False)))
+    chosen = read_config(config, overrides)
+    result = part_of(chosen.task, "check")(chosen, Reporter(verbosity(quiet, False)))
     if json:
         print_json(result)
     else:
@@ -30,11 +30,15 @@ def check(config: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJ
         raise DataError(f"{first['what']}: {first['detail']}", where=first["where"], cure=first["cure"])
 
 
+_SHORT = {"distinct": "types", "unknown": "unk."}
+
+
 def _show(result: dict[str, Any]) -> None:
-    columns = ("pairs", "words", "mean", "95 %", "longest", "distinct", "tokens", "unknown")
-    rows = [(f"{row['split']} {row['side']}", *(row[c] for c in columns)) for row in result["summary"]]
-    if rows:
-        print_table("the data", ("", *columns[:5], "types", "tokens", "unk."), rows)
+    if rows := result["summary"]:
+        columns = [c for c in rows[0] if c not in ("split", "side")]
+        names = (" ".join(str(row[k]) for k in ("split", "side") if k in row) for row in rows)
+        cells = [(name, *(row[c] for c in columns)) for name, row in zip(names, rows, strict=True)]
+        print_table("the data", ("", *(_SHORT.get(c, c) for c in columns)), cells)
     for found in result["findings"]:
         print(f"{found['severity']}: {found['what']}: {found['detail']}\n  at {found['where']}\n  {found['cure']}")
     if not result["findings"]:
@@ -43,7 +47,7 @@ def _show(result: dict[str, Any]) -> None:
         lines = [
             ("parameters", f"{expected['parameters']:,}"),
             ("steps", f"{expected['steps']:,} ({expected['epochs']:.1f} epochs)"),
-            ("padding", f"{100 * expected['padding']:.1f} %"),
+            *([("padding", f"{100 * expected['padding']:.1f} %")] if expected["padding"] else []),
             ("words a second", f"{expected['words_per_second']:,.0f}"),
             ("minutes", f"{expected['minutes']:.1f}"),
             ("memory", f"{expected['gigabytes']:.2f} GB"),

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from seqloom.errors import DataError
+
 Overrides = Annotated[
     str, Parameter(allow_leading_hyphen=True, help="Config keys: --section.key VALUE ... (e.g. --training.steps 1000).")
 ]
@@ -49,3 +51,10 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def check_typed(texts: Sequence[str]) -> None:
+    """Raises DataError for a text of the command line that was not UTF-8."""
+    for number, text in enumerate(texts, start=1):
+        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+            raise DataError("is not UTF-8", where=f"text {number}", cure="give the text in UTF-8")

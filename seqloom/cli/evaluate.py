@@ -9,7 +9,8 @@ from cyclopts import Parameter
 from seqloom.cli.common import AsJson, Overrides, Quiet, print_json, print_table, verbosity
 
 Test = Annotated[
-    tuple[str, ...], Parameter(consume_multiple=True, help="Source and reference file, or one file of pairs.")
+    tuple[str, ...],
+    Parameter(consume_multiple=True, help="Source and reference file, or one file of pairs; or texts."),
 ]
 
 
@@ -22,17 +23,18 @@ def evaluate(
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Score a run on a test set: BLEU, chrF, exact match, and by source length.
+    """Score a run on a test set: BLEU, chrF, exact match, and by source length; perplexity of a language model.
 
     Without --test on the test data of its config. Decoding options as config keys: --decoding.beam 5.
     The result is saved as eval/NAME.json in the run.
     """
-    from seqloom.tasks.evaluate import evaluate_run
+    from seqloom.run import Run
+    from seqloom.tasks import part_for
     from seqloom.tasks.session import keep_freed_memory
     from seqloom.training.log import Reporter
 
     keep_freed_memory()
-    scores = evaluate_run(run, test, name, overrides, Reporter(verbosity(quiet, False)))
+    scores = part_for(Run.open(run), "evaluate")(run, test, name, overrides, Reporter(verbosity(quiet, False)))
     if json:
         print_json(scores)
     else:
@@ -41,6 +43,10 @@ def evaluate(
 
 def show_scores(scores: dict[str, Any]) -> None:
     """The scores as tables."""
+    title = f"{scores['test']} in {scores['seconds']:.1f} s"
+    if "bits_per_byte" in scores:
+        print_table(title, ("score", "value", "what"), _of_a_text(scores))
+        return
     rows = [("BLEU", scores["bleu"], scores["signature"])]
     rows.append(("BLEU, lowercased", scores["bleu_lowercased"], scores["signature_lowercased"]))
     if "bleu_moses" in scores:
@@ -50,7 +56,7 @@ def show_scores(scores: dict[str, Any]) -> None:
     rows.append(("perplexity", scores["perplexity"], "of the references, a word of the tokenizer"))
     rows.append(("distinct-1, %", scores["distinct_1"], "different words of all translations"))
     rows.append(("distinct-2, %", scores["distinct_2"], "different pairs of words"))
-    print_table(f"{scores['test']} in {scores['seconds']:.1f} s", ("score", "value", "what"), rows)
+    print_table(title, ("score", "value", "what"), rows)
     lengths = [
         (f"{r['from']} to {r['below'] - 1}" if r["below"] else f"{r['from']} and more", r["sentences"], r["bleu"],
          r["exact_match"])
@@ -60,3 +66,18 @@ def show_scores(scores: dict[str, Any]) -> None:
     if scores["by_kind"]:
         kinds = [(r["kind"], r["sentences"], r["bleu"], r["exact_match"]) for r in scores["by_kind"]]
         print_table("by kind", ("kind", "sentences", "BLEU", "exact match, %"), kinds)
+
+
+def _of_a_text(scores: dict[str, Any]) -> list[tuple[str, float, str]]:
+    seen = f"windows of {scores['context']}, {scores['stride']} apart" if scores["context"] else "its state goes on"
+    return [
+        ("perplexity", scores["perplexity"], f"of {scores['tokens']:,} words of the tokenizer; {seen}"),
+        (
+            "perplexity by words",
+            scores["word_perplexity"],
+            f"of {scores['words']:,} words and ends of lines",
+        ),
+        ("bits a character", scores["bits_per_character"], f"of {scores['characters']:,} characters"),
+        ("bits a byte", scores["bits_per_byte"], f"of {scores['bytes']:,} bytes"),
+        ("unknown, %", 100 * scores["unknown"] / scores["tokens"], "words predicted as <unk> only: not comparable"),
+    ]

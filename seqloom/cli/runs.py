@@ -18,12 +18,13 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
     for run in find(Path(folder)):
         info = run.info()
         valid = [r for r in run.rows("metrics.jsonl") if r.get("kind") == "valid"]
-        best = max((float(r["bleu"]) for r in valid if "bleu" in r), default=float("nan"))
+        best = max((float(r["bleu"]) for r in valid if "bleu" in r), default=None)
+        perplexity = min((float(r["perplexity"]) for r in valid if "perplexity" in r), default=None)
         tests = sorted(p.stem for p in (run.path / "eval").glob("*.json"))
         step = max((int(r.get("step", 0)) for r in run.rows("metrics.jsonl")), default=0)
         state = "finished" if "training" in info else "resumable"
-        rows.append((run.name, str(info.get("task")), step, state, best, ", ".join(tests)))
-    columns = ("run", "task", "steps", "state", "best valid BLEU", "evaluated on")
+        rows.append((run.name, str(info.get("task")), step, state, best, perplexity, ", ".join(tests)))
+    columns = ("run", "task", "steps", "state", "best valid BLEU", "perplexity", "evaluated on")
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, print_json, verbosity
 
+_USE = {"translate": "translate", "language_model": "generate"}
+
 
 def train(
     config: str, /, *overrides: Overrides, quiet: Quiet = False, verbose: Verbose = False, json: AsJson = False
@@ -12,18 +14,19 @@ def train(
 
     The run directory is --run DIR, or runs/ and the name of the config file.
     """
-    from seqloom.tasks import read_config
+    from seqloom.tasks import part_of, read_config
     from seqloom.tasks.session import finish, keep_freed_memory
-    from seqloom.tasks.translate import train_translation
     from seqloom.training.log import Reporter
 
     keep_freed_memory()
     reporter = Reporter(verbosity(quiet, verbose))
     chosen = read_config(config, overrides)
-    run = train_translation(chosen, reporter)
+    run = part_of(chosen.task, "train")(chosen, reporter)
     summary = finish(run, reporter)
     if json:
         print_json(summary)
     else:
         reporter.say(f"{run.path}: {summary['steps']} steps in {summary['minutes']:.1f} minutes of training")
-        reporter.say(f"next: seqloom eval {run.path}   seqloom translate {run.path}   open {run.path}/report.html")
+        reporter.say(
+            f"next: seqloom eval {run.path}   seqloom {_USE[chosen.task]} {run.path}   open {run.path}/report.html"
+        )

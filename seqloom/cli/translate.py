@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Overrides, Quiet
+from seqloom.cli.common import AsJson, Overrides, Quiet, check_typed
 from seqloom.errors import DataError
 
 LONG = Annotated[Literal["refuse", "cut"], Parameter(help="What to do with over-long texts.")]
@@ -75,9 +75,7 @@ def _one_line(text: str) -> str:
 
 def _blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
     if texts:
-        for number, text in enumerate(texts, start=1):
-            if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-                raise DataError("is not UTF-8", where=f"text {number}", cure="give the text in UTF-8")
+        check_typed(texts)
         yield list(texts)
         return
     if file:

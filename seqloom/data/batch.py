@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from seqloom.shapes import Bool, Int, Tensor
 
+_B = TypeVar("_B")
+
+
+class _Movable:
+    def to(self: _B, device: torch.device) -> _B:
+        """The same batch on a device."""
+        if device.type == "cpu":
+            return self
+        tensors = {k: v for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in tensors.items()}
+        return replace(self, **moved)  # type: ignore[type-var]
+
 
 @dataclass(frozen=True)
-class SequenceBatch:
+class SequenceBatch(_Movable):
     """Sources and targets of one batch, padded on the right with id 0.
 
     Args:
@@ -35,13 +47,24 @@ class SequenceBatch:
     rows: tuple[int, ...] = ()
     number: int = 0
 
-    def to(self, device: torch.device) -> SequenceBatch:
-        """The same batch on a device."""
-        if device.type == "cpu":
-            return self
-        tensors = {k: v for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in tensors.items()}
-        return replace(self, **moved)
+
+@dataclass(frozen=True)
+class StreamBatch(_Movable):
+    """A piece of each lane of a running text.
+
+    Args:
+        ids: the words read.
+        targets: the word after each; -1 where there is none to be learned.
+        anew: whether the lanes begin; else each goes on where the last batch ended.
+        words: how many targets there are.
+        rows: the line each piece begins in, from 0, for messages.
+    """
+
+    ids: Int[Tensor, "B T"]
+    targets: Int[Tensor, "B T"]
+    anew: bool
+    words: int
+    rows: tuple[int, ...] = ()
 
 
 def pad(rows: Sequence[np.ndarray]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"] | None]:

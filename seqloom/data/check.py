@@ -12,7 +12,7 @@ import numpy as np
 
 from seqloom.data.corpus import Pairs, Splits
 from seqloom.data.evidence import Tongues, character_lengths, find_shift, length_outliers
-from seqloom.data.lines import LineError, decode, file_format, raw_lines
+from seqloom.data.lines import LineError, decode, expand, file_format, raw_lines
 from seqloom.data.readers import check_po_line, corpus_files, parse_json, parse_tsv, read_pairs
 from seqloom.errors import DataError
 
@@ -210,14 +210,27 @@ def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -
     return found
 
 
+def scan_texts(paths: Sequence[str]) -> list[Finding]:
+    """Everything for which `read_text` would refuse these files, not only the first; empty if it takes them."""
+    found: list[Finding] = []
+    for path in map(expand, paths):
+        if not any(line.strip() for line in _scan(path, None, found)) and not found:
+            found.append(Finding("error", "no text", str(path), "the file has no words", "name files with text", 1))
+    return found
+
+
 def _unreadable(error: DataError) -> Finding:
     return Finding("error", "unreadable file", error.where, error.problem, error.cure, 1)
 
 
-def _scan(path: Path, languages: tuple[str, str], found: list[Finding]) -> list[str]:
-    """The lines of a file, "" for each that cannot be read; what is wrong with them is added to `found`."""
-    parsers: dict[str, Callable[[str, str], object]]
-    parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po_line}
+def _scan(path: Path, languages: tuple[str, str] | None, found: list[Finding]) -> list[str]:
+    """The lines of a file, "" for each that cannot be read; what is wrong with them is added to `found`.
+
+    Without languages it is plain text, whatever its name.
+    """
+    parsers: dict[str, Callable[[str, str], object]] = {}
+    if languages is not None:
+        parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po_line}
     parse = parsers.get(file_format(path))
     faults: defaultdict[str, list[tuple[int, LineError]]] = defaultdict(list)
     texts: list[str] = []

@@ -47,7 +47,7 @@ class AttentionMap:
 
 @dataclass(frozen=True)
 class Example:
-    """A translation and the attention maps behind it; the reference may be empty."""
+    """A translation, or a text alone, and the attention maps behind it; the reference may be empty."""
 
     source: str
     translation: str
@@ -79,7 +79,8 @@ def example_part(index: int, example: Example) -> Markup:
     """The texts, the maps, and the weights for the script; without it, the first cross-attention map stays."""
     maps = [m for m in example.maps if m.rows and m.columns and m.array().size]
     shown = next((i for i, m in enumerate(maps) if "cross" in m.title.lower()), 0)
-    lines = {"source": example.source, "reference": example.reference, "translation": example.translation}
+    name = "source" if example.translation else "text"
+    lines = {name: example.source, "reference": example.reference, "translation": example.translation}
     return element(
         "article",
         element("h3", f"Example {index}"),

@@ -40,7 +40,8 @@ def recorded(model: nn.Module) -> Iterator[dict[str, Pass]]:
         if isinstance(layer, RecurrentLayer):
 
             def keep(layer: Any, given: Any, out: Any, name: str = name) -> None:
-                x, h, carry = given[0].detach(), out[0].detach(), given[1].detach() if len(given) > 1 else None
+                before = given[1] if len(given) > 1 else None
+                x, h, carry = given[0].detach(), out[0].detach(), None if before is None else before.detach()
                 if (had := found.get(name)) is not None:  # a decoder that attends first goes step by step
                     x, h, carry = torch.cat((had.x, x), 1), torch.cat((had.h, h), 1), had.carry
                 found[name] = Pass(layer, x, carry, h)

@@ -20,6 +20,10 @@ _SCORES = {
     "moses_bleu": "BLEU, Moses tokens",
     "chrf": "chrF",
     "exact_match": "exact match, %",
+    "perplexity": "perplexity",
+    "word_perplexity": "perplexity, by words between blanks",
+    "bits_per_character": "bits a character",
+    "bits_per_byte": "bits a byte",
 }
 _ATTENTION = (
     "Each row attends to the columns, and its weights add up to one. The strongest cell of a picture has the full "
@@ -92,7 +96,7 @@ def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
     found = [
         (_SCORES[key], f"{value:.1f}", name)
         for name, scores in data.evaluations.items()
-        for key in ("bleu", "chrf")
+        for key in ("bleu", "chrf", "word_perplexity")
         if (value := _value(scores, key)) is not None
     ]
     for title, key, sign, form in (("best BLEU", "bleu", 1, ".1f"), ("least loss", "loss", -1, ".3f")):
@@ -226,13 +230,14 @@ def _class_name(row: Row) -> str:
 
 
 def _samples(rows: Sequence[Row]) -> Iterator[Markup]:
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    # What is given comes first in a row, what was made of it last.
+    found: dict[tuple[tuple[str, str], ...], dict[str, tuple[str, str]]] = {}
     for row in rows:
-        source, reference, translation = (str(row.get(k) or "") for k in ("source", "reference", "translation"))
-        found.setdefault((source, reference), {})[f"step {_fixed(_value(row, 'step'), ',.0f')}"] = translation
-    for (source, reference), steps in found.items():
-        last = list(steps)[-1]
-        shown = {"source": source, "reference": reference, "translation": steps[last]}
+        *given, made = [(k, str(v or "")) for k, v in row.items() if k != "step"] or [("", "")]
+        found.setdefault(tuple(given), {})[f"step {_fixed(_value(row, 'step'), ',.0f')}"] = made
+    for known, made_at in found.items():
+        last = list(made_at)[-1]
+        shown, steps = dict([*known, made_at[last]]), {step: text for step, (_, text) in made_at.items()}
         versions = {t: s for s, t in reversed(steps.items())}  # each text by the first step that gave it
         earlier = {s: t for t, s in reversed(versions.items())}
         more = details(f"How it developed until {last}", texts(earlier)) if len(earlier) > 1 else None

@@ -86,35 +86,38 @@ class ConvolutionalState:
 
     Args:
         length: the positions decoded so far.
-        past: what stands before the next window of each layer, R rows.
+        past: what stands before the next window of each layer, R rows; None = zeros.
         memory: what each layer attends to; B rows, R is a multiple of B.
     """
 
     length: int
-    past: tuple[Float[Tensor, "R P D"], ...]
-    memory: tuple[AttendedMemory, ...]
+    past: tuple[Float[Tensor, "R P D"] | None, ...]
+    memory: tuple[AttendedMemory, ...] = ()
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> ConvolutionalState:
         """The state of the given rows; `sentences` = the rows of the memory they belong to, None = all as before."""
-        past = self.past if rows is None else tuple(p.index_select(0, rows) for p in self.past)
+        past = self.past if rows is None else tuple(None if p is None else p.index_select(0, rows) for p in self.past)
         memory = self.memory if sentences is None else tuple(m.select(sentences) for m in self.memory)
         return replace(self, past=past, memory=memory)
 
 
 class ConvolutionalDecoder(_Convolutional):
-    """Windows that end at each position; after each, attention over the memory."""
+    """Windows that end at each position; after each, attention over the memory, if there is one (widths above 0)."""
 
     def __init__(self, config: ConvolutionalConfig, memory_width: int, summary_width: int) -> None:
         super().__init__(config, causal=True)
         D = config.width
-        self.start_from = nn.Linear(summary_width, D)
+        self.start_from = nn.Linear(summary_width, D) if memory_width else None
         reading = AttentionConfig(score="general")
-        self.cross = nn.ModuleList(ScoredAttention(reading, D, memory_width) for _ in range(config.layers))
-        self.queries = nn.ModuleList(nn.Linear(D, D) for _ in range(config.layers))
-        self.contexts = nn.ModuleList(nn.Linear(memory_width, D) for _ in range(config.layers))
+        reads = config.layers if memory_width else 0
+        self.cross = nn.ModuleList(ScoredAttention(reading, D, memory_width) for _ in range(reads))
+        self.queries = nn.ModuleList(nn.Linear(D, D) for _ in range(reads))
+        self.contexts = nn.ModuleList(nn.Linear(memory_width, D) for _ in range(reads))
 
-    def start(self, memory: Memory, *, keep: bool) -> ConvolutionalState:
-        """The state before the first position: windows full of what the summary says."""
+    def start(self, memory: Memory | None, *, keep: bool) -> ConvolutionalState:
+        """The state before the first position: windows full of what the summary says, or of zeros."""
+        if memory is None or self.start_from is None:
+            return ConvolutionalState(0, (None,) * self.config.layers)
         first = self.start_from(memory.summary)[:, None].expand(-1, self.config.kernel - 1, -1)
         reads = tuple(reader.read(memory) for reader in self.cross)  # type: ignore[operator]
         return ConvolutionalState(0, (first,) * self.config.layers, reads)
@@ -123,11 +126,14 @@ class ConvolutionalDecoder(_Convolutional):
         """The hidden vectors of the positions that follow those of `state`, and the state after them."""
         x = self._placed(x, state.length)
         h, past = x, []
-        layers = zip(self.blocks, self.cross, self.queries, self.contexts, state.past, state.memory, strict=True)
-        for block, cross, query, context, before, memory in layers:
-            inside = self.dropout(h)
+        for i, block in enumerate(self.blocks):
+            inside, before = self.dropout(h), state.past[i]
+            if before is None:
+                before = inside.new_zeros(inside.shape[0], self.config.kernel - 1, inside.shape[2])
             gated = block(inside, before)
             past.append(torch.cat((before, inside), 1)[:, inside.shape[1] :])
-            found, _ = cross((query(gated) + x) * _HALF, memory)
-            h = ((gated + context(found)) * _HALF + h) * _HALF
-        return self.dropout(h), ConvolutionalState(state.length + x.shape[1], tuple(past), state.memory)
+            if state.memory:
+                found, _ = self.cross[i]((self.queries[i](gated) + x) * _HALF, state.memory[i])
+                gated = (gated + self.contexts[i](found)) * _HALF
+            h = (gated + h) * _HALF
+        return self.dropout(h), replace(state, length=state.length + x.shape[1], past=tuple(past))

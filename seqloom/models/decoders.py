@@ -8,19 +8,19 @@ from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalDecod
 from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig, RecurrentState
 from seqloom.nn.memory import Memory
 from seqloom.nn.transformer import TransformerConfig, TransformerStack, TransformerState, advance, empty_state
-from seqloom.shapes import Vectors
+from seqloom.shapes import Tensor, Vectors
 
 DecoderConfig = TransformerConfig | RecurrentDecoderConfig | ConvolutionalConfig
 State = TransformerState | RecurrentState | ConvolutionalState
 
 
 class TransformerDecoder(nn.Module):
-    """Blocks of causal self-attention and attention over the memory."""
+    """Blocks of causal self-attention and, if there is a memory, attention over it."""
 
     def __init__(self, config: TransformerConfig, memory_width: int) -> None:
         super().__init__()
         self.config = config
-        self.stack = TransformerStack(config, causal=True, memory_width=memory_width)
+        self.stack = TransformerStack(config, causal=True, memory_width=memory_width or None)
 
     def start(self, memory: Memory | None, *, keep: bool) -> TransformerState:
         """The state before the first position. `keep`: whether further steps will need what this one computes."""
@@ -32,9 +32,12 @@ class TransformerDecoder(nn.Module):
 
 
 def make_decoder(
-    config: DecoderConfig, inputs: int, memory_width: int, summary_width: int
+    config: DecoderConfig, inputs: int, memory_width: int = 0, summary_width: int = 0
 ) -> TransformerDecoder | RecurrentDecoder | ConvolutionalDecoder:
-    """The decoder a config describes, for embedded words of width `inputs` and a memory of the given widths."""
+    """The decoder a config describes, for embedded words of width `inputs` and a memory of the given widths.
+
+    Widths of 0 stand for no memory; then `start` is given None.
+    """
     match config:
         case TransformerConfig():
             return TransformerDecoder(config, memory_width)
@@ -42,3 +45,13 @@ def make_decoder(
             return RecurrentDecoder(config, inputs, memory_width, summary_width)
         case ConvolutionalConfig():
             return ConvolutionalDecoder(config, memory_width, summary_width)
+
+
+def carried(state: State) -> dict[str, Tensor]:
+    """What of a state goes on to the next piece of a text, cut off from its gradients: `replace(state, **carried)`.
+
+    A recurrent state does. What attends to positions, or looks at windows of them, begins anew with each piece.
+    """
+    if isinstance(state, RecurrentState) and state.carry is not None:
+        return {"carry": state.carry.detach()}
+    return {}

@@ -56,6 +56,15 @@ TRANSLATION: dict[str, Tree] = {
     "small-conv": _convolutional(6, 256, 0.25),
 }
 
+# Two of one size, 6.5 million numbers over 8,000 words.
+LANGUAGE: dict[str, Tree] = {
+    "small-lstm": {
+        "decoder": {"kind": "recurrent", "cell": "lstm", "layers": 2, "width": 512, "dropout": 0.2, "weight_drop": 0.2},
+        "embedding": 320,
+    },
+    "small-transformer": {"decoder": {"layers": 4, "width": 320, "inner": 896, "heads": 5, "dropout": 0.1}},
+}
+
 
 def under(presets: Mapping[str, Tree], tree: Mapping[str, Any]) -> Tree:
     """`tree` laid over the preset it names under the key `preset`. Raises ValueError for an unknown one."""

@@ -29,6 +29,7 @@ class RecurrentEncoderConfig(StackConfig):
         direction: forward; backward reads the source from its end ("source reversal"); both side by side.
         residual: whether a layer's input is added to its output where they are equally wide.
         dropout: on the embeddings, between the layers and on the states.
+        weight_drop: on the recurrent matrices, one draw for a sequence (Merity et al. 2018).
     """
 
     kind: ClassVar[str] = "recurrent"
@@ -38,9 +39,10 @@ class RecurrentEncoderConfig(StackConfig):
     direction: Literal["forward", "backward", "both"] = "both"
     residual: bool = False
     dropout: float = 0.1
+    weight_drop: float = 0.0
 
     def __post_init__(self) -> None:
-        self.require(("layers", "width"))
+        self.require(("layers", "width"), ("dropout", "weight_drop"))
 
     def input_width(self, embedding: int) -> int:
         """As wide as their table."""
@@ -62,6 +64,7 @@ class RecurrentDecoderConfig(StackConfig):
         width: cells of each layer.
         residual: whether a layer's input is added to its output where they are equally wide.
         dropout: on the embeddings, between the layers and on the output.
+        weight_drop: on the recurrent matrices, one draw for a sequence (Merity et al. 2018).
         context: whether the memory's summary is only where the cells start, or also part of each input and output.
         attention: how it attends to the memory; none = it has the summary alone.
         place: attention before the cell, whose input its context becomes, or after it.
@@ -74,17 +77,26 @@ class RecurrentDecoderConfig(StackConfig):
     width: int = 256
     residual: bool = False
     dropout: float = 0.1
+    weight_drop: float = 0.0
     context: Literal["initial", "repeated"] = "initial"
     attention: AttentionConfig | None = None
     place: Literal["before", "after"] = "before"
     input_feeding: bool = False
 
     def __post_init__(self) -> None:
-        self.require(("layers", "width"))
+        self.require(("layers", "width"), ("dropout", "weight_drop"))
 
     def input_width(self, embedding: int) -> int:
         """As wide as their table."""
         return embedding or self.width
+
+    def check_alone(self) -> None:
+        """Raises ValueError if it asks for a memory; a language model has none."""
+        if self.attention is not None or self.context == "repeated" or self.input_feeding:
+            raise ValueError(
+                "attention, context = 'repeated' and input_feeding are about a memory, and there is none here: "
+                "leave them out"
+            )
 
 
 class RecurrentEncoder(nn.Module):
@@ -96,7 +108,8 @@ class RecurrentEncoder(nn.Module):
         self.directions = ("forward", "backward") if config.direction == "both" else (config.direction,)
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                RecurrentLayer(config.cell, config.memory_width if i else inputs, config.width) for _ in self.directions
+                RecurrentLayer(config.cell, config.memory_width if i else inputs, config.width, config.weight_drop)
+                for _ in self.directions
             )
             for i in range(config.layers)
         )
@@ -112,7 +125,7 @@ class RecurrentEncoder(nn.Module):
             assert isinstance(layers, nn.ModuleList)
             for direction, layer in zip(self.directions, layers, strict=True):
                 back = direction == "backward"
-                h, _ = layer(reversed_rows(inside, lengths) if back else inside)
+                h, _ = layer(reversed_rows(inside, lengths) if back else inside, None, layer.dropped())  # type: ignore[operator]
                 summary.append(last(h, lengths))
                 found.append(reversed_rows(h, lengths) if back else h)
             h = torch.cat(found, -1)
@@ -126,7 +139,8 @@ class RecurrentState:
 
     Args:
         length: the positions decoded so far.
-        carry: what each layer carries, R rows.
+        carry: what each layer carries, R rows; None = zeros.
+        recurrent: the recurrent matrices, where weights are dropped.
         summary: the memory's, where it is part of each input; B rows, R is a multiple of B.
         memory: what is attended to; B rows.
         fed: the last output, where it is part of the next input.
@@ -134,7 +148,8 @@ class RecurrentState:
     """
 
     length: int
-    carry: Float[Tensor, "R L P D"]
+    carry: Float[Tensor, "R L P D"] | None
+    recurrent: tuple[Float[Tensor, "G D"] | None, ...] = ()
     summary: Float[Tensor, "B M"] | None = None
     memory: AttendedMemory | None = None
     fed: Float[Tensor, "R D"] | None = None
@@ -146,7 +161,6 @@ class RecurrentState:
         if rows is not None:
             own = (self.carry, self.fed, self.covered)
             carry, fed, covered = (None if t is None else t.index_select(0, rows) for t in own)
-            assert carry is not None
             state = replace(state, carry=carry, fed=fed, covered=covered)
         if sentences is not None:
             summary = None if self.summary is None else self.summary[sentences]
@@ -156,10 +170,15 @@ class RecurrentState:
 
 
 class RecurrentDecoder(nn.Module):
-    """Layers over time that start from the memory's summary, and may attend to its states."""
+    """Layers over time that start from the memory's summary, and may attend to its states.
+
+    Without a memory (both widths 0) they start from zeros.
+    """
 
     def __init__(self, config: RecurrentDecoderConfig, inputs: int, memory_width: int, summary_width: int) -> None:
         super().__init__()
+        if not memory_width:
+            config.check_alone()
         self.config = config
         D = config.width
         self.cross = None if config.attention is None else ScoredAttention(config.attention, D, memory_width)
@@ -169,9 +188,15 @@ class RecurrentDecoder(nn.Module):
         fed = D if config.input_feeding else 0
         into = inputs + repeated + fed + (context if before else 0)
         self.stack = RecurrentStack(
-            config.cell, into, D, config.layers, residual=config.residual, dropout=config.dropout
+            config.cell,
+            into,
+            D,
+            config.layers,
+            residual=config.residual,
+            dropout=config.dropout,
+            weight_drop=config.weight_drop,
         )
-        self.bridge = nn.Linear(summary_width, config.layers * self.stack.parts * D)
+        self.bridge = nn.Linear(summary_width, config.layers * self.stack.parts * D) if memory_width else None
         # The output sees, beside h, every context; and the word, where a context came before the cell.
         self.sees_word = bool(repeated or (context and before))
         beside = context + repeated + (inputs if self.sees_word else 0)
@@ -185,8 +210,11 @@ class RecurrentDecoder(nn.Module):
         attends_first = config.attention is not None and (config.place == "before" or config.attention.coverage)
         return attends_first or config.input_feeding
 
-    def start(self, memory: Memory, *, keep: bool) -> RecurrentState:
+    def start(self, memory: Memory | None, *, keep: bool) -> RecurrentState:
         """The state before the first position."""
+        recurrent = self.stack.dropped()
+        if memory is None or self.bridge is None:
+            return RecurrentState(0, None, recurrent)
         B, S = memory.states.shape[:2]
         shape = (B, self.config.layers, self.stack.parts, self.config.width)
         read = None if self.cross is None else self.cross.read(memory)
@@ -194,6 +222,7 @@ class RecurrentDecoder(nn.Module):
         return RecurrentState(
             0,
             self.bridge(memory.summary).tanh().view(shape),
+            recurrent,
             memory.summary if self.config.context == "repeated" else None,
             read,
             memory.states.new_zeros(B, self.config.width) if self.config.input_feeding else None,
@@ -218,11 +247,12 @@ class RecurrentDecoder(nn.Module):
             contexts.append(state.summary.repeat_interleave(R // len(state.summary), 0)[:, None].expand(-1, T, -1))
         if self.cross is not None and self.config.place == "before":
             assert state.memory is not None
+            assert state.carry is not None
             query = state.carry[:, -1, 0][:, None]  # h of the top layer
             context, covered = self.cross(query, state.memory, covered)
             contexts.append(context)
         inputs = [x, *contexts] if state.fed is None else [x, *contexts, state.fed[:, None]]
-        h, carry = self.stack(torch.cat(inputs, -1), state.carry)
+        h, carry = self.stack(torch.cat(inputs, -1), state.carry, state.recurrent)
         if self.cross is not None and self.config.place == "after":
             assert state.memory is not None
             context, covered = self.cross(h, state.memory, covered)
@@ -230,4 +260,4 @@ class RecurrentDecoder(nn.Module):
         if self.mix is not None:
             h = self.mix(torch.cat([h, *contexts, x] if self.sees_word else [h, *contexts], -1)).tanh()
         fed = None if state.fed is None else h[:, -1]
-        return self.dropout(h), RecurrentState(state.length + T, carry, state.summary, state.memory, fed, covered)
+        return self.dropout(h), replace(state, length=state.length + T, carry=carry, fed=fed, covered=covered)

@@ -5,16 +5,18 @@ What a layer carries from step to step is one tensor (B P D): h alone (P = 1), o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from seqloom.nn.dropout import Dropout
+from seqloom.nn.dropout import Dropout, keep_mask
 from seqloom.shapes import Float, Int, Tensor
 
 Cell = Literal["rnn", "lstm", "gru"]
 _MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_KERNELS: dict[str, Any] = {"rnn": torch._VF.rnn_tanh, "lstm": torch._VF.lstm, "gru": torch._VF.gru}
 
 
 def parts_of(cell: Cell) -> int:
@@ -29,26 +31,44 @@ class RecurrentLayer(nn.Module):
         cell: rnn (tanh), lstm or gru.
         inputs: features of x.
         width: D, features of h.
+        weight_drop: the share of the matrix h_{t-1} goes through that is dropped in training (Merity et al. 2018).
     """
 
-    def __init__(self, cell: Cell, inputs: int, width: int) -> None:
+    def __init__(self, cell: Cell, inputs: int, width: int, weight_drop: float = 0.0) -> None:
         super().__init__()
-        self.parts = parts_of(cell)
+        self.cell, self.parts, self.weight_drop = cell, parts_of(cell), weight_drop
         self.cells: nn.RNNBase = _MODULES[cell](inputs, width, batch_first=True)
         if cell == "lstm":  # an open forget gate at the start (Jozefowicz et al. 2015)
             with torch.no_grad():
                 self.cells.get_parameter("bias_hh_l0")[width : 2 * width] = 1.0
 
+    def dropped(self) -> Float[Tensor, "G D"] | None:
+        """The recurrent matrix with elements dropped, drawn for one pass over a sequence; None = as it is."""
+        if not (self.training and self.weight_drop):
+            return None
+        weight = self.cells.get_parameter("weight_hh_l0")
+        return weight * keep_mask(weight, self.weight_drop)
+
     def forward(
-        self, x: Float[Tensor, "B T I"], carry: Float[Tensor, "B P D"] | None = None
+        self,
+        x: Float[Tensor, "B T I"],
+        carry: Float[Tensor, "B P D"] | None = None,
+        recurrent: Float[Tensor, "G D"] | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B P D"]]:
-        """h at each position, and what is carried on; `carry` None = zeros."""
-        start = None
+        """h at each position, and what is carried on; `carry` None = zeros, `recurrent` None = the layer's own."""
+        if carry is None and recurrent is not None:
+            carry = x.new_zeros(x.shape[0], self.parts, self.cells.hidden_size)
+        start: Any = None
         if carry is not None:
             parts = carry.transpose(0, 1)[:, None].contiguous()  # P 1 B D: torch wants layers first
             start = (parts[0], parts[1]) if self.parts == 2 else parts[0]
-        h, end = self.cells(x, start)
-        return h, torch.cat(end if self.parts == 2 else (end,), 0).transpose(0, 1)
+        if recurrent is None:
+            h, end = self.cells(x, start)
+            return h, torch.cat(end if self.parts == 2 else (end,), 0).transpose(0, 1)
+        weights = [self.cells.get_parameter(f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        weights[1] = recurrent  # type: ignore[call-overload]
+        h, *ends = _KERNELS[self.cell](x, start, weights, True, 1, 0.0, self.training, False, True)
+        return h, torch.cat(ends, 0).transpose(0, 1)
 
 
 class RecurrentStack(nn.Module):
@@ -57,21 +77,42 @@ class RecurrentStack(nn.Module):
     Args:
         residual: whether a layer's input is added to its output, where they are equally wide (Wu et al. 2016).
         dropout: between the layers (Zaremba et al. 2014).
+        weight_drop: on each layer's recurrent matrix.
     """
 
-    def __init__(self, cell: Cell, inputs: int, width: int, layers: int, *, residual: bool, dropout: float) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        inputs: int,
+        width: int,
+        layers: int,
+        *,
+        residual: bool,
+        dropout: float,
+        weight_drop: float = 0.0,
+    ) -> None:
         super().__init__()
         self.residual, self.parts = residual, parts_of(cell)
-        self.layers = nn.ModuleList(RecurrentLayer(cell, width if i else inputs, width) for i in range(layers))
+        self.layers = nn.ModuleList(
+            RecurrentLayer(cell, width if i else inputs, width, weight_drop) for i in range(layers)
+        )
         self.dropout = Dropout(dropout)
 
+    def dropped(self) -> tuple[Float[Tensor, "G D"] | None, ...]:
+        """The recurrent matrices of one pass over a sequence, see `RecurrentLayer.dropped`."""
+        return tuple(layer.dropped() for layer in self.layers)  # type: ignore[operator]
+
     def forward(
-        self, x: Float[Tensor, "B T I"], carry: Float[Tensor, "B L P D"]
+        self,
+        x: Float[Tensor, "B T I"],
+        carry: Float[Tensor, "B L P D"] | None,
+        recurrent: Sequence[Float[Tensor, "G D"] | None] = (),
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B L P D"]]:
-        """The top layer at each position, and what every layer carries on."""
+        """The top layer at each position, and what every layer carries on; `carry` None = zeros."""
         carried = []
         for i, layer in enumerate(self.layers):
-            h, end = layer(self.dropout(x) if i else x, carry[:, i])
+            before, matrix = None if carry is None else carry[:, i], recurrent[i] if recurrent else None
+            h, end = layer(self.dropout(x) if i else x, before, matrix)
             x = x + h if self.residual and x.shape == h.shape else h
             carried.append(end)
         return x, torch.stack(carried, 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -98,11 +99,13 @@ class Loss:
         value: the loss summed over the words, to be differentiated.
         nll: the plain negative log-likelihood in nats, summed over the words.
         words: how many words.
+        carry: what the next batch goes on from, where there is such a thing.
     """
 
     value: Tensor
     nll: float
     words: int
+    carry: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def _real(x: Tensor, batch: SequenceBatch) -> Tensor:

@@ -3,39 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seqloom.config import load as load_config
 from seqloom.config import read_tree
-from seqloom.errors import ConfigError, UsageError, nearest
+from seqloom.errors import ConfigError, RunError, UsageError, nearest
 from seqloom.run import Run
 
 if TYPE_CHECKING:
-    from seqloom.tasks.translate import TranslateConfig
+    from seqloom.tasks.generator import Generator
+    from seqloom.tasks.training import RunConfig
     from seqloom.tasks.translator import Translator
     from seqloom.training.log import Reporter
 
-TASKS = ("translate",)
+TASKS = {
+    "translate": {
+        "config": "translate:TranslateConfig",
+        "train": "translate:train_translation",
+        "load": "translate:load_translator",
+        "evaluate": "evaluate:evaluate_run",
+        "check": "check:check_translation",
+        "look": "look:look_at_translations",
+    },
+    "language_model": {
+        "config": "language_model:LanguageModelConfig",
+        "train": "language_model:train_language_model",
+        "load": "language_model:load_generator",
+        "evaluate": "language_model:evaluate_language_model",
+        "check": "language_check:check_language_model",
+        "look": "look:look_at_texts",
+    },
+}
+"""What each task has for the verbs, by module and name."""
 
 
-def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TranslateConfig:
+def part_of(task: str, name: str) -> Any:
+    """What a task has for a verb, imported only now. Raises RunError for a task that this version does not know."""
+    if task not in TASKS:
+        raise RunError(f"of the unknown task {task!r}", cure=nearest(task, TASKS))
+    module, _, attribute = TASKS[task][name].partition(":")
+    return getattr(import_module(f"seqloom.tasks.{module}"), attribute)
+
+
+def part_for(run: Run, name: str) -> Any:
+    """What the task of a run has for a verb."""
+    return part_of(str(run.info().get("task")), name)
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The config of a TOML file with command-line words laid over it; its run defaults to runs/ and the file's name."""
-    from dataclasses import replace
-
-    from seqloom.tasks.translate import TranslateConfig
-
     tree, origin = read_tree(path)
-    task = tree.get("task", TASKS[0])
+    task = tree.get("task", "translate")
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}", where=origin.where(("task",)), cure=nearest(str(task), TASKS))
     if "members" in tree:
         raise ConfigError("describes a ladder of members", where=str(path), cure=f"seqloom lineage {path}")
-    config = load_config(TranslateConfig, path, overrides)
+    config: RunConfig = load_config(part_of(task, "config"), path, overrides)
     return config if config.run else replace(config, run=f"runs/{Path(path).stem}")
 
 
-def train(config: str | Path | TranslateConfig, *overrides: str, reporter: Reporter | None = None) -> Run:
+def train(config: str | Path | RunConfig, *overrides: str, reporter: Reporter | None = None) -> Run:
     """Trains what a config describes, or goes on with it, and returns the run.
 
     Args:
@@ -43,18 +73,19 @@ def train(config: str | Path | TranslateConfig, *overrides: str, reporter: Repor
         overrides: words as on the command line, for a file: "--training.steps", "1000".
         reporter: where progress goes; by default nowhere.
     """
-    from seqloom.tasks.translate import train_translation
     from seqloom.training.log import Reporter
 
     if isinstance(config, (str, Path)):
         config = read_config(config, overrides)
     elif overrides:
         raise UsageError("overrides are for a config file", cure="dataclasses.replace changes a config object")
-    return train_translation(config, reporter or Reporter(0))
+    return part_of(config.task, "train")(config, reporter or Reporter(0))  # type: ignore[no-any-return]
 
 
-def load(path: str | Path, **options: object) -> Translator:
-    """The predictor of a run: `seqloom.load("runs/demo")(["a text"], beam=5)`. `options` as in `load_translator`."""
-    from seqloom.tasks.translate import load_translator
+def load(path: str | Path, **options: object) -> Translator | Generator:
+    """The predictor of a run: of a translator `seqloom.load("runs/demo")(["a text"], beam=5)`, of a language model
+    `seqloom.load("runs/novels")("Once upon a time", temperature=0.7)`.
 
-    return load_translator(path, **options)  # type: ignore[arg-type]
+    `options` are those of `load_translator` and `load_generator`.
+    """
+    return part_for(Run.open(path), "load")(path, **options)  # type: ignore[no-any-return]

@@ -13,18 +13,20 @@ from seqloom.data.batch import pad
 from seqloom.inspection.capture import captured
 from seqloom.inspection.report import AttentionMap, Example, ReportData, render
 from seqloom.models.encoder_decoder import cross_attentions, parameter_count
-from seqloom.run import Run, write_text
+from seqloom.run import Json, Run, write_text
+from seqloom.tasks import part_for
+from seqloom.tasks.language_model import load_generator
 from seqloom.tasks.translate import load_translator
 from seqloom.tasks.translator import Translator
 from seqloom.training.log import Reporter
+
+_LOOKED_AT = 40  # words of a text
 
 
 def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Path:
     """Writes report.html of a run; `texts` are what attention is shown for, by default samples of its validation."""
     samples = run.rows("samples.jsonl")
-    references = {row["source"]: row["reference"] for row in samples}
-    chosen = list(texts) or list(dict.fromkeys(row["source"] for row in samples))[:3]
-    translator = load_translator(run.path, precision="fp32", long_input="cut", say=reporter.warn)
+    examples, parameters = part_for(run, "look")(run, texts, samples, reporter)
     data = ReportData(
         name=run.name,
         config=(run.path / "config.toml").read_text(encoding="utf-8"),
@@ -34,13 +36,39 @@ def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Pat
         evaluations={
             p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((run.path / "eval").glob("*.json"))
         },
-        examples=[look(translator, text, references.get(text, "")) for text in chosen],
-        parameters=parameter_count(translator.model),
+        examples=examples,
+        parameters=parameters,
     )
     path = run.path / "report.html"
     write_text(path, render(data))
     reporter.say(f"{path} written")
     return path
+
+
+Seen = tuple[list[Example], int]
+
+
+def look_at_translations(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
+    """The attention of a translator over texts, or else over some samples; and how many parameters it has."""
+    references = {row["source"]: row["reference"] for row in samples}
+    chosen = list(texts) or list(dict.fromkeys(row["source"] for row in samples))[:3]
+    translator = load_translator(run.path, precision="fp32", long_input="cut", say=reporter.warn)
+    found = [look(translator, text, references.get(text, "")) for text in chosen]
+    return found, parameter_count(translator.model)
+
+
+def look_at_texts(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
+    """The attention of a language model within texts, or else within its last samples; none where nothing attends."""
+    generator = load_generator(run.path, precision="fp32", say=reporter.warn)
+    model, tokenizer, found = generator.model, generator.tokenizer, list[Example]()
+    for text in list(texts) or [row["text"] for row in samples[-2:]]:
+        ids = generator.encode(text)[: min(_LOOKED_AT, generator.context or _LOOKED_AT)]
+        with torch.inference_mode(), captured(model) as weights:
+            model(torch.tensor([ids], device=next(model.parameters()).device))
+        if weights:
+            words, layers = tokenizer.tokens(ids), torch.stack([torch.cat(w, 2)[0] for w in weights.values()])
+            found.append(Example(text, "", "", [AttentionMap("self-attention", words, words, layers.numpy())]))
+    return found, parameter_count(model)
 
 
 def look(translator: Translator, text: str, reference: str = "") -> Example:

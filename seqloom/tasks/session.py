@@ -10,8 +10,9 @@ from seqloom import config as configs
 from seqloom.decoding.search import DecodingConfig
 from seqloom.errors import ConfigError
 from seqloom.run import Run
+from seqloom.tasks import part_for
 from seqloom.tasks.look import write_report
-from seqloom.tasks.translate import TranslateConfig, load_translator
+from seqloom.tasks.translate import load_translator
 from seqloom.tasks.translator import LongInput, Translator
 from seqloom.training.log import Reporter
 from seqloom.training.precision import keep_freed_memory
@@ -47,7 +48,7 @@ def finish(run: Run, reporter: Reporter) -> dict[str, Any]:
     """Writes the report of a trained run; returns what is worth telling."""
     write_report(run, reporter)
     training = run.info()["training"]
-    metric = configs.load(TranslateConfig, run.path / "config.toml").training.metric
+    metric = configs.load(part_for(run, "config"), run.path / "config.toml").training.metric
     sign = -1 if metric == "loss" else 1
     valid = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
     best = max(valid, key=lambda row: sign * row[metric], default={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from seqloom.data.corpus import Pairs
@@ -10,16 +11,24 @@ from seqloom.run import Run, write_text
 from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer
 
 
+def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+    """The tokenizer of texts without a second side."""
+    return _read_tokenizer(config.path) if isinstance(config, TokenizerFile) else train_tokenizer(config, texts)
+
+
 def make_tokenizers(config: TokenizerConfig, train: Pairs) -> tuple[Tokenizer, Tokenizer]:
     """The tokenizers of source and target; the same object where they are joint."""
     if isinstance(config, TokenizerFile):
-        cure = "let tokenizer.path name a tokenizer.json, or train one with tokenizer.kind = 'bpe'"
-        source = _load_tokenizer(config.path, cure)
-        return source, _load_tokenizer(config.target, cure) if config.target else source
+        source = _read_tokenizer(config.path)
+        return source, _read_tokenizer(config.target) if config.target else source
     if config.joint:
         both = train_tokenizer(config, [*train.sources, *train.targets])
         return both, both
     return train_tokenizer(config, train.sources), train_tokenizer(config, train.targets)
+
+
+def _read_tokenizer(path: str) -> Tokenizer:
+    return _load_tokenizer(path, "let tokenizer.path name a tokenizer.json, or train one with tokenizer.kind = 'bpe'")
 
 
 def _load_tokenizer(path: str | Path, cure: str) -> Tokenizer:

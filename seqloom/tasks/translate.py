@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -25,22 +23,19 @@ from seqloom.data.programs import Programs, make_programs
 from seqloom.data.readers import read_pairs, usable
 from seqloom.decoding.search import DecodingConfig
 from seqloom.evaluation.translation import corpus_bleu, exact_match
-from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, parameter_count
+from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
-from seqloom.tasks.resume import refuse_another
-from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizers, save_tokenizers
+from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizers
+from seqloom.tasks.training import Ready, RunConfig, train_run, trained
 from seqloom.tasks.translator import LongInput, Translator
 from seqloom.tasks.vectors import take_vectors
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
-from seqloom.training.checkpoint import Progress, load_weights
-from seqloom.training.fit import Plan, TrainingConfig, fit
+from seqloom.training.fit import Plan
 from seqloom.training.log import Reporter
-from seqloom.training.optimizer import AdamW
-from seqloom.training.precision import Precision, dtype_for, peak_bytes, pick_device, processor_flags
-from seqloom.training.schedule import Noam, Schedule
+from seqloom.training.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -66,32 +61,19 @@ DataConfig = Files | Dialogues | Phrases | Digits | Programs
 
 
 @dataclass(frozen=True)
-class TranslateConfig:
-    """All of a translation run.
-
-    Args:
-        run: the run directory; by default runs/ and the name of the config file.
-        seed: what everything random is drawn from.
-        accept: what the run must reach, by metric, for `seqloom verify`; "minutes" is the most training may take.
-    """
+class TranslateConfig(RunConfig):
+    """All of a translation run."""
 
     task: Literal["translate"] = "translate"
-    run: str = ""
-    seed: int = 1
     data: DataConfig = field(default_factory=Phrases)
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: EncoderDecoderConfig = field(default_factory=EncoderDecoderConfig)
     objective: CrossEntropy = field(default_factory=CrossEntropy)
     batches: BatchConfig = field(default_factory=BatchConfig)
-    optimizer: AdamW = field(default_factory=AdamW)
-    schedule: Schedule = field(default_factory=lambda: Noam(warmup=1000))
-    training: TrainingConfig = field(default_factory=TrainingConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
-    accept: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 1 << 63:
-            raise ValueError("seed must be at least 0 and below 2^63")
+        super().__post_init__()
         if self.objective.samples and isinstance(self.model.decoder, TransformerConfig):
             raise ValueError("objective.teacher_forcing below 1 needs a recurrent or convolutional decoder")
         if self.model.tie == "all" and not self.tokenizer.joint:
@@ -218,71 +200,42 @@ def train_translation(
 
     `announce` is called before a new training begins, with all that is ready for it.
     """
-    path = Path(config.run or "runs/translate")
-    exists = (path / "run.json").is_file()
-    run = Run.open(path) if exists else Run(path)
-    threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    reporter.say(f"reading the data of {path}")
-    prepared = prepare(config, reporter, run)
-    device = pick_device(config.training.device)
-    model = build_model(config, prepared.source, prepared.target)
-    facts = _facts(config, prepared, threads)
-    if exists:
-        refuse_another(run, configs.load(TranslateConfig, run.path / "config.toml"), config, facts["corpus"])
-    else:
-        take_vectors(model, prepared.source, prepared.target, reporter)
-        run.claim()
-        if announce is not None:
-            announce(config, prepared)
-        save_tokenizers(Path(path), prepared.source, prepared.target)
-        run = Run.create(path, configs.to_toml(config), facts)
-    train = prepared.splits.train
-    reporter.say(
-        f"{len(train):,} pairs, {prepared.source.words:,} words, {parameter_count(model):,} parameters, "
-        f"{prepared.batches.per_epoch} batches an epoch, {100 * prepared.batches.padding():.1f} % padding"
-    )
-    with run.locked():
-        if exists:  # what may differ is from now on as it was asked for this time
-            run.write_config(configs.to_toml(config))
-            run.update_info(corpus=facts["corpus"])
-        plan = Plan(
-            model.to(device),
-            config.objective,
-            lambda n: prepared.batch(n).to(device),
-            _Validation(prepared, model).measure,
-            config.optimizer,
-            config.schedule,
-            config.training,
-            config.batches.accumulate,
+
+    def ready(run: Run) -> Ready:
+        prepared = prepare(config, reporter, run)
+        splits, batches = prepared.splits, prepared.batches
+        corpora = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+
+        def build() -> EncoderDecoder:
+            model = build_model(config, prepared.source, prepared.target)
+            if not run.checkpoints():
+                take_vectors(model, prepared.source, prepared.target, reporter)
+            return model
+
+        def plan(model: EncoderDecoder) -> Plan:
+            device = next(model.parameters()).device
+            return Plan(
+                model,
+                config.objective,
+                lambda n: prepared.batch(n).to(device),
+                _Validation(prepared, model).measure,
+                config.optimizer,
+                config.schedule,
+                config.training,
+                config.batches.accumulate,
+            )
+
+        return Ready(
+            {name: pairs.digest() for name, pairs in corpora.items() if pairs is not None},
+            (prepared.source, prepared.target),
+            build,
+            plan,
+            f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
+            f"{100 * batches.padding():.1f} % padding",
+            lambda: announce(config, prepared) if announce is not None else None,
         )
-        progress = fit(run, plan, reporter)
-        _record(run, progress, model)
-    return run
 
-
-def _record(run: Run, progress: Progress, model: EncoderDecoder) -> None:
-    before = run.info().get("training", {}).get("gigabytes", 0.0)
-    device = next(model.parameters()).device
-    facts = {"steps": progress.step, "minutes": progress.seconds / 60, "words": progress.words}
-    facts |= {"parameters": parameter_count(model), "gigabytes": max(before, peak_bytes(device) / 1e9)}
-    run.update_info(training=facts)
-
-
-def _facts(config: TranslateConfig, prepared: Prepared, threads: int) -> dict[str, Any]:
-    import seqloom
-
-    splits = prepared.splits
-    corpora = {"train": splits.train, "valid": splits.valid, "test": splits.test}
-    return {
-        "task": config.task,
-        "seed": config.seed,
-        "threads": threads,
-        "versions": {"seqloom": seqloom.__version__, "torch": torch.__version__, "python": platform.python_version()},
-        "processor": sorted(processor_flags()),
-        "corpus": {name: pairs.digest() for name, pairs in corpora.items() if pairs is not None},
-        "tokenizer": [prepared.source.digest(), prepared.target.digest()],
-    }
+    return train_run(config, reporter, ready)
 
 
 class _Validation:
@@ -351,7 +304,5 @@ def load_translator(
     config = configs.load(TranslateConfig, run.path / "config.toml")
     source, target = load_tokenizers(run)
     model = build_model(config, source, target)
-    load_weights(run.best(say).path / "model.safetensors", model)
-    where = pick_device(device)
-    model = model.to(where, dtype_for(precision, where)).eval()
+    model = trained(model, run, precision, device, say)
     return Translator(model, source, target, config.decoding, rows=rows, long_input=long_input)

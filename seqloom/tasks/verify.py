@@ -8,23 +8,28 @@ from typing import Any
 
 from seqloom.config import read_tree
 from seqloom.errors import ConfigError, nearest
-from seqloom.tasks import read_config
-from seqloom.tasks.evaluate import evaluate_run
+from seqloom.tasks import part_of, read_config
 from seqloom.tasks.lineage import read_members
 from seqloom.tasks.session import finish
-from seqloom.tasks.translate import TranslateConfig, train_translation
+from seqloom.tasks.training import RunConfig
 from seqloom.training.log import Reporter
 
-_KNOWN = ("bleu", "bleu_lowercased", "bleu_moses", "chrf", "exact_match", "minutes")
+_LEAST = ("bleu", "bleu_lowercased", "bleu_moses", "chrf", "exact_match")
+_MOST = ("minutes", "perplexity", "word_perplexity", "bits_per_byte")
+_KNOWN = _LEAST + _MOST
 
 
 def verify_recipe(path: str | Path, overrides: Sequence[str], reporter: Reporter) -> list[dict[str, Any]]:
-    """For each metric of a recipe's `accept`: wanted, found, and whether it was reached; "minutes" is a maximum.
+    """For each metric of a recipe's `accept`: wanted, found, and whether it was reached.
+
+    Minutes and perplexities are the most there may be.
 
     A recipe with members is verified member by member.
     """
     tree, _ = read_tree(path)
-    members = read_members(str(path), overrides) if "members" in tree else {"": read_config(path, overrides)}
+    members: dict[str, RunConfig] = (
+        {**read_members(str(path), overrides)} if "members" in tree else {"": read_config(path, overrides)}
+    )
     if not any(config.accept for config in members.values()):
         raise ConfigError("has no [accept] table", where=str(path), cure='add one: [accept] and, say, "bleu = 30.0"')
     for config in members.values():
@@ -33,11 +38,12 @@ def verify_recipe(path: str | Path, overrides: Sequence[str], reporter: Reporter
     return [row for name, config in members.items() for row in _verdicts(name, config, reporter)]
 
 
-def _verdicts(member: str, config: TranslateConfig, reporter: Reporter) -> Iterator[dict[str, Any]]:
-    run = train_translation(config, reporter)
-    found = {**evaluate_run(run.path, (), "test", (), reporter), "minutes": run.info()["training"]["minutes"]}
+def _verdicts(member: str, config: RunConfig, reporter: Reporter) -> Iterator[dict[str, Any]]:
+    run = part_of(config.task, "train")(config, reporter)
+    scores = part_of(config.task, "evaluate")(run.path, (), "test", (), reporter)
+    found = {**scores, "minutes": run.info()["training"]["minutes"]}
     finish(run, reporter)
     for metric, wanted in config.accept.items():
         value = found.get(metric)
-        met = value is not None and (value <= wanted if metric == "minutes" else value >= wanted)
+        met = value is not None and (value <= wanted if metric in _MOST else value >= wanted)
         yield {"member": member, "metric": metric, "wanted": wanted, "found": value, "reached": met}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -45,14 +46,18 @@ class Progress:
     done: bool = False
 
 
-def save_checkpoint(run: Run, optimizer: Optimizer, progress: Progress) -> Checkpoint:
-    """Saves everything that resuming needs; model.safetensors has the weights to use (the EMA's if there is one)."""
+def save_checkpoint(run: Run, optimizer: Optimizer, progress: Progress, carry: Mapping[str, Tensor]) -> Checkpoint:
+    """Saves everything that resuming needs; model.safetensors has the weights to use (the EMA's if there is one).
+
+    `carry` is what the next batch goes on from.
+    """
     used = optimizer.weights.master if optimizer.ema is None else optimizer.ema
 
     def write(folder: Path) -> None:
         save_weights(folder / "model.safetensors", optimizer.weights.views(used))
         tensors = {k: v.detach() for k, v in optimizer.state().items()}
         tensors |= {f"random.{k}": v for k, v in _random_state().items()}
+        tensors |= {f"carry.{k}": v for k, v in carry.items()}
         _save(folder / "optimizer.safetensors", tensors)
         write_json(folder / "state.json", asdict(progress))
 
@@ -66,18 +71,21 @@ def checkpoint_at(run: Run, step: int) -> Checkpoint:
     return Checkpoint(run.path / "checkpoints" / f"step-{step:08d}")
 
 
-def load_checkpoint(checkpoint: Checkpoint, optimizer: Optimizer) -> Progress:
-    """Takes up a checkpoint: weights, optimizer, random state; returns where training stood."""
+def load_checkpoint(checkpoint: Checkpoint, optimizer: Optimizer) -> tuple[Progress, dict[str, Tensor]]:
+    """Takes up a checkpoint: weights, optimizer, random state; returns where training stood, and what is carried."""
     tensors = load_file(checkpoint.path / "optimizer.safetensors")
     expected = {k: v.shape for k, v in optimizer.state().items() if k in ("master", "ema")}
     if any(k not in tensors or tensors[k].shape != shape for k, shape in expected.items()):
         raise RunError("its weights do not fit the config", where=str(checkpoint.path), cure="use another --run")
-    random = {k.removeprefix("random."): tensors.pop(k) for k in list(tensors) if k.startswith("random.")}
+    random, carry = (
+        {k.removeprefix(kind): tensors.pop(k) for k in list(tensors) if k.startswith(kind)}
+        for kind in ("random.", "carry.")
+    )
     optimizer.load(tensors)
     _set_random_state(random)
     state = checkpoint.state()
     state["scores"] = [tuple(pair) for pair in state["scores"]]
-    return Progress(**state)
+    return Progress(**state), {k: v.to(optimizer.weights.master.device) for k, v in carry.items()}
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:

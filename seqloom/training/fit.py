@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -92,7 +92,7 @@ class Plan:
     """
 
     model: nn.Module
-    objective: Callable[[Any, Any], Any]
+    objective: Callable[..., Any]
     batches: Callable[[int], Any]
     evaluate: Callable[[int], Measured]
     optimizer: AdamW
@@ -109,15 +109,16 @@ def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
     device = next(plan.model.parameters()).device
     weights = FlatWeights(plan.model, dtype_for(plan.training.precision, device))
     optimizer = Optimizer(weights, plan.optimizer, plan.training.ema)
-    progress = Progress()
+    progress, carry = Progress(), dict[str, torch.Tensor]()
     if (checkpoint := run.newest(reporter.warn)) is not None:
-        progress = load_checkpoint(checkpoint, optimizer)
+        progress, carry = load_checkpoint(checkpoint, optimizer)
         if not progress.done:
             reporter.say(f"resuming after step {progress.step} of {plan.training.steps}")
     elif run.checkpoints():
         reporter.warn("no undamaged checkpoint is left: training begins anew")
     run.forget_after(progress.step)
     session = _Session(run, plan, reporter, optimizer, progress)
+    session.carry = carry
     if progress.done and session.over():
         return progress
     try:
@@ -131,6 +132,7 @@ class _Session:
     def __init__(self, run: Run, plan: Plan, reporter: Reporter, optimizer: Optimizer, progress: Progress) -> None:
         self.run, self.plan, self.reporter = run, plan, reporter
         self.optimizer, self.progress = optimizer, progress
+        self.carry: Mapping[str, torch.Tensor] = {}
         self.board: Any = None
         self.signals = _Signals()
 
@@ -158,6 +160,7 @@ class _Session:
             self._rate,
             start=progress.step,
             accumulate=self.plan.accumulate,
+            carry=self.carry,
         )
         with self.signals.caught():
             try:
@@ -191,6 +194,7 @@ class _Session:
         progress = self.progress
         progress.step, progress.words = step.number, progress.words + step.words
         progress.seconds += step.seconds
+        self.carry = step.carry
         self.reporter.step(step)
         if step.number % _GIVE_BACK == 0:
             give_back_freed_memory()
@@ -246,7 +250,7 @@ class _Session:
 
     def _save(self) -> None:
         progress = self.progress
-        save_checkpoint(self.run, self.optimizer, progress)
+        save_checkpoint(self.run, self.optimizer, progress, self.carry)
         if progress.best is not None and progress.best_step >= 0:
             best = checkpoint_at(self.run, progress.best_step)
             self.run.point("best", best, step=progress.best_step, **{self.plan.training.metric: progress.best})

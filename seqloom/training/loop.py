@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -44,6 +44,11 @@ class Found(Protocol):
         """The negative log-likelihood in nats, summed."""
         ...
 
+    @property
+    def carry(self) -> Mapping[str, torch.Tensor]:
+        """What the next batch goes on from, without gradients; empty for batches that have nothing to do with it."""
+        ...
+
 
 B = TypeVar("B", bound=Counted)
 
@@ -59,6 +64,7 @@ class Step:
         lr: the learning rate.
         words: target words.
         seconds: what it took.
+        carry: what the next step goes on from.
     """
 
     number: int
@@ -68,20 +74,23 @@ class Step:
     lr: float
     words: int
     seconds: float
+    carry: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
 
 def train(
     model: nn.Module,
-    objective: Callable[[Any, B], Found],
+    objective: Callable[..., Found],
     batches: Callable[[int], B],
     optimizer: Optimizer,
     rate: Callable[[int], float],
     *,
     start: int = 0,
     accumulate: int = 1,
+    carry: Mapping[str, torch.Tensor] | None = None,
 ) -> Iterator[Step]:
     """Trains without end from step `start` + 1 on; batch (n - 1) * accumulate + j belongs to step n.
 
+    An objective that found a `carry` is called with it and the next batch; `carry` is that of step `start`.
     A step goes down the gradient of the mean over all words of its batches, however they are cut into batches.
     Raises DivergedError, before the step, at a loss or gradient that is not finite.
     """
@@ -95,7 +104,8 @@ def train(
         words = sum(part.words for part in parts)
         rows = [part.rows for part in parts]
         for part in parts:
-            found = objective(model, part)
+            found = objective(model, part, carry) if carry else objective(model, part)
+            carry = found.carry
             loss, nll = loss + float(found.value.detach()), nll + found.nll
             if not math.isfinite(loss):
                 _refuse("loss", loss, number, rows, optimizer)
@@ -107,7 +117,7 @@ def train(
             _refuse("gradient norm", norm, number, rows, optimizer)
         lr = rate(number)
         optimizer.step(lr, norm)
-        yield Step(number, loss / words, nll / words, norm, lr, words, time.perf_counter() - began)
+        yield Step(number, loss / words, nll / words, norm, lr, words, time.perf_counter() - began, carry or {})
 
 
 def _refuse(what: str, value: float, step: int, rows: list[tuple[int, ...]], optimizer: Optimizer) -> None:

@@ -25,6 +25,7 @@ VERBS = (
     "train",
     "translate",
     "chat",
+    "generate",
     "eval",
     "report",
     "runs",

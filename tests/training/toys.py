@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -32,6 +32,7 @@ class ToyBatch:
 class ToyLoss:
     value: Tensor
     nll: float
+    carry: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def toy_batch(number: int) -> ToyBatch:

@@ -1,0 +1,43 @@
+"""How well a language model predicts a text, by measures that do not depend on its tokenizer, too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+
+from seqloom.data.stream import Stream
+from seqloom.models.decoder import LanguageModel
+from seqloom.objectives.next_word import NextWord
+from seqloom.shapes import Tensor
+
+
+@torch.inference_mode()
+def text_nll(model: LanguageModel, stream: Stream) -> float:
+    """The negative log-likelihood of the whole text in nats.
+
+    A model that carries a state reads each lane of the stream from end to end; any other one sees windows.
+    """
+    device = next(model.parameters()).device
+    plain, carry, total = NextWord(), dict[str, Tensor](), 0.0
+    model.eval()
+    for batch in stream.once() if model.carries else stream.windows():
+        found = plain(model, batch.to(device), carry)
+        carry, total = dict(found.carry), total + found.nll
+    return total
+
+
+def perplexities(nll: float, tokens: int, sizes: Mapping[str, int]) -> dict[str, float]:
+    """The measures of a text of so many words of the tokenizer, and of the sizes that `Text.sizes` gives.
+
+    "perplexity" is by words of the tokenizer, "word_perplexity" by words between blanks (the end of a line is one).
+    """
+    bits = nll / math.log(2)
+    return {
+        "loss": nll / tokens,
+        "perplexity": math.exp(min(nll / tokens, 50.0)),
+        "word_perplexity": math.exp(min(nll / sizes["words"], 50.0)),
+        "bits_per_character": bits / sizes["characters"],
+        "bits_per_byte": bits / sizes["bytes"],
+    }

@@ -1,0 +1,82 @@
+"""Embedder, decoder, head, and no encoder: a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from torch import nn
+
+from seqloom.config import Tree
+from seqloom.models.decoders import DecoderConfig, State, carried, make_decoder
+from seqloom.models.encoder_decoder import initialize
+from seqloom.models.presets import LANGUAGE, under
+from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig
+from seqloom.nn.embedders import TokenEmbedder
+from seqloom.nn.heads import VocabularyHead
+from seqloom.nn.transformer import TransformerConfig
+from seqloom.shapes import Ids, Tensor, Vectors
+
+
+@dataclass(frozen=True)
+class DecoderOnlyConfig:
+    """A language model.
+
+    Args:
+        preset: small-lstm or small-transformer: what is not given otherwise.
+        decoder: all that lies between the words read and the words predicted.
+        embedding: E, the width of the word vectors; 0 = that of the decoder.
+        tie: whether the vectors of words read and predicted are one table (Press and Wolf 2017).
+    """
+
+    kind: ClassVar[str] = "decoder-only"
+    preset: str = ""
+    decoder: DecoderConfig = field(default_factory=TransformerConfig)
+    embedding: int = 0
+    tie: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.decoder, RecurrentDecoderConfig):
+            self.decoder.check_alone()
+
+    @classmethod
+    def expand(cls, tree: Mapping[str, Any]) -> Tree:
+        """The tree laid over its preset."""
+        return under(LANGUAGE, tree)
+
+
+class LanguageModel(nn.Module):
+    """The model, over a vocabulary of so many words."""
+
+    def __init__(self, config: DecoderOnlyConfig, words: int) -> None:
+        super().__init__()
+        self.config = config
+        inputs = config.decoder.input_width(config.embedding)
+        E = config.embedding or inputs
+        self.embedder = TokenEmbedder(words, inputs, E)
+        self.head = VocabularyHead(words, config.decoder.width, E, self.embedder.weight if config.tie else None)
+        self.decoder = make_decoder(config.decoder, inputs)
+        initialize(self)
+
+    @property
+    def carries(self) -> bool:
+        """Whether a state goes on from one piece of a text to the next."""
+        return isinstance(self.decoder, RecurrentDecoder)
+
+    def start(self, *, keep: bool = True) -> State:
+        """The state before the first word."""
+        return self.decoder.start(None, keep=keep)
+
+    def decode(self, ids: Ids, state: State) -> tuple[Vectors, State]:
+        """The hidden vectors after each of the words, and the state after the last."""
+        return self.decoder(self.embedder(ids), state)  # type: ignore[no-any-return]
+
+    def forward(self, ids: Ids, before: Mapping[str, Tensor] | None = None) -> tuple[Vectors, dict[str, Tensor]]:
+        """A piece of text at once: the hidden vectors that predict the word after each, and what goes on from here.
+
+        `before` is what went on from the piece before it (see `carried`); None = the text begins.
+        """
+        state: Any = self.start(keep=False)
+        hidden, state = self.decode(ids, replace(state, **(before or {})))
+        return hidden, carried(state)

@@ -1,0 +1,40 @@
+"""The next word of a running text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from seqloom.data.batch import StreamBatch
+from seqloom.models.decoder import LanguageModel
+from seqloom.objectives.cross_entropy import Loss, linear_cross_entropy
+from seqloom.shapes import Tensor
+
+
+@dataclass(frozen=True)
+class NextWord:
+    """Cross-entropy of each next word; a recurrent state goes on from batch to batch, its gradients do not.
+
+    That is truncated back-propagation through time (Williams and Peng 1990).
+
+    Args:
+        smoothing: the share of the target probability spread evenly over all words.
+    """
+
+    kind: ClassVar[str] = "next-word"
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
+
+    def __call__(self, model: LanguageModel, batch: StreamBatch, carry: Mapping[str, Tensor] | None = None) -> Loss:
+        """The loss summed over the batch's words; `carry` is that of the batch before it."""
+        hidden, after = model(batch.ids, None if batch.anew else carry)
+        hidden, targets = hidden.flatten(0, 1), batch.targets.flatten()
+        if batch.words < len(targets):
+            real = (targets >= 0).nonzero().squeeze(1)
+            hidden, targets = hidden.index_select(0, real), targets.index_select(0, real)
+        value, nll = linear_cross_entropy(model.head.project(hidden), model.head.weight, targets, self.smoothing)
+        return Loss(value, nll, batch.words, after)

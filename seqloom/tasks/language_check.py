@@ -1,0 +1,95 @@
+"""Text and config of a language model looked over before any training."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqloom.data.check import scan_texts
+from seqloom.data.stream import Text, encode_text
+from seqloom.models.encoder_decoder import parameter_count
+from seqloom.tasks.estimate import Estimate
+from seqloom.tasks.language_model import LanguageModelConfig, Prepared, Validation, build_model, prepare
+from seqloom.training.log import Reporter
+from seqloom.training.loop import train
+from seqloom.training.optimizer import FlatWeights, Optimizer
+from seqloom.training.precision import dtype_for, peak_bytes, pick_device
+
+_WARM, _TIMED = 4, 8
+
+
+def check_language_model(config: LanguageModelConfig, reporter: Reporter) -> dict[str, Any]:
+    """Findings, a summary of each text, and an estimate; without the last two if the files cannot be read."""
+    torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
+    files = (config.data.train, config.data.valid, config.data.test)
+    findings = [finding for paths in files for finding in scan_texts(paths)]
+    result: dict[str, Any] = {"summary": [], "findings": [asdict(f) for f in findings]}
+    if findings:
+        return result
+    reporter.say("making the tokenizer and timing a few steps")
+    prepared = prepare(config, reporter)
+    result["summary"] = [_summary(name, text, prepared) for name, text in prepared.texts.items()]
+    result["estimate"] = _estimate(config, prepared).as_dict()
+    return result
+
+
+def _summary(name: str, text: Text, prepared: Prepared) -> dict[str, Any]:
+    known = {"train": prepared.batches.ids, "valid": prepared.valid[0]}
+    ids = known[name] if name in known else encode_text(text, prepared.tokenizer)[0]
+    lengths = [len(line.split()) for line in text.lines if line]
+    return {
+        "split": name,
+        "texts": sum(not line for line in text.lines),
+        "lines": len(lengths),
+        "words": sum(lengths),
+        "mean": statistics.fmean(lengths),
+        "95 %": int(np.quantile(lengths, 0.95, method="higher")),
+        "longest": max(lengths),
+        "distinct": len(Counter(word for line in text.lines for word in line.split())),
+        "tokens": len(ids),
+        "unknown": int((ids == prepared.tokenizer.unknown).sum()),
+    }
+
+
+def _estimate(config: LanguageModelConfig, prepared: Prepared) -> Estimate:
+    device = pick_device(config.training.device)
+    model = build_model(config, prepared.tokenizer.words).to(device)
+    optimizer = Optimizer(FlatWeights(model, dtype_for(config.training.precision, device)), config.optimizer)
+    batches, total = prepared.batches, config.training.steps
+    accumulate = config.batches.accumulate
+    steps = train(
+        model,
+        config.objective,
+        lambda n: batches(n).to(device),
+        optimizer,
+        lambda n: 1e-5,
+        accumulate=accumulate,
+    )
+    for _ in range(_WARM):
+        next(steps)
+    taken = [next(steps) for _ in range(_TIMED)]
+    validation = Validation(config, prepared, model)
+    began = time.perf_counter()
+    validation.measure(0)
+    evaluation = time.perf_counter() - began
+    evaluations = -(-total // config.training.evaluate_every) + (config.training.average != "none")
+    numbers = parameter_count(model)
+    copies = 4 + (config.training.ema > 0)  # to use, master, and two moments
+    kept = 3 + (config.training.average_count if config.training.average != "none" else 0)
+    return Estimate(
+        steps=total,
+        epochs=total * accumulate / batches.per_epoch,
+        minutes=(total * statistics.fmean(s.seconds for s in taken) + evaluations * evaluation) / 60,
+        gigabytes=peak_bytes(device) / 1e9,
+        disk_gigabytes=4 * numbers * copies * kept / 1e9,
+        parameters=numbers,
+        words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),
+        padding=0.0,
+    )

@@ -1,0 +1,133 @@
+"""What the training of every task has in common: the run opened or claimed, its facts written, its end recorded."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from seqloom import config as configs
+from seqloom.models.encoder_decoder import parameter_count
+from seqloom.run import Run
+from seqloom.tasks.resume import refuse_another
+from seqloom.tasks.tokenizers import save_tokenizers
+from seqloom.text.tokenizer import Tokenizer
+from seqloom.training.checkpoint import Progress, load_weights
+from seqloom.training.fit import Plan, TrainingConfig, fit
+from seqloom.training.log import Reporter
+from seqloom.training.optimizer import AdamW
+from seqloom.training.precision import Precision, dtype_for, peak_bytes, pick_device, processor_flags
+from seqloom.training.schedule import Noam, Schedule
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What the configs of all tasks have.
+
+    Args:
+        run: the run directory; by default runs/ and the name of the config file.
+        seed: what everything random is drawn from.
+        accept: what the run must reach, by metric, for `seqloom verify`; "minutes" is the most training may take.
+    """
+
+    task: str = ""
+    run: str = ""
+    seed: int = 1
+    optimizer: AdamW = field(default_factory=AdamW)
+    schedule: Schedule = field(default_factory=lambda: Noam(warmup=1000))
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    accept: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 63:
+            raise ValueError("seed must be at least 0 and below 2^63")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a task has made of its config and its data.
+
+    Args:
+        corpus: the digest of each split.
+        tokenizers: of source and target; the same one where there is one.
+        build: the model as training begins.
+        plan: how the model is trained, once it is on its device.
+        sizes: of the data, in words.
+        announce: called before a new training begins.
+    """
+
+    corpus: Mapping[str, str]
+    tokenizers: tuple[Tokenizer, Tokenizer]
+    build: Callable[[], nn.Module]
+    plan: Callable[[Any], Plan]
+    sizes: str
+    announce: Callable[[], None] = lambda: None
+
+
+def train_run(config: RunConfig, reporter: Reporter, prepare: Callable[[Run], Ready]) -> Run:
+    """Trains to the end and returns the run; goes on where an earlier call stopped.
+
+    `prepare` makes (or, in a run that has them, loads) the tokenizers.
+    """
+    path = Path(config.run or f"runs/{config.task}")
+    exists = (path / "run.json").is_file()
+    run = Run.open(path) if exists else Run(path)
+    threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    reporter.say(f"reading the data of {path}")
+    device = pick_device(config.training.device)
+    ready = prepare(run)
+    if exists:
+        refuse_another(run, configs.load(type(config), run.path / "config.toml"), config, ready.corpus)
+    model = ready.build()
+    if not exists:
+        run.claim()
+        with torch.random.fork_rng():  # what is announced must not change what is trained
+            ready.announce()
+        save_tokenizers(path, *ready.tokenizers)
+        run = Run.create(path, configs.to_toml(config), _facts(config, ready, threads))
+    model = model.to(device)
+    reporter.say(f"{ready.sizes}; {ready.tokenizers[0].words:,} words, {parameter_count(model):,} parameters")
+    with run.locked():
+        if exists:  # what may differ is from now on as it was asked for this time
+            run.write_config(configs.to_toml(config))
+            run.update_info(corpus=ready.corpus)
+        _record(run, fit(run, ready.plan(model), reporter), model)
+    return run
+
+
+def _record(run: Run, progress: Progress, model: nn.Module) -> None:
+    before = run.info().get("training", {}).get("gigabytes", 0.0)
+    device = next(model.parameters()).device
+    facts = {"steps": progress.step, "minutes": progress.seconds / 60, "words": progress.words}
+    facts |= {"parameters": parameter_count(model), "gigabytes": max(before, peak_bytes(device) / 1e9)}
+    run.update_info(training=facts)
+
+
+def _facts(config: RunConfig, ready: Ready, threads: int) -> dict[str, Any]:
+    import seqloom
+
+    return {
+        "task": config.task,
+        "seed": config.seed,
+        "threads": threads,
+        "versions": {"seqloom": seqloom.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "processor": sorted(processor_flags()),
+        "corpus": ready.corpus,
+        "tokenizer": [tokenizer.digest() for tokenizer in ready.tokenizers],
+    }
+
+
+def trained(model: M, run: Run, precision: Precision, device: str, say: Callable[[str], None]) -> M:
+    """The model with the weights of the run's best checkpoint, on its device, ready for use."""
+    load_weights(run.best(say).path / "model.safetensors", model)
+    where = pick_device(device)
+    return model.to(where, dtype_for(precision, where)).eval()

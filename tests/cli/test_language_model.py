@@ -1,0 +1,170 @@
+"""A language model through the command line, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from calls import Call, fingerprint
+from made_up import sentences
+
+from seqloom.cli import main
+from seqloom.run import Run
+
+CONFIG = """\
+task = "language_model"
+
+[data]
+train = ["train.txt"]
+valid = ["valid.txt"]
+test = ["test.txt"]
+
+[tokenizer]
+size = 280
+
+[model]
+preset = "small-lstm"
+embedding = 12
+
+[model.decoder]
+layers = 1
+width = 16
+
+[batches]
+lanes = 4
+length = 11
+
+[training]
+steps = 4
+evaluate_every = 2
+log_every = 1
+threads = 1
+
+[decoding]
+max_length = 9
+"""
+TRANSFORMER = ("--model.preset", "small-transformer", "--model.decoder.heads", "2", "--model.decoder.inner", "8")
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with texts, small.toml, and the run it makes: run/."""
+    folder = tmp_path_factory.mktemp("texts")
+    for name, count, seed in (("train", 60, 1), ("valid", 8, 2), ("test", 9, 3)):
+        (folder / f"{name}.txt").write_text("".join(f"{s}\n" for s in sentences(count, seed)), encoding="utf-8")
+    (folder / "small.toml").write_text(CONFIG, encoding="utf-8")
+    before, keep = Path.cwd(), os.environ.get("SEQLOOM_KEEP_MEMORY")
+    os.chdir(folder)
+    os.environ["SEQLOOM_KEEP_MEMORY"] = "0"
+    try:
+        main(["train", "small.toml", "--run", "run", "-q"])
+    finally:
+        os.chdir(before)
+        os.environ.pop("SEQLOOM_KEEP_MEMORY") if keep is None else os.environ.update(SEQLOOM_KEEP_MEMORY=keep)
+    return folder
+
+
+@pytest.fixture
+def texts(written: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(written)
+    return written
+
+
+def test_generate_is_a_function_of_prompt_and_seed(call: Call, texts):
+    found = [call("generate", "run", *words).out for words in (("ba", "ko"), ("--prompt", "ba ko"), ("ba ko",))]
+    assert found[0].startswith("ba ko")
+    assert len(set(found)) == 1
+    assert call("generate", "run", "ba", "--seed", "7").out != call("generate", "run", "ba", "--seed", "8").out
+    assert call("generate", "run").code == 0
+    longer = call("generate", "run", "ba", "--length", "40", "--decoding.min-length", "40").out
+    assert len(longer) > len(call("generate", "run", "ba", "--length", "1").out)
+
+
+def test_generate_several_as_json(call: Call, texts):
+    rows = call("generate", "run", "ba", "--decoding.n-best", "3", "--decoding.temperature", "1.5", "--json").lines
+    assert [json.loads(row)["prompt"] for row in rows] == ["ba"] * 3
+    assert all(json.loads(row)["text"].startswith("ba") and json.loads(row)["log_p"] < 0 for row in rows)
+
+
+def test_eval_check_report_and_runs(call: Call, texts):
+    scores = json.loads(call("eval", "run", "--json", "-q").out)
+    assert scores == json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
+    assert scores["bytes"] == len(Path("test.txt").read_bytes()) + 1
+    assert "its state goes on" in call("eval", "run", "--test", "valid.txt", "--name", "other").out
+    assert call("report", "run", "-q").out == "run/report.html\n"
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert "bits a byte" in page
+    assert 'id="attention"' not in page
+    found = json.loads(call("check", "small.toml", "--json", "-q").out)
+    assert [(row["split"], row["lines"], row["texts"]) for row in found["summary"]] == [
+        ("train", 60, 1), ("valid", 8, 1), ("test", 9, 1)
+    ]  # fmt: skip
+    assert found["estimate"]["parameters"] == Run.open("run").info()["training"]["parameters"]
+    assert "words a second" in call("check", "small.toml").out
+    (row,) = json.loads(call("runs", ".", "--json").out)
+    assert (row["task"], row["best valid BLEU"]) == ("language_model", None)
+    assert row["perplexity"] > 1
+
+
+def test_a_transformer_has_attention_in_its_report(call: Call, texts, tmp_path):
+    run = tmp_path / "transformer"
+    assert call("train", "small.toml", *TRANSFORMER, "--run", run).code == 0
+    assert 'id="attention"' in (run / "report.html").read_text(encoding="utf-8")
+    assert "windows of 11, 6 apart" in call("eval", run).out
+
+
+def test_verify_reads_the_band(call: Call, texts, tmp_path):
+    easy = ("--run", tmp_path / "new", "--accept.perplexity", "100000", "-q", "--json")
+    assert [v["reached"] for v in json.loads(call("verify", "small.toml", *easy).out)] == [True]
+    assert call("verify", "small.toml", *easy[:2], "--accept.perplexity", "1.5", "-q").code == 1
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "told"),
+    [
+        (b"", 3, "the file is empty"),
+        (b"\n\n", 3, "all its lines are blank"),
+        (b"ba\nb\xff\n", 3, "bad.txt:2: not UTF-8"),
+        (b"ba\n", 3, "fewer than batches.lanes"),
+        (None, 2, "bad.txt: no such file"),
+    ],
+)
+def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, code, told):
+    path = tmp_path / "bad.txt"
+    if content is not None:
+        path.write_bytes(content)
+    before = fingerprint(tmp_path)
+    words = ("small.toml", "--data.train", path, "--run", tmp_path / "new", "-q")
+    call("train", *words, *(["--batches.lanes", "99"] if content == b"ba\n" else [])).refused(code, told)
+    assert fingerprint(tmp_path) == before
+    if content != b"ba\n":
+        result = call("check", "small.toml", "--data.train", path, "-q")
+        result.refused(code, *(["no text"] if code == 3 and b"\xff" not in content else ["bad.txt"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("generate", "nowhere"), "no such run"),
+        (("generate", "run", "ba", "--decoding.temprature", "1"), "did you mean 'temperature'?"),
+        (("generate", "run", "ba", "--decoding.temperature", "0"), "temperature must be above 0"),
+        (("translate", "run", "ba"), "expected one of 'translate', got 'language_model'"),
+        (("eval", "run", "--decoding.beam", "3"), "has no decoding options"),
+        (("eval", "run", "--test", "nowhere.txt"), "no such file"),
+        (("train", "small.toml", "--model.decoder.attention.score", "dot", "-q"), "about a memory"),
+        (("train", "small.toml", "--batches.lenght", "3", "-q"), "did you mean 'length'?"),
+        (("train", "small.toml", "--training.metric", "bleu", "-q"), "training.metric must be 'loss'"),
+    ],
+)
+def test_calls_that_are_wrong(call: Call, texts, words, told):
+    cured = not any(word in told for word in ("temperature must", "memory", "metric"))
+    call(*words).refused(2, told, cured=cured)
+
+
+def test_a_prompt_that_is_no_utf8(call: Call, texts):
+    call("generate", "run", "b\udcff").refused(3, "is not UTF-8")

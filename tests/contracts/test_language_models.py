@@ -1,0 +1,170 @@
+"""What holds for every language model, whatever its decoder (docs/design.md, "What must hold", 2 and 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqloom.config import load, to_toml
+from seqloom.inspection.capture import captured
+from seqloom.models.convolutional import ConvolutionalConfig
+from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.models.recurrent import RecurrentDecoderConfig
+from seqloom.nn.positions import Learned, PositionConfig
+from seqloom.nn.recurrent import Cell
+from seqloom.nn.transformer import TransformerConfig
+
+V, B, T = 17, 3, 6
+DECODERS: list[Any] = [
+    *(
+        TransformerConfig(layers=2, width=12, inner=8, heads=2, positions=p(length=9) if p is Learned else p())
+        for p in get_args(PositionConfig)
+    ),
+    TransformerConfig(layers=2, width=12, inner=8, heads=2, norm_position="after", kv_heads=1),
+    ConvolutionalConfig(layers=3, width=12),
+    *(
+        RecurrentDecoderConfig(cell, layers, 12, residual, dropout=0.2, weight_drop=drop)
+        for cell in get_args(Cell)
+        for layers, residual, drop in ((1, False, 0.3), (2, True, 0.3), (2, False, 0.0))
+    ),
+]
+TABLES = cycle([(True, 0), (True, 5), (False, 0), (False, 5)])
+FAMILY = [DecoderOnlyConfig(decoder=d, tie=tie, embedding=e) for d, (tie, e) in zip(DECODERS, TABLES, strict=False)]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, in float64 so that a leak stands out from rounding, and texts for it."""
+
+    config: DecoderOnlyConfig
+    model: LanguageModel
+    ids: Tensor
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        return self.model(ids)[0]
+
+
+@pytest.fixture(params=FAMILY, ids=lambda c: f"{c.decoder}-{c.tie}-{c.embedding}")
+def subject(request: pytest.FixtureRequest) -> Subject:
+    model = LanguageModel(request.param, V).double().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return Subject(request.param, model, torch.randint(V, (B, T)))
+
+
+def same(got: Any, expected: Any) -> None:
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pieces", [[1] * T, [2, 1, 3], [5, 1]], ids=str)
+def test_the_whole_text_at_once_is_one_step_at_a_time(subject: Subject, pieces: list[int]) -> None:
+    state, found = subject.model.start(), []
+    for piece in subject.ids.split(pieces, dim=1):
+        hidden, state = subject.model.decode(piece, state)
+        found.append(hidden)
+        state = state.select(None)
+    assert state.length == T
+    same(torch.cat(found, 1), subject.hidden(subject.ids))
+
+
+@torch.no_grad()
+def test_batch_mates_change_nothing(subject: Subject) -> None:
+    together = subject.hidden(subject.ids)
+    for b in range(B):
+        same(together[b : b + 1], subject.hidden(subject.ids[b : b + 1]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changed", range(T))
+def test_a_later_word_changes_no_earlier_output(subject: Subject, changed: int) -> None:
+    other = subject.ids.clone()
+    other[:, changed] = (other[:, changed] + 1) % V
+    before, after = subject.hidden(subject.ids), subject.hidden(other)
+    same(after[:, :changed], before[:, :changed])
+    assert ((after - before)[:, changed].abs().amax(-1) > 1e-3).all()
+    same(subject.hidden(subject.ids[:, : changed + 1]), before[:, : changed + 1])
+
+
+@torch.no_grad()
+def test_a_selected_state_is_one_computed_anew(subject: Subject) -> None:
+    model, rows = subject.model, torch.tensor([2, 0, 0, 1])
+    empty = model.start().select(rows, rows)
+    same(model.decode(subject.ids[rows], empty)[0], subject.hidden(subject.ids[rows]))
+    _, state = model.decode(subject.ids[:, :3], model.start())
+    picked = state.select(rows, rows)
+    rest = torch.randint(V, (4, 2))
+    expected = subject.hidden(torch.cat([subject.ids[rows, :3], rest], 1))
+    for t in range(2):
+        hidden, picked = model.decode(rest[:, t : t + 1], picked)
+        same(hidden[:, 0], expected[:, 3 + t])
+
+
+@torch.no_grad()
+def test_a_carried_state_is_one_long_pass_and_only_recurrent_ones_are_carried(subject: Subject) -> None:
+    whole = subject.hidden(subject.ids)
+    first, carry = subject.model(subject.ids[:, :4])
+    rest, _ = subject.model(subject.ids[:, 4:], carry)
+    same(first, whole[:, :4])
+    assert bool(carry) == subject.model.carries == isinstance(subject.config.decoder, RecurrentDecoderConfig)
+    if carry:
+        same(rest, whole[:, 4:])
+    else:
+        same(rest, subject.hidden(subject.ids[:, 4:]))
+
+
+@torch.no_grad()
+def test_capture_changes_no_bit(subject: Subject) -> None:
+    plain = subject.hidden(subject.ids)
+    with captured(subject.model) as found:
+        assert torch.equal(subject.hidden(subject.ids), plain)
+    assert bool(found) == isinstance(subject.config.decoder, TransformerConfig)
+
+
+def test_weights_loaded_elsewhere_give_the_same_bits(subject: Subject) -> None:
+    other = LanguageModel(subject.config, V).double().eval()
+    expected = subject.hidden(subject.ids)
+    assert not torch.equal(other(subject.ids)[0], expected)
+    other.load_state_dict(subject.model.state_dict())
+    assert torch.equal(other(subject.ids)[0], expected)
+    assert torch.equal(other.head(expected), subject.model.head(expected))
+
+
+def test_every_parameter_has_a_finite_gradient(subject: Subject) -> None:
+    model = LanguageModel(subject.config, V).train()
+    logits = model.head(model(subject.ids)[0])
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), subject.ids.flatten()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert (parameter.grad != 0).any(), name
+
+
+def test_dropped_weights_are_one_draw_for_a_whole_text(subject: Subject) -> None:
+    if getattr(subject.config.decoder, "weight_drop", 0) == 0:
+        return
+    model = subject.model.train()
+    for module in model.modules():
+        if hasattr(module, "p"):
+            module.p = 0.0
+    state = start = model.start()
+    assert start.recurrent[0] is not None
+    whole, _ = model.decode(subject.ids, start)
+    steps = []
+    for word in subject.ids.split(1, dim=1):
+        hidden, state = model.decode(word, state)
+        steps.append(hidden)
+    same(torch.cat(steps, 1), whole)
+    assert not torch.allclose(whole, model.decode(subject.ids, model.start())[0])
+
+
+def test_a_config_comes_back_from_toml(subject: Subject, tmp_path: Path) -> None:
+    path = tmp_path / "model.toml"
+    path.write_text(to_toml(subject.config), encoding="utf-8")
+    assert load(DecoderOnlyConfig, path) == subject.config

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from seqloom.config import build
+from seqloom.errors import ConfigError
+from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.presets import LANGUAGE
+from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig
+from seqloom.nn.scored_attention import AttentionConfig
+
+
+def preset(name: str, words: int) -> LanguageModel:
+    with torch.device("meta"):
+        return LanguageModel(build(DecoderOnlyConfig, {"preset": name}), words)
+
+
+def test_the_presets_are_of_one_size() -> None:
+    small = {name: parameter_count(preset(name, 8000)) for name in LANGUAGE}
+    assert small["small-lstm"] == pytest.approx(small["small-transformer"], rel=0.01)
+    assert all(6e6 < size < 8e6 for size in small.values())
+
+
+def test_the_lstm_counted_by_hand() -> None:
+    E, D, V = 320, 512, 8000
+    lstm = 4 * D * (E + D + 2) + 4 * D * (D + D + 2)
+    assert parameter_count(preset("small-lstm", V)) == V * E + D * E + lstm
+
+
+@pytest.mark.parametrize(
+    "decoder", [{"attention": {"score": "dot"}}, {"context": "repeated"}, {"input_feeding": True}], ids=str
+)
+def test_what_needs_a_memory_is_refused(decoder: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="about a memory, and there is none here"):
+        build(DecoderOnlyConfig, {"decoder": {"kind": "recurrent", **decoder}})
+    with pytest.raises(ValueError, match="about a memory"):
+        RecurrentDecoder(RecurrentDecoderConfig(attention=AttentionConfig()), 5, 0, 0)
+
+
+def test_no_parameter_is_for_a_memory() -> None:
+    for kind in ("recurrent", "convolutional", "transformer"):
+        names = dict(LanguageModel(build(DecoderOnlyConfig, {"decoder": {"kind": kind}}), 11).named_parameters())
+        assert not [n for n in names if any(word in n for word in ("cross", "bridge", "contexts", "start_from"))]
+
+
+@pytest.mark.parametrize("drop", [-0.1, 1.0])
+def test_an_impossible_weight_drop_is_refused(drop: float) -> None:
+    with pytest.raises(ValueError, match="weight_drop must be in"):
+        RecurrentDecoderConfig(weight_drop=drop)

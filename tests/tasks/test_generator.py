@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from seqloom.decoding.search import DecodingConfig
+from seqloom.errors import UsageError
+from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.models.recurrent import RecurrentDecoderConfig
+from seqloom.nn.positions import Learned
+from seqloom.nn.transformer import TransformerConfig
+from seqloom.tasks.generator import Generator
+from seqloom.text.tokenizer import BPE, Words, train_tokenizer
+
+TEXT = ["one two three four five six seven eight nine ten"]
+STACK = TransformerConfig(layers=2, width=12, inner=8, heads=2, positions=Learned(length=9))
+LSTM = RecurrentDecoderConfig(cell="lstm", width=12)
+GREEDY = DecodingConfig(beam=1, max_length=20)
+
+
+def generator(
+    decoder: object, context: int = 64, config: DecodingConfig = GREEDY, tokenizer: object = None
+) -> Generator:
+    torch.manual_seed(4)
+    words = tokenizer or train_tokenizer(Words(), TEXT)
+    model = LanguageModel(DecoderOnlyConfig(decoder=decoder), words.words).double().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    return Generator(model, words, config, context=64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("decoder", [STACK, LSTM], ids=lambda d: d.kind)
+def test_each_word_is_the_likeliest_after_the_ones_it_sees(decoder):
+    made = generator(decoder)
+    ids = made.encode("one two")
+    given = len(ids)
+    assert made.context == (9 if decoder is STACK else None)
+    seen, log_p = list(ids), 0.0  # what a model of 9 positions sees: after 9 words it begins anew over the last 4
+    while len(ids) - given < 20:
+        if made.context is not None and len(seen) > made.context:
+            seen = seen[-(made.context // 2) :]
+        scores = made.model.head(made.model(torch.tensor([seen]))[0][0, -1]).float().log_softmax(-1)
+        word = int(scores.argmax())
+        log_p += float(scores[word])
+        if word == made.tokenizer.start:
+            break
+        ids.append(word)
+        seen.append(word)
+    found = made.generate("one two", length_penalty=0.0)[0]
+    assert found.text == made.decode(ids).replace("<s>", "")
+    assert found.text.startswith("one two")
+    if len(ids) - given < 20:
+        assert found.log_p == pytest.approx(log_p, rel=1e-4)
+
+
+def test_samples_are_a_function_of_the_seed():
+    made = generator(LSTM, config=DecodingConfig(beam=1, sample=True, max_length=9))
+    assert made("one") == made("one", seed=1) != made("one", seed=2)
+    several = made.generate("one", n_best=5)
+    assert len(several) == 5
+    assert len({found.text for found in several}) > 1
+    assert all(found.text.startswith("one") for found in several)
+    assert made(max_length=3) == made("", max_length=3)
+
+
+def test_a_prompt_stays_as_it_was_written():
+    for tokenizer in (train_tokenizer(Words(lowercase=True), TEXT), train_tokenizer(BPE(size=270), TEXT)):
+        made = generator(LSTM, tokenizer=tokenizer)
+        for prompt in ("", "One  UNHEARD two", "one\ntwo\n", "süß one", "a\n\nb"):
+            assert made(prompt).startswith(prompt)
+
+
+def test_ends_of_lines_come_and_go():
+    made = generator(LSTM)
+    ids = made.encode("one two\nthree")
+    assert [made.tokenizer.tokens([i])[0] for i in ids] == ["<s>", "one", "two", "</s>", "three"]
+    assert made.decode(ids) == "one two\nthree"
+
+
+def test_an_unknown_option_is_refused():
+    made = generator(LSTM)
+    with pytest.raises(UsageError, match="temprature"):
+        made("one", temprature=2)
