@@ -32,20 +32,46 @@ steps = 10000
 evaluate_every = 500
 """
 
+_LANGUAGE_MODEL = """\
+# seqloom train language_model.toml    (the same command again resumes)
+# seqloom check language_model.toml    (first: what the text is, how long training will take)
+task = "language_model"
+
+[data]                                 # text files, one or more each; blank lines part documents; also .gz and .xz
+train = ["train.txt"]
+valid = ["valid.txt"]
+
+[tokenizer]
+kind = "bpe"                           # or words, characters
+size = 8000
+
+[model]
+preset = "small-transformer"           # or small-lstm
+
+[training]
+steps = 4000
+evaluate_every = 500
+"""
+
+_TEMPLATES = {"translate": _TRANSLATE, "language_model": _LANGUAGE_MODEL}
+
 File = Annotated[str, Parameter(allow_leading_hyphen=True, help='Where to write it; "-" = standard output.')]
 
 
 def init(
-    task: Annotated[Literal["translate"], Parameter(help="What to train.")] = "translate", /, *, file: File = ""
+    task: Annotated[Literal["translate", "language_model"], Parameter(help="What to train.")] = "translate",
+    /,
+    *,
+    file: File = "",
 ) -> None:
-    """Write a commented config to start from (translate.toml, or --file; "-" = standard output)."""
+    """Write a commented config to start from (TASK.toml, or --file; "-" = standard output)."""
     if file == "-":
-        sys.stdout.write(_TRANSLATE)
+        sys.stdout.write(_TEMPLATES[task])
         return
     path = Path(file or f"{task}.toml")
     if path.exists():
         raise UsageError("exists already", where=str(path), cure="choose another name with --file")
     from seqloom.run import write_text
 
-    write_text(path, _TRANSLATE)
+    write_text(path, _TEMPLATES[task])
     print(f"{path} written; put your files into [data], then: seqloom check {path}")

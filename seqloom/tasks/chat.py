@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqloom import config as configs
 from seqloom.data.dialogues import Dialogues
 from seqloom.errors import UsageError
 from seqloom.run import Run
 from seqloom.tasks.session import run_translator
-from seqloom.tasks.translate import TranslateConfig
+from seqloom.tasks.translate import config_of
 from seqloom.training.log import Reporter
 
 
@@ -24,7 +23,7 @@ class Conversation:
     """
 
     def __init__(self, path: str | Path, words: Sequence[str], reporter: Reporter) -> None:
-        data = configs.load(TranslateConfig, Run.open(path).path / "config.toml").data
+        data = config_of(Run.open(path)).data
         if not isinstance(data, Dialogues):
             cure = f"for single texts there is: seqloom translate {path}"
             raise UsageError("was not trained on dialogues", where=str(path), cure=cure)

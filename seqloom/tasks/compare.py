@@ -14,7 +14,7 @@ from seqloom.evaluation.comparison import compare_translations
 from seqloom.inspection.comparison import render_comparison
 from seqloom.run import Run, write_json, write_text
 from seqloom.tasks.evaluate import evaluate_run
-from seqloom.tasks.translate import TranslateConfig, load_splits
+from seqloom.tasks.translate import config_of, load_splits
 from seqloom.training.log import Reporter
 
 
@@ -38,7 +38,7 @@ def compare_runs(
         raise UsageError("a comparison needs at least two runs", cure="seqloom compare RUN RUN ...")
     if len({*names}) < len(names):
         raise UsageError(f"the same run twice: {', '.join(map(str, paths))}", cure="name each run once")
-    first = configs.load(TranslateConfig, opened[0].path / "config.toml")
+    first, *_ = [config_of(run) for run in opened]  # all are read, so that each is of this task
     found = [_evaluated(run, test, reporter) for run in opened]
     asked = [[(row["source"], row["reference"]) for row in scores["translations"]] for scores in found]
     for run, rows in zip(opened, asked, strict=True):
@@ -78,7 +78,7 @@ def _evaluated(run: Run, test: Sequence[str], reporter: Reporter) -> dict[str, A
     path = run.path / "eval" / f"{title}.json"
     if path.is_file():
         scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        decoding = configs.tree_of(configs.load(TranslateConfig, run.path / "config.toml").decoding)
+        decoding = configs.tree_of(config_of(run).decoding)
         if (scores["checkpoint"], scores.get("files"), scores["decoding"]) == (best, list(test), decoding):
             return scores
     reporter.say(f"evaluating {run.path}")

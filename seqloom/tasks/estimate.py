@@ -13,6 +13,7 @@ from seqloom.decoding.search import DecodingConfig
 from seqloom.models.encoder_decoder import parameter_count
 from seqloom.tasks.translate import Prepared, TranslateConfig, build_model
 from seqloom.tasks.translator import Translator
+from seqloom.training.fit import TrainingConfig
 from seqloom.training.loop import train
 from seqloom.training.optimizer import FlatWeights, Optimizer
 from seqloom.training.precision import KERNEL_BYTES, KERNELS, dtype_for, peak_bytes, pick_device, resident_bytes
@@ -50,6 +51,13 @@ class Estimate:
         return asdict(self)
 
 
+def disk_gigabytes(parameters: int, training: TrainingConfig) -> float:
+    """The checkpoints of a run at their most."""
+    copies = 4 + (training.ema > 0)  # to use, master, and two moments
+    kept = 3 + (training.average_count if training.average != "none" else 0)
+    return 4 * parameters * copies * kept / 1e9
+
+
 def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
     """Takes a few steps on batches from the whole range of lengths, the largest among them, and translates a little."""
     device = pick_device(config.training.device)
@@ -71,8 +79,6 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
     total = config.training.steps * config.batches.accumulate * seconds
     total += evaluations * _evaluation_seconds(config, prepared, model)
     numbers = parameter_count(model)
-    copies = 4 + (config.training.ema > 0)  # to use, master, and two moments
-    kept = 3 + (config.training.average_count if config.training.average != "none" else 0)
     used = config.training.steps * config.batches.accumulate
     # A later shape shares about half of its kernels with earlier ones, as measured on the demo.
     kernels = per_shape / 2 * max(0, _shapes(batches, used) - len(chosen)) if device.type == "cpu" else 0.0
@@ -81,7 +87,7 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
         epochs=used / batches.per_epoch,
         minutes=total / 60,
         gigabytes=(peak_bytes(device) + min(kernels, KERNELS * KERNEL_BYTES)) / 1e9,
-        disk_gigabytes=4 * numbers * copies * kept / 1e9,
+        disk_gigabytes=disk_gigabytes(numbers, config.training),
         parameters=numbers,
         words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),
         padding=batches.padding(),

@@ -15,7 +15,7 @@ from seqloom.errors import MissingExtra, UsageError
 from seqloom.evaluation.translation import moses_bleu, score_translations
 from seqloom.run import Run, write_json
 from seqloom.tasks.session import decoding_config
-from seqloom.tasks.translate import Files, TranslateConfig, load_splits, load_translator
+from seqloom.tasks.translate import Files, TranslateConfig, config_of, load_splits, load_translator
 from seqloom.tasks.translator import Translator
 from seqloom.training.log import Reporter
 
@@ -33,7 +33,7 @@ def evaluate_run(
         reporter: where progress goes.
     """
     run = Run.open(path)
-    config = configs.load(TranslateConfig, run.path / "config.toml")
+    config = config_of(run)
     languages = (config.data.source, config.data.target)
     pairs = _test_pairs(config, test, languages)
     pairs, dropped = usable(pairs)

@@ -15,7 +15,7 @@ import torch
 from seqloom.data.check import scan_texts
 from seqloom.data.stream import Text, encode_text
 from seqloom.models.encoder_decoder import parameter_count
-from seqloom.tasks.estimate import Estimate
+from seqloom.tasks.estimate import Estimate, disk_gigabytes
 from seqloom.tasks.language_model import LanguageModelConfig, Prepared, Validation, build_model, prepare
 from seqloom.training.log import Reporter
 from seqloom.training.loop import train
@@ -81,14 +81,12 @@ def _estimate(config: LanguageModelConfig, prepared: Prepared) -> Estimate:
     evaluation = time.perf_counter() - began
     evaluations = -(-total // config.training.evaluate_every) + (config.training.average != "none")
     numbers = parameter_count(model)
-    copies = 4 + (config.training.ema > 0)  # to use, master, and two moments
-    kept = 3 + (config.training.average_count if config.training.average != "none" else 0)
     return Estimate(
         steps=total,
         epochs=total * accumulate / batches.per_epoch,
         minutes=(total * statistics.fmean(s.seconds for s in taken) + evaluations * evaluation) / 60,
         gigabytes=peak_bytes(device) / 1e9,
-        disk_gigabytes=4 * numbers * copies * kept / 1e9,
+        disk_gigabytes=disk_gigabytes(numbers, config.training),
         parameters=numbers,
         words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),
         padding=0.0,

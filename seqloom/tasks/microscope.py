@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from seqloom import config as configs
 from seqloom.data.batch import SequenceBatch
 from seqloom.data.batches import make_batch
 from seqloom.data.readers import usable
@@ -17,7 +16,7 @@ from seqloom.inspection.microscope import examine
 from seqloom.inspection.microscope_page import render_microscope
 from seqloom.run import Run, write_json, write_text
 from seqloom.tasks.compare import run_names
-from seqloom.tasks.translate import TranslateConfig, build_model, load_splits, load_translator
+from seqloom.tasks.translate import TranslateConfig, build_model, config_of, load_splits, load_translator
 from seqloom.tasks.translator import Translator
 from seqloom.training.log import Reporter
 
@@ -47,7 +46,7 @@ def examine_runs(
         raise UsageError(problem, where="microscope", cure="seqloom microscope RUN [RUN ...]")
     found = []
     for name, run in zip(names, opened, strict=True):
-        config = configs.load(TranslateConfig, run.path / "config.toml")
+        config = config_of(run)
         translator = load_translator(run.path, precision="fp32", long_input="cut", say=reporter.warn)
         batches = _sample(config, translator, sentences)
         words = translator.source.tokens, translator.target.tokens

@@ -22,6 +22,7 @@ from seqloom.data.phrases import Phrases, make_phrases
 from seqloom.data.programs import Programs, make_programs
 from seqloom.data.readers import read_pairs, usable
 from seqloom.decoding.search import DecodingConfig
+from seqloom.errors import UsageError
 from seqloom.evaluation.translation import corpus_bleu, exact_match
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
@@ -281,6 +282,14 @@ class _Validation:
         return metrics, samples
 
 
+def config_of(run: Run) -> TranslateConfig:
+    """The config of a run. Raises UsageError for one of another task."""
+    if (task := run.info().get("task")) != "translate":
+        cure = "name runs of pairs: translation, programs, dialogues"
+        raise UsageError(f"is a run of the task {task!r}, which this is not for", where=str(run.path), cure=cure)
+    return configs.load(TranslateConfig, run.path / "config.toml")
+
+
 def load_translator(
     path: str | Path,
     *,
@@ -301,7 +310,7 @@ def load_translator(
         say: is told which damaged checkpoints were passed over.
     """
     run = Run.open(path)
-    config = configs.load(TranslateConfig, run.path / "config.toml")
+    config = config_of(run)
     source, target = load_tokenizers(run)
     model = build_model(config, source, target)
     model = trained(model, run, precision, device, say)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,6 @@ def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, co
         (("generate", "nowhere"), "no such run"),
         (("generate", "run", "ba", "--decoding.temprature", "1"), "did you mean 'temperature'?"),
         (("generate", "run", "ba", "--decoding.temperature", "0"), "temperature must be above 0"),
-        (("translate", "run", "ba"), "expected one of 'translate', got 'language_model'"),
         (("eval", "run", "--decoding.beam", "3"), "has no decoding options"),
         (("eval", "run", "--test", "nowhere.txt"), "no such file"),
         (("train", "small.toml", "--model.decoder.attention.score", "dot", "-q"), "about a memory"),
@@ -168,3 +168,24 @@ def test_calls_that_are_wrong(call: Call, texts, words, told):
 
 def test_a_prompt_that_is_no_utf8(call: Call, texts):
     call("generate", "run", "b\udcff").refused(3, "is not UTF-8")
+
+
+def test_init_writes_a_config_that_train_reads(call: Call, texts, tmp_path, monkeypatch):
+    words = ("train", "language_model.toml", "-q", "--tokenizer.size", "280", "--training.steps", "1")
+    lines = (texts / "train.txt").read_bytes(), (texts / "valid.txt").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    assert call("init", "language_model").code == 0
+    for name, text in zip(("train", "valid"), lines, strict=True):
+        Path(f"{name}.txt").write_bytes(text)
+    assert call(*words, "--batches.lanes", "4").code == 0
+    assert Run.open("runs/language_model").info()["task"] == "language_model"
+
+
+@pytest.mark.parametrize("words", [["translate", "run", "ba"], ["chat", "run"], ["microscope", "run"]], ids=" ".join)
+def test_what_is_for_pairs_refuses_a_language_model(call: Call, texts, words):
+    call(*words).refused(2, "run: is a run of the task 'language_model'")
+
+
+def test_compare_refuses_a_language_model(call: Call, texts, tmp_path):
+    shutil.copytree("run", tmp_path / "two")
+    call("compare", "run", tmp_path / "two").refused(2, "run: is a run of the task 'language_model'")
