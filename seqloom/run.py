@@ -296,8 +296,8 @@ class Run:
 
 
 def runs(folder: Path) -> list[Run]:
-    """The runs in a folder, by name."""
-    return [Run(p.parent) for p in sorted(folder.glob("*/run.json"))]
+    """The runs in a folder and in the folders of ladders in it, by path."""
+    return [Run(p.parent) for p in sorted([*folder.glob("*/run.json"), *folder.glob("*/*/run.json")])]
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:

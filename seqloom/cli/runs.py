@@ -23,7 +23,8 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
         tests = sorted(p.stem for p in (run.path / "eval").glob("*.json"))
         step = max((int(r.get("step", 0)) for r in run.rows("metrics.jsonl")), default=0)
         state = "finished" if "training" in info else "resumable"
-        rows.append((run.name, str(info.get("task")), step, state, best, perplexity, ", ".join(tests)))
+        name = str(run.path.relative_to(folder))
+        rows.append((name, str(info.get("task")), step, state, best, perplexity, ", ".join(tests)))
     columns = ("run", "task", "steps", "state", "best valid BLEU", "perplexity", "evaluated on")
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
