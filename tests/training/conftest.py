@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from toys import Toy
 
 
@@ -15,3 +16,10 @@ def make_toy(tmp_path: Path) -> Callable[[str], Toy]:
 @pytest.fixture
 def toy(make_toy: Callable[[str], Toy]) -> Toy:
     return make_toy("toy")
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

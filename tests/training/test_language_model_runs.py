@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from made_up import sentences
-from toys import Listener
+from toys import Listener, left_behind
 
 import seqloom
 from seqloom.config import load, to_toml
@@ -24,7 +24,6 @@ from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.run import Run, digest_of
 from seqloom.tasks.language_model import (
     LanguageModelConfig,
     TextFiles,
@@ -59,23 +58,6 @@ def config(tmp_path: Path) -> LanguageModelConfig:
         schedule=Noam(warmup=3),
         training=TrainingConfig(steps=6, evaluate_every=2, log_every=1, threads=1, precision="fp32", metric="loss"),
     )
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def left_behind(path: str) -> tuple[object, ...]:
-    run = Run.open(path)
-    newest = run.newest(pytest.fail)
-    assert newest is not None
-    times = ("seconds", "words_per_second")
-    rows = [{k: v for k, v in row.items() if k not in times} for row in run.rows("metrics.jsonl")]
-    digests = [digest_of(newest.path / f"{name}.safetensors") for name in ("model", "optimizer")]
-    return newest.step, digests, rows, run.rows("samples.jsonl")
 
 
 CHANGES: dict[str, Callable[[LanguageModelConfig], LanguageModelConfig]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from made_up import sentences, write_corpus
-from toys import Listener
+from toys import Listener, left_behind
 
 import seqloom
 from seqloom.config import load, to_toml
@@ -30,7 +30,7 @@ from seqloom.nn.positions import Learned
 from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
-from seqloom.run import Run, digest_of
+from seqloom.run import Run
 from seqloom.tasks.look import look
 from seqloom.tasks.translate import Files, TranslateConfig, load_translator, prepare, train_translation
 from seqloom.text.tokenizer import BPE, Characters, Tokenizer, Words
@@ -54,23 +54,6 @@ def config(tmp_path: Path) -> TranslateConfig:
         schedule=Noam(warmup=3),
         training=TrainingConfig(steps=6, evaluate_every=2, log_every=1, threads=1, precision="fp32"),
     )
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def left_behind(path: str) -> tuple[object, ...]:
-    run = Run.open(path)
-    newest = run.newest(pytest.fail)
-    assert newest is not None
-    times = ("seconds", "words_per_second")
-    rows = [{k: v for k, v in row.items() if k not in times} for row in run.rows("metrics.jsonl")]
-    digests = [digest_of(newest.path / f"{name}.safetensors") for name in ("model", "optimizer")]
-    return newest.step, digests, rows, run.rows("samples.jsonl"), (run.path / "tokenizer.json").read_text()
 
 
 def stopping_at(step: int) -> Listener:

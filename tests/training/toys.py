@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from seqloom.run import Checkpoint, Run
+from seqloom.run import Checkpoint, Run, digest_of
 from seqloom.training.fit import Measured, Plan, TrainingConfig, fit
 from seqloom.training.log import Reporter
 from seqloom.training.loop import Step
@@ -118,3 +119,14 @@ class Toy:
         state = {k: v for k, v in self.checkpoint(step).state().items() if k != "seconds"}
         names = ("model.safetensors", "optimizer.safetensors")
         return (*((path / name).read_bytes() for name in names), repr(state).encode())
+
+
+def left_behind(path: str) -> tuple[object, ...]:
+    """All of a run that must be the same, however often it was stopped."""
+    run = Run.open(path)
+    newest = run.newest(pytest.fail)
+    assert newest is not None
+    times = ("seconds", "words_per_second")
+    rows = [{k: v for k, v in row.items() if k not in times} for row in run.rows("metrics.jsonl")]
+    digests = [digest_of(newest.path / f"{name}.safetensors") for name in ("model", "optimizer")]
+    return newest.step, digests, rows, run.rows("samples.jsonl"), (run.path / "tokenizer.json").read_text()
