@@ -32,26 +32,26 @@ def show_comparison(result: dict[str, Any]) -> None:
     rows = [
         (
             r["name"],
-            f"{r['bleu']:.1f} ± {r['bleu_interval']:.1f}",
+            f"{r['bleu']:.1f}±{r['bleu_interval']:.1f}",
             r["p"],
-            r["chrf"],
-            r["parameters"],
-            r["minutes"],
-            r["minutes_to_reach"],
-            r["words_per_second"] and round(r["words_per_second"]),
-            r["sentences_per_second"] and round(r["sentences_per_second"]),
+            f"{r['chrf']:.1f}",
+            _told(r["parameters"] and r["parameters"] / 1e6, 1),
+            _told(r["minutes"], 1),
+            _told(r["minutes_to_reach"], 1),
+            _told(r["words_per_second"]),
+            _told(r["sentences_per_second"]),
+            _told(r["gigabytes"], 1),
         )
         for r in result["systems"]
     ]
-    reach = f"to {result['reached']:.1f}"
-    columns = ("", "BLEU", "p", "chrF", "parameters", "minutes", reach, "words/s", "sent./s")
+    columns = ("", "BLEU", "p", "chrF", "M par.", "min", f"to {result['reached']:.1f}", "words/s", "sent/s", "GB")
     print_table(f"{result['test']}, {result['sentences']:,} sentences", columns, rows)
     names = [r["name"] for r in result["systems"]]
     lengths = [
         (
             f"{r['from']} to {r['below'] - 1}" if r["below"] else f"{r['from']} and more",
             r["sentences"],
-            *(f"{s['bleu']:.1f} ± {s['bleu_interval']:.1f}" for s in r["systems"]),
+            *(f"{s['bleu']:.1f}±{s['bleu_interval']:.1f}" for s in r["systems"]),
         )
         for r in result["by_length"]
     ]
@@ -62,3 +62,7 @@ def show_comparison(result: dict[str, Any]) -> None:
     if result["by_kind"]:
         kinds = [(r["kind"], r["sentences"], *(r["exact_match"][name] for name in names)) for r in result["by_kind"]]
         print_table("exact match by kind, %", ("kind", "sentences", *names), kinds)
+
+
+def _told(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"

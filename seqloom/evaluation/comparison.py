@@ -10,6 +10,7 @@ from typing import Any
 from seqloom.errors import DataError
 from seqloom.evaluation.translation import corpus_bleu, exact_match, length_classes
 
+_LEAST = 20  # sentences of a class of length: of fewer the score says little
 _FREQUENCIES = (0, 1, 5, 10, 100, 1000, 1 << 30)
 
 
@@ -30,14 +31,14 @@ def compare_translations(
 
     Returns:
         "systems": BLEU (13a, lowercased) and chrF with the half-widths of their 95 % intervals and the p-value of
-        the difference from the first; "by_length": BLEU for each class of source length; "by_frequency": F1 of the
-        words of the references by how often training showed them; "gains": BLEU above the first on sources of fewer
-        than 10 words and of 20 and more, where there are both; "ngrams": what each system has more and less often
-        right than the first; "differ": the sentences whose chrF differs most. All plain values.
+        the difference from the first; "by_length": BLEU for each class of source length, of 20 sentences or more;
+        "by_frequency": F1 of the words of the references by how often training showed them; "gains": BLEU above the
+        first on sources of fewer than 10 words and of 20 and more, where there are both; "ngrams": what each system
+        has more and less often right than the first; "differ": the sentences whose chrF differs most. Plain values.
     """
     if not references:
         raise DataError("there is no sentence to compare")
-    classes = length_classes(sources)
+    classes = length_classes(sources, _LEAST)
     return {
         "sentences": len(references),
         "systems": _scores(systems, references, samples),

@@ -124,13 +124,20 @@ def distinct(texts: Sequence[str], n: int) -> float:
     return 100 * len({*grams}) / max(1, len(grams))
 
 
-def length_classes(sources: Sequence[str]) -> list[tuple[tuple[int, int | None], list[int]]]:
-    """The classes of source length in words that occur, from (included) and below, each with its sentences."""
+def length_classes(sources: Sequence[str], least: int = 1) -> list[tuple[tuple[int, int | None], list[int]]]:
+    """The classes of source length in words that occur, from (included) and below, each with its sentences.
+
+    A class of fewer than `least` sentences is one with its longer neighbour, the longest with the one before it.
+    """
     lengths = [len(source.split()) for source in sources]
-    found = []
+    found: list[tuple[tuple[int, int | None], list[int]]] = []
     for low, below in itertools.pairwise(_EDGES):
         if rows := [i for i, n in enumerate(lengths) if low <= n < below]:
             found.append(((low, below if below < _EDGES[-1] else None), rows))
+    for i in range(len(found) - 2, -1, -1):
+        (shorter, rows), (longer, more) = found[i : i + 2]
+        if len(rows) < least or (i == len(found) - 2 and len(more) < least):
+            found[i : i + 2] = [((shorter[0], longer[1]), rows + more)]
     return found
 
 

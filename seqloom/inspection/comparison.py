@@ -43,7 +43,7 @@ def render_comparison(result: Mapping[str, Any]) -> str:
 def _told(value: int | float | None, interval: float | None = None) -> str:
     if value is None:
         return "–"
-    return number(float(value)) if interval is None else f"{value:.1f} ± {interval:.1f}"
+    return number(float(value)) if interval is None else f"{value:.1f}\u00a0±\u00a0{interval:.1f}"
 
 
 def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:

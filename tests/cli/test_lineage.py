@@ -32,7 +32,7 @@ def test_a_lineage_is_trained_compared_and_resumed(call: Call, folder):
     assert again.code == 0
     assert "step 2: valid" not in again.err
     assert "gru-attention" not in again.out
-    assert "± " in again.out
+    assert "±" in again.out
     listed = json.loads(call("runs", ".", "--json").out)
     assert [row["run"] for row in listed] == ["ladder/gru", "ladder/transformer", "run"]
 

@@ -7,7 +7,7 @@ from sacrebleu.metrics.chrf import CHRF
 from seqloom.errors import DataError
 from seqloom.evaluation.comparison import compare_translations
 
-SOURCES = ["one two three"] * 10 + ["one two three four five six seven"] * 30
+SOURCES = ["one two three"] * 20 + ["one two three four five six seven"] * 20
 REFERENCES = [f"the {n} dogs of the old town run home" for n in range(40)]
 GOOD = [text.replace("old", "OLD") if n % 9 == 0 else text for n, text in enumerate(REFERENCES)]
 BAD = [text.replace("dogs of the", "cats") if n % 3 else text for n, text in enumerate(REFERENCES)]
@@ -41,8 +41,8 @@ def test_a_system_against_itself_differs_by_chance_only():
 
 
 def test_by_length_is_the_same_on_the_sentences_of_that_length(found):
-    assert [(r["from"], r["below"], r["sentences"]) for r in found["by_length"]] == [(0, 5, 10), (5, 10, 30)]
-    expected = BLEU(lowercase=True).corpus_score(BAD[10:], [REFERENCES[10:]]).score
+    assert [(r["from"], r["below"], r["sentences"]) for r in found["by_length"]] == [(0, 5, 20), (5, 10, 20)]
+    expected = BLEU(lowercase=True).corpus_score(BAD[20:], [REFERENCES[20:]]).score
     assert found["by_length"][1]["systems"][0]["bleu"] == pytest.approx(expected)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqloom.errors import DataError, MissingExtra
-from seqloom.evaluation.translation import corpus_bleu, distinct, moses_bleu, score_translations
+from seqloom.evaluation.translation import corpus_bleu, distinct, length_classes, moses_bleu, score_translations
 
 CAT = "the cat sat on the mat"
 
@@ -140,3 +140,21 @@ def test_kinds_with_numbers_stand_in_their_order():
     kinds = ["length 10", "length 2", "date", "2", "length 2, nesting 1"]
     rows = score_translations(["a b c d"] * 5, ["x"] * 5, ["a b c d"] * 5, kinds).by_kind
     assert [row["kind"] for row in rows] == ["2", "date", "length 2", "length 2, nesting 1", "length 10"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({3: 9, 7: 9, 40: 9}, [(0, 5, 9), (5, 10, 9), (30, 50, 9)]),
+        ({3: 2, 7: 9, 40: 1}, [(0, 50, 12)]),
+        ({3: 2, 7: 9, 12: 8, 40: 1, 60: 2}, [(0, 10, 11), (10, 100, 11)]),
+        ({3: 2, 7: 1, 12: 1, 40: 1}, [(0, 50, 5)]),
+        ({3: 1}, [(0, 5, 1)]),
+        ({200: 1, 7: 5}, [(5, None, 6)]),
+    ],
+)
+def test_small_classes_of_length_join_a_neighbour(counts, expected):
+    sources = ["w " * length for length, count in counts.items() for _ in range(count)]
+    found = length_classes(sources, 5)
+    assert [(low, below, len(rows)) for (low, below), rows in found] == expected
+    assert sorted(i for _, rows in found for i in rows) == list(range(len(sources)))
