@@ -13,7 +13,7 @@ from seqloom.models.decoders import DecoderConfig, State, carried, make_decoder
 from seqloom.models.encoder_decoder import initialize
 from seqloom.models.presets import LANGUAGE, under
 from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig
-from seqloom.nn.embedders import TokenEmbedder
+from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.shapes import Ids, Tensor, Vectors
@@ -28,6 +28,7 @@ class DecoderOnlyConfig:
         decoder: all that lies between the words read and the words predicted.
         embedding: E, the width of the word vectors; 0 = that of the decoder.
         tie: whether the vectors of words read and predicted are one table (Press and Wolf 2017).
+        embedder: what the table of word vectors begins as, and whether it is learned.
     """
 
     kind: ClassVar[str] = "decoder-only"
@@ -35,6 +36,7 @@ class DecoderOnlyConfig:
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
     embedding: int = 0
     tie: bool = True
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
 
     def __post_init__(self) -> None:
         if isinstance(self.decoder, RecurrentDecoderConfig):
@@ -58,6 +60,8 @@ class LanguageModel(nn.Module):
         self.head = VocabularyHead(words, config.decoder.width, E, self.embedder.weight if config.tie else None)
         self.decoder = make_decoder(config.decoder, inputs)
         initialize(self)
+        if config.embedder.frozen:
+            self.embedder.weight.requires_grad_(False)
 
     @property
     def carries(self) -> bool:

@@ -22,6 +22,7 @@ from seqloom.run import Run, write_json
 from seqloom.tasks.generator import Generator
 from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizer
 from seqloom.tasks.training import Ready, RunConfig, train_run, trained
+from seqloom.tasks.vectors import take_vectors
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.fit import Measured, Plan, TrainingConfig
 from seqloom.training.log import Reporter
@@ -108,6 +109,12 @@ def train_language_model(config: LanguageModelConfig, reporter: Reporter) -> Run
         prepared = prepare(config, reporter, run)
         batches, tokenizer = prepared.batches, prepared.tokenizer
 
+        def build() -> LanguageModel:
+            model = build_model(config, tokenizer.words)
+            if not run.checkpoints():
+                take_vectors(config.model.embedder, model.embedder, tokenizer, reporter)
+            return model
+
         def plan(model: LanguageModel) -> Plan:
             device = next(model.parameters()).device
             return Plan(
@@ -124,7 +131,7 @@ def train_language_model(config: LanguageModelConfig, reporter: Reporter) -> Run
         return Ready(
             {name: text.digest() for name, text in prepared.texts.items()},
             (tokenizer, tokenizer),
-            lambda: build_model(config, tokenizer.words),
+            build,
             plan,
             f"{len(batches.ids):,} words of text, {batches.per_epoch} batches an epoch",
         )

@@ -210,7 +210,8 @@ def train_translation(
         def build() -> EncoderDecoder:
             model = build_model(config, prepared.source, prepared.target)
             if not run.checkpoints():
-                take_vectors(model, prepared.source, prepared.target, reporter)
+                take_vectors(config.model.source, model.source, prepared.source, reporter)
+                take_vectors(config.model.target, model.target, prepared.target, reporter)
             return model
 
         def plan(model: EncoderDecoder) -> Plan:

@@ -6,30 +6,26 @@ import torch
 
 from seqloom.errors import ConfigError, DataError
 from seqloom.interop.vectors import read_vectors
-from seqloom.models.encoder_decoder import EncoderDecoder
+from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 
 
-def take_vectors(model: EncoderDecoder, source: Tokenizer, target: Tokenizer, reporter: Reporter) -> None:
-    """Gives each table whose config names a file the vectors of the words that are in it.
+def take_vectors(config: EmbedderConfig, embedder: TokenEmbedder, tokenizer: Tokenizer, reporter: Reporter) -> None:
+    """Gives a table the vectors of the words that are in the file its config names, if it names one.
 
     Raises:
         ConfigError: vectors of another width than the table's.
         DataError: a file that cannot be read, or has none of the words.
     """
-    config = model.config
-    for tokenizer, embedder, path in (
-        (source, model.source, config.source.vectors),
-        (target, model.target, config.target.vectors),
-    ):
-        if not path:
-            continue
-        rows, at = read_vectors(path, tokenizer.whole_words())
-        if not len(at):
-            raise DataError("has no word of the vocabulary", where=path, cure="is it of another language?")
-        if rows.shape[1] != (width := embedder.weight.shape[1]):
-            problem = f"its vectors have {rows.shape[1]} numbers, the model's {width}"
-            raise ConfigError(problem, where=path, cure=f"set model.embedding = {rows.shape[1]}")
-        embedder.take(torch.from_numpy(rows), torch.from_numpy(at))
-        reporter.say(f"{path}: vectors of {len(at):,} of {tokenizer.words:,} words")
+    path = config.vectors
+    if not path:
+        return
+    rows, at = read_vectors(path, tokenizer.whole_words())
+    if not len(at):
+        raise DataError("has no word of the vocabulary", where=path, cure="is it of another language?")
+    if rows.shape[1] != (width := embedder.weight.shape[1]):
+        problem = f"its vectors have {rows.shape[1]} numbers, the model's {width}"
+        raise ConfigError(problem, where=path, cure=f"set model.embedding = {rows.shape[1]}")
+    embedder.take(torch.from_numpy(rows), torch.from_numpy(at))
+    reporter.say(f"{path}: vectors of {len(at):,} of {tokenizer.words:,} words")

@@ -16,12 +16,13 @@ from toys import Listener, left_behind
 
 import seqloom
 from seqloom.config import load, to_toml
-from seqloom.data.stream import Stream, StreamConfig
+from seqloom.data.stream import Stream, StreamConfig, read_text
 from seqloom.errors import RunError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig
+from seqloom.nn.embedders import EmbedderConfig
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.language_model import (
@@ -163,3 +164,15 @@ def test_the_config_comes_back_and_another_one_is_refused(config, tmp_path):
         train_language_model(replace(config, batches=replace(config.batches, lanes=5)), Listener())
     longer = replace(config, training=replace(config.training, steps=7))
     assert seqloom.train(longer).info()["training"]["steps"] == 7
+
+
+def test_given_vectors_are_taken_and_stay_where_they_are_frozen(config, tmp_path):
+    word = read_text(config.data.train).lines[0].split()[0]
+    (tmp_path / "v.txt").write_text(f"{word} " + " ".join(map(str, range(11))))
+    own = EmbedderConfig(str(tmp_path / "v.txt"), frozen=True)
+    config = replace(config, tokenizer=Words(), model=replace(config.model, embedder=own, embedding=11))
+    run = train_language_model(config, Listener())
+    generator = load_generator(run.path, precision="fp32")
+    row = generator.model.embedder.weight.detach()[generator.tokenizer.whole_words()[word]]
+    given = torch.arange(11.0)
+    assert torch.allclose(row / row.norm(), given / given.norm())

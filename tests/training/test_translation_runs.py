@@ -371,5 +371,6 @@ def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_pat
         (tmp_path / "words.vec").write_text(text)
         with pytest.raises(SeqloomError, match=problem):
             train_translation(replace(config, run=str(tmp_path / "b"), tokenizer=Words(), model=model), Listener())
+        assert not (tmp_path / "b").exists()
     with pytest.raises(ValueError, match="one table"):
         EncoderDecoderConfig(tie="all", target=own)
