@@ -50,7 +50,8 @@ class _Convolutional(nn.Module):
         self.config = config
         self.positions = Positions(config.positions, config.width, 1, causal=causal)
         self.blocks = nn.ModuleList(
-            GatedConvolution(config.width, config.kernel, causal=causal) for _ in range(config.layers)
+            GatedConvolution(config.width, config.kernel, causal=causal, dropout=config.dropout)
+            for _ in range(config.layers)
         )
         self.dropout = Dropout(config.dropout)
 
@@ -133,7 +134,9 @@ class ConvolutionalDecoder(_Convolutional):
             gated = block(inside, before)
             past.append(torch.cat((before, inside), 1)[:, inside.shape[1] :])
             if state.memory:
-                found, _ = self.cross[i]((self.queries[i](gated) + x) * _HALF, state.memory[i])
+                # Without the root of D attention would begin as sharp as chance has it.
+                query = (self.queries[i](gated) + x) * _HALF * self.config.width**-0.5
+                found, _ = self.cross[i](query, state.memory[i])
                 gated = (gated + self.contexts[i](found)) * _HALF
             h = (gated + h) * _HALF
         return self.dropout(h), replace(state, length=state.length + x.shape[1], past=tuple(past))
