@@ -77,17 +77,18 @@ def lstm_stepper(batches: list[Batch], *, autocast: bool = False, bf16_weights: 
     from torch import nn
     from torch.nn.functional import cross_entropy
 
-    embed, head = nn.Embedding(WORDS, LSTM_WIDTH), nn.Linear(LSTM_WIDTH, WORDS)
+    read, written = (nn.Embedding(WORDS, LSTM_WIDTH) for _ in range(2))
+    head = nn.Linear(LSTM_WIDTH, WORDS)
     encoder, decoder = (nn.LSTM(LSTM_WIDTH, LSTM_WIDTH, LSTM_LAYERS, batch_first=True) for _ in range(2))
-    model = nn.ModuleList([embed, encoder, decoder, head]).to(torch.bfloat16 if bf16_weights else torch.float32)
+    model = nn.ModuleList([read, written, encoder, decoder, head]).to(torch.bfloat16 if bf16_weights else torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
     tensors = [tuple(torch.tensor(part) for part in batch) for batch in batches]
 
     def step(i: int) -> float:
         source, target_in, target_out = tensors[i]
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            _, state = encoder(embed(source))
-            hidden, _ = decoder(embed(target_in), state)
+            _, state = encoder(read(source))
+            hidden, _ = decoder(written(target_in), state)
             logits = head(hidden).view(-1, WORDS).float()
             loss = cross_entropy(logits, target_out.view(-1), ignore_index=PAD, label_smoothing=SMOOTHING)
         loss.backward()  # type: ignore[no-untyped-call]
