@@ -32,7 +32,11 @@ from report import Row
 from translation_data import Batch
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from seqloom.training.precision import Precision
+
+    Logits = Callable[[Tensor, Tensor], Tensor]
 
 LEARNING_RATE, CLIP = 5e-4, 1.0
 TOKENS, QUICK_TOKENS = 4096, 256
@@ -46,51 +50,23 @@ class Stepper(NamedTuple):
     parameters: int
 
 
-def hf_stepper(batches: list[Batch], *, bf16: bool, attention: str = "sdpa") -> Stepper:
-    """Marian in a plain loop, in fp32 or under bf16 autocast, with the fused AdamW that its Trainer takes."""
+def plain_stepper(model: nn.Module, logits: Logits, batches: list[Batch], *, autocast: bool) -> Stepper:
+    """A plain loop with the fused AdamW, in the model's type or under bf16 autocast.
+
+    Args:
+        logits: (source, target_in) -> scores (B T V) of the model.
+    """
     import torch
     from torch.nn.functional import cross_entropy
 
-    model = common.marian(attention).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
-    tensors = [tuple(torch.tensor(part) for part in batch) for batch in batches]
-    masks = [(source != PAD).long() for source, _, _ in tensors]
-
-    def step(i: int) -> float:
-        source, target_in, target_out = tensors[i]
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            output = model(input_ids=source, attention_mask=masks[i], decoder_input_ids=target_in, use_cache=False)
-            logits = output.logits.view(-1, WORDS).float()
-            loss = cross_entropy(logits, target_out.view(-1), ignore_index=PAD, label_smoothing=SMOOTHING)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.item()
-
-    return Stepper(step, common.parameters(model))
-
-
-def lstm_stepper(batches: list[Batch], *, autocast: bool = False, bf16_weights: bool = False) -> Stepper:
-    """torch.nn.LSTM in a plain loop with the fused AdamW; padding is read like words."""
-    import torch
-    from torch import nn
-    from torch.nn.functional import cross_entropy
-
-    read, written = (nn.Embedding(WORDS, LSTM_WIDTH) for _ in range(2))
-    head = nn.Linear(LSTM_WIDTH, WORDS)
-    encoder, decoder = (nn.LSTM(LSTM_WIDTH, LSTM_WIDTH, LSTM_LAYERS, batch_first=True) for _ in range(2))
-    model = nn.ModuleList([read, written, encoder, decoder, head]).to(torch.bfloat16 if bf16_weights else torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
     tensors = [tuple(torch.tensor(part) for part in batch) for batch in batches]
 
     def step(i: int) -> float:
         source, target_in, target_out = tensors[i]
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            _, state = encoder(read(source))
-            hidden, _ = decoder(written(target_in), state)
-            logits = head(hidden).view(-1, WORDS).float()
-            loss = cross_entropy(logits, target_out.view(-1), ignore_index=PAD, label_smoothing=SMOOTHING)
+            scores = logits(source, target_in).view(-1, WORDS).float()
+            loss = cross_entropy(scores, target_out.view(-1), ignore_index=PAD, label_smoothing=SMOOTHING)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
@@ -98,6 +74,40 @@ def lstm_stepper(batches: list[Batch], *, autocast: bool = False, bf16_weights: 
         return loss.item()
 
     return Stepper(step, common.parameters(model))
+
+
+def hf_stepper(batches: list[Batch], *, bf16: bool, attention: str = "sdpa") -> Stepper:
+    """Marian, with the fused AdamW that its Trainer takes."""
+    model = common.marian(attention).train()
+
+    def logits(source: Tensor, target_in: Tensor) -> Tensor:
+        mask = (source != PAD).long()
+        found: Tensor = model(
+            input_ids=source, attention_mask=mask, decoder_input_ids=target_in, use_cache=False
+        ).logits
+        return found
+
+    return plain_stepper(model, logits, batches, autocast=bf16)
+
+
+def lstm_stepper(batches: list[Batch], *, autocast: bool = False, bf16_weights: bool = False) -> Stepper:
+    """torch.nn.LSTM; padding is read like words."""
+    import torch
+    from torch import nn
+
+    read, written = (nn.Embedding(WORDS, LSTM_WIDTH) for _ in range(2))
+    head = nn.Linear(LSTM_WIDTH, WORDS)
+    encoder, decoder = (nn.LSTM(LSTM_WIDTH, LSTM_WIDTH, LSTM_LAYERS, batch_first=True) for _ in range(2))
+    model = nn.ModuleList([read, written, encoder, decoder, head])
+    model.to(torch.bfloat16 if bf16_weights else torch.float32)
+
+    def logits(source: Tensor, target_in: Tensor) -> Tensor:
+        _, state = encoder(read(source))
+        hidden, _ = decoder(written(target_in), state)
+        scores: Tensor = head(hidden)
+        return scores
+
+    return plain_stepper(model, logits, batches, autocast=autocast)
 
 
 def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Precision = "auto") -> Stepper:
