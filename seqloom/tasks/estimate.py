@@ -75,15 +75,16 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
     per_shape = (resident_bytes() - before) / (len(chosen) - 1)
     taken = [next(steps) for _ in chosen]
     seconds = statistics.fmean(s.seconds for s in taken)
-    evaluations = -(-config.training.steps // config.training.evaluate_every) + (config.training.average != "none")
-    total = config.training.steps * config.batches.accumulate * seconds
+    training = config.training.lasting(batches.per_epoch / config.batches.accumulate)
+    evaluations = -(-training.steps // training.evaluate_every) + (training.average != "none")
+    total = training.steps * config.batches.accumulate * seconds
     total += evaluations * _evaluation_seconds(config, prepared, model)
     numbers = parameter_count(model)
-    used = config.training.steps * config.batches.accumulate
+    used = training.steps * config.batches.accumulate
     # A later shape shares about half of its kernels with earlier ones, as measured on the demo.
     kernels = per_shape / 2 * max(0, _shapes(batches, used) - len(chosen)) if device.type == "cpu" else 0.0
     return Estimate(
-        steps=config.training.steps,
+        steps=training.steps,
         epochs=used / batches.per_epoch,
         minutes=total / 60,
         gigabytes=(peak_bytes(device) + min(kernels, KERNELS * KERNEL_BYTES)) / 1e9,

@@ -62,8 +62,8 @@ def _estimate(config: LanguageModelConfig, prepared: Prepared) -> Estimate:
     device = pick_device(config.training.device)
     model = build_model(config, prepared.tokenizer.words).to(device)
     optimizer = Optimizer(FlatWeights(model, dtype_for(config.training.precision, device)), config.optimizer)
-    batches, total = prepared.batches, config.training.steps
-    accumulate = config.batches.accumulate
+    batches, accumulate = prepared.batches, config.batches.accumulate
+    total = config.training.lasting(batches.per_epoch / accumulate).steps
     steps = train(
         model,
         config.objective,

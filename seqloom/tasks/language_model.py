@@ -21,10 +21,11 @@ from seqloom.objectives.next_word import NextWord
 from seqloom.run import Run, write_json
 from seqloom.tasks.generator import Generator
 from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizer
-from seqloom.tasks.training import Ready, RunConfig, train_run, trained
+from seqloom.tasks.training import GradientConfig, Ready, train_run, trained
 from seqloom.tasks.vectors import take_vectors
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.fit import Measured, Plan, TrainingConfig
+from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision
 
@@ -52,7 +53,7 @@ def _sampling() -> DecodingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelConfig(RunConfig):
+class LanguageModelConfig(GradientConfig):
     """All of a language model's run."""
 
     task: Literal["language_model"] = "language_model"
@@ -117,15 +118,18 @@ def train_language_model(config: LanguageModelConfig, reporter: Reporter) -> Run
 
         def plan(model: LanguageModel) -> Plan:
             device = next(model.parameters()).device
-            return Plan(
+            learner = GradientLearner(
                 model,
                 config.objective,
                 lambda n: batches(n).to(device),
-                Validation(config, prepared, model).measure,
                 config.optimizer,
-                config.schedule,
-                config.training,
                 config.batches.accumulate,
+                config.training.ema,
+                config.training.precision,
+            )
+            training = config.training.lasting(batches.per_epoch / config.batches.accumulate)
+            return Plan(
+                learner, Validation(config, prepared, model).measure, config.optimizer.lr, config.schedule, training
             )
 
         return Ready(

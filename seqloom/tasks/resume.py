@@ -16,6 +16,7 @@ _FREE = {
     "decoding",
     "data.test",
     "training.steps",
+    "training.epochs",
     "training.patience",
     "training.threads",
     "training.tensorboard",

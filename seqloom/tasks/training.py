@@ -41,14 +41,20 @@ class RunConfig:
     task: str = ""
     run: str = ""
     seed: int = 1
-    optimizer: AdamW = field(default_factory=AdamW)
-    schedule: Schedule = field(default_factory=lambda: Noam(warmup=1000))
     training: TrainingConfig = field(default_factory=TrainingConfig)
     accept: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 63:
             raise ValueError("seed must be at least 0 and below 2^63")
+
+
+@dataclass(frozen=True)
+class GradientConfig(RunConfig):
+    """What the configs of all tasks have whose models learn by gradients."""
+
+    optimizer: AdamW = field(default_factory=AdamW)
+    schedule: Schedule = field(default_factory=lambda: Noam(warmup=1000))
 
 
 @dataclass(frozen=True)

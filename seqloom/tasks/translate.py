@@ -29,12 +29,13 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
 from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizers
-from seqloom.tasks.training import Ready, RunConfig, train_run, trained
+from seqloom.tasks.training import GradientConfig, Ready, train_run, trained
 from seqloom.tasks.translator import LongInput, Translator
 from seqloom.tasks.vectors import take_vectors
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.fit import Plan
+from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision
 
@@ -62,7 +63,7 @@ DataConfig = Files | Dialogues | Phrases | Digits | Programs
 
 
 @dataclass(frozen=True)
-class TranslateConfig(RunConfig):
+class TranslateConfig(GradientConfig):
     """All of a translation run."""
 
     task: Literal["translate"] = "translate"
@@ -216,16 +217,17 @@ def train_translation(
 
         def plan(model: EncoderDecoder) -> Plan:
             device = next(model.parameters()).device
-            return Plan(
+            learner = GradientLearner(
                 model,
                 config.objective,
                 lambda n: prepared.batch(n).to(device),
-                _Validation(prepared, model).measure,
                 config.optimizer,
-                config.schedule,
-                config.training,
                 config.batches.accumulate,
+                config.training.ema,
+                config.training.precision,
             )
+            training = config.training.lasting(batches.per_epoch / config.batches.accumulate)
+            return Plan(learner, _Validation(prepared, model).measure, config.optimizer.lr, config.schedule, training)
 
         return Ready(
             {name: pairs.digest() for name, pairs in corpora.items() if pairs is not None},

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 
 from seqloom.errors import RunError
 from seqloom.run import Checkpoint, Run, write_json
-from seqloom.training.optimizer import Optimizer
 
 
 @dataclass
@@ -46,19 +46,24 @@ class Progress:
     done: bool = False
 
 
-def save_checkpoint(run: Run, optimizer: Optimizer, progress: Progress, carry: Mapping[str, Tensor]) -> Checkpoint:
-    """Saves everything that resuming needs; model.safetensors has the weights to use (the EMA's if there is one).
+@runtime_checkable
+class Saved(Protocol):
+    """What a checkpoint is of."""
 
-    `carry` is what the next batch goes on from.
-    """
-    used = optimizer.weights.master if optimizer.ema is None else optimizer.ema
+    def save(self, folder: Path) -> None:
+        """Writes model.safetensors, the weights to use, and whatever else it needs to go on."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Takes up what `save` wrote."""
+        ...
+
+
+def save_checkpoint(run: Run, saved: Saved, progress: Progress) -> Checkpoint:
+    """Saves everything that resuming needs."""
 
     def write(folder: Path) -> None:
-        save_weights(folder / "model.safetensors", optimizer.weights.views(used))
-        tensors = {k: v.detach() for k, v in optimizer.state().items()}
-        tensors |= {f"random.{k}": v for k, v in _random_state().items()}
-        tensors |= {f"carry.{k}": v for k, v in carry.items()}
-        _save(folder / "optimizer.safetensors", tensors)
+        saved.save(folder)
         write_json(folder / "state.json", asdict(progress))
 
     checkpoint = run.save(checkpoint_at(run, progress.step).path.name, write)
@@ -71,29 +76,21 @@ def checkpoint_at(run: Run, step: int) -> Checkpoint:
     return Checkpoint(run.path / "checkpoints" / f"step-{step:08d}")
 
 
-def load_checkpoint(checkpoint: Checkpoint, optimizer: Optimizer) -> tuple[Progress, dict[str, Tensor]]:
-    """Takes up a checkpoint: weights, optimizer, random state; returns where training stood, and what is carried."""
-    tensors = load_file(checkpoint.path / "optimizer.safetensors")
-    expected = {k: v.shape for k, v in optimizer.state().items() if k in ("master", "ema")}
-    if any(k not in tensors or tensors[k].shape != shape for k, shape in expected.items()):
-        raise RunError("its weights do not fit the config", where=str(checkpoint.path), cure="use another --run")
-    random, carry = (
-        {k.removeprefix(kind): tensors.pop(k) for k in list(tensors) if k.startswith(kind)}
-        for kind in ("random.", "carry.")
-    )
-    optimizer.load(tensors)
-    _set_random_state(random)
+def load_checkpoint(checkpoint: Checkpoint, saved: Saved) -> Progress:
+    """Takes up a checkpoint; returns where training stood."""
+    saved.load(checkpoint.path)
     state = checkpoint.state()
     state["scores"] = [tuple(pair) for pair in state["scores"]]
-    return Progress(**state), {k: v.to(optimizer.weights.master.device) for k, v in carry.items()}
+    return Progress(**state)
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Weights by name, in float32."""
-    _save(path, {k: v.detach().float().cpu() for k, v in weights.items()})
+    save_tensors(path, {k: v.detach().float().cpu() for k, v in weights.items()})
 
 
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Tensors by name. Raises OSError with the system's number."""
     try:
         save_file({k: v.contiguous() for k, v in tensors.items()}, path)
     except SafetensorError as error:  # it tells the system's error only in words
@@ -125,16 +122,3 @@ def average_weights(paths: list[Path]) -> dict[str, Tensor]:
         for name, tensor in load_file(path).items():
             total[name] = total[name] + tensor.double() if name in total else tensor.double()
     return {name: (tensor / len(paths)).float() for name, tensor in total.items()}
-
-
-def _random_state() -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

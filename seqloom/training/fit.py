@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from seqloom.errors import DivergedError, MissingExtra, SeqloomError
 from seqloom.run import Checkpoint, Run
@@ -23,10 +23,10 @@ from seqloom.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from seqloom.training.learner import Learner
 from seqloom.training.log import Reporter
-from seqloom.training.loop import Step, train
-from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
-from seqloom.training.precision import Precision, dtype_for, give_back_freed_memory
+from seqloom.training.loop import Step
+from seqloom.training.precision import Precision, give_back_freed_memory
 from seqloom.training.schedule import Plateau, Schedule
 
 
@@ -36,6 +36,7 @@ class TrainingConfig:
 
     Args:
         steps: steps of the optimizer.
+        epochs: if above 0, training goes on for so many passes over the data, and not for `steps`.
         evaluate_every: steps between evaluations on the validation data; each one saves a checkpoint.
         log_every: steps between lines of metrics.jsonl.
         metric: what "best" means, and what early stopping looks at.
@@ -49,6 +50,7 @@ class TrainingConfig:
     """
 
     steps: int = 10_000
+    epochs: float = 0.0
     evaluate_every: int = 500
     log_every: int = 20
     metric: Literal["bleu", "exact_match", "loss"] = "bleu"
@@ -66,6 +68,12 @@ class TrainingConfig:
             raise ValueError("steps, evaluate_every, log_every and average_count must be at least 1")
         if not 0 <= self.ema < 1 or self.patience < 0 or self.threads < 0:
             raise ValueError("ema must be in [0, 1), patience and threads not negative")
+        if self.epochs < 0:
+            raise ValueError("epochs must not be negative")
+
+    def lasting(self, per_epoch: float) -> TrainingConfig:
+        """The same with the steps that `epochs` asks for, where an epoch has `per_epoch` steps."""
+        return replace(self, steps=max(1, round(self.epochs * per_epoch))) if self.epochs else self
 
 
 _GIVE_BACK = 50  # steps
@@ -83,22 +91,20 @@ class Interrupted(SeqloomError):  # noqa: N818 - not a fault
 
 @dataclass
 class Plan:
-    """What is trained, on what, and how.
+    """What is trained, and how.
 
     Args:
-        model, objective, batches: for the loop.
+        learner: takes the steps.
         evaluate: (step) -> validation metrics of the model as it is, among them the loss and the one that
             `training.metric` names; and rows for samples.jsonl.
+        lr: the peak learning rate.
     """
 
-    model: nn.Module
-    objective: Callable[..., Any]
-    batches: Callable[[int], Any]
+    learner: Learner
     evaluate: Callable[[int], Measured]
-    optimizer: AdamW
+    lr: float
     schedule: Schedule
     training: TrainingConfig
-    accumulate: int = 1
 
 
 def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
@@ -106,19 +112,15 @@ def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
 
     Raises Interrupted after SIGINT or SIGTERM, when the state has been saved.
     """
-    device = next(plan.model.parameters()).device
-    weights = FlatWeights(plan.model, dtype_for(plan.training.precision, device))
-    optimizer = Optimizer(weights, plan.optimizer, plan.training.ema)
-    progress, carry = Progress(), dict[str, torch.Tensor]()
+    progress = Progress()
     if (checkpoint := run.newest(reporter.warn)) is not None:
-        progress, carry = load_checkpoint(checkpoint, optimizer)
+        progress = load_checkpoint(checkpoint, plan.learner)
         if not progress.done:
             reporter.say(f"resuming after step {progress.step} of {plan.training.steps}")
     elif run.checkpoints():
         reporter.warn("no undamaged checkpoint is left: training begins anew")
     run.forget_after(progress.step)
-    session = _Session(run, plan, reporter, optimizer, progress)
-    session.carry = carry
+    session = _Session(run, plan, reporter, progress)
     if progress.done and session.over():
         return progress
     try:
@@ -129,10 +131,8 @@ def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
 
 
 class _Session:
-    def __init__(self, run: Run, plan: Plan, reporter: Reporter, optimizer: Optimizer, progress: Progress) -> None:
-        self.run, self.plan, self.reporter = run, plan, reporter
-        self.optimizer, self.progress = optimizer, progress
-        self.carry: Mapping[str, torch.Tensor] = {}
+    def __init__(self, run: Run, plan: Plan, reporter: Reporter, progress: Progress) -> None:
+        self.run, self.plan, self.reporter, self.progress = run, plan, reporter, progress
         self.board: Any = None
         self.signals = _Signals()
 
@@ -152,16 +152,7 @@ class _Session:
         if config.tensorboard:
             self.board = _tensorboard(self.run, progress.step)
         self.reporter.begin(progress.step, config.steps)
-        steps = train(
-            self.plan.model,
-            self.plan.objective,
-            self.plan.batches,
-            self.optimizer,
-            self._rate,
-            start=progress.step,
-            accumulate=self.plan.accumulate,
-            carry=self.carry,
-        )
+        steps = self.plan.learner.steps(progress.step, self._rate)
         with self.signals.caught():
             try:
                 while progress.due or not self.over():
@@ -187,14 +178,13 @@ class _Session:
     def _rate(self, step: int) -> float:
         schedule, steps = self.plan.schedule, self.plan.training.steps
         if isinstance(schedule, Plateau):
-            return self.plan.optimizer.lr * schedule.factor(step, steps, self.progress.drops)
-        return self.plan.optimizer.lr * schedule.factor(step, steps)
+            return self.plan.lr * schedule.factor(step, steps, self.progress.drops)
+        return self.plan.lr * schedule.factor(step, steps)
 
     def _count(self, step: Step) -> None:
         progress = self.progress
         progress.step, progress.words = step.number, progress.words + step.words
         progress.seconds += step.seconds
-        self.carry = step.carry
         self.reporter.step(step)
         if step.number % _GIVE_BACK == 0:
             give_back_freed_memory()
@@ -212,7 +202,7 @@ class _Session:
 
     def _evaluate(self) -> None:
         progress, config = self.progress, self.plan.training
-        metrics, samples = self._metrics(self.optimizer.ema)
+        metrics, samples = self._metrics()
         score = self._score(metrics)
         best = progress.best is None or score > progress.best
         if best:
@@ -230,11 +220,10 @@ class _Session:
         self.run.append("samples.jsonl", *samples)
         self.reporter.evaluated(progress.step, metrics, best)
 
-    def _metrics(self, flat: torch.Tensor | None) -> Measured:
+    def _metrics(self, weights: dict[str, Tensor] | None = None) -> Measured:
         state = torch.get_rng_state()  # an evaluation must not change what comes after it
-        self.plan.model.eval()
         try:
-            with self.optimizer.weights.lent(flat), self.signals.abandoning():
+            with self.plan.learner.measured(weights), self.signals.abandoning():
                 return self.plan.evaluate(self.progress.step)
         finally:
             torch.set_rng_state(state)
@@ -250,7 +239,7 @@ class _Session:
 
     def _save(self) -> None:
         progress = self.progress
-        save_checkpoint(self.run, self.optimizer, progress, self.carry)
+        save_checkpoint(self.run, self.plan.learner, progress)
         if progress.best is not None and progress.best_step >= 0:
             best = checkpoint_at(self.run, progress.best_step)
             self.run.point("best", best, step=progress.best_step, **{self.plan.training.metric: progress.best})
@@ -270,10 +259,7 @@ class _Session:
     def _average(self, chosen: list[Checkpoint]) -> None:
         progress, config = self.progress, self.plan.training
         mean = average_weights([c.path / "model.safetensors" for c in chosen])
-        flat = torch.zeros_like(self.optimizer.weights.master)
-        for name, view in self.optimizer.weights.views(flat).items():
-            view.copy_(mean[name])
-        metrics, _ = self._metrics(flat)
+        metrics, _ = self._metrics(mean)
         score = self._score(metrics)
         better = progress.best is None or score >= progress.best
         self.reporter.say(

@@ -429,3 +429,10 @@ def test_cosine_ends_at_its_floor(toy):
     rates = [row["lr"] for row in toy.metrics() if row["kind"] == "train"]
     assert rates[1] == pytest.approx(0.02)
     assert rates[-1] == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize(("epochs", "per_epoch", "steps"), [(0.0, 3.0, 10), (2.0, 3.0, 6), (0.5, 7.0, 4), (0.01, 3.0, 1)])
+def test_epochs_give_the_steps(epochs: float, per_epoch: float, steps: int) -> None:
+    assert TrainingConfig(steps=10, epochs=epochs).lasting(per_epoch).steps == steps
+    with pytest.raises(ValueError, match="epochs"):
+        TrainingConfig(epochs=-1.0)

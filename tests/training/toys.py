@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seqloom.run import Checkpoint, Run, digest_of
 from seqloom.training.fit import Measured, Plan, TrainingConfig, fit
+from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
 from seqloom.training.loop import Step
 from seqloom.training.optimizer import AdamW
@@ -95,9 +96,10 @@ class Toy:
         self.model = toy_model()
         training = TrainingConfig(**(self.options | options))
         optimizer = AdamW(lr=0.02, weight_decay=0.1)
-        plan = Plan(
-            self.model, self.objective, toy_batch, self._evaluate, optimizer, self.schedule, training, self.accumulate
+        learner = GradientLearner(
+            self.model, self.objective, toy_batch, optimizer, self.accumulate, training.ema, training.precision
         )
+        plan = Plan(learner, self._evaluate, optimizer.lr, self.schedule, training)
         fit(self.run, plan, listener)
         return listener
 

@@ -1,0 +1,121 @@
+"""What takes the steps of a training: learners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from seqloom.errors import RunError
+from seqloom.training.checkpoint import Saved, save_tensors, save_weights
+from seqloom.training.loop import Step, train
+from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
+from seqloom.training.precision import Precision, dtype_for
+
+
+@runtime_checkable
+class Learner(Saved, Protocol):
+    """What `fit` brings forward."""
+
+    def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
+        """The steps from `start` + 1 on, without end; `rate` gives the learning rate of a step."""
+        ...
+
+    def measured(self, weights: Mapping[str, Tensor] | None) -> AbstractContextManager[None]:
+        """Within it the model may be evaluated, with these weights or else with those that would be saved."""
+        ...
+
+
+class GradientLearner:
+    """A model that learns by gradients of an objective.
+
+    Args:
+        model: on its device.
+        objective, batches, accumulate: as for `train`.
+        optimizer: how weights follow gradients.
+        ema: decay of an exponential moving average of the weights, which is then what is used; 0 = none.
+        precision: what the model computes in; "auto" = bfloat16 where it is fast.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Callable[..., Any],
+        batches: Callable[[int], Any],
+        optimizer: AdamW,
+        accumulate: int = 1,
+        ema: float = 0.0,
+        precision: Precision = "auto",
+    ) -> None:
+        self.model, self.objective, self.batches, self.accumulate = model, objective, batches, accumulate
+        device = next(model.parameters()).device
+        self.optimizer = Optimizer(FlatWeights(model, dtype_for(precision, device)), optimizer, ema)
+        self.carry: Mapping[str, Tensor] = {}
+
+    def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
+        """See Learner."""
+        for step in train(
+            self.model,
+            self.objective,
+            self.batches,
+            self.optimizer,
+            rate,
+            start=start,
+            accumulate=self.accumulate,
+            carry=self.carry,
+        ):
+            self.carry = step.carry
+            yield step
+
+    @contextmanager
+    def measured(self, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
+        """See Learner."""
+        flat = self.optimizer.ema
+        if weights is not None:
+            flat = torch.zeros_like(self.optimizer.weights.master)
+            for name, view in self.optimizer.weights.views(flat).items():
+                view.copy_(weights[name])
+        self.model.eval()
+        with self.optimizer.weights.lent(flat):
+            yield
+
+    def save(self, folder: Path) -> None:
+        """See Saved; model.safetensors has the EMA's weights if there is one."""
+        used = self.optimizer.weights.master if self.optimizer.ema is None else self.optimizer.ema
+        save_weights(folder / "model.safetensors", self.optimizer.weights.views(used))
+        tensors = {k: v.detach() for k, v in self.optimizer.state().items()}
+        tensors |= {f"random.{k}": v for k, v in _random_state().items()}
+        tensors |= {f"carry.{k}": v for k, v in self.carry.items()}
+        save_tensors(folder / "optimizer.safetensors", tensors)
+
+    def load(self, folder: Path) -> None:
+        """Takes up weights, optimizer, random state and what the next batch goes on from."""
+        tensors = load_file(folder / "optimizer.safetensors")
+        expected = {k: v.shape for k, v in self.optimizer.state().items() if k in ("master", "ema")}
+        if any(k not in tensors or tensors[k].shape != shape for k, shape in expected.items()):
+            raise RunError("its weights do not fit the config", where=str(folder), cure="use another --run")
+        random, carry = (
+            {k.removeprefix(kind): tensors.pop(k) for k in list(tensors) if k.startswith(kind)}
+            for kind in ("random.", "carry.")
+        )
+        self.optimizer.load(tensors)
+        _set_random_state(random)
+        self.carry = {k: v.to(self.optimizer.weights.master.device) for k, v in carry.items()}
+
+
+def _random_state() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
