@@ -23,6 +23,7 @@ from seqloom.cli.runs import runs
 from seqloom.cli.train import train
 from seqloom.cli.translate import translate
 from seqloom.cli.verify import verify
+from seqloom.cli.words import words
 from seqloom.errors import SeqloomError
 
 app = App(name="seqloom", version=__version__, help="Neural language models: train, measure, use and understand them.")
@@ -34,6 +35,7 @@ _VERBS = (
     translate,
     chat,
     generate,
+    words,
     report,
     runs,
     compare,
@@ -47,10 +49,10 @@ for verb in _VERBS:
 app.command(evaluate, name="eval")
 
 
-def main(words: list[str] | None = None) -> None:
+def main(typed: list[str] | None = None) -> None:
     """Runs a command; exits with 0, 2 (the call), 3 (the data), 75 or 130 (stopped, saved)."""
     try:
-        app(words, exit_on_error=False, result_action="return_value")
+        app(typed, exit_on_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError:
         sys.exit(2)  # cyclopts has printed what is wrong

@@ -23,7 +23,8 @@ def evaluate(
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Score a run on a test set: BLEU, chrF, exact match, and by source length; perplexity of a language model.
+    """Score a run on a test set: BLEU, chrF, exact match, and by source length; perplexity of a language model;
+    analogies and similarity lists for word vectors.
 
     Without --test on the test data of its config. Decoding options as config keys: --decoding.beam 5.
     The result is saved as eval/NAME.json in the run.
@@ -44,6 +45,10 @@ def evaluate(
 def show_scores(scores: dict[str, Any]) -> None:
     """The scores as tables."""
     title = f"{scores['test']} in {scores['seconds']:.1f} s"
+    if "lists" in scores:
+        for found in scores["lists"]:
+            _show_list(found)
+        return
     if "bits_per_byte" in scores:
         print_table(title, ("score", "value", "what"), _of_a_text(scores))
         return
@@ -66,6 +71,16 @@ def show_scores(scores: dict[str, Any]) -> None:
     if scores["by_kind"]:
         kinds = [(r["kind"], r["sentences"], r["bleu"], r["exact_match"]) for r in scores["by_kind"]]
         print_table("by kind", ("kind", "sentences", "BLEU", "exact match, %"), kinds)
+
+
+def _show_list(found: dict[str, Any]) -> None:
+    if found["kind"] == "similarity":
+        row = (found["pairs"], found["known"], found["spearman"])
+        print_table(found["file"], ("pairs", "known", "Spearman, %"), [row])
+        return
+    rows = [(r["section"], r["asked"], r["known"], r["right"], r["accuracy"]) for r in found["sections"]]
+    title = f"{found['file']}, among the {found['restrict']:,} most frequent words"
+    print_table(title, ("section", "questions", "known", "right", "%"), rows)
 
 
 def _of_a_text(scores: dict[str, Any]) -> list[tuple[str, float, str]]:

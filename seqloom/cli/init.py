@@ -53,13 +53,35 @@ steps = 4000
 evaluate_every = 500
 """
 
-_TEMPLATES = {"translate": _TRANSLATE, "language_model": _LANGUAGE_MODEL}
+_EMBED_WORDS = """\
+# seqloom train embed_words.toml       (the same command again resumes)
+# seqloom check embed_words.toml       (first: what the text is, how long training will take)
+task = "embed_words"
+
+[data]                                 # files or folders of text of any size, a sentence a line; also .gz and .xz
+train = ["text.txt"]
+split = "words"                        # or spaces: the text is in words already
+lowercase = true
+min_count = 5
+
+[model]
+method = "skip-gram"                   # or cbow, with optimizer.lr = 0.05
+width = 100
+window = 5
+
+[training]
+epochs = 5
+"""
+
+_TEMPLATES = {"translate": _TRANSLATE, "language_model": _LANGUAGE_MODEL, "embed_words": _EMBED_WORDS}
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True, help='Where to write it; "-" = standard output.')]
 
 
 def init(
-    task: Annotated[Literal["translate", "language_model"], Parameter(help="What to train.")] = "translate",
+    task: Annotated[
+        Literal["translate", "language_model", "embed_words"], Parameter(help="What to train.")
+    ] = "translate",
     /,
     *,
     file: File = "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, print_json, verbosity
 
-_USE = {"translate": "translate", "language_model": "generate"}
+_USE = {"translate": "translate", "language_model": "generate", "embed_words": "words"}
 
 
 def train(

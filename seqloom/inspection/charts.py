@@ -148,6 +148,22 @@ def bar_chart(title: str, description: str, bars: Sequence[tuple[str, float, str
     return _svg((_WIDTH, height), title, description, *drawn, class_="chart")
 
 
+def scatter(title: str, description: str, labels: Sequence[str], at: NDArray[np.float64]) -> Markup:
+    """A dot for each label at (x, y), the plane stretched to fit; labels that would cover another are left to be read
+    by pointing at their dots.
+    """
+    height, drawn, taken = 560, list[Markup](), list[tuple[float, float, float]]()
+    low, spread = at.min(0), np.maximum(np.ptp(at, axis=0), 1e-9)
+    places = (at - low) / spread * [_WIDTH - 110, height - 40] + [15, 20]
+    for label, (x, y) in zip(labels, places.round(1).tolist(), strict=True):
+        dot = element("circle", element("title", label), cx=x, cy=y, r=2.5)
+        wide = 6 + 0.85 * _wide(label)
+        free = all(abs(y - other) > 11 or x > end or x + wide < start for start, end, other in taken)
+        taken += [(x, x + wide, y)] if free else []
+        drawn.append(element("g", dot, element("text", _short(label), x=x + 4, y=y + 4) if free else None))
+    return _svg((_WIDTH, height), title, description, *drawn, class_="chart scatter")
+
+
 def heat_map(
     title: str,
     description: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from seqloom.inspection.attention import AttentionMap, Example, attention_svg, example_part
@@ -24,6 +24,9 @@ _SCORES = {
     "word_perplexity": "perplexity, by words between blanks",
     "bits_per_character": "bits a character",
     "bits_per_byte": "bits a byte",
+    "semantic": "analogies of meaning, %",
+    "syntactic": "analogies of grammar, %",
+    "analogies": "all analogies, %",
 }
 _ATTENTION = (
     "Each row attends to the columns, and its weights add up to one. The strongest cell of a picture has the full "
@@ -42,6 +45,7 @@ class ReportData:
         info, metrics, samples: run.json, metrics.jsonl and samples.jsonl of the run.
         evaluations: the files of eval/, by name.
         parameters: of the model; 0 = not told.
+        sections: more of it, by title.
     """
 
     name: str
@@ -52,6 +56,7 @@ class ReportData:
     evaluations: Mapping[str, Row]
     examples: Sequence[Example]
     parameters: int = 0
+    sections: Mapping[str, Markup] = field(default_factory=dict)
 
 
 def render(data: ReportData) -> str:
@@ -63,6 +68,7 @@ def render(data: ReportData) -> str:
         "Scores": join(_scores(data.evaluations)),
         "Samples": join(_samples(data.samples)),
         "Attention": join([element("p", _ATTENTION, class_="note"), *examples] if examples else []),
+        **data.sections,
         "Environment": join(_environment(data)),
     }
     parts = {title: part for title, part in parts.items() if part}
@@ -96,7 +102,7 @@ def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
     found = [
         (_SCORES[key], f"{value:.1f}", name)
         for name, scores in data.evaluations.items()
-        for key in ("bleu", "chrf", "word_perplexity")
+        for key in ("bleu", "chrf", "word_perplexity", "analogies")
         if (value := _value(scores, key)) is not None
     ]
     for title, key, sign, form in (("best BLEU", "bleu", 1, ".1f"), ("least loss", "loss", -1, ".3f")):

@@ -1,42 +1,70 @@
-"""Word vectors in the text formats of word2vec, fastText (.vec) and GloVe: a word and its numbers a line."""
+"""Word vectors in the formats of word2vec (text and binary), fastText (.vec), GloVe, and as gensim's objects."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.data.lines import decode, expand, raw_lines
-from seqloom.errors import DataError
+from seqloom.data.lines import blocks, decode, expand, raw_lines
+from seqloom.errors import DataError, UsageError
+from seqloom.models.word_vectors import WordVectors
+from seqloom.run import writing
+from seqloom.text.vocabulary import Vocabulary
+
+Row = tuple[str, NDArray[np.float32]]
+VectorFormat = Literal["word2vec", "binary", "glove"]
+_CUT = "the file may be cut off; fetch it again, or write the vectors anew"
 
 
-def read_vectors(path: str, words: Mapping[str, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The vectors (N E) of those of `words` that a file has, and the numbers they have in `words` (N).
+def vector_rows(path: str) -> Iterator[Row]:
+    """The words of a file and their vectors (D), one by one; the file is never held whole.
 
-    The file is read line by line and never held whole. A first line of two numbers ("words dimensions") is a header.
-    Of a word that occurs twice the first vector counts.
-
-    Raises:
-        UsageError: a file that cannot be opened.
-        DataError: a line of another length than the first, or with something that is no finite number.
+    A first line of two numbers ("words dimensions") is a header; what follows it may be text or binary.
+    Raises UsageError for a file that cannot be opened, DataError for one that is cut off or no file of vectors.
     """
     file = expand(path)
-    found: dict[int, NDArray[np.float32]] = {}
-    width = 0
+    head = next(blocks(file), b"")
+    if not head:
+        raise DataError("the file is empty", where=str(file), cure=_CUT)
+    if head.startswith(b"\x80") or head.startswith(b"PK\x03\x04"):
+        cure = "where it comes from: KeyedVectors.load(FILE).save_word2vec_format(NEW_FILE, binary=True)"
+        raise DataError("a pickle or archive, which could hold any program, is not read", where=str(file), cure=cure)
+    first, newline, rest = head.partition(b"\n")
+    size = [int(part) for part in first.split()] if all(part.isdigit() for part in first.split()) else []
+    if len(size) == 2 and newline and _is_binary(rest):
+        yield from _binary_rows(file, *size)
+    else:
+        yield from _text_rows(file)
+
+
+def _is_binary(rest: bytes) -> bool:
+    """Whether what follows the header does not begin with a word and numbers as text."""
+    line, whole, _ = rest.partition(b"\n")
+    numbers = line.split()[1 : None if whole else -1]
+    try:
+        return not [float(number) for number in numbers]
+    except ValueError:
+        return True
+
+
+def _text_rows(file: Path) -> Iterator[Row]:
+    width, size, number = 0, None, 0
     for number, raw in enumerate(raw_lines(file), 1):
         word, *values = decode(raw, file, number).rstrip(" ").split(" ")
         if number == 1 and len(values) == 1 and word.isdigit() and values[0].isdigit():
-            width = int(values[0])
+            size, width = int(word), int(values[0])
             continue
         width = width or len(values)
         if len(values) != width or not width:
             cure = "a line is a word and its numbers with single spaces between; the file may be cut off"
             raise DataError(f"{len(values)} numbers instead of {width}", where=f"{file}:{number}", cure=cure)
-        if (at := words.get(word)) is not None and at not in found:
-            found[at] = _numbers(values, f"{file}:{number}")
-    rows = np.array(list(found.values()), dtype=np.float32).reshape(len(found), width)
-    return rows, np.array(list(found), dtype=np.int64)
+        yield word, _numbers(values, f"{file}:{number}")
+    if size is not None and number - 1 != size:
+        raise DataError(f"{number - 1:,} words instead of {size:,}", where=str(file), cure=_CUT)
 
 
 def _numbers(values: list[str], where: str) -> NDArray[np.float32]:
@@ -47,3 +75,86 @@ def _numbers(values: list[str], where: str) -> NDArray[np.float32]:
     if not np.isfinite(row).all():
         raise DataError("not all of it are finite numbers", where=where, cure="write the vectors anew, as text")
     return row
+
+
+def _binary_rows(file: Path, size: int, width: int) -> Iterator[Row]:
+    data, ahead = b"", blocks(file)
+    for word in range(-1, size):
+        while True:
+            name, found, rest = data.partition(b" " if word >= 0 else b"\n")
+            if found and (word < 0 or len(rest) >= 4 * width):
+                break
+            more = next(ahead, None)
+            if more is None:
+                raise DataError(f"ends within word {word + 1:,} of {size:,}", where=str(file), cure=_CUT)
+            data += more
+        data = rest if word < 0 else rest[4 * width :]
+        if word >= 0:
+            row = np.frombuffer(rest[: 4 * width], dtype="<f4")
+            if not np.isfinite(row).all():
+                raise DataError("not all are finite numbers", where=f"{file}, word {word + 1:,}", cure=_CUT)
+            yield name.lstrip(b"\n").decode("utf-8", errors="replace"), row
+
+
+def read_vectors(path: str, words: Mapping[str, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The vectors (N E) of those of `words` that a file has, and the numbers they have in `words` (N).
+
+    Of a word that occurs twice the first vector counts. For errors see `vector_rows`.
+    """
+    found: dict[int, NDArray[np.float32]] = {}
+    width = 0
+    for word, row in vector_rows(path):
+        width = len(row)
+        if (at := words.get(word)) is not None and at not in found:
+            found[at] = row
+    rows = np.array(list(found.values()), dtype=np.float32).reshape(len(found), width)
+    return rows, np.array(list(found), dtype=np.int64)
+
+
+def load_vectors(path: str) -> WordVectors:
+    """All vectors of a file. Of a word that occurs twice the first vector counts."""
+    found: dict[str, NDArray[np.float32]] = {}
+    for word, row in vector_rows(path):
+        found.setdefault(word, row)
+    if not found:
+        raise DataError("it has no word", where=path, cure=_CUT)
+    return WordVectors(Vocabulary(list(found), np.zeros(len(found), dtype=np.int64)), np.stack(list(found.values())))
+
+
+def save_vectors(vectors: WordVectors, path: str, kind: VectorFormat = "word2vec") -> None:
+    """Writes all words: word2vec = text with a header, as fastText's .vec; binary; glove = text without a header.
+
+    Raises UsageError for a word with a space in it, which no format can hold.
+    """
+    words, (size, width) = vectors.vocabulary.words, vectors.vectors.shape
+    if spaced := next((word for word in words if len(word.split()) != 1), None):
+        raise UsageError(f"the word {spaced!r} holds white space", where=path, cure="these formats part words by it")
+    whole = Path(path)
+    beside = whole.with_name(f".{whole.name}.part")
+    with writing(whole):
+        with beside.open("wb") as file:
+            if kind != "glove":
+                file.write(f"{size} {width}\n".encode())
+            for word, row in zip(words, vectors.vectors, strict=True):
+                numbers = row.astype("<f4").tobytes() if kind == "binary" else " ".join(map(str, row)).encode()
+                file.write(word.encode() + b" " + numbers + b"\n")
+        beside.replace(whole)
+
+
+def to_gensim(vectors: WordVectors) -> Any:
+    """The same as gensim.models.KeyedVectors. Needs gensim."""
+    from gensim.models import KeyedVectors
+
+    made = KeyedVectors(vectors.vectors.shape[1], len(vectors.vocabulary))
+    made.add_vectors(vectors.vocabulary.words, vectors.vectors)
+    for word, count in zip(vectors.vocabulary.words, vectors.vocabulary.counts.tolist(), strict=True):
+        made.set_vecattr(word, "count", count)
+    return made
+
+
+def from_gensim(keyed: Any) -> WordVectors:
+    """The vectors of a gensim.models.KeyedVectors, whose memory is shared."""
+    words = list(keyed.index_to_key)
+    known = "count" in getattr(keyed, "expandos", {})
+    counts = [int(keyed.get_vecattr(word, "count")) if known else 0 for word in words]
+    return WordVectors(Vocabulary(words, np.array(counts, dtype=np.int64)), keyed.vectors)

@@ -14,6 +14,7 @@ from seqloom.errors import ConfigError, RunError, UsageError, nearest
 from seqloom.run import Run
 
 if TYPE_CHECKING:
+    from seqloom.models.word_vectors import WordVectors
     from seqloom.tasks.generator import Generator
     from seqloom.tasks.training import RunConfig
     from seqloom.tasks.translator import Translator
@@ -35,6 +36,14 @@ TASKS = {
         "evaluate": "language_model:evaluate_language_model",
         "check": "language_check:check_language_model",
         "look": "look:look_at_texts",
+    },
+    "embed_words": {
+        "config": "embed_words:EmbedWordsConfig",
+        "train": "embed_words:train_words",
+        "load": "embed_words:load_words",
+        "evaluate": "embed_words:evaluate_words",
+        "check": "embed_words:check_words",
+        "look": "embed_words:look_at_words",
     },
 }
 """What each task has for the verbs, by module and name."""
@@ -82,10 +91,11 @@ def train(config: str | Path | RunConfig, *overrides: str, reporter: Reporter | 
     return part_of(config.task, "train")(config, reporter or Reporter(0))  # type: ignore[no-any-return]
 
 
-def load(path: str | Path, **options: object) -> Translator | Generator:
+def load(path: str | Path, **options: object) -> Translator | Generator | WordVectors:
     """The predictor of a run: of a translator `seqloom.load("runs/demo")(["a text"], beam=5)`, of a language model
-    `seqloom.load("runs/novels")("Once upon a time", temperature=0.7)`.
+    `seqloom.load("runs/novels")("Once upon a time", temperature=0.7)`, of word vectors
+    `seqloom.load("runs/words").similar(["king"])`.
 
-    `options` are those of `load_translator` and `load_generator`.
+    `options` are those of `load_translator`, `load_generator` and `load_words`.
     """
     return part_for(Run.open(path), "load")(path, **options)  # type: ignore[no-any-return]

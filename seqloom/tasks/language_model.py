@@ -20,7 +20,7 @@ from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.objectives.next_word import NextWord
 from seqloom.run import Run, write_json
 from seqloom.tasks.generator import Generator
-from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizer
+from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizer, save_tokenizers
 from seqloom.tasks.training import GradientConfig, Ready, train_run, trained
 from seqloom.tasks.vectors import take_vectors
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
@@ -134,10 +134,12 @@ def train_language_model(config: LanguageModelConfig, reporter: Reporter) -> Run
 
         return Ready(
             {name: text.digest() for name, text in prepared.texts.items()},
-            (tokenizer, tokenizer),
+            lambda path: save_tokenizers(path, tokenizer, tokenizer),
+            [tokenizer.digest()] * 2,
             build,
             plan,
-            f"{len(batches.ids):,} words of text, {batches.per_epoch} batches an epoch",
+            f"{len(batches.ids):,} words of text, {batches.per_epoch} batches an epoch; "
+            f"{tokenizer.words:,} in the vocabulary",
         )
 
     return train_run(config, reporter, ready)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from seqloom.data.batch import pad
 from seqloom.inspection.capture import captured
+from seqloom.inspection.page import Markup
 from seqloom.inspection.report import AttentionMap, Example, ReportData, render
 from seqloom.models.encoder_decoder import cross_attentions, parameter_count
 from seqloom.run import Json, Run, write_text
@@ -26,7 +29,7 @@ _LOOKED_AT = 40  # words of a text
 def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Path:
     """Writes report.html of a run; `texts` are what attention is shown for, by default samples of its validation."""
     samples = run.rows("samples.jsonl")
-    examples, parameters = part_for(run, "look")(run, texts, samples, reporter)
+    seen: Seen = part_for(run, "look")(run, texts, samples, reporter)
     data = ReportData(
         name=run.name,
         config=(run.path / "config.toml").read_text(encoding="utf-8"),
@@ -36,8 +39,9 @@ def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Pat
         evaluations={
             p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((run.path / "eval").glob("*.json"))
         },
-        examples=examples,
-        parameters=parameters,
+        examples=seen.examples,
+        parameters=seen.parameters,
+        sections=seen.sections,
     )
     path = run.path / "report.html"
     write_text(path, render(data))
@@ -45,7 +49,18 @@ def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Pat
     return path
 
 
-Seen = tuple[list[Example], int]
+class Seen(NamedTuple):
+    """What a task shows of a run, beside what all have.
+
+    Args:
+        examples: texts with attention.
+        parameters: of the model.
+        sections: more of the report, by title.
+    """
+
+    examples: list[Example]
+    parameters: int
+    sections: Mapping[str, Markup] = MappingProxyType({})
 
 
 def look_at_translations(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
@@ -54,7 +69,7 @@ def look_at_translations(run: Run, texts: Sequence[str], samples: Sequence[Json]
     chosen = list(texts) or list(dict.fromkeys(row["source"] for row in samples))[:3]
     translator = load_translator(run.path, precision="fp32", long_input="cut", say=reporter.warn)
     found = [look(translator, text, references.get(text, "")) for text in chosen]
-    return found, parameter_count(translator.model)
+    return Seen(found, parameter_count(translator.model))
 
 
 def look_at_texts(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
@@ -68,7 +83,7 @@ def look_at_texts(run: Run, texts: Sequence[str], samples: Sequence[Json], repor
         if weights:
             words, layers = tokenizer.tokens(ids), torch.stack([torch.cat(w, 2)[0] for w in weights.values()])
             found.append(Example(text, "", "", [AttentionMap("self-attention", words, words, layers.numpy())]))
-    return found, parameter_count(model)
+    return Seen(found, parameter_count(model))
 
 
 def look(translator: Translator, text: str, reference: str = "") -> Example:

@@ -27,7 +27,7 @@ def refuse_another(run: Run, old: Any, new: Any, corpus: Mapping[str, str]) -> N
     """Raises RunError unless the configs, but for what is free, and the data trained and validated on are the run's."""
     cure = "give the new one a directory of its own with --run, or remove this one"
     known = run.info()["corpus"]
-    for name in ("train", "valid"):
+    for name in {"train", "valid"} & corpus.keys():
         if known[name] != corpus[name]:
             raise RunError(f"the {name} data is not what this run began with", where=str(run.path), cure=cure)
     differing = [

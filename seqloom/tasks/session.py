@@ -49,7 +49,7 @@ def finish(run: Run, reporter: Reporter) -> dict[str, Any]:
     write_report(run, reporter)
     training = run.info()["training"]
     metric = configs.load(part_for(run, "config"), run.path / "config.toml").training.metric
-    sign = -1 if metric == "loss" else 1
+    key, sign = {"loss": ("loss", -1), "latest": ("step", 1)}.get(metric, (metric, 1))
     valid = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
-    best = max(valid, key=lambda row: sign * row[metric], default={})
+    best = max(valid, key=lambda row: sign * row[key], default={})
     return {"run": str(run.path), **training, "best": best, "report": str(run.path / "report.html")}

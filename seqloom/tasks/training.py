@@ -16,8 +16,6 @@ from seqloom import config as configs
 from seqloom.models.encoder_decoder import parameter_count
 from seqloom.run import Run
 from seqloom.tasks.resume import refuse_another
-from seqloom.tasks.tokenizers import save_tokenizers
-from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import Progress, load_weights
 from seqloom.training.fit import Plan, TrainingConfig, fit
 from seqloom.training.log import Reporter
@@ -63,7 +61,8 @@ class Ready:
 
     Args:
         corpus: the digest of each split.
-        tokenizers: of source and target; the same one where there is one.
+        save: writes the tokenizer, or what there is instead, into the run.
+        digests: of what it writes.
         build: the model as training begins.
         plan: how the model is trained, once it is on its device.
         sizes: of the data, in words.
@@ -71,7 +70,8 @@ class Ready:
     """
 
     corpus: Mapping[str, str]
-    tokenizers: tuple[Tokenizer, Tokenizer]
+    save: Callable[[Path], None]
+    digests: list[str]
     build: Callable[[], nn.Module]
     plan: Callable[[Any], Plan]
     sizes: str
@@ -98,10 +98,10 @@ def train_run(config: RunConfig, reporter: Reporter, prepare: Callable[[Run], Re
         run.claim()
         with torch.random.fork_rng():  # what is announced must not change what is trained
             ready.announce()
-        save_tokenizers(path, *ready.tokenizers)
+        ready.save(path)
         run = Run.create(path, configs.to_toml(config), _facts(config, ready, threads))
     model = model.to(device)
-    reporter.say(f"{ready.sizes}; {ready.tokenizers[0].words:,} words, {parameter_count(model):,} parameters")
+    reporter.say(f"{ready.sizes}; {parameter_count(model):,} parameters")
     with run.locked():
         if exists:  # what may differ is from now on as it was asked for this time
             run.write_config(configs.to_toml(config))
@@ -128,7 +128,7 @@ def _facts(config: RunConfig, ready: Ready, threads: int) -> dict[str, Any]:
         "versions": {"seqloom": seqloom.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "processor": sorted(processor_flags()),
         "corpus": ready.corpus,
-        "tokenizer": [tokenizer.digest() for tokenizer in ready.tokenizers],
+        "tokenizer": ready.digests,
     }
 
 

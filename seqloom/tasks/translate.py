@@ -28,7 +28,7 @@ from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
-from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizers
+from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizers, save_tokenizers
 from seqloom.tasks.training import GradientConfig, Ready, train_run, trained
 from seqloom.tasks.translator import LongInput, Translator
 from seqloom.tasks.vectors import take_vectors
@@ -231,11 +231,12 @@ def train_translation(
 
         return Ready(
             {name: pairs.digest() for name, pairs in corpora.items() if pairs is not None},
-            (prepared.source, prepared.target),
+            lambda path: save_tokenizers(path, prepared.source, prepared.target),
+            [prepared.source.digest(), prepared.target.digest()],
             build,
             plan,
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
-            f"{100 * batches.padding():.1f} % padding",
+            f"{100 * batches.padding():.1f} % padding; {prepared.source.words:,} words",
             lambda: announce(config, prepared) if announce is not None else None,
         )
 

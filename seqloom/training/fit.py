@@ -39,7 +39,7 @@ class TrainingConfig:
         epochs: if above 0, training goes on for so many passes over the data, and not for `steps`.
         evaluate_every: steps between evaluations on the validation data; each one saves a checkpoint.
         log_every: steps between lines of metrics.jsonl.
-        metric: what "best" means, and what early stopping looks at.
+        metric: what "best" means, and what early stopping looks at; "latest" = the newest is the best.
         patience: evaluations without improvement before training stops; 0 = never.
         ema: decay of an exponential moving average of the weights, which is then what is used; 0 = none.
         average: at the end, the mean of the last or the best `average_count` checkpoints is tried, and used if better.
@@ -53,7 +53,7 @@ class TrainingConfig:
     epochs: float = 0.0
     evaluate_every: int = 500
     log_every: int = 20
-    metric: Literal["bleu", "exact_match", "loss"] = "bleu"
+    metric: Literal["bleu", "exact_match", "loss", "latest"] = "bleu"
     patience: int = 0
     ema: float = 0.0
     average: Literal["none", "last", "best"] = "none"
@@ -229,7 +229,9 @@ class _Session:
             torch.set_rng_state(state)
 
     def _score(self, metrics: dict[str, float]) -> float:
-        score = -metrics["loss"] if self.plan.training.metric == "loss" else metrics[self.plan.training.metric]
+        given = {"loss": -metrics["loss"], "latest": float(self.progress.step)}
+        name = self.plan.training.metric
+        score = given[name] if name in given else metrics[name]
         if not math.isfinite(metrics["loss"]) or not math.isfinite(score):
             raise DivergedError(
                 f"the validation gives {metrics} after step {self.progress.step}; nothing was saved",

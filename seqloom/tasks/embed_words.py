@@ -1,0 +1,265 @@
+"""Word vectors: from text of any size to a trained run, and to vectors in use."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from seqloom import config as configs
+from seqloom.data.collocations import join_phrases
+from seqloom.data.word_stream import WordIds, WordText, count_words, encode_words
+from seqloom.errors import UsageError
+from seqloom.evaluation.word_tests import word_test
+from seqloom.inspection.charts import scatter
+from seqloom.inspection.page import Markup
+from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
+from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
+from seqloom.models.word_vectors import WordVectors
+from seqloom.run import Json, Run, write_json, write_text
+from seqloom.tasks.estimate import Estimate, disk_gigabytes
+from seqloom.tasks.look import Seen, write_report
+from seqloom.tasks.training import Ready, RunConfig, train_run
+from seqloom.text.vocabulary import Vocabulary
+from seqloom.training.fit import Measured, Plan, TrainingConfig
+from seqloom.training.log import Reporter
+from seqloom.training.precision import peak_bytes
+from seqloom.training.schedule import Linear, Schedule
+from seqloom.training.word_learner import SGD, BlockConfig, WordLearner
+
+_FILE, _MAP = "vocabulary.tsv", "map.json"
+_USUAL = 30_000  # most frequent words that analogies are asked among
+_EVERY = 5.0  # seconds between lines about progress
+_MAPPED = 150
+_SHOWN = 5
+_TIMED = 4  # seconds
+
+
+def _training() -> TrainingConfig:
+    return TrainingConfig(epochs=5.0, evaluate_every=1000, metric="latest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedWordsConfig(RunConfig):
+    """All of a run of word vectors."""
+
+    task: Literal["embed_words"] = "embed_words"
+    data: WordText
+    model: Word2VecConfig = field(default_factory=Word2VecConfig)
+    batches: BlockConfig = field(default_factory=BlockConfig)
+    optimizer: SGD = field(default_factory=SGD)
+    schedule: Schedule = field(default_factory=lambda: Linear(warmup=0, floor=1e-4))
+    training: TrainingConfig = field(default_factory=_training)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own = self.training
+        if own.metric != "latest" or own.average != "none" or own.ema:
+            raise ValueError("training.metric must be 'latest', average 'none' and ema 0 for word vectors")
+
+
+def prepare(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> tuple[Vocabulary, WordIds]:
+    """Reads the text twice: counts its words, and writes those of the vocabulary as numbers into `folder`."""
+    last = time.monotonic()
+
+    def said(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > _EVERY:
+            last = time.monotonic()
+            reporter.say(text)
+
+    data = config.data
+    vocabulary = count_words(data, lambda read, types: said(f"{read:,} words read, {types:,} different ones"))
+    total = int(vocabulary.counts.sum())
+    ids = encode_words(data, vocabulary, folder, lambda done: said(f"{100 * done / total:.0f} % of the text encoded"))
+    return join_phrases(data, vocabulary, ids) if data.phrases else (vocabulary, ids)
+
+
+def train_words(config: EmbedWordsConfig, reporter: Reporter) -> Run:
+    """Trains to the end and returns the run; goes on where an earlier call stopped."""
+
+    def ready(run: Run) -> Ready:
+        if not (run.path / "run.json").is_file():
+            run.claim()
+        vocabulary, ids = prepare(config, run.path, reporter)
+
+        def plan(model: Word2Vec) -> Plan:
+            threads = torch.get_num_threads()
+            learner = WordLearner(model, vocabulary, ids, config.batches, config.seed, threads)
+            training = config.training.lasting(learner.per_epoch)
+            vectors = WordVectors(vocabulary, model.input.numpy()[: len(vocabulary)])
+            measure = _measure(learner, vectors)
+            return Plan(learner, measure, config.optimizer.lr, config.schedule, training)
+
+        return Ready(
+            {"train": ids.digest()},
+            lambda path: write_text(path / _FILE, vocabulary.to_tsv()),
+            [vocabulary.digest()],
+            lambda: Word2Vec(config.model, len(vocabulary), config.seed),
+            plan,
+            f"{vocabulary.counts.sum():,} words of text, {len(vocabulary):,} different ones",
+        )
+
+    return train_run(config, reporter, ready)
+
+
+def _measure(learner: WordLearner, vectors: WordVectors) -> Callable[[int], Measured]:
+    """The loss of training since the last time, and what some words are near to."""
+    words = vectors.vocabulary.words
+    chosen = [words[at] for at in (300, 1000, 3000) if at < len(words)] or words[:2]
+
+    def measure(step: int) -> Measured:
+        vectors.__dict__.pop("norms", None)  # the vectors have changed
+        near = {word: ", ".join(other for other, _ in vectors.similar([word], _SHOWN)) for word in chosen}
+        samples = [{"step": step, "word": word, "near": text} for word, text in near.items()]
+        return {"loss": learner.mean_loss()}, samples
+
+    return measure
+
+
+def load_words(path: str | Path, *, say: Callable[[str], None] = lambda text: None) -> WordVectors:
+    """The vectors of a run from its newest checkpoint, or of a file in a format of word2vec, fastText or GloVe.
+
+    `say` is told which damaged checkpoints were passed over.
+    """
+    if Path(path).is_file():
+        return load_vectors(str(path))
+    run = Run.open(path)
+    config = configs.load(EmbedWordsConfig, run.path / "config.toml")
+    vocabulary = Vocabulary.load(run.path / _FILE)
+    with safe_open(run.best(say).path / "model.safetensors", "numpy") as file:
+        table = file.get_tensor("input")
+    size = len(vocabulary)
+    if not config.model.longest:
+        return WordVectors(vocabulary, table)
+    starts, rows = rows_of_words(vocabulary.words, config.model)
+    vectors = np.add.reduceat(table[rows], starts[:-1]) / np.diff(starts)[:, None]
+    return WordVectors(vocabulary, vectors.astype(np.float32), (table[size:], config.model))
+
+
+def evaluate_words(
+    path: str | Path, test: Sequence[str], name: str, words: Sequence[str], reporter: Reporter
+) -> dict[str, Any]:
+    """What lists of analogies and of similar words say of the vectors, saved as eval/NAME.json.
+
+    Analogies are asked among the 30,000 most frequent words, as is usual, and among all.
+
+    Args:
+        path: the run.
+        test: the lists; empty = those of the run's config.
+        name: what to save it as; by default the name of the first list, or "test".
+        words: must be empty; there is nothing to decode.
+        reporter: where warnings go.
+    """
+    run = Run.open(path)
+    config = configs.load(EmbedWordsConfig, run.path / "config.toml")
+    files = tuple(test) or config.data.test
+    if not files:
+        raise UsageError("the config names no lists", where="--test", cure="--test questions-words.txt ws-353-all.tsv")
+    if words:
+        raise UsageError(f"unknown option {words[0]!r}", cure="word vectors have no decoding options")
+    began = time.perf_counter()
+    vectors = load_words(path, say=reporter.warn)
+    found = [test for file in files for test in _both(vectors, file)]
+    title = name or (Path(test[0]).name.split(".")[0] if test else "test")
+    result = {"test": title, **_summary(found), "lists": found, "seconds": round(time.perf_counter() - began, 3)}
+    write_json(run.path / "eval" / f"{title}.json", result)
+    return result
+
+
+def _both(vectors: WordVectors, file: str) -> list[dict[str, Any]]:
+    """A list as it is usually asked, and, if it is one of analogies, among all words."""
+    usual = word_test(vectors, file, _USUAL)
+    more = usual["kind"] == "analogies" and len(vectors.vocabulary) > _USUAL
+    return [usual, word_test(vectors, file, 0)] if more else [usual]
+
+
+def _summary(found: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """One number for each list: accuracy by kind of analogy, rank correlation by list."""
+    result: dict[str, float] = {}
+    for test in found:
+        if test["kind"] == "similarity":
+            result[test["file"].split(".")[0].replace("-", "_")] = test["spearman"]
+        else:
+            for row in test["sections"][-3:]:
+                key = "analogies" if row["section"] == "all" else row["section"]
+                result.setdefault(key, row["accuracy"])
+    return result
+
+
+def check_words(config: EmbedWordsConfig, reporter: Reporter) -> dict[str, Any]:
+    """A summary of the text, and an estimate from some seconds of training."""
+    torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary, ids = prepare(config, Path(folder), reporter)
+    reporter.say("timing a few steps")
+    model = Word2Vec(config.model, len(vocabulary), config.seed)
+    learner = WordLearner(model, vocabulary, ids, config.batches, config.seed, torch.get_num_threads())
+    steps = learner.steps(0, lambda n: config.optimizer.lr)
+    next(steps)  # the kernel is compiled
+    taken, began = [next(steps)], time.perf_counter()
+    while time.perf_counter() - began < _TIMED and len(taken) < learner.per_epoch:
+        taken.append(next(steps))
+    rate = sum(s.words for s in taken) / sum(s.seconds for s in taken)
+    training, numbers = config.training.lasting(learner.per_epoch), parameter_count(model)
+    epochs = training.steps / learner.per_epoch
+    kept = int(vocabulary.counts.sum())
+    estimate = Estimate(
+        steps=training.steps,
+        epochs=epochs,
+        minutes=epochs * ids.size / rate / 60,
+        gigabytes=peak_bytes(torch.device("cpu")) / 1e9,
+        disk_gigabytes=disk_gigabytes(numbers, training) / 4 + 4 * ids.size / 1e9,
+        parameters=numbers,
+        words_per_second=rate,
+        padding=0.0,
+    )
+    row = {"split": "train", "words": kept, "lines": ids.size - kept, "distinct": len(vocabulary)}
+    row |= {"least": int(vocabulary.counts[-1]), "most": int(vocabulary.counts[0])}
+    return {"summary": [row], "findings": [], "estimate": asdict(estimate)}
+
+
+def look_at_words(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
+    """A map of the words given; or of those of the last `map_words`; or of frequent ones but for the most frequent."""
+    vectors = load_words(run.path, say=reporter.warn)
+    words, saved = vectors.vocabulary.words, run.path / _MAP
+    known = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
+    chosen = list(texts) or known.get("words") or words[len(words) // 50 :][:_MAPPED]
+    parameters = run.info()["training"]["parameters"]
+    return Seen(
+        [], parameters, {"Map": word_map(vectors, chosen, known.get("method", "pca"))} if len(chosen) > 2 else {}
+    )
+
+
+def word_map(vectors: WordVectors, words: Sequence[str], method: str = "pca") -> Markup:
+    """A picture of words in a plane, as SVG."""
+    at = vectors.map(words, method)
+    how = "t-SNE" if method == "tsne" else "the two directions in which they differ most (PCA)"
+    return scatter(f"{len(words)} words in a plane", f"The vectors of {len(words)} words by {how}.", words, at)
+
+
+def map_words(path: str, words: Sequence[str], method: str) -> Path:
+    """Draws a map of words of a run (none = frequent ones) into its report; returns the page."""
+    if Path(path).is_file():
+        raise UsageError("a map is drawn into the report of a run", where=path, cure="name a run")
+    run = Run.open(path)
+    vectors = load_words(path)
+    for word in words:
+        vectors.unit(word)  # refused before anything is written
+    write_json(run.path / _MAP, {"words": list(words), "method": method})
+    return write_report(run, Reporter(0))
+
+
+def export_words(vectors: WordVectors, path: str, kind: VectorFormat | None) -> None:
+    """Writes all vectors; without a format, binary for .bin, else word2vec's text."""
+    save_vectors(vectors, path, kind or ("binary" if path.endswith(".bin") else "word2vec"))

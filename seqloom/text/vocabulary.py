@@ -1,0 +1,75 @@
+"""The words of a corpus and how often each occurs: what word vectors have instead of a tokenizer."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqloom.errors import RunError, UsageError
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words, the most frequent first.
+
+    Args:
+        words: all different.
+        counts: (V), how often each occurs in the corpus.
+    """
+
+    words: list[str]
+    counts: NDArray[np.int64]
+    index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", {word: i for i, word in enumerate(self.words)})
+
+    @classmethod
+    def ranked(cls, counts: Mapping[str, int], least: int = 1, most: int = 0) -> Vocabulary:
+        """The words that occur at least `least` times, by frequency and then by name; `most` of them, if above 0."""
+        kept = sorted((word for word, n in counts.items() if n >= least), key=lambda word: (-counts[word], word))
+        kept = kept[:most] if most else kept
+        return cls(kept, np.array([counts[word] for word in kept], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def find(self, word: str) -> int:
+        """The number of a word as it is or in lower case. Raises UsageError with the nearest words."""
+        for form in (word, word.lower()):
+            if form in self.index:
+                return self.index[form]
+        # Only words of about its length and with its first letter: to compare with all takes seconds.
+        near = [w for w in self.words if w[:1] == word[:1].lower() and abs(len(w) - len(word)) < 3]
+        close = difflib.get_close_matches(word.lower(), near, n=3, cutoff=0.7)
+        cure = f"did you mean {', '.join(map(repr, close))}?" if close else "it is too rare in the corpus, or not in it"
+        raise UsageError(f"the vocabulary has no word {word!r}", cure=cure)
+
+    def to_tsv(self) -> str:
+        """A word, a tab and its count a line."""
+        return "".join(f"{word}\t{count}\n" for word, count in zip(self.words, self.counts.tolist(), strict=True))
+
+    def digest(self) -> str:
+        """SHA-256 of `to_tsv`."""
+        return hashlib.sha256(self.to_tsv().encode()).hexdigest()
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Reads what `to_tsv` gave. Raises RunError for anything else."""
+        words, counts = list[str](), list[int]()
+        try:
+            with path.open(encoding="utf-8", newline="\n") as file:
+                for line in file:
+                    word, _, count = line.rstrip("\n").rpartition("\t")
+                    words.append(word)
+                    counts.append(int(count))
+        except (OSError, ValueError) as error:
+            cure = "put back the one that the run was written with"
+            raise RunError(f"not a vocabulary: {error}", where=str(path), cure=cure) from None
+        return cls(words, np.array(counts, dtype=np.int64))

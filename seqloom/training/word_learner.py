@@ -1,0 +1,134 @@
+"""The learner of word vectors: blocks of text handed to threads that change the same two tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqloom.data.word_stream import WordIds
+from seqloom.errors import DivergedError
+from seqloom.models.word2vec import Word2Vec
+from seqloom.text.vocabulary import Vocabulary
+from seqloom.training.checkpoint import load_weights, save_tensors
+from seqloom.training.loop import Step
+
+_PARTS = 32  # an epoch has at least so many blocks for each thread, and so many steps
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent: each window is a step of its own.
+
+    Args:
+        lr: the rate that the schedule scales; by custom 0.025 for skip-gram, 0.05 for cbow.
+    """
+
+    kind: ClassVar[str] = "sgd"
+    lr: float = 0.025
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError("lr must be above 0")
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+    """How the text is handed out.
+
+    Args:
+        words: the most of a block, that one thread learns from without a pause.
+        step: blocks of a step, the unit of progress, learning rate and checkpoints.
+        deterministic: one block after the other, on one thread: the same bits each time.
+    """
+
+    words: int = 10_000
+    step: int = 32
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.words, self.step) < 1:
+            raise ValueError("batches.words and step must be at least 1")
+
+
+class WordLearner:
+    """See Learner. The order of the blocks is a pure function of (seed, epoch), what is drawn in one of (seed, epoch,
+    block), so that a training goes on as if it had never stopped.
+
+    Args:
+        model: its tables are changed in place.
+        ids: the text.
+        threads: that learn at a time.
+    """
+
+    def __init__(
+        self, model: Word2Vec, vocabulary: Vocabulary, ids: WordIds, batches: BlockConfig, seed: int, threads: int
+    ) -> None:
+        from seqloom.objectives.word2vec import make_model, train_block  # numba is an extra
+
+        self.model, self.ids, self.seed, self.learn = model, ids, seed, train_block
+        self.kernel = make_model(model.config, vocabulary, model.input.numpy(), model.output.numpy())
+        self.threads = 1 if batches.deterministic else threads
+        # A small text is cut finer, so that the threads end at the same time and the rate falls in small steps.
+        self.edges = ids.cut(max(1, min(batches.words, ids.size // (_PARTS * threads))))
+        self.blocks = len(self.edges) - 1
+        self.step = max(1, min(batches.step, self.blocks // _PARTS))
+        self.per_epoch = -(-self.blocks // self.step)
+        self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
+        self.loss, self.pairs = 0.0, 0.0
+
+    def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
+        """See Learner; the loss is that of a pair of words and the words drawn against it, estimated on some."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            number = start
+            while True:
+                epoch, index = divmod(number, self.per_epoch)
+                chosen = self._of_epoch(epoch)[index * self.step : (index + 1) * self.step].tolist()
+                number += 1
+                began, lr = time.perf_counter(), rate(number)
+                sums = sum(pool.map(lambda block: self._learn(epoch, block, lr), chosen), np.zeros(2))  # noqa: B023
+                if not np.isfinite(sums).all():
+                    cure = "lower optimizer.lr"
+                    raise DivergedError(f"the loss is {sums[0]} at step {number}; nothing was saved", cure=cure)
+                self.loss, self.pairs = self.loss + float(sums[0]), self.pairs + float(sums[1])
+                loss = float(sums[0] / max(1.0, sums[1]))
+                words = int((self.edges[np.add(chosen, 1)] - self.edges[chosen]).sum())
+                yield Step(number, loss, loss, 0.0, lr, words, time.perf_counter() - began)
+
+    def mean_loss(self) -> float:
+        """The loss since this was last asked."""
+        mean = self.loss / max(1.0, self.pairs)
+        self.loss, self.pairs = 0.0, 0.0
+        return mean
+
+    def _of_epoch(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            random = np.random.Generator(np.random.Philox(key=(self.seed, epoch)))
+            self._epoch, self._order = epoch, random.permutation(self.blocks)
+        return self._order
+
+    def _learn(self, epoch: int, block: int, lr: float) -> np.ndarray:
+        seed = np.random.SeedSequence((self.seed, epoch, block)).generate_state(1, np.uint64)[0]
+        ids = self.ids.read(int(self.edges[block]), int(self.edges[block + 1]))
+        return np.asarray(self.learn(ids, seed, lr, self.kernel))
+
+    def measured(self, weights: Mapping[str, Tensor] | None) -> AbstractContextManager[None]:
+        """See Learner; there are no other weights than the tables."""
+        return nullcontext()
+
+    def save(self, folder: Path) -> None:
+        """Writes the tables, which are all there is, without a copy."""
+        save_tensors(folder / "model.safetensors", {k: v.detach() for k, v in self.model.named_parameters()})
+
+    def load(self, folder: Path) -> None:
+        """Takes up the tables."""
+        with torch.no_grad():
+            load_weights(folder / "model.safetensors", self.model)
