@@ -34,11 +34,19 @@ _INPUTS, _OUTPUTS = 2, 3  # rows of inputs and outputs scored at a time
 _LOOKED_AT = 32  # of so many windows one is measured
 
 
-def _compiled(function: F) -> F:
-    # Under the tests the function comes wrapped in a check of its types, which cannot be compiled.
+def _compiled(function: F, cache: bool = False) -> F:
     flags = {"contract", "reassoc", "nsz", "arcp", "nnan", "ninf"}
-    njit: Any = numba.njit(nogil=True, fastmath=flags, error_model="numpy", forceinline=True)
-    return njit(inspect.unwrap(function))  # type: ignore[no-any-return]
+    options: Any = {"nogil": True, "fastmath": flags, "error_model": "numpy", "forceinline": True, "cache": cache}
+    # Under the tests the function comes wrapped in a check of its types, which cannot be compiled.
+    return numba.njit(**options)(inspect.unwrap(function))  # type: ignore[no-any-return]
+
+
+def _kept(function: F) -> F:
+    """The same, kept on disk for the next process where there is a place that can be written to."""
+    try:
+        return _compiled(function, cache=True)
+    except RuntimeError:
+        return _compiled(function)
 
 
 class Model(NamedTuple):
@@ -309,7 +317,7 @@ def _work_space(seed: int, model: Model) -> Any:
     )
 
 
-@_compiled
+@_kept
 def train_block(ids: Any, seed: int, lr: float, model: Model) -> Any:
     """Learns from a block of text: ids, with a negative number after each line.
 

@@ -1,0 +1,223 @@
+"""Word vectors: seqloom against gensim and the original C program, in speed and in what the vectors know.
+
+    python benchmarks/words.py CORPUS [--word2vec PATH] [--rounds 3] [--seeds 1 2 3] [--tests FILE ...]
+
+CORPUS: text, words between blanks, a sentence a line. Speed: one epoch each, taking turns; raw words a second of
+training alone (seqloom, gensim), and of whole processes from the text file to the vectors. Quality: all epochs, each
+seed, the same lists and the same words for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqloom.data.word_stream import WordText
+from seqloom.evaluation.word_tests import word_test
+from seqloom.interop.vectors import from_gensim
+from seqloom.models.word2vec import Word2Vec, Word2VecConfig
+from seqloom.models.word_vectors import WordVectors
+from seqloom.tasks.embed_words import EmbedWordsConfig, prepare
+from seqloom.training.log import Reporter
+from seqloom.training.schedule import Linear
+from seqloom.training.word_learner import BlockConfig, WordLearner
+
+WIDTH, WINDOW, NEGATIVE, SAMPLE, LEAST = 100, 5, 5, 1e-3, 5
+RATES = {"skip-gram": 0.025, "cbow": 0.05}
+Json = dict[str, Any]
+Trained = tuple[WordVectors, float]
+
+
+class Ours:
+    """The text read once; every training begins anew."""
+
+    def __init__(self, corpus: str, threads: int) -> None:
+        self.threads = threads
+        config = EmbedWordsConfig(data=WordText((corpus,), min_count=LEAST))
+        self.folder = tempfile.TemporaryDirectory()
+        began = time.perf_counter()
+        self.vocabulary, self.ids = prepare(config, Path(self.folder.name), Reporter(0))
+        self.reading = time.perf_counter() - began
+
+    def train(self, method: str, epochs: int, seed: int) -> Trained:
+        config = Word2VecConfig(method, WIDTH, WINDOW, True, NEGATIVE, 0.75, SAMPLE)  # type: ignore[arg-type]
+        model = Word2Vec(config, len(self.vocabulary), seed)
+        learner = WordLearner(model, self.vocabulary, self.ids, BlockConfig(), seed, self.threads)
+        total = epochs * learner.per_epoch
+        steps = learner.steps(0, lambda n: RATES[method] * Linear(0, 1e-4).factor(n, total))
+        began = time.perf_counter()
+        for _ in range(total):
+            next(steps)
+        return WordVectors(self.vocabulary, model.input.numpy()), time.perf_counter() - began
+
+
+def train_gensim(corpus: str, method: str, epochs: int, seed: int, threads: int) -> Trained:
+    """gensim's fastest way: it reads the file itself."""
+    from gensim.models import Word2Vec as Peer
+
+    peer = Peer(
+        vector_size=WIDTH,
+        window=WINDOW,
+        negative=NEGATIVE,
+        sample=SAMPLE,
+        min_count=LEAST,
+        sg=int(method == "skip-gram"),
+        alpha=RATES[method],
+        seed=seed,
+        workers=threads,
+        epochs=epochs,
+    )
+    peer.build_vocab(corpus_file=corpus)
+    began = time.perf_counter()
+    peer.train(corpus_file=corpus, total_examples=peer.corpus_count, total_words=peer.corpus_total_words, epochs=epochs)
+    return from_gensim(peer.wv), time.perf_counter() - began
+
+
+def whole_original(program: str, corpus: str, method: str, threads: int) -> float:
+    """Seconds of the C program for one epoch, from the file to the vectors."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [program, "-train", corpus, "-output", f"{folder}/v.bin", "-binary", "1", "-iter", "1"]
+        words += ["-size", str(WIDTH), "-window", str(WINDOW), "-negative", str(NEGATIVE), "-hs", "0"]
+        words += ["-sample", str(SAMPLE), "-min-count", str(LEAST), "-threads", str(threads)]
+        words += ["-cbow", str(int(method == "cbow")), "-alpha", str(RATES[method])]
+        began = time.perf_counter()
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+
+def whole_of(code: Sequence[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(code, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def whole_ours(corpus: str, method: str, threads: int) -> float:
+    """Seconds of `seqloom train`, from the file to the run with its report."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "words.toml"
+        config.write_text(
+            f'task = "embed_words"\nrun = "{folder}/run"\n[data]\ntrain = ["{corpus}"]\n'
+            f'[model]\nmethod = "{method}"\n[optimizer]\nlr = {RATES[method]}\n'
+            f"[training]\nepochs = 1\nthreads = {threads}\n"
+        )
+        return whole_of([sys.executable, "-m", "seqloom", "train", str(config), "-q"])
+
+
+def peak(threads: int) -> float:
+    """GFLOP/s of matrix products in float32, the best of some."""
+    import torch
+
+    torch.set_num_threads(threads)
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    best = float("inf")
+    for _ in range(8):
+        began = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - began)
+    return 2 * 2048**3 / best / 1e9
+
+
+def arithmetic(ours: Ours, raw: int, method: str) -> float:
+    """Floating-point operations for each raw word: products and two updates, of those words that are kept."""
+    counts = ours.vocabulary.counts
+    share = SAMPLE * counts.sum() / counts
+    kept = float((counts * np.minimum(1, np.sqrt(share) + share)).sum()) / raw
+    around = 2 * (WINDOW + 1) / 2  # neighbours, on average, away from the ends of lines
+    products = (1 + NEGATIVE) * WIDTH * 2
+    return kept * (3 * products * around if method == "skip-gram" else 3 * products + 2 * around * WIDTH * 2)
+
+
+def speeds(options: argparse.Namespace, ours: Ours, raw: int) -> list[Json]:
+    corpus, threads = options.corpus, options.threads
+    rows: list[Json] = []
+    limit = peak(threads)
+    for method in RATES:
+        alone: dict[str, Callable[[], float]] = {
+            "seqloom": lambda method=method: ours.train(method, 1, 1)[1],  # type: ignore[misc]
+            "gensim": lambda method=method: train_gensim(corpus, method, 1, 1, threads)[1],  # type: ignore[misc]
+        }
+        whole: dict[str, Callable[[], float]] = {
+            "seqloom": lambda method=method: whole_ours(corpus, method, threads)  # type: ignore[misc]
+        }
+        if options.word2vec:
+            whole["word2vec.c"] = lambda method=method: whole_original(  # type: ignore[misc]
+                options.word2vec, corpus, method, threads
+            )
+        ours.train(method, 1, 1)  # compiled
+        for what, systems in (("training alone", alone), ("whole process", whole)):
+            times: dict[str, list[float]] = {name: [] for name in systems}
+            for _ in range(options.rounds):
+                for name, run in systems.items():
+                    times[name].append(run())
+            for name, taken in times.items():
+                ratios = [a / b for a, b in zip(taken, times["seqloom"], strict=True)]
+                rate = raw / statistics.median(taken)
+                row = {"method": method, "what": what, "system": name, "words_per_second": rate}
+                row |= {"least": raw / max(taken), "most": raw / min(taken), "seqloom_is": statistics.median(ratios)}
+                if what == "training alone" and name == "seqloom":
+                    row["share_of_peak"] = rate * arithmetic(ours, raw, method) / 1e9 / limit
+                    row["peak_gflops"] = limit
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+    return rows
+
+
+def quality(options: argparse.Namespace, ours: Ours) -> list[Json]:
+    rows: list[Json] = []
+    for method in RATES:
+        for seed in options.seeds:
+            made = (
+                ours.train(method, options.epochs, seed),
+                train_gensim(options.corpus, method, options.epochs, seed, options.threads),
+            )
+            for system, (vectors, seconds) in zip(("seqloom", "gensim"), made, strict=True):
+                index = vectors.vocabulary.index
+                order = [index[word] for word in ours.vocabulary.words]
+                same = WordVectors(ours.vocabulary, vectors.vectors[order])
+                row: Json = {"method": method, "system": system, "seed": seed, "seconds": seconds}
+                for path in options.tests:
+                    found = word_test(same, path, 30_000)
+                    if found["kind"] == "similarity":
+                        row[found["file"]] = found["spearman"]
+                    else:
+                        row |= {s["section"]: s["accuracy"] for s in found["sections"][-3:]}
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus")
+    parser.add_argument("--word2vec", default="", help="the original C program, compiled")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[])
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tests", nargs="*", default=[])
+    parser.add_argument("--json", default="")
+    options = parser.parse_args()
+    if not options.word2vec:
+        print("SKIPPED: the original C program; --word2vec PATH names it", file=sys.stderr)
+    with open(options.corpus, encoding="utf-8") as file:  # noqa: PTH123
+        raw = sum(len(line.split()) for line in file)
+    ours = Ours(options.corpus, options.threads)
+    print(f"{raw:,} words, {len(ours.vocabulary):,} different; read and encoded in {ours.reading:.1f} s", flush=True)
+    report = {"words": raw, "speed": speeds(options, ours, raw) if options.rounds else []}
+    report["quality"] = quality(options, ours) if options.seeds else []
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
