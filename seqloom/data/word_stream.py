@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -150,6 +151,7 @@ class WordIds:
         self.folder = folder
         with writing(folder):
             self._file: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as this object
+        weakref.finalize(self, self._file.close)
         self.size = 0
         self._digest = hashlib.sha256()
 

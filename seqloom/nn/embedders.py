@@ -16,7 +16,7 @@ class EmbedderConfig:
     """What a table of word vectors begins as.
 
     Args:
-        vectors: a file of word vectors (docs/word-vectors.md) for the words it has; "" = all are drawn.
+        vectors: a file or a run of word vectors (docs/word-vectors.md) for the words it has; "" = all are drawn.
         frozen: whether the table stays as it is.
     """
 

@@ -42,8 +42,8 @@ TASKS = {
         "train": "embed_words:train_words",
         "load": "embed_words:load_words",
         "evaluate": "embed_words:evaluate_words",
-        "check": "embed_words:check_words",
-        "look": "embed_words:look_at_words",
+        "check": "word_check:check_words",
+        "look": "word_look:look_at_words",
     },
 }
 """What each task has for the verbs, by module and name."""

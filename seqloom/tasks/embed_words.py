@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,29 +17,21 @@ from seqloom.data.collocations import join_phrases
 from seqloom.data.word_stream import WordIds, WordText, count_words, encode_words
 from seqloom.errors import UsageError
 from seqloom.evaluation.word_tests import word_test
-from seqloom.inspection.charts import scatter
-from seqloom.inspection.page import Markup
 from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
-from seqloom.models.encoder_decoder import parameter_count
 from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
 from seqloom.models.word_vectors import WordVectors
-from seqloom.run import Json, Run, write_json, write_text
-from seqloom.tasks.estimate import Estimate, disk_gigabytes
-from seqloom.tasks.look import Seen, write_report
+from seqloom.run import Run, write_json, write_text
 from seqloom.tasks.training import Ready, RunConfig, train_run
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.fit import Measured, Plan, TrainingConfig
 from seqloom.training.log import Reporter
-from seqloom.training.precision import peak_bytes
 from seqloom.training.schedule import Linear, Schedule
 from seqloom.training.word_learner import SGD, BlockConfig, WordLearner
 
-_FILE, _MAP = "vocabulary.tsv", "map.json"
+_FILE = "vocabulary.tsv"
 _USUAL = 30_000  # most frequent words that analogies are asked among
 _EVERY = 5.0  # seconds between lines about progress
-_MAPPED = 150
 _SHOWN = 5
-_TIMED = 4  # seconds
 
 
 def _training() -> TrainingConfig:
@@ -195,69 +184,6 @@ def _summary(found: Sequence[dict[str, Any]]) -> dict[str, float]:
                 key = "analogies" if row["section"] == "all" else row["section"]
                 result.setdefault(key, row["accuracy"])
     return result
-
-
-def check_words(config: EmbedWordsConfig, reporter: Reporter) -> dict[str, Any]:
-    """A summary of the text, and an estimate from some seconds of training."""
-    torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
-    with tempfile.TemporaryDirectory() as folder:
-        vocabulary, ids = prepare(config, Path(folder), reporter)
-    reporter.say("timing a few steps")
-    model = Word2Vec(config.model, len(vocabulary), config.seed)
-    learner = WordLearner(model, vocabulary, ids, config.batches, config.seed, torch.get_num_threads())
-    steps = learner.steps(0, lambda n: config.optimizer.lr)
-    next(steps)  # the kernel is compiled
-    taken, began = [next(steps)], time.perf_counter()
-    while time.perf_counter() - began < _TIMED and len(taken) < learner.per_epoch:
-        taken.append(next(steps))
-    rate = sum(s.words for s in taken) / sum(s.seconds for s in taken)
-    training, numbers = config.training.lasting(learner.per_epoch), parameter_count(model)
-    epochs = training.steps / learner.per_epoch
-    kept = int(vocabulary.counts.sum())
-    estimate = Estimate(
-        steps=training.steps,
-        epochs=epochs,
-        minutes=epochs * ids.size / rate / 60,
-        gigabytes=peak_bytes(torch.device("cpu")) / 1e9,
-        disk_gigabytes=disk_gigabytes(numbers, training) / 4 + 4 * ids.size / 1e9,
-        parameters=numbers,
-        words_per_second=rate,
-        padding=0.0,
-    )
-    row = {"split": "train", "words": kept, "lines": ids.size - kept, "distinct": len(vocabulary)}
-    row |= {"least": int(vocabulary.counts[-1]), "most": int(vocabulary.counts[0])}
-    return {"summary": [row], "findings": [], "estimate": asdict(estimate)}
-
-
-def look_at_words(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
-    """A map of the words given; or of those of the last `map_words`; or of frequent ones but for the most frequent."""
-    vectors = load_words(run.path, say=reporter.warn)
-    words, saved = vectors.vocabulary.words, run.path / _MAP
-    known = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
-    chosen = list(texts) or known.get("words") or words[len(words) // 50 :][:_MAPPED]
-    parameters = run.info()["training"]["parameters"]
-    return Seen(
-        [], parameters, {"Map": word_map(vectors, chosen, known.get("method", "pca"))} if len(chosen) > 2 else {}
-    )
-
-
-def word_map(vectors: WordVectors, words: Sequence[str], method: str = "pca") -> Markup:
-    """A picture of words in a plane, as SVG."""
-    at = vectors.map(words, method)
-    how = "t-SNE" if method == "tsne" else "the two directions in which they differ most (PCA)"
-    return scatter(f"{len(words)} words in a plane", f"The vectors of {len(words)} words by {how}.", words, at)
-
-
-def map_words(path: str, words: Sequence[str], method: str) -> Path:
-    """Draws a map of words of a run (none = frequent ones) into its report; returns the page."""
-    if Path(path).is_file():
-        raise UsageError("a map is drawn into the report of a run", where=path, cure="name a run")
-    run = Run.open(path)
-    vectors = load_words(path)
-    for word in words:
-        vectors.unit(word)  # refused before anything is written
-    write_json(run.path / _MAP, {"words": list(words), "method": method})
-    return write_report(run, Reporter(0))
 
 
 def export_words(vectors: WordVectors, path: str, kind: VectorFormat | None) -> None:

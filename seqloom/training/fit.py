@@ -71,7 +71,7 @@ class TrainingConfig:
         if self.epochs < 0:
             raise ValueError("epochs must not be negative")
 
-    def lasting(self, per_epoch: float) -> TrainingConfig:
+    def lasting(self, per_epoch: float | int) -> TrainingConfig:
         """The same with the steps that `epochs` asks for, where an epoch has `per_epoch` steps."""
         return replace(self, steps=max(1, round(self.epochs * per_epoch))) if self.epochs else self
 

@@ -50,6 +50,14 @@ max_length = 9
 """
 
 
+def train_in(folder: Path) -> None:
+    """Trains small.toml of a folder there, as run/."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("SEQLOOM_KEEP_MEMORY", "0")
+        main(["train", "small.toml", "--run", "run", "-q"])
+
+
 @dataclass(frozen=True)
 class Result:
     """What a call left: its exit code and its two outputs."""

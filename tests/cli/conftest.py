@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
-from calls import SMALL, call
+from calls import SMALL, call, train_in
 from made_up import write_corpus
-
-from seqloom.cli import main
 
 __all__ = ["call"]
 
@@ -20,14 +17,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, count, seed in (("train", 60, 1), ("valid", 4, 2), ("test", 12, 3)):
         write_corpus(folder, name, count, seed)
     (folder / "small.toml").write_text(SMALL, encoding="utf-8")
-    before, keep = Path.cwd(), os.environ.get("SEQLOOM_KEEP_MEMORY")
-    os.chdir(folder)
-    os.environ["SEQLOOM_KEEP_MEMORY"] = "0"
-    try:
-        main(["train", "small.toml", "--run", "run"])
-    finally:
-        os.chdir(before)
-        os.environ.pop("SEQLOOM_KEEP_MEMORY") if keep is None else os.environ.update(SEQLOOM_KEEP_MEMORY=keep)
+    train_in(folder)
     return folder
 
 

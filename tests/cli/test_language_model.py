@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
-from calls import Call, fingerprint
+from calls import Call, fingerprint, train_in
 from made_up import sentences
 
-from seqloom.cli import main
 from seqloom.run import Run
 
 CONFIG = """\
@@ -56,14 +54,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, count, seed in (("train", 60, 1), ("valid", 8, 2), ("test", 9, 3)):
         (folder / f"{name}.txt").write_text("".join(f"{s}\n" for s in sentences(count, seed)), encoding="utf-8")
     (folder / "small.toml").write_text(CONFIG, encoding="utf-8")
-    before, keep = Path.cwd(), os.environ.get("SEQLOOM_KEEP_MEMORY")
-    os.chdir(folder)
-    os.environ["SEQLOOM_KEEP_MEMORY"] = "0"
-    try:
-        main(["train", "small.toml", "--run", "run", "-q"])
-    finally:
-        os.chdir(before)
-        os.environ.pop("SEQLOOM_KEEP_MEMORY") if keep is None else os.environ.update(SEQLOOM_KEEP_MEMORY=keep)
+    train_in(folder)
     return folder
 
 

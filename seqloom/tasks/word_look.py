@@ -1,0 +1,50 @@
+"""Word vectors to look at: a map of words in the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqloom.errors import UsageError
+from seqloom.inspection.charts import scatter
+from seqloom.inspection.page import Markup
+from seqloom.models.word_vectors import WordVectors
+from seqloom.run import Json, Run, write_json
+from seqloom.tasks.embed_words import load_words
+from seqloom.tasks.look import Seen, write_report
+from seqloom.training.log import Reporter
+
+_MAP = "map.json"
+_MAPPED = 150
+
+
+def look_at_words(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
+    """A map of the words given; or of those of the last `map_words`; or of frequent ones but for the most frequent."""
+    vectors = load_words(run.path, say=reporter.warn)
+    words, saved = vectors.vocabulary.words, run.path / _MAP
+    known = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
+    chosen = list(texts) or known.get("words") or words[len(words) // 50 :][:_MAPPED]
+    parameters = run.info()["training"]["parameters"]
+    return Seen(
+        [], parameters, {"Map": word_map(vectors, chosen, known.get("method", "pca"))} if len(chosen) > 2 else {}
+    )
+
+
+def word_map(vectors: WordVectors, words: Sequence[str], method: str = "pca") -> Markup:
+    """A picture of words in a plane, as SVG."""
+    at = vectors.map(words, method)
+    how = "t-SNE" if method == "tsne" else "the two directions in which they differ most (PCA)"
+    return scatter(f"{len(words)} words in a plane", f"The vectors of {len(words)} words by {how}.", words, at)
+
+
+def map_words(path: str, words: Sequence[str], method: str) -> Path:
+    """Draws a map of words of a run (none = frequent ones) into its report; returns the page."""
+    if Path(path).is_file():
+        raise UsageError("a map is drawn into the report of a run", where=path, cure="name a run")
+    run = Run.open(path)
+    vectors = load_words(path)
+    for word in words:
+        vectors.unit(word)  # refused before anything is written
+    write_json(run.path / _MAP, {"words": list(words), "method": method})
+    return write_report(run, Reporter(0))
