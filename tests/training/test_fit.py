@@ -431,7 +431,9 @@ def test_cosine_ends_at_its_floor(toy):
     assert rates[-1] == pytest.approx(0.002)
 
 
-@pytest.mark.parametrize(("epochs", "per_epoch", "steps"), [(0.0, 3.0, 10), (2.0, 3.0, 6), (0.5, 7.0, 4), (0.01, 3.0, 1)])
+@pytest.mark.parametrize(
+    ("epochs", "per_epoch", "steps"), [(0.0, 3.0, 10), (2.0, 3.0, 6), (0.5, 7.0, 4), (0.01, 3.0, 1)]
+)
 def test_epochs_give_the_steps(epochs: float, per_epoch: float, steps: int) -> None:
     assert TrainingConfig(steps=10, epochs=epochs).lasting(per_epoch).steps == steps
     with pytest.raises(ValueError, match="epochs"):
