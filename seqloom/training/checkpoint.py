@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -100,19 +100,19 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Puts weights by name into a model. Raises RunError where names or shapes differ, and lists them."""
-    tensors = load_file(path)
     own = dict(model.named_parameters())
-    wrong = [f"missing {n}" for n in own if n not in tensors] + [f"unknown {n}" for n in tensors if n not in own]
-    wrong += [
-        f"{n} is {tuple(tensors[n].shape)} instead of {tuple(p.shape)}"
-        for n, p in own.items()
-        if n in tensors and tensors[n].shape != p.shape
-    ]
-    if wrong:
-        raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=str(path))
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(tensors[name])
+    with safe_open(path, "pt") as file, torch.no_grad():
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+        wrong = [f"missing {n}" for n in own if n not in shapes] + [f"unknown {n}" for n in shapes if n not in own]
+        wrong += [
+            f"{n} is {shapes[n]} instead of {tuple(p.shape)}"
+            for n, p in own.items()
+            if n in shapes and shapes[n] != p.shape
+        ]
+        if wrong:
+            raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=str(path))
+        for name, parameter in own.items():  # one at a time, so that memory never holds all of them twice
+            parameter.copy_(file.get_tensor(name))
 
 
 def average_weights(paths: list[Path]) -> dict[str, Tensor]:
