@@ -45,7 +45,9 @@ class Steps:
 
 
 def number(value: float) -> str:
-    """A value as read off an axis, to four digits."""
+    """A value as read off an axis."""
+    if abs(value) >= 100_000:
+        return f"{value / 1e6:.3g} M" if abs(value) >= 1e6 else f"{value / 1e3:.3g} k"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
@@ -152,16 +154,17 @@ def scatter(title: str, description: str, labels: Sequence[str], at: NDArray[np.
     """A dot for each label at (x, y), the plane stretched to fit; labels that would cover another are left to be read
     by pointing at their dots.
     """
-    height, drawn, taken = 560, list[Markup](), list[tuple[float, float, float]]()
+    width, height = 2 * _WIDTH, 640
+    drawn, taken = list[Markup](), list[tuple[float, float, float]]()
     low, spread = at.min(0), np.maximum(np.ptp(at, axis=0), 1e-9)
-    places = (at - low) / spread * [_WIDTH - 110, height - 40] + [15, 20]
+    places = (at - low) / spread * [width - 120, height - 40] + [15, 20]
     for label, (x, y) in zip(labels, places.round(1).tolist(), strict=True):
         dot = element("circle", element("title", label), cx=x, cy=y, r=2.5)
         wide = 6 + 0.85 * _wide(label)
         free = all(abs(y - other) > 11 or x > end or x + wide < start for start, end, other in taken)
         taken += [(x, x + wide, y)] if free else []
         drawn.append(element("g", dot, element("text", _short(label), x=x + 4, y=y + 4) if free else None))
-    return _svg((_WIDTH, height), title, description, *drawn, class_="chart scatter")
+    return _svg((width, height), title, description, *drawn, class_="chart")
 
 
 def heat_map(

@@ -121,7 +121,7 @@ def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
     if minutes := _value(trained, "minutes"):
         found.append(("training", f"{minutes:,.0f} min" if minutes >= 10 else f"{minutes:.1f} min", ""))
     if task := data.info.get("task"):
-        found.append(("task", str(task), ""))
+        found.append(("task", str(task).replace("_", " "), ""))
     for label, shown, note in found:
         yield element("div", element("dt", label), element("dd", element("b", shown), element("span", note)))
 
@@ -146,7 +146,10 @@ def _training(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[Markup]:
         Curve("validation", _points(valid, "loss"), "valid"),
     ]
     bleu = [Curve("BLEU", _points(valid, "bleu"), "valid")]
-    note = "Nats a word of the tokenizer" + (", without label smoothing." if plain else ".")
+    of_words = (
+        "a word of the tokenizer" if _points(valid, "perplexity") else "a pair of words and those drawn against it"
+    )
+    note = f"Nats {of_words}" + (", without label smoothing." if plain and _points(valid, "bleu") else ".")
     yield from _lines("Loss", note, losses, steps, low=math.inf)
     yield from _lines("BLEU", "Of the validation pairs, decoded greedily.", bleu, steps)
     for title, key in (("Learning rate", "lr"), ("Words a second", "words_per_second")):

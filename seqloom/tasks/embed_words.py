@@ -111,7 +111,7 @@ def _measure(learner: WordLearner, vectors: WordVectors) -> Callable[[int], Meas
         vectors.__dict__.pop("norms", None)  # the vectors have changed
         near = {word: ", ".join(other for other, _ in vectors.similar([word], _SHOWN)) for word in chosen}
         samples = [{"step": step, "word": word, "near": text} for word, text in near.items()]
-        return {"loss": learner.mean_loss()}, samples
+        return {"training_loss": learner.mean_loss()}, samples
 
     return measure
 

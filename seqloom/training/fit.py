@@ -95,8 +95,8 @@ class Plan:
 
     Args:
         learner: takes the steps.
-        evaluate: (step) -> validation metrics of the model as it is, among them the loss and the one that
-            `training.metric` names; and rows for samples.jsonl.
+        evaluate: (step) -> validation metrics of the model as it is, among them the one that `training.metric`
+            names, and the loss if there is one; and rows for samples.jsonl.
         lr: the peak learning rate.
     """
 
@@ -229,10 +229,9 @@ class _Session:
             torch.set_rng_state(state)
 
     def _score(self, metrics: dict[str, float]) -> float:
-        given = {"loss": -metrics["loss"], "latest": float(self.progress.step)}
         name = self.plan.training.metric
-        score = given[name] if name in given else metrics[name]
-        if not math.isfinite(metrics["loss"]) or not math.isfinite(score):
+        score = -metrics["loss"] if name == "loss" else float(self.progress.step) if name == "latest" else metrics[name]
+        if not math.isfinite(metrics.get("loss", 0.0)) or not math.isfinite(score):
             raise DivergedError(
                 f"the validation gives {metrics} after step {self.progress.step}; nothing was saved",
                 cure="lower optimizer.lr or lengthen schedule.warmup; the last checkpoint is from before this step",
