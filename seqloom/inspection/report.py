@@ -27,6 +27,7 @@ _SCORES = {
     "semantic": "analogies of meaning, %",
     "syntactic": "analogies of grammar, %",
     "analogies": "all analogies, %",
+    "similarity": "similar words, Spearman, %",
 }
 _ATTENTION = (
     "Each row attends to the columns, and its weights add up to one. The strongest cell of a picture has the full "

@@ -174,7 +174,7 @@ def _both(vectors: WordVectors, file: str) -> list[dict[str, Any]]:
 
 
 def _summary(found: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """One number for each list: accuracy by kind of analogy, rank correlation by list."""
+    """One number for each list: accuracy by kind of analogy, rank correlation by list; and the mean of the latter."""
     result: dict[str, float] = {}
     for test in found:
         if test["kind"] == "similarity":
@@ -183,7 +183,8 @@ def _summary(found: Sequence[dict[str, Any]]) -> dict[str, float]:
             for row in test["sections"][-3:]:
                 key = "analogies" if row["section"] == "all" else row["section"]
                 result.setdefault(key, row["accuracy"])
-    return result
+    alike = [test["spearman"] for test in found if test["kind"] == "similarity" and test["spearman"] is not None]
+    return result | ({"similarity": float(np.mean(alike))} if alike else {})
 
 
 def export_words(vectors: WordVectors, path: str, kind: VectorFormat | None) -> None:

@@ -14,7 +14,17 @@ from seqloom.tasks.session import finish
 from seqloom.tasks.training import RunConfig
 from seqloom.training.log import Reporter
 
-_LEAST = ("bleu", "bleu_lowercased", "bleu_moses", "chrf", "exact_match")
+_LEAST = (
+    "bleu",
+    "bleu_lowercased",
+    "bleu_moses",
+    "chrf",
+    "exact_match",
+    "analogies",
+    "semantic",
+    "syntactic",
+    "similarity",
+)
 _MOST = ("minutes", "perplexity", "word_perplexity", "bits_per_byte")
 _KNOWN = _LEAST + _MOST
 
