@@ -26,7 +26,7 @@ from seqloom.training.checkpoint import (
 from seqloom.training.learner import Learner
 from seqloom.training.log import Reporter
 from seqloom.training.loop import Step
-from seqloom.training.precision import Precision, give_back_freed_memory
+from seqloom.training.precision import FreedMemory, Precision
 from seqloom.training.schedule import Plateau, Schedule
 
 
@@ -75,8 +75,6 @@ class TrainingConfig:
         """The same with the steps that `epochs` asks for, where an epoch has `per_epoch` steps."""
         return replace(self, steps=max(1, round(self.epochs * per_epoch))) if self.epochs else self
 
-
-_GIVE_BACK = 50  # steps
 
 Measured = tuple[dict[str, float], list[dict[str, Any]]]
 
@@ -134,7 +132,7 @@ class _Session:
     def __init__(self, run: Run, plan: Plan, reporter: Reporter, progress: Progress) -> None:
         self.run, self.plan, self.reporter, self.progress = run, plan, reporter, progress
         self.board: Any = None
-        self.signals = _Signals()
+        self.signals, self.memory = _Signals(), FreedMemory()
 
     def over(self) -> bool:
         """Whether all steps were taken, or the last evaluations brought nothing better."""
@@ -186,8 +184,7 @@ class _Session:
         progress.step, progress.words = step.number, progress.words + step.words
         progress.seconds += step.seconds
         self.reporter.step(step)
-        if step.number % _GIVE_BACK == 0:
-            give_back_freed_memory()
+        self.memory.after_step()
         if step.number % self.plan.training.log_every == 0 or step.number == 1:
             row = {"loss": step.loss, "nll": step.nll, "norm": step.norm, "lr": step.lr}
             self._log("train", row | {"words_per_second": round(step.words / step.seconds, 1)})

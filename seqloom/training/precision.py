@@ -72,15 +72,31 @@ def keep_freed_memory() -> bool:
     return _kept[-1]
 
 
-def give_back_freed_memory() -> None:
-    """Gives back what glibc keeps: the gaps between kernels that stay would grow to several times the need.
+class FreedMemory:
+    """What glibc keeps of freed memory, given back now and then: the gaps between kernels that stay, and between blocks
+    of many sizes, would grow to several times the need.
 
     It takes a tenth of a second; every 50 steps it costs no speed that could be measured.
     """
-    if any(_kept):
-        ctypes.CDLL(None).malloc_trim(0)
+
+    def __init__(self) -> None:
+        self._steps, self._needed = 0, 0
+
+    def after_step(self) -> None:
+        """To be called after each step: gives back every 50 of them, or when half as much again is held as at first."""
+        if not any(_kept):
+            return
+        self._steps += 1
+        held = resident_bytes()
+        if self._steps == 1:
+            self._needed = held
+        if self._steps >= _GIVE_BACK or held > _GROWTH * self._needed:
+            ctypes.CDLL(None).malloc_trim(0)
+            self._steps = 0
 
 
+_GIVE_BACK = 50  # steps
+_GROWTH = 1.5
 _kept: list[bool] = []
 
 
