@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.data.word_stream import END, WordIds, WordText
+from seqloom.data.word_stream import END, WordIds, WordText, chosen_words
 from seqloom.text.vocabulary import Vocabulary
 
 Pairs = NDArray[np.int64]
@@ -30,7 +30,7 @@ def join_phrases(config: WordText, vocabulary: Vocabulary, ids: WordIds) -> tupl
         totals: dict[str, int] = {}
         for name, count in zip(names, counts.tolist(), strict=True):
             totals[name] = totals.get(name, 0) + count
-        vocabulary = Vocabulary.ranked(totals, config.min_count, config.max_words)
+        vocabulary = chosen_words(config, totals)
         table = np.array([*(vocabulary.index.get(name, END - 1) for name in names), END], dtype=np.int32)
         ids = WordIds(ids.folder)
         for part in joined.parts():
@@ -70,7 +70,7 @@ def _striking(config: WordText, vocabulary: Vocabulary, ids: WordIds) -> Pairs:
     keys, counts = keys[keys >= 0], counts[keys >= 0]
     single = vocabulary.counts.astype(np.float64)
     score = (counts - config.min_count) * single.sum() / (single[keys // words] * single[keys % words])
-    return np.asarray(keys[(score > config.threshold) & (counts >= config.min_count)])
+    return np.asarray(keys[score > config.threshold])
 
 
 def _join(part: NDArray[np.int32], pairs: Pairs, words: int) -> NDArray[np.int32]:

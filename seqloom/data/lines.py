@@ -117,8 +117,11 @@ def decoded_stream(stream: Any, name: str, max_bytes: int = MAX_BYTES) -> Iterat
         yield decode(raw, Path(name), number, max_bytes)
 
 
-def decode(raw: bytes, path: Path, number: int, max_bytes: int = MAX_BYTES) -> str:
-    """One line as text. LineError where it is too long, not UTF-8, or holds a NUL."""
+def decode(raw: bytes, path: Path, number: int, max_bytes: int = MAX_BYTES, before: int = 0) -> str:
+    """One line, or what comes of it after `before` characters, as text.
+
+    LineError where it is too long, not UTF-8, or holds a NUL.
+    """
     where = f"{path}:{number}"
     if len(raw) > max_bytes:
         cure = "cut it into sentences; lines must end in LF or CRLF"
@@ -126,12 +129,12 @@ def decode(raw: bytes, path: Path, number: int, max_bytes: int = MAX_BYTES) -> s
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        column = len(raw[: error.start].decode()) + 1
+        column = before + len(raw[: error.start].decode()) + 1
         problem = f"not UTF-8: byte 0x{raw[error.start]:02x} at column {column}"
         raise LineError("undecodable bytes", problem, where=where, cure=_other_encoding(raw, path)) from None
     if "\0" in text:
         cure = f"remove it; if the file is UTF-16, {to_utf8(path, 'UTF-16')}"
-        problem = f"a NUL character at column {text.index(chr(0)) + 1}"
+        problem = f"a NUL character at column {before + text.index(chr(0)) + 1}"
         raise LineError("NUL characters", problem, where=where, cure=cure)
     return text
 

@@ -8,7 +8,7 @@ import re
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -30,7 +30,9 @@ _PART = 1 << 20  # ids read at a time
 _TYPES = 10_000_000  # words counted before the rarest are dropped
 _LONGEST = 1 << 20  # bytes without white space
 _END_MARK = "\0"  # which no text holds
-_WORD = re.compile(rf"{_END_MARK}|[^\W_]+(?:['’][^\W_]+)*")
+# What is no punctuation rather than what is a letter: marks that are combined with letters belong to words.
+_LETTER = r"[^\s\0!-/:-@\[-`{-~\u00a1-\u00bf\u2000-\u206f\u3000-\u303f]"
+_WORD = re.compile(rf"\0|{_LETTER}+(?:['’]{_LETTER}+)*")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class WordText:
     Args:
         train: files, and folders whose files are taken in the order of their names.
         test: lists of analogies (questions-words.txt) and of similar words (word, word, score) to evaluate with.
-        split: at white space only, or into runs of letters and digits.
+        split: at white space only, or at punctuation, too.
         lowercase: whether capitals are given up.
         min_count: words that occur less often are left out, as if they were not in the text.
         max_words: the most words, the most frequent; 0 = all.
@@ -93,6 +95,11 @@ def count_words(config: WordText, say: Callable[[int, int], None], types: int = 
             least += 1
         say(read, len(counts))
     del counts[_END_MARK]
+    return chosen_words(config, counts)
+
+
+def chosen_words(config: WordText, counts: Mapping[str, int]) -> Vocabulary:
+    """The words that are frequent enough. Raises DataError where there is none."""
     where = ", ".join(config.train)
     if not counts:
         raise DataError("there is no word in it", where=where, cure="name files of text")
@@ -107,36 +114,41 @@ def count_words(config: WordText, say: Callable[[int, int], None], types: int = 
 def _words(config: WordText) -> Iterator[list[str]]:
     """The words of the text, some at a time, with END_MARK at the end of each line and file."""
     for path in corpus_files(config):
+        text = ""
         for text in _texts(path):
             plain = text.lower() if config.lowercase else text
             marked = plain.replace("\n", f" {_END_MARK} ")
             yield _WORD.findall(marked) if config.split == "words" else marked.split()
-        yield [_END_MARK]
+        if not text.endswith("\n"):
+            yield [_END_MARK]
 
 
 def _texts(path: Path) -> Iterator[str]:
     """A file in pieces that end at white space. Lines may be of any length; LineError as for other text."""
-    rest, line = b"", 1
+    rest, line, column = b"", 1, 0
     for block in blocks(path):
         piece = rest + block
         cut = max(piece.rfind(space) for space in (b"\n", b" ", b"\t")) + 1
         if not cut and len(piece) > _LONGEST:
             cure = "words need white space between them"
             raise DataError(f"{_LONGEST:,} bytes without white space", where=f"{path}:{line}", cure=cure)
-        whole, rest = piece[:cut], piece[cut:]
-        yield _decoded(whole, path, line)
-        line += whole.count(b"\n")
-    yield _decoded(rest, path, line)
+        text, rest = _decoded(piece[:cut], path, line, column), piece[cut:]
+        column = len(text) - text.rfind("\n") - 1 + (0 if "\n" in text else column)
+        line += text.count("\n")
+        yield text
+    if rest:
+        yield _decoded(rest, path, line, column)
 
 
-def _decoded(piece: bytes, path: Path, line: int) -> str:
+def _decoded(piece: bytes, path: Path, line: int, column: int) -> str:
+    """The text of a piece that begins after so many characters of a line."""
     try:
-        text = piece.decode("utf-8-sig" if line == 1 else "utf-8")
+        text = piece.decode("utf-8-sig" if (line, column) == (1, 0) else "utf-8")
     except UnicodeDecodeError:
         text = _END_MARK
     if _END_MARK in text:
         for number, raw in enumerate(piece.split(b"\n"), line):
-            decode(raw, path, number)
+            decode(raw, path, number, len(raw), column if number == line else 0)
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def analogies(
             known.append([i for i in ids if i is not None])
         sections[-1] = name, known, asked + 1
     rows: list[dict[str, Any]] = [
-        {"section": name, "asked": asked, "known": len(known), "right": _right(units, np.array(known))}
+        {"section": name, "asked": asked, "known": len(known), "right": _right(units, np.array(known, dtype=np.int64))}
         for name, known, asked in sections
     ]
     syntactic = [row for row in rows if row["section"].startswith("gram")]
@@ -67,8 +68,7 @@ def analogies(
 
 
 def _known(vectors: WordVectors, word: str, size: int) -> int | None:
-    index = vectors.vocabulary.index
-    found = index.get(word, index.get(word.lower()))
+    found = vectors.vocabulary.place(word)
     return found if found is not None and found < size else None
 
 
@@ -93,6 +93,8 @@ def similarities(vectors: WordVectors, file: Path, lines: Sequence[tuple[int, st
         parts = line.replace(",", "\t").split("\t") if "\t" in line or "," in line else line.split()
         try:
             first, second, score = parts[0].strip(), parts[1].strip(), float(parts[2])
+            if not math.isfinite(score):
+                raise ValueError
         except (IndexError, ValueError):
             if number == lines[0][0] and len(parts) >= 3:
                 continue
@@ -102,7 +104,8 @@ def similarities(vectors: WordVectors, file: Path, lines: Sequence[tuple[int, st
         if all(_known(vectors, word, len(vectors.vectors)) is not None for word in (first, second)):
             people.append(score)
             ours.append(vectors.similarity(first, second))
-    spearman = 100 * rank_correlation(people, ours) if len(people) > 1 else None
+    rho = 100 * rank_correlation(people, ours) if len(people) > 1 else math.nan
+    spearman = rho if math.isfinite(rho) else None
     return {"kind": "similarity", "file": file.name, "pairs": asked, "known": len(people), "spearman": spearman}
 
 

@@ -17,6 +17,7 @@ from seqloom.text.vocabulary import Vocabulary
 
 Row = tuple[str, NDArray[np.float32]]
 VectorFormat = Literal["word2vec", "binary", "glove"]
+_CUTTABLE = 10_000  # bytes; less is a whole file
 _CUT = "the file may be cut off; fetch it again, or write the vectors anew"
 
 
@@ -42,23 +43,29 @@ def vector_rows(path: str) -> Iterator[Row]:
 
 
 def _is_binary(rest: bytes) -> bool:
-    """Whether what follows the header does not begin with a word and numbers as text."""
-    line, whole, _ = rest.partition(b"\n")
-    numbers = line.split()[1 : None if whole else -1]
+    """Whether what follows the header is no text: it is not UTF-8 (its last character may be cut), holds a NUL, or
+    does not begin with a word and numbers.
+    """
     try:
-        return not [float(number) for number in numbers]
-    except ValueError:
-        return True
+        rest.decode()
+    except UnicodeDecodeError as error:
+        if len(rest) < _CUTTABLE or error.start < len(rest) - 3:
+            return True
+    first, whole, _ = rest.partition(b"\n")
+    numbers = first.split()[1:] if whole else []
+    return b"\0" in rest or not all(_is_number(number.decode()) for number in numbers)
 
 
 def _text_rows(file: Path) -> Iterator[Row]:
     width, size, number = 0, None, 0
     for number, raw in enumerate(raw_lines(file), 1):
         word, *values = decode(raw, file, number).rstrip(" ").split(" ")
-        if number == 1 and len(values) == 1 and word.isdigit() and values[0].isdigit():
+        if number == 1 and len(values) == 1 and word.isdecimal() and values[0].isdecimal():
             size, width = int(word), int(values[0])
             continue
         width = width or len(values)
+        if size is None and 0 < width < len(values) and not _is_number(values[-width - 1]):
+            word, values = " ".join([word, *values[:-width]]), values[-width:]  # glove.840B has such words
         if len(values) != width or not width:
             cure = "a line is a word and its numbers with single spaces between; the file may be cut off"
             raise DataError(f"{len(values)} numbers instead of {width}", where=f"{file}:{number}", cure=cure)
@@ -67,9 +74,18 @@ def _text_rows(file: Path) -> Iterator[Row]:
         raise DataError(f"{number - 1:,} words instead of {size:,}", where=str(file), cure=_CUT)
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _numbers(values: list[str], where: str) -> NDArray[np.float32]:
     try:
-        row = np.array(values, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            row = np.array(values, dtype=np.float32)
     except ValueError:
         row = np.array([np.nan], dtype=np.float32)
     if not np.isfinite(row).all():
@@ -78,22 +94,22 @@ def _numbers(values: list[str], where: str) -> NDArray[np.float32]:
 
 
 def _binary_rows(file: Path, size: int, width: int) -> Iterator[Row]:
-    data, ahead = b"", blocks(file)
-    for word in range(-1, size):
-        while True:
-            name, found, rest = data.partition(b" " if word >= 0 else b"\n")
-            if found and (word < 0 or len(rest) >= 4 * width):
-                break
+    ahead = blocks(file)
+    data = next(ahead)
+    at = data.index(b"\n") + 1
+    for word in range(size):
+        while (space := data.find(b" ", at)) < 0 or len(data) < space + 1 + 4 * width:
             more = next(ahead, None)
             if more is None:
                 raise DataError(f"ends within word {word + 1:,} of {size:,}", where=str(file), cure=_CUT)
-            data += more
-        data = rest if word < 0 else rest[4 * width :]
-        if word >= 0:
-            row = np.frombuffer(rest[: 4 * width], dtype="<f4")
-            if not np.isfinite(row).all():
-                raise DataError("not all are finite numbers", where=f"{file}, word {word + 1:,}", cure=_CUT)
-            yield name.lstrip(b"\n").decode("utf-8", errors="replace"), row
+            data, at = data[at:] + more, 0
+        row = np.frombuffer(data, "<f4", width, space + 1)
+        if not np.isfinite(row).all():
+            raise DataError("not all are finite numbers", where=f"{file}, word {word + 1:,}", cure=_CUT)
+        yield data[at:space].lstrip(b"\n").decode("utf-8", errors="replace"), row
+        at = space + 1 + 4 * width
+    if (data[at:] + next(ahead, b"")).strip(b"\n"):
+        raise DataError(f"goes on after its {size:,} words of {width}", where=str(file), cure=_CUT)
 
 
 def read_vectors(path: str, words: Mapping[str, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -127,8 +143,10 @@ def save_vectors(vectors: WordVectors, path: str, kind: VectorFormat = "word2vec
     Raises UsageError for a word with a space in it, which no format can hold.
     """
     words, (size, width) = vectors.vocabulary.words, vectors.vectors.shape
-    if spaced := next((word for word in words if len(word.split()) != 1), None):
-        raise UsageError(f"the word {spaced!r} holds white space", where=path, cure="these formats part words by it")
+    spaced = next((word for word in words if word.split() != [word]), None)
+    if spaced is not None:
+        problem = f"the word {spaced!r} is empty or holds white space"
+        raise UsageError(problem, where=path, cure="these formats part words by it")
     whole = Path(path)
     beside = whole.with_name(f".{whole.name}.part")
     with writing(whole):
@@ -145,7 +163,7 @@ def to_gensim(vectors: WordVectors) -> Any:
     """The same as gensim.models.KeyedVectors. Needs gensim."""
     from gensim.models import KeyedVectors
 
-    made = KeyedVectors(vectors.vectors.shape[1], len(vectors.vocabulary))
+    made = KeyedVectors(vectors.vectors.shape[1])
     made.add_vectors(vectors.vocabulary.words, vectors.vectors)
     for word, count in zip(vectors.vocabulary.words, vectors.vocabulary.counts.tolist(), strict=True):
         made.set_vecattr(word, "count", count)

@@ -88,7 +88,6 @@ def alias_table(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDAr
         scaled[high] -= 1 - scaled[low]
         if scaled[high] < 1:
             small.append(large.pop())
-    scaled[small + large] = 1
     return scaled.astype(np.float32), other
 
 

@@ -44,8 +44,7 @@ class WordVectors:
 
         Raises UsageError for a word that has none, with the nearest spellings.
         """
-        index = self.vocabulary.index
-        if self.buckets is not None and word not in index and word.lower() not in index:
+        if self.buckets is not None and self.vocabulary.place(word) is None:
             table, config = self.buckets
             if rows := grams(word, config):
                 return np.asarray(table[rows].mean(0))
@@ -62,8 +61,8 @@ class WordVectors:
         parts = [self.vectors[at : at + _ROWS] @ direction for at in range(0, len(self.vectors), _ROWS)]
         cosines = np.concatenate(parts) / (self.norms * length)
         for word in without:
-            for form in {word, word.lower()} & self.vocabulary.index.keys():
-                cosines[self.vocabulary.index[form]] = -np.inf
+            if (at := self.vocabulary.place(word)) is not None:
+                cosines[at] = -np.inf
         order = np.argsort(-cosines, kind="stable")[:count]
         return [(self.vocabulary.words[i], float(cosines[i])) for i in order.tolist() if np.isfinite(cosines[i])]
 
@@ -91,7 +90,11 @@ class WordVectors:
         """(words, 2), where they lie in a plane: along the two directions in which they differ most (pca), or so that
         near ones stay near (tsne, van der Maaten and Hinton 2008). Raises MissingExtra for tsne without scikit-learn.
         """
-        units = np.stack([self.unit(word) for word in words]).astype(np.float64)
+        found = [self.unit(word) for word in words]
+        if len(words) < 3 or self.vectors.shape[1] < 2:
+            problem = f"{len(words)} words with vectors of {self.vectors.shape[1]} numbers make no map"
+            raise UsageError(problem, cure="give three words or more")
+        units = np.stack(found).astype(np.float64)
         if method == "tsne":
             from seqloom.errors import MissingExtra
 
@@ -100,7 +103,8 @@ class WordVectors:
             except ImportError:
                 raise MissingExtra("a map by t-SNE", "maps") from None
             perplexity = min(30.0, max(1.0, (len(words) - 1) / 3))
-            return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=1).fit_transform(units))
+            made = TSNE(perplexity=perplexity, init="pca", random_state=1).fit_transform(units)
+            return np.asarray(made, dtype=np.float64)
         centred = units - units.mean(0)
         _, _, axes = np.linalg.svd(centred, full_matrices=False)
         return np.asarray(centred @ axes[:2].T)

@@ -108,6 +108,7 @@ class _Work(NamedTuple):
     around: NDArray[np.int32]  # the neighbours
     chosen: NDArray[np.int32]  # the rows of the outputs
     labels: NDArray[np.float32]
+    seen: NDArray[np.int64]  # (1), windows
     sums: NDArray[np.float64]  # (2), loss and pairs of the windows measured
 
 
@@ -283,15 +284,14 @@ def _window(sentence: Any, size: int, center: int, lr: Any, model: Model, work: 
     for i in range(rows):
         _gather(i, i * step, min((i + 1) * step, n), model, work)
     _score(work.x, rows, work.y, m, work.scores)
-    if center % _LOOKED_AT == 0:
+    if work.seen[0] % _LOOKED_AT == 0:
         _measure(inputs, m, work)
+    work.seen[0] += 1
     for at in range(inputs * m):
         work.scores[at] = -lr * (_half_tanh(work.scores[at]) + _FLOAT(0.5))
     for i in range(inputs):
         for j in range(m):
             work.scores[i * m + j] += lr * work.labels[j]
-    for at in range(inputs * m, rows * m):
-        work.scores[at] = 0
     _learn_outputs(rows, m, model, work)
     for i in range(inputs):
         _learn_inputs(i, i * step, (i + 1) * step, m, model, work)
@@ -313,6 +313,7 @@ def _work_space(seed: int, model: Model) -> Any:
         np.zeros(n, np.int32),
         np.zeros(m, np.int32),
         np.zeros(m, _FLOAT),
+        np.zeros(1, np.int64),
         np.zeros(2),
     )
 
@@ -322,8 +323,8 @@ def train_block(ids: Any, seed: int, lr: float, model: Model) -> Any:
     """Learns from a block of text: ids, with a negative number after each line.
 
     Returns (2): the loss, summed over some of the inputs, and how many these are. All that is random comes from
-    `seed`: whether a word is kept, in the order of the text; then, line by line, for each word that was, its window,
-    and for each word drawn against it two numbers.
+    `seed`, line by line: first whether each of its words is kept, then, for each that was, its window, and for each
+    word drawn against it two numbers.
     """
     work = _work_space(seed, model)
     sentence = np.empty(len(ids), np.int32)

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from seqloom import config as configs
 from seqloom.data.collocations import join_phrases
 from seqloom.data.word_stream import WordIds, WordText, count_words, encode_words
-from seqloom.errors import UsageError
+from seqloom.errors import RunError, UsageError
 from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
 from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
@@ -35,7 +35,7 @@ _SHOWN = 5
 
 
 def _training() -> TrainingConfig:
-    return TrainingConfig(epochs=5.0, evaluate_every=1000, metric="latest")
+    return TrainingConfig(epochs=5.0, evaluate_every=1000, metric="latest", device="cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,9 @@ class EmbedWordsConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         own = self.training
-        if own.metric != "latest" or own.average != "none" or own.ema:
-            raise ValueError("training.metric must be 'latest', average 'none' and ema 0 for word vectors")
+        if (own.metric, own.average, own.ema, own.device) != ("latest", "none", 0, "cpu"):
+            need = "training.metric must be 'latest', average 'none', ema 0 and device 'cpu'"
+            raise ValueError(f"{need} for word vectors")
 
 
 def prepare(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> tuple[Vocabulary, WordIds]:
@@ -126,6 +127,9 @@ def load_words(path: str | Path, *, say: Callable[[str], None] = lambda text: No
     run = Run.open(path)
     config = configs.load(EmbedWordsConfig, run.path / "config.toml")
     vocabulary = Vocabulary.load(run.path / _FILE)
+    if [vocabulary.digest()] != run.info()["tokenizer"]:
+        cure = "put back the one that the run was written with"
+        raise RunError("is not the vocabulary of this run", where=str(run.path / _FILE), cure=cure)
     with safe_open(run.best(say).path / "model.safetensors", "numpy") as file:
         table = file.get_tensor("input")
     size = len(vocabulary)

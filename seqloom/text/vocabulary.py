@@ -40,14 +40,18 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
+    def place(self, word: str) -> int | None:
+        """The number of a word as it is or else in lower case; None if there is none."""
+        return self.index.get(word, self.index.get(word.lower()))
+
     def find(self, word: str) -> int:
-        """The number of a word as it is or in lower case. Raises UsageError with the nearest words."""
-        for form in (word, word.lower()):
-            if form in self.index:
-                return self.index[form]
+        """The number of a word as it is or else in lower case. Raises UsageError with the nearest words."""
+        if (found := self.place(word)) is not None:
+            return found
         # Only words of about its length and with its first letter: to compare with all takes seconds.
-        near = [w for w in self.words if w[:1] == word[:1].lower() and abs(len(w) - len(word)) < 3]
-        close = difflib.get_close_matches(word.lower(), near, n=3, cutoff=0.7)
+        low = word.lower()
+        near = {w.lower(): w for w in self.words if w[:1].lower() == low[:1] and abs(len(w) - len(word)) < 3}
+        close = [near[w] for w in difflib.get_close_matches(low, near, n=3, cutoff=0.7)]
         cure = f"did you mean {', '.join(map(repr, close))}?" if close else "it is too rare in the corpus, or not in it"
         raise UsageError(f"the vocabulary has no word {word!r}", cure=cure)
 
@@ -69,7 +73,7 @@ class Vocabulary:
                     word, _, count = line.rstrip("\n").rpartition("\t")
                     words.append(word)
                     counts.append(int(count))
-        except (OSError, ValueError) as error:
+            return cls(words, np.array(counts, dtype=np.int64))
+        except (OSError, ValueError, OverflowError) as error:
             cure = "put back the one that the run was written with"
             raise RunError(f"not a vocabulary: {error}", where=str(path), cure=cure) from None
-        return cls(words, np.array(counts, dtype=np.int64))

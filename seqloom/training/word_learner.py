@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from seqloom.data.word_stream import WordIds
@@ -21,7 +22,8 @@ from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.checkpoint import load_weights, save_tensors
 from seqloom.training.loop import Step
 
-_PARTS = 32  # an epoch has at least so many blocks for each thread, and so many steps
+_PARTS = 64  # an epoch has about so many blocks or more
+_LEAST = 1_000  # words that are worth a block, and lines should not be cut
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,12 @@ class WordLearner:
         self.kernel = make_model(model.config, vocabulary, model.input.numpy(), model.output.numpy())
         self.threads = 1 if batches.deterministic else threads
         # A small text is cut finer, so that the threads end at the same time and the rate falls in small steps.
-        self.edges = ids.cut(max(1, min(batches.words, ids.size // (_PARTS * threads))))
+        self.edges = ids.cut(min(batches.words, max(_LEAST, ids.size // _PARTS)))
         self.blocks = len(self.edges) - 1
-        self.step = max(1, min(batches.step, self.blocks // _PARTS))
+        self.step = max(1, min(batches.step, self.blocks // (_PARTS // 2)))
         self.per_epoch = -(-self.blocks // self.step)
         self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
-        self.loss, self.pairs = 0.0, 0.0
+        self.sums = np.zeros(2)  # loss and pairs since the loss was last asked for
 
     def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
         """See Learner; the loss is that of a pair of words and the words drawn against it, estimated on some."""
@@ -98,15 +100,15 @@ class WordLearner:
                 if not np.isfinite(sums).all():
                     cure = "lower optimizer.lr"
                     raise DivergedError(f"the loss is {sums[0]} at step {number}; nothing was saved", cure=cure)
-                self.loss, self.pairs = self.loss + float(sums[0]), self.pairs + float(sums[1])
+                self.sums += sums
                 loss = float(sums[0] / max(1.0, sums[1]))
                 words = int((self.edges[np.add(chosen, 1)] - self.edges[chosen]).sum())
                 yield Step(number, loss, loss, 0.0, lr, words, time.perf_counter() - began)
 
     def mean_loss(self) -> float:
         """The loss since this was last asked."""
-        mean = self.loss / max(1.0, self.pairs)
-        self.loss, self.pairs = 0.0, 0.0
+        mean = float(self.sums[0] / max(1.0, self.sums[1]))
+        self.sums = np.zeros(2)
         return mean
 
     def _of_epoch(self, epoch: int) -> np.ndarray:
@@ -125,10 +127,11 @@ class WordLearner:
         return nullcontext()
 
     def save(self, folder: Path) -> None:
-        """Writes the tables, which are all there is, without a copy."""
+        """Writes the tables without a copy, and what the next mean of the loss begins with."""
         save_tensors(folder / "model.safetensors", {k: v.detach() for k, v in self.model.named_parameters()})
+        save_tensors(folder / "optimizer.safetensors", {"sums": torch.from_numpy(self.sums)})
 
     def load(self, folder: Path) -> None:
-        """Takes up the tables."""
-        with torch.no_grad():
-            load_weights(folder / "model.safetensors", self.model)
+        """Takes up what `save` wrote."""
+        load_weights(folder / "model.safetensors", self.model)
+        self.sums = load_file(folder / "optimizer.safetensors")["sums"]

@@ -53,7 +53,7 @@ def joined(line: list[str], phrases: set[tuple[str, str]]) -> list[str]:
 
 
 def by_us(lines: Lines, config: WordText, folder: Path) -> tuple[dict[str, int], Lines]:
-    Path(config.train[0]).write_text("\n".join(map(" ".join, lines)), encoding="utf-8")
+    Path(config.train[0]).write_text("".join(f"{' '.join(line)}\n" for line in lines), encoding="utf-8")
     vocabulary = count_words(config, lambda read, types: None)
     ids = encode_words(config, vocabulary, folder, lambda done: None)
     vocabulary, ids = join_phrases(config, vocabulary, ids)

@@ -56,7 +56,7 @@ class Window(NamedTuple):
 
 def windows(ids: Sequence[int], seed: int, model: Model) -> Iterator[Window]:
     """The windows of a block, with all that is drawn for them in the documented order."""
-    draws = Draws(seed)
+    draws, seen = Draws(seed), 0
     for line in lines_of(ids):
         kept = [word for word in line if model.keep[word] >= 1 or draws.chance(float(model.keep[word]))]
         for center, word in enumerate(kept):
@@ -66,7 +66,8 @@ def windows(ids: Sequence[int], seed: int, model: Model) -> Iterator[Window]:
                 continue
             rows = [model.rows[model.starts[w] : model.starts[w + 1]].tolist() for w in around]
             inputs = [[row for own in rows for row in own]] if model.bag else rows
-            yield Window(inputs, *outputs_of(word, model, draws), center % LOOKED_AT == 0)
+            yield Window(inputs, *outputs_of(word, model, draws), seen % LOOKED_AT == 0)
+            seen += 1
 
 
 def lines_of(ids: Sequence[int]) -> list[list[int]]:

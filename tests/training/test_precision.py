@@ -11,18 +11,19 @@ from seqloom.training.precision import FreedMemory
 def given_back(monkeypatch: pytest.MonkeyPatch, held: Iterator[int], steps: int, kept: bool = True) -> list[int]:
     """The steps after which memory was given back, when so much was held after each."""
     found: list[int] = []
-    now = 0
+    steps_taken = iter(range(1, steps + 1))
+    now = [0]
 
     class Libc:
         def malloc_trim(self, pad: int) -> int:
-            found.append(now)
+            found.append(now[0])
             return 1
 
     monkeypatch.setattr(precision, "_kept", [kept])
     monkeypatch.setattr(precision, "resident_bytes", lambda: next(held))
     monkeypatch.setattr(precision.ctypes, "CDLL", lambda name: Libc())
     memory = FreedMemory()
-    for now in range(1, steps + 1):
+    for now[0] in steps_taken:
         memory.after_step()
     return found
 
