@@ -41,7 +41,8 @@ def evaluate_run(
         reporter.warn(f"{dropped} test pairs with an empty side are left out")
     translator = load_translator(path, long_input="cut", say=reporter.warn)
     translator.config = decoding_config(translator.config, words)
-    reporter.say(f"translating {len(pairs):,} sentences, beam {translator.config.beam}")
+    how = "drawing words" if translator.config.sample else f"beam {translator.config.beam}"
+    reporter.say(f"translating {len(pairs):,} sentences, {how}")
     began = time.perf_counter()
     hypotheses = translator(pairs.sources)
     seconds = time.perf_counter() - began
