@@ -32,6 +32,7 @@ _FILE = "vocabulary.tsv"
 _USUAL = 30_000  # most frequent words that analogies are asked among
 _EVERY = 5.0  # seconds between lines about progress
 _SHOWN = 5
+_WORDS = 10_000  # whose n-grams are gathered at a time
 
 
 def _training() -> TrainingConfig:
@@ -87,9 +88,7 @@ def train_words(config: EmbedWordsConfig, reporter: Reporter) -> Run:
             threads = torch.get_num_threads()
             learner = WordLearner(model, vocabulary, ids, config.batches, config.seed, threads)
             training = config.training.lasting(learner.per_epoch)
-            vectors = WordVectors(vocabulary, model.input.numpy()[: len(vocabulary)])
-            measure = _measure(learner, vectors)
-            return Plan(learner, measure, config.optimizer.lr, config.schedule, training)
+            return Plan(learner, _measure(learner, vocabulary), config.optimizer.lr, config.schedule, training)
 
         return Ready(
             {"train": ids.digest()},
@@ -103,13 +102,13 @@ def train_words(config: EmbedWordsConfig, reporter: Reporter) -> Run:
     return train_run(config, reporter, ready)
 
 
-def _measure(learner: WordLearner, vectors: WordVectors) -> Callable[[int], Measured]:
+def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Measured]:
     """The loss of training since the last time, and what some words are near to."""
-    words = vectors.vocabulary.words
+    words, table = vocabulary.words, learner.model.input.numpy()[: len(vocabulary)]
     chosen = [words[at] for at in (300, 1000, 3000) if at < len(words)] or words[:2]
 
     def measure(step: int) -> Measured:
-        vectors.__dict__.pop("norms", None)  # the vectors have changed
+        vectors = WordVectors(vocabulary, table)
         near = {word: ", ".join(other for other, _ in vectors.similar([word], _SHOWN)) for word in chosen}
         samples = [{"step": step, "word": word, "near": text} for word, text in near.items()]
         return {"training_loss": learner.mean_loss()}, samples
@@ -136,8 +135,12 @@ def load_words(path: str | Path, *, say: Callable[[str], None] = lambda text: No
     if not config.model.longest:
         return WordVectors(vocabulary, table)
     starts, rows = rows_of_words(vocabulary.words, config.model)
-    vectors = np.add.reduceat(table[rows], starts[:-1]) / np.diff(starts)[:, None]
-    return WordVectors(vocabulary, vectors.astype(np.float32), (table[size:], config.model))
+    vectors = np.empty((size, config.model.width), dtype=np.float32)
+    for at in range(0, size, _WORDS):
+        part = starts[at : at + _WORDS + 1]
+        sums = np.add.reduceat(table[rows[part[0] : part[-1]]], part[:-1] - part[0])
+        vectors[at : at + _WORDS] = sums / np.diff(part)[:, None]
+    return WordVectors(vocabulary, vectors, (table[size:], config.model))
 
 
 def evaluate_words(
