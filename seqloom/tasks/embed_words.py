@@ -15,13 +15,13 @@ from safetensors import safe_open
 from seqloom import config as configs
 from seqloom.data.collocations import join_phrases
 from seqloom.data.word_stream import WordIds, WordText, count_words, encode_words
-from seqloom.errors import RunError, UsageError
+from seqloom.errors import RunError
 from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
 from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
 from seqloom.models.word_vectors import WordVectors
 from seqloom.run import Run, write_json, write_text
-from seqloom.tasks.training import Ready, RunConfig, train_run
+from seqloom.tasks.training import Ready, RunConfig, tested_on, train_run
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.fit import Measured, Plan, TrainingConfig
 from seqloom.training.log import Reporter
@@ -159,11 +159,7 @@ def evaluate_words(
     """
     run = Run.open(path)
     config = configs.load(EmbedWordsConfig, run.path / "config.toml")
-    files = tuple(test) or config.data.test
-    if not files:
-        raise UsageError("the config names no lists", where="--test", cure="--test questions-words.txt ws-353-all.tsv")
-    if words:
-        raise UsageError(f"unknown option {words[0]!r}", cure="word vectors have no decoding options")
+    files = tested_on(test, config.data.test, words)
     began = time.perf_counter()
     vectors = load_words(path, say=reporter.warn)
     found = [test for file in files for test in _both(vectors, file)]

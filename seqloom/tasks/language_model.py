@@ -14,14 +14,13 @@ import torch
 from seqloom import config as configs
 from seqloom.data.stream import Stream, StreamConfig, Text, encode_text, read_text
 from seqloom.decoding.search import DecodingConfig
-from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.objectives.next_word import NextWord
 from seqloom.run import Run, write_json
 from seqloom.tasks.generator import Generator
 from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizer, save_tokenizers
-from seqloom.tasks.training import GradientConfig, Ready, train_run, trained
+from seqloom.tasks.training import GradientConfig, Ready, tested_on, train_run, trained
 from seqloom.tasks.vectors import take_vectors
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.fit import Measured, Plan, TrainingConfig
@@ -201,11 +200,7 @@ def evaluate_language_model(
     """
     run = Run.open(path)
     config = configs.load(LanguageModelConfig, run.path / "config.toml")
-    files = tuple(test) or config.data.test
-    if not files:
-        raise UsageError("the config names no test data", where="--test", cure="--test FILE ...")
-    if words:
-        raise UsageError(f"unknown option {words[0]!r}", cure="the perplexity of a text has no decoding options")
+    files = tested_on(test, config.data.test, words)
     text = read_text(files)
     generator = load_generator(path, precision="fp32", say=reporter.warn)
     ids, lines = encode_text(text, generator.tokenizer)

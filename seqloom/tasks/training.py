@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from seqloom import config as configs
+from seqloom.errors import UsageError
 from seqloom.models.encoder_decoder import parameter_count
 from seqloom.run import Run
 from seqloom.tasks.resume import refuse_another
@@ -137,3 +138,12 @@ def trained(model: M, run: Run, precision: Precision, device: str, say: Callable
     load_weights(run.best(say).path / "model.safetensors", model)
     where = pick_device(device)
     return model.to(where, dtype_for(precision, where)).eval()
+
+
+def tested_on(given: Sequence[str], own: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
+    """The files given, or else those of a config, for a task that decodes nothing and so has no options for it."""
+    if words:
+        raise UsageError(f"unknown option {words[0]!r}", cure="nothing is decoded here")
+    if not (files := tuple(given) or own):
+        raise UsageError("the config names no test data", where="--test", cure="--test FILE ...")
+    return files
