@@ -217,14 +217,19 @@ def _gather(i: int, begin: int, end: int, model: Model, work: Any) -> None:
     """Input i: the mean of the rows of the neighbours from `begin` to before `end`; zeros if there are none."""
     D = model.inputs.shape[1]
     total = 0
-    for k in range(D):
-        work.x[i, k] = 0
     for word in range(begin, end):
         for at in range(model.starts[work.around[word]], model.starts[work.around[word] + 1]):
             row = model.rows[at]
-            for k in range(D):
-                work.x[i, k] += model.inputs[row, k]
+            if total:
+                for k in range(D):
+                    work.x[i, k] += model.inputs[row, k]
+            else:
+                for k in range(D):
+                    work.x[i, k] = model.inputs[row, k]
             total += 1
+    if total == 0:
+        for k in range(D):
+            work.x[i, k] = 0
     if total > 1:
         share = _FLOAT(1) / _FLOAT(total)
         for k in range(D):
@@ -238,9 +243,10 @@ def _learn_inputs(i: int, begin: int, end: int, m: int, model: Model, work: Any)
     The input itself is overwritten.
     """
     D = model.inputs.shape[1]
+    e, f, g = work.scores[i * m], work.scores[i * m + 1], work.scores[i * m + 2]
     for k in range(D):
-        work.x[i, k] = 0
-    for j in range(0, m, _OUTPUTS):
+        work.x[i, k] = e * work.y[0, k] + f * work.y[1, k] + g * work.y[2, k]
+    for j in range(_OUTPUTS, m, _OUTPUTS):
         at = i * m + j
         e, f, g = work.scores[at], work.scores[at + 1], work.scores[at + 2]
         for k in range(D):
