@@ -119,6 +119,15 @@ def test_a_second_interrupt_quits_without_saving(call: Call, folder, monkeypatch
     assert [c.step for c in Run.open("new").checkpoints()] == [2]
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """SIGINT as a terminal sends it; a shell lets what it starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_an_interrupt_before_training_begins(call: Call, folder, monkeypatch):
     monkeypatch.setattr("seqloom.tasks.translate.load_splits", lambda data: signal.raise_signal(signal.SIGINT))
     result = call("train", "small.toml", "--run", "new", "-q")
