@@ -16,6 +16,7 @@ PACKAGE = Path(seqloom.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "numpy", "tokenizers", "sacrebleu", "transformers"}
 LARGEST_FILE, LARGEST_FUNCTION, MOST_PARAMETERS = 300, 45, 8
+LARGEST_TRACKED = 100_000  # bytes
 
 
 def name_of(path: Path) -> str:
@@ -83,3 +84,12 @@ def test_a_function_stays_small(path: Path) -> None:
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, functions)]
     assert [node.name for node in nodes if too_large(node)] == []
+
+
+def test_no_data_is_committed() -> None:
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        pytest.skip("not a clone: there is no telling what is committed")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
+    tracked = [root / name for name in listed.split("\0") if name]
+    assert [str(p) for p in tracked if p.is_file() and p.stat().st_size > LARGEST_TRACKED] == []
