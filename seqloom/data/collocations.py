@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def _striking(config: WordText, vocabulary: Vocabulary, ids: WordIds) -> Pairs:
     """The numbers of the pairs that are phrases, in order."""
     words, least = len(vocabulary), 1
     keys, counts, waiting, more = np.zeros(0, np.int64), np.zeros(0, np.int64), list[tuple[Pairs, Pairs]](), 0
-    for part in (*_by_lines(ids), None):
+    for part in chain(_by_lines(ids), [None]):
         if part is not None:
             waiting.append(np.unique(_keys(part, words), return_counts=True))
             more += len(waiting[-1][0])

@@ -71,8 +71,7 @@ def prepare(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> tuple
 
     data = config.data
     vocabulary = count_words(data, lambda read, types: said(f"{read:,} words read, {types:,} different ones"))
-    total = int(vocabulary.counts.sum())
-    ids = encode_words(data, vocabulary, folder, lambda done: said(f"{100 * done / total:.0f} % of the text encoded"))
+    ids = encode_words(data, vocabulary, folder, lambda done: said(f"{done:,} words and ends of lines encoded"))
     return join_phrases(data, vocabulary, ids) if data.phrases else (vocabulary, ids)
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from toys import Listener
+from toys import Listener, left_behind
 
 from seqloom.data.word_stream import END, WordIds, WordText
 from seqloom.errors import DivergedError, RunError
 from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
-from seqloom.run import Run, digest_of
+from seqloom.run import Run
 from seqloom.tasks.embed_words import EmbedWordsConfig, load_words, train_words
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.fit import Interrupted, TrainingConfig
@@ -252,16 +252,6 @@ def config(tmp_path: Path) -> EmbedWordsConfig:
         batches=BlockConfig(words=97, deterministic=True),
         training=TrainingConfig(epochs=2.0, evaluate_every=11, log_every=1, metric="latest", threads=1, device="cpu"),
     )
-
-
-def left_behind(path: str) -> tuple[object, ...]:
-    """All of a run that must be the same, however often it was stopped."""
-    run = Run.open(path)
-    newest = run.newest(pytest.fail)
-    assert newest is not None
-    times = ("seconds", "words_per_second")
-    rows = [{k: v for k, v in row.items() if k not in times} for row in run.rows("metrics.jsonl")]
-    return newest.step, digest_of(newest.path / "model.safetensors"), rows, run.rows("samples.jsonl")
 
 
 def stopping(step: int) -> Listener:
