@@ -15,8 +15,8 @@ from seqloom.models.presets import LANGUAGE, under
 from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
-from seqloom.nn.transformer import TransformerConfig
-from seqloom.shapes import Ids, Tensor, Vectors
+from seqloom.nn.transformer import TransformerConfig, TransformerState
+from seqloom.shapes import Ids, Int, Tensor, Vectors
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class LanguageModel(nn.Module):
         self.config = config
         inputs = config.decoder.input_width(config.embedding)
         E = config.embedding or inputs
-        self.embedder = TokenEmbedder(words, inputs, E)
+        self.embedder = TokenEmbedder(words, inputs, E, scaled=config.embedder.scaled)
         self.head = VocabularyHead(words, config.decoder.width, E, self.embedder.weight if config.tie else None)
         self.decoder = make_decoder(config.decoder, inputs)
         initialize(self)
@@ -76,11 +76,18 @@ class LanguageModel(nn.Module):
         """The hidden vectors after each of the words, and the state after the last."""
         return self.decoder(self.embedder(ids), state)  # type: ignore[no-any-return]
 
-    def forward(self, ids: Ids, before: Mapping[str, Tensor] | None = None) -> tuple[Vectors, dict[str, Tensor]]:
+    def forward(
+        self, ids: Ids, before: Mapping[str, Tensor] | None = None, documents: Int[Tensor, "B T"] | None = None
+    ) -> tuple[Vectors, dict[str, Tensor]]:
         """A piece of text at once: the hidden vectors that predict the word after each, and what goes on from here.
 
-        `before` is what went on from the piece before it (see `carried`); None = the text begins.
+        Args:
+            ids: the words read.
+            before: what went on from the piece before it (see `carried`); None = the text begins.
+            documents: which document of its row each word belongs to; attention stays within one. None = one a row.
         """
         state: Any = self.start(keep=False)
+        if documents is not None and isinstance(state, TransformerState):
+            state = replace(state, documents=documents)
         hidden, state = self.decode(ids, replace(state, **(before or {})))
         return hidden, carried(state)

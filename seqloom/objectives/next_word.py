@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from seqloom.data.batch import StreamBatch
 from seqloom.models.decoder import LanguageModel
-from seqloom.objectives.cross_entropy import Loss, linear_cross_entropy
+from seqloom.objectives.cross_entropy import Loss, vocabulary_loss
 from seqloom.shapes import Tensor
 
 
@@ -36,5 +36,5 @@ class NextWord:
         if batch.words < len(targets):
             real = (targets >= 0).nonzero().squeeze(1)
             hidden, targets = hidden.index_select(0, real), targets.index_select(0, real)
-        value, nll = linear_cross_entropy(model.head.project(hidden), model.head.weight, targets, self.smoothing)
+        value, nll = vocabulary_loss(model.head, hidden, targets, self.smoothing)
         return Loss(value, nll, batch.words, after)
