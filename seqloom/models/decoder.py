@@ -12,11 +12,11 @@ from seqloom.config import Tree
 from seqloom.models.decoders import DecoderConfig, State, carried, make_decoder
 from seqloom.models.encoder_decoder import initialize
 from seqloom.models.presets import LANGUAGE, under
-from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig
+from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.shapes import Ids, Tensor, Vectors
+from seqloom.shapes import Ids, Int, Tensor, Vectors
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class DecoderOnlyConfig:
         if isinstance(self.decoder, RecurrentDecoderConfig):
             self.decoder.check_alone()
 
+    @property
+    def carries(self) -> bool:
+        """Whether a state goes on from one piece of a text to the next."""
+        return isinstance(self.decoder, RecurrentDecoderConfig)
+
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree laid over its preset."""
@@ -66,7 +71,7 @@ class LanguageModel(nn.Module):
     @property
     def carries(self) -> bool:
         """Whether a state goes on from one piece of a text to the next."""
-        return isinstance(self.decoder, RecurrentDecoder)
+        return self.config.carries
 
     def start(self, *, keep: bool = True) -> State:
         """The state before the first word."""
@@ -76,7 +81,9 @@ class LanguageModel(nn.Module):
         """The hidden vectors after each of the words, and the state after the last."""
         return self.decoder(self.embedder(ids), state)  # type: ignore[no-any-return]
 
-    def forward(self, ids: Ids, before: Mapping[str, Tensor] | None = None) -> tuple[Vectors, dict[str, Tensor]]:
+    def forward(
+        self, ids: Ids, before: Mapping[str, Tensor] | None = None, documents: Int[Tensor, "B T"] | None = None
+    ) -> tuple[Vectors, dict[str, Tensor]]:
         """A piece of text at once: the hidden vectors that predict the word after each, and what goes on from here.
 
         `before` is what went on from the piece before it (see `carried`); None = the text begins.

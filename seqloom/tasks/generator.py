@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from seqloom.decoding.search import DecodingConfig, Task, decode
+from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, decode
 from seqloom.errors import UsageError
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.decoders import State
 from seqloom.shapes import Int, Tensor
+from seqloom.text.chat import END, Message, chat_prompt, chat_word
 from seqloom.text.tokenizer import Tokenizer
 
 _LENGTH = 100
@@ -48,26 +49,31 @@ class Generator:
 
     def generate(self, prompt: str = "", **options: Any) -> list[Generation]:
         """The n best texts, or as many samples."""
+        given = self.encode(prompt)
+        found = self._continue(given, self.tokenizer.start, options)
+        return [Generation(self._text(prompt, given, h.ids), h.log_p, h.score) for h in found]
+
+    def reply(self, messages: Sequence[Message], **options: Any) -> str:
+        """What is answered to a conversation. Raises UsageError for a model that has seen none."""
+        given, end = chat_prompt(messages, self.tokenizer), chat_word(self.tokenizer, END)
+        return self.decode(self._continue(given, end, options)[0].ids)
+
+    def _continue(self, given: Sequence[int], end: int, options: Mapping[str, Any]) -> list[Hypothesis]:
         try:
             config = replace(self.config, **options)
         except (TypeError, ValueError) as error:
             raise UsageError(str(error).replace("DecodingConfig.__init__() ", "")) from None
-        given = self.encode(prompt)
         device = next(self.model.parameters()).device
         limits = torch.tensor([config.max_length or _LENGTH], device=device)
-        task = Task(given[-1], self.tokenizer.start, limits)
+        task = Task(given[-1], end, limits)
         self.model.eval()
         with torch.inference_mode():
             before = torch.tensor([given[:-1]], dtype=torch.long, device=device)
-            found = decode(self._step, self._read(before), task, config)[0]
-        return [Generation(self._text(prompt, given, h.ids), h.log_p, h.score) for h in found]
+            return decode(self._step, self._read(before), task, config)[0]
 
     def encode(self, prompt: str) -> list[int]:
         """The ids of the beginning of a document."""
-        ids = [self.tokenizer.start]
-        for number, line in enumerate(prompt.split("\n")):
-            ids += [self.tokenizer.end] * (number > 0) + self.tokenizer.encode([line])[0].tolist()
-        return ids
+        return [self.tokenizer.start, *self.tokenizer.encode_lines([prompt])[0].tolist()]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, with its ends of lines."""

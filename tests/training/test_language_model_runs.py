@@ -16,7 +16,8 @@ from toys import Listener, left_behind
 
 import seqloom
 from seqloom.config import load, to_toml
-from seqloom.data.stream import Stream, StreamConfig, read_text
+from seqloom.data.stream import Stream, StreamConfig
+from seqloom.data.text import Text, TextFiles, text_source
 from seqloom.errors import RunError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.convolutional import ConvolutionalConfig
@@ -25,9 +26,8 @@ from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
+from seqloom.tasks.language_config import LanguageModelConfig
 from seqloom.tasks.language_model import (
-    LanguageModelConfig,
-    TextFiles,
     evaluate_language_model,
     load_generator,
     train_language_model,
@@ -167,7 +167,7 @@ def test_the_config_comes_back_and_another_one_is_refused(config, tmp_path):
 
 
 def test_given_vectors_are_taken_and_stay_where_they_are_frozen(config, tmp_path):
-    word = read_text(config.data.train).lines[0].split()[0]
+    word = Text.of(text_source(config.data.train)).lines[0].split()[0]
     (tmp_path / "v.txt").write_text(f"{word} " + " ".join(map(str, range(11))))
     own = EmbedderConfig(str(tmp_path / "v.txt"), frozen=True)
     config = replace(config, tokenizer=Words(), model=replace(config.model, embedder=own, embedding=11))
