@@ -48,7 +48,7 @@ class _Convolutional(nn.Module):
     def __init__(self, config: ConvolutionalConfig, *, causal: bool) -> None:
         super().__init__()
         self.config = config
-        self.positions = Positions(config.positions, config.width, 1, causal=causal)
+        self.positions = Positions(config.positions, config.width, 1, config.width, causal=causal)
         self.blocks = nn.ModuleList(
             GatedConvolution(config.width, config.kernel, causal=causal, dropout=config.dropout)
             for _ in range(config.layers)

@@ -15,7 +15,7 @@ from seqloom.models.presets import LANGUAGE, under
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
-from seqloom.nn.transformer import TransformerConfig
+from seqloom.nn.transformer import TransformerConfig, TransformerState
 from seqloom.shapes import Ids, Int, Tensor, Vectors
 
 
@@ -61,7 +61,7 @@ class LanguageModel(nn.Module):
         self.config = config
         inputs = config.decoder.input_width(config.embedding)
         E = config.embedding or inputs
-        self.embedder = TokenEmbedder(words, inputs, E)
+        self.embedder = TokenEmbedder(words, inputs, E, scaled=config.embedder.scaled)
         self.head = VocabularyHead(words, config.decoder.width, E, self.embedder.weight if config.tie else None)
         self.decoder = make_decoder(config.decoder, inputs)
         initialize(self)
@@ -86,8 +86,13 @@ class LanguageModel(nn.Module):
     ) -> tuple[Vectors, dict[str, Tensor]]:
         """A piece of text at once: the hidden vectors that predict the word after each, and what goes on from here.
 
-        `before` is what went on from the piece before it (see `carried`); None = the text begins.
+        Args:
+            ids: the words read.
+            before: what went on from the piece before it (see `carried`); None = the text begins.
+            documents: which document of its row each word belongs to; attention stays within one. None = one a row.
         """
         state: Any = self.start(keep=False)
+        if documents is not None and isinstance(state, TransformerState):
+            state = replace(state, documents=documents)
         hidden, state = self.decode(ids, replace(state, **(before or {})))
         return hidden, carried(state)

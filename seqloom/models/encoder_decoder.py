@@ -31,6 +31,7 @@ class EncoderDecoderConfig:
         encoder, decoder: the two halves.
         embedding: E, the width of the word vectors; 0 = that of the half that uses them.
         tie: which of the source, target and output word vectors are one table.
+        output_bias: whether each word has a score of its own, whatever was read.
         source, target: what the tables of word vectors begin as, and whether they are learned.
     """
 
@@ -40,6 +41,7 @@ class EncoderDecoderConfig:
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
     embedding: int = 0
     tie: Literal["none", "decoder-output", "all"] = "all"
+    output_bias: bool = False
     source: EmbedderConfig = field(default_factory=EmbedderConfig)
     target: EmbedderConfig = field(default_factory=EmbedderConfig)
 
@@ -71,11 +73,12 @@ class EncoderDecoder(nn.Module):
         self.config = config
         E = config.embedding
         into, onto = config.encoder.input_width(E), config.decoder.input_width(E)
-        self.source = TokenEmbedder(source_words, into, E or into)
+        self.source = TokenEmbedder(source_words, into, E or into, scaled=config.source.scaled)
         shared = self.source.weight if config.tie == "all" else None
-        self.target = TokenEmbedder(target_words, onto, E or onto, shared)
+        scaled = config.source.scaled if config.tie == "all" else config.target.scaled
+        self.target = TokenEmbedder(target_words, onto, E or onto, shared, scaled=scaled)
         tied = None if config.tie == "none" else self.target.weight
-        self.head = VocabularyHead(target_words, config.decoder.width, E or onto, tied)
+        self.head = VocabularyHead(target_words, config.decoder.width, E or onto, tied, bias=config.output_bias)
         self.encoder = make_encoder(config.encoder, into)
         self.decoder = make_decoder(config.decoder, onto, config.encoder.memory_width, self.encoder.summary_width)
         initialize(self)

@@ -56,13 +56,93 @@ TRANSLATION: dict[str, Tree] = {
     "small-conv": _convolutional(6, 256, 0.25),
 }
 
-# Two of one size, 6.5 million numbers over 8,000 words.
+
+def _gpt2(layers: int, width: int, heads: int) -> Tree:
+    stack = {"layers": layers, "width": width, "inner": 4 * width, "heads": heads, "activation": "gelu-tanh"}
+    return {"decoder": {**stack, "positions": {"kind": "learned", "length": 1024}}, "embedder": {"scaled": False}}
+
+
+def _llama(layers: int, width: int, heads: int, kv_heads: int, inner: int) -> Tree:
+    sizes = {"layers": layers, "width": width, "inner": inner, "heads": heads, "kv_heads": kv_heads}
+    form = {"norm": "rms", "activation": "swiglu", "positions": "rotary", "bias": False, "dropout": 0.0}
+    return {"decoder": {**sizes, **form}, "embedder": {"scaled": False}}
+
+
+# small-lstm and small-transformer are of one size, 6.5 million numbers over 8,000 words. nano is nanoGPT's "baby".
+# gpt2 to gpt2-xl: Radford et al. 2019, with 50,257 words there. The llama ones have the form of Touvron et al. 2023
+# with grouped queries, in the sizes of nano (with Qwen3's normalized queries and keys), SmolLM2-135M and SmolLM2-360M.
 LANGUAGE: dict[str, Tree] = {
     "small-lstm": {
         "decoder": {"kind": "recurrent", "cell": "lstm", "layers": 2, "width": 512, "dropout": 0.2, "weight_drop": 0.2},
         "embedding": 320,
     },
     "small-transformer": {"decoder": {"layers": 4, "width": 320, "inner": 896, "heads": 5, "dropout": 0.1}},
+    "nano": merge(_gpt2(6, 384, 6), {"decoder": {"bias": False, "dropout": 0.2, "attention_dropout": 0.2}}),
+    "gpt2": _gpt2(12, 768, 12),
+    "gpt2-medium": _gpt2(24, 1024, 16),
+    "gpt2-large": _gpt2(36, 1280, 20),
+    "gpt2-xl": _gpt2(48, 1600, 25),
+    "llama-nano": merge(_llama(6, 384, 6, 2, 1024), {"decoder": {"qk_norm": True}}),
+    "llama-135m": _llama(30, 576, 9, 3, 1536),
+    "llama-360m": _llama(32, 960, 15, 5, 2560),
+}
+
+
+def _bert(layers: int, width: int, heads: int) -> Tree:
+    stack = {"layers": layers, "width": width, "inner": 4 * width, "heads": heads, "activation": "gelu"}
+    form = {"norm_position": "after", "embedding_norm": True, "eps": 1e-12, "attention_dropout": 0.1}
+    positions = {"positions": {"kind": "learned", "length": 512}}
+    return {"encoder": {**stack, **form, **positions}, "embedder": {"scaled": False}, "pooler": "tanh"}
+
+
+# bert-base, bert-large: Devlin et al. 2019; bert-tiny to bert-medium: Turc et al. 2019. minilm: Wang et al. 2020, with
+# 6 layers. small-bert has today's form. vit-tiny: for images of 32 x 32 in patches of 4.
+READING: dict[str, Tree] = {
+    "bert-tiny": _bert(2, 128, 2),
+    "bert-mini": _bert(4, 256, 4),
+    "bert-small": _bert(4, 512, 8),
+    "bert-medium": _bert(8, 512, 8),
+    "bert-base": _bert(12, 768, 12),
+    "bert-large": _bert(24, 1024, 16),
+    "minilm": merge(_bert(6, 384, 12), {"pooling": "mean", "pooler": "none"}),
+    "small-bert": {
+        "encoder": {
+            **{"layers": 4, "width": 256, "inner": 1024, "heads": 4, "activation": "gelu"},
+            "positions": "rotary",
+        },
+        "embedder": {"scaled": False},
+    },
+    "small-lstm": {
+        "encoder": {
+            "kind": "recurrent",
+            "cell": "lstm",
+            "layers": 1,
+            "width": 256,
+            "direction": "both",
+            "dropout": 0.3,
+        },
+        "pooling": "summary",
+    },
+    "lstm-attention": {
+        "encoder": {
+            "kind": "recurrent",
+            "cell": "lstm",
+            "layers": 1,
+            "width": 256,
+            "direction": "both",
+            "dropout": 0.3,
+        },
+        "pooling": "attention",
+    },
+    "bag": {"encoder": {"kind": "bag", "width": 256}, "pooling": "mean", "segments": 0},
+    "vit-tiny": {
+        "encoder": {
+            **{"layers": 6, "width": 192, "inner": 768, "heads": 3, "activation": "gelu"},
+            "positions": {"kind": "learned", "length": 65},
+        },
+        "embedder": {"kind": "patches", "size": 32, "patch": 4},
+        "segments": 0,
+    },
 }
 
 

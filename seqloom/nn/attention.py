@@ -133,13 +133,10 @@ class Heads:
     width: int
     heads: int
     kv_heads: int
+    features: int
     bias: bool
+    qkv_bias: bool
     dropout: float
-
-    @property
-    def features(self) -> int:
-        """C."""
-        return self.width // self.heads
 
 
 class _Attention(nn.Module):
@@ -147,7 +144,7 @@ class _Attention(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.dropout = Dropout(sizes.dropout)
-        self.output = nn.Linear(sizes.width, sizes.width, bias=sizes.bias)
+        self.output = nn.Linear(sizes.heads * sizes.features, sizes.width, bias=sizes.bias)
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         return x.view(*x.shape[:2], heads, self.sizes.features).transpose(1, 2)  # B T (H C) -> B H T C
@@ -164,12 +161,18 @@ class _Attention(nn.Module):
 
 
 class SelfAttention(_Attention):
-    """Queries, keys and values all from the same sequence."""
+    """Queries, keys and values all from the same sequence.
 
-    def __init__(self, sizes: Heads) -> None:
+    Args:
+        sizes: of the layer.
+        norms: of each head's queries and keys; None = none.
+    """
+
+    def __init__(self, sizes: Heads, norms: tuple[nn.Module, nn.Module] | None = None) -> None:
         super().__init__(sizes)
         features = (sizes.heads + 2 * sizes.kv_heads) * sizes.features
-        self.qkv = nn.Linear(sizes.width, features, bias=sizes.bias)
+        self.qkv = nn.Linear(sizes.width, features, bias=sizes.qkv_bias)
+        self.query_norm, self.key_norm = norms or (nn.Identity(), nn.Identity())
 
     def forward(
         self,
@@ -181,7 +184,7 @@ class SelfAttention(_Attention):
         """Attends over `x`, and over what `cache` holds from before; `x` is added to the cache."""
         H, G, C = self.sizes.heads, self.sizes.kv_heads, self.sizes.features
         q, k, v = self.qkv(x).split((H * C, G * C, G * C), dim=-1)
-        q, k, v = self._split(q, H), self._split(k, G), self._split(v, G)
+        q, k, v = self.query_norm(self._split(q, H)), self.key_norm(self._split(k, G)), self._split(v, G)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         kv = KeyValues(k, v) if cache is None else cache.append(k, v)
@@ -193,8 +196,8 @@ class CrossAttention(_Attention):
 
     def __init__(self, sizes: Heads, memory_width: int) -> None:
         super().__init__(sizes)
-        self.query = nn.Linear(sizes.width, sizes.width, bias=sizes.bias)
-        self.key_value = nn.Linear(memory_width, 2 * sizes.kv_heads * sizes.features, bias=sizes.bias)
+        self.query = nn.Linear(sizes.width, sizes.heads * sizes.features, bias=sizes.qkv_bias)
+        self.key_value = nn.Linear(memory_width, 2 * sizes.kv_heads * sizes.features, bias=sizes.qkv_bias)
 
     def read(self, states: Float[Tensor, "B S M"]) -> KeyValues:
         """The keys and values of a memory; they serve every step of decoding."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -18,34 +19,81 @@ class EmbedderConfig:
     Args:
         vectors: a file or a run of word vectors (docs/word-vectors.md) for the words it has; "" = all are drawn.
         frozen: whether the table stays as it is.
+        scaled: whether a vector is multiplied by sqrt(E), as in Vaswani et al. 2017.
     """
 
+    kind: ClassVar[str] = "words"
     vectors: str = ""
     frozen: bool = False
+    scaled: bool = True
+
+
+@dataclass(frozen=True)
+class PatchConfig:
+    """An image cut into squares, each a vector, with a learned one before them (ViT: Dosovitskiy et al. 2021).
+
+    Args:
+        size: height and width of the image.
+        patch: of a square; it divides `size`.
+        channels: of the image.
+    """
+
+    kind: ClassVar[str] = "patches"
+    size: int = 32
+    patch: int = 4
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        if min(self.size, self.patch, self.channels) < 1 or self.size % self.patch:
+            raise ValueError("size, patch and channels must be at least 1, and patch must divide size")
+
+    @property
+    def positions(self) -> int:
+        """How many vectors an image becomes."""
+        return (self.size // self.patch) ** 2 + 1
+
+
+class PatchEmbedder(nn.Module):
+    """Pixels -> a learned first vector and one a patch, row by row."""
+
+    def __init__(self, config: PatchConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.project = nn.Conv2d(config.channels, width, config.patch, stride=config.patch)
+        self.first = nn.Parameter(nn.init.normal_(torch.empty(width), std=0.02))
+
+    def forward(self, pixels: Float[Tensor, "B N H W"]) -> Vectors:
+        """The vectors of the images."""
+        patches = self.project(pixels).flatten(2).transpose(1, 2)  # B D h w -> B (h w) D
+        return torch.cat((self.first.expand(len(pixels), 1, -1), patches), 1)
 
 
 class TokenEmbedder(nn.Module):
-    """A learned vector for each word, scaled by sqrt(E) as in Vaswani et al. 2017.
+    """A learned vector for each word.
 
     Args:
         words: V.
         width: D, what the model wants.
         embedding: E, the width of the table; a projection lies between where it differs from D.
         table: the weights (V E) of another embedder to share.
+        scaled: whether it is multiplied by sqrt(E).
     """
 
-    def __init__(self, words: int, width: int, embedding: int, table: nn.Parameter | None = None) -> None:
+    def __init__(
+        self, words: int, width: int, embedding: int, table: nn.Parameter | None = None, *, scaled: bool = True
+    ) -> None:
         super().__init__()
         if table is None:
             table = nn.Parameter(nn.init.normal_(nn.Parameter(torch.empty(words, embedding)), std=embedding**-0.5))
         self.weight = table
-        self.scale = embedding**0.5
+        self.scale = embedding**0.5 if scaled else 1.0
         self.project: nn.Module = nn.Identity() if embedding == width else nn.Linear(embedding, width, bias=False)
 
     def forward(self, ids: Ids) -> Vectors:
         """The vectors of the ids."""
-        x: Tensor = self.project(F.embedding(ids, self.weight) * self.scale)
-        return x
+        x = F.embedding(ids, self.weight)
+        projected: Tensor = self.project(x if self.scale == 1 else x * self.scale)
+        return projected
 
     @torch.no_grad()
     def take(self, vectors: Float[Tensor, "N E"], at: Int[Tensor, " N"]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
@@ -9,31 +10,37 @@ from torch import Tensor, nn
 
 from seqloom.nn.dropout import Dropout
 
-Activation = Literal["relu", "gelu", "swiglu"]
+Activation = Literal["relu", "gelu", "gelu-tanh", "silu", "swiglu", "geglu"]
+_PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu-tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+}
+_GATES = {"swiglu": "silu", "geglu": "gelu-tanh"}
+
+
+def activate(kind: Activation, x: Tensor) -> Tensor:
+    """The activation of each feature; of a gated one the first half of the features is the gate."""
+    if kind in _GATES:
+        gate, value = x.chunk(2, dim=-1)
+        return _PLAIN[_GATES[kind]](gate) * value
+    return _PLAIN[kind](x)
 
 
 class FeedForward(nn.Module):
-    """W2 a(W1 x): ReLU (Vaswani et al. 2017), GELU (Hendrycks and Gimpel 2016) or SwiGLU (Shazeer 2020).
-
-    SwiGLU has a gate beside the values: silu(gate) * value, both of width `inner`.
+    """W2 a(W1 x): ReLU (Vaswani et al. 2017), GELU (Hendrycks and Gimpel 2016; "gelu-tanh" is GPT-2's approximation of
+    it) or SiLU; SwiGLU and GEGLU (Shazeer 2020) have a gate beside the values, both of width `inner`.
     """
 
     def __init__(self, width: int, inner: int, activation: Activation, bias: bool, dropout: float) -> None:
         super().__init__()
         self.activation = activation
-        self.expand = nn.Linear(width, 2 * inner if activation == "swiglu" else inner, bias=bias)
+        self.expand = nn.Linear(width, 2 * inner if activation in _GATES else inner, bias=bias)
         self.contract = nn.Linear(inner, width, bias=bias)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (... D) in and out."""
-        h = self.expand(x)
-        if self.activation == "relu":
-            h = F.relu(h)
-        elif self.activation == "gelu":
-            h = F.gelu(h)
-        else:
-            gate, value = h.chunk(2, dim=-1)
-            h = F.silu(gate) * value
-        contracted: Tensor = self.contract(self.dropout(h))
+        contracted: Tensor = self.contract(self.dropout(activate(self.activation, self.expand(x))))
         return contracted

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from seqloom.nn.dropout import Dropout
+from seqloom.nn.feedforward import Activation, activate
+from seqloom.nn.norms import NormKind, make_norm
 from seqloom.shapes import Float, Tensor
 
 
@@ -17,15 +20,77 @@ class VocabularyHead(nn.Module):
         width: D.
         embedding: E, the width of the output table.
         table: the weights (V E) of an embedder to share ("tied", Press and Wolf 2017).
+        bias: whether each word has a score of its own, whatever was read.
+        project: from hidden to E, where it is not a plain projection.
     """
 
-    def __init__(self, words: int, width: int, embedding: int, table: nn.Parameter | None = None) -> None:
+    def __init__(
+        self,
+        words: int,
+        width: int,
+        embedding: int,
+        table: nn.Parameter | None = None,
+        *,
+        bias: bool = False,
+        project: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         if table is None:
             table = nn.Parameter(nn.init.normal_(nn.Parameter(torch.empty(words, embedding)), std=embedding**-0.5))
         self.weight = table
-        self.project: nn.Module = nn.Identity() if embedding == width else nn.Linear(width, embedding, bias=False)
+        self.bias = nn.Parameter(torch.zeros(words)) if bias else None
+        plain = nn.Identity() if embedding == width else nn.Linear(width, embedding, bias=False)
+        self.project: nn.Module = plain if project is None else project
 
     def forward(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """The logits."""
-        return F.linear(self.project(hidden), self.weight)
+        return F.linear(self.project(hidden), self.weight, self.bias)
+
+
+class MaskedWordHead(VocabularyHead):
+    """A score for each word in the place of a masked one: a layer, an activation and a norm before the table (BERT).
+
+    Args:
+        words, embedding, table: as for VocabularyHead.
+        width: D.
+        activation, norm, eps: of the layer before.
+    """
+
+    def __init__(
+        self,
+        words: int,
+        width: int,
+        embedding: int,
+        table: nn.Parameter | None,
+        *,
+        activation: Activation = "gelu",
+        norm: NormKind = "layer",
+        eps: float = 0.0,
+    ) -> None:
+        layer = _Activated(width, embedding, activation)
+        super().__init__(
+            words, width, embedding, table, bias=True, project=nn.Sequential(layer, make_norm(norm, embedding, eps))
+        )
+
+
+class _Activated(nn.Linear):
+    def __init__(self, width: int, embedding: int, activation: Activation) -> None:
+        super().__init__(width, embedding)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return activate(self.activation, super().forward(x))
+
+
+class LabelHead(nn.Module):
+    """Scores for `labels` classes, or as many numbers: of a pooled vector, or of every state."""
+
+    def __init__(self, width: int, labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.linear = nn.Linear(width, labels)
+
+    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B L"]:
+        """The scores."""
+        scores: Tensor = self.linear(self.dropout(x))
+        return scores

@@ -12,9 +12,10 @@ def padding_mask(lengths: Int[Tensor, " B"], size: int) -> Bool[Tensor, "B S"]:
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
-def causal_mask(queries: int, keys: int, device: torch.device | None = None) -> Bool[Tensor, "T S"]:
-    """Each of the last `queries` of `keys` positions sees itself and what is before it."""
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril_(keys - queries)
+def causal_mask(queries: int, keys: int, device: torch.device | None = None, window: int = 0) -> Bool[Tensor, "T S"]:
+    """Each of the last `queries` of `keys` positions sees itself and what is before it; `window` in all, 0 = no end."""
+    past = torch.ones(queries, keys, dtype=torch.bool, device=device).tril_(keys - queries)
+    return past.triu_(keys - queries - window + 1) if window else past
 
 
 def additive(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Tensor:

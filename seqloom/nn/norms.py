@@ -24,6 +24,6 @@ class RMSNorm(nn.Module):
         return x * (mean + self.eps).rsqrt().to(x.dtype) * self.weight
 
 
-def make_norm(kind: NormKind, width: int) -> nn.Module:
-    """LayerNorm (Ba et al. 2016) or RMSNorm over the last `width` features."""
-    return nn.LayerNorm(width) if kind == "layer" else RMSNorm(width)
+def make_norm(kind: NormKind, width: int, eps: float = 0.0) -> nn.Module:
+    """LayerNorm (Ba et al. 2016) or RMSNorm over the last `width` features; eps 0 = 1e-5 and 1e-6."""
+    return nn.LayerNorm(width, eps or 1e-5) if kind == "layer" else RMSNorm(width, eps or 1e-6)

@@ -17,9 +17,14 @@ from seqloom.shapes import Float, Int, Tensor
 
 @dataclass(frozen=True)
 class Sinusoidal:
-    """Fixed sines and cosines added to the embeddings (Vaswani et al. 2017)."""
+    """Fixed sines and cosines added to the embeddings (Vaswani et al. 2017).
+
+    Args:
+        interleaved: sine and cosine of a wavelength side by side as in the paper, or all sines before all cosines.
+    """
 
     kind: ClassVar[str] = "sinusoidal"
+    interleaved: bool = True
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,26 @@ class Learned:
 
 @dataclass(frozen=True)
 class Rotary:
-    """Queries and keys turned by an angle that grows with the position (Su et al. 2021)."""
+    """Queries and keys turned by an angle that grows with the position (Su et al. 2021).
+
+    Args:
+        base: the longest wavelength is nearly 2 pi * base positions.
+        stretch: by how much long wavelengths are lengthened, so that a model reads further than it was trained for.
+        trained: what it was trained for; 0 = all wavelengths are lengthened (Chen et al. 2023).
+        low, high: those of over trained / low positions are lengthened, those under trained / high stay, and between
+            them it goes over (Llama 3.1).
+    """
 
     kind: ClassVar[str] = "rotary"
     base: float = 10_000.0
+    stretch: float = 1.0
+    trained: int = 0
+    low: float = 1.0
+    high: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.base <= 0:
-            raise ValueError(f"base must be above 0, not {self.base}")
+        if self.base <= 0 or self.stretch < 1 or self.trained < 0 or not 0 < self.low < self.high:
+            raise ValueError("base must be above 0, stretch at least 1, trained not negative, 0 < low < high")
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,7 @@ PositionConfig = Sinusoidal | Learned | Rotary | Alibi | Relative
 class Place:
     """What the positions contribute to one pass over a stack; None = nothing."""
 
-    added: Float[Tensor, "T D"] | None = None
+    added: Float[Tensor, "*BT D"] | None = None
     rotation: tuple[Tensor, Tensor] | None = None
     bias: Float[Tensor, "H T S"] | None = None
 
@@ -85,13 +102,13 @@ class Positions(nn.Module):
     Args:
         config: which of the five.
         width: D.
-        heads: H.
+        heads, features: H, C.
         causal: whether only the past is seen (it decides how T5's buckets are laid out).
     """
 
-    def __init__(self, config: PositionConfig, width: int, heads: int, *, causal: bool) -> None:
+    def __init__(self, config: PositionConfig, width: int, heads: int, features: int, *, causal: bool) -> None:
         super().__init__()
-        self.config, self.width, self.heads, self.causal = config, width, heads, causal
+        self.config, self.width, self.heads, self.features, self.causal = config, width, heads, features, causal
         if isinstance(config, Learned):
             self.table = nn.Embedding(config.length, width)
             nn.init.normal_(self.table.weight, std=width**-0.5)
@@ -99,17 +116,21 @@ class Positions(nn.Module):
             self.table = nn.Embedding(config.buckets, heads)
             nn.init.normal_(self.table.weight, std=width**-0.5)
 
-    def forward(self, start: int, x: Float[Tensor, "B T D"]) -> Place:
-        """What the positions `start`, ..., `start` + T - 1 of `x` contribute, seen with all before them."""
+    def forward(self, start: int, x: Float[Tensor, "B T D"], places: Int[Tensor, "B T"] | None = None) -> Place:
+        """What the positions `start`, ..., `start` + T - 1 of `x` contribute, seen with all before them.
+
+        `places`: the position of each within its text, where that is another one.
+        """
         end, device = start + x.shape[1], x.device
         queries = torch.arange(start, end, device=device)
+        added = queries if places is None else places
         match self.config:
-            case Sinusoidal():
-                return Place(added=sinusoids(queries, self.width).to(x.dtype))
+            case Sinusoidal(interleaved=interleaved):
+                return Place(added=sinusoids(added, self.width, interleaved).to(x.dtype))
             case Learned():
-                return Place(added=self.table(queries))
-            case Rotary(base=base):
-                angles = _angles(queries, self.width // self.heads, base)
+                return Place(added=self.table(added))
+            case Rotary():
+                angles = (queries[:, None] * rotary_rates(self.config, self.features).to(device)).repeat(1, 2)
                 return Place(rotation=(angles.cos().to(x.dtype), angles.sin().to(x.dtype)))
             case Alibi():
                 distance = _distance(queries, end)
@@ -120,16 +141,23 @@ class Positions(nn.Module):
                 return Place(bias=self.table(bucket).permute(2, 0, 1))
 
 
-def sinusoids(positions: Int[Tensor, " T"], width: int) -> Float[Tensor, "T D"]:
-    """sin and cos of the position at geometric wavelengths from 2 pi to 10,000 * 2 pi, interleaved."""
+def sinusoids(positions: Int[Tensor, "*T"], width: int, interleaved: bool = True) -> Float[Tensor, "*T D"]:
+    """sin and cos of the position at geometric wavelengths from 2 pi to 10,000 * 2 pi."""
     rates = torch.exp(torch.arange(0, width, 2, device=positions.device) * (-math.log(10_000.0) / width))
-    angles = positions[:, None] * rates
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :width]
+    angles = positions[..., None] * rates
+    if interleaved:
+        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)[..., :width]
+    return torch.cat((angles.sin(), angles.cos()), dim=-1)[..., :width]
 
 
-def _angles(positions: Tensor, features: int, base: float) -> Tensor:
-    rates = base ** (-torch.arange(0, features, 2, device=positions.device) / features)
-    return (positions[:, None] * rates).repeat(1, 2)
+def rotary_rates(config: Rotary, features: int) -> Float[Tensor, " C2"]:
+    """The angle of each pair of features at position 1."""
+    rates = config.base ** (-torch.arange(0, features, 2, dtype=torch.float64) / features)
+    if not config.trained:
+        return rates / config.stretch
+    turns = config.trained * rates / (2 * math.pi)  # of each pair over the length that was trained on
+    kept = ((turns - config.low) / (config.high - config.low)).clamp(0, 1)
+    return rates * (kept + (1 - kept) / config.stretch)
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

@@ -87,7 +87,9 @@ class ScoredAttention(nn.Module):
                 if config.coverage:
                     self.covered = nn.Linear(1, A, bias=False)
             case "multi-head":
-                self.many = CrossAttention(Heads(width, config.heads, config.heads, True, 0.0), memory_width)
+                self.many = CrossAttention(
+                    Heads(width, config.heads, config.heads, width // config.heads, True, True, 0.0), memory_width
+                )
         if config.window:
             self.place = nn.Sequential(nn.Linear(width, A), nn.Tanh(), nn.Linear(A, 1))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import ClassVar, Literal
 
+import torch
 from torch import nn
 
 from seqloom.nn.attention import Cache, CrossAttention, Heads, KeyValues, Scope, SelfAttention
@@ -12,10 +14,10 @@ from seqloom.nn.dropout import Dropout
 from seqloom.nn.feedforward import Activation, FeedForward
 from seqloom.nn.masks import causal_mask
 from seqloom.nn.memory import Memory
-from seqloom.nn.norms import NormKind, make_norm
+from seqloom.nn.norms import NormKind, RMSNorm, make_norm
 from seqloom.nn.positions import Place, PositionConfig, Positions, Sinusoidal
 from seqloom.nn.stack_config import StackConfig
-from seqloom.shapes import Bool, Float, Tensor
+from seqloom.shapes import Bool, Float, Int, Tensor
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,15 @@ class TransformerConfig(StackConfig):
         width: D, features of each position between the blocks.
         inner: D of the feed-forward layer inside.
         heads, kv_heads: query heads; key-value heads (0 = as many), fewer is grouped-query attention (Ainslie 2023).
+        head_width: features of a head; 0 = width / heads.
+        window: how many positions each sees to one side, itself included (Beltagy et al. 2020); 0 = all.
+        qk_norm: whether each head's queries and keys are normalized by an RMSNorm (Henry et al. 2020).
         norm: LayerNorm or RMSNorm.
+        eps: of the norms; 0 = 1e-5 for LayerNorm, 1e-6 for RMSNorm.
+        embedding_norm: whether the embeddings, positions added, are normalized (BERT: Devlin et al. 2019).
         norm_position: before each sublayer (and once at the end), or after each residual (Vaswani et al. 2017).
         positions: how a block knows where each token stands.
-        bias: whether the linear layers have biases.
+        bias, qkv_bias: whether the linear layers have biases; those to queries, keys and values, if other ("as-bias").
         dropout: on the embeddings and on each sublayer's output.
         attention_dropout, activation_dropout: on the attention weights; inside the feed-forward layer.
     """
@@ -41,28 +48,53 @@ class TransformerConfig(StackConfig):
     inner: int = 1024
     heads: int = 4
     kv_heads: int = 0
+    head_width: int = 0
+    window: int = 0
+    qk_norm: bool = False
     norm: NormKind = "layer"
+    eps: float = 0.0
+    embedding_norm: bool = False
     norm_position: Literal["before", "after"] = "before"
     activation: Activation = "relu"
     positions: PositionConfig = field(default_factory=Sinusoidal)
     bias: bool = True
+    qkv_bias: Literal["as-bias", "yes", "no"] = "as-bias"
     dropout: float = 0.1
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         self.require(("layers", "width", "inner", "heads"), ("dropout", "attention_dropout", "activation_dropout"))
-        if self.width % self.heads:
+        if min(self.kv_heads, self.head_width, self.window) < 0 or self.eps < 0:
+            raise ValueError("kv_heads, head_width, window and eps must not be negative")
+        if self.width % self.heads and not self.head_width:
             raise ValueError(f"width {self.width} cannot be split into {self.heads} heads")
         if self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"kv_heads {self.kv_heads} must divide heads {self.heads}")
-        if self.positions.kind == "rotary" and self.width // self.heads % 2:
-            raise ValueError("rotary positions need an even number of features per head (width / heads)")
+        if self.positions.kind == "rotary" and self.sizes.features % 2:
+            raise ValueError("rotary positions need an even number of features per head")
 
     @property
     def sizes(self) -> Heads:
         """The sizes of its attention layers."""
-        return Heads(self.width, self.heads, self.kv_heads or self.heads, self.bias, self.attention_dropout)
+        return Heads(
+            self.width,
+            self.heads,
+            self.kv_heads or self.heads,
+            self.head_width or self.width // self.heads,
+            self.bias,
+            self.bias if self.qkv_bias == "as-bias" else self.qkv_bias == "yes",
+            self.attention_dropout,
+        )
+
+    def make_norm(self) -> nn.Module:
+        """A norm of its kind over its width."""
+        return make_norm(self.norm, self.width, self.eps)
+
+    def norm_of_heads(self) -> tuple[nn.Module, nn.Module] | None:
+        """The norms of queries and keys, if there are any."""
+        features, eps = self.sizes.features, self.eps or 1e-6
+        return (RMSNorm(features, eps), RMSNorm(features, eps)) if self.qk_norm else None
 
 
 @dataclass(frozen=True)
@@ -74,20 +106,26 @@ class TransformerState:
         own: each block's keys and values of those positions, R rows.
         memory: each block's keys and values of the memory, B rows; R is a multiple of B, consecutive rows share one.
         memory_mask: True on the real positions of the memory.
+        padding: how many of each row's first positions are padding; None = none.
+        documents: which document of its row each position now read belongs to; none sees another's. None = one a row.
     """
 
     length: int
     own: tuple[Cache, ...]
     memory: tuple[KeyValues, ...] = ()
     memory_mask: Bool[Tensor, "B S"] | None = None
+    padding: Int[Tensor, " R"] | None = None
+    documents: Int[Tensor, "R T"] | None = None
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> TransformerState:
         """The state of the given rows; `sentences` = the rows of the memory they belong to, None = all as before."""
         own = tuple(cache.fork(rows) for cache in self.own)
+        padding = self.padding if rows is None or self.padding is None else self.padding[rows]
         if sentences is None:
-            return TransformerState(self.length, own, self.memory, self.memory_mask)
+            return replace(self, own=own, padding=padding)
         mask = None if self.memory_mask is None else self.memory_mask[sentences]
-        return TransformerState(self.length, own, tuple(kv.select(sentences) for kv in self.memory), mask)
+        memory = tuple(kv.select(sentences) for kv in self.memory)
+        return replace(self, own=own, padding=padding, memory=memory, memory_mask=mask)
 
 
 class TransformerBlock(nn.Module):
@@ -96,16 +134,16 @@ class TransformerBlock(nn.Module):
     def __init__(self, config: TransformerConfig, memory_width: int | None) -> None:
         super().__init__()
         self.before = config.norm_position == "before"
-        self.attention = SelfAttention(config.sizes)
-        self.attention_norm = make_norm(config.norm, config.width)
+        self.attention = SelfAttention(config.sizes, config.norm_of_heads())
+        self.attention_norm = config.make_norm()
         self.cross: CrossAttention | None = None
         if memory_width is not None:
             self.cross = CrossAttention(config.sizes, memory_width)
-            self.cross_norm = make_norm(config.norm, config.width)
+            self.cross_norm = config.make_norm()
         self.feedforward = FeedForward(
             config.width, config.inner, config.activation, config.bias, config.activation_dropout
         )
-        self.feedforward_norm = make_norm(config.norm, config.width)
+        self.feedforward_norm = config.make_norm()
         self.dropout = Dropout(config.dropout)
 
     def forward(
@@ -136,10 +174,10 @@ class TransformerStack(nn.Module):
     def __init__(self, config: TransformerConfig, *, causal: bool, memory_width: int | None = None) -> None:
         super().__init__()
         self.config, self.causal = config, causal
-        self.positions = Positions(config.positions, config.width, config.heads, causal=causal)
+        self.positions = Positions(config.positions, config.width, config.heads, config.sizes.features, causal=causal)
+        self.embedding_norm: nn.Module = config.make_norm() if config.embedding_norm else nn.Identity()
         self.blocks = nn.ModuleList(TransformerBlock(config, memory_width) for _ in range(config.layers))
-        before = config.norm_position == "before"
-        self.norm: nn.Module = make_norm(config.norm, config.width) if before else nn.Identity()
+        self.norm: nn.Module = config.make_norm() if config.norm_position == "before" else nn.Identity()
         self.dropout = Dropout(config.dropout)
 
     def read(self, memory: Memory) -> tuple[KeyValues, ...]:
@@ -154,16 +192,11 @@ class TransformerStack(nn.Module):
         `mask` is True on the real positions of `x`; a causal stack needs none where padding is on the right.
         """
         start = 0 if state is None else state.length
-        place: Place = self.positions(start, x)
+        place: Place = self.positions(start, x, None if state is None else _places(state, x))
         if place.added is not None:
             x = x + place.added
-        x = self.dropout(x)
-        visible = None if mask is None else mask[:, None, None, :]
-        T = x.shape[1]
-        if self.causal and T > 1:
-            past = causal_mask(T, start + T, x.device)
-            visible = past if visible is None else visible & past
-        scope = Scope(visible, place.bias)
+        x = self.dropout(self.embedding_norm(x))
+        scope = Scope(self._visible(x, start, mask, state), place.bias)
         across = Scope(None if state is None or state.memory_mask is None else state.memory_mask[:, None, None, :])
         for i, block in enumerate(self._blocks()):
             cache = state.own[i] if state is not None and state.own else None
@@ -172,8 +205,34 @@ class TransformerStack(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
+    def _visible(
+        self, x: Tensor, start: int, mask: Tensor | None, state: TransformerState | None
+    ) -> Bool[Tensor, ...] | None:
+        """Which of the keys each query may see; None = all."""
+        T, window = x.shape[1], self.config.window
+        masks = [] if mask is None else [mask[:, None, None, :]]
+        if self.causal and (T > 1 or 0 < window < start + T):
+            masks.append(causal_mask(T, start + T, x.device, window))
+        elif window and not self.causal:
+            masks.append(causal_mask(T, T, x.device, window) | causal_mask(T, T, x.device, window).t())
+        if state is not None and state.padding is not None:
+            keys = torch.arange(start + T, device=x.device)
+            masks.append((keys >= state.padding[:, None])[:, None, None, :])
+        if state is not None and state.documents is not None:
+            masks.append((state.documents[:, :, None] == state.documents[:, None, :])[:, None])
+        return reduce(torch.logical_and, masks) if masks else None
+
     def _blocks(self) -> list[TransformerBlock]:
         return [block for block in self.blocks if isinstance(block, TransformerBlock)]
+
+
+def _places(state: TransformerState, x: Tensor) -> Int[Tensor, "R T"] | None:
+    """The position of each word in its document, where rows do not all begin with position 0."""
+    now = torch.arange(state.length, state.length + x.shape[1], device=x.device)
+    if state.documents is not None:
+        begins = state.documents.diff(dim=1, prepend=state.documents[:, :1]) != 0
+        return now - torch.where(begins, now, 0).cummax(1).values
+    return None if state.padding is None else (now - state.padding[:, None]).clamp(min=0)
 
 
 def empty_state(stack: TransformerStack, memory: Memory | None, *, keep: bool) -> TransformerState:
@@ -186,7 +245,7 @@ def empty_state(stack: TransformerStack, memory: Memory | None, *, keep: bool) -
 
 def advance(state: TransformerState, positions: int) -> TransformerState:
     """The state after `positions` more."""
-    return TransformerState(state.length + positions, state.own, state.memory, state.memory_mask)
+    return replace(state, length=state.length + positions, documents=None)
 
 
 __all__ = [

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from seqloom.data.batch import SequenceBatch
 from seqloom.models.encoder_decoder import EncoderDecoder
+from seqloom.nn.heads import VocabularyHead
 from seqloom.shapes import Float, Int, Tensor
 
 
@@ -59,8 +60,7 @@ class CrossEntropy:
         else:
             hidden = _real(model(batch.source, batch.source_mask, batch.target_in), batch)
         targets = _real(batch.target_out, batch)
-        hidden = model.head.project(hidden)
-        value, nll = linear_cross_entropy(hidden, model.head.weight, targets, self.smoothing)
+        value, nll = vocabulary_loss(model.head, hidden, targets, self.smoothing)
         return Loss(value, nll, batch.words)
 
     def _from_own_words(self, model: EncoderDecoder, batch: SequenceBatch) -> Tensor:
@@ -115,17 +115,28 @@ def _real(x: Tensor, batch: SequenceBatch) -> Tensor:
     return flat.index_select(0, batch.target_mask.flatten().nonzero().squeeze(1))
 
 
-def linear_cross_entropy(
-    hidden: Float[Tensor, "N E"], weight: Float[Tensor, "V E"], targets: Int[Tensor, " N"], smoothing: float
+def vocabulary_loss(
+    head: VocabularyHead, hidden: Float[Tensor, "N D"], targets: Int[Tensor, " N"], smoothing: float
 ) -> tuple[Tensor, float]:
-    """The summed smoothed cross-entropy of hidden @ weight^T, and the summed plain one.
+    """The summed smoothed cross-entropy of what a head says, and the summed plain one."""
+    return linear_cross_entropy(head.project(hidden), head.weight, targets, smoothing, head.bias)
+
+
+def linear_cross_entropy(
+    hidden: Float[Tensor, "N E"],
+    weight: Float[Tensor, "V E"],
+    targets: Int[Tensor, " N"],
+    smoothing: float,
+    bias: Float[Tensor, " V"] | None = None,
+) -> tuple[Tensor, float]:
+    """The summed smoothed cross-entropy of hidden @ weight^T + bias, and the summed plain one.
 
     On a CPU the logits are made in chunks and turned into the gradient at once; they never live whole.
     """
     if hidden.device.type == "cpu" and torch.is_grad_enabled():
-        value, nll = _ChunkedCrossEntropy.apply(hidden, weight, targets, smoothing)  # type: ignore[no-untyped-call]
+        value, nll = _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, smoothing)  # type: ignore[no-untyped-call]
         return value, float(nll)
-    log_p = F.log_softmax(F.linear(hidden, weight).float(), dim=-1)
+    log_p = F.log_softmax(F.linear(hidden, weight, bias).float(), dim=-1)
     nll = F.nll_loss(log_p, targets, reduction="sum")
     value = (1 - smoothing) * nll - smoothing / weight.shape[0] * log_p.sum()
     return value, float(nll.detach())
@@ -141,20 +152,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
         N, V = hidden.shape[0], weight.shape[0]
         even = smoothing / V
         wide = torch.promote_types(hidden.dtype, torch.float32)
         words = weight.to(wide).sum(0)
         d_hidden = torch.empty_like(hidden)
         d_weight = torch.zeros(weight.shape, dtype=wide)
+        d_bias, offset = torch.zeros(V, dtype=wide), 0.0 if bias is None else bias.to(wide).sum()
         rows = max(1, min(N, _CHUNK // V))
         buffer = torch.empty(rows, V, dtype=wide)
         nll = torch.zeros((), dtype=torch.float64)
         total = torch.zeros((), dtype=torch.float64)
         for i in range(0, N, rows):
             h, y = hidden[i : i + rows], targets[i : i + rows, None]
-            logits = F.linear(h, weight)
+            logits = F.linear(h, weight, bias)
             p = buffer[: h.shape[0]].copy_(logits)
             at_target = p.gather(1, y)
             torch.softmax(p, dim=-1, out=p)
@@ -164,22 +178,24 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 loss = logits.to(wide).logsumexp(-1, keepdim=True) - at_target
             chunk_nll = loss.sum(dtype=torch.float64)
             # sum_v log p_v = sum_v z_v - V logsumexp(z), and logsumexp(z) = z_y + loss
-            sums = h.to(wide) @ words - V * (at_target + loss)[:, 0]
+            sums = h.to(wide) @ words + offset - V * (at_target + loss)[:, 0]
             nll += chunk_nll
             total += (1 - smoothing) * chunk_nll - even * sums.sum(dtype=torch.float64)
             p.scatter_add_(1, y, torch.full_like(p_target, smoothing - 1))
             d_logits = p.to(hidden.dtype)
             torch.mm(d_logits, weight, out=d_hidden[i : i + rows])
             d_weight += d_logits.t() @ h
+            if bias is not None:
+                d_bias += p.sum(0)
         if smoothing:
             d_hidden -= (even * words).to(hidden.dtype)
             d_weight -= even * hidden.to(wide).sum(0)
-        ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype))
+            d_bias -= even * N
+        ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype), None if bias is None else d_bias.to(bias.dtype))
         ctx.mark_non_differentiable(nll)
         return total.to(wide), nll
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None]:
-        d_hidden, d_weight = ctx.saved_tensors
-        scale = grads[0]
-        return d_hidden * scale.to(d_hidden.dtype), d_weight * scale.to(d_weight.dtype), None, None
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        found = (None if d is None else d * grads[0].to(d.dtype) for d in ctx.saved_tensors)
+        return (*found, None, None)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from seqloom.data.batch import StreamBatch
 from seqloom.models.decoder import LanguageModel
-from seqloom.objectives.cross_entropy import Loss, linear_cross_entropy
+from seqloom.objectives.cross_entropy import Loss, vocabulary_loss
 from seqloom.shapes import Tensor
 
 
@@ -31,11 +31,10 @@ class NextWord:
 
     def __call__(self, model: LanguageModel, batch: StreamBatch, carry: Mapping[str, Tensor] | None = None) -> Loss:
         """The loss summed over the batch's words; `carry` is that of the batch before it."""
-        apart = () if batch.documents is None else (batch.documents,)
-        hidden, after = model(batch.ids, None if batch.anew else carry, *apart)
+        hidden, after = model(batch.ids, None if batch.anew else carry, batch.documents)
         hidden, targets = hidden.flatten(0, 1), batch.targets.flatten()
         if batch.words < len(targets):
             real = (targets >= 0).nonzero().squeeze(1)
             hidden, targets = hidden.index_select(0, real), targets.index_select(0, real)
-        value, nll = linear_cross_entropy(model.head.project(hidden), model.head.weight, targets, self.smoothing)
+        value, nll = vocabulary_loss(model.head, hidden, targets, self.smoothing)
         return Loss(value, nll, batch.words, after)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +16,8 @@ from seqloom.inspection.capture import captured
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
-from seqloom.nn.positions import Learned, PositionConfig
+from seqloom.nn.embedders import EmbedderConfig
+from seqloom.nn.positions import Learned, PositionConfig, Rotary
 from seqloom.nn.recurrent import Cell
 from seqloom.nn.transformer import TransformerConfig
 
@@ -27,6 +28,23 @@ DECODERS: list[Any] = [
         for p in get_args(PositionConfig)
     ),
     TransformerConfig(layers=2, width=12, inner=8, heads=2, norm_position="after", kv_heads=1),
+    TransformerConfig(
+        layers=2,
+        width=12,
+        inner=8,
+        heads=4,
+        kv_heads=2,
+        head_width=4,
+        window=3,
+        qk_norm=True,
+        norm="rms",
+        eps=1e-5,
+        activation="swiglu",
+        positions=Rotary(),
+        bias=False,
+        qkv_bias="yes",
+        embedding_norm=True,
+    ),
     ConvolutionalConfig(layers=3, width=12),
     *(
         RecurrentDecoderConfig(cell, layers, 12, residual, dropout=0.2, weight_drop=drop)
@@ -35,7 +53,10 @@ DECODERS: list[Any] = [
     ),
 ]
 TABLES = cycle([(True, 0), (True, 5), (False, 0), (False, 5)])
-FAMILY = [DecoderOnlyConfig(decoder=d, tie=tie, embedding=e) for d, (tie, e) in zip(DECODERS, TABLES, strict=False)]
+FAMILY = [
+    DecoderOnlyConfig(decoder=d, tie=tie, embedding=e, embedder=EmbedderConfig(scaled=e == 0))
+    for d, (tie, e) in zip(DECODERS, TABLES, strict=False)
+]
 
 
 @dataclass(frozen=True)
@@ -117,6 +138,34 @@ def test_a_carried_state_is_one_long_pass_and_only_recurrent_ones_are_carried(su
         same(rest, whole[:, 4:])
     else:
         same(rest, subject.hidden(subject.ids[:, 4:]))
+
+
+@torch.no_grad()
+def test_documents_of_a_row_see_nothing_of_each_other(subject: Subject) -> None:
+    documents = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 1, 1, 2, 2, 2], [0, 0, 0, 0, 0, 0]])
+    found, _ = subject.model(subject.ids, None, documents)
+    if not isinstance(subject.config.decoder, TransformerConfig):
+        same(found, subject.hidden(subject.ids))
+        return
+    for row, (ids, own) in enumerate(zip(subject.ids, documents, strict=True)):
+        alone = [subject.hidden(ids[own == d][None])[0] for d in own.unique().tolist()]
+        same(found[row], torch.cat(alone))
+
+
+@torch.no_grad()
+def test_rows_padded_on_the_left_go_on_like_each_alone(subject: Subject) -> None:
+    if not isinstance(subject.config.decoder, TransformerConfig):
+        return
+    model, padding, more = subject.model, torch.tensor([0, 2, 1]), torch.randint(V, (B, 2))
+    _, state = model.decode(subject.ids, replace(model.start(), padding=padding))
+    rows = torch.tensor([2, 1])
+    state, found = state.select(rows, rows), []
+    for word in more[rows].split(1, dim=1):
+        hidden, state = model.decode(word, state)
+        found.append(hidden)
+    for i, row in enumerate(rows.tolist()):
+        text = torch.cat([subject.ids[row, padding[row] :], more[row]])[None]
+        same(torch.cat(found, 1)[i : i + 1], subject.hidden(text)[:, -2:])
 
 
 @torch.no_grad()

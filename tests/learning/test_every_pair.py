@@ -63,7 +63,7 @@ def learned(folder: Path, task: str, encoder: str, decoder: str, seed: int = 1) 
         batches=BatchConfig(tokens=1500),
         optimizer=AdamW(lr=0.003),
         schedule=Cosine(warmup=100),
-        training=TrainingConfig(steps=800, evaluate_every=400, metric="exact_match"),
+        training=TrainingConfig(threads=1, steps=800, evaluate_every=400, metric="exact_match"),
         decoding=DecodingConfig(beam=1),
     )
     began = time.perf_counter()

@@ -171,7 +171,7 @@ def finish(mixed: Tensor, output: torch.nn.Linear) -> Tensor:
 @pytest.mark.parametrize(("H", "G"), HEADS)
 def test_self_attention_is_the_formula(H: int, G: int, turned: bool) -> None:
     C = 10
-    layer = SelfAttention(Heads(H * C, H, G, True, 0.0)).double()
+    layer = SelfAttention(Heads(H * C, H, G, C, True, True, 0.0)).double()
     x = torch.randn(B, T, H * C, dtype=torch.float64)
     bias, mask = torch.randn(H, T, T, dtype=torch.float64), causal_mask(T, T)
     q, k = project(x, layer.qkv, 0, H, C), project(x, layer.qkv, H * C, G, C)
@@ -189,7 +189,7 @@ def test_self_attention_is_the_formula(H: int, G: int, turned: bool) -> None:
 @pytest.mark.parametrize(("H", "G"), HEADS)
 def test_cross_attention_is_the_formula_and_rows_may_share_a_memory(H: int, G: int, K: int) -> None:
     M = 13
-    layer = CrossAttention(Heads(H * C, H, G, True, 0.0), M).double()
+    layer = CrossAttention(Heads(H * C, H, G, C, True, True, 0.0), M).double()
     memory = torch.randn(B, S, M, dtype=torch.float64)
     x = torch.randn(B * K, T, H * C, dtype=torch.float64)
     mask = padding_mask(torch.tensor([S, 3]), S)
@@ -207,7 +207,7 @@ def test_cross_attention_is_the_formula_and_rows_may_share_a_memory(H: int, G: i
 
 
 def test_an_observer_is_gone_after_its_block_even_when_that_fails() -> None:
-    layer, x = SelfAttention(Heads(6, 3, 3, False, 0.0)), torch.randn(1, 2, 6)
+    layer, x = SelfAttention(Heads(6, 3, 3, 2, False, False, 0.0)), torch.randn(1, 2, 6)
     outer: list[Tensor] = []
 
     def fail(_: torch.nn.Module, weights: Tensor) -> None:

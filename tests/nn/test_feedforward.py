@@ -11,9 +11,18 @@ from seqloom.nn.dropout import keep_mask
 from seqloom.nn.feedforward import Activation, FeedForward
 
 WIDTH, INNER = 5, 7
+
+
+def tanh_gelu(a: float) -> float:
+    return 0.5 * a * (1 + math.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a**3)))
+
+
 FORMULAS: dict[str, Callable[[list[float]], list[float]]] = {
     "relu": lambda h: [max(0.0, a) for a in h],
     "gelu": lambda h: [a * 0.5 * (1 + math.erf(a / math.sqrt(2))) for a in h],
+    "gelu-tanh": lambda h: [tanh_gelu(a) for a in h],
+    "silu": lambda h: [a / (1 + math.exp(-a)) for a in h],
+    "geglu": lambda h: [tanh_gelu(g) * v for g, v in zip(h[:INNER], h[INNER:], strict=True)],
     "swiglu": lambda h: [g / (1 + math.exp(-g)) * v for g, v in zip(h[:INNER], h[INNER:], strict=True)],
 }
 

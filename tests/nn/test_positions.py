@@ -29,7 +29,7 @@ WIDTH = H * C
 def place(
     config: PositionConfig, *, start: int = START, causal: bool = True
 ) -> tuple[Positions, Tensor | None, Tensor | None]:
-    positions = Positions(config, WIDTH, H, causal=causal)
+    positions = Positions(config, WIDTH, H, WIDTH // H, causal=causal)
     found = positions(start, torch.randn(2, T, WIDTH))
     return positions, found.added, found.bias
 
@@ -67,7 +67,9 @@ def turned(x: Tensor, position: int, base: float) -> Tensor:
 
 
 def rotation(start: int, base: float, T: int = T) -> tuple[Tensor, Tensor]:
-    found = Positions(Rotary(base), WIDTH, H, causal=True)(start, torch.randn(1, T, WIDTH, dtype=torch.float64))
+    found = Positions(Rotary(base), WIDTH, H, WIDTH // H, causal=True)(
+        start, torch.randn(1, T, WIDTH, dtype=torch.float64)
+    )
     assert found.added is None
     assert found.bias is None
     assert found.rotation is not None

@@ -1,0 +1,139 @@
+"""What holds for every model that reads, whatever its encoder and pooling (docs/design.md, "What must hold", 2, 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqloom.config import load, to_toml
+from seqloom.inspection.capture import captured
+from seqloom.models.convolutional import ConvolutionalConfig
+from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
+from seqloom.models.encoders import BagConfig
+from seqloom.models.recurrent import RecurrentEncoderConfig
+from seqloom.nn.embedders import EmbedderConfig, PatchConfig
+from seqloom.nn.pooling import PoolingKind
+from seqloom.nn.positions import Learned, Rotary
+from seqloom.nn.transformer import TransformerConfig
+
+V, B, S, L = 17, 3, 7, 5
+HEADS = {"words": 0, "label": L, "tags": L, "span": 2}
+BERT = TransformerConfig(
+    layers=2, width=12, inner=8, heads=2, norm_position="after", embedding_norm=True, positions=Learned(9)
+)
+ENCODERS: list[Any] = [
+    BERT,
+    TransformerConfig(layers=2, width=12, inner=8, heads=2, positions=Rotary(), window=3),
+    RecurrentEncoderConfig("lstm", 2, 12, "both"),
+    ConvolutionalConfig(layers=2, width=12),
+    BagConfig(12),
+]
+FAMILY = [
+    *(EncoderOnlyConfig(encoder=e, segments=i % 3) for i, e in enumerate(ENCODERS)),
+    *(EncoderOnlyConfig(encoder=BERT, pooling=kind, pooler="tanh") for kind in get_args(PoolingKind)),
+    EncoderOnlyConfig(encoder=BERT, embedding=5, embedder=EmbedderConfig(scaled=False), pooler="relu"),
+]
+LENGTHS = torch.tensor([7, 4, 2])
+MASK = torch.arange(S) < LENGTHS[:, None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, in float64 so that a leak stands out from rounding, and texts for it."""
+
+    config: EncoderOnlyConfig
+    model: EncoderOnly
+    ids: Tensor
+    segments: Tensor | None
+
+    def scores(self, ids: Tensor, mask: Tensor | None, segments: Tensor | None) -> dict[str, Tensor]:
+        memory = self.model(ids, mask, segments)
+        return {name: self.model.score(name, memory) for name in HEADS}
+
+
+@pytest.fixture(params=FAMILY, ids=lambda c: f"{c.encoder.kind}-{c.pooling}-{c.segments}-{c.embedding}")
+def subject(request: pytest.FixtureRequest) -> Subject:
+    model = EncoderOnly(request.param, V, HEADS).double().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    segments = torch.randint(request.param.segments, (B, S)) if request.param.segments else None
+    return Subject(request.param, model, torch.randint(V, (B, S)), segments)
+
+
+def same(got: Any, expected: Any) -> None:
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
+
+
+@torch.no_grad()
+def test_padding_and_batch_mates_change_nothing(subject: Subject) -> None:
+    together = subject.scores(subject.ids, MASK, subject.segments)
+    assert together["words"].shape == (B, S, V)
+    for b, n in enumerate(LENGTHS.tolist()):
+        own = None if subject.segments is None else subject.segments[b : b + 1, :n]
+        for name, alone in subject.scores(subject.ids[b : b + 1, :n], None, own).items():
+            same(together[name][b] if name == "label" else together[name][b, :n], alone[0])
+
+
+@torch.no_grad()
+def test_segments_are_told_apart(subject: Subject) -> None:
+    if subject.config.segments < 2:
+        return
+    first, second = (subject.scores(subject.ids, MASK, torch.full((B, S), kind)) for kind in (0, 1))
+    same(subject.scores(subject.ids, MASK, None), first)
+    assert all(((first[name] - second[name]).abs().amax() > 1e-3) for name in HEADS)
+
+
+@torch.no_grad()
+def test_capture_changes_no_bit(subject: Subject) -> None:
+    plain = subject.scores(subject.ids, MASK, subject.segments)
+    with captured(subject.model) as found:
+        assert all(torch.equal(v, plain[k]) for k, v in subject.scores(subject.ids, MASK, subject.segments).items())
+    assert bool(found) == isinstance(subject.config.encoder, TransformerConfig)
+
+
+def test_every_parameter_has_a_finite_gradient(subject: Subject) -> None:
+    model = EncoderOnly(subject.config, V, HEADS).train()
+    memory = model(subject.ids, MASK, subject.segments)
+    sum(model.score(name, memory)[MASK if name != "label" else ...].square().mean() for name in HEADS).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_weights_loaded_elsewhere_give_the_same_bits(subject: Subject) -> None:
+    other = EncoderOnly(subject.config, V, HEADS).double().eval()
+    other.load_state_dict(subject.model.state_dict())
+    expected = subject.scores(subject.ids, MASK, subject.segments)
+    for name, found in expected.items():
+        memory = other(subject.ids, MASK, subject.segments)
+        assert torch.equal(other.score(name, memory), found)
+
+
+def test_a_config_comes_back_from_toml(subject: Subject, tmp_path: Path) -> None:
+    path = tmp_path / "model.toml"
+    path.write_text(to_toml(subject.config), encoding="utf-8")
+    assert load(EncoderOnlyConfig, path) == subject.config
+
+
+def test_an_image_is_its_patches_row_by_row() -> None:
+    config = EncoderOnlyConfig(
+        encoder=TransformerConfig(layers=1, width=12, inner=8, heads=2, positions=Learned(7)),
+        embedder=PatchConfig(size=6, patch=3, channels=2),
+        segments=0,
+    )
+    model = EncoderOnly(config, 0, {"label": L}).double().eval()
+    pixels = torch.randn(B, 2, 6, 6, dtype=torch.float64)
+    memory = model(pixels, None)
+    assert memory.states.shape == (B, config.embedder.positions, 12)
+    assert model.score("label", memory).shape == (B, L)
+    x, project = model.embedder(pixels), model.embedder.project
+    for row in range(2):
+        for column in range(2):
+            square = pixels[:, :, 3 * row : 3 * row + 3, 3 * column : 3 * column + 3]
+            expected = torch.einsum("bchw,dchw->bd", square, project.weight) + project.bias
+            same(x[:, 1 + 2 * row + column], expected)
