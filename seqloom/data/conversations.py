@@ -96,7 +96,7 @@ def _said(record: dict[str, Any], own: Any) -> list[tuple[Any, Any]]:
     """Roles and texts of a record, whatever they are; `own` has input and answer of an instruction."""
     if "messages" in record:
         return [(message["role"], message["content"]) for message in record["messages"]]
-    if "turns" in record:
+    if isinstance(record.get("turns"), list):
         return [(("user", "assistant")[i % 2], text) for i, text in enumerate(record["turns"])]
     answer = next((own[key] for key in _ANSWERS if key in own), None)
     prompt: Any = record.get("instruction", record.get("prompt"))

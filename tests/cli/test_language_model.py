@@ -10,7 +10,10 @@ import pytest
 from calls import Call, fingerprint, train_in
 from made_up import sentences
 
+from seqloom.data.standard_library import StandardLibrary
+from seqloom.data.text import TextFiles
 from seqloom.run import Run
+from seqloom.tasks import read_config
 
 CONFIG = """\
 task = "language_model"
@@ -44,6 +47,7 @@ threads = 1
 [decoding]
 max_length = 9
 """
+WITHOUT_DATA = CONFIG[: CONFIG.index("[data]")] + CONFIG[CONFIG.index("[tokenizer]") :]
 TRANSFORMER = ("--model.preset", "small-transformer", "--model.decoder.heads", "2", "--model.decoder.inner", "8")
 
 
@@ -180,3 +184,35 @@ def test_what_is_for_pairs_refuses_a_language_model(call: Call, texts, words):
 def test_compare_refuses_a_language_model(call: Call, texts, tmp_path):
     shutil.copytree("run", tmp_path / "two")
     call("compare", "run", tmp_path / "two").refused(2, "run: is a run of the task 'language_model'")
+
+
+def test_the_recipe_takes_text_or_python_itself(texts):
+    recipe = Path(__file__).parents[2] / "recipes" / "gpt.toml"
+    assert read_config(recipe).data == StandardLibrary()
+    assert read_config(recipe, ["--data.train", "train.txt"]).data == TextFiles(("train.txt",))
+
+
+def test_a_run_is_tuned_on_conversations(call: Call, texts, tmp_path):
+    rows = [{"instruction": f"Say {n}", "output": f"{n}!"} for n in range(40)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (texts / "gpt.toml").write_text(WITHOUT_DATA)
+    words = ("gpt.toml", "--start", "run", "--data.kind", "conversations", "--data.train", tmp_path / "a.jsonl")
+    result = call("train", *words, "--batches.length", "40", "--run", tmp_path / "chat")
+    assert result.code == 0, result.err
+    assert "the last 2 conversations are held out" in result.err
+    assert "starting from run/checkpoints/" in result.err
+    scores = json.loads(call("eval", tmp_path / "chat", "--test", tmp_path / "a.jsonl", "--json", "-q").out)
+    assert scores["words"] == 80
+    found = json.loads(call("check", *words, "--run", tmp_path / "chat", "--json", "-q").out)
+    assert [row["texts"] for row in found["summary"]] == [38, 2]
+    (tmp_path / "a.jsonl").write_text('{"instruction": "a"}\n')
+    call("train", *words, "--run", tmp_path / "new", "-q").refused(3, "a.jsonl:1: no conversation")
+    call("check", *words, "-q").refused(3, "not a conversation")
+
+
+def test_the_end_of_a_text_is_held_out(call: Call, texts, tmp_path):
+    words = ("train", "gpt.toml", "--data.train", "train.txt", "--run", tmp_path / "new")
+    (texts / "gpt.toml").write_text(WITHOUT_DATA)
+    result = call(*words)
+    assert result.code == 0, result.err
+    assert "the last 3 of 60 lines are held out as validation data" in result.err

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +19,8 @@ from toys import Listener, left_behind
 
 import seqloom
 from seqloom.config import load, to_toml
+from seqloom.data.conversations import Conversations
+from seqloom.data.standard_library import StandardLibrary
 from seqloom.data.stream import Stream, StreamConfig
 from seqloom.data.text import Text, TextFiles, text_source
 from seqloom.errors import RunError
@@ -33,7 +38,8 @@ from seqloom.tasks.language_model import (
     train_language_model,
 )
 from seqloom.tasks.look import write_report
-from seqloom.text.tokenizer import BPE, Words
+from seqloom.text.chat import Message
+from seqloom.text.tokenizer import BPE, TokenizerFile, Words, train_tokenizer
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam
@@ -49,6 +55,8 @@ def config(tmp_path: Path) -> LanguageModelConfig:
         lines = sentences(count, seed)
         lines[count // 2 : count // 2] = [""]
         (tmp_path / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    asked = [{"prompt": line, "response": line.split()[0]} for line in sentences(40, 3)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
     return LanguageModelConfig(
         run=str(tmp_path / "run"),
         data=TextFiles((str(tmp_path / "train.txt"),), (str(tmp_path / "valid.txt"),)),
@@ -69,6 +77,14 @@ CHANGES: dict[str, Callable[[LanguageModelConfig], LanguageModelConfig]] = {
         training=replace(c.training, precision="bf16", ema=0.7),
     ),
     "transformer": lambda c: replace(c, model=DecoderOnlyConfig(decoder=STACK)),
+    "convolution, held out, lines": lambda c: replace(
+        c,
+        data=TextFiles(c.data.train, documents="lines"),
+        model=DecoderOnlyConfig(decoder=DECODERS["convolutional"]),
+    ),
+    "conversations": lambda c: replace(
+        c, data=Conversations((str(Path(c.run).parent / "chats.jsonl"),)), model=DecoderOnlyConfig(decoder=STACK)
+    ),
 }
 
 
@@ -176,3 +192,121 @@ def test_given_vectors_are_taken_and_stay_where_they_are_frozen(config, tmp_path
     row = generator.model.embedder.weight.detach()[generator.tokenizer.whole_words()[word]]
     given = torch.arange(11.0)
     assert torch.allclose(row / row.norm(), given / given.norm())
+
+
+# Shards
+
+
+def test_a_run_that_goes_on_does_not_tokenize_again_but_sees_that_the_text_has_changed(config, monkeypatch):
+    run, path = train_language_model(config, Listener()), Path(config.data.train[0])
+    before = {p: p.stat().st_mtime_ns for p in (run.path / "shards").rglob("*.npy")}
+    assert before
+    longer = replace(config, training=replace(config.training, steps=7))
+    with monkeypatch.context() as patch:
+        patch.setattr("seqloom.data.shards.encode_block", None)
+        train_language_model(longer, Listener())
+        os.utime(path, ns=(1, 1))
+        train_language_model(longer, Listener())
+    path.write_text("ba\n" + path.read_text())
+    with pytest.raises(RunError, match="the train data is not what this run began with"):
+        train_language_model(longer, Listener())
+    assert {p: p.stat().st_mtime_ns for p in (run.path / "shards").rglob("*.npy")} == before
+
+
+def test_shards_that_are_gone_are_made_again(config):
+    train_language_model(config, Listener())
+    shutil.rmtree(Path(config.run) / "shards")
+    train_language_model(replace(config, training=replace(config.training, steps=7)), Listener())
+    assert (Path(config.run) / "shards" / "corpus.json").is_file()
+
+
+def test_python_itself_is_the_text_where_none_is_named(config, tmp_path, monkeypatch):
+    (library := tmp_path / "lib" / "pydoc_data").mkdir(parents=True)
+    (library / "topics.py").write_text("topics = {}\n")
+    for n in range(80):
+        (tmp_path / "lib" / f"m{n}.py").write_text(f"def f{n}(x):\n\n    return x + {n}\n")
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path / "lib")})
+    chosen = replace(config, data=StandardLibrary(), model=DecoderOnlyConfig(decoder=STACK))
+    run = train_language_model(chosen, Listener())
+    assert run.info()["corpus"].keys() == {"train", "valid", "test"}
+    scores = evaluate_language_model(run.path, [], "", (), Listener())
+    assert scores["tokens"] > 20
+
+
+def test_the_kind_of_data_is_found(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[training]\nsteps = 1\n")
+    assert load(LanguageModelConfig, path).data == StandardLibrary()
+    named = load(LanguageModelConfig, path, ["--data.train", "a.txt", "--data.documents", "lines"])
+    assert named.data == TextFiles(("a.txt",), documents="lines")
+    chats = load(LanguageModelConfig, path, ["--data.kind", "conversations", "--data.train", "a.jsonl"])
+    assert chats.data == Conversations(("a.jsonl",))
+
+
+# Fine-tuning
+
+
+def tuned(config: LanguageModelConfig, *words: str) -> LanguageModelConfig:
+    """The config of a run that starts from another one and learns conversations, as the command line makes it."""
+    folder = Path(config.run).parent
+    (folder / "base.toml").write_text(to_toml(config), encoding="utf-8")
+    (folder / "tune.toml").write_text(
+        f'start = "{config.run}"\nrun = "{folder}/tuned"\n[data]\nkind = "conversations"\n'
+        f'train = ["{folder}/chats.jsonl"]\n[batches]\nlanes = 4\nlength = 40\n'
+        "[optimizer]\nlr = 0.01\n[training]\nsteps = 6\nevaluate_every = 3\nthreads = 1\nprecision = 'fp32'\n"
+    )
+    return load(LanguageModelConfig, folder / "tune.toml", words)
+
+
+@pytest.mark.parametrize("name", ["transformer", "lstm"])
+def test_a_run_is_tuned_on_conversations_and_answers(config, name):
+    base = replace(config, model=DecoderOnlyConfig(decoder=DECODERS[name]), tokenizer=BPE(size=290))
+    train_language_model(base, Listener())
+    chosen = tuned(base)
+    assert (chosen.model, chosen.tokenizer) == (base.model, base.tokenizer)
+    run = train_language_model(replace(chosen, training=replace(chosen.training, steps=90)), Listener())
+    rows = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    generator = load_generator(run.path, precision="fp32")
+    answer = generator.reply([Message("user", "ba ko mi")], max_length=9, sample=False)
+    assert answer
+    assert "<|" not in answer
+    scores = evaluate_language_model(run.path, [str(Path(base.run).parent / "chats.jsonl")], "", (), Listener())
+    assert (scores["words"], scores["unknown"]) == (80, 0)  # one word and one end of each answer
+    shutil.rmtree(base.run)  # a run stands alone
+    assert load_generator(run.path, precision="fp32").reply([Message("user", "ba")], max_length=3) is not None
+    train_language_model(replace(chosen, training=replace(chosen.training, steps=91)), Listener())
+
+
+def test_tuning_starts_from_the_weights_of_the_run_and_new_words_from_the_mean(config, tmp_path):
+    plain = train_tokenizer(BPE(size=280), Text.of(text_source(config.data.train)).lines[:20])
+    (tmp_path / "plain.json").write_text(plain.to_json())
+    base = replace(
+        config,
+        model=DecoderOnlyConfig(decoder=STACK, tie=False),
+        tokenizer=TokenizerFile(path=str(tmp_path / "plain.json")),
+    )
+    train_language_model(base, Listener())
+    chosen = tuned(base)
+    run = train_language_model(
+        replace(chosen, optimizer=AdamW(lr=1e-30), training=replace(chosen.training, steps=1)), Listener()
+    )
+    before, after = (
+        dict(load_generator(path, precision="fp32").model.named_parameters()) for path in (base.run, run.path)
+    )
+    for key, weight in before.items():
+        torch.testing.assert_close(after[key][: len(weight)], weight, rtol=0, atol=1e-12)
+        if len(after[key]) > len(weight):
+            assert len(after[key]) == len(weight) + 4
+            torch.testing.assert_close(after[key][len(weight) :], weight.mean(0).expand(4, -1))
+    assert load_generator(run.path).tokenizer.words == plain.words + 4
+
+
+def test_what_cannot_be_started_from_is_refused(config, tmp_path):
+    base = replace(config, model=DecoderOnlyConfig(decoder=STACK))
+    train_language_model(base, Listener())
+    with pytest.raises(RunError, match="the weights do not fit the model") as caught:
+        train_language_model(tuned(base, "--model.decoder.inner", "24"), Listener())
+    assert "leave out" in caught.value.cure
+    with pytest.raises(RunError, match="no such run"):
+        train_language_model(replace(tuned(base), start=str(tmp_path / "nowhere")), Listener())
