@@ -183,9 +183,10 @@ def read_on(config: LanguageModelConfig, data: Text | list[Chat], tokenizer: Tok
         stream = _stream(config, tokenizer, ids, numbers, min(lanes, len(ids)))
         return Reading(stream, len(ids), int((ids == tokenizer.unknown).sum()), data.sizes(), prompts)
     packs = _packs(config, data, tokenizer)
-    said = np.concatenate([ids[learned] for ids, learned, _ in packs.chats])
-    ends = np.flatnonzero(np.isin(said, [tokenizer.end, chat_word(tokenizer, END)]))
-    lines = tokenizer.decode([row.tolist() for row in np.split(said, ends + 1)[: len(ends)]])
+    answers = [ids[learned] for ids, learned, _ in packs.chats]
+    ends = [tokenizer.end, chat_word(tokenizer, END)]
+    rows = [row.tolist() for said in answers for row in np.split(said, np.flatnonzero(np.isin(said, ends)) + 1)]
+    lines = tokenizer.decode([row for row in rows if row])
     asked = [chat.messages[:1] for chat in data[:: max(1, len(data) // 3)][:3]]
     sizes = Text(lines, [1] * len(lines)).sizes()
-    return Reading(packs, packs.words, int((said == tokenizer.unknown).sum()), sizes, asked)
+    return Reading(packs, packs.words, sum(row.count(tokenizer.unknown) for row in rows), sizes, asked)
