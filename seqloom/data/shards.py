@@ -69,9 +69,9 @@ def find_shards(folder: Path, source: Source, tokenizer: Tokenizer) -> Shards | 
     """
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        shards = [_shard(folder, number) for number in range(index["shards"])]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    shards = [_shard(folder, number) for number in range(index["shards"])]
     if index["tokenizer"] != tokenizer.digest() or any(shard.fault() for shard in shards):
         return None
     if index["stamp"] != _stamp(source):
@@ -97,7 +97,7 @@ def write_shards(
         source: the text.
         tokenizer: whose words.
         say: is told now and then which share is done, and how many words that is.
-        check: is told the number of all words before the last ones are written, and may raise.
+        check: is told the number of words so far before each shard is written, and may raise.
         room: how many words fill a shard.
     """
     done, sha, skip = _kept(folder, source, tokenizer)
@@ -107,6 +107,7 @@ def write_shards(
     (folder / _INDEX).unlink(missing_ok=True)
 
     def write() -> None:
+        check(words)
         state = {"tokenizer": tokenizer.digest(), "pieces": skip, "text": sha.hexdigest()}
         done.append(_write(_shard(folder, len(done)).path, block, tokenizer.words, state))
         block.clear()
@@ -118,7 +119,6 @@ def write_shards(
         words += len(block[-1][0])
         if sum(len(ids) for ids, _, _ in block) >= room:
             write()
-    check(words)
     if block:
         write()
     index = {"text": sha.hexdigest(), "tokenizer": tokenizer.digest(), "stamp": _stamp(source), "shards": len(done)}

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,13 +21,14 @@ from toys import Listener, left_behind
 import seqloom
 from seqloom.config import load, to_toml
 from seqloom.data.conversations import Conversations
+from seqloom.data.shards import Shards, write_shards
 from seqloom.data.standard_library import StandardLibrary
 from seqloom.data.stream import Stream, StreamConfig
-from seqloom.data.text import Text, TextFiles, text_source
+from seqloom.data.text import Text, TextFiles, encode_block, text_source
 from seqloom.errors import RunError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.convolutional import ConvolutionalConfig
-from seqloom.models.decoder import DecoderOnlyConfig
+from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig
 from seqloom.nn.positions import Learned
@@ -150,6 +152,22 @@ def test_a_text_is_measured_as_by_hand(config, name):
     assert text_nll(model, stream(lanes=1, length=9, stride=6)) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("length", [29, 40])
+def test_a_document_is_measured_as_if_it_stood_alone(length):
+    torch.manual_seed(1)
+    model = LanguageModel(DecoderOnlyConfig(decoder=STACK), 280)
+    chance = np.random.default_rng(1)
+    parts = [np.append(chance.integers(4, 280, size), 2).astype(np.int32) for size in (9, 1, 16)]
+
+    def nll(ids: np.ndarray, begins: int | None) -> float:
+        config = StreamConfig(lanes=1, length=length)
+        return text_nll(model, Stream(ids, ids, config, carries=False, begins=begins))
+
+    alone = sum(nll(part, None) for part in parts)
+    assert nll(np.concatenate(parts), 2) == pytest.approx(alone, rel=1e-5)
+    assert nll(np.concatenate(parts), None) != pytest.approx(alone, rel=1e-5)
+
+
 def test_perplexities_by_hand():
     found = perplexities(12 * math.log(2), 6, {"words": 3, "characters": 24, "bytes": 48})
     assert found == pytest.approx(
@@ -213,6 +231,30 @@ def test_a_run_that_goes_on_does_not_tokenize_again_but_sees_that_the_text_has_c
     assert {p: p.stat().st_mtime_ns for p in (run.path / "shards").rglob("*.npy")} == before
 
 
+def test_a_tokenization_that_was_broken_off_goes_on(config, monkeypatch):
+    def small(*values: Any, **options: Any) -> Shards:
+        return write_shards(*values, **options, room=90)
+
+    def broken(block: Any, tokenizer: Any) -> Any:
+        if any(number > 40 for _, number in block):
+            raise KeyboardInterrupt
+        return encode_block(block, tokenizer)
+
+    monkeypatch.setattr("seqloom.tasks.language_data.write_shards", small)
+    monkeypatch.setattr("seqloom.data.text._BLOCK_LINES", 10)
+    with monkeypatch.context() as patch:
+        patch.setattr("seqloom.data.shards.encode_block", broken)
+        with pytest.raises(KeyboardInterrupt):
+            train_language_model(config, Listener())
+    whole = {p: p.stat().st_mtime_ns for p in Path(config.run).rglob("*.npy")}
+    assert whole
+    straight = replace(config, run=f"{config.run}-2")
+    for one in (config, straight):
+        train_language_model(one, Listener())
+    assert {p: p.stat().st_mtime_ns for p in whole} == whole
+    assert left_behind(config.run) == left_behind(straight.run)
+
+
 def test_shards_that_are_gone_are_made_again(config):
     train_language_model(config, Listener())
     shutil.rmtree(Path(config.run) / "shards")
@@ -264,7 +306,8 @@ def test_a_run_is_tuned_on_conversations_and_answers(config, name):
     train_language_model(base, Listener())
     chosen = tuned(base)
     assert (chosen.model, chosen.tokenizer) == (base.model, base.tokenizer)
-    run = train_language_model(replace(chosen, training=replace(chosen.training, steps=90)), Listener())
+    longer = replace(chosen.training, steps=60, evaluate_every=30)
+    run = train_language_model(replace(chosen, training=longer), Listener())
     rows = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
     assert rows[-1]["loss"] < rows[0]["loss"]
     generator = load_generator(run.path, precision="fp32")
@@ -275,7 +318,7 @@ def test_a_run_is_tuned_on_conversations_and_answers(config, name):
     assert (scores["words"], scores["unknown"]) == (80, 0)  # one word and one end of each answer
     shutil.rmtree(base.run)  # a run stands alone
     assert load_generator(run.path, precision="fp32").reply([Message("user", "ba")], max_length=3) is not None
-    train_language_model(replace(chosen, training=replace(chosen.training, steps=91)), Listener())
+    train_language_model(replace(chosen, training=replace(longer, steps=61)), Listener())
 
 
 def test_tuning_starts_from_the_weights_of_the_run_and_new_words_from_the_mean(config, tmp_path):
