@@ -17,6 +17,7 @@ from seqloom.models.decoder import LanguageModel
 from seqloom.models.decoders import State
 from seqloom.nn.transformer import TransformerState
 from seqloom.shapes import Float, Int, Tensor
+from seqloom.text.chat import END, Message, chat_prompt, chat_word
 from seqloom.text.tokenizer import Tokenizer
 
 _LENGTH = 100
@@ -96,13 +97,30 @@ class Generator:
             ahead: by how many words.
         """
         config = self._config(options)
-        if config.n_best > 1 or (config.beam > 1 and not config.sample):
-            raise UsageError("several texts cannot be streamed", cure="use decoding.n_best = 1 and decoding.beam = 1")
         given = self.encode(prompt)
-        task = self._task([given], config, stop)
         if draft is not None:
             self._check(draft, config)
-        ids, shown, steps = list[int](), len(prompt), self._steps(given, task, config, draft, ahead)
+        task = self._task([given], config, stop)
+        yield from self._pieces(prompt, given, stop, config, self._steps(given, task, config, draft, ahead))
+
+    def reply(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
+        """What is answered to a conversation, piece by piece. Raises UsageError for a model that has seen none."""
+        config = self._config(options)
+        given = chat_prompt(messages, self.tokenizer)
+        task = replace(self._task([given], config, ()), end=chat_word(self.tokenizer, END))
+        yield from self._pieces("", given, (), config, self._steps(given, task, config, None, 0))
+
+    def _pieces(
+        self,
+        prompt: str,
+        given: list[int],
+        stop: Sequence[str],
+        config: DecodingConfig,
+        steps: Steps[list[int], None, Hypothesis],
+    ) -> Iterator[str]:
+        if config.n_best > 1 or (config.beam > 1 and not config.sample):
+            raise UsageError("several texts cannot be streamed", cure="use decoding.n_best = 1 and decoding.beam = 1")
+        ids, shown = list[int](), len(prompt)
         while True:
             try:
                 ids += next(steps)
@@ -129,10 +147,7 @@ class Generator:
 
     def encode(self, prompt: str) -> list[int]:
         """The ids of the beginning of a document."""
-        ids = [self.tokenizer.start]
-        for number, line in enumerate(prompt.split("\n")):
-            ids += [self.tokenizer.end] * (number > 0) + self.tokenizer.encode([line])[0].tolist()
-        return ids
+        return [self.tokenizer.start, *self.tokenizer.encode_lines([prompt])[0].tolist()]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, with its ends of lines."""

@@ -135,7 +135,7 @@ class Optimizer:
         turned = [
             both
             for n, rows in matrices.items()
-            for both in zip(torch.split(masters[n], rows), torch.split(grads[n], rows), strict=True)
+            for both in zip(torch.split(masters[n], list(rows)), torch.split(grads[n], list(rows)), strict=True)
         ]
         if matrices:
             rest = [n for n, p in masters.items() if n not in matrices and n not in weights.frozen]
