@@ -31,7 +31,7 @@ RECORD_BYTES = 1 << 27
 
 _BLOCK_LINES, _BLOCK_CHARACTERS = 10_000, 1 << 22  # encoded at a time
 _EVERY = 1000  # lines between words about progress
-_HELD_OUT, _MOST_DOCUMENTS, _MOST_LINES = 20, 10_000, 100_000
+_FEW, _MOST_DOCUMENTS, _MOST_LINES = 20, 10_000, 100_000
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -40,8 +40,8 @@ class TextFiles:
     """Text in files, plain, .gz or .xz; of a .jsonl file the "text" of each record is a document.
 
     Args:
-        train, valid, test: the files; ${VARIABLES} of the environment are filled in. Without `valid`, the last 5 % of
-            the documents of `train`, or of the lines if these are few, are held out.
+        train, valid, test: the files; ${VARIABLES} of the environment are filled in.
+        held_out: without `valid`, which share of `train` is held out: its last documents, or lines if these are few.
         documents: what parts them, beside ends of files: "blocks" = blank lines; "files" = nothing, and a blank line
             is a line like any other; "lines" = each line is one.
     """
@@ -50,11 +50,14 @@ class TextFiles:
     train: tuple[str, ...]
     valid: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    held_out: float = 0.05
     documents: Documents = "blocks"
 
     def __post_init__(self) -> None:
         if not self.train:
             raise ValueError("train must name at least one file")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be above 0 and below 1, not {self.held_out}")
 
 
 @dataclass(frozen=True)
@@ -171,18 +174,18 @@ def record_text(line: str, where: str) -> str:
     return str(text)
 
 
-def held_out(source: Source) -> tuple[Source, Source, str]:
-    """The text without its last 5 %, these, and words about it: whole documents, or lines if there are under 20.
+def held_out(source: Source, share: float) -> tuple[Source, Source, str]:
+    """The text without the last share of it, this, and words about it: whole documents, or lines if there are under 20.
 
     Raises DataError for a text of a single line.
     """
     ends = array("q", (n for n, (line, _) in enumerate(source, 1) if line is None))
     documents, lines = len(ends), ends[-1]
-    if documents >= _HELD_OUT:
-        count = min(documents // _HELD_OUT, _MOST_DOCUMENTS)
+    if documents >= _FEW:
+        count = min(max(1, int(documents * share)), _MOST_DOCUMENTS)
         cut, what = ends[-count - 1], f"{count:,} of {documents:,} documents"
     else:
-        count = min(max(1, (lines - documents) // _HELD_OUT), _MOST_LINES)
+        count = min(max(1, int((lines - documents) * share)), _MOST_LINES)
         cut, what = lines - 1 - count, f"{count:,} of {lines - documents:,} lines"
     if not cut:
         cure = "name a text with --data.valid"

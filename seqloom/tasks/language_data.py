@@ -102,7 +102,7 @@ def _sources(data: TextFiles | StandardLibrary, reporter: Reporter) -> dict[str,
     files = {"train": data.train, "valid": data.valid, "test": data.test}
     sources = {name: text_source(paths, data.documents) for name, paths in files.items() if paths}
     if not data.valid:
-        sources["train"], sources["valid"], said = held_out(sources["train"])
+        sources["train"], sources["valid"], said = held_out(sources["train"], data.held_out)
         reporter.say(said)
     return sources
 
@@ -163,12 +163,17 @@ def _packs(config: LanguageModelConfig, chats: Sequence[Chat], tokenizer: Tokeni
 
 
 def read_files(config: LanguageModelConfig, files: Sequence[str], tokenizer: Tokenizer, lanes: int) -> Reading:
-    """Files of the kind of the config's data, or its own test data, to be measured on in at most so many lanes."""
+    """Files of the kind of the config's data, or its own test data, to be measured on in at most so many lanes.
+
+    Text without test data is measured on its validation data.
+    """
     match config.data:
         case Conversations():
             return read_on(config, read_conversations(files or config.data.test), tokenizer)
-        case TextFiles():
-            source = text_source(files or config.data.test, config.data.documents)
+        case TextFiles(train, valid, test, share, documents) if files or test or valid:
+            source = text_source(files or test or valid, documents)
+        case TextFiles(train, _, _, share, documents):
+            source = held_out(text_source(train, documents), share)[1]
         case StandardLibrary():
             source = text_source(files, "files") if files else library_source("test")
     return read_on(config, Text.of(source), tokenizer, lanes)

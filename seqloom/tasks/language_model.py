@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from seqloom import config as configs
-from seqloom.data.standard_library import StandardLibrary
+from seqloom.data.conversations import Conversations
+from seqloom.data.text import TextFiles
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.decoder import LanguageModel
 from seqloom.run import Run, write_json
@@ -131,14 +132,14 @@ def evaluate_language_model(
 
     Args:
         path: the run.
-        test: its files; empty = the test data of the run's config.
+        test: its files; empty = the test data of the run's config, or its validation data if it has none.
         name: what to save it as; by default the name of the first file, or "test".
         words: must be empty; a text is not decoded.
         reporter: where progress goes.
     """
     run = Run.open(path)
     config = configs.load(LanguageModelConfig, run.path / "config.toml")
-    own = ("test",) if isinstance(config.data, StandardLibrary) else config.data.test
+    own = config.data.test if isinstance(config.data, Conversations) else ("its own",)
     tested_on(test, own, words)
     generator = load_generator(path, precision="fp32", say=reporter.warn)
     carries = generator.model.carries
@@ -146,7 +147,8 @@ def evaluate_language_model(
     reporter.say(f"reading {reading.tokens:,} words")
     began = time.perf_counter()
     found = perplexities(text_nll(generator.model, reading.batches), reading.tokens, reading.sizes)
-    title = name or (Path(test[0]).name.split(".")[0] if test else "test")
+    own_name = "valid" if isinstance(config.data, TextFiles) and not config.data.test else "test"
+    title = name or (Path(test[0]).name.split(".")[0] if test else own_name)
     result = {
         "test": title,
         **found,
