@@ -55,7 +55,7 @@ class Generator:
         given = self.encode(prompt)
         device = next(self.model.parameters()).device
         limits = torch.tensor([config.max_length or _LENGTH], device=device)
-        task = Task(given[-1], self.tokenizer.start, limits)
+        task = Task(given[-1], self.tokenizer.stop, limits)
         self.model.eval()
         with torch.inference_mode():
             before = torch.tensor([given[:-1]], dtype=torch.long, device=device)
@@ -64,13 +64,13 @@ class Generator:
 
     def encode(self, prompt: str) -> list[int]:
         """The ids of the beginning of a document."""
-        ids = [self.tokenizer.start]
-        for number, line in enumerate(prompt.split("\n")):
-            ids += [self.tokenizer.end] * (number > 0) + self.tokenizer.encode([line])[0].tolist()
-        return ids
+        special, ids = self.tokenizer.special, self.tokenizer.encode_lines([prompt])[0].tolist()
+        return ids if ids and special is not None and not special.opens else [self.tokenizer.start, *ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, with its ends of lines."""
+        if self.tokenizer.special is not None:
+            return self.tokenizer.decode([ids])[0]
         lines: list[list[int]] = [[]]
         for i in ids:
             lines += [[]] if i == self.tokenizer.end else []

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from seqloom.data.check import scan_texts
+from seqloom.data.corpus import NoData
 from seqloom.data.stream import Text, encode_text
 from seqloom.models.encoder_decoder import parameter_count
 from seqloom.tasks.estimate import Estimate, disk_gigabytes
@@ -28,6 +29,8 @@ _WARM, _TIMED = 4, 8
 def check_language_model(config: LanguageModelConfig, reporter: Reporter) -> dict[str, Any]:
     """Findings, a summary of each text, and an estimate; without the last two if the files cannot be read."""
     torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
+    if isinstance(config.data, NoData):
+        config.data.refuse()
     files = (config.data.train, config.data.valid, config.data.test)
     findings = [finding for paths in files for finding in scan_texts(paths)]
     result: dict[str, Any] = {"summary": [], "findings": [asdict(f) for f in findings]}

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from seqloom import config as configs
+from seqloom.data.corpus import NoData
 from seqloom.data.stream import Stream, StreamConfig, Text, encode_text, read_text
 from seqloom.decoding.search import DecodingConfig
 from seqloom.evaluation.perplexity import perplexities, text_nll
@@ -56,7 +57,7 @@ class LanguageModelConfig(GradientConfig):
     """All of a language model's run."""
 
     task: Literal["language_model"] = "language_model"
-    data: TextFiles
+    data: TextFiles | NoData
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: DecoderOnlyConfig = field(default_factory=DecoderOnlyConfig)
     objective: NextWord = field(default_factory=NextWord)
@@ -88,6 +89,8 @@ class Prepared:
 def prepare(config: LanguageModelConfig, reporter: Reporter, run: Run | None = None) -> Prepared:
     """Reads the data, makes (or, in a run that has one, loads) the tokenizer, and lays out the batches."""
     files = config.data
+    if isinstance(files, NoData):
+        files.refuse()
     splits = {"train": files.train, "valid": files.valid, "test": files.test}
     texts = {name: read_text(paths) for name, paths in splits.items() if paths}
     saved = load_tokenizers(run) if run is not None and (run.path / "run.json").is_file() else None
