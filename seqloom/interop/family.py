@@ -85,8 +85,7 @@ def explicit(config: ModelConfig) -> Tree:
             own |= {"qkv_bias": "yes" if sizes.qkv_bias else "no"}
             if stack.positions.kind == "relative":
                 own["positions"] = tree_of(stack.positions)
-    stack = tree.get("decoder", tree.get("encoder"))
-    tree["embedding"] = tree["embedding"] or stack.get("width")
+    tree["embedding"] = tree["embedding"] or at(tree, "decoder.width") or at(tree, "encoder.width")
     return tree
 
 
@@ -134,7 +133,7 @@ def make_model(config: ModelConfig, words: int, heads: Mapping[str, int]) -> Mod
     return EncoderOnly(config, words, heads)
 
 
-def block(ours: str, theirs: str, names: dict[str, str | tuple[str, ...]], **more: Any) -> tuple[Rule, ...]:
+def block(ours: str, theirs: str, names: Mapping[str, str | tuple[str, ...]], **more: Any) -> tuple[Rule, ...]:
     """The rules of a block, from the names of its layers: {"attention.qkv": ("q", "k", "v")}."""
     found = []
     for own, parts in names.items():

@@ -61,7 +61,7 @@ GPT2 = Family(
 def _read_rope(config: Json) -> Json:
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
-    base = rope.get("rope_theta", config.get("rope_theta", 10_000.0))
+    base = float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)
     if kind not in ("default", "linear", "llama3") or rope.get("partial_rotary_factor", 1) != 1:
         cure = "known are 'default', 'linear' and 'llama3'"
         raise ConfigError(f"rotary positions of the type {kind!r} are not supported", cure=cure)
@@ -72,7 +72,7 @@ def _read_rope(config: Json) -> Json:
             "low": float(rope["low_freq_factor"]),
             "high": float(rope["high_freq_factor"]),
         }
-    return half("decoder", positions={"kind": "rotary", "base": float(base), **more})
+    return half("decoder", positions={"kind": "rotary", "base": base, **more})
 
 
 def _write_rope(tree: Tree) -> Json:
@@ -107,7 +107,7 @@ def _write_window(tree: Tree) -> Json:
 
 def llama(name: str, architecture: str, **form: Any) -> Family:
     """A family of the form of Llama; `form` is what is other in it."""
-    layers = {
+    layers: dict[str, str | tuple[str, ...]] = {
         "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
         "attention.output": "self_attn.o_proj",
         "attention.query_norm": "self_attn.q_norm",

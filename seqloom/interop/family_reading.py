@@ -57,7 +57,10 @@ def _bert(name: str, title: str, offset: int, rules: tuple[Rule, ...], **more: A
             fields=(
                 *_reading(_BERT_SIZES, eps=1e-12, dropout=0.1, attention_dropout=0.1),
                 Field("hidden_act", "encoder.activation", "gelu", _EXACT),
-                Field("type_vocab_size", "segments", 2),
+                Via(
+                    lambda config: {"segments": config.get("type_vocab_size") or 2},
+                    lambda tree: {"type_vocab_size": tree.get("segments")},
+                ),
                 Via(
                     lambda config: half("encoder", positions__length=config["max_position_embeddings"] - offset),
                     lambda tree: {"max_position_embeddings": (at(tree, "encoder.positions.length") or 0) + offset},

@@ -98,7 +98,7 @@ class _Weights:
                 handle = safe_open(path, "pt")
             except (SafetensorError, OSError) as error:
                 raise RunError(f"cannot be read: {error}", where=str(path)) from None
-            self._at |= {name: (handle, name) for name in handle.keys()}  # noqa: SIM118 - no mapping
+            self._at |= {name: (handle, name) for name in list(handle.keys())}  # type: ignore[no-untyped-call]
         if gone := sorted(index.keys() - self._at.keys()):
             raise RunError(f"missing weights: {_some(gone)}", where=str(folder / _INDEX))
 
@@ -232,10 +232,10 @@ def _some(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(listed[:most]) + f" and {len(listed) - most} more" * (len(listed) > most)
 
 
-def express(config: ModelConfig, heads: Mapping[str, int]) -> tuple[Family, Json, ModelConfig]:
+def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> tuple[Family, Json, ModelConfig]:
     """The family that can say a config, its config.json, and our config as read from that.
 
-    Raises UsageError, and names what cannot be said by the family that comes nearest.
+    `first`: the family to take if several can. Raises UsageError, and names what the nearest family cannot say.
     """
     tried = []
     for family in FAMILIES.values():
@@ -246,7 +246,7 @@ def express(config: ModelConfig, heads: Mapping[str, int]) -> tuple[Family, Json
         if heads.keys() & {"label", "next"} and getattr(config, "pooling", "first") != "first":
             lost.append(f"pooling = {config.pooling!r}")  # type: ignore[union-attr]
         tried.append((len(lost), family, theirs, again, lost))
-    _, family, theirs, again, lost = min(tried, key=lambda t: t[0] + 100 * (t[1].kind != config.kind))
+    _, family, theirs, again, lost = min(tried, key=lambda t: (t[1].kind != config.kind, t[0], t[1].name != first))
     if lost:
         problem = f"cannot be expressed in Hugging Face's formats; {family.name} comes nearest, but not {_some(lost)}"
         raise UsageError(problem, cure="train a model of a form that it can say; see docs/checkpoints.md")
@@ -254,7 +254,15 @@ def express(config: ModelConfig, heads: Mapping[str, int]) -> tuple[Family, Json
 
 
 def write_checkpoint(
-    folder: Path, model: Model, heads: Mapping[str, int], *, words: int, dtype: torch.dtype, shard: int, more: Json
+    folder: Path,
+    model: Model,
+    heads: Mapping[str, int],
+    *,
+    words: int,
+    dtype: torch.dtype,
+    shard: int,
+    more: Json,
+    first: str = "",
 ) -> Family:
     """Writes config.json and the weights. Raises UsageError where no family can say the model.
 
@@ -266,8 +274,9 @@ def write_checkpoint(
         dtype: of the weights.
         shard: the most bytes of a file.
         more: further keys of config.json.
+        first: the family to take if several can.
     """
-    family, config, again = express(model.config, heads)
+    family, config, again = express(model.config, heads, first)
     own = dict(model.named_parameters())
     form = Form(again, dict(heads))
     shapes = _shapes_of(_empty(again, words, heads))
@@ -281,9 +290,11 @@ def write_checkpoint(
     separate = config.pop("separate", False)
     weights = {n.removeprefix(prefix): t.to(dtype) for n, t in given(bound, form, tensor)}
     dtypes = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-    config |= (
-        {"architectures": [architecture], "dtype": dtypes[dtype]} | more | ({"vocab_size": words} if words else {})
-    )
+    config |= {"architectures": [architecture], "dtype": dtypes[dtype], **more}
+    for labels in (n for name, n in heads.items() if name in ("label", "tags")):
+        config.setdefault("id2label", {str(i): f"LABEL_{i}" for i in range(labels)})
+    if words:
+        config["vocab_size"] = words
     if separate:
         config["tie_word_embeddings"] = False
     with writing(folder):

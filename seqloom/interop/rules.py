@@ -59,9 +59,9 @@ class Rule:
         whole = ours.t() if self.transposed and ours.dim() == 2 else ours
         if self.skipped:
             whole = torch.cat((whole.new_zeros(self.skipped, *whole.shape[1:]), whole))
-        parts = whole[(None,) * self.ones].split(self._sizes(len(whole), config)) if len(self.theirs) > 1 else [whole]
+        parts = torch.split(whole, self._sizes(len(whole), config)) if len(self.theirs) > 1 else (whole,)
         if self.ones:
-            parts = [whole[(None,) * self.ones]]
+            parts = (whole[(None,) * self.ones],)
         return [p if s == 1 else p / s for p, s in zip(parts, self._scales(config), strict=True)]
 
     def _scales(self, config: Any) -> Sequence[float]:

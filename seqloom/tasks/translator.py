@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from seqloom.data.batch import pad
 from seqloom.data.batches import make_batch
 from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, beam_rows, decode
 from seqloom.decoding.transforms import without
@@ -163,12 +164,12 @@ def decode_rows(
     *,
     start: int,
     end: int,
-    pad: int | None = None,
+    padding: int | None = None,
     prefixes: Sequence[list[int]] = (),
 ) -> list[list[Hypothesis]]:
     """The hypotheses of a batch of encoded sources; `start` and `end` are the ids a target begins and ends with.
 
-    A `pad` that is also the start (Marian, T5) is never chosen.
+    A `padding` that is also the start (Marian, T5) is never chosen.
     """
     device = next(model.parameters()).device
     source, mask = pad(ids)
@@ -189,7 +190,7 @@ def decode_rows(
         def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:
             hidden, state = model.decode(last, state)
             scores = model.head(hidden[:, -1])
-            return without(scores, start) if start == pad else scores, state
+            return without(scores, start) if start == padding else scores, state
 
         with watching:
             return decode(step, state, task, config)
