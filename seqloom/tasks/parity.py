@@ -67,9 +67,11 @@ def compare_export(run: str, to: str, out: str, reporter: Reporter) -> Found:
 
     assert pair is not None
     rows = example(model, pair).tolist()
+    limit = limit_of(model.config) if isinstance(model, LanguageModel) else None
+    most = min(NEW, (limit or 1 << 30) - len(rows[0]))
     same = [
         a[:NEW] == b[:NEW]
-        for a, b in zip(greedy(model, pair, rows), greedy_ctranslate2(Path(out), model, pair, rows, NEW), strict=True)
+        for a, b in zip(greedy(model, pair, rows), greedy_ctranslate2(Path(out), model, pair, rows, most), strict=True)
     ]
     return {"greedy output": "the same" if all(same) else "DIFFERENT"}
 
@@ -131,8 +133,7 @@ def greedy(model: Model, pair: tuple[Any, Any], rows: Sequence[Sequence[int]]) -
             hidden, state = model.decode(last, state)
             return model.head(hidden[:, -1]), state
 
-        limit = model.config.decoder.limit
-        most = NEW if limit is None else min(NEW, limit - len(row))
+        most = min(NEW, (limit_of(model.config) or 1 << 30) - len(row))
         found = decode(step, state, Task(row[-1], words.stop, torch.tensor([most])), config)
         results.append(list(found[0][0].ids))
     return results

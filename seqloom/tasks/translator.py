@@ -153,7 +153,7 @@ class Translator:
         """The hypotheses of one batch of encoded sources."""
         target = self.target
         return decode_rows(
-            self.model, ids, config, start=target.start, end=target.end, pad=target.pad, prefixes=prefixes
+            self.model, ids, config, start=target.start, end=target.end, padding=target.pad, prefixes=prefixes
         )
 
 
