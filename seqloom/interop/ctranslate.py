@@ -15,7 +15,7 @@ from seqloom.interop.family import explicit
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.positions import Learned, Relative, Rotary, Sinusoidal, sinusoids
-from seqloom.nn.transformer import TransformerConfig, TransformerStack
+from seqloom.nn.transformer import TransformerConfig
 from seqloom.run import writing
 from seqloom.text.tokenizer import Tokenizer
 
@@ -120,7 +120,7 @@ def _fill_embedder(table: Any, spec: Any, embedder: Any) -> None:
     spec.scale_embeddings = embedder.scale != 1
 
 
-def _fill_stack(spec: Any, stack: TransformerStack) -> None:
+def _fill_stack(spec: Any, stack: Any) -> None:
     positions = stack.config.positions
     if isinstance(positions, Learned):
         spec.position_encodings.encodings = _array(stack.positions.table.weight)

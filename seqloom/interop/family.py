@@ -63,6 +63,9 @@ class Family:
         """The config.json of our config, our config as read from it again, and what of ours was lost on the way."""
         if config.kind != self.kind:
             return {}, config, [f"kind = {config.kind!r}"]
+        halves = {name: getattr(config, name, None) for name in ("encoder", "decoder")}
+        if other := [f"{n}.kind = {h.kind!r}" for n, h in halves.items() if h is not None and h.kind != "transformer"]:
+            return {}, config, other
         tree = explicit(config)
         theirs = {"model_type": self.name, **self.config.write(tree)}
         try:

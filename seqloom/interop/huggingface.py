@@ -249,7 +249,9 @@ def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> t
     _, family, theirs, again, lost = min(tried, key=lambda t: (t[1].kind != config.kind, t[0], t[1].name != first))
     if lost:
         problem = f"cannot be expressed in Hugging Face's formats; {family.name} comes nearest, but not {_some(lost)}"
-        raise UsageError(problem, cure="train a model of a form that it can say; see docs/checkpoints.md")
+        raise UsageError(
+            problem, cure="presets gpt2, llama-135m, bert-base, vit-tiny and their sisters are of forms that can"
+        )
     return family, theirs, again
 
 

@@ -14,8 +14,11 @@ from seqloom.interop.huggingface import read_json
 from seqloom.interop.sentencepiece import read_sentencepiece
 from seqloom.text.tokenizer import Special, Tokenizer
 
-KEPT = ("source.spm", "target.spm", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tokenizer_config.json",
-        "special_tokens_map.json", "preprocessor_config.json", "generation_config.json")  # fmt: skip
+KEPT = (
+    *("source.spm", "target.spm", "vocab.json", "merges.txt", "vocab.txt", "spiece.model"),
+    *("tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json", "generation_config.json"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json"),
+)
 """Small files that a run keeps, so that it can be published again with them."""
 
 

@@ -13,6 +13,7 @@ from seqloom.config import read_tree
 from seqloom.errors import UsageError
 from seqloom.interop.fields import Json
 from seqloom.interop.huggingface import write_checkpoint
+from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.decoder import LanguageModel
 from seqloom.run import Run, write_json, write_text
 from seqloom.tasks.import_run import load_model
@@ -50,7 +51,7 @@ def export_run(path: str, to: Target, out: str, reporter: Reporter, precision: P
     reporter.say(f"{out} written")
 
 
-def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Reporter, shard: int = SHARD) -> None:
+def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Reporter) -> None:
     model, heads, pair = load_model(run, reporter)
     words = pair[1].words if pair is not None else 0
     special = _special(pair[1], model.config.kind) if pair is not None else {}
@@ -63,11 +64,13 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
         more |= _length(run)
     first = str(run.info().get("imported", {}).get("family", ""))
-    write_checkpoint(folder, model, heads, words=words, dtype=dtype, shard=shard, more=more, first=first)
+    write_checkpoint(folder, model, heads, words=words, dtype=dtype, shard=SHARD, more=more, first=first)
     if pair is not None:
         _write_tokenizers(folder, pair, special)
-    for kept in (run.path / "published").glob("*"):
-        shutil.copyfile(kept, folder / kept.name)
+    for kept in KEPT:
+        if (run.path / "published" / kept).is_file():
+            (folder / kept).parent.mkdir(exist_ok=True)
+            shutil.copyfile(run.path / "published" / kept, folder / kept)
 
 
 def _length(run: Run) -> Json:

@@ -71,9 +71,9 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     run.claim()
     if pair is not None:
         save_tokenizers(run.path, *pair)
-    (run.path / "published").mkdir(exist_ok=True)
     for kept in KEPT:
         if (folder / kept).is_file():
+            (run.path / "published" / kept).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / kept, run.path / "published" / kept)
     if labels := _labels(published):
         write_json(run.path / _LABELS, {"labels": labels})

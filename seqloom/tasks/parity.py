@@ -36,6 +36,9 @@ def compare_with_transformers(run: Run, source: str, reporter: Reporter) -> Foun
         import transformers
     except ImportError:
         raise MissingExtra("--verify", "verify") from None
+    logging: Any = transformers.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     folder = find(source)
     architecture = (read_json(folder / "config.json").get("architectures") or ["AutoModel"])[0]
     theirs = getattr(transformers, architecture).from_pretrained(folder, dtype=torch.float32).eval()
@@ -141,7 +144,13 @@ def greedy(model: Model, pair: tuple[Any, Any], rows: Sequence[Sequence[int]]) -
 
 def _greedy_agrees(model: Model, pair: tuple[Any, Any], theirs: Any) -> bool:
     words, rows = pair[1], example(model, pair).tolist()
-    options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "eos_token_id": words.end, "pad_token_id": words.pad}
+    options: dict[str, Any] = {
+        "do_sample": False,
+        "use_cache": False,
+        "num_beams": 1,
+        "eos_token_id": words.end,
+        "pad_token_id": words.pad,
+    }
     if isinstance(model, EncoderDecoder) and words.start == words.pad:
         options["bad_words_ids"] = [[words.pad]]
     for row, own in zip(rows, greedy(model, pair, rows), strict=True):
