@@ -8,7 +8,7 @@ from typing import Any
 
 import tokenizers
 
-from seqloom.errors import RunError
+from seqloom.errors import RunError, UsageError
 from seqloom.interop.fields import Json
 from seqloom.interop.huggingface import read_json
 from seqloom.interop.sentencepiece import read_sentencepiece
@@ -33,7 +33,7 @@ def read_tokenizers(folder: Path, config: Json) -> tuple[Tokenizer, Tokenizer] |
     inner = _read(folder)
     said = {**read_json(folder / "special_tokens_map.json"), **read_json(folder / "tokenizer_config.json")}
     ids = {**config, **read_json(folder / "generation_config.json")}
-    target, source = (_made(one, said, ids, words) for one in inner)
+    target, source = (_made(one, said, ids, words, str(folder)) for one in inner)
     if target.inner.get_vocab_size() > words and not (folder / "target.spm").is_file():
         problem = f"its tokenizer has {target.inner.get_vocab_size():,} words, its model {words:,}"
         raise RunError(problem, where=str(folder), cure="put the tokenizer there that the model was trained with")
@@ -61,7 +61,9 @@ def _read(folder: Path) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
     raise RunError("has no tokenizer.json", where=str(folder), cure=cure)
 
 
-def _made(inner: tokenizers.Tokenizer, said: Mapping[str, Any], ids: Mapping[str, Any], words: int) -> Tokenizer:
+def _made(
+    inner: tokenizers.Tokenizer, said: Mapping[str, Any], ids: Mapping[str, Any], words: int, where: str
+) -> Tokenizer:
     def find(*keys: str) -> int | None:
         for key in keys:
             value = ids.get(f"{key}_id", said.get(key))
@@ -72,24 +74,16 @@ def _made(inner: tokenizers.Tokenizer, said: Mapping[str, Any], ids: Mapping[str
                 return int(found)
         return None
 
-    reads = not ids.get("is_encoder_decoder")
+    writes_another = bool(ids.get("is_encoder_decoder"))
     end = find("eos_token", "sep_token")
-    start = find("bos_token", "cls_token") if reads else find("decoder_start_token", "pad_token")
-    unknown, pad = find("unk_token"), find("pad_token")
-    if None in (end, start):
-        plain = Tokenizer(inner)  # its words have the usual names
-        start, end = plain.start if start is None else start, plain.end if end is None else end
-    assert start is not None
-    assert end is not None
+    start = find("decoder_start_token", "pad_token") if writes_another else find("bos_token", "cls_token")
+    known = {"pad": find("pad_token"), "unknown": find("unk_token"), "start": start, "end": end}
+    try:
+        usual = Tokenizer(inner)  # its words have the usual names
+    except UsageError as error:
+        if end is None:
+            raise RunError(error.problem, where=where, cure="name eos_token_id in its config.json") from None
+        usual = None
+    own = {k: v if v is not None else getattr(usual, k) if usual is not None else end for k, v in known.items()}
     begun = inner.encode("a", add_special_tokens=True).ids[:1]
-    return Tokenizer(
-        inner,
-        Special(
-            words,
-            pad=end if pad is None else pad,
-            unknown=end if unknown is None else unknown,
-            start=start,
-            end=end,
-            opens=not reads or begun == [start],
-        ),
-    )
+    return Tokenizer(inner, Special(words, **own, opens=writes_another or begun == [own["start"]]))  # type: ignore[arg-type]

@@ -42,14 +42,14 @@ def read_sentencepiece(path: Path, ids: Mapping[str, int] | None = None) -> toke
     scores = {piece: score for piece, score, _ in pieces}
     unknown = next((piece for piece, _, kind in pieces if kind == _UNKNOWN), "<unk>")
     vocabulary = [(piece, score) for piece, score, _ in pieces]
+    codes = [p for p in ids or () if p.startswith(">>") and p.endswith("<<")]  # of languages to translate into
     if ids is not None:
         # A piece of the other side has a place, but no text becomes it.
         known = sorted(ids, key=ids.__getitem__)
-        special = {piece for piece, _, kind in pieces if kind != _NORMAL} | {"<pad>", unknown}
+        special = {piece for piece, _, kind in pieces if kind != _NORMAL} | {"<pad>", unknown, *codes}
         vocabulary = [(p if p in scores or p in special else f"{_NOWHERE}{p}", scores.get(p, 0.0)) for p in known]
         vocabulary += [(piece, score) for piece, score, _ in pieces if piece not in ids]
     inner = tokenizers.Tokenizer(models.Unigram(vocabulary, [p for p, _ in vocabulary].index(unknown), False))
-    codes = [p for p in ids or () if p.startswith(">>") and p.endswith("<<")]  # the language to translate into
     charsmap = spec.get(3, {}).get(2)
     steps = [normalizers.Precompiled(charsmap)] if isinstance(charsmap, bytes) and charsmap else []
     inner.normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip()])

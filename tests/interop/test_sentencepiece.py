@@ -24,7 +24,12 @@ def folder(tmp_path: Path) -> Path:
     for side, texts in (("source", sentences(150, 1)), ("target", [*map(translated, sentences(150, 2))])):
         with io.BytesIO() as model:
             spm.SentencePieceTrainer.train(
-                sentence_iterator=iter(texts), model_writer=model, vocab_size=40, character_coverage=0.98, minloglevel=2
+                sentence_iterator=iter(texts),
+                model_writer=model,
+                vocab_size=60,
+                hard_vocab_limit=False,
+                character_coverage=0.98,
+                minloglevel=2,
             )
             (tmp_path / f"{side}.spm").write_bytes(model.getvalue())
         processor = spm.SentencePieceProcessor(model_file=str(tmp_path / f"{side}.spm"))
@@ -37,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 def marian(folder: Path) -> Any:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed: nothing is compared")
-    return transformers.MarianTokenizer(*(folder / name for name in ("source.spm", "target.spm", "vocab.json")))
+    return transformers.MarianTokenizer(*(str(folder / name) for name in ("source.spm", "target.spm", "vocab.json")))
 
 
 def test_words_are_those_of_marian(folder: Path) -> None:
@@ -74,7 +79,7 @@ def test_what_is_no_sentencepiece_model(tmp_path: Path, folder: Path) -> None:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences(99, 1)),
         model_prefix=str(tmp_path / "bpe"),
-        vocab_size=40,
+        vocab_size=30,
         model_type="bpe",
         minloglevel=2,
     )
