@@ -15,6 +15,7 @@ from torch import nn
 from seqloom import config as configs
 from seqloom.errors import UsageError
 from seqloom.models.encoder_decoder import parameter_count
+from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.resume import refuse_another
 from seqloom.training.checkpoint import Progress, load_weights
@@ -137,7 +138,9 @@ def trained(model: M, run: Run, precision: Precision, device: str, say: Callable
     """The model with the weights of the run's best checkpoint, on its device, ready for use."""
     load_weights(run.best(say).path / "model.safetensors", model)
     where = pick_device(device)
-    return model.to(where, dtype_for(precision, where)).eval()
+    model = model.to(where, dtype_for(precision, where)).eval()
+    pack(model)
+    return model
 
 
 def tested_on(given: Sequence[str], own: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
