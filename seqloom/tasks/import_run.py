@@ -25,9 +25,9 @@ from seqloom.models.encoder_decoder import parameter_count
 from seqloom.run import Run, write_json
 from seqloom.tasks import TASKS, part_for, part_of
 from seqloom.tasks.tokenizers import load_tokenizers, save_tokenizers
-from seqloom.tasks.training import RunConfig, trained
+from seqloom.tasks.training import RunConfig
 from seqloom.text.tokenizer import Tokenizer, TokenizerFile
-from seqloom.training.checkpoint import Progress, checkpoint_at, save_weights
+from seqloom.training.checkpoint import Progress, checkpoint_at, load_weights, save_weights
 from seqloom.training.log import Reporter
 from seqloom.training.precision import processor_flags
 
@@ -156,7 +156,9 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, Mapping[str, int], 
     words = pair[1].words if pair is not None else 0
     if pair is not None and pair[0].words != words:
         raise UsageError("it has two vocabularies, which no published form has", where=str(run.path))
-    return trained(make_model(tree, words, heads), run, "fp32", "cpu", reporter.warn), heads, pair
+    model = make_model(tree, words, heads)  # as it is, not packed for use
+    load_weights(run.best(reporter.warn).path / "model.safetensors", model)
+    return model.eval(), heads, pair
 
 
 def _heads(run: Run) -> dict[str, int]:

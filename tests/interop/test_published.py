@@ -8,16 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from published import MODELS, Publish, publish, transformers
 from safetensors.torch import load_file
 
 from seqloom.cli import main
+from seqloom.data.batch import pad
 from seqloom.errors import UsageError
+from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Run
 from seqloom.tasks.export_run import export_run
-from seqloom.tasks.import_run import import_run
+from seqloom.tasks.import_run import import_run, load_model
 from seqloom.tasks.parity import compare_export, compare_with_transformers
 from seqloom.training.log import Reporter
 
@@ -126,6 +129,18 @@ def test_a_real_model_reads_as_transformers_does(transformers: Any, tmp_path: Pa
     folder = Path(package.__file__).parent / "model"
     run = import_run(str(folder), str(tmp_path / "run"), QUIET)
     agrees(compare_with_transformers(run, str(folder), QUIET))
+    model, _, pair = load_model(run, QUIET)
+    assert isinstance(model, EncoderOnly)
+    assert pair is not None
+    words, texts = pair[0], ["A cat sat on the mat.", "Somebody plays the guitar!", "Ein Hund, der bellt", "x"]
+    ids, mask = pad([np.asarray([words.start, *row, words.end]) for row in words.encode(texts)])
+    theirs = transformers.AutoModel.from_pretrained(folder).eval()
+    given = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        own = torch.nn.functional.normalize(model.pooled(model(ids, mask)))
+        states, real = theirs(**given).last_hidden_state, given["attention_mask"][:, :, None]
+    expected = torch.nn.functional.normalize((states * real).sum(1) / real.sum(1))
+    assert (own * expected).sum(1).min() >= 0.9999
 
 
 def test_labels_are_kept(publish: Publish, tmp_path: Path) -> None:
