@@ -85,7 +85,8 @@ def _write_rope(tree: Tree) -> Json:
         rope |= {"low_freq_factor": own["low"], "high_freq_factor": own["high"]}
     elif own["stretch"] != 1:
         rope |= {"rope_type": "linear", "factor": own["stretch"]}
-    return {"rope_theta": own["base"], "rope_parameters": rope}
+    older: Json = {"rope_scaling": rope} if rope["rope_type"] != "default" else {}  # before version 5 of transformers
+    return {"rope_theta": own["base"], "rope_parameters": rope, **older}
 
 
 def _read_window(config: Json) -> Json:

@@ -6,13 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from seqloom.config import Tree
-from seqloom.interop.family import ACTIVATIONS, Family, block
+from seqloom.interop.family import ACTIVATIONS, Family, block, half
 from seqloom.interop.fields import ConfigMap, Field, Json, Via
 from seqloom.interop.rules import Form, Rule
 
+_SIDES = ("encoder", "decoder")
+
 
 def _both(*keys: str) -> str:
-    return " ".join(f"{half}.{key}" for half in ("encoder", "decoder") for key in keys)
+    return " ".join(f"{side}.{key}" for side in _SIDES for key in keys)
+
+
+def _fixed(**values: Any) -> dict[str, Any]:
+    return half("encoder", **values) | half("decoder", **values)
 
 
 def _halves(theirs: str, names: dict[str, str | tuple[str, ...]], cross: dict[str, str | tuple[str, ...]]) -> Any:
@@ -29,8 +35,8 @@ MARIAN = Family(
         fields=(
             Field("d_model", _both("width")),
             *(
-                Field(f"{half}_{theirs}", f"{half}.{ours}")
-                for half in ("encoder", "decoder")
+                Field(f"{side}_{theirs}", f"{side}.{ours}")
+                for side in _SIDES
                 for theirs, ours in (("layers", "layers"), ("ffn_dim", "inner"), ("attention_heads", "heads"))
             ),
             Field("activation_function", _both("activation"), "gelu", {"swish": "silu", **ACTIVATIONS}),
@@ -40,14 +46,7 @@ MARIAN = Family(
             Field("activation_dropout", _both("activation_dropout"), 0.0),
         ),
         fixed={
-            **{
-                f"{side}.{key}": value
-                for side in ("encoder", "decoder")
-                for key, value in (
-                    ("norm_position", "after"),
-                    ("positions", {"kind": "sinusoidal", "interleaved": False}),
-                )
-            },
+            **_fixed(norm_position="after", positions__kind="sinusoidal", positions__interleaved=False),
             "output_bias": True,
             "tie": "all",
         },
@@ -166,11 +165,7 @@ T5 = Family(
             ),
             Via(_read_t5_output, _write_t5_output),
         ),
-        fixed={
-            f"{side}.{key}": value
-            for side in ("encoder", "decoder")
-            for key, value in (("norm", "rms"), ("bias", False), ("positions.kind", "relative"))
-        },
+        fixed=_fixed(norm="rms", bias=False, positions__kind="relative"),
         must={"is_encoder_decoder": (True,)},
     ),
     rules=(

@@ -12,7 +12,7 @@ from seqloom.errors import ConfigError
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class Field:
     """One value under several keys.
 
@@ -27,10 +27,6 @@ class Field:
     ours: str
     default: Any = None
     names: Mapping[Any, Any] | None = None
-
-    def __init__(self, theirs: str, ours: str, default: Any = None, names: Mapping[Any, Any] | None = None) -> None:
-        for name, value in {"theirs": theirs, "ours": ours, "default": default, "names": names}.items():
-            object.__setattr__(self, name, value)
 
     def read(self, config: Json) -> Json:
         """Our keys and values."""

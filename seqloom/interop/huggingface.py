@@ -57,7 +57,8 @@ def find(name: str) -> Path:
             raise RunError("is a file; a checkpoint is a directory with config.json and *.safetensors", where=name)
         return path
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
-        raise RunError("no such directory", where=name)
+        cure = "give a directory with config.json, or a name on the Hugging Face hub, like openai-community/gpt2"
+        raise RunError("no such directory", where=name, cure=cure)
     try:
         from huggingface_hub import snapshot_download
     except ImportError:

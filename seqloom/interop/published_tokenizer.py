@@ -66,7 +66,7 @@ def _made(
 ) -> Tokenizer:
     def find(*keys: str) -> int | None:
         for key in keys:
-            value = ids.get(f"{key}_id", said.get(key))
+            value = said.get(key) if ids.get(f"{key}_id") is None else ids[f"{key}_id"]
             value = value[0] if isinstance(value, list) else value
             value = value.get("content") if isinstance(value, Mapping) else value
             found = inner.token_to_id(value) if isinstance(value, str) else value

@@ -71,6 +71,21 @@ def test_words_are_those_of_sentencepiece(folder: Path) -> None:
         assert ours.encode(text).ids == theirs.encode(text), text
 
 
+def test_t5_has_further_words_at_the_end(tmp_path: Path, folder: Path) -> None:
+    own = tmp_path / "t5"
+    own.mkdir()
+    (own / "spiece.model").write_bytes((folder / "source.spm").read_bytes())
+    pieces = read_sentencepiece(own / "spiece.model").get_vocab_size()
+    config = {"vocab_size": pieces + 128, "is_encoder_decoder": True, "eos_token_id": 2, "pad_token_id": 0}
+    pair = read_tokenizers(own, config)
+    assert pair is not None
+    assert pair[0] is pair[1]
+    assert pair[0].words == pieces + 128
+    assert pair[0].inner.token_to_id("<extra_id_0>") == pieces + 99
+    with pytest.raises(RunError, match="its model"):
+        read_tokenizers(own, {**config, "vocab_size": pieces})
+
+
 def test_what_is_no_sentencepiece_model(tmp_path: Path, folder: Path) -> None:
     import sentencepiece
 
