@@ -135,7 +135,6 @@ def last_of(steps: Generator[Words, None, T]) -> T:
             return found.value  # type: ignore[no-any-return]
 
 
-@torch.inference_mode()
 def decoding(
     step: Step[S], state: S, task: Task, config: DecodingConfig
 ) -> Generator[Words, None, list[list[Hypothesis]]]:
@@ -149,8 +148,6 @@ def decoding(
     device = task.limits.device
     copies = config.n_best if config.sample else 1
     sentences = torch.arange(B, device=device).repeat_interleave(copies)
-    if copies > 1:
-        state = state.select(sentences, sentences)
     generator = torch.Generator(device).manual_seed(config.seed)
     now = _Progress(
         sentences,
@@ -160,16 +157,20 @@ def decoding(
     )
     first = task.start if isinstance(task.start, Tensor) else torch.full((B,), task.start, device=device)
     last = first[sentences, None]
+    with torch.inference_mode():
+        state = state.select(sentences, sentences) if copies > 1 else state
     while len(now.sentences):
-        scores, state = step(last, state)
-        scores = _transformed(scores.float(), now, task, config)
-        pick = _sampled(scores, now, config, generator) if config.sample else _best(scores, now, task, config)
-        rows, kept = _advance(now, pick, task, config)
+        with torch.inference_mode():  # and not around the yield, beyond which it is nobody's business
+            scores, state = step(last, state)
+            scores = _transformed(scores.float(), now, task, config)
+            pick = _sampled(scores, now, config, generator) if config.sample else _best(scores, now, task, config)
+            rows, kept = _advance(now, pick, task, config)
+            if len(now.sentences):
+                still = kept is None and torch.equal(rows, torch.arange(len(last), device=device))
+                state = state.select(None if still else rows, kept)
+                last = now.ids[:, :, -1].reshape(-1, 1)
         if len(now.sentences):
-            still = kept is None and torch.equal(rows, torch.arange(len(last), device=device))
-            state = state.select(None if still else rows, kept)
-            last = now.ids[:, :, -1].reshape(-1, 1)
-            yield now.ids[:, 0, -1].tolist()
+            yield last[:: now.ids.shape[1], 0].tolist()
     return [sorted(now.ended[i], key=lambda h: -h.score)[: config.n_best] for i in range(B)]
 
 

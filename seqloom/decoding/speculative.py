@@ -30,13 +30,13 @@ Read = Callable[[Int[Tensor, "1 T"], S], tuple[Float[Tensor, "T V"], S]]
 
 @dataclass
 class Side:
-    """One of the two models: how it reads, and what it has read."""
+    """One of the two models: how it reads, what it has read, and how many words more a state can go back over."""
 
     read: Read[Any]
     state: Any
+    room: Callable[[Any], int] = lambda state: 1 << 30
 
 
-@torch.inference_mode()
 def speculating(
     large: Side, small: Side, task: Task, config: DecodingConfig, ahead: int
 ) -> Generator[Words, None, tuple[Hypothesis, float]]:
@@ -53,33 +53,45 @@ def speculating(
     limit, ids, log_p, taken, written = int(task.limits), list[int](), 0.0, 0, 0
     unread = [task.start]  # by the small model; the last of it is unread by the large one, too
     while True:
-        guesses, q = _ahead(small, unread, min(ahead, max(1, limit - len(ids))), config, generator)
-        scores, large.state = large.read(_row([unread[-1], *guesses], task), large.state)
-        p = _chances(scores, config)
-        kept = _accepted(p, q, guesses, generator)
-        rest = p[kept] if kept == len(guesses) else (p[kept] - q[kept]).clamp(min=0)
-        word = int(torch.multinomial(rest if bool(rest.sum() > 0) else p[kept], 1, generator=generator))
+        most = max(0, min(ahead, limit - len(ids), large.room(large.state) - 1))
+        guesses, q = _ahead(small, unread, most, config, generator)
+        words, log_ps = _settled(large, [unread[-1], *guesses], q, config, generator)
+        kept = len(words) - 1
         taken, written = taken + kept, written + len(guesses)
-        large.state = large.state.back(len(guesses) - kept)
         # The small model has not read its own last guess.
         small.state = small.state.back(max(0, len(guesses) - 1 - kept))
-        unread = [guesses[-1], word] if kept == len(guesses) else [word]
-        log_ps = scores.float().log_softmax(-1)
-        for i, w in enumerate([*guesses[:kept], word]):
-            if len(ids) == limit:  # as in the other loop, the end is what comes at the limit
-                w = task.end
-            log_p += float(log_ps[i, w])
-            if w == task.end:
-                return _hypothesis(ids, log_p, config), taken / written
-            ids.append(w)
-            yield [w]
+        unread = [*(unread if not guesses else guesses[-1:] if kept == len(guesses) else []), words[-1]]
+        for i, word in enumerate(words):
+            # As in the other loop, the end is what comes at the limit.
+            word = task.end if len(ids) == limit else word
+            log_p += float(log_ps[i, word])
+            if word == task.end:
+                return _hypothesis(ids, log_p, config), taken / max(1, written)
+            ids.append(word)
+            yield [word]
             if task.stopped is not None and task.stopped(ids):
-                return _hypothesis(ids, log_p, config, ended=False), taken / written
+                return _hypothesis(ids, log_p, config, ended=False), taken / max(1, written)
 
 
+@torch.inference_mode()
+def _settled(
+    large: Side, words: Words, q: Float[Tensor, "T V"] | None, config: DecodingConfig, generator: torch.Generator
+) -> tuple[Words, Float[Tensor, "T1 V"]]:
+    """Of the words after the first those that are taken, and one more; and the log-probabilities of all words there."""
+    guesses = words[1:]
+    scores, large.state = large.read(torch.tensor([words], device=generator.device), large.state)
+    p = _chances(scores, config)
+    kept = 0 if q is None else _accepted(p, q, guesses, generator)
+    rest = p[kept] if q is None or kept == len(guesses) else (p[kept] - q[kept]).clamp(min=0)
+    word = int(torch.multinomial(rest if bool(rest.sum() > 0) else p[kept], 1, generator=generator))
+    large.state = large.state.back(len(guesses) - kept)
+    return [*guesses[:kept], word], scores.float().log_softmax(-1)
+
+
+@torch.inference_mode()
 def _ahead(
     small: Side, unread: Words, words: int, config: DecodingConfig, generator: torch.Generator
-) -> tuple[Words, Float[Tensor, "T V"]]:
+) -> tuple[Words, Float[Tensor, "T V"] | None]:
     guesses: Words = []
     chances: list[Tensor] = []
     device, given = generator.device, unread
@@ -88,11 +100,7 @@ def _ahead(
         chances.append(_chances(scores[-1:], config))
         guesses.append(int(torch.multinomial(chances[-1][0], 1, generator=generator)))
         given = guesses[-1:]
-    return guesses, torch.cat(chances)
-
-
-def _row(words: Words, task: Task) -> Int[Tensor, "1 T"]:
-    return torch.tensor([words], device=task.limits.device)
+    return guesses, torch.cat(chances) if chances else None
 
 
 def _chances(scores: Float[Tensor, "T V"], config: DecodingConfig) -> Float[Tensor, "T V"]:

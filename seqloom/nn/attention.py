@@ -173,6 +173,7 @@ class SelfAttention(_Attention):
         super().__init__(sizes)
         features = (sizes.heads + 2 * sizes.kv_heads) * sizes.features
         self.qkv = Linear(sizes.width, features, bias=sizes.qkv_bias)
+        self.qkv.parts = tuple(n * sizes.features for n in (sizes.heads, sizes.kv_heads, sizes.kv_heads))
         self.query_norm, self.key_norm = norms or (nn.Identity(), nn.Identity())
 
     def forward(

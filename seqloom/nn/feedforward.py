@@ -38,6 +38,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.activation = activation
         self.expand = Linear(width, 2 * inner if activation in _GATES else inner, bias=bias)
+        self.expand.parts = (inner, inner) if activation in _GATES else ()
         self.contract = Linear(inner, width, bias=bias)
         self.dropout = Dropout(dropout)
 

@@ -32,6 +32,8 @@ class Linear(nn.Linear):
     """torch's linear layer by way of `product`."""
 
     packed: Tensor | None = None
+    parts: tuple[int, ...] = ()
+    """The rows of each of several matrices that are stacked in the weight; () = it is one."""
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B E"]:
         """Shape (... D) in, (... E) out."""

@@ -75,8 +75,10 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
         if (folder / kept).is_file():
             (run.path / "published" / kept).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / kept, run.path / "published" / kept)
-    if labels := _labels(published):
-        write_json(run.path / _LABELS, {"labels": labels})
+    labels = _labels(published)
+    if published.family.kind == "encoder-only":
+        heads = dict(published.form.heads)
+        write_json(run.path / _LABELS, {**({"labels": labels} if labels else {}), "heads": heads})
     run = Run.create(path, to_toml(config), _facts(config, published, pair, name))
 
     def write(at: Path) -> None:
@@ -93,10 +95,11 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     return run
 
 
-def _config(published: Published, run: Run, pair: Tokenizers, folder: Path, task: str) -> RunConfig:
-    heads = [own for name, own in _OF_HEADS.items() if name in published.form.heads and own in TASKS]
-    usual = [*(heads if pair is not None else []), _TASKS[published.family.kind]]
-    chosen = task or usual[0]
+def _config(published: Published, run: Run, pair: Tokenizers, folder: Path, wanted: str) -> RunConfig:
+    reads_text = published.family.kind == "encoder-only" and pair is not None
+    heads = [task for name, task in _OF_HEADS.items() if name in published.form.heads or name == "words"]
+    usual = [task for task in heads if reads_text and task in TASKS] + [_TASKS[published.family.kind]]
+    chosen = wanted or usual[0]
     if chosen not in usual:
         problem = f"a checkpoint of the form {published.family.name} is not for the task {chosen!r}"
         raise UsageError(problem, where="--task", cure=nearest(chosen, usual))

@@ -21,7 +21,7 @@ from seqloom.tasks.resume import refuse_another
 from seqloom.training.checkpoint import Progress, load_weights
 from seqloom.training.fit import Plan, TrainingConfig, fit
 from seqloom.training.log import Reporter
-from seqloom.training.optimizer import AdamW
+from seqloom.training.optimizer import AdamW, OptimizerConfig
 from seqloom.training.precision import Precision, dtype_for, peak_bytes, pick_device, processor_flags
 from seqloom.training.schedule import Noam, Schedule
 
@@ -53,7 +53,7 @@ class RunConfig:
 class GradientConfig(RunConfig):
     """What the configs of all tasks have whose models learn by gradients."""
 
-    optimizer: AdamW = field(default_factory=AdamW)
+    optimizer: OptimizerConfig = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=lambda: Noam(warmup=1000))
 
 

@@ -149,6 +149,9 @@ def test_labels_are_kept(publish: Publish, tmp_path: Path) -> None:
     names = {"0": "bad", "1": "so so", "2": "good"}
     (folder / "config.json").write_text(json.dumps({**config, "id2label": names}))
     run = import_run(str(folder), str(tmp_path / "run"), QUIET)
-    assert json.loads((run.path / "labels.json").read_text()) == {"labels": ["bad", "so so", "good"]}
+    assert json.loads((run.path / "labels.json").read_text()) == {
+        "labels": ["bad", "so so", "good"],
+        "heads": {"label": 3},
+    }
     export_run(str(run.path), "hf", str(tmp_path / "out"), QUIET)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == names
