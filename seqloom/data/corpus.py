@@ -49,6 +49,7 @@ class NoData:
 
     kind: ClassVar[str] = "none"
     test: ClassVar[tuple[str, ...]] = ()
+    second: ClassVar[str] = ""
 
     def refuse(self) -> NoReturn:
         """Raises UsageError."""
