@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from seqloom.cli.common import AsJson, Quiet, print_json, print_table, verbosity
 
 
@@ -11,7 +13,8 @@ def import_(
     """Make a run of a published checkpoint: GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa, DistilBERT, ViT, Marian, T5.
 
     SOURCE is a directory with config.json and *.safetensors, or a name on the Hugging Face hub. --verify compares
-    what it computes with transformers. --task: what the run is for, if not what its architecture says.
+    what it computes with transformers, and exits with 1 if it differs. --task: what the run is for, if not what its
+    architecture says.
     """
     from seqloom.tasks.import_run import import_run
     from seqloom.training.log import Reporter
@@ -24,11 +27,12 @@ def import_(
         show_parity(compare_with_transformers(made, source, reporter), json)
 
 
-def show_parity(found: dict[str, object], json: bool) -> None:
-    """The differences found, as a table or JSON."""
+def show_parity(found: dict[str, object], json: bool, most: float = 1e-3) -> None:
+    """The differences found, as a table or JSON; exits with 1 if one is more than `most`, or words differ."""
     if json:
         print_json(found)
     else:
-        print_table(
-            "verified", ("what", "found"), [(k, f"{v:.2e}" if isinstance(v, float) else v) for k, v in found.items()]
-        )
+        rows = [(name, f"{value:.1e}" if isinstance(value, float) else value) for name, value in found.items()]
+        print_table("verified", ("what", "found"), rows)
+    if any(not value <= most if isinstance(value, float) else value == "DIFFERENT" for value in found.values()):
+        sys.exit(1)

@@ -33,6 +33,8 @@ def export_run(path: str, to: Target, out: str, reporter: Reporter, precision: P
     run, folder = Run.open(path), Path(out)
     if folder.is_file() if to != "onnx" else folder.is_dir():
         raise UsageError(f"is a {'file' if to != 'onnx' else 'directory'}", where=out, cure="give another place")
+    if precision != "fp32" and to != "hf":
+        raise UsageError(f"--precision {precision} is for --to hf only", cure="leave it out")
     match to:
         case "hf":
             _to_hugging_face(run, folder, torch.bfloat16 if precision == "bf16" else torch.float32, reporter)

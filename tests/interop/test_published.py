@@ -15,6 +15,7 @@ from published import MODELS, Publish, publish, transformers
 from safetensors.torch import load_file
 
 from seqloom.cli import main
+from seqloom.cli.import_ import show_parity
 from seqloom.data.batch import pad
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
@@ -106,6 +107,8 @@ def test_what_ctranslate2_and_onnx_have_no_word_for(publish: Publish, tmp_path: 
         ("gpt2", "onnx", "ctranslate2 is for those that write"),
     ):
         run = import_run(str(publish(name)), str(tmp_path / name), QUIET)
+        with pytest.raises(UsageError, match="is for --to hf only"):
+            export_run(str(run.path), to, str(tmp_path / "out"), QUIET, "bf16")  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=message):
             export_run(str(run.path), to, str(tmp_path / "out"), QUIET)  # type: ignore[arg-type]
 
@@ -145,6 +148,13 @@ def test_a_real_model_reads_as_transformers_does(transformers: Any, tmp_path: Pa
         states, real = theirs(**given).last_hidden_state, given["attention_mask"][:, :, None]
     expected = torch.nn.functional.normalize((states * real).sum(1) / real.sum(1))
     assert (own * expected).sum(1).min() >= 0.9999
+
+
+@pytest.mark.parametrize("found", [{"max difference": 0.1}, {"max difference": float("nan")}, {"words": "DIFFERENT"}])
+def test_what_differs_is_a_failure(found: dict[str, object]) -> None:
+    show_parity({"max difference": 1e-6, "words": "the same"}, json=False)
+    with pytest.raises(SystemExit, match="1"):
+        show_parity(found, json=False)
 
 
 def test_labels_are_kept(publish: Publish, tmp_path: Path) -> None:
