@@ -14,7 +14,9 @@ from seqloom.cli.compare import compare
 from seqloom.cli.demo import demo
 from seqloom.cli.doctor import doctor
 from seqloom.cli.evaluate import evaluate
+from seqloom.cli.export import export
 from seqloom.cli.generate import generate
+from seqloom.cli.import_ import import_
 from seqloom.cli.init import init
 from seqloom.cli.lineage import lineage
 from seqloom.cli.microscope import microscope
@@ -43,10 +45,12 @@ _VERBS = (
     microscope,
     verify,
     doctor,
+    export,
 )
 for verb in _VERBS:
     app.command(verb)
 app.command(evaluate, name="eval")
+app.command(import_, name="import")
 
 
 def main(typed: list[str] | None = None) -> None:

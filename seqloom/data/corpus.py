@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar, NoReturn
+
+from seqloom.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,20 @@ class Pairs:
         for source, target in zip(self.sources, self.targets, strict=True):
             sha.update(f"{source}\x00{target}\x01".encode())
         return sha.hexdigest()
+
+
+@dataclass(frozen=True)
+class NoData:
+    """There is none: the run was imported, not trained."""
+
+    kind: ClassVar[str] = "none"
+    test: ClassVar[tuple[str, ...]] = ()
+    second: ClassVar[str] = ""
+
+    def refuse(self) -> NoReturn:
+        """Raises UsageError."""
+        problem = "the run was imported, and has no data of its own"
+        raise UsageError(problem, where="data", cure="name your own: --data.kind, --data.train, ...; or --test FILE")
 
 
 @dataclass(frozen=True)

@@ -258,15 +258,18 @@ def as_bytes(block: Sequence[Piece]) -> bytes:
 def encode_block(block: Sequence[Piece], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """The ids of a block, and how many belong to each piece.
 
-    A line ends with the tokenizer's end word. Its start word stands after each document, and so before the next one.
+    A line ends with the tokenizer's end word, or with what a published one has for the end of a line. Its start word
+    stands after each document, and so before the next one.
     """
-    rows = tokenizer.encode([line or "" for line, _ in block])
-    sizes = np.fromiter(map(len, rows), np.int64, len(rows)) + 1
+    own = tokenizer.special is None
+    rows = tokenizer.encode(["" if line is None else line if own else f"{line}\n" for line, _ in block])
+    marked = np.array([own or line is None for line, _ in block])
+    sizes = np.fromiter(map(len, rows), np.int64, len(rows)) + marked
     last = np.zeros(sizes.sum(), dtype=bool)
-    last[sizes.cumsum() - 1] = True
+    last[sizes.cumsum()[marked] - 1] = True
     ids = np.empty(len(last), dtype=np.int32)
     ids[~last] = np.concatenate(rows)
-    ids[last] = [tokenizer.start if line is None else tokenizer.end for line, _ in block]
+    ids[last] = [tokenizer.start if line is None else tokenizer.end for line, _ in block if own or line is None]
     return ids, sizes
 
 

@@ -30,7 +30,7 @@ class EncoderDecoderConfig:
         preset: tiny, small, base or big: what is not given otherwise.
         encoder, decoder: the two halves.
         embedding: E, the width of the word vectors; 0 = that of the half that uses them.
-        tie: which of the source, target and output word vectors are one table.
+        tie: which of the source, target and output word vectors are one table; "inputs" = source and target.
         output_bias: whether each word has a score of its own, whatever was read.
         source, target: what the tables of word vectors begin as, and whether they are learned.
     """
@@ -40,19 +40,25 @@ class EncoderDecoderConfig:
     encoder: EncoderConfig = field(default_factory=TransformerConfig)
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
     embedding: int = 0
-    tie: Literal["none", "decoder-output", "all"] = "all"
+    tie: Literal["none", "inputs", "decoder-output", "all"] = "all"
     output_bias: bool = False
     source: EmbedderConfig = field(default_factory=EmbedderConfig)
     target: EmbedderConfig = field(default_factory=EmbedderConfig)
 
     def __post_init__(self) -> None:
-        if self.tie == "all" and self.target != EmbedderConfig():
-            raise ValueError("tie = 'all' has one table: give its vectors under source")
+        if self.one_input and self.target != EmbedderConfig():
+            raise ValueError(f"tie = '{self.tie}' has one table: give its vectors under source")
         widths = (half.input_width(self.embedding) for half in (self.encoder, self.decoder))
-        if self.tie == "all" and not self.embedding and len({*widths}) > 1:
-            raise ValueError("tie = 'all' needs encoder and decoder of one width, or an 'embedding' width for both")
+        if self.one_input and not self.embedding and len({*widths}) > 1:
+            problem = f"tie = '{self.tie}' needs encoder and decoder of one width, or an 'embedding' width for both"
+            raise ValueError(problem)
         if isinstance(self.decoder, RecurrentDecoderConfig) and self.decoder.attention is not None:
             self.decoder.attention.check(self.decoder.width, self.encoder.memory_width)
+
+    @property
+    def one_input(self) -> bool:
+        """Whether source and target have one table, and so one vocabulary."""
+        return self.tie in ("all", "inputs")
 
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
@@ -65,19 +71,19 @@ class EncoderDecoder(nn.Module):
 
     def __init__(self, config: EncoderDecoderConfig, source_words: int, target_words: int) -> None:
         super().__init__()
-        if config.tie == "all" and source_words != target_words:
+        if config.one_input and source_words != target_words:
             raise ValueError(
-                f"tie = 'all' needs one vocabulary for both sides, not {source_words} and {target_words} words; "
-                "use tokenizer.joint = true or tie = 'decoder-output'"
+                f"tie = '{config.tie}' needs one vocabulary for both sides, not {source_words} and {target_words} "
+                "words; use tokenizer.joint = true or tie = 'decoder-output'"
             )
         self.config = config
         E = config.embedding
         into, onto = config.encoder.input_width(E), config.decoder.input_width(E)
         self.source = TokenEmbedder(source_words, into, E or into, scaled=config.source.scaled)
-        shared = self.source.weight if config.tie == "all" else None
-        scaled = config.source.scaled if config.tie == "all" else config.target.scaled
+        shared = self.source.weight if config.one_input else None
+        scaled = config.source.scaled if config.one_input else config.target.scaled
         self.target = TokenEmbedder(target_words, onto, E or onto, shared, scaled=scaled)
-        tied = None if config.tie == "none" else self.target.weight
+        tied = self.target.weight if config.tie in ("all", "decoder-output") else None
         self.head = VocabularyHead(target_words, config.decoder.width, E or onto, tied, bias=config.output_bias)
         self.encoder = make_encoder(config.encoder, into)
         self.decoder = make_decoder(config.decoder, onto, config.encoder.memory_width, self.encoder.summary_width)

@@ -45,6 +45,7 @@ TASKS = {
         "check": "word_check:check_words",
         "look": "word_look:look_at_words",
     },
+    "encode": {"config": "import_run:EncodeConfig", "load": "import_run:load_encoder"},
 }
 """What each task has for the verbs, by module and name."""
 
@@ -53,6 +54,8 @@ def part_of(task: str, name: str) -> Any:
     """What a task has for a verb, imported only now. Raises RunError for a task that this version does not know."""
     if task not in TASKS:
         raise RunError(f"of the unknown task {task!r}", cure=nearest(task, TASKS))
+    if name not in TASKS[task]:
+        raise UsageError(f"there is no {name!r} for runs of the task {task!r}")
     module, _, attribute = TASKS[task][name].partition(":")
     return getattr(import_module(f"seqloom.tasks.{module}"), attribute)
 

@@ -34,7 +34,7 @@ def evaluate_run(
     """
     run = Run.open(path)
     config = config_of(run)
-    languages = (config.data.source, config.data.target)
+    languages = (getattr(config.data, "source", ""), getattr(config.data, "target", ""))
     pairs = _test_pairs(config, test, languages)
     pairs, dropped = usable(pairs)
     if dropped:

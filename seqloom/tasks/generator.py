@@ -147,10 +147,13 @@ class Generator:
 
     def encode(self, prompt: str) -> list[int]:
         """The ids of the beginning of a document."""
-        return [self.tokenizer.start, *self.tokenizer.encode_lines([prompt])[0].tolist()]
+        special, ids = self.tokenizer.special, self.tokenizer.encode_lines([prompt])[0].tolist()
+        return ids if ids and special is not None and not special.opens else [self.tokenizer.start, *ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, with its ends of lines."""
+        if self.tokenizer.special is not None:
+            return self.tokenizer.decode([ids])[0]
         lines: list[list[int]] = [[]]
         for i in ids:
             lines += [[]] if i == self.tokenizer.end else []
@@ -205,7 +208,7 @@ class Generator:
         first = int(start[0]) if len(given) == 1 else start
         # The tail is enough to see a stop in: no word of a tokenizer is longer than a few characters.
         ends = (lambda ids: any(s in self.decode(ids[-_tail(stop) :]) for s in stop)) if stop else None
-        return Task(first, self.tokenizer.start, torch.full((len(given),), length, device=device), stopped=ends)
+        return Task(first, self.tokenizer.stop, torch.full((len(given),), length, device=device), stopped=ends)
 
     def _made(self, prompt: str, given: Sequence[int], found: Hypothesis, stop: Sequence[str]) -> Generation:
         text, _ = _cut(self._text(prompt, given, found.ids), len(prompt), stop)

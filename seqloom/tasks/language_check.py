@@ -16,6 +16,7 @@ import torch
 
 from seqloom.data.check import scan_texts
 from seqloom.data.conversations import Conversations, parse_conversations
+from seqloom.data.corpus import NoData
 from seqloom.data.standard_library import StandardLibrary
 from seqloom.data.text import Piece, blocks_of, encode_block, record_text
 from seqloom.models.encoder_decoder import parameter_count
@@ -36,6 +37,8 @@ def check_language_model(config: LanguageModelConfig, reporter: Reporter) -> dic
     """Findings, a summary of each text, and an estimate; without the last two if the files cannot be read."""
     torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
     data = config.data
+    if isinstance(data, NoData):
+        data.refuse()
     files = () if isinstance(data, StandardLibrary) else (data.train, data.valid, data.test)
     parsers = {"": parse_conversations} if isinstance(data, Conversations) else {".jsonl": record_text}
     findings = [finding for paths in files for finding in scan_texts(paths, parsers)]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from seqloom.config import Tree
 from seqloom.data.conversations import Conversations
+from seqloom.data.corpus import NoData
 from seqloom.data.standard_library import StandardLibrary
 from seqloom.data.stream import StreamConfig
 from seqloom.data.text import TextFiles
@@ -19,7 +20,7 @@ from seqloom.tasks.training import GradientConfig
 from seqloom.text.tokenizer import BPE, TokenizerConfig
 from seqloom.training.fit import TrainingConfig
 
-DataConfig = TextFiles | StandardLibrary | Conversations
+DataConfig = TextFiles | StandardLibrary | Conversations | NoData
 
 
 def _sampling() -> DecodingConfig:

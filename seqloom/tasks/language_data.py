@@ -18,6 +18,7 @@ from seqloom.data.conversations import (
     pieces_of,
     read_conversations,
 )
+from seqloom.data.corpus import NoData
 from seqloom.data.shards import Shards, find_shards, write_shards
 from seqloom.data.standard_library import SPLITS, StandardLibrary, library_source
 from seqloom.data.stream import Row, Stream, check_length
@@ -73,6 +74,8 @@ class Prepared:
 
 def prepare(config: LanguageModelConfig, reporter: Reporter, run: Run | None = None) -> Prepared:
     """Reads the data, makes (or, in a run that has one, loads) the tokenizer, and lays out the batches."""
+    if isinstance(config.data, NoData):
+        config.data.refuse()
     if isinstance(config.data, Conversations):
         return _prepare_conversations(config, config.data, reporter, run)
     sources = _sources(config.data, reporter)
@@ -168,6 +171,8 @@ def read_files(config: LanguageModelConfig, files: Sequence[str], tokenizer: Tok
     Text without test data is measured on its validation data.
     """
     match config.data:
+        case NoData():
+            source = text_source(files)
         case Conversations():
             return read_on(config, read_conversations(files or config.data.test), tokenizer)
         case TextFiles(train, valid, test, share, documents) if files or test or valid:

@@ -11,6 +11,7 @@ import torch
 
 from seqloom import config as configs
 from seqloom.data.conversations import Conversations
+from seqloom.data.corpus import NoData
 from seqloom.data.text import TextFiles
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.decoder import LanguageModel
@@ -139,7 +140,7 @@ def evaluate_language_model(
     """
     run = Run.open(path)
     config = configs.load(LanguageModelConfig, run.path / "config.toml")
-    own = config.data.test if isinstance(config.data, Conversations) else ("its own",)
+    own = config.data.test if isinstance(config.data, Conversations | NoData) else ("its own",)
     tested_on(test, own, words)
     generator = load_generator(path, precision="fp32", say=reporter.warn)
     carries = generator.model.carries

@@ -15,7 +15,7 @@ import torch
 from seqloom import config as configs
 from seqloom.data.batch import SequenceBatch
 from seqloom.data.batches import BatchConfig, Batches, ByEpoch, Fixed, Side, make_batch
-from seqloom.data.corpus import Pairs, Splits
+from seqloom.data.corpus import NoData, Pairs, Splits
 from seqloom.data.dialogues import Dialogues, read_dialogues
 from seqloom.data.digits import Digits, make_digits
 from seqloom.data.phrases import Phrases, make_phrases
@@ -59,7 +59,7 @@ class Files:
     max_length: int = 256
 
 
-DataConfig = Files | Dialogues | Phrases | Digits | Programs
+DataConfig = Files | Dialogues | Phrases | Digits | Programs | NoData
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class TranslateConfig(GradientConfig):
         super().__post_init__()
         if self.objective.samples and isinstance(self.model.decoder, TransformerConfig):
             raise ValueError("objective.teacher_forcing below 1 needs a recurrent or convolutional decoder")
-        if self.model.tie == "all" and not self.tokenizer.joint:
+        if self.model.one_input and not self.tokenizer.joint:
             raise ValueError(
-                "model.tie = 'all' needs one vocabulary for both sides: "
+                f"model.tie = '{self.model.tie}' needs one vocabulary for both sides: "
                 "set tokenizer.joint = true, or model.tie = 'decoder-output'"
             )
 
@@ -121,6 +121,8 @@ def load_splits(config: DataConfig) -> Splits:
             return make_programs(config)
         case Dialogues():
             return read_dialogues(config)
+        case NoData():
+            config.refuse()
     languages = (config.source, config.target)
     train, valid = (read_pairs(paths, languages=languages) for paths in (config.train, config.valid))
     test = read_pairs(config.test, languages=languages) if config.test else None

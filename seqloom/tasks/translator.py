@@ -15,6 +15,7 @@ from torch import nn
 from seqloom.data.batch import pad
 from seqloom.data.batches import make_batch
 from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, beam_rows, decode
+from seqloom.decoding.transforms import without
 from seqloom.errors import DataError, UsageError
 from seqloom.models.encoder_decoder import EncoderDecoder, cross_attentions
 from seqloom.nn.attention import observed
@@ -150,7 +151,10 @@ class Translator:
         self, ids: Sequence[np.ndarray], config: DecodingConfig, prefixes: Sequence[list[int]]
     ) -> list[list[Hypothesis]]:
         """The hypotheses of one batch of encoded sources."""
-        return decode_rows(self.model, ids, config, start=self.target.start, end=self.target.end, prefixes=prefixes)
+        target = self.target
+        return decode_rows(
+            self.model, ids, config, start=target.start, end=target.end, padding=target.pad, prefixes=prefixes
+        )
 
 
 def decode_rows(
@@ -160,9 +164,13 @@ def decode_rows(
     *,
     start: int,
     end: int,
+    padding: int | None = None,
     prefixes: Sequence[list[int]] = (),
 ) -> list[list[Hypothesis]]:
-    """The hypotheses of a batch of encoded sources; `start` and `end` are the ids a target begins and ends with."""
+    """The hypotheses of a batch of encoded sources; `start` and `end` are the ids a target begins and ends with.
+
+    A `padding` that is also the start (Marian, T5) is never chosen.
+    """
     device = next(model.parameters()).device
     source, mask = pad(ids)
     source, mask = source.to(device), None if mask is None else mask.to(device)
@@ -181,7 +189,8 @@ def decode_rows(
 
         def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:
             hidden, state = model.decode(last, state)
-            return model.head(hidden[:, -1]), state
+            scores = model.head(hidden[:, -1])
+            return without(scores, start) if start == padding else scores, state
 
         with watching:
             return decode(step, state, task, config)

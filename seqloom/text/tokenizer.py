@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -80,15 +81,39 @@ class TokenizerFile:
 TokenizerConfig = BPE | Words | Characters | TokenizerFile
 
 
+@dataclass(frozen=True)
+class Special:
+    """What a published model says of its words, beyond what is in its tokenizer.json.
+
+    Args:
+        words: how many it has; at least those of the tokenizer that it knows. Others are unknown ones.
+        pad, unknown, start, end: their ids.
+        opens: whether a text begins with `start`.
+    """
+
+    words: int
+    pad: int
+    unknown: int
+    start: int
+    end: int
+    opens: bool = True
+
+
+_OWN = "seqloom"
+
+
 class Tokenizer:
     """Encodes and decodes text. Words of the text that look like special ones ("</s>") are text like any other."""
 
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+    def __init__(self, inner: tokenizers.Tokenizer, special: Special | None = None) -> None:
         inner.encode_special_tokens = True
         inner.no_padding()
         inner.no_truncation()
-        self.inner = inner
-        self.pad, self.unknown, self.start, self.end = (self._id(inner, *names) for names in _SPECIAL_NAMES)
+        self.inner, self.special = inner, special
+        if special is None:
+            self.pad, self.unknown, self.start, self.end = (self._id(inner, *names) for names in _SPECIAL_NAMES)
+        else:
+            self.pad, self.unknown, self.start, self.end = special.pad, special.unknown, special.start, special.end
         added = {i for i, token in inner.get_added_tokens_decoder().items() if token.special}
         self._special = added - {self.unknown} | {self.pad, self.start, self.end}
 
@@ -105,15 +130,23 @@ class Tokenizer:
     @property
     def words(self) -> int:
         """V, the size of the vocabulary."""
-        return int(self.inner.get_vocab_size())
+        return int(self.inner.get_vocab_size()) if self.special is None else self.special.words
+
+    @property
+    def stop(self) -> int:
+        """The word after a document."""
+        return self.start if self.special is None else self.end
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, without special words."""
         encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.asarray(e.ids, dtype=np.int32) for e in encodings]
+        rows = [np.asarray(e.ids, dtype=np.int32) for e in encodings]
+        return rows if self.special is None else [np.where(r < self.words, r, self.unknown) for r in rows]
 
     def encode_lines(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, with the end word between two of its lines."""
+        """The ids of each text, with the end word between two of its lines; a published one has words for that."""
+        if self.special is not None:
+            return self.encode(texts)
         lines = [text.split("\n") for text in texts]
         rows = iter(self.encode([line for own in lines for line in own]))
         found = [[part for _ in own for part in ([self.end], next(rows))] for own in lines]
@@ -125,7 +158,8 @@ class Tokenizer:
             return self
         inner = tokenizers.Tokenizer.from_str(self.inner.to_str())
         inner.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in names])
-        return Tokenizer(inner)
+        special = self.special and replace(self.special, words=max(self.special.words, inner.get_vocab_size()))
+        return Tokenizer(inner, special)
 
     def decode(self, rows: Iterable[Sequence[int]]) -> list[str]:
         """The text of each row of ids; special words are left out."""
@@ -149,7 +183,8 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """The content of tokenizer.json."""
-        return str(self.inner.to_str(pretty=True)) + "\n"
+        text = str(self.inner.to_str(pretty=True)) + "\n"
+        return text if self.special is None else json.dumps({**json.loads(text), _OWN: asdict(self.special)}) + "\n"
 
     def digest(self) -> str:
         """SHA-256 of tokenizer.json."""
@@ -165,7 +200,11 @@ class Tokenizer:
         except UnicodeDecodeError:
             raise RunError("not a tokenizer.json: it is not UTF-8", where=str(path)) from None
         try:
-            return cls(tokenizers.Tokenizer.from_str(text))
+            if f'"{_OWN}": {{' not in text[-400:]:
+                return cls(tokenizers.Tokenizer.from_str(text))
+            tree = json.loads(text)
+            special = Special(**tree.pop(_OWN))
+            return cls(tokenizers.Tokenizer.from_str(json.dumps(tree)), special)
         except UsageError as error:
             raise UsageError(error.problem, where=str(path), cure=error.cure) from None
         except Exception as error:  # the library raises bare Exception

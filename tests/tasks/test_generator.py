@@ -10,7 +10,7 @@ from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.positions import Learned, Rotary
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.generator import Generator
-from seqloom.text.tokenizer import BPE, Words, train_tokenizer
+from seqloom.text.tokenizer import BPE, Special, Tokenizer, Words, train_tokenizer
 
 TEXT = ["one two three four five six seven eight nine ten"]
 STACK = TransformerConfig(layers=2, width=12, inner=8, heads=2, positions=Learned(length=9))
@@ -154,3 +154,16 @@ def test_an_unknown_option_is_refused():
     made = generator(LSTM)
     with pytest.raises(UsageError, match="temprature"):
         made("one", temprature=2)
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_a_published_model_s_text_begins_as_it_was_trained(opens: bool) -> None:
+    words = train_tokenizer(BPE(size=280), TEXT)
+    special = Special(words.words, words.pad, words.unknown, words.start, words.end, opens)
+    made = generator(STACK, tokenizer=Tokenizer(words.inner, special))
+    prompt = "one\ntwo"
+    assert made.encode(prompt) == [words.start] * opens + words.encode([prompt])[0].tolist()
+    assert made.encode("") == [words.start]
+    assert made.decode(made.encode(prompt)) == prompt
+    assert made(prompt, max_length=2).startswith(prompt)
+    assert made("o", max_length=2).startswith("o")

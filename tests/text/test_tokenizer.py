@@ -6,6 +6,8 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tokenizers
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import models
 
 from seqloom.errors import DataError, RunError, UsageError
-from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Tokenizer, Words, train_tokenizer
+from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Special, Tokenizer, Words, train_tokenizer
 
 TEXTS = [
     "The weather in Zürich is 12.5 °C on 3 May 2021.",
@@ -284,3 +286,31 @@ def test_whole_words_are_those_that_vectors_are_known_of():
     words = train_tokenizer(Words(), texts)
     assert {*words.whole_words()} == {*texts[0].split()}
     assert words.encode(["dog"])[0].tolist() == [words.whole_words()["dog"]]
+
+
+PUBLISHED = Special(words=300, pad=7, unknown=8, start=9, end=10, opens=False)
+
+
+def test_what_a_published_model_says_of_its_words_is_kept(tmp_path: Path) -> None:
+    plain = train_tokenizer(BPE(size=280), ["a b"])
+    tokenizer = Tokenizer(plain.inner, PUBLISHED)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    again = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert again.special == PUBLISHED
+    assert (again.words, again.pad, again.unknown, again.start, again.end, again.stop) == (300, 7, 8, 9, 10, 10)
+    assert again.digest() == tokenizer.digest() != plain.digest()
+    assert plain.stop == plain.start
+
+
+def test_lines_are_parted_by_the_end_word_unless_the_model_knows_better() -> None:
+    plain = train_tokenizer(BPE(size=280), ["a b"])
+    first, second = (ids.tolist() for ids in plain.encode(["a", "b"]))
+    assert plain.encode_lines(["a\nb", "a"])[0].tolist() == [*first, plain.end, *second]
+    assert Tokenizer(plain.inner, PUBLISHED).encode_lines(["a\nb"])[0].tolist() == plain.encode(["a\nb"])[0].tolist()
+
+
+def test_words_that_a_model_lacks_are_unknown() -> None:
+    plain = train_tokenizer(BPE(size=280), ["a b"])
+    (ids,) = plain.encode(["xyz"])
+    few = Tokenizer(plain.inner, replace(PUBLISHED, words=int(ids.max())))
+    assert few.encode(["xyz"])[0].tolist() == [8 if i == ids.max() else i for i in ids]

@@ -1,0 +1,25 @@
+"""The families of published checkpoints that can be read and written."""
+
+from __future__ import annotations
+
+from seqloom.interop.family_language import GPT2, llama
+from seqloom.interop.family_reading import BERT, DISTILBERT, ROBERTA, VIT
+from seqloom.interop.family_translation import MARIAN, T5
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        GPT2,
+        llama("llama", "LlamaForCausalLM"),
+        llama("mistral", "MistralForCausalLM"),
+        llama("qwen2", "Qwen2ForCausalLM", qkv_bias="yes"),
+        llama("qwen3", "Qwen3ForCausalLM", qk_norm=True),
+        BERT,
+        ROBERTA,
+        DISTILBERT,
+        VIT,
+        MARIAN,
+        T5,
+    )
+}
+"""By the model_type of their config.json."""

@@ -1,0 +1,145 @@
+"""What a family of published checkpoints is: its configs and its weights, each as one table for both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from seqloom.config import Tree, build, tree_of
+from seqloom.errors import ConfigError
+from seqloom.interop.fields import ConfigMap, Json, at
+from seqloom.interop.rules import Rule
+from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
+from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+
+ModelConfig = DecoderOnlyConfig | EncoderDecoderConfig | EncoderOnlyConfig
+Model = LanguageModel | EncoderDecoder | EncoderOnly
+_CONFIGS = {c.kind: c for c in (DecoderOnlyConfig, EncoderDecoderConfig, EncoderOnlyConfig)}
+
+
+@dataclass(frozen=True)
+class HeadName:
+    """A head of an encoder: a weight that only it has, and the architecture it makes."""
+
+    marker: str
+    architecture: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family.
+
+    Args:
+        name: the `model_type` of its config.json.
+        kind: of the model here.
+        architecture: the class that is written, where no head says another.
+        prefix: what the names of weights begin with, but for heads; a file of the bare model has none.
+        config: keys of the two configs.
+        rules: names of the weights.
+        copies: names of theirs that are the same weight as another one.
+        harmless: what the names end with of weights that are computed, or that the model does not use.
+        heads: of an encoder, by our name.
+        poolers: a weight that tells that there is a pooler of a kind.
+    """
+
+    name: str
+    kind: Literal["decoder-only", "encoder-decoder", "encoder-only"]
+    architecture: str
+    prefix: str
+    config: ConfigMap
+    rules: tuple[Rule, ...]
+    copies: Mapping[str, str] = field(default_factory=dict)
+    harmless: tuple[str, ...] = ()
+    heads: Mapping[str, HeadName] = field(default_factory=dict)
+    poolers: Mapping[str, Literal["tanh", "relu"]] = field(default_factory=dict)
+
+    def model_config(self, config: Json) -> Any:
+        """Our config of a config.json. Raises ConfigError for options that we cannot do."""
+        return build(_CONFIGS[self.kind], self.config.read(config))
+
+    def written(self, config: ModelConfig) -> tuple[Json, ModelConfig, list[str]]:
+        """The config.json of our config, our config as read from it again, and what of ours was lost on the way."""
+        if config.kind != self.kind:
+            return {}, config, [f"kind = {config.kind!r}"]
+        halves = {name: getattr(config, name, None) for name in ("encoder", "decoder")}
+        if other := [f"{n}.kind = {h.kind!r}" for n, h in halves.items() if h is not None and h.kind != "transformer"]:
+            return {}, config, other
+        tree = explicit(config)
+        theirs = {"model_type": self.name, **self.config.write(tree)}
+        try:
+            again = self.model_config(theirs)
+        except ConfigError as error:
+            return theirs, config, [error.problem]
+        if isinstance(config, EncoderOnlyConfig):  # its weights say these, not its config.json
+            again = replace(again, pooling=config.pooling, pooler=config.pooler)
+        return theirs, again, lost(tree, explicit(again))
+
+
+def explicit(config: ModelConfig) -> Tree:
+    """The tree of a config without values that stand for others."""
+    tree = tree_of(config)
+    for half in ("encoder", "decoder"):
+        stack = getattr(config, half, None)
+        if stack is not None and stack.kind == "transformer":
+            own, sizes = tree[half], stack.sizes
+            own |= {"kv_heads": sizes.kv_heads, "head_width": sizes.features, "eps": stack.eps or _EPS[stack.norm]}
+            own |= {"qkv_bias": "yes" if sizes.qkv_bias else "no"}
+            if stack.positions.kind == "relative":
+                own["positions"] = tree_of(stack.positions)
+    tree["embedding"] = tree["embedding"] or at(tree, "decoder.width") or at(tree, "encoder.width")
+    return tree
+
+
+ACTIVATIONS = {
+    **{"gelu_new": "gelu-tanh", "gelu_pytorch_tanh": "gelu-tanh"},
+    **{name: name for name in ("gelu", "relu", "silu")},
+}
+"""Names of activations, theirs and ours."""
+_EPS = {"layer": 1e-5, "rms": 1e-6}
+# They change nothing of what a trained model computes.
+_TRAINING = ("preset", "vectors", "frozen")
+
+
+def lost(tree: Tree, again: Tree) -> list[str]:
+    """What differs, as "decoder.window = 5"; a bias that only the second has can be zero."""
+    found = []
+    for key in sorted({*_leaves(tree), *_leaves(again)}):
+        last, one, two = key.rpartition(".")[2], at(tree, key), at(again, key)
+        fills = last.endswith("bias") and one in (False, "no") and two in (True, "yes")
+        if one != two and last not in _TRAINING and "dropout" not in last and not fills:
+            found.append(f"{key} = {one!r}")
+    return found
+
+
+def _leaves(tree: Tree, path: str = "") -> list[str]:
+    return [
+        leaf
+        for key, value in tree.items()
+        for leaf in (_leaves(value, f"{path}{key}.") if isinstance(value, dict) else [f"{path}{key}"])
+    ]
+
+
+def half(name: str, **values: Any) -> dict[str, Any]:
+    """Keys of a half of a model: half("decoder", positions__kind="rotary") is {"decoder.positions.kind": "rotary"}."""
+    return {f"{name}.{key.replace('__', '.')}": value for key, value in values.items()}
+
+
+def make_model(config: ModelConfig, words: int, heads: Mapping[str, int]) -> Model:
+    """The model, its weights still to be filled in."""
+    match config:
+        case DecoderOnlyConfig():
+            return LanguageModel(config, words)
+        case EncoderDecoderConfig():
+            return EncoderDecoder(config, words, words)
+    return EncoderOnly(config, words, heads)
+
+
+def block(ours: str, theirs: str, names: Mapping[str, str | tuple[str, ...]], **more: Any) -> tuple[Rule, ...]:
+    """The rules of a block, from the names of its layers: {"attention.qkv": ("q", "k", "v")}."""
+    found = []
+    for own, parts in names.items():
+        listed = (parts,) if isinstance(parts, str) else parts
+        found.append(Rule(f"{ours}.stack.blocks.{{}}.{own}", *(f"{theirs}.{part}" for part in listed), **more))
+    return tuple(found)

@@ -1,0 +1,156 @@
+"""Families that write on: GPT-2, and Llama and its kin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seqloom.config import Tree
+from seqloom.errors import ConfigError
+from seqloom.interop.family import ACTIVATIONS, Family, block, half
+from seqloom.interop.fields import ConfigMap, Field, Json, Via
+from seqloom.interop.rules import Rule
+
+GPT2 = Family(
+    name="gpt2",
+    kind="decoder-only",
+    architecture="GPT2LMHeadModel",
+    prefix="transformer.",
+    config=ConfigMap(
+        fields=(
+            Field("n_layer", "decoder.layers"),
+            Field("n_embd", "decoder.width"),
+            Field("n_inner", "decoder.inner", lambda config: 4 * config["n_embd"]),
+            Field("n_head", "decoder.heads"),
+            Field("n_positions n_ctx", "decoder.positions.length"),
+            Field("activation_function", "decoder.activation", "gelu_new", ACTIVATIONS),
+            Field("layer_norm_epsilon", "decoder.eps", 1e-5),
+            Field("resid_pdrop embd_pdrop", "decoder.dropout", 0.1),
+            Field("attn_pdrop", "decoder.attention_dropout", 0.1),
+            Field("tie_word_embeddings", "tie", True),
+        ),
+        fixed=half("decoder", positions__kind="learned") | {"embedder.scaled": False},
+        must={
+            "scale_attn_weights": (True,),
+            "scale_attn_by_inverse_layer_idx": (False,),
+            "add_cross_attention": (False,),
+        },
+    ),
+    rules=(
+        Rule("embedder.weight", "transformer.wte.weight"),
+        Rule("decoder.stack.positions.table", "transformer.wpe"),
+        Rule("decoder.stack.norm", "transformer.ln_f"),
+        Rule("head.weight", "lm_head.weight"),
+        *block("decoder", "transformer.h.{}", {"attention_norm": "ln_1", "feedforward_norm": "ln_2"}),
+        *block(
+            "decoder",
+            "transformer.h.{}",
+            {
+                "attention.qkv": "attn.c_attn",
+                "attention.output": "attn.c_proj",
+                "feedforward.expand": "mlp.c_fc",
+                "feedforward.contract": "mlp.c_proj",
+            },
+            transposed=True,
+        ),
+    ),
+    copies={"lm_head.weight": "transformer.wte.weight"},
+    harmless=(".attn.bias", ".attn.masked_bias"),
+)
+
+
+def _read_rope(config: Json) -> Json:
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    base = float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)
+    if kind not in ("default", "linear", "llama3") or rope.get("partial_rotary_factor", 1) != 1:
+        cure = "known are 'default', 'linear' and 'llama3'"
+        raise ConfigError(f"rotary positions of the type {kind!r} are not supported", cure=cure)
+    more: Json = {} if kind == "default" else {"stretch": float(rope["factor"])}
+    if kind == "llama3":
+        more |= {
+            "trained": rope["original_max_position_embeddings"],
+            "low": float(rope["low_freq_factor"]),
+            "high": float(rope["high_freq_factor"]),
+        }
+    return half("decoder", positions={"kind": "rotary", "base": base, **more})
+
+
+def _write_rope(tree: Tree) -> Json:
+    own = tree["decoder"].get("positions", {})
+    if own.get("kind") != "rotary":
+        return {}
+    rope: Json = {"rope_type": "default", "rope_theta": own["base"]}
+    if own["trained"]:
+        rope |= {"rope_type": "llama3", "original_max_position_embeddings": own["trained"], "factor": own["stretch"]}
+        rope |= {"low_freq_factor": own["low"], "high_freq_factor": own["high"]}
+    elif own["stretch"] != 1:
+        rope |= {"rope_type": "linear", "factor": own["stretch"]}
+    older: Json = {"rope_scaling": rope} if rope["rope_type"] != "default" else {}  # before version 5 of transformers
+    return {"rope_theta": own["base"], "rope_parameters": rope, **older}
+
+
+def _read_window(config: Json) -> Json:
+    layers = {*(config.get("layer_types") or ())}
+    if len(layers) > 1:
+        raise ConfigError(
+            "layers that see differently far are not supported: layer_types", cure="use another checkpoint"
+        )
+    everywhere = config["model_type"] == "mistral" and not layers
+    if not layers and not everywhere and config.get("use_sliding_window"):
+        raise ConfigError("use_sliding_window without layer_types is not supported")
+    slides = everywhere or layers == {"sliding_attention"}
+    return {"decoder.window": (config.get("sliding_window") or 0) if slides else 0}
+
+
+def _write_window(tree: Tree) -> Json:
+    return {"sliding_window": tree["decoder"].get("window") or None}
+
+
+def llama(name: str, architecture: str, **form: Any) -> Family:
+    """A family of the form of Llama; `form` is what is other in it."""
+    layers: dict[str, str | tuple[str, ...]] = {
+        "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "attention.output": "self_attn.o_proj",
+        "attention.query_norm": "self_attn.q_norm",
+        "attention.key_norm": "self_attn.k_norm",
+        "attention_norm": "input_layernorm",
+        "feedforward.expand": ("mlp.gate_proj", "mlp.up_proj"),
+        "feedforward.contract": "mlp.down_proj",
+        "feedforward_norm": "post_attention_layernorm",
+    }
+    return Family(
+        name=name,
+        kind="decoder-only",
+        architecture=architecture,
+        prefix="model.",
+        config=ConfigMap(
+            fields=(
+                Field("num_hidden_layers", "decoder.layers"),
+                Field("hidden_size", "decoder.width"),
+                Field("intermediate_size", "decoder.inner"),
+                Field("num_attention_heads", "decoder.heads"),
+                Field("num_key_value_heads", "decoder.kv_heads", lambda config: config["num_attention_heads"]),
+                Field("head_dim", "decoder.head_width", _head_width),
+                Field("rms_norm_eps", "decoder.eps", 1e-6),
+                Field("hidden_act", "decoder.activation", "silu", {"silu": "swiglu", "gelu_pytorch_tanh": "geglu"}),
+                Field("attention_dropout", "decoder.attention_dropout", 0.0),
+                Field("tie_word_embeddings", "tie", False),
+                Via(_read_rope, _write_rope),
+                Via(_read_window, _write_window),
+            ),
+            fixed=half("decoder", norm="rms", bias=False, dropout=0.0, **form) | {"embedder.scaled": False},
+            must={"attention_bias": (False,), "mlp_bias": (False,)},
+        ),
+        rules=(
+            Rule("embedder.weight", "model.embed_tokens.weight"),
+            Rule("decoder.stack.norm", "model.norm"),
+            Rule("head.weight", "lm_head.weight"),
+            *block("decoder", "model.layers.{}", layers),
+        ),
+        copies={"lm_head.weight": "model.embed_tokens.weight"},
+        harmless=("rotary_emb.inv_freq",),
+    )
+
+
+def _head_width(config: Json) -> int:
+    return 128 if config["model_type"] == "qwen3" else int(config["hidden_size"] // config["num_attention_heads"])

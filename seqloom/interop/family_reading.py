@@ -1,0 +1,269 @@
+"""Families that read: BERT and its kin, ViT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seqloom.config import Tree
+from seqloom.errors import ConfigError
+from seqloom.interop.family import ACTIVATIONS, Family, HeadName, block, half
+from seqloom.interop.fields import ConfigMap, Field, Json, Via, at
+from seqloom.interop.rules import Form, Rule
+
+
+def _reading(stack: dict[str, str], **form: Any) -> tuple[Field, ...]:
+    return tuple(Field(theirs, f"encoder.{ours}", form.get(ours)) for theirs, ours in stack.items())
+
+
+_BERT_SIZES = {
+    "num_hidden_layers": "layers",
+    "hidden_size": "width",
+    "intermediate_size": "inner",
+    "num_attention_heads": "heads",
+    "layer_norm_eps": "eps",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+}
+_BERT_FORM = half("encoder", norm_position="after", embedding_norm=True, positions__kind="learned") | {
+    "embedder.scaled": False,
+    "pooling": "first",
+}
+_EXACT = {"gelu": "gelu"}
+
+
+def _bert_block(theirs: str) -> tuple[Rule, ...]:
+    return block(
+        "encoder",
+        theirs,
+        {
+            "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+            "attention.output": "attention.output.dense",
+            "attention_norm": "attention.output.LayerNorm",
+            "feedforward.expand": "intermediate.dense",
+            "feedforward.contract": "output.dense",
+            "feedforward_norm": "output.LayerNorm",
+        },
+    )
+
+
+def _bert(name: str, title: str, offset: int, rules: tuple[Rule, ...], **more: Any) -> Family:
+    """BERT, and RoBERTa, whose first position is 2."""
+    return Family(
+        name=name,
+        kind="encoder-only",
+        architecture=f"{title}Model",
+        prefix=f"{name}.",
+        config=ConfigMap(
+            fields=(
+                *_reading(_BERT_SIZES, eps=1e-12, dropout=0.1, attention_dropout=0.1),
+                Field("hidden_act", "encoder.activation", "gelu", _EXACT),
+                Via(
+                    lambda config: {"segments": config.get("type_vocab_size") or 2},
+                    lambda tree: {"type_vocab_size": tree.get("segments")},
+                ),
+                Via(
+                    lambda config: half("encoder", positions__length=config["max_position_embeddings"] - offset),
+                    lambda tree: {"max_position_embeddings": (at(tree, "encoder.positions.length") or 0) + offset},
+                ),
+            ),
+            fixed=_BERT_FORM,
+            must={
+                "position_embedding_type": ("absolute",),
+                "is_decoder": (False,),
+                "add_cross_attention": (False,),
+                "tie_word_embeddings": (True,),
+            },
+        ),
+        rules=(
+            Rule("embedder.weight", f"{name}.embeddings.word_embeddings.weight"),
+            Rule("segments", f"{name}.embeddings.token_type_embeddings.weight"),
+            Rule("encoder.stack.positions.table", f"{name}.embeddings.position_embeddings", skipped=offset),
+            Rule("encoder.stack.embedding_norm", f"{name}.embeddings.LayerNorm"),
+            *_bert_block(f"{name}.encoder.layer.{{}}"),
+            *rules,
+            Rule("heads.tags.linear", "classifier"),
+            Rule("heads.span.linear", "qa_outputs"),
+        ),
+        harmless=("embeddings.position_ids", "embeddings.token_type_ids"),
+        **more,
+    )
+
+
+def _labelled(form: Form) -> bool:
+    return "label" in form.heads
+
+
+def _unlabelled(form: Form) -> bool:
+    return "label" not in form.heads
+
+
+def _heads(title: str, words: str, label: str, **more: HeadName) -> dict[str, HeadName]:
+    return {
+        "words": HeadName(words, f"{title}ForMaskedLM"),
+        "label": HeadName(label, f"{title}ForSequenceClassification"),
+        "tags": HeadName("classifier.weight", f"{title}ForTokenClassification"),
+        "span": HeadName("qa_outputs.weight", f"{title}ForQuestionAnswering"),
+        **more,
+    }
+
+
+BERT = _bert(
+    "bert",
+    "Bert",
+    0,
+    (
+        Rule("pooling.layer", "bert.pooler.dense"),
+        Rule("heads.words.project.0", "cls.predictions.transform.dense"),
+        Rule("heads.words.project.1", "cls.predictions.transform.LayerNorm"),
+        Rule("heads.words.bias", "cls.predictions.bias"),
+        Rule("heads.next.linear", "cls.seq_relationship"),
+        Rule("heads.label.linear", "classifier"),
+    ),
+    copies={
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+    heads=_heads(
+        "Bert",
+        "cls.predictions.transform.dense.weight",
+        "classifier.weight",
+        next=HeadName("cls.seq_relationship.weight", "BertForNextSentencePrediction"),
+    ),
+    poolers={"bert.pooler.dense.weight": "tanh"},
+)
+
+ROBERTA = _bert(
+    "roberta",
+    "Roberta",
+    2,
+    (
+        Rule("pooling.layer", "roberta.pooler.dense", when=_unlabelled),
+        Rule("pooling.layer", "classifier.dense", when=_labelled),
+        Rule("heads.words.project.0", "lm_head.dense"),
+        Rule("heads.words.project.1", "lm_head.layer_norm"),
+        Rule("heads.words.bias", "lm_head.bias"),
+        Rule("heads.label.linear", "classifier.out_proj"),
+    ),
+    copies={
+        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    },
+    heads=_heads("Roberta", "lm_head.dense.weight", "classifier.out_proj.weight"),
+    poolers={"classifier.dense.weight": "tanh", "roberta.pooler.dense.weight": "tanh"},
+)
+
+DISTILBERT = Family(
+    name="distilbert",
+    kind="encoder-only",
+    architecture="DistilBertModel",
+    prefix="distilbert.",
+    config=ConfigMap(
+        fields=(
+            *_reading(
+                {
+                    "n_layers": "layers",
+                    "dim": "width",
+                    "hidden_dim": "inner",
+                    "n_heads": "heads",
+                    "dropout": "dropout",
+                    "attention_dropout": "attention_dropout",
+                    "max_position_embeddings": "positions.length",
+                },
+                dropout=0.1,
+                attention_dropout=0.1,
+            ),
+            Field("activation", "encoder.activation", "gelu", _EXACT),
+        ),
+        fixed={**_BERT_FORM, "encoder.eps": 1e-12, "segments": 0},
+        must={"tie_word_embeddings": (True,)},
+    ),
+    rules=(
+        Rule("embedder.weight", "distilbert.embeddings.word_embeddings.weight"),
+        Rule("encoder.stack.positions.table", "distilbert.embeddings.position_embeddings"),
+        Rule("encoder.stack.embedding_norm", "distilbert.embeddings.LayerNorm"),
+        *block(
+            "encoder",
+            "distilbert.transformer.layer.{}",
+            {
+                "attention.qkv": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+                "attention.output": "attention.out_lin",
+                "attention_norm": "sa_layer_norm",
+                "feedforward.expand": "ffn.lin1",
+                "feedforward.contract": "ffn.lin2",
+                "feedforward_norm": "output_layer_norm",
+            },
+        ),
+        Rule("pooling.layer", "pre_classifier"),
+        Rule("heads.words.project.0", "vocab_transform"),
+        Rule("heads.words.project.1", "vocab_layer_norm"),
+        Rule("heads.words.bias", "vocab_projector.bias"),
+        Rule("heads.label.linear", "classifier"),
+        Rule("heads.tags.linear", "classifier"),
+        Rule("heads.span.linear", "qa_outputs"),
+    ),
+    copies={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
+    harmless=("embeddings.position_ids",),
+    heads=_heads("DistilBert", "vocab_transform.weight", "classifier.weight"),
+    poolers={"pre_classifier.weight": "relu"},
+)
+
+
+def _read_patches(config: Json) -> Json:
+    sizes = {}
+    for key, default in (("image_size", 224), ("patch_size", 16)):
+        found = config.get(key) or default
+        sides = {*found} if isinstance(found, list) else {found}
+        if len(sides) > 1:
+            raise ConfigError(f"{key} = {found} is not supported: only squares are")
+        sizes[key] = sides.pop()
+    size, patch = sizes["image_size"], sizes["patch_size"]
+    channels = config.get("num_channels") or 3
+    return {
+        "embedder": {"kind": "patches", "size": size, "patch": patch, "channels": channels},
+        "encoder.positions": {"kind": "learned", "length": (size // patch) ** 2 + 1},
+    }
+
+
+def _write_patches(tree: Tree) -> Json:
+    own = tree["embedder"]
+    return {"image_size": own.get("size"), "patch_size": own.get("patch"), "num_channels": own.get("channels")}
+
+
+VIT = Family(
+    name="vit",
+    kind="encoder-only",
+    architecture="ViTModel",
+    prefix="vit.",
+    config=ConfigMap(
+        fields=(
+            *_reading(_BERT_SIZES, eps=1e-12, dropout=0.0, attention_dropout=0.0),
+            Field("hidden_act", "encoder.activation", "gelu", ACTIVATIONS),
+            Field("qkv_bias", "encoder.qkv_bias", True, {True: "yes", False: "no"}),
+            Via(_read_patches, _write_patches),
+        ),
+        fixed={"segments": 0, "pooling": "first"},
+        must={"pooler_act": ("tanh",)},
+    ),
+    rules=(
+        Rule("embedder.first", "vit.embeddings.cls_token", ones=2),
+        Rule("embedder.project", "vit.embeddings.patch_embeddings.projection"),
+        Rule("encoder.stack.positions.table.weight", "vit.embeddings.position_embeddings", ones=1),
+        Rule("encoder.stack.norm", "vit.layernorm"),
+        *block(
+            "encoder",
+            "vit.encoder.layer.{}",
+            {
+                "attention.qkv": tuple(f"attention.attention.{part}" for part in ("query", "key", "value")),
+                "attention.output": "attention.output.dense",
+                "attention_norm": "layernorm_before",
+                "feedforward.expand": "intermediate.dense",
+                "feedforward.contract": "output.dense",
+                "feedforward_norm": "layernorm_after",
+            },
+        ),
+        Rule("pooling.layer", "vit.pooler.dense"),
+        Rule("heads.label.linear", "classifier"),
+    ),
+    heads={"label": HeadName("classifier.weight", "ViTForImageClassification")},
+    poolers={"vit.pooler.dense.weight": "tanh"},
+)

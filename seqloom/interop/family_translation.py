@@ -1,0 +1,187 @@
+"""Families that turn one text into another: Marian, T5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from seqloom.config import Tree
+from seqloom.interop.family import ACTIVATIONS, Family, block, half
+from seqloom.interop.fields import ConfigMap, Field, Json, Via
+from seqloom.interop.rules import Form, Rule
+
+_SIDES = ("encoder", "decoder")
+
+
+def _both(*keys: str) -> str:
+    return " ".join(f"{side}.{key}" for side in _SIDES for key in keys)
+
+
+def _fixed(**values: Any) -> dict[str, Any]:
+    return half("encoder", **values) | half("decoder", **values)
+
+
+def _halves(theirs: str, names: dict[str, str | tuple[str, ...]], cross: dict[str, str | tuple[str, ...]]) -> Any:
+    encoder = block("encoder", theirs.replace("HALF", "encoder"), names)
+    return *encoder, *block("decoder", theirs.replace("HALF", "decoder"), names | cross)
+
+
+MARIAN = Family(
+    name="marian",
+    kind="encoder-decoder",
+    architecture="MarianMTModel",
+    prefix="model.",
+    config=ConfigMap(
+        fields=(
+            Field("d_model", _both("width")),
+            *(
+                Field(f"{side}_{theirs}", f"{side}.{ours}")
+                for side in _SIDES
+                for theirs, ours in (("layers", "layers"), ("ffn_dim", "inner"), ("attention_heads", "heads"))
+            ),
+            Field("activation_function", _both("activation"), "gelu", {"swish": "silu", **ACTIVATIONS}),
+            Field("scale_embedding", "source.scaled", False),
+            Field("dropout", _both("dropout"), 0.1),
+            Field("attention_dropout", _both("attention_dropout"), 0.0),
+            Field("activation_dropout", _both("activation_dropout"), 0.0),
+        ),
+        fixed={
+            **_fixed(norm_position="after", positions__kind="sinusoidal", positions__interleaved=False),
+            "output_bias": True,
+            "tie": "all",
+        },
+        must={
+            "share_encoder_decoder_embeddings": (True,),
+            "tie_word_embeddings": (True,),
+            "is_encoder_decoder": (True,),
+            "normalize_before": (False,),
+            "normalize_embedding": (False,),
+            "add_final_layer_norm": (False,),
+            "static_position_embeddings": (True,),
+        },
+    ),
+    rules=(
+        Rule("source.weight", "model.shared.weight"),
+        Rule("head.bias", "final_logits_bias", ones=1),
+        *_halves(
+            "model.HALF.layers.{}",
+            {
+                "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+                "attention.output": "self_attn.out_proj",
+                "attention_norm": "self_attn_layer_norm",
+                "feedforward.expand": "fc1",
+                "feedforward.contract": "fc2",
+                "feedforward_norm": "final_layer_norm",
+            },
+            {
+                "cross.query": "encoder_attn.q_proj",
+                "cross.key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
+                "cross.output": "encoder_attn.out_proj",
+                "cross_norm": "encoder_attn_layer_norm",
+            },
+        ),
+    ),
+    copies={
+        "model.encoder.embed_tokens.weight": "model.shared.weight",
+        "model.decoder.embed_tokens.weight": "model.shared.weight",
+        "lm_head.weight": "model.shared.weight",
+    },
+    harmless=("embed_positions.weight",),
+)
+
+
+def _root(side: str) -> Callable[[Any], tuple[float, ...]]:
+    """T5 does not divide its scores by sqrt(C): its queries do it here."""
+    return lambda config: (getattr(config, side).sizes.features ** 0.5,)
+
+
+def _gated(form: Form) -> bool:
+    return form.config.encoder.activation in ("swiglu", "geglu")
+
+
+def _t5_half(side: str, last: int) -> tuple[Rule, ...]:
+    block, cross = f"{side}.block.{{}}.layer.", f"{side}.stack.blocks.{{}}"
+    own = f"{block}0.SelfAttention."
+
+    def scales(config: Any) -> tuple[float, ...]:
+        return (*_root(side)(config), 1.0, 1.0)
+
+    return (
+        Rule(f"{side}.stack.positions.table", own.format(0) + "relative_attention_bias"),
+        Rule(f"{side}.stack.norm", f"{side}.final_layer_norm"),
+        Rule(f"{cross}.attention.qkv", f"{own}q", f"{own}k", f"{own}v", scales=scales),
+        Rule(f"{cross}.attention.output", f"{own}o"),
+        Rule(f"{cross}.attention_norm", f"{block}0.layer_norm"),
+        Rule(f"{cross}.cross.query", f"{block}1.EncDecAttention.q", scales=_root(side)),
+        Rule(f"{cross}.cross.key_value", f"{block}1.EncDecAttention.k", f"{block}1.EncDecAttention.v"),
+        Rule(f"{cross}.cross.output", f"{block}1.EncDecAttention.o"),
+        Rule(f"{cross}.cross_norm", f"{block}1.layer_norm"),
+        Rule(f"{cross}.feedforward.expand", f"{block}{last}.DenseReluDense.wi", when=lambda form: not _gated(form)),
+        Rule(
+            f"{cross}.feedforward.expand",
+            f"{block}{last}.DenseReluDense.wi_0",
+            f"{block}{last}.DenseReluDense.wi_1",
+            when=_gated,
+        ),
+        Rule(f"{cross}.feedforward.contract", f"{block}{last}.DenseReluDense.wo"),
+        Rule(f"{cross}.feedforward_norm", f"{block}{last}.layer_norm"),
+    )
+
+
+def _read_t5_output(config: Json) -> Json:
+    # "separate" is put there by whoever has seen the names of the weights.
+    if config.get("separate"):
+        return {"tie": "inputs", "source.scaled": False}
+    return {"tie": "all", "source.scaled": config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))}
+
+
+def _write_t5_output(tree: Tree) -> Json:
+    scaled = tree["source"]["scaled"]
+    return {"scale_decoder_outputs": scaled, "tie_word_embeddings": scaled, "separate": tree["tie"] == "inputs"}
+
+
+T5 = Family(
+    name="t5",
+    kind="encoder-decoder",
+    architecture="T5ForConditionalGeneration",
+    prefix="",
+    config=ConfigMap(
+        fields=(
+            Field("d_model", _both("width")),
+            Field("d_kv", _both("head_width"), 64),
+            Field("d_ff", _both("inner")),
+            Field("num_layers", "encoder.layers"),
+            Field("num_decoder_layers", "decoder.layers", lambda config: config["num_layers"]),
+            Field("num_heads", _both("heads")),
+            Field("relative_attention_num_buckets", _both("positions.buckets"), 32),
+            Field("relative_attention_max_distance", _both("positions.distance"), 128),
+            Field("dropout_rate", _both("dropout", "attention_dropout", "activation_dropout"), 0.1),
+            Field("layer_norm_epsilon", _both("eps"), 1e-6),
+            Field(
+                "feed_forward_proj",
+                _both("activation"),
+                "relu",
+                {"relu": "relu", "gated-gelu": "geglu", "gated-silu": "swiglu"},
+            ),
+            Via(_read_t5_output, _write_t5_output),
+        ),
+        fixed=_fixed(norm="rms", bias=False, positions__kind="relative"),
+        must={"is_encoder_decoder": (True,)},
+    ),
+    rules=(
+        Rule(
+            "source.weight",
+            "shared.weight",
+            scales=lambda config: (config.encoder.width**-0.5 if config.source.scaled else 1.0,),
+        ),
+        Rule("head.weight", "lm_head.weight"),
+        *_t5_half("encoder", 1),
+        *_t5_half("decoder", 2),
+    ),
+    copies={
+        "encoder.embed_tokens.weight": "shared.weight",
+        "decoder.embed_tokens.weight": "shared.weight",
+        "lm_head.weight": "shared.weight",
+    },
+    harmless=("EncDecAttention.relative_attention_bias.weight",),
+)

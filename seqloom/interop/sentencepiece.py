@@ -1,0 +1,99 @@
+"""SentencePiece models (Kudo and Richardson 2018) as tokenizers of the `tokenizers` library."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+
+from seqloom.errors import RunError
+
+_UNIGRAM, _NORMAL, _UNKNOWN = 1, 1, 2
+_NOWHERE = "\ufdd0"  # in no text
+
+
+def read_sentencepiece(path: Path, ids: Mapping[str, int] | None = None) -> tokenizers.Tokenizer:
+    """The tokenizer of a *.spm or *.model file.
+
+    Args:
+        path: the file.
+        ids: the ids that pieces have in the model, if others than in the file (Marian's vocab.json). Pieces of the file
+            that are not among them come after them.
+
+    Raises RunError for what is no such file, or of another algorithm than Unigram.
+    """
+    try:
+        fields = list(_fields(path.read_bytes()))
+        pieces = [_piece(value) for number, value in fields if number == 1 and isinstance(value, bytes)]
+        spec = {
+            number: dict(_fields(value)) for number, value in fields if number in (2, 3) and isinstance(value, bytes)
+        }
+    except OSError as error:
+        raise RunError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (ValueError, IndexError, struct.error):
+        raise RunError("is not a SentencePiece model", where=str(path)) from None
+    if not pieces or spec.get(2, {}).get(3, _UNIGRAM) != _UNIGRAM:
+        problem = "is not a SentencePiece model of the Unigram kind"
+        cure = "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) of transformers writes a tokenizer.json"
+        raise RunError(problem, where=str(path), cure=cure)
+    scores = {piece: score for piece, score, _ in pieces}
+    unknown = next((piece for piece, _, kind in pieces if kind == _UNKNOWN), "<unk>")
+    vocabulary = [(piece, score) for piece, score, _ in pieces]
+    codes = [p for p in ids or () if p.startswith(">>") and p.endswith("<<")]  # of languages to translate into
+    if ids is not None:
+        # A piece of the other side has a place, but no text becomes it.
+        known = sorted(ids, key=ids.__getitem__)
+        special = {piece for piece, _, kind in pieces if kind != _NORMAL} | {"<pad>", unknown, *codes}
+        vocabulary = [(p if p in scores or p in special else f"{_NOWHERE}{p}", scores.get(p, 0.0)) for p in known]
+        vocabulary += [(piece, score) for piece, score, _ in pieces if piece not in ids]
+    inner = tokenizers.Tokenizer(models.Unigram(vocabulary, [p for p, _ in vocabulary].index(unknown), False))
+    charsmap = spec.get(3, {}).get(2)
+    steps = [normalizers.Precompiled(charsmap)] if isinstance(charsmap, bytes) and charsmap else []
+    inner.normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip()])
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    inner.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    inner.add_tokens([tokenizers.AddedToken(code, normalized=False, rstrip=True) for code in codes])
+    return inner
+
+
+def _piece(message: bytes) -> tuple[str, float, int]:
+    values = dict(_fields(message))
+    piece, score, kind = values[1], values.get(2, 0.0), values.get(3, _NORMAL)
+    if not isinstance(piece, bytes) or isinstance(score, bytes) or not isinstance(kind, int):
+        raise ValueError("not a piece")
+    return piece.decode(), float(score), kind
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes | int | float]]:
+    """The numbered values of a message of Protocol Buffers."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, at = _varint(message, at)
+            yield number, value
+        elif wire == 2:
+            size, at = _varint(message, at)
+            if at + size > len(message):
+                raise ValueError("cut off")
+            yield number, message[at : at + size]
+            at += size
+        elif wire in (1, 5):
+            form, size = ("<d", 8) if wire == 1 else ("<f", 4)
+            yield number, struct.unpack(form, message[at : at + size])[0]
+            at += size
+        else:
+            raise ValueError(f"unknown wire type {wire}")
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value, at, shift = value | (byte & 0x7F) << shift, at + 1, shift + 7
+        if byte < 0x80:
+            return value, at

@@ -1,0 +1,84 @@
+"""Runs trained here, in the formats of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import sentences, write_corpus
+from published import transformers
+
+from seqloom.cli import main
+from seqloom.tasks.export_run import Target, export_run
+from seqloom.tasks.import_run import import_run
+from seqloom.tasks.language_model import load_generator
+from seqloom.tasks.parity import compare_export
+from seqloom.training.log import Reporter
+
+__all__ = ["transformers"]
+QUIET = Reporter(0)
+TRAINING = "[training]\nsteps = 2\nevaluate_every = 2\nthreads = 1\n"
+LANGUAGE = """\
+task = "language_model"
+data = {train = ["text.txt"], valid = ["text.txt"]}
+tokenizer = {size = 280}
+batches = {length = 16, lanes = 2}
+[model]
+preset = "nano"
+decoder = {layers = 2, width = 12, inner = 20, heads = 2, positions = {kind = "learned", length = 32}}
+"""
+TRANSLATION = """\
+data = {kind = "files", train = ["train.src", "train.tgt"], valid = ["valid.src", "valid.tgt"]}
+tokenizer = {size = 280}
+batches = {tokens = 100}
+[model]
+encoder = {layers = 1, width = 12, inner = 16, heads = 2, FORM}
+decoder = {layers = 2, width = 12, inner = 16, heads = 2, FORM}
+"""
+MARIAN = 'norm_position = "after", positions = {kind = "sinusoidal", interleaved = false}'
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def train(config: str) -> str:
+        (tmp_path / "text.txt").write_text("".join(f"{line}\n" for line in sentences(40, 1)), encoding="utf-8")
+        write_corpus(tmp_path, "train", 30, 1)
+        write_corpus(tmp_path, "valid", 4, 2)
+        (tmp_path / "config.toml").write_text(config + TRAINING, encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        main(["train", "config.toml", "--run", "run", "-q"])
+        return "run"
+
+    return train
+
+
+def agrees(run: str, to: Target, out: str) -> None:
+    export_run(run, to, out, QUIET)
+    found = compare_export(run, to, out, QUIET)
+    assert found["greedy output"] == "the same"
+    assert all(value <= 1e-4 for value in found.values() if isinstance(value, float))
+
+
+def test_a_language_model(trained: Any, transformers: Any) -> None:
+    run = trained(LANGUAGE)
+    agrees(run, "hf", "hf")
+    texts = ["ba ko mi", "püt  ve!"]
+    own = load_generator(run).tokenizer
+    theirs = transformers.AutoTokenizer.from_pretrained("hf")
+    assert [ids.tolist() for ids in own.encode(texts)] == [theirs(t, add_special_tokens=False).input_ids for t in texts]
+    assert theirs.eos_token_id == own.stop
+    pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is compared")
+    agrees(run, "ctranslate2", "ctranslate2")
+
+
+def test_a_translator_of_marian_s_form(trained: Any, transformers: Any) -> None:
+    run = trained(TRANSLATION.replace("FORM", MARIAN))
+    agrees(run, "hf", "hf")
+    import_run("hf", "again", QUIET)
+    agrees("again", "hf", "hf")
+
+
+def test_a_translator_of_the_usual_form(trained: Any) -> None:
+    pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is compared")
+    agrees(trained(TRANSLATION.replace(", FORM", "")), "ctranslate2", "ctranslate2")

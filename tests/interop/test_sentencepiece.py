@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import sentences, translated
+
+from seqloom.errors import RunError
+from seqloom.interop.published_tokenizer import read_tokenizers
+from seqloom.interop.sentencepiece import read_sentencepiece
+
+pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")  # SentencePiece's own
+TEXTS = ["ba ko  mi", " tesu\u00a0lan", "püt ½ ﬁsh", "KO ba!", "本 ba", "", "ba\tko", ">>fra<< ba ko", "Ⅷ ①"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """source.spm, target.spm, and vocab.json with the pieces of both, as OPUS-MT has them."""
+    spm = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed: nothing is compared")
+    pieces = [">>fra<<"]
+    for side, texts in (("source", sentences(150, 1)), ("target", [*map(translated, sentences(150, 2))])):
+        with io.BytesIO() as model:
+            spm.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts),
+                model_writer=model,
+                vocab_size=60,
+                hard_vocab_limit=False,
+                character_coverage=0.98,
+                minloglevel=2,
+            )
+            (tmp_path / f"{side}.spm").write_bytes(model.getvalue())
+        processor = spm.SentencePieceProcessor(model_file=str(tmp_path / f"{side}.spm"))
+        pieces += [processor.id_to_piece(i) for i in range(3, processor.get_piece_size())]
+    # One piece of the source is not in the model's vocabulary.
+    vocabulary = ["</s>", "<unk>", *dict.fromkeys(p for p in pieces if p != "▁ba"), "<pad>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({p: i for i, p in enumerate(vocabulary)}))
+    return tmp_path
+
+
+def marian(folder: Path) -> Any:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: nothing is compared")
+    return transformers.MarianTokenizer(*(str(folder / name) for name in ("source.spm", "target.spm", "vocab.json")))
+
+
+def test_words_are_those_of_marian(folder: Path) -> None:
+    theirs = marian(folder)
+    words = len(theirs.get_vocab())
+    config = {"vocab_size": words, "is_encoder_decoder": True, "pad_token_id": words - 1, "eos_token_id": 0}
+    pair = read_tokenizers(folder, {**config, "decoder_start_token_id": words - 1})
+    assert pair is not None
+    source, target = pair
+    assert (target.pad, target.start, target.end, target.unknown) == (words - 1, words - 1, 0, 1)
+    texts = [*TEXTS, *sentences(30, 3), *map(translated, sentences(30, 4))]
+    expected = [theirs(text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert [ids.tolist() for ids in source.encode(texts)] == expected
+    with_targets = [theirs(text_target=text, add_special_tokens=False)["input_ids"] for text in texts]
+    found = [ids.tolist() for ids in target.encode(texts)]
+    assert found == with_targets
+    assert target.decode(found[39:]) == theirs.batch_decode(with_targets[39:], skip_special_tokens=True)
+
+
+def test_words_are_those_of_sentencepiece(folder: Path) -> None:
+    import sentencepiece
+
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(folder / "source.spm"))
+    ours = read_sentencepiece(folder / "source.spm")
+    for text in [*TEXTS, *sentences(30, 5)]:
+        assert ours.encode(text).ids == theirs.encode(text), text
+
+
+def test_t5_has_further_words_at_the_end(tmp_path: Path, folder: Path) -> None:
+    own = tmp_path / "t5"
+    own.mkdir()
+    (own / "spiece.model").write_bytes((folder / "source.spm").read_bytes())
+    pieces = read_sentencepiece(own / "spiece.model").get_vocab_size()
+    config = {"vocab_size": pieces + 128, "is_encoder_decoder": True, "eos_token_id": 2, "pad_token_id": 0}
+    pair = read_tokenizers(own, config)
+    assert pair is not None
+    assert pair[0] is pair[1]
+    assert pair[0].words == pieces + 128
+    assert pair[0].inner.token_to_id("<extra_id_0>") == pieces + 99
+    with pytest.raises(RunError, match="its model"):
+        read_tokenizers(own, {**config, "vocab_size": pieces})
+
+
+def test_what_is_no_sentencepiece_model(tmp_path: Path, folder: Path) -> None:
+    import sentencepiece
+
+    (tmp_path / "broken.spm").write_bytes((folder / "source.spm").read_bytes()[:50] + b"\xff")
+    (tmp_path / "empty.spm").write_bytes(b"")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences(99, 1)),
+        model_prefix=str(tmp_path / "bpe"),
+        vocab_size=30,
+        model_type="bpe",
+        minloglevel=2,
+    )
+    for name in ("broken.spm", "empty.spm", "bpe.model", "none.spm"):
+        with pytest.raises(RunError, match=name):
+            read_sentencepiece(tmp_path / name)
