@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from json import dumps
 from typing import Annotated, Literal
 
@@ -54,19 +55,23 @@ def generate(
     check_typed(prompts)
     typed = [*words[cut:], *(["--decoding.max-length", str(length)] if length else [])]
     typed += ["--decoding.seed", str(seed)] if seed else []
-    reporter = Reporter(0 if quiet else 1)
-    generator = load_generator(run, say=reporter.warn)
+    say = Reporter(0 if quiet else 1).warn
+    generator = load_generator(run, say=say)
     generator.config = config = decoding_config(generator.config, typed)
     generator.long_text = long_text
     single = len(prompts) == 1 and config.n_best == 1 and (config.sample or config.beam == 1)
-    if (single and not json) or draft:
-        small = load_generator(draft, say=reporter.warn) if draft else None
+    if draft or (single and not json):
+        small = load_generator(draft, say=say) if draft else None
         for text in prompts:
-            print(text, end="", flush=True)
-            for piece in generator.stream(text, stop, small, ahead):
-                print(piece, end="", flush=True)
-            print()
+            _show(text, generator.stream(text, stop, small, ahead))
         return
     for text, found in zip(prompts, generator.batch(prompts, stop), strict=True):
         for one in found:
             print(dumps({"prompt": text, **vars(one)}, ensure_ascii=False) if json else one.text)
+
+
+def _show(text: str, pieces: Iterator[str]) -> None:
+    print(text, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
