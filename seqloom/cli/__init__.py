@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 from seqloom import __version__
 from seqloom.cli.chat import chat
 from seqloom.cli.check import check
+from seqloom.cli.classify import classify
 from seqloom.cli.compare import compare
 from seqloom.cli.demo import demo
 from seqloom.cli.doctor import doctor
@@ -35,6 +36,7 @@ _VERBS = (
     translate,
     chat,
     generate,
+    classify,
     words,
     report,
     runs,

@@ -37,6 +37,17 @@ TASKS = {
         "check": "language_check:check_language_model",
         "look": "look:look_at_texts",
     },
+    **{
+        task: {
+            "config": f"{task}:{config}",
+            "train": "reading:train_reader",
+            "load": "examples:load_predictor",
+            "evaluate": "examples:evaluate_examples",
+            "check": "reading_check:check_reader",
+            "look": "reading_look:look_at_examples",
+        }
+        for task, config in (("classify", "ClassifyConfig"), ("tag", "TagConfig"), ("answer", "AnswerConfig"))
+    },
     "embed_words": {
         "config": "embed_words:EmbedWordsConfig",
         "train": "embed_words:train_words",

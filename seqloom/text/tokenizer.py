@@ -89,6 +89,8 @@ class Tokenizer:
         inner.no_truncation()
         self.inner = inner
         self.pad, self.unknown, self.start, self.end = (self._id(inner, *names) for names in _SPECIAL_NAMES)
+        added = {i for i, token in inner.get_added_tokens_decoder().items() if token.special}
+        self._special = added - {self.unknown} | {self.pad, self.start, self.end}
 
     @staticmethod
     def _id(inner: tokenizers.Tokenizer, *names: str) -> int:
@@ -110,10 +112,29 @@ class Tokenizer:
         encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.asarray(e.ids, dtype=np.int32) for e in encodings]
 
+    def encode_places(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The ids of each text, and where in it each begins and ends (T 2), in characters."""
+        encodings = self.inner.encode_batch(list(texts), add_special_tokens=False)
+        return [(np.asarray(e.ids, np.int32), np.asarray(e.offsets, np.int64).reshape(-1, 2)) for e in encodings]
+
+    def encode_lines(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text, with the end word between two of its lines."""
+        lines = [text.split("\n") for text in texts]
+        rows = iter(self.encode([line for own in lines for line in own]))
+        found = [[part for _ in own for part in ([self.end], next(rows))] for own in lines]
+        return [np.concatenate(parts[1:]).astype(np.int32) for parts in found]
+
+    def grown(self, names: Sequence[str]) -> Tokenizer:
+        """One with these special words, too; itself if it has them."""
+        if all(self.inner.token_to_id(name) is not None for name in names):
+            return self
+        inner = tokenizers.Tokenizer.from_str(self.inner.to_str())
+        inner.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in names])
+        return Tokenizer(inner)
+
     def decode(self, rows: Iterable[Sequence[int]]) -> list[str]:
         """The text of each row of ids; special words are left out."""
-        special = {self.pad, self.start, self.end}
-        kept = [[int(i) for i in row if int(i) not in special] for row in rows]
+        kept = [[int(i) for i in row if int(i) not in self._special] for row in rows]
         return [str(text) for text in self.inner.decode_batch(kept, skip_special_tokens=False)]
 
     def tokens(self, ids: Iterable[int] | np.ndarray) -> list[str]:
@@ -124,7 +145,7 @@ class Tokenizer:
     def whole_words(self) -> dict[str, int]:
         """The ids of the words that are whole ones: not special, and, in BPE, from the space before them on."""
         vocabulary = self.inner.get_vocab()
-        special = {self.pad, self.unknown, self.start, self.end}
+        special = self._special | {self.unknown}
         names = sorted((i, name) for name, i in vocabulary.items() if i not in special)
         if "ByteLevel" not in repr(self.inner.decoder):
             return {name: i for i, name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -98,21 +99,32 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise OSError(number, os.strerror(number), str(path)) from None
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Puts weights by name into a model. Raises RunError where names or shapes differ, and lists them."""
-    own = dict(model.named_parameters())
+def load_weights(path: Path, model: nn.Module, *, words: tuple[int, int] = (0, 0), fresh: tuple[str, ...] = ()) -> None:
+    """Puts weights by name into a model. Raises RunError where names or shapes differ, and lists them.
+
+    Args:
+        path: model.safetensors.
+        model: what they are for.
+        words: how many words the file's tables have, and the model's, where it has more: these begin as the mean.
+        fresh: how the names begin of weights that the model keeps as they are, and of those it does not want.
+    """
+    own = {name: p for name, p in model.named_parameters() if not name.startswith(fresh)}
     with safe_open(path, "pt") as file, torch.no_grad():
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+        names = [name for name in file.keys() if not name.startswith(fresh)]  # noqa: SIM118 - no mapping
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
         wrong = [f"missing {n}" for n in own if n not in shapes] + [f"unknown {n}" for n in shapes if n not in own]
         wrong += [
             f"{n} is {shapes[n]} instead of {tuple(p.shape)}"
             for n, p in own.items()
-            if n in shapes and shapes[n] != p.shape
+            if n in shapes and shapes[n] != p.shape and (shapes[n], p.shape) != tuple((w, *p.shape[1:]) for w in words)
         ]
         if wrong:
             raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=str(path))
         for name, parameter in own.items():  # one at a time, so that memory never holds all of them twice
-            parameter.copy_(file.get_tensor(name))
+            saved = file.get_tensor(name)
+            if more := math.prod(parameter.shape[:1]) - math.prod(saved.shape[:1]):
+                saved = torch.cat((saved, saved.mean(0).expand(more, *saved.shape[1:])))
+            parameter.copy_(saved)
 
 
 def average_weights(paths: list[Path]) -> dict[str, Tensor]:
