@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError
 from seqloom import __version__
 from seqloom.cli.chat import chat
 from seqloom.cli.check import check
-from seqloom.cli.classify import classify
+from seqloom.cli.classify import answer, classify, embed, fill
 from seqloom.cli.compare import compare
 from seqloom.cli.demo import demo
 from seqloom.cli.doctor import doctor
@@ -37,6 +37,9 @@ _VERBS = (
     chat,
     generate,
     classify,
+    answer,
+    fill,
+    embed,
     words,
     report,
     runs,

@@ -110,7 +110,7 @@ def _show_reading(title: str, scores: dict[str, Any]) -> None:
     print_table(f"{title}, {scores['examples']:,} examples", ("score", "value", "what"), rows)
     if "confusion" in scores and len(scores["labels"]) <= _SHOWN_LABELS:
         table = [(name, *row) for name, row in zip(scores["labels"], scores["confusion"], strict=True)]
-        print_table("a row for each true label", ("true", *scores["labels"]), table)
+        print_table("confusion", ("true \\ said", *scores["labels"]), table)
     if "reliability" in scores:
         bins = [(row["confidence"], row["accuracy"], row["examples"]) for row in scores["reliability"]]
         print_table("by confidence", ("confidence, %", "right, %", "examples"), bins)

@@ -33,6 +33,9 @@ class TaggedWords:
     labels: tuple[str, ...] = ()
     where: str = ""
 
+    def __str__(self) -> str:
+        return " ".join(f"{word}/{label}" for word, label in zip(self.words, self.labels, strict=True))
+
 
 @dataclass(frozen=True)
 class Splits:

@@ -14,24 +14,38 @@ from seqloom.data.batches import BatchConfig, Batches, Fixed
 
 
 @dataclass(frozen=True)
-class TextBatchConfig(BatchConfig):
-    """How texts are framed and put together.
+class LengthConfig(BatchConfig):
+    """How texts are put together.
 
     Args:
-        length: the most words of a window, with the special ones.
-        long: what becomes of longer texts: "cut", or overlapping "windows", each of which is read by itself.
-        stride: by how many words windows are apart; 0 = half of what fits.
+        length: the most words that are read at once, with the special ones.
     """
 
     tokens: int = 2048
     length: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.length < 8:
+            raise ValueError("batches.length must be at least 8")
+
+
+@dataclass(frozen=True)
+class TextBatchConfig(LengthConfig):
+    """How texts are framed and put together.
+
+    Args:
+        long: what becomes of longer texts: "cut", or overlapping "windows", each of which is read by itself.
+        stride: by how many words windows are apart; 0 = half of what fits.
+    """
+
     long: Literal["cut", "windows"] = "cut"
     stride: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.length < 8 or not 0 <= self.stride <= self.length - 8:
-            raise ValueError("batches.length must be at least 8, stride from 0 to length - 8")
+        if not 0 <= self.stride <= self.length - 8:
+            raise ValueError("batches.stride must be from 0 to length - 8")
 
 
 @dataclass(frozen=True)

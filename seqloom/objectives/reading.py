@@ -115,7 +115,11 @@ def batch_scores(model: EncoderOnly, head: str, batch: ReadingBatch) -> Tensor:
 
 def text_vectors(model: EncoderOnly, memory: Memory, batch: ReadingBatch) -> Float[Tensor, "B D"]:
     """One vector for each text: the mean of its windows' pooled ones."""
-    pooled = model.pooled(memory)
+    return window_means(model.pooled(memory), batch)
+
+
+def window_means(pooled: Float[Tensor, "R D"], batch: ReadingBatch) -> Float[Tensor, "B D"]:
+    """The mean of the vectors of each text's windows."""
     if batch.owner is None:
         return pooled
     counts = torch.bincount(batch.owner)

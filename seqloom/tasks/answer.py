@@ -41,7 +41,11 @@ class Answerer(Reader):
 
     head, given = "span", ("question", "passage")
     config: AnswerConfig
-    outputs = 2
+
+    @staticmethod
+    def outputs(facts: Json) -> int:
+        """First and last."""
+        return 2
 
     def items(self, rows: Sequence[Question], learn: bool) -> list[Item]:
         """See Reader."""

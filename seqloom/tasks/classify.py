@@ -44,10 +44,10 @@ class Classifier(Reader):
         """The labels."""
         return list(self.facts["labels"])
 
-    @property
-    def outputs(self) -> int:
+    @staticmethod
+    def outputs(facts: Json) -> int:
         """See Reader."""
-        return len(self.names) if "labels" in self.facts else 1
+        return len(facts["labels"]) if "labels" in facts else 1
 
     def items(self, rows: Sequence[Example], learn: bool) -> list[Item]:
         """See Reader; a label that was not in the training data is a DataError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from seqloom.data.check import Finding
 from seqloom.data.labelled import Splits, digest_rows
-from seqloom.data.windows import Item, ItemBatches
+from seqloom.data.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Json, Run, write_json
@@ -43,8 +43,8 @@ class Reader:
     def __init__(self, config: Any, tokenizer: Tokenizer, facts: Json) -> None:
         self.config, self.tokenizer, self.facts = config, tokenizer, facts
 
-    @property
-    def outputs(self) -> int:
+    @staticmethod
+    def outputs(facts: Json) -> int:
         """How many scores the head gives."""
         raise NotImplementedError
 
@@ -74,7 +74,12 @@ class ExamplesConfig(ReadingConfig):
     """A config whose data are examples with answers."""
 
     data: Any
+    batches: TextBatchConfig = field(default_factory=TextBatchConfig)
     reading: ClassVar[type[Reader]]
+
+    def heads(self, facts: Json) -> dict[str, int]:
+        """See ReadingConfig."""
+        return {self.reading.head: self.reading.outputs(facts)}
 
     def read(self, paths: Sequence[str]) -> list[Any]:
         """The examples of some files. Raises DataError, UsageError."""
@@ -115,7 +120,6 @@ class ExamplesConfig(ReadingConfig):
             {name: digest_rows(own) for name, own in rows.items()},
             tokenizer,
             facts,
-            {reader.head: reader.outputs},
             ItemBatches(items["train"], self.batches, self.seed),
             measure,
             lambda: [_summary(self, name, rows[name], items[name], tokenizer) for name in rows],
@@ -192,12 +196,7 @@ def load_predictor(
         device: "auto" = a GPU if there is one.
         say: is told which damaged checkpoints were passed over.
     """
-
-    def heads(config: ExamplesConfig, facts: Json) -> dict[str, int]:
-        # The number of outputs does not depend on the words.
-        return {config.reading.head: config.reading(config, None, facts).outputs}  # type: ignore[arg-type]
-
-    config, model, tokenizer, facts = load_model(Run.open(path), heads, precision, device, say)
+    config, model, tokenizer, facts = load_model(path, precision, device, say)
     return Predictor(model, config.reading(config, tokenizer, facts))
 
 

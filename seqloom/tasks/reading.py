@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from seqloom import config as configs
 from seqloom.config import Tree
 from seqloom.data.batch import ReadingBatch
 from seqloom.data.check import Finding
-from seqloom.data.windows import Item, TextBatchConfig, by_length, collate
+from seqloom.data.windows import Item, LengthConfig, TextBatchConfig, by_length, collate
 from seqloom.errors import RunError
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.presets import READING, under
@@ -40,6 +40,7 @@ _FACTS = "labels.json"
 _TOKENS = 8192  # words of a batch where nothing is learned
 
 
+@runtime_checkable
 class Numbered(Protocol):
     """Batches by number, without end."""
 
@@ -58,7 +59,6 @@ class Prepared:
         corpus: the digest of each split.
         tokenizer: of the run.
         facts: what is learned from the data beside it: the labels.
-        heads: of the model.
         batches: to train on.
         measure: (model) -> (step) -> the validation.
         summary: of each split.
@@ -68,7 +68,6 @@ class Prepared:
     corpus: Mapping[str, str]
     tokenizer: Tokenizer
     facts: Json
-    heads: Mapping[str, int]
     batches: Numbered
     measure: Callable[[EncoderOnly], Callable[[int], Measured]]
     summary: Callable[[], list[Json]]
@@ -87,7 +86,7 @@ class ReadingConfig(GradientConfig):
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: EncoderOnlyConfig = field(default_factory=EncoderOnlyConfig)
     objective: Any = None
-    batches: TextBatchConfig = field(default_factory=TextBatchConfig)
+    batches: LengthConfig = field(default_factory=TextBatchConfig)
     schedule: Schedule = field(default_factory=lambda: Linear(warmup=100))
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="loss"))
 
@@ -119,6 +118,10 @@ class ReadingConfig(GradientConfig):
         """Whether there are pairs of texts."""
         return False
 
+    def heads(self, facts: Json) -> Mapping[str, int]:
+        """Of the model, when the facts of the data are known."""
+        raise NotImplementedError
+
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """Reads the data, makes (or, in a run that has one, loads) the tokenizer, and lays out the batches."""
         raise NotImplementedError
@@ -145,7 +148,7 @@ def train_reader(config: ReadingConfig, reporter: Reporter) -> Run:
         batches, tokenizer = prepared.batches, prepared.tokenizer
 
         def build() -> EncoderOnly:
-            model = build_model(config, tokenizer.words, prepared.heads)
+            model = build_model(config, tokenizer.words, config.heads(prepared.facts))
             if not run.checkpoints():
                 begin(config, model, tokenizer, reporter)
             return model
@@ -201,15 +204,19 @@ def _differing(start: str, model: EncoderOnly) -> list[str]:
 
 
 def load_model(
-    run: Run, heads: Callable[[Any, Json], Mapping[str, int]], precision: Precision, device: str, say: Any
+    path: str | Path,
+    precision: Precision = "auto",
+    device: str = "auto",
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Any, EncoderOnly, Tokenizer, Json]:
-    """Config, model, tokenizer and facts of a run; `heads` are told by its config and facts."""
+    """Config, model, tokenizer and facts of a run, from its best checkpoint; the options are those of `load`."""
+    run = Run.open(path)
     config = configs.load(part_for(run, "config"), run.path / "config.toml")
     if not isinstance(config, ReadingConfig):
         cure = "name a run of the task classify, tag, answer or masked_words"
         raise RunError(f"is a run of the task {config.task!r}", where=str(run.path), cure=cure)
     tokenizer, facts = load_tokenizers(run)[0], _facts(run)
-    model = EncoderOnly(config.model, tokenizer.words, heads(config, facts))
+    model = EncoderOnly(config.model, tokenizer.words, config.heads(facts))
     return config, trained(model, run, precision, device, say), tokenizer, facts
 
 

@@ -25,7 +25,7 @@ def check_reader(config: ReadingConfig, reporter: Reporter) -> dict[str, Any]:
     except DataError as error:
         found = Finding("error", "unusable data", error.where, error.problem, error.cure, 1)
         return {"summary": [], "findings": [asdict(found)]}
-    model = build_model(config, prepared.tokenizer.words, prepared.heads)
+    model = build_model(config, prepared.tokenizer.words, config.heads(prepared.facts))
     begin(config, model, prepared.tokenizer, reporter)
     model = model.to(pick_device(config.training.device))
     measure = prepared.measure(model)

@@ -24,10 +24,10 @@ class Tagger(Reader):
     head, given = "tags", ("text",)
     config: TagConfig
 
-    @property
-    def outputs(self) -> int:
+    @staticmethod
+    def outputs(facts: Json) -> int:
         """See Reader."""
-        return len(self.facts["labels"])
+        return len(facts["labels"])
 
     def items(self, rows: Sequence[TaggedWords], learn: bool) -> list[Item]:
         """See Reader; a long sentence is read in parts. A label that was not in the training data is a DataError."""
