@@ -53,7 +53,7 @@ def show_scores(scores: dict[str, Any]) -> None:
     if "bits_per_byte" in scores:
         print_table(title, ("score", "value", "what"), _of_a_text(scores))
         return
-    if "examples" in scores:
+    if "examples" in scores or "accuracy" in scores:
         _show_reading(title, scores)
         return
     rows = [("BLEU", scores["bleu"], scores["signature"])]
@@ -107,7 +107,8 @@ def _show_reading(title: str, scores: dict[str, Any]) -> None:
     ranked = sorted(values, key=lambda k: [*_NAMES, *values].index(k))
     notes = {"f1": f"of {scores['f1_of']}" if "f1_of" in scores else ""}
     rows = [(_NAMES.get(k, k.replace("_", " ")), values[k], notes.get(k, "")) for k in ranked]
-    print_table(f"{title}, {scores['examples']:,} examples", ("score", "value", "what"), rows)
+    unit = "examples" if "examples" in scores else "words"
+    print_table(f"{title}, {scores[unit]:,} {unit}", ("score", "value", "what"), rows)
     if "confusion" in scores and len(scores["labels"]) <= _SHOWN_LABELS:
         table = [(name, *row) for name, row in zip(scores["labels"], scores["confusion"], strict=True)]
         print_table("confusion", ("true \\ said", *scores["labels"]), table)

@@ -119,6 +119,6 @@ def load(path: str | Path, **options: object) -> Translator | Generator | WordVe
     of answers `seqloom.load("runs/squad")([("a question", "a passage")])`, of masked words
     `seqloom.load("runs/bert")("Paris is the <mask> of France")`.
 
-    `options` are those of `load_translator`, `load_generator`, `load_words`, `load_predictor` and `load_filler`.
+    `options` are those of `load_translator`, `load_generator`, `load_words` and `load_model`.
     """
     return part_for(Run.open(path), "load")(path, **options)  # type: ignore[no-any-return]

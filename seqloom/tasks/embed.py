@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from seqloom.nn.memory import mean_summary
 from seqloom.objectives.reading import window_means
 from seqloom.tasks.reading import load_model
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.precision import Precision
 
 PoolingChoice = Literal["mean", "own"]
 _TOKENS = 8192
@@ -61,13 +60,7 @@ class TextEncoder:
         return self.model.config.encoder.memory_width
 
 
-def load_encoder(
-    path: str | Path,
-    *,
-    precision: Precision = "auto",
-    device: str = "auto",
-    say: Callable[[str], None] = lambda text: None,
-) -> TextEncoder:
-    """What gives texts vectors, of a run; the options are those of `load_predictor`."""
-    config, model, tokenizer, _ = load_model(path, precision, device, say)
+def load_encoder(path: str | Path, **options: Any) -> TextEncoder:
+    """What gives texts vectors, of a run; the options are those of `load_model`."""
+    config, model, tokenizer, _ = load_model(path, **options)
     return TextEncoder(model, tokenizer, config.batches.length)

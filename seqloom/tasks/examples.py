@@ -15,13 +15,12 @@ from seqloom.data.labelled import Splits, digest_rows
 from seqloom.data.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
-from seqloom.run import Json, Run, write_json
-from seqloom.tasks.reading import Prepared, ReadingConfig, load_model, outputs, tokenizer_for
+from seqloom.run import Json, Run
+from seqloom.tasks.reading import Prepared, ReadingConfig, load_model, outputs, save_scores, tokenizer_for
 from seqloom.tasks.training import tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
-from seqloom.training.precision import Precision
 
 _SAMPLES = 4
 _VALIDATED = ("loss", "accuracy", "f1", "matthews", "exact_match", "pearson", "spearman")
@@ -108,6 +107,8 @@ class ExamplesConfig(ReadingConfig):
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See ReadingConfig."""
         rows = self.splits()
+        if not self.data.valid:
+            reporter.say(f"{len(rows['valid']):,} of the training examples are held out as validation data")
         tokenizer = tokenizer_for(self, run, lambda: self.texts(rows["train"]))
         facts = self.facts(rows["train"])
         reader = self.reading(self, tokenizer, facts)
@@ -181,22 +182,9 @@ class Predictor:
         return [self.reader.tell(*each) for each in zip(rows, items, found, strict=True)]
 
 
-def load_predictor(
-    path: str | Path,
-    *,
-    precision: Precision = "auto",
-    device: str = "auto",
-    say: Callable[[str], None] = lambda text: None,
-) -> Predictor:
-    """The predictor of a run, from its best checkpoint.
-
-    Args:
-        path: the run directory.
-        precision: what to compute in; "auto" = bfloat16 where it is fast.
-        device: "auto" = a GPU if there is one.
-        say: is told which damaged checkpoints were passed over.
-    """
-    config, model, tokenizer, facts = load_model(path, precision, device, say)
+def load_predictor(path: str | Path, **options: Any) -> Predictor:
+    """The predictor of a run; the options are those of `load_model`."""
+    config, model, tokenizer, facts = load_model(path, **options)
     return Predictor(model, config.reading(config, tokenizer, facts))
 
 
@@ -212,7 +200,6 @@ def evaluate_examples(
         words: must be empty; nothing is decoded.
         reporter: where progress goes.
     """
-    run = Run.open(path)
     predictor = load_predictor(path, precision="fp32", say=reporter.warn)
     reader, config = predictor.reader, predictor.reader.config
     rows = config.read(tested_on(test, config.data.test, words))
@@ -221,16 +208,6 @@ def evaluate_examples(
     began = time.perf_counter()
     found = outputs(predictor.model, reader.head, items)
     scores = reader.measure(rows, items, found)
-    title = name or (Path(test[0]).name.split(".")[0] if test else "test")
     each = zip(rows, items, found, strict=True)
     told = [reader.sample(row, reader.tell(row, item, scores_of)) for row, item, scores_of in each]
-    result = {
-        "test": title,
-        **scores,
-        "seconds": round(time.perf_counter() - began, 3),
-        "checkpoint": run.best(lambda text: None).path.name,
-        "files": list(test),
-        "predictions": told,
-    }
-    write_json(run.path / "eval" / f"{title}.json", result)
-    return result
+    return save_scores(path, test, name, {**scores, "predictions": told}, began)

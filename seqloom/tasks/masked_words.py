@@ -19,16 +19,15 @@ from seqloom.errors import RunError, UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import parameter_count
 from seqloom.objectives.reading import MaskedWords, masked
-from seqloom.run import Json, Run, write_json
+from seqloom.run import Json, Run
 from seqloom.tasks.language_model import TextFiles
 from seqloom.tasks.look import Seen
-from seqloom.tasks.reading import Prepared, ReadingConfig, load_model, tokenizer_for
+from seqloom.tasks.reading import Prepared, ReadingConfig, load_model, save_scores, tokenizer_for
 from seqloom.tasks.reading_look import attention
 from seqloom.tasks.training import tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured, Metric
 from seqloom.training.log import Reporter
-from seqloom.training.precision import Precision
 
 _TEST_SEED = 0  # of the masks of all that is measured
 
@@ -165,15 +164,9 @@ class Filler:
         return [list(zip(w, p, strict=True)) for w, p in zip(words, best.values.tolist(), strict=True)]
 
 
-def load_filler(
-    path: str | Path,
-    *,
-    precision: Precision = "auto",
-    device: str = "auto",
-    say: Callable[[str], None] = lambda text: None,
-) -> Filler:
-    """What fills in the masked words of a text, of a run; the options are those of `load_predictor`."""
-    config, model, tokenizer, _ = load_model(path, precision, device, say)
+def load_filler(path: str | Path, **options: Any) -> Filler:
+    """What fills in the masked words of a text, of a run; the options are those of `load_model`."""
+    config, model, tokenizer, _ = load_model(path, **options)
     return Filler(model, tokenizer, config.batches.length)
 
 
@@ -184,18 +177,12 @@ def evaluate_masked_words(
 
     The arguments are those of `evaluate_examples`.
     """
-    run = Run.open(path)
-    config, model, tokenizer, _ = load_model(path, "fp32", say=reporter.warn)
-    files = tested_on(test, config.data.test, words)
-    text = Documents.of(read_text(files), tokenizer)
+    config, model, tokenizer, _ = load_model(path, precision="fp32", say=reporter.warn)
+    text = Documents.of(read_text(tested_on(test, config.data.test, words)), tokenizer)
     reporter.say(f"reading {len(text.ids):,} words")
     began = time.perf_counter()
     scores = _scores(model, MaskedBatches(text, tokenizer, config.batches, _TEST_SEED))
-    title = name or (Path(test[0]).name.split(".")[0] if test else "test")
-    seconds = round(time.perf_counter() - began, 3)
-    result = {"test": title, "examples": len(text.ids), **scores, "seconds": seconds, "files": list(test)}
-    write_json(run.path / "eval" / f"{title}.json", result)
-    return result
+    return save_scores(path, test, name, {"words": len(text.ids), **scores}, began)
 
 
 def look_at_masked_words(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:

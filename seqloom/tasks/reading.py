@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -106,7 +107,12 @@ class ReadingConfig(GradientConfig):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree laid over the model of the run that is started from."""
-        return on_start(tree, partial(under, READING))
+        tree = on_start(tree, partial(under, READING))
+        model = tree.get("model")
+        kind = model.get("kind") if isinstance(model, Mapping) else None
+        if tree.get("start") and kind not in (None, EncoderOnlyConfig.kind):
+            raise ValueError(f"start must name a run whose model reads whole texts, not one of the kind {kind!r}")
+        return tree
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -205,11 +211,19 @@ def _differing(start: str, model: EncoderOnly) -> list[str]:
 
 def load_model(
     path: str | Path,
+    *,
     precision: Precision = "auto",
     device: str = "auto",
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Any, EncoderOnly, Tokenizer, Json]:
-    """Config, model, tokenizer and facts of a run, from its best checkpoint; the options are those of `load`."""
+    """Config, model, tokenizer and facts of a run, from its best checkpoint.
+
+    Args:
+        path: the run directory.
+        precision: what to compute in; "auto" = bfloat16 where it is fast.
+        device: "auto" = a GPU if there is one.
+        say: is told which damaged checkpoints were passed over.
+    """
     run = Run.open(path)
     config = configs.load(part_for(run, "config"), run.path / "config.toml")
     if not isinstance(config, ReadingConfig):
@@ -228,6 +242,15 @@ def _facts(run: Run) -> Json:
         cure = "put back the one that the run was written with"
         raise RunError(f"cannot be read: {error}", where=str(path), cure=cure) from None
     return found
+
+
+def save_scores(path: str | Path, test: Sequence[str], name: str, scores: Json, began: float) -> Json:
+    """Saves an evaluation as eval/NAME.json of a run; by default the name of the first file, or "test"."""
+    run, title = Run.open(path), name or (Path(test[0]).name.split(".")[0] if test else "test")
+    facts = {"checkpoint": run.best(lambda text: None).path.name, "files": list(test)}
+    result = {"test": title, **scores, "seconds": round(time.perf_counter() - began, 3), **facts}
+    write_json(run.path / "eval" / f"{title}.json", result)
+    return result
 
 
 @torch.inference_mode()

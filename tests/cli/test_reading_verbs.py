@@ -204,6 +204,12 @@ def test_fine_tuning_starts_from_the_weights_of_another_run(call: Call, here, tm
         Path("away").rename("words")
 
 
+def test_what_writes_is_no_start_for_what_reads(call: Call, here, tmp_path):
+    (tmp_path / "config.toml").write_text('[model]\nkind = "decoder-only"\n', encoding="utf-8")
+    result = call("train", "label.toml", "--start", tmp_path, "--run", "new")
+    result.refused(2, "whose model reads whole texts, not one of the kind 'decoder-only'", cured=False)
+
+
 def test_numbers_and_pairs(call: Call, here, tmp_path):
     columns = ("--data.label", "score", "--data.second", "label", "--objective.kind", "numbers")
     words = ("train", "label.toml", *columns, "--training.metric", "pearson", "--run", tmp_path / "run", "-q")
