@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Quiet, check_typed
+from seqloom.cli.common import AsJson, Quiet
 from seqloom.errors import UsageError
 
 File = Annotated[str, Parameter(help="A text file with one a line.")]
@@ -125,7 +125,6 @@ def _loaded(run: str, tasks: tuple[str, ...], quiet: bool) -> Any:
 def _lines(texts: tuple[str, ...], file: str) -> Iterator[list[str]]:
     from seqloom.cli.translate import blocks
 
-    check_typed(texts)
     for block in blocks(texts, file, 1024):
         if kept := [text for text in block if text.strip()]:
             yield kept

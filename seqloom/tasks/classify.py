@@ -30,7 +30,7 @@ class Judged:
     def __str__(self) -> str:
         said = f"{self.label:.4g}" if isinstance(self.label, float) else self.label
         ranked = sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:5]
-        return "\t".join([said, " ".join(f"{name}={p:.3f}" for name, p in ranked), self.text])
+        return "\t".join([said, " ".join(f"{name}={p:.3f}" for name, p in ranked), " ".join(self.text.split("\n"))])
 
 
 class Classifier(Reader):

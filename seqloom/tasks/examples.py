@@ -158,7 +158,6 @@ def _summary(
         "windows": sum(len(item.windows) for item in items),
         "words": sum(len(text.split()) for text in config.texts(rows)),
         "tokens": len(ids),
-        "mean": float(np.mean(sizes)),
         "95 %": int(np.quantile(sizes, 0.95, method="higher")),
         "longest": max(sizes),
         "full": sum(len(item.windows[-1].ids) == config.batches.length for item in items),
