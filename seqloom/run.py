@@ -2,6 +2,7 @@
 
     runs/NAME/  config.toml  run.json  tokenizer.json  metrics.jsonl  samples.jsonl
                 checkpoints/step-00001000/{model,optimizer}.safetensors, state.json, MANIFEST.json
+                shards/00000/{ids,lines}.npy, state.json, MANIFEST.json  shards/corpus.json
                 latest.json  best.json  eval/TESTSET.json  report.html
 
 It knows files, not models. Every file is written to the side, synced and renamed, so that it is whole or absent.
@@ -82,7 +83,7 @@ def _sync(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One saved state of a training."""
+    """One saved state of a training, or whatever else is saved as a folder with digests."""
 
     path: Path
 
@@ -110,6 +111,33 @@ class Checkpoint:
     def state(self) -> Json:
         """The content of state.json."""
         return json.loads((self.path / "state.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def write_folder(final: Path, write: Callable[[Path], None]) -> Checkpoint:
+    """A folder that is there whole, with digests, or not at all; `write` puts files into the one it is given."""
+    beside, before = (final.with_name(f".{final.name}.{os.getpid()}{end}") for end in ("", ".old"))
+    with writing(final):
+        try:
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            write(beside)
+            files = sorted(p for p in beside.iterdir() if p.is_file())
+            for path in files:
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            entries = {p.name: {"bytes": p.stat().st_size, "sha256": digest_of(p)} for p in files}
+            write_json(beside / _MANIFEST, {"format": FORMAT, "files": entries})
+            _sync(beside)
+            if final.exists():
+                final.replace(before)
+            beside.replace(final)
+            _sync(final.parent)
+        finally:
+            if before.is_dir() and not final.exists():
+                before.replace(final)
+            for left in (beside, before):
+                shutil.rmtree(left, ignore_errors=True)
+    return Checkpoint(final)
 
 
 class Run:
@@ -193,7 +221,7 @@ class Run:
                 raise RunError(
                     "another process is training this run", where=str(self.path), cure="wait for it, or use --run"
                 ) from None
-            for left in (self.path / "checkpoints").glob(".*"):
+            for left in self.path.glob("*/.*"):
                 shutil.rmtree(left, ignore_errors=True)
             yield
 
@@ -224,30 +252,7 @@ class Run:
 
     def save(self, name: str, write: Callable[[Path], None]) -> Checkpoint:
         """A new checkpoint, "step-00001000" or "average"; `write` puts its files into the folder it is given."""
-        final = self.path / "checkpoints" / name
-        beside, before = (final.with_name(f".{final.name}.{os.getpid()}{end}") for end in ("", ".old"))
-        with writing(final):
-            try:
-                shutil.rmtree(beside, ignore_errors=True)
-                beside.mkdir(parents=True)
-                write(beside)
-                files = sorted(p for p in beside.iterdir() if p.is_file())
-                for path in files:
-                    with path.open("rb") as file:
-                        os.fsync(file.fileno())
-                entries = {p.name: {"bytes": p.stat().st_size, "sha256": digest_of(p)} for p in files}
-                write_json(beside / _MANIFEST, {"format": FORMAT, "files": entries})
-                _sync(beside)
-                if final.exists():
-                    final.replace(before)
-                beside.replace(final)
-                _sync(final.parent)
-            finally:
-                if before.is_dir() and not final.exists():
-                    before.replace(final)
-                for left in (beside, before):
-                    shutil.rmtree(left, ignore_errors=True)
-        return Checkpoint(final)
+        return write_folder(self.path / "checkpoints" / name, write)
 
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints, the oldest first."""

@@ -7,10 +7,13 @@ import sys
 from seqloom.cli.common import Overrides
 
 
-def chat(run: str, /, *overrides: Overrides) -> None:
-    """Talk with a model of dialogues: each line is a turn, and is answered. /new forgets what was said, Ctrl-D ends.
+def chat(run: str, /, *overrides: Overrides, system: str = "") -> None:
+    """Talk with a model of conversations: each line is a turn and is answered. /new forgets what was said, Ctrl-D ends.
 
     Decoding options as config keys: --decoding.temperature 0.7, --decoding.seed 3, --decoding.sample false.
+
+    Args:
+        system: what a language model is told before the conversation begins.
     """
     from seqloom.data.lines import decoded_stream
     from seqloom.tasks.chat import Conversation
@@ -18,7 +21,7 @@ def chat(run: str, /, *overrides: Overrides) -> None:
     from seqloom.training.log import Reporter
 
     keep_freed_memory()
-    conversation = Conversation(run, overrides, Reporter(1))
+    conversation = Conversation(run, overrides, Reporter(1), system)
     asked = sys.stdin.isatty()
     prompt = "> " if asked else ""
     print(prompt, end="", flush=True)
@@ -26,7 +29,9 @@ def chat(run: str, /, *overrides: Overrides) -> None:
         if line.strip() == "/new":
             conversation.forget()
         elif line.strip():
-            print(conversation.reply(line), flush=True)
+            for piece in conversation.reply(line):
+                print(piece, end="", flush=True)
+            print()
         print(prompt, end="", flush=True)
     if asked:
         print()

@@ -21,6 +21,8 @@ def evaluate(
     *overrides: Overrides,
     test: Test = (),
     name: str = "",
+    choices: str = "",
+    shots: int = 0,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
@@ -29,6 +31,11 @@ def evaluate(
 
     Without --test on the test data of its config. Decoding options as config keys: --decoding.beam 5.
     The result is saved as eval/NAME.json in the run.
+
+    Args:
+        choices: questions for a language model, which chooses the likeliest answer: JSON lines of
+            {"context": "...", "choices": ["...", "..."], "answer": 0}.
+        shots: how many of these, the first, stand solved before each of the others.
     """
     from seqloom.run import Run
     from seqloom.tasks import part_for
@@ -36,7 +43,13 @@ def evaluate(
     from seqloom.training.log import Reporter
 
     keep_freed_memory()
-    scores = part_for(Run.open(run), "evaluate")(run, test, name, overrides, Reporter(verbosity(quiet, False)))
+    reporter = Reporter(verbosity(quiet, False))
+    if choices:
+        from seqloom.tasks.choices import evaluate_choices
+
+        scores = evaluate_choices(run, choices, shots, name, reporter)
+    else:
+        scores = part_for(Run.open(run), "evaluate")(run, test, name, overrides, reporter)
     if json:
         print_json(scores)
     else:
@@ -45,6 +58,19 @@ def evaluate(
 
 def show_scores(scores: dict[str, Any]) -> None:
     """The scores as tables."""
+    if "questions" in scores:
+        rows: list[tuple[str, float, str]] = [
+            (
+                "accuracy, %",
+                scores["accuracy"],
+                f"of {scores['questions']:,} questions after {scores['shots']} examples",
+            ),
+            ("by byte, %", scores["accuracy_by_byte"], "each choice's log-probability divided by its length"),
+            ("standard error, %", scores["standard_error"], "of the accuracy"),
+            ("by chance, %", scores["by_chance"], "what guessing gives"),
+        ]
+        print_table(scores["test"], ("score", "value", "what"), rows)
+        return
     title = f"{scores['test']} in {scores['seconds']:.1f} s"
     if "lists" in scores:
         for found in scores["lists"]:

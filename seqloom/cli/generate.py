@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from json import dumps
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from seqloom.cli.common import AsJson, Overrides, Quiet, check_typed
+
+Stop = Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="A text ends before the first of these.")]
 
 
 def generate(
@@ -12,27 +17,56 @@ def generate(
     /,
     *words: Overrides,
     prompt: str = "",
+    file: str = "",
     length: int = 0,
     seed: int = 0,
+    stop: Stop = (),
+    draft: str = "",
+    ahead: int = 4,
+    long_text: Literal["slide", "refuse"] = "slide",
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
     r"""Write on from a prompt with a language model: from the words given, or --prompt; without one a new text.
 
-    --length: the most words of the tokenizer to add; --seed: another seed, another text. Decoding options as config
-    keys: --decoding.temperature 0.7 --decoding.top-k 40 --decoding.n-best 3. --json gives a line for each text.
+    One text appears as it is written; several (--decoding.n-best 3, --file), or those of a beam
+    (--decoding.sample false --decoding.beam 5), when they are done. Decoding options as config keys:
+    --decoding.temperature 0.7 --decoding.top-k 40.
+
+    Args:
+        file: one prompt a line, continued side by side.
+        length: the most words of the tokenizer to add.
+        seed: another seed, another text.
+        draft: the run of a smaller model that writes ahead; the texts are as likely as without it.
+        ahead: by how many words it does.
+        long_text: what to do when there are more words than the model has positions: begin anew over the last half,
+            or refuse.
+        json: a line for each text.
     """
+    from seqloom.data.lines import read_lines
     from seqloom.tasks.language_model import load_generator
     from seqloom.tasks.session import decoding_config, keep_freed_memory
     from seqloom.training.log import Reporter
 
     keep_freed_memory()
     cut = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
-    text = prompt or " ".join(words[:cut])
-    check_typed([text])
+    prompts = read_lines(file) if file else [prompt or " ".join(words[:cut])]
+    check_typed(prompts)
     typed = [*words[cut:], *(["--decoding.max-length", str(length)] if length else [])]
     typed += ["--decoding.seed", str(seed)] if seed else []
-    generator = load_generator(run, say=Reporter(0 if quiet else 1).warn)
-    generator.config = decoding_config(generator.config, typed)
-    for found in generator.generate(text):
-        print(dumps({"prompt": text, **vars(found)}, ensure_ascii=False) if json else found.text)
+    reporter = Reporter(0 if quiet else 1)
+    generator = load_generator(run, say=reporter.warn)
+    generator.config = config = decoding_config(generator.config, typed)
+    generator.long_text = long_text
+    single = len(prompts) == 1 and config.n_best == 1 and (config.sample or config.beam == 1)
+    if (single and not json) or draft:
+        small = load_generator(draft, say=reporter.warn) if draft else None
+        for text in prompts:
+            print(text, end="", flush=True)
+            for piece in generator.stream(text, stop, small, ahead):
+                print(piece, end="", flush=True)
+            print()
+        return
+    for text, found in zip(prompts, generator.batch(prompts, stop), strict=True):
+        for one in found:
+            print(dumps({"prompt": text, **vars(one)}, ensure_ascii=False) if json else one.text)

@@ -37,9 +37,10 @@ _LANGUAGE_MODEL = """\
 # seqloom check language_model.toml    (first: what the text is, how long training will take)
 task = "language_model"
 
-[data]                                 # text files, one or more each; blank lines part documents; also .gz and .xz
+[data]                                 # text files, one or more each; also .jsonl with "text", .gz and .xz
 train = ["train.txt"]
-valid = ["valid.txt"]
+valid = ["valid.txt"]                  # without it, the last 5 % of train
+documents = "blocks"                   # parted by blank lines; or files, lines
 
 [tokenizer]
 kind = "bpe"                           # or words, characters

@@ -50,7 +50,7 @@ class SequenceBatch(_Movable):
 
 @dataclass(frozen=True)
 class StreamBatch(_Movable):
-    """A piece of each lane of a running text.
+    """Some pieces of a running text.
 
     Args:
         ids: the words read.
@@ -58,6 +58,7 @@ class StreamBatch(_Movable):
         anew: whether the lanes begin; else each goes on where the last batch ended.
         words: how many targets there are.
         rows: the line each piece begins in, from 0, for messages.
+        documents: which document of its row each word read belongs to, from 0; None = each row is one.
     """
 
     ids: Int[Tensor, "B T"]
@@ -65,6 +66,7 @@ class StreamBatch(_Movable):
     anew: bool
     words: int
     rows: tuple[int, ...] = ()
+    documents: Int[Tensor, "B T"] | None = None
 
 
 @dataclass(frozen=True)

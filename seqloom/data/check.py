@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,8 +12,9 @@ import numpy as np
 
 from seqloom.data.corpus import Pairs, Splits
 from seqloom.data.evidence import Tongues, character_lengths, find_shift, length_outliers
-from seqloom.data.lines import LineError, decode, expand, file_format, raw_lines
+from seqloom.data.lines import MAX_BYTES, LineError, decode, expand, file_format, raw_lines
 from seqloom.data.readers import check_po_line, corpus_files, parse_json, parse_tsv, read_pairs
+from seqloom.data.text import RECORD_BYTES
 from seqloom.errors import DataError
 
 Severity = Literal["error", "warning", "note"]
@@ -199,7 +200,9 @@ def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -
     """
     files = corpus_files(paths, languages)
     found: list[Finding] = []
-    texts = [_scan(path, languages, found) for path in files if file_format(path) != ".tmx"]
+    parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po_line}
+    own = [path for path in files if file_format(path) != ".tmx"]
+    texts = [list(_scan(path, parsers.get(file_format(path)), found)) for path in own]
     if len(texts) == 2 and len(texts[0]) != len(texts[1]):
         found.append(_unequal(files, texts))
     if not found:  # what concerns the whole file: its XML, its catalog, no pair at all
@@ -210,11 +213,16 @@ def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -
     return found
 
 
-def scan_texts(paths: Sequence[str]) -> list[Finding]:
-    """Everything for which `read_text` would refuse these files, not only the first; empty if it takes them."""
+def scan_texts(paths: Sequence[str], parsers: Mapping[str, Callable[[str, str], object]]) -> list[Finding]:
+    """Every line for which files would be refused, not only the first; empty if there is none.
+
+    `parsers` are by format of a file, "" = all others, and are called with a line and its place.
+    """
     found: list[Finding] = []
     for path in map(expand, paths):
-        if not any(line.strip() for line in _scan(path, None, found)) and not found:
+        parse = parsers.get(file_format(path), parsers.get(""))
+        lines = _scan(path, parse, found, RECORD_BYTES if parse else MAX_BYTES)
+        if not sum(bool(line.strip()) for line in lines) and not found:
             found.append(Finding("error", "no text", str(path), "the file has no words", "name files with text", 1))
     return found
 
@@ -223,33 +231,27 @@ def _unreadable(error: DataError) -> Finding:
     return Finding("error", "unreadable file", error.where, error.problem, error.cure, 1)
 
 
-def _scan(path: Path, languages: tuple[str, str] | None, found: list[Finding]) -> list[str]:
-    """The lines of a file, "" for each that cannot be read; what is wrong with them is added to `found`.
-
-    Without languages it is plain text, whatever its name.
-    """
-    parsers: dict[str, Callable[[str, str], object]] = {}
-    if languages is not None:
-        parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po_line}
-    parse = parsers.get(file_format(path))
+def _scan(
+    path: Path, parse: Callable[[str, str], object] | None, found: list[Finding], max_bytes: int = MAX_BYTES
+) -> Iterator[str]:
+    """The lines of a file, "" for each that cannot be read; what is wrong with them is added to `found` at the end."""
     faults: defaultdict[str, list[tuple[int, LineError]]] = defaultdict(list)
-    texts: list[str] = []
     try:
-        for number, raw in enumerate(raw_lines(path), 1):
-            texts.append("")
+        for number, raw in enumerate(raw_lines(path, max_bytes), 1):
+            text = ""
             try:
-                texts[-1] = decode(raw, path, number)
-                if parse is not None and texts[-1].strip():
-                    parse(texts[-1], f"{path}:{number}")
+                text = decode(raw, path, number, max_bytes)
+                if parse is not None and text.strip():
+                    parse(text, f"{path}:{number}")
             except LineError as error:
                 faults[error.kind].append((number, error))
+            yield text
     except DataError as error:
         found.append(_unreadable(error))
     for kind, errors in faults.items():
         numbers, first = [number for number, _ in errors], errors[0][1]
         detail = first.problem if len(errors) == 1 else f"{len(errors):,} lines; the first: {first.problem}"
         found.append(Finding("error", kind, _lines(str(path), numbers), detail, first.cure, len(errors)))
-    return texts
 
 
 def _unequal(files: Sequence[Path], texts: Sequence[Sequence[str]]) -> Finding:

@@ -58,13 +58,14 @@ def to_utf8(path: Path, encoding: str = "WINDOWS-1252") -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, watch: Callable[[Any], object] = lambda file: None) -> Iterator[Any]:
     """The file's bytes, unpacked; everything the system can refuse becomes one error."""
     pack = path.suffix.lower()
     try:
         if path.is_dir():
             raise UsageError("this is a folder, not a file", where=str(path), cure="name a file in it")
         with path.open("rb") as stream:
+            watch(stream)
             yield io.BufferedReader(_PACKED[pack](stream)) if pack in _PACKED else stream
     except FileNotFoundError:
         raise _missing(path) from None
@@ -91,12 +92,15 @@ def blocks(path: Path) -> Iterator[bytes]:
             yield block
 
 
-def raw_lines(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[bytes]:
+def raw_lines(
+    path: Path, max_bytes: int = MAX_BYTES, watch: Callable[[Any], object] = lambda file: None
+) -> Iterator[bytes]:
     r"""The lines of a file without their ends (\n, \r\n) and without a leading BOM.
 
     A line over `max_bytes` is cut soon after, so that no file can fill the memory; `decode` refuses it.
+    `watch` is given the open file, whose tell() says how far it has been read.
     """
-    with _opened(path) as stream:
+    with _opened(path, watch) as stream:
         yield from _split(stream, max_bytes)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from seqloom.data.batch import ReadingBatch, pad
 from seqloom.data.batches import Batches
-from seqloom.data.stream import Text
+from seqloom.data.text import Text
 from seqloom.data.windows import LengthConfig
 from seqloom.errors import DataError, UsageError
 from seqloom.text.tokenizer import Tokenizer
@@ -78,7 +78,7 @@ class Documents:
                 rows.append(row)
                 if len(row):
                     lines.append(lines[-1] + len(row))
-                if not line and lines[-1] > documents[-1]:
+                if line is None and lines[-1] > documents[-1]:
                     documents.append(lines[-1])
         if lines[-1] < 2:
             raise DataError("the text has fewer than two words", cure="name files with text in them")

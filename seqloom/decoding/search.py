@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -21,6 +21,7 @@ class State(Protocol):
 
 
 S = TypeVar("S", bound=State)
+T = TypeVar("T")
 Step = Callable[[Int[Tensor, "R 1"], S], tuple[Float[Tensor, "R V"], S]]
 
 
@@ -88,19 +89,25 @@ class Task:
     """What is to be decoded.
 
     Args:
-        start, end: the ids a sequence begins and ends with.
+        start: the id that is read first, of all results or of each.
+        end: the id that a sequence ends with.
         limits: the most words each of the B results may have, without the end.
         prefixes: words that each result must begin with, -1 where it is free.
         attention: gives the attention (R S) of the last step over the source; only the coverage penalty asks.
         source_mask: True on the real positions of the source, which are to be covered; None = all are.
+        stopped: whether words are a result as they stand, though no end follows.
     """
 
-    start: int
+    start: int | Int[Tensor, " B"]
     end: int
     limits: Int[Tensor, " B"]
     prefixes: Int[Tensor, "B P"] | None = None
     attention: Callable[[], Float[Tensor, "R S"]] | None = None
     source_mask: Bool[Tensor, "B S"] | None = None
+    stopped: Callable[[Sequence[int]], bool] | None = None
+
+
+Words = list[int]
 
 
 @dataclass
@@ -114,9 +121,25 @@ class _Progress:
     ended: dict[int, list[Hypothesis]] = field(default_factory=dict)
 
 
-@torch.inference_mode()
 def decode(step: Step[S], state: S, task: Task, config: DecodingConfig) -> list[list[Hypothesis]]:
-    """The best hypotheses of each sentence, best first.
+    """The best hypotheses of each sentence, best first."""
+    return last_of(decoding(step, state, task, config))
+
+
+def last_of(steps: Generator[Words, None, T]) -> T:
+    """What a generator returns in the end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as found:
+            return found.value  # type: ignore[no-any-return]
+
+
+def decoding(
+    step: Step[S], state: S, task: Task, config: DecodingConfig
+) -> Generator[Words, None, list[list[Hypothesis]]]:
+    """Gives the newest word of each sentence's best hypothesis after each step; returns the best hypotheses of each
+    sentence, best first.
 
     `step` gives the scores of the next word after the last one of each row. `state` has one row a sentence.
     Rows of sentences that are done are dropped on the way.
@@ -125,8 +148,6 @@ def decode(step: Step[S], state: S, task: Task, config: DecodingConfig) -> list[
     device = task.limits.device
     copies = config.n_best if config.sample else 1
     sentences = torch.arange(B, device=device).repeat_interleave(copies)
-    if copies > 1:
-        state = state.select(sentences, sentences)
     generator = torch.Generator(device).manual_seed(config.seed)
     now = _Progress(
         sentences,
@@ -134,16 +155,22 @@ def decode(step: Step[S], state: S, task: Task, config: DecodingConfig) -> list[
         torch.zeros(len(sentences), 1, device=device),
         ended={i: [] for i in range(B)},
     )
-    last = torch.full((len(sentences), 1), task.start, device=device)
+    first = task.start if isinstance(task.start, Tensor) else torch.full((B,), task.start, device=device)
+    last = first[sentences, None]
+    with torch.inference_mode():
+        state = state.select(sentences, sentences) if copies > 1 else state
     while len(now.sentences):
-        scores, state = step(last, state)
-        scores = _transformed(scores.float(), now, task, config)
-        pick = _sampled(scores, now, config, generator) if config.sample else _best(scores, now, task, config)
-        rows, kept = _advance(now, pick, task, config)
+        with torch.inference_mode():  # and not around the yield, beyond which it is nobody's business
+            scores, state = step(last, state)
+            scores = _transformed(scores.float(), now, task, config)
+            pick = _sampled(scores, now, config, generator) if config.sample else _best(scores, now, task, config)
+            rows, kept = _advance(now, pick, task, config)
+            if len(now.sentences):
+                still = kept is None and torch.equal(rows, torch.arange(len(last), device=device))
+                state = state.select(None if still else rows, kept)
+                last = now.ids[:, :, -1].reshape(-1, 1)
         if len(now.sentences):
-            still = kept is None and torch.equal(rows, torch.arange(len(last), device=device))
-            state = state.select(None if still else rows, kept)
-            last = now.ids[:, :, -1].reshape(-1, 1)
+            yield last[:: now.ids.shape[1], 0].tolist()
     return [sorted(now.ended[i], key=lambda h: -h.score)[: config.n_best] for i in range(B)]
 
 
@@ -196,15 +223,20 @@ def _best(scores: Tensor, now: _Progress, task: Task, config: DecodingConfig) ->
 
 def _sampled(scores: Tensor, now: _Progress, config: DecodingConfig, generator: torch.Generator) -> _Pick:
     log_p = scores.log_softmax(-1)
-    drawn = scores / config.temperature
-    if config.top_k:
-        drawn = transforms.top_k(drawn, config.top_k)
-    if config.top_p < 1:
-        drawn = transforms.top_p(drawn, config.top_p)
-    if config.min_p:
-        drawn = transforms.min_p(drawn, config.min_p)
-    words = torch.multinomial(drawn.softmax(-1), 1, generator=generator)
+    words = torch.multinomial(distribution(scores, config), 1, generator=generator)
     return _Pick(torch.zeros_like(words), words, now.log_p + log_p.gather(1, words))
+
+
+def distribution(scores: Float[Tensor, "R V"], config: DecodingConfig) -> Float[Tensor, "R V"]:
+    """What words are drawn from: temperature, then top-k, top-p and min-p."""
+    scores = scores / config.temperature
+    if config.top_k:
+        scores = transforms.top_k(scores, config.top_k)
+    if config.top_p < 1:
+        scores = transforms.top_p(scores, config.top_p)
+    if config.min_p:
+        scores = transforms.min_p(scores, config.min_p)
+    return scores.softmax(-1)
 
 
 def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) -> tuple[Tensor, Tensor | None]:
@@ -219,7 +251,9 @@ def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) ->
             now.coverage = attention if covered is None else attention + covered.to(attention.dtype)
         else:
             now.coverage = now.coverage + attention
-    _end(now, pick, ends, config, width)
+    if task.stopped is not None:
+        ends |= _stopped(now, pick, ends, task.stopped)
+    _end(now, pick, ends, task, width, config)
     # The best that have not ended, still best first; a sample that has ended has none.
     order = ends.long().argsort(dim=1, stable=True)[:, :width]
     alive = ~ends.gather(1, order)
@@ -252,7 +286,20 @@ def _kept(going: Bool[Tensor, " B"]) -> Int[Tensor, " B2"]:
 _GRAIN = 16
 
 
-def _end(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], config: DecodingConfig, width: int) -> None:
+def _stopped(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], stopped: Callable[[Words], bool]) -> Tensor:
+    """Which candidates are results as they stand."""
+    ids = now.ids.tolist()
+    flat = zip(pick.parents.tolist(), pick.words.tolist(), ends.tolist(), strict=True)
+    found = [
+        [not done and stopped([*ids[b][p], w]) for p, w, done in zip(parents, words, dones, strict=True)]
+        for b, (parents, words, dones) in enumerate(flat)
+    ]
+    return torch.tensor(found, device=ends.device)
+
+
+def _end(
+    now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], task: Task, width: int, config: DecodingConfig
+) -> None:
     counted = ends[:, :width] & pick.log_p[:, :width].isfinite()
     if not bool(counted.any()):
         return
@@ -263,9 +310,10 @@ def _end(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], config: Decodin
     if now.coverage is not None:
         covered = now.coverage[sentence, parent].clamp(1e-9, 1.0)
         score = score + config.coverage_penalty * covered.log().sum(-1)
-    ids = now.ids[sentence, parent].tolist()
-    for i, words, p, s in zip(now.sentences[sentence].tolist(), ids, log_p.tolist(), score.tolist(), strict=True):
-        now.ended[i].append(Hypothesis(tuple(words), p, s))
+    ids, last = now.ids[sentence, parent].tolist(), pick.words[sentence, rank].tolist()
+    found = zip(now.sentences[sentence].tolist(), ids, last, log_p.tolist(), score.tolist(), strict=True)
+    for i, words, word, p, s in found:
+        now.ended[i].append(Hypothesis((*words, *([] if word == task.end else [word])), p, s))
 
 
 def _done(now: _Progress, log_p: Float[Tensor, "B K"], length: int, task: Task, config: DecodingConfig) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
+from seqloom.data.conversations import Packs
 from seqloom.data.stream import Stream
 from seqloom.models.decoder import LanguageModel
 from seqloom.objectives.next_word import NextWord
@@ -14,7 +15,7 @@ from seqloom.shapes import Tensor
 
 
 @torch.inference_mode()
-def text_nll(model: LanguageModel, stream: Stream) -> float:
+def text_nll(model: LanguageModel, stream: Stream | Packs) -> float:
     """The negative log-likelihood of the whole text in nats.
 
     A model that carries a state reads each lane of the stream from end to end; any other one sees windows.

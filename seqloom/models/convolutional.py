@@ -10,6 +10,7 @@ from torch import nn
 
 from seqloom.nn.convolution import GatedConvolution
 from seqloom.nn.dropout import Dropout
+from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory, mean_summary
 from seqloom.nn.positions import Learned, Positions, Sinusoidal
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
@@ -108,12 +109,12 @@ class ConvolutionalDecoder(_Convolutional):
     def __init__(self, config: ConvolutionalConfig, memory_width: int, summary_width: int) -> None:
         super().__init__(config, causal=True)
         D = config.width
-        self.start_from = nn.Linear(summary_width, D) if memory_width else None
+        self.start_from = Linear(summary_width, D) if memory_width else None
         reading = AttentionConfig(score="general")
         reads = config.layers if memory_width else 0
         self.cross = nn.ModuleList(ScoredAttention(reading, D, memory_width) for _ in range(reads))
-        self.queries = nn.ModuleList(nn.Linear(D, D) for _ in range(reads))
-        self.contexts = nn.ModuleList(nn.Linear(memory_width, D) for _ in range(reads))
+        self.queries = nn.ModuleList(Linear(D, D) for _ in range(reads))
+        self.contexts = nn.ModuleList(Linear(memory_width, D) for _ in range(reads))
 
     def start(self, memory: Memory | None, *, keep: bool) -> ConvolutionalState:
         """The state before the first position: windows full of what the summary says, or of zeros."""

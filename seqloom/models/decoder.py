@@ -12,7 +12,7 @@ from seqloom.config import Tree
 from seqloom.models.decoders import DecoderConfig, State, carried, make_decoder
 from seqloom.models.encoder_decoder import initialize
 from seqloom.models.presets import LANGUAGE, under
-from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig
+from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.transformer import TransformerConfig, TransformerState
@@ -42,6 +42,11 @@ class DecoderOnlyConfig:
         if isinstance(self.decoder, RecurrentDecoderConfig):
             self.decoder.check_alone()
 
+    @property
+    def carries(self) -> bool:
+        """Whether a state goes on from one piece of a text to the next."""
+        return isinstance(self.decoder, RecurrentDecoderConfig)
+
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree laid over its preset."""
@@ -66,7 +71,7 @@ class LanguageModel(nn.Module):
     @property
     def carries(self) -> bool:
         """Whether a state goes on from one piece of a text to the next."""
-        return isinstance(self.decoder, RecurrentDecoder)
+        return self.config.carries
 
     def start(self, *, keep: bool = True) -> State:
         """The state before the first word."""

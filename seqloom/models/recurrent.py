@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from seqloom.nn.dropout import Dropout
+from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory
 from seqloom.nn.recurrent import Cell, RecurrentLayer, RecurrentStack, last, reversed_rows
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
@@ -196,11 +197,11 @@ class RecurrentDecoder(nn.Module):
             dropout=config.dropout,
             weight_drop=config.weight_drop,
         )
-        self.bridge = nn.Linear(summary_width, config.layers * self.stack.parts * D) if memory_width else None
+        self.bridge = Linear(summary_width, config.layers * self.stack.parts * D) if memory_width else None
         # The output sees, beside h, every context; and the word, where a context came before the cell.
         self.sees_word = bool(repeated or (context and before))
         beside = context + repeated + (inputs if self.sees_word else 0)
-        self.mix = nn.Linear(D + beside, D) if beside else None
+        self.mix = Linear(D + beside, D) if beside else None
         self.dropout = Dropout(config.dropout)
 
     @property

@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from seqloom.nn.dropout import Dropout
+from seqloom.nn.linear import Linear
 from seqloom.nn.masks import additive
 from seqloom.nn.positions import rotate
 from seqloom.shapes import Bool, Float, Tensor
@@ -144,7 +145,7 @@ class _Attention(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.dropout = Dropout(sizes.dropout)
-        self.output = nn.Linear(sizes.heads * sizes.features, sizes.width, bias=sizes.bias)
+        self.output = Linear(sizes.heads * sizes.features, sizes.width, bias=sizes.bias)
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         return x.view(*x.shape[:2], heads, self.sizes.features).transpose(1, 2)  # B T (H C) -> B H T C
@@ -171,7 +172,8 @@ class SelfAttention(_Attention):
     def __init__(self, sizes: Heads, norms: tuple[nn.Module, nn.Module] | None = None) -> None:
         super().__init__(sizes)
         features = (sizes.heads + 2 * sizes.kv_heads) * sizes.features
-        self.qkv = nn.Linear(sizes.width, features, bias=sizes.qkv_bias)
+        self.qkv = Linear(sizes.width, features, bias=sizes.qkv_bias)
+        self.qkv.parts = tuple(n * sizes.features for n in (sizes.heads, sizes.kv_heads, sizes.kv_heads))
         self.query_norm, self.key_norm = norms or (nn.Identity(), nn.Identity())
 
     def forward(
@@ -196,8 +198,8 @@ class CrossAttention(_Attention):
 
     def __init__(self, sizes: Heads, memory_width: int) -> None:
         super().__init__(sizes)
-        self.query = nn.Linear(sizes.width, sizes.heads * sizes.features, bias=sizes.qkv_bias)
-        self.key_value = nn.Linear(memory_width, 2 * sizes.kv_heads * sizes.features, bias=sizes.qkv_bias)
+        self.query = Linear(sizes.width, sizes.heads * sizes.features, bias=sizes.qkv_bias)
+        self.key_value = Linear(memory_width, 2 * sizes.kv_heads * sizes.features, bias=sizes.qkv_bias)
 
     def read(self, states: Float[Tensor, "B S M"]) -> KeyValues:
         """The keys and values of a memory; they serve every step of decoding."""
@@ -233,6 +235,10 @@ class Cache:
         self._values[:, :, self.length : end] = v
         self.length = end
         return KeyValues(self._keys[:, :, :end], self._values[:, :, :end])
+
+    def cut(self, length: int) -> Cache:
+        """A cache of the first `length` positions; what this one holds beyond them is lost."""
+        return Cache(self._keys, self._values, length)
 
     def fork(self, rows: Tensor | None = None) -> Cache:
         """A cache to go on from: the same one, or that of some rows in the order of `rows`."""

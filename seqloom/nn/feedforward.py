@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from seqloom.nn.dropout import Dropout
+from seqloom.nn.linear import Linear
 
 Activation = Literal["relu", "gelu", "gelu-tanh", "silu", "swiglu", "geglu"]
 _PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
@@ -36,8 +37,9 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, inner: int, activation: Activation, bias: bool, dropout: float) -> None:
         super().__init__()
         self.activation = activation
-        self.expand = nn.Linear(width, 2 * inner if activation in _GATES else inner, bias=bias)
-        self.contract = nn.Linear(inner, width, bias=bias)
+        self.expand = Linear(width, 2 * inner if activation in _GATES else inner, bias=bias)
+        self.expand.parts = (inner, inner) if activation in _GATES else ()
+        self.contract = Linear(inner, width, bias=bias)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.feedforward import Activation, activate
+from seqloom.nn.linear import Linear, product
 from seqloom.nn.norms import NormKind, make_norm
 from seqloom.shapes import Float, Tensor
 
@@ -24,6 +24,8 @@ class VocabularyHead(nn.Module):
         project: from hidden to E, where it is not a plain projection.
     """
 
+    packed: Tensor | None = None
+
     def __init__(
         self,
         words: int,
@@ -39,12 +41,12 @@ class VocabularyHead(nn.Module):
             table = nn.Parameter(nn.init.normal_(nn.Parameter(torch.empty(words, embedding)), std=embedding**-0.5))
         self.weight = table
         self.bias = nn.Parameter(torch.zeros(words)) if bias else None
-        plain = nn.Identity() if embedding == width else nn.Linear(width, embedding, bias=False)
+        plain = nn.Identity() if embedding == width else Linear(width, embedding, bias=False)
         self.project: nn.Module = plain if project is None else project
 
     def forward(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """The logits."""
-        return F.linear(self.project(hidden), self.weight, self.bias)
+        return product(self.project(hidden), self.weight, self.bias, self.packed)
 
 
 class MaskedWordHead(VocabularyHead):
@@ -73,7 +75,7 @@ class MaskedWordHead(VocabularyHead):
         )
 
 
-class _Activated(nn.Linear):
+class _Activated(Linear):
     def __init__(self, width: int, embedding: int, activation: Activation) -> None:
         super().__init__(width, embedding)
         self.activation = activation
@@ -88,7 +90,7 @@ class LabelHead(nn.Module):
     def __init__(self, width: int, labels: int, dropout: float) -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
-        self.linear = nn.Linear(width, labels)
+        self.linear = Linear(width, labels)
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B L"]:
         """The scores."""

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from seqloom.nn.attention import CrossAttention, Heads, KeyValues, Scope, apply_weights, folded, note, unfolded
+from seqloom.nn.linear import Linear
 from seqloom.nn.masks import additive
 from seqloom.nn.memory import Memory
 from seqloom.shapes import Bool, Float, Tensor
@@ -79,19 +80,19 @@ class ScoredAttention(nn.Module):
         A = config.inner or width
         match config.score:
             case "general":
-                self.query = nn.Linear(width, memory_width, bias=False)
+                self.query = Linear(width, memory_width, bias=False)
             case "additive":
-                self.query = nn.Linear(width, A, bias=False)
-                self.key = nn.Linear(memory_width, A)
-                self.score = nn.Linear(A, 1, bias=False)
+                self.query = Linear(width, A, bias=False)
+                self.key = Linear(memory_width, A)
+                self.score = Linear(A, 1, bias=False)
                 if config.coverage:
-                    self.covered = nn.Linear(1, A, bias=False)
+                    self.covered = Linear(1, A, bias=False)
             case "multi-head":
                 self.many = CrossAttention(
                     Heads(width, config.heads, config.heads, width // config.heads, True, True, 0.0), memory_width
                 )
         if config.window:
-            self.place = nn.Sequential(nn.Linear(width, A), nn.Tanh(), nn.Linear(A, 1))
+            self.place = nn.Sequential(Linear(width, A), nn.Tanh(), Linear(A, 1))
 
     def read(self, memory: Memory) -> AttendedMemory:
         """What serves every step of decoding."""

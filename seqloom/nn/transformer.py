@@ -127,6 +127,11 @@ class TransformerState:
         memory = tuple(kv.select(sentences) for kv in self.memory)
         return replace(self, own=own, padding=padding, memory=memory, memory_mask=mask)
 
+    def back(self, positions: int) -> TransformerState:
+        """The state so many positions before."""
+        length = self.length - positions
+        return replace(self, length=length, own=tuple(cache.cut(length) for cache in self.own))
+
 
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention if there is a memory, feed-forward; each with residual, norm and dropout."""

@@ -31,7 +31,7 @@ class NextWord:
 
     def __call__(self, model: LanguageModel, batch: StreamBatch, carry: Mapping[str, Tensor] | None = None) -> Loss:
         """The loss summed over the batch's words; `carry` is that of the batch before it."""
-        hidden, after = model(batch.ids, None if batch.anew else carry)
+        hidden, after = model(batch.ids, None if batch.anew else carry, batch.documents)
         hidden, targets = hidden.flatten(0, 1), batch.targets.flatten()
         if batch.words < len(targets):
             real = (targets >= 0).nonzero().squeeze(1)

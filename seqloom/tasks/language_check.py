@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import statistics
+from array import array
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,9 +14,14 @@ import numpy as np
 import torch
 
 from seqloom.data.check import scan_texts
-from seqloom.data.stream import Text, encode_text
+from seqloom.data.conversations import Conversations, parse_conversations
+from seqloom.data.standard_library import StandardLibrary
+from seqloom.data.text import Piece, blocks_of, encode_block, record_text
 from seqloom.tasks.estimate import Estimate, estimate_steps
-from seqloom.tasks.language_model import LanguageModelConfig, Prepared, Validation, build_model, prepare
+from seqloom.tasks.language_config import LanguageModelConfig
+from seqloom.tasks.language_data import Prepared, prepare
+from seqloom.tasks.language_model import Validation, build_model
+from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 from seqloom.training.precision import pick_device
 
@@ -22,33 +29,43 @@ from seqloom.training.precision import pick_device
 def check_language_model(config: LanguageModelConfig, reporter: Reporter) -> dict[str, Any]:
     """Findings, a summary of each text, and an estimate; without the last two if the files cannot be read."""
     torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
-    files = (config.data.train, config.data.valid, config.data.test)
-    findings = [finding for paths in files for finding in scan_texts(paths)]
+    data = config.data
+    files = () if isinstance(data, StandardLibrary) else (data.train, data.valid, data.test)
+    parsers = {"": parse_conversations} if isinstance(data, Conversations) else {".jsonl": record_text}
+    findings = [finding for paths in files for finding in scan_texts(paths, parsers)]
     result: dict[str, Any] = {"summary": [], "findings": [asdict(f) for f in findings]}
     if findings:
         return result
     reporter.say("making the tokenizer and timing a few steps")
     prepared = prepare(config, reporter)
-    result["summary"] = [_summary(name, text, prepared) for name, text in prepared.texts.items()]
+    result["summary"] = [_summary(name, text, prepared.tokenizer) for name, text in prepared.texts.items()]
     result["estimate"] = _estimate(config, prepared).as_dict()
     return result
 
 
-def _summary(name: str, text: Text, prepared: Prepared) -> dict[str, Any]:
-    known = {"train": prepared.batches.ids, "valid": prepared.valid[0]}
-    ids = known[name] if name in known else encode_text(text, prepared.tokenizer)[0]
-    lengths = [len(line.split()) for line in text.lines if line]
+def _summary(name: str, pieces: Iterable[Piece], tokenizer: Tokenizer) -> dict[str, Any]:
+    lengths, words = array("q"), Counter[str]()
+    texts = tokens = unknown = 0
+    for block in blocks_of(pieces):
+        ids, _ = encode_block(block, tokenizer)
+        tokens, unknown = tokens + len(ids), unknown + int((ids == tokenizer.unknown).sum())
+        for line, _ in block:
+            own = (line or "").split()
+            texts += line is None
+            words.update(own)
+            if own:
+                lengths.append(len(own))
     return {
         "split": name,
-        "texts": sum(not line for line in text.lines),
+        "texts": texts,
         "lines": len(lengths),
         "words": sum(lengths),
         "mean": statistics.fmean(lengths),
         "95 %": int(np.quantile(lengths, 0.95, method="higher")),
         "longest": max(lengths),
-        "distinct": len(Counter(word for line in text.lines for word in line.split())),
-        "tokens": len(ids),
-        "unknown": int((ids == prepared.tokenizer.unknown).sum()),
+        "distinct": len(words),
+        "tokens": tokens,
+        "unknown": unknown,
     }
 
 

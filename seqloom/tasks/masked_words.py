@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from seqloom.data.masked import Documents, MaskConfig, MaskedBatches, mask_of, with_mask
-from seqloom.data.stream import Text, read_text
+from seqloom.data.text import Text, TextFiles, text_source
 from seqloom.data.windows import Window
 from seqloom.errors import RunError, UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import parameter_count
 from seqloom.objectives.reading import MaskedWords, masked
 from seqloom.run import Json, Run
-from seqloom.tasks.language_model import TextFiles
+from seqloom.tasks.language_data import text_sources
 from seqloom.tasks.look import Seen
 from seqloom.tasks.reading import Prepared, ReadingConfig, load_model, save_scores, tokenizer_for
 from seqloom.tasks.reading_look import attention
@@ -57,9 +57,7 @@ class MaskedWordsConfig(ReadingConfig):
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See ReadingConfig."""
-        files = self.data
-        named = {"train": files.train, "valid": files.valid, "test": files.test}
-        texts = {name: read_text(paths) for name, paths in named.items() if paths}
+        texts = {name: Text.of(source) for name, source in text_sources(self.data, reporter).items()}
         lines = [line for line in texts["train"].lines if line]
         tokenizer = with_mask(tokenizer_for(self, run, lambda: lines))
         batches = MaskedBatches(Documents.of(texts["train"], tokenizer), tokenizer, self.batches, self.seed)
@@ -178,7 +176,8 @@ def evaluate_masked_words(
     The arguments are those of `evaluate_examples`.
     """
     config, model, tokenizer, _ = load_model(path, precision="fp32", say=reporter.warn)
-    text = Documents.of(read_text(tested_on(test, config.data.test, words)), tokenizer)
+    files = tested_on(test, config.data.test, words)
+    text = Documents.of(Text.of(text_source(files, config.data.documents)), tokenizer)
     reporter.say(f"reading {len(text.ids):,} words")
     began = time.perf_counter()
     scores = _scores(model, MaskedBatches(text, tokenizer, config.batches, _TEST_SEED))

@@ -21,15 +21,12 @@ _FREE = {
     "training.threads",
     "training.tensorboard",
 }
+_CURE = "give the new one a directory of its own with --run, or remove this one"
 
 
 def refuse_another(run: Run, old: Any, new: Any, corpus: Mapping[str, str]) -> None:
     """Raises RunError unless the configs, but for what is free, and the data trained and validated on are the run's."""
-    cure = "give the new one a directory of its own with --run, or remove this one"
-    known = run.info()["corpus"]
-    for name in {"train", "valid"} & corpus.keys():
-        if known[name] != corpus[name]:
-            raise RunError(f"the {name} data is not what this run began with", where=str(run.path), cure=cure)
+    refuse_other_data(run, corpus)
     differing = [
         f"{key}: {was} -> {now}"
         for key, (was, now) in _differences(tree_of(old), tree_of(new)).items()
@@ -37,7 +34,15 @@ def refuse_another(run: Run, old: Any, new: Any, corpus: Mapping[str, str]) -> N
     ]
     if differing:
         problem = f"the config is not what this run began with ({'; '.join(differing)})"
-        raise RunError(problem, where=str(run.path), cure=cure)
+        raise RunError(problem, where=str(run.path), cure=_CURE)
+
+
+def refuse_other_data(run: Run, corpus: Mapping[str, str]) -> None:
+    """Raises RunError unless the data trained and validated on are the run's, as far as their digests are given."""
+    known = run.info()["corpus"]
+    for name in {"train", "valid"} & corpus.keys():
+        if known[name] != corpus[name]:
+            raise RunError(f"the {name} data is not what this run began with", where=str(run.path), cure=_CURE)
 
 
 def _differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]]:

@@ -15,12 +15,13 @@ from torch import nn
 from seqloom import config as configs
 from seqloom.errors import UsageError
 from seqloom.models.encoder_decoder import parameter_count
+from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.resume import refuse_another
 from seqloom.training.checkpoint import Progress, load_weights
 from seqloom.training.fit import Plan, TrainingConfig, fit
 from seqloom.training.log import Reporter
-from seqloom.training.optimizer import AdamW
+from seqloom.training.optimizer import AdamW, OptimizerConfig
 from seqloom.training.precision import Precision, dtype_for, peak_bytes, pick_device, processor_flags
 from seqloom.training.schedule import Noam, Schedule
 
@@ -52,7 +53,7 @@ class RunConfig:
 class GradientConfig(RunConfig):
     """What the configs of all tasks have whose models learn by gradients."""
 
-    optimizer: AdamW = field(default_factory=AdamW)
+    optimizer: OptimizerConfig = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=lambda: Noam(warmup=1000))
 
 
@@ -137,7 +138,9 @@ def trained(model: M, run: Run, precision: Precision, device: str, say: Callable
     """The model with the weights of the run's best checkpoint, on its device, ready for use."""
     load_weights(run.best(say).path / "model.safetensors", model)
     where = pick_device(device)
-    return model.to(where, dtype_for(precision, where)).eval()
+    model = model.to(where, dtype_for(precision, where)).eval()
+    pack(model)
+    return model
 
 
 def tested_on(given: Sequence[str], own: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ _LEAST = (
     "syntactic",
     "similarity",
 )
-_MOST = ("minutes", "perplexity", "word_perplexity", "bits_per_byte")
+_MOST = ("minutes", "loss", "perplexity", "word_perplexity", "bits_per_byte")
 _KNOWN = _LEAST + _MOST
 
 

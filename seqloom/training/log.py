@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seqloom.training.loop import Step
 
+_EVERY = 5.0  # seconds between lines about what comes before training
+
 
 class Reporter:
     """Tells of steps, evaluations and events on standard error, so that standard output stays for results.
@@ -25,6 +27,7 @@ class Reporter:
         self._bar: Progress | None = None
         self._last = 0.0
         self._words, self._seconds = 0, 0.0
+        self._work, self._since, self._told = "", 0.0, 0.0
 
     def begin(self, done: int, total: int) -> None:
         """Training starts, or goes on after `done` of `total` steps."""
@@ -59,6 +62,16 @@ class Reporter:
                 f"step {step.number}/{self._total}  loss {step.nll:.3f}  lr {step.lr:.2e}  "
                 f"{rate:,.0f} words/s  left {left / 60:.1f} min"
             )
+
+    def progress(self, work: str, share: float, done: int, unit: str = "words") -> None:
+        """What comes before training: its share, so many units, is done. A line every few seconds."""
+        now = time.monotonic()
+        if work != self._work:
+            self._work, self._since, self._told = work, now, now
+        elif now - self._told > _EVERY and share > 0:
+            self._told, spent = now, now - self._since
+            left = spent / share * (1 - share) / 60
+            self.say(f"{work}: {share:.0%}, {done:,} {unit}, {done / spent:,.0f} {unit}/s  left {left:.1f} min")
 
     def evaluated(self, step: int, metrics: Mapping[str, float], best: bool) -> None:
         """The model was evaluated."""

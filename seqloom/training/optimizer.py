@@ -1,4 +1,4 @@
-"""Weights, gradients and AdamW on one flat buffer, with a float32 master copy where the model computes in bfloat16."""
+"""Weights, gradients and optimizers on one flat buffer, with a float32 master where a model computes in bfloat16."""
 
 from __future__ import annotations
 
@@ -39,6 +39,29 @@ class AdamW:
             raise ValueError("lr must be above 0; weight_decay and clip must not be negative")
 
 
+@dataclass(frozen=True)
+class Muon(AdamW):
+    """Muon (Jordan et al. 2024) for the matrices of linear layers, AdamW for tables, norms and biases.
+
+    A matrix goes along the orthogonal matrix nearest to its momentum, scaled to the size of AdamW's steps (Liu et al.
+    2025), so that lr and weight_decay mean the same for both.
+
+    Args:
+        momentum: the decay of the gradients' mean; Nesterov's.
+    """
+
+    kind: ClassVar[str] = "muon"
+    momentum: float = 0.95
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            raise ValueError("momentum must be in [0, 1)")
+
+
+OptimizerConfig = AdamW | Muon
+
+
 class FlatWeights:
     """The parameters of a model as views of one buffer.
 
@@ -56,7 +79,15 @@ class FlatWeights:
         for name in self.names:
             self._spans[name] = end, named[name].shape
             end += -(-named[name].numel() // _ALIGN) * _ALIGN
+        layers = {f"{n}.weight".lstrip("."): m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+        # Of each linear layer's matrix, how many rows each of those has that are stacked in it.
+        self.matrices = {
+            name: getattr(layer, "parts", None) or (len(layer.weight),)
+            for name, layer in layers.items()
+            if name in named and named[name].requires_grad
+        }
         begins = [(self._spans[n][0], named[n]) for n in self.names]
+        self.frozen = {n for n, p in named.items() if not p.requires_grad}
         self.learned = next((at for at, p in begins if not p.requires_grad), end)
         self.decayed = next((at for at, p in begins if p.ndim < 2 or not p.requires_grad), end)
         device = next(iter(named.values())).device
@@ -94,22 +125,47 @@ class FlatWeights:
 
 
 class Optimizer:
-    """AdamW over flat weights: gradients are gathered in float32, measured, clipped and applied in one pass each."""
+    """AdamW or Muon over flat weights: gradients are gathered in float32, measured, clipped and applied."""
 
     def __init__(self, weights: FlatWeights, config: AdamW, ema: float = 0.0) -> None:
         self.weights, self.config, self.decay = weights, config, ema
         self.gradient = torch.zeros_like(weights.master)
-        spans = slice(weights.decayed), slice(weights.decayed, weights.learned)
-        self._parts = [nn.Parameter(weights.master[span]) for span in spans]
-        for part, grad in zip(self._parts, (self.gradient[span] for span in spans), strict=True):
-            part.grad = grad
+        masters, grads = weights.views(weights.master), weights.views(self.gradient)
+        matrices = weights.matrices if isinstance(config, Muon) else {}
+        turned = [
+            both
+            for n, rows in matrices.items()
+            for both in zip(torch.split(masters[n], list(rows)), torch.split(grads[n], list(rows)), strict=True)
+        ]
+        if matrices:
+            rest = [n for n, p in masters.items() if n not in matrices and n not in weights.frozen]
+            decayed, other = (
+                [(masters[n], grads[n]) for n in rest if (masters[n].ndim > 1) == d] for d in (True, False)
+            )
+        else:
+            spans = slice(weights.decayed), slice(weights.decayed, weights.learned)
+            decayed, other = ([(weights.master[span], self.gradient[span])] for span in spans)
+        sorts = [[_learned(*both) for both in sort if both[0].numel()] for sort in (decayed, other, turned)]
+        self._parts = [part for sort in sorts for part in sort]
         groups = [
-            {"params": [p], "weight_decay": d}
-            for p, d in zip(self._parts, (config.weight_decay, 0.0), strict=True)
-            if p.numel()
+            {"params": sort, "weight_decay": d}
+            for sort, d in zip(sorts, (config.weight_decay, 0.0), strict=False)
+            if sort
         ]
         beta1, beta2 = config.betas
-        self._adam = torch.optim.AdamW(groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=True)
+        self._steppers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=True)
+        ]
+        if isinstance(config, Muon):
+            self._steppers += [
+                torch.optim.Muon(
+                    sorts[2],
+                    lr=config.lr,
+                    weight_decay=config.weight_decay,
+                    momentum=config.momentum,
+                    adjust_lr_fn="match_rms_adamw",
+                )
+            ]
         self.ema = weights.master.clone() if ema else None
 
     def gather(self) -> None:
@@ -125,9 +181,10 @@ class Optimizer:
         """One step with the gathered gradient, whose norm is `norm`."""
         if self.config.clip and norm > self.config.clip:
             self.gradient.mul_(self.config.clip / (norm + 1e-6))
-        for group in self._adam.param_groups:
-            group["lr"] = lr
-        self._adam.step()
+        for stepper in self._steppers:
+            for group in stepper.param_groups:
+                group["lr"] = lr
+            stepper.step()
         self.gradient.zero_()
         if self.ema is not None:
             self.ema.lerp_(self.weights.master, 1 - self.decay)
@@ -144,7 +201,7 @@ class Optimizer:
         if self.ema is not None:
             tensors["ema"] = self.ema
         for i, part in enumerate(self._parts):
-            tensors |= {f"{i}.{k}": v for k, v in self._adam.state[part].items()}
+            tensors |= {f"{i}.{k}": v for s in self._steppers if part in s.state for k, v in s.state[part].items()}
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -154,6 +211,13 @@ class Optimizer:
             self.ema.copy_(tensors["ema"])
         for i, part in enumerate(self._parts):
             saved = {k.partition(".")[2]: v.clone() for k, v in tensors.items() if k.startswith(f"{i}.")}
-            if saved:
-                self._adam.state[part] = saved
+            for stepper in self._steppers:
+                if saved and any(part is p for group in stepper.param_groups for p in group["params"]):
+                    stepper.state[part] = saved
         self.weights.publish()
+
+
+def _learned(master: Tensor, grad: Tensor) -> nn.Parameter:
+    parameter = nn.Parameter(master)
+    parameter.grad = grad
+    return parameter

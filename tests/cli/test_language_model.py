@@ -10,7 +10,10 @@ import pytest
 from calls import Call, fingerprint, train_in
 from made_up import sentences
 
+from seqloom.data.standard_library import StandardLibrary
+from seqloom.data.text import TextFiles
 from seqloom.run import Run
+from seqloom.tasks import read_config
 
 CONFIG = """\
 task = "language_model"
@@ -44,6 +47,7 @@ threads = 1
 [decoding]
 max_length = 9
 """
+WITHOUT_DATA = CONFIG[: CONFIG.index("[data]")] + CONFIG[CONFIG.index("[tokenizer]") :]
 TRANSFORMER = ("--model.preset", "small-transformer", "--model.decoder.heads", "2", "--model.decoder.inner", "8")
 
 
@@ -172,11 +176,81 @@ def test_init_writes_a_config_that_train_reads(call: Call, texts, tmp_path, monk
     assert Run.open("runs/language_model").info()["task"] == "language_model"
 
 
-@pytest.mark.parametrize("words", [["translate", "run", "ba"], ["chat", "run"], ["microscope", "run"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["translate", "run", "ba"], ["microscope", "run"]], ids=" ".join)
 def test_what_is_for_pairs_refuses_a_language_model(call: Call, texts, words):
     call(*words).refused(2, "run: is a run of the task 'language_model'")
+
+
+def test_chat_refuses_a_model_that_has_seen_no_conversations(call: Call, texts):
+    call("chat", "run").refused(2, "run: has seen no conversations")
+
+
+def test_generate_goes_on_from_the_lines_of_a_file(call: Call, texts, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("ba ko\nmi\n", encoding="utf-8")
+    together = call("generate", "run", "--file", prompts, "--decoding.sample", "false", "--length", "3").out
+    alone = [call("generate", "run", p, "--decoding.sample", "false", "--length", "3").out for p in ("ba ko", "mi")]
+    assert together == "".join(alone)
+
+
+def test_generate_ends_before_a_stop(call: Call, texts):
+    words = ["generate", "run", "ba", "--seed", "3", "--length", "20"]
+    whole = call(*words).out
+    stop = whole[4:7]
+    assert call(*words, "--stop", stop).out == whole[: whole.index(stop, 2)] + "\n"
+
+
+def test_generate_with_a_draft(call: Call, texts, tmp_path):
+    assert call("train", "small.toml", "--run", tmp_path / "small", *TRANSFORMER, "-q").code == 0
+    words = ["generate", tmp_path / "small", "ba", "--decoding.sample", "false"]
+    assert call(*words, "--draft", tmp_path / "small").out == call(*words).out
+    call("generate", "run", "ba", "--draft", tmp_path / "small").refused(2, "--draft: the model or the draft is not a")
+
+
+def test_eval_takes_the_likeliest_of_choices(call: Call, texts, tmp_path):
+    asked = tmp_path / "asked.jsonl"
+    rows = [{"context": "ba", "choices": ["ko mi", "xyz xyz xyz"], "answer": i % 2 and "ko mi"} for i in range(4)]
+    asked.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    scores = json.loads(call("eval", "run", "--choices", asked, "--shots", "1", "--json").out)
+    assert (scores["questions"], scores["accuracy"], scores["by_chance"]) == (3, 100, 50)
+    assert scores["answers"][0]["chosen"] == "ko mi"
+    assert "after 1 examples" in call("eval", "run", "--choices", asked, "--shots", "1").out
+    asked.write_text('{"context": "ba", "choices": ["a", "b"], "answer": 2}\n', encoding="utf-8")
+    call("eval", "run", "--choices", asked).refused(3, f"{asked}:1: not a question")
 
 
 def test_compare_refuses_a_language_model(call: Call, texts, tmp_path):
     shutil.copytree("run", tmp_path / "two")
     call("compare", "run", tmp_path / "two").refused(2, "run: is a run of the task 'language_model'")
+
+
+def test_the_recipe_takes_text_or_python_itself(texts):
+    recipe = Path(__file__).parents[2] / "recipes" / "gpt.toml"
+    assert read_config(recipe).data == StandardLibrary()
+    assert read_config(recipe, ["--data.train", "train.txt"]).data == TextFiles(("train.txt",))
+
+
+def test_a_run_is_tuned_on_conversations(call: Call, texts, tmp_path):
+    rows = [{"instruction": f"Say {n}", "output": f"{n}!"} for n in range(40)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (texts / "gpt.toml").write_text(WITHOUT_DATA)
+    words = ("gpt.toml", "--start", "run", "--data.kind", "conversations", "--data.train", tmp_path / "a.jsonl")
+    result = call("train", *words, "--batches.length", "40", "--run", tmp_path / "chat")
+    assert result.code == 0, result.err
+    assert "the last 2 conversations are held out" in result.err
+    assert "starting from run/checkpoints/" in result.err
+    scores = json.loads(call("eval", tmp_path / "chat", "--test", tmp_path / "a.jsonl", "--json", "-q").out)
+    assert scores["words"] == 80
+    found = json.loads(call("check", *words, "--run", tmp_path / "chat", "--json", "-q").out)
+    assert [row["texts"] for row in found["summary"]] == [38, 2]
+    (tmp_path / "a.jsonl").write_text('{"instruction": "a"}\n')
+    call("train", *words, "--run", tmp_path / "new", "-q").refused(3, "a.jsonl:1: no conversation")
+    call("check", *words, "-q").refused(3, "not a conversation")
+
+
+def test_the_end_of_a_text_is_held_out(call: Call, texts, tmp_path):
+    words = ("train", "gpt.toml", "--data.train", "train.txt", "--run", tmp_path / "new")
+    (texts / "gpt.toml").write_text(WITHOUT_DATA)
+    result = call(*words)
+    assert result.code == 0, result.err
+    assert "the last 3 of 60 lines are held out as validation data" in result.err

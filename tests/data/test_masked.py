@@ -8,7 +8,7 @@ import torch
 from made_up import sentences
 
 from seqloom.data.masked import Documents, MaskConfig, MaskedBatches, mask_of, with_mask, word_starts
-from seqloom.data.stream import read_text
+from seqloom.data.text import Text, text_source
 from seqloom.errors import DataError, UsageError
 from seqloom.text.tokenizer import BPE, Tokenizer, Words, train_tokenizer
 
@@ -25,7 +25,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def made(path: Path, tokenizer: Tokenizer, seed: int = 5, **sizes: object) -> MaskedBatches:
     config = MaskConfig(**({"tokens": 200, "length": 24} | sizes))  # type: ignore[arg-type]
-    return MaskedBatches(Documents.of(read_text([str(path)]), tokenizer), tokenizer, config, seed)
+    return MaskedBatches(Documents.of(Text.of(text_source([str(path)])), tokenizer), tokenizer, config, seed)
 
 
 WORD = with_mask(train_tokenizer(Words(), LINES))
@@ -89,7 +89,7 @@ def test_whole_words_are_chosen_together(text):
 
 def test_half_of_the_pairs_go_on(text):
     batches = made(text, WORD, next_sentence=True, tokens=4000)
-    whole = Documents.of(read_text([str(text)]), WORD).ids.tolist()
+    whole = Documents.of(Text.of(text_source([str(text)])), WORD).ids.tolist()
     found = {0: 0, 1: 0}
     for batch in map(batches, range(batches.per_epoch)):
         for row, segments, goes_on in zip(unmasked(batches, batch.number), batch.segments, batch.pairs, strict=True):

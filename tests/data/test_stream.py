@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import gzip
-from dataclasses import replace
-from pathlib import Path
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,15 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data.stream import Stream, StreamConfig, Text, encode_text, read_text
-from seqloom.errors import DataError, UsageError
-from seqloom.text.tokenizer import Words, train_tokenizer
+from seqloom.data.stream import Stream, StreamConfig
+from seqloom.errors import DataError
 
 
-def stream(size: int, lanes: int, length: int, stride: int = 0, seed: int = 1) -> Stream:
+def stream(size: int, lanes: int, length: int, stride: int = 0, seed: int = 1, carries: bool = True) -> Stream:
     """A text whose word at position p is p + 1."""
     config = StreamConfig(lanes, length, stride=stride)
-    return Stream(np.arange(1, size + 1, dtype=np.int32), np.arange(1, size + 1, dtype=np.int32), config, seed)
+    ids = np.arange(1, size + 1, dtype=np.int32)
+    return Stream(ids, ids, config, seed, carries=carries)
 
 
 def learned(targets: torch.Tensor) -> list[int]:
@@ -94,36 +92,46 @@ def test_a_text_too_short_for_its_lanes_and_impossible_configs():
             StreamConfig(**wrong)
 
 
-# The text
+@given(size=st.integers(1, 90), lanes=st.integers(1, 7), length=st.integers(1, 11), epoch=st.integers(0, 3))
+def test_blocks_in_a_new_order_predict_each_word_once_from_the_one_before(size, lanes, length, epoch):
+    if size < lanes:
+        return
+    found = stream(size, lanes, length, carries=False)
+    batches = [found(epoch * found.per_epoch + n) for n in range(found.per_epoch)]
+    assert sorted(word for b in batches for word in learned(b.targets)) == list(range(1, size + 1))
+    for b in batches:
+        assert b.anew
+        assert b.ids.shape[1] <= length
+        assert b.words == len(learned(b.targets)) > 0
+        before = (b.targets - 2) % size + 1
+        assert torch.equal(b.ids[b.targets >= 0], before[b.targets >= 0])
+        assert torch.equal(b.ids[:, 1:][b.targets[:, 1:] >= 0], b.targets[:, :-1][b.targets[:, 1:] >= 0])
+    found(99 * found.per_epoch)  # another epoch in between changes nothing
+    assert all(torch.equal(found(epoch * found.per_epoch + n).ids, b.ids) for n, b in enumerate(batches))
 
 
-def test_blank_lines_and_ends_of_files_part_documents(tmp_path: Path):
-    (tmp_path / "a.txt").write_bytes("\n \nOne two.\r\nThree.\n\n\n\nFour\u2028five.\n".encode("utf-8-sig"))
-    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"Six.\n\n"))
-    text = read_text([str(tmp_path / "a.txt"), str(tmp_path / "b.txt.gz")])
-    assert text.lines == ["One two.", "Three.", "", "Four\u2028five.", "", "Six.", ""]
-    assert text.numbers == [3, 4, 5, 8, 9, 1, 2]
-    assert text.sizes() == {"words": 3 + 2 + 1 + 3 + 1 + 2 + 1, "characters": 9 + 7 + 1 + 11 + 1 + 5 + 1, "bytes": 37}
-    assert text.digest() == replace(text, numbers=[1] * 7).digest() != replace(text, lines=text.lines[2:]).digest()
+def test_every_epoch_and_seed_has_another_order():
+    def order(seed: int, epoch: int) -> tuple[int, ...]:
+        found = stream(997, 3, 5, seed=seed, carries=False)
+        return tuple(row for n in range(found.per_epoch) for row in found(epoch * found.per_epoch + n).rows)
+
+    orders = {order(seed, epoch) for seed in range(2) for epoch in range(3)}
+    assert len(orders) == 6
+    assert all(sum(abs(a - b) == 5 for a, b in pairwise(rows)) < 20 for rows in orders)  # neighbours are parted
 
 
-@pytest.mark.parametrize(
-    ("content", "told"), [(b"", "empty"), (b"\n \n", "all its lines are blank"), (b"a\n\xff\n", r":2: not UTF-8")]
-)
-def test_text_that_is_none(tmp_path: Path, content: bytes, told: str):
-    (tmp_path / "a.txt").write_bytes(content)
-    with pytest.raises(DataError, match=told):
-        read_text([str(tmp_path / "a.txt")])
-    with pytest.raises(UsageError, match="no such file"):
-        read_text([str(tmp_path / "b.txt")])
-
-
-def test_lines_end_with_one_word_and_documents_with_another():
-    text = Text(["a b", "c", "", "b", ""], [1, 2, 3, 4, 5])
-    tokenizer = train_tokenizer(Words(), text.lines)
-    ids, lines = encode_text(text, tokenizer)
-    a, b, c = (tokenizer.inner.token_to_id(word) for word in "abc")
-    end, start = tokenizer.end, tokenizer.start
-    assert ids.tolist() == [a, b, end, c, end, start, b, end, start]
-    assert lines.tolist() == [1, 1, 1, 2, 2, 3, 4, 4, 5]
-    assert len(ids) == text.sizes()["words"]  # so that with this tokenizer both perplexities are one
+@given(begins=st.lists(st.booleans(), min_size=7, max_size=60), lanes=st.integers(1, 5), length=st.integers(1, 11))
+def test_documents_are_numbered_within_each_row_from_the_word_that_begins_them(begins, lanes, length):
+    ids = np.where(begins, 7, 5).astype(np.int32)
+    config = StreamConfig(lanes, length)
+    told = Stream(ids, ids, config, 1, carries=False, begins=7)
+    for batch in (*(told(n) for n in range(told.per_epoch)), *told.windows()):
+        rows = []
+        for row in batch.ids.tolist():
+            number = [sum(word == 7 for word in row[1 : at + 1]) for at in range(len(row))]
+            rows.append(number)
+        if batch.documents is None:
+            assert not any(map(any, rows))
+        else:
+            assert batch.documents.tolist() == rows
+    assert Stream(ids, ids, config, 1, carries=False)(0).documents is None

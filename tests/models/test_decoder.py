@@ -17,8 +17,23 @@ def preset(name: str, words: int) -> LanguageModel:
         return LanguageModel(build(DecoderOnlyConfig, {"preset": name}), words)
 
 
-def test_the_presets_are_of_one_size() -> None:
-    small = {name: parameter_count(preset(name, 8000)) for name in LANGUAGE}
+@pytest.mark.parametrize(
+    ("name", "words", "size"),
+    [
+        ("gpt2", 50257, 124_439_808),
+        ("gpt2-medium", 50257, 354_823_168),
+        ("gpt2-large", 50257, 774_030_080),
+        ("gpt2-xl", 50257, 1_557_611_200),
+        ("llama-135m", 49152, 134_515_008),
+        ("llama-360m", 49152, 361_821_120),
+    ],
+)
+def test_the_published_sizes(name: str, words: int, size: int) -> None:
+    assert parameter_count(preset(name, words)) == size
+
+
+def test_the_small_presets_are_of_one_size() -> None:
+    small = {name: parameter_count(preset(name, 8000)) for name in LANGUAGE if name.startswith("small-")}
     assert small["small-lstm"] == pytest.approx(small["small-transformer"], rel=0.01)
     assert all(6e6 < size < 8e6 for size in small.values())
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from seqloom.decoding.search import DecodingConfig
-from seqloom.errors import UsageError
+from seqloom.errors import DataError, UsageError
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
-from seqloom.nn.positions import Learned
+from seqloom.nn.positions import Learned, Rotary
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.generator import Generator
 from seqloom.text.tokenizer import BPE, Words, train_tokenizer
@@ -15,6 +15,7 @@ from seqloom.text.tokenizer import BPE, Words, train_tokenizer
 TEXT = ["one two three four five six seven eight nine ten"]
 STACK = TransformerConfig(layers=2, width=12, inner=8, heads=2, positions=Learned(length=9))
 LSTM = RecurrentDecoderConfig(cell="lstm", width=12)
+LLAMA = TransformerConfig(layers=2, width=12, inner=8, heads=2, kv_heads=1, positions=Rotary(), norm="rms")
 GREEDY = DecodingConfig(beam=1, max_length=20)
 
 
@@ -26,7 +27,7 @@ def generator(
     model = LanguageModel(DecoderOnlyConfig(decoder=decoder), words.words).double().eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
-    return Generator(model, words, config, context=64)
+    return Generator(model, words, config, context=context)
 
 
 @torch.no_grad()
@@ -69,6 +70,77 @@ def test_a_prompt_stays_as_it_was_written():
         made = generator(LSTM, tokenizer=tokenizer)
         for prompt in ("", "One  UNHEARD two", "one\ntwo\n", "süß one", "a\n\nb"):
             assert made(prompt).startswith(prompt)
+
+
+@pytest.mark.parametrize("decoder", [STACK, LSTM, LLAMA], ids=["learned", "lstm", "rotary"])
+def test_prompts_together_are_each_alone(decoder):
+    made = generator(decoder, context=64)
+    prompts = ["one two three", "four", "", "five six seven eight nine ten one two three", "six five"]
+    together = made.batch(prompts)
+    assert [found[0].text for found in together] == [made(prompt) for prompt in prompts]
+    for found, prompt in zip(together, prompts, strict=True):
+        assert found[0].log_p == pytest.approx(made.generate(prompt)[0].log_p, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"sample": True, "seed": 3}], ids=str)
+def test_a_stream_is_the_whole_text_in_pieces(options):
+    made = generator(STACK, tokenizer=train_tokenizer(BPE(size=270), TEXT))
+    pieces = list(made.stream("one süß", **options))
+    assert len(pieces) > 3
+    assert "one süß" + "".join(pieces) == made("one süß", **options)
+
+
+def test_a_text_ends_before_a_stop():
+    made = generator(LSTM, config=DecodingConfig(beam=1, max_length=30))
+    whole = made("one")
+    stop = whole[12:17]
+    expected = whole[: whole.index(stop, 3)]
+    assert made("one", stop=("never", stop)) == expected
+    assert "one" + "".join(made.stream("one", ("never", stop))) == expected
+    assert made("one", stop=("never",)) == whole
+    assert made(stop, stop=(stop,)).startswith(stop)  # the prompt may have it
+
+
+@pytest.mark.parametrize("context", [7, 64])
+def test_a_draft_changes_nothing_of_a_greedy_text(context):
+    made, small = generator(LLAMA, context=context), generator(LLAMA, context=context)
+    other = generator(TransformerConfig(layers=1, width=12, inner=8, heads=2, positions=Rotary()), context=context)
+    for draft in (small, other):
+        assert "one two" + "".join(made.stream("one two", draft=draft, ahead=3)) == made("one two")
+
+
+def test_drafts_that_cannot_be():
+    made, words = generator(LLAMA), train_tokenizer(Words(), ["other words"])
+    for draft, problem in ((generator(LLAMA, tokenizer=words), "another tokenizer"), (generator(LSTM), "Transformer")):
+        with pytest.raises(UsageError, match=problem):
+            list(made.stream("one", draft=draft))
+    with pytest.raises(UsageError, match="repetition_penalty"):
+        list(made.stream("one", draft=made, repetition_penalty=2.0))
+    with pytest.raises(UsageError, match="several texts"):
+        list(made.stream("one", n_best=2, sample=True))
+
+
+def test_more_words_than_positions_are_refused_where_that_is_wanted():
+    made = generator(STACK)
+    made.long_text = "refuse"
+    assert made("one", max_length=5)
+    with pytest.raises(DataError, match="context of 9"):
+        made("one two three", max_length=6)
+
+
+@pytest.mark.parametrize("decoder", [STACK, LSTM], ids=lambda d: d.kind)
+def test_scores_are_what_a_text_is_given_word_by_word(decoder):
+    made = generator(decoder)
+    befores, texts = ["one two", "", "three"], [" three four", "five", " one"]
+    for (log_p, count), before, text in zip(made.score(texts, befores), befores, texts, strict=True):
+        first, whole = made.encode(before), made.encode(before + text)
+        with torch.no_grad():
+            found = made.model.head(made.model(torch.tensor([whole]))[0]).log_softmax(-1)[0]
+        expected = sum(float(found[i - 1, whole[i]]) for i in range(len(first), len(whole)))
+        assert count == len(whole) - len(first)
+        assert log_p == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(DataError, match="more than the model's context"):
+        generator(STACK).score([" one two three" * 4], ["one"])
 
 
 def test_ends_of_lines_come_and_go():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,24 +20,28 @@ from toys import Listener, left_behind
 
 import seqloom
 from seqloom.config import load, to_toml
-from seqloom.data.stream import Stream, StreamConfig, read_text
+from seqloom.data.conversations import Conversations
+from seqloom.data.shards import Shards, write_shards
+from seqloom.data.standard_library import StandardLibrary
+from seqloom.data.stream import Stream, StreamConfig
+from seqloom.data.text import Text, TextFiles, encode_block, text_source
 from seqloom.errors import RunError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.convolutional import ConvolutionalConfig
-from seqloom.models.decoder import DecoderOnlyConfig
+from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
+from seqloom.tasks.language_config import LanguageModelConfig
 from seqloom.tasks.language_model import (
-    LanguageModelConfig,
-    TextFiles,
     evaluate_language_model,
     load_generator,
     train_language_model,
 )
 from seqloom.tasks.look import write_report
-from seqloom.text.tokenizer import BPE, Words
+from seqloom.text.chat import Message
+from seqloom.text.tokenizer import BPE, TokenizerFile, Words, train_tokenizer
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam
@@ -49,6 +57,8 @@ def config(tmp_path: Path) -> LanguageModelConfig:
         lines = sentences(count, seed)
         lines[count // 2 : count // 2] = [""]
         (tmp_path / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    asked = [{"prompt": line, "response": line.split()[0]} for line in sentences(40, 3)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
     return LanguageModelConfig(
         run=str(tmp_path / "run"),
         data=TextFiles((str(tmp_path / "train.txt"),), (str(tmp_path / "valid.txt"),)),
@@ -69,6 +79,14 @@ CHANGES: dict[str, Callable[[LanguageModelConfig], LanguageModelConfig]] = {
         training=replace(c.training, precision="bf16", ema=0.7),
     ),
     "transformer": lambda c: replace(c, model=DecoderOnlyConfig(decoder=STACK)),
+    "convolution, held out, lines": lambda c: replace(
+        c,
+        data=TextFiles(c.data.train, documents="lines"),
+        model=DecoderOnlyConfig(decoder=DECODERS["convolutional"]),
+    ),
+    "conversations": lambda c: replace(
+        c, data=Conversations((str(Path(c.run).parent / "chats.jsonl"),)), model=DecoderOnlyConfig(decoder=STACK)
+    ),
 }
 
 
@@ -134,6 +152,22 @@ def test_a_text_is_measured_as_by_hand(config, name):
     assert text_nll(model, stream(lanes=1, length=9, stride=6)) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("length", [29, 40])
+def test_a_document_is_measured_as_if_it_stood_alone(length):
+    torch.manual_seed(1)
+    model = LanguageModel(DecoderOnlyConfig(decoder=STACK), 280)
+    chance = np.random.default_rng(1)
+    parts = [np.append(chance.integers(4, 280, size), 2).astype(np.int32) for size in (9, 1, 16)]
+
+    def nll(ids: np.ndarray, begins: int | None) -> float:
+        config = StreamConfig(lanes=1, length=length)
+        return text_nll(model, Stream(ids, ids, config, carries=False, begins=begins))
+
+    alone = sum(nll(part, None) for part in parts)
+    assert nll(np.concatenate(parts), 2) == pytest.approx(alone, rel=1e-5)
+    assert nll(np.concatenate(parts), None) != pytest.approx(alone, rel=1e-5)
+
+
 def test_perplexities_by_hand():
     found = perplexities(12 * math.log(2), 6, {"words": 3, "characters": 24, "bytes": 48})
     assert found == pytest.approx(
@@ -167,7 +201,7 @@ def test_the_config_comes_back_and_another_one_is_refused(config, tmp_path):
 
 
 def test_given_vectors_are_taken_and_stay_where_they_are_frozen(config, tmp_path):
-    word = read_text(config.data.train).lines[0].split()[0]
+    word = Text.of(text_source(config.data.train)).lines[0].split()[0]
     (tmp_path / "v.txt").write_text(f"{word} " + " ".join(map(str, range(11))))
     own = EmbedderConfig(str(tmp_path / "v.txt"), frozen=True)
     config = replace(config, tokenizer=Words(), model=replace(config.model, embedder=own, embedding=11))
@@ -176,3 +210,146 @@ def test_given_vectors_are_taken_and_stay_where_they_are_frozen(config, tmp_path
     row = generator.model.embedder.weight.detach()[generator.tokenizer.whole_words()[word]]
     given = torch.arange(11.0)
     assert torch.allclose(row / row.norm(), given / given.norm())
+
+
+# Shards
+
+
+def test_a_run_that_goes_on_does_not_tokenize_again_but_sees_that_the_text_has_changed(config, monkeypatch):
+    run, path = train_language_model(config, Listener()), Path(config.data.train[0])
+    before = {p: p.stat().st_mtime_ns for p in (run.path / "shards").rglob("*.npy")}
+    assert before
+    longer = replace(config, training=replace(config.training, steps=7))
+    with monkeypatch.context() as patch:
+        patch.setattr("seqloom.data.shards.encode_block", None)
+        train_language_model(longer, Listener())
+        os.utime(path, ns=(1, 1))
+        train_language_model(longer, Listener())
+    path.write_text("ba\n" + path.read_text())
+    with pytest.raises(RunError, match="the train data is not what this run began with"):
+        train_language_model(longer, Listener())
+    assert {p: p.stat().st_mtime_ns for p in (run.path / "shards").rglob("*.npy")} == before
+
+
+def test_a_tokenization_that_was_broken_off_goes_on(config, monkeypatch):
+    def small(*values: Any, **options: Any) -> Shards:
+        return write_shards(*values, **options, room=90)
+
+    def broken(block: Any, tokenizer: Any) -> Any:
+        if any(number > 40 for _, number in block):
+            raise KeyboardInterrupt
+        return encode_block(block, tokenizer)
+
+    monkeypatch.setattr("seqloom.tasks.language_data.write_shards", small)
+    monkeypatch.setattr("seqloom.data.text._BLOCK_LINES", 10)
+    with monkeypatch.context() as patch:
+        patch.setattr("seqloom.data.shards.encode_block", broken)
+        with pytest.raises(KeyboardInterrupt):
+            train_language_model(config, Listener())
+    whole = {p: p.stat().st_mtime_ns for p in Path(config.run).rglob("*.npy")}
+    assert whole
+    straight = replace(config, run=f"{config.run}-2")
+    for one in (config, straight):
+        train_language_model(one, Listener())
+    assert {p: p.stat().st_mtime_ns for p in whole} == whole
+    assert left_behind(config.run) == left_behind(straight.run)
+
+
+def test_shards_that_are_gone_are_made_again(config):
+    train_language_model(config, Listener())
+    shutil.rmtree(Path(config.run) / "shards")
+    train_language_model(replace(config, training=replace(config.training, steps=7)), Listener())
+    assert (Path(config.run) / "shards" / "corpus.json").is_file()
+
+
+def test_python_itself_is_the_text_where_none_is_named(config, tmp_path, monkeypatch):
+    (library := tmp_path / "lib" / "pydoc_data").mkdir(parents=True)
+    (library / "topics.py").write_text("topics = {}\n")
+    for n in range(80):
+        (tmp_path / "lib" / f"m{n}.py").write_text(f"def f{n}(x):\n\n    return x + {n}\n")
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path / "lib")})
+    chosen = replace(config, data=StandardLibrary(), model=DecoderOnlyConfig(decoder=STACK))
+    run = train_language_model(chosen, Listener())
+    assert run.info()["corpus"].keys() == {"train", "valid", "test"}
+    scores = evaluate_language_model(run.path, [], "", (), Listener())
+    assert scores["tokens"] > 20
+
+
+def test_the_kind_of_data_is_found(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[training]\nsteps = 1\n")
+    assert load(LanguageModelConfig, path).data == StandardLibrary()
+    named = load(LanguageModelConfig, path, ["--data.train", "a.txt", "--data.documents", "lines"])
+    assert named.data == TextFiles(("a.txt",), documents="lines")
+    chats = load(LanguageModelConfig, path, ["--data.kind", "conversations", "--data.train", "a.jsonl"])
+    assert chats.data == Conversations(("a.jsonl",))
+
+
+# Fine-tuning
+
+
+def tuned(config: LanguageModelConfig, *words: str) -> LanguageModelConfig:
+    """The config of a run that starts from another one and learns conversations, as the command line makes it."""
+    folder = Path(config.run).parent
+    (folder / "base.toml").write_text(to_toml(config), encoding="utf-8")
+    (folder / "tune.toml").write_text(
+        f'start = "{config.run}"\nrun = "{folder}/tuned"\n[data]\nkind = "conversations"\n'
+        f'train = ["{folder}/chats.jsonl"]\n[batches]\nlanes = 4\nlength = 40\n'
+        "[optimizer]\nlr = 0.01\n[training]\nsteps = 6\nevaluate_every = 3\nthreads = 1\nprecision = 'fp32'\n"
+    )
+    return load(LanguageModelConfig, folder / "tune.toml", words)
+
+
+@pytest.mark.parametrize("name", ["transformer", "lstm"])
+def test_a_run_is_tuned_on_conversations_and_answers(config, name):
+    base = replace(config, model=DecoderOnlyConfig(decoder=DECODERS[name]), tokenizer=BPE(size=290))
+    train_language_model(base, Listener())
+    chosen = tuned(base)
+    assert (chosen.model, chosen.tokenizer) == (base.model, base.tokenizer)
+    longer = replace(chosen.training, steps=60, evaluate_every=30)
+    run = train_language_model(replace(chosen, training=longer), Listener())
+    rows = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    generator = load_generator(run.path, precision="fp32")
+    answer = "".join(generator.reply([Message("user", "ba ko mi")], max_length=9, sample=False))
+    assert answer
+    assert "<|" not in answer
+    scores = evaluate_language_model(run.path, [str(Path(base.run).parent / "chats.jsonl")], "", (), Listener())
+    assert (scores["words"], scores["unknown"]) == (80, 0)  # one word and one end of each answer
+    shutil.rmtree(base.run)  # a run stands alone
+    assert list(load_generator(run.path, precision="fp32").reply([Message("user", "ba")], max_length=3)) is not None
+    train_language_model(replace(chosen, training=replace(longer, steps=61)), Listener())
+
+
+def test_tuning_starts_from_the_weights_of_the_run_and_new_words_from_the_mean(config, tmp_path):
+    plain = train_tokenizer(BPE(size=280), Text.of(text_source(config.data.train)).lines[:20])
+    (tmp_path / "plain.json").write_text(plain.to_json())
+    base = replace(
+        config,
+        model=DecoderOnlyConfig(decoder=STACK, tie=False),
+        tokenizer=TokenizerFile(path=str(tmp_path / "plain.json")),
+    )
+    train_language_model(base, Listener())
+    chosen = tuned(base)
+    run = train_language_model(
+        replace(chosen, optimizer=AdamW(lr=1e-30), training=replace(chosen.training, steps=1)), Listener()
+    )
+    before, after = (
+        dict(load_generator(path, precision="fp32").model.named_parameters()) for path in (base.run, run.path)
+    )
+    for key, weight in before.items():
+        torch.testing.assert_close(after[key][: len(weight)], weight, rtol=0, atol=1e-12)
+        if len(after[key]) > len(weight):
+            assert len(after[key]) == len(weight) + 4
+            torch.testing.assert_close(after[key][len(weight) :], weight.mean(0).expand(4, -1))
+    assert load_generator(run.path).tokenizer.words == plain.words + 4
+
+
+def test_what_cannot_be_started_from_is_refused(config, tmp_path):
+    base = replace(config, model=DecoderOnlyConfig(decoder=STACK))
+    train_language_model(base, Listener())
+    with pytest.raises(RunError, match="the weights do not fit the model") as caught:
+        train_language_model(tuned(base, "--model.decoder.inner", "24"), Listener())
+    assert "leave out" in caught.value.cure
+    with pytest.raises(RunError, match="no such run"):
+        train_language_model(replace(tuned(base), start=str(tmp_path / "nowhere")), Listener())

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
+from seqloom.nn.linear import Linear
+from seqloom.training.optimizer import AdamW, FlatWeights, Muon, Optimizer
 
 BF16, FP32 = torch.bfloat16, torch.float32
 
@@ -218,3 +219,46 @@ def test_frozen_parameters_stay_and_the_others_learn_as_without_them(dtype):
             plain.step()
         for own, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
             assert torch.allclose(own, other, atol=1e-5)
+
+
+def test_muon_is_torch_s_for_each_stacked_matrix_and_adamw_for_the_rest() -> None:
+    config = Muon(lr=0.01, betas=(0.8, 0.95), eps=1e-8, weight_decay=0.1, clip=0.0)
+    model = nn.ModuleDict({"table": nn.Embedding(5, 6), "layer": Linear(6, 8), "plain": Linear(8, 3, bias=False)})
+    model["layer"].parts = (5, 3)
+    twin, flat = copy.deepcopy(model), FlatWeights(model, FP32)
+    optimizer = Optimizer(flat, config)
+    pieces = [nn.Parameter(p) for p in (*twin["layer"].weight.detach().split((5, 3)), twin["plain"].weight.detach())]
+    muon = torch.optim.Muon(pieces, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    rest = [
+        {"params": [twin["table"].weight], "weight_decay": 0.1},
+        {"params": [twin["layer"].bias], "weight_decay": 0.0},
+    ]
+    adam = torch.optim.AdamW(rest, lr=0.01, betas=(0.8, 0.95), eps=1e-8)
+    for step in range(4):
+        ids = torch.randint(5, (7,), generator=torch.Generator().manual_seed(step))
+        for made in (model, twin):
+            (made["plain"](made["layer"](made["table"](ids)).tanh()) ** 2).mean().backward()
+        whole = twin["layer"].weight.grad
+        for piece, grad in zip(pieces, (*whole.split((5, 3)), twin["plain"].weight.grad), strict=True):
+            piece.grad = grad.clone()
+        optimizer.gather()
+        optimizer.step(0.01, optimizer.norm())
+        muon.step()
+        adam.step()
+        with torch.no_grad():
+            twin["layer"].weight.copy_(torch.cat(pieces[:2]))
+            twin["plain"].weight.copy_(pieces[2])
+        twin.zero_grad()
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_muon_goes_on_from_its_state() -> None:
+    config, models = Muon(lr=0.01, clip=0.5), [make_model() for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    first, second = (Optimizer(FlatWeights(m, FP32), config, ema=0.9) for m in models)
+    our_steps(models[0], first, range(3), 0.01)
+    second.load({k: v.clone() for k, v in first.state().items()})
+    our_steps(models[0], first, range(3, 6), 0.01)
+    our_steps(models[1], second, range(3, 6), 0.01)
+    assert torch.equal(first.weights.master, second.weights.master)

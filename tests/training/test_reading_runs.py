@@ -14,6 +14,7 @@ from toys import Listener, left_behind
 from seqloom.config import load, to_toml
 from seqloom.data.labelled import LabelledFiles
 from seqloom.data.masked import MaskConfig
+from seqloom.data.text import TextFiles
 from seqloom.data.windows import TextBatchConfig
 from seqloom.errors import RunError
 from seqloom.models.convolutional import ConvolutionalConfig
@@ -24,7 +25,6 @@ from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.reading import Labels
 from seqloom.tasks.classify import ClassifyConfig
-from seqloom.tasks.language_model import TextFiles
 from seqloom.tasks.masked_words import MaskedWordsConfig
 from seqloom.tasks.reading import train_reader
 from seqloom.text.tokenizer import BPE, Words

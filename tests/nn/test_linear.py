@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from seqloom.nn.heads import VocabularyHead
+from seqloom.nn.linear import Linear, pack, packed_weight
+
+TYPES = [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 13), (7, 13), (3, 1, 13), (2, 5, 13), (0, 13)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_packed_weights_give_the_same(dtype: torch.dtype, shape: tuple[int, ...], bias: bool) -> None:
+    layer, x = Linear(13, 11, bias=bias).to(dtype), torch.randn(shape).to(dtype)
+    with torch.inference_mode():
+        expected = nn.functional.linear(x, layer.weight, layer.bias)
+        pack(layer)
+        assert layer.packed is not None
+        got = layer(x)
+    assert got.shape == (*shape[:-1], 11)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got, expected, atol=1e-5 if dtype == torch.float32 else 0.05, rtol=1e-5)
+
+
+def test_they_are_not_used_where_gradients_are_wanted_or_the_type_is_another() -> None:
+    layer, x = Linear(13, 11), torch.randn(2, 13)
+    layer.packed = packed_weight(torch.zeros(11, 13))
+    assert torch.equal(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None
+    with torch.inference_mode():
+        assert torch.equal(layer(x), layer.bias.expand(2, -1))
+        layer.double()
+        assert torch.equal(layer(x.double()), nn.functional.linear(x.double(), layer.weight, layer.bias))
+
+
+def test_a_model_is_packed_with_its_head_and_no_weight_is_lost() -> None:
+    table = nn.Parameter(torch.randn(17, 13))
+    model = nn.ModuleDict({"layer": Linear(13, 13), "head": VocabularyHead(17, 13, 13, table, bias=True)})
+    names, x = list(model.state_dict()), torch.randn(3, 13)
+    with torch.inference_mode():
+        expected = model["head"](model["layer"](x))
+        pack(model)
+        assert model["head"].packed is not None
+        torch.testing.assert_close(model["head"](model["layer"](x)), expected)
+    assert list(model.state_dict()) == names
+
+
+def test_what_no_kernel_knows_stays_as_it_is() -> None:
+    assert packed_weight(torch.zeros(3, 5, dtype=torch.float64)) is None
