@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 from seqloom import __version__
 from seqloom.cli.chat import chat
 from seqloom.cli.check import check
+from seqloom.cli.classify import answer, classify, embed, fill
 from seqloom.cli.compare import compare
 from seqloom.cli.demo import demo
 from seqloom.cli.doctor import doctor
@@ -37,6 +38,10 @@ _VERBS = (
     translate,
     chat,
     generate,
+    classify,
+    answer,
+    fill,
+    embed,
     words,
     report,
     runs,

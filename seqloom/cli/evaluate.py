@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from seqloom.cli.common import AsJson, Overrides, Quiet, print_json, print_table, verbosity
 
+_SHOWN_LABELS = 12
 Test = Annotated[
     tuple[str, ...],
     Parameter(consume_multiple=True, help="Source and reference file, or one file of pairs; or texts."),
@@ -26,7 +27,7 @@ def evaluate(
     json: AsJson = False,
 ) -> None:
     """Score a run on a test set: BLEU, chrF, exact match, and by source length; perplexity of a language model;
-    analogies and similarity lists for word vectors.
+    analogies and similarity lists for word vectors; accuracy, F1, correlation, confusion and calibration of labels.
 
     Without --test on the test data of its config. Decoding options as config keys: --decoding.beam 5.
     The result is saved as eval/NAME.json in the run.
@@ -78,6 +79,9 @@ def show_scores(scores: dict[str, Any]) -> None:
     if "bits_per_byte" in scores:
         print_table(title, ("score", "value", "what"), _of_a_text(scores))
         return
+    if "examples" in scores or "accuracy" in scores:
+        _show_reading(title, scores)
+        return
     rows = [("BLEU", scores["bleu"], scores["signature"])]
     rows.append(("BLEU, lowercased", scores["bleu_lowercased"], scores["signature_lowercased"]))
     if "bleu_moses" in scores:
@@ -107,6 +111,36 @@ def _show_list(found: dict[str, Any]) -> None:
     rows = [(r["section"], r["asked"], r["known"], r["right"], r["accuracy"]) for r in found["sections"]]
     title = f"{found['file']}, among the {found['restrict']:,} most frequent words"
     print_table(title, ("section", "questions", "known", "right", "%"), rows)
+
+
+_NAMES = {
+    "accuracy": "accuracy, %",
+    "majority": "accuracy of the commonest label, %",
+    "f1": "F1, %",
+    "macro_f1": "F1, mean of all labels, %",
+    "matthews": "Matthews correlation, %",
+    "exact_match": "exact match, %",
+    "pearson": "Pearson, %",
+    "spearman": "Spearman, %",
+    "calibration_error": "calibration error, %",
+    "rmse": "root of the mean squared error",
+    "rmse_of_mean": "the same of the mean alone",
+}
+
+
+def _show_reading(title: str, scores: dict[str, Any]) -> None:
+    values = {k: v for k, v in scores.items() if isinstance(v, float) and k != "seconds"}
+    ranked = sorted(values, key=lambda k: [*_NAMES, *values].index(k))
+    notes = {"f1": f"of {scores['f1_of']}" if "f1_of" in scores else ""}
+    rows = [(_NAMES.get(k, k.replace("_", " ")), values[k], notes.get(k, "")) for k in ranked]
+    unit = "examples" if "examples" in scores else "words"
+    print_table(f"{title}, {scores[unit]:,} {unit}", ("score", "value", "what"), rows)
+    if "confusion" in scores and len(scores["labels"]) <= _SHOWN_LABELS:
+        table = [(name, *row) for name, row in zip(scores["labels"], scores["confusion"], strict=True)]
+        print_table("confusion", ("true \\ said", *scores["labels"]), table)
+    if "reliability" in scores:
+        bins = [(row["confidence"], row["accuracy"], row["examples"]) for row in scores["reliability"]]
+        print_table("by confidence", ("confidence, %", "right, %", "examples"), bins)
 
 
 def _of_a_text(scores: dict[str, Any]) -> list[tuple[str, float, str]]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, print_json, verbosity
 
-_USE = {"translate": "translate", "language_model": "generate", "embed_words": "words"}
+_USE = {
+    "translate": "translate",
+    "language_model": "generate",
+    "embed_words": "words",
+    "classify": "classify",
+    "tag": "classify",
+    "answer": "answer",
+    "masked_words": "fill",
+}
 
 
 def train(

@@ -42,7 +42,7 @@ def translate(
     translator = run_translator(run, texts[cut:], reporter, rows=rows, long_input=long)
     many = scores or translator.config.n_best > 1
     number = 0
-    for block in _blocks(texts[:cut], file, max(rows, 1) * 8):
+    for block in blocks(texts[:cut], file, max(rows, 1) * 8):
         try:
             found = translator.translate(block, [prefix] * len(block) if prefix else None)
         except DataError as error:
@@ -73,7 +73,8 @@ def _one_line(text: str) -> str:
     return text.replace("\r", " ").replace("\n", " ")
 
 
-def _blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
+def blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
+    """Texts of the command line, the lines of a file, or else of standard input, some at a time."""
     if texts:
         check_typed(texts)
         yield list(texts)

@@ -69,6 +69,34 @@ class StreamBatch(_Movable):
     documents: Int[Tensor, "B T"] | None = None
 
 
+@dataclass(frozen=True)
+class ReadingBatch(_Movable):
+    """Texts that are read whole, padded on the right with id 0.
+
+    Args:
+        ids: R windows; most texts have one.
+        mask: True on real positions; None = there is no padding.
+        segments: 0 in the first text of a pair, 1 in the second; None = there is no pair.
+        targets: what is to be learned: (B) of each text, (R T) of each word with -1 = nothing, or (R 2) first and last
+            position in each window.
+        owner: which text each window belongs to; None = each is one.
+        words: how many targets there are.
+        rows: which texts of the corpus these are, for messages.
+        number: which batch of the endless sequence this is.
+        pairs: whether the second text goes on from the first, of each pair.
+    """
+
+    ids: Int[Tensor, "R T"]
+    mask: Bool[Tensor, "R T"] | None
+    segments: Int[Tensor, "R T"] | None
+    targets: Tensor | None
+    owner: Int[Tensor, " R"] | None
+    words: int
+    rows: tuple[int, ...] = ()
+    number: int = 0
+    pairs: Int[Tensor, " R"] | None = None
+
+
 def pad(rows: Sequence[np.ndarray]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"] | None]:
     """Rows of ids as one tensor, and the mask of the real ones (None where all rows have one length)."""
     lengths = np.array([len(row) for row in rows])

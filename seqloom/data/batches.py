@@ -133,10 +133,14 @@ class Batches:
     def _epoch(self, number: int) -> list[np.ndarray]:
         return self.epoch(number)
 
+    def part(self, number: int) -> np.ndarray:
+        """The pairs of batch `number` of the endless sequence."""
+        epoch, index = divmod(number, self.per_epoch)
+        return self._epoch(epoch)[index]
+
     def __call__(self, number: int) -> SequenceBatch:
         """Batch `number` of the endless sequence."""
-        epoch, index = divmod(number, self.per_epoch)
-        indices = self._epoch(epoch)[index]
+        epoch, indices = number // self.per_epoch, self.part(number)
         sources, targets = self.source.rows(epoch, indices), self.target.rows(epoch, indices)
         return replace(make_batch(sources, targets, self.start, indices.tolist()), number=number)
 

@@ -19,6 +19,11 @@ _SCORES = {
     "bleu_lowercased": "BLEU, lowercased",
     "moses_bleu": "BLEU, Moses tokens",
     "chrf": "chrF",
+    "accuracy": "accuracy, %",
+    "f1": "F1, %",
+    "matthews": "Matthews correlation, %",
+    "pearson": "Pearson, %",
+    "spearman": "Spearman, %",
     "exact_match": "exact match, %",
     "perplexity": "perplexity",
     "word_perplexity": "perplexity, by words between blanks",
@@ -28,6 +33,18 @@ _SCORES = {
     "syntactic": "analogies of grammar, %",
     "analogies": "all analogies, %",
     "similarity": "similar words, Spearman, %",
+}
+_CURVES = {
+    "bleu": "Of the validation pairs, decoded greedily.",
+    "accuracy": "Of the validation data.",
+    "f1": "Of the validation data.",
+    "pearson": "Of the validation data.",
+}
+_LOST = {
+    "perplexity": "Nats a word of the tokenizer",
+    "accuracy": "Nats an example",
+    "exact_match": "Nats an example",
+    "pearson": "The squared difference, in units of the standard deviation",
 }
 _ATTENTION = (
     "Each row attends to the columns, and its weights add up to one. The strongest cell of a picture has the full "
@@ -146,16 +163,15 @@ def _training(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[Markup]:
         Curve("training", smooth(raw), "train"),
         Curve("validation", _points(valid, "loss"), "valid"),
     ]
-    bleu = [Curve("BLEU", _points(valid, "bleu"), "valid")]
-    of_words = (
-        "a word of the tokenizer" if _points(valid, "perplexity") else "a pair of words and those drawn against it"
-    )
-    note = f"Nats {of_words}" + (", without label smoothing." if plain and _points(valid, "bleu") else ".")
+    known = (said for key, said in _LOST.items() if _points(valid, key))
+    note = next(known, "Nats a pair of words and those drawn against it")
+    note += ", without label smoothing." if plain and _points(valid, "bleu") else "."
     yield from _lines("Loss", note, losses, steps, low=math.inf)
-    yield from _lines("BLEU", "Of the validation pairs, decoded greedily.", bleu, steps)
+    for key, told in _CURVES.items():
+        yield from _lines(_SCORES[key], told, [Curve(_SCORES[key], _points(valid, key), "valid")], steps)
     for title, key in (("Learning rate", "lr"), ("Words a second", "words_per_second")):
         yield from _lines(title, None, [Curve(title.lower(), _points(train, key), "train")], steps, height=110)
-    keys = [k for k in ("loss", "perplexity", "bleu", "exact_match") if _points(valid, k)]
+    keys = [k for k in ("loss", "perplexity", *_CURVES, "exact_match") if _points(valid, k)]
     rows = [[when(s), *(_fixed(_value(r, k)) for k in keys)] for r in valid if (s := _value(r, "step")) is not None]
     if rows and keys:
         columns = ["", *(_SCORES.get(k, k) for k in keys)]

@@ -20,6 +20,8 @@ from seqloom.nn.pooling import Pooling, PoolingKind
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.shapes import Float, Ids, Mask, Tensor
 
+POOLED = ("label", "next")
+
 
 @dataclass(frozen=True)
 class EncoderOnlyConfig:
@@ -61,8 +63,8 @@ class EncoderOnly(nn.Module):
     Args:
         config: of the model.
         words: V; 0 where no words are read.
-        heads: the number of labels of each head: "label" is for pooled vectors, any other for states; "words" is for
-            masked words and has as many as there are words, whatever the number.
+        heads: the number of labels of each head: "label" and "next" are for pooled vectors, any other for states;
+            "words" is for masked words and has as many as there are words, whatever the number.
     """
 
     def __init__(self, config: EncoderOnlyConfig, words: int, heads: Mapping[str, int]) -> None:
@@ -92,7 +94,7 @@ class EncoderOnly(nn.Module):
             stack = config.encoder if isinstance(config.encoder, TransformerConfig) else TransformerConfig()
             table = self.embedder.weight if isinstance(self.embedder, TokenEmbedder) else None
             return MaskedWordHead(words, width, E, table, norm=stack.norm, eps=stack.eps)
-        return LabelHead(self.pooling.width if name == "label" else width, labels, config.head_dropout)
+        return LabelHead(self.pooling.width if name in POOLED else width, labels, config.head_dropout)
 
     def forward(self, read: Ids | Float[Tensor, "B N H W"], mask: Mask | None, segments: Ids | None = None) -> Memory:
         """The states of what is read: ids, or pixels.
@@ -112,6 +114,6 @@ class EncoderOnly(nn.Module):
         return self.pooling(memory)  # type: ignore[no-any-return]
 
     def score(self, head: str, memory: Memory) -> Tensor:
-        """What a head says: (B L) of the pooled vectors for "label", (B T L) for each state else."""
-        scores: Tensor = self.heads[head](self.pooled(memory) if head == "label" else memory.states)
+        """What a head says: (B L) of the pooled vectors for "label" and "next", (B T L) for each state else."""
+        scores: Tensor = self.heads[head](self.pooled(memory) if head in POOLED else memory.states)
         return scores

@@ -15,7 +15,9 @@ from seqloom.run import Run
 
 if TYPE_CHECKING:
     from seqloom.models.word_vectors import WordVectors
+    from seqloom.tasks.examples import Predictor
     from seqloom.tasks.generator import Generator
+    from seqloom.tasks.masked_words import Filler
     from seqloom.tasks.training import RunConfig
     from seqloom.tasks.translator import Translator
     from seqloom.training.log import Reporter
@@ -36,6 +38,25 @@ TASKS = {
         "evaluate": "language_model:evaluate_language_model",
         "check": "language_check:check_language_model",
         "look": "look:look_at_texts",
+    },
+    **{
+        task: {
+            "config": f"{task}:{config}",
+            "train": "reading:train_reader",
+            "load": "examples:load_predictor",
+            "evaluate": "examples:evaluate_examples",
+            "check": "reading_check:check_reader",
+            "look": "reading_look:look_at_examples",
+        }
+        for task, config in (("classify", "ClassifyConfig"), ("tag", "TagConfig"), ("answer", "AnswerConfig"))
+    },
+    "masked_words": {
+        "config": "masked_words:MaskedWordsConfig",
+        "train": "reading:train_reader",
+        "load": "masked_words:load_filler",
+        "evaluate": "masked_words:evaluate_masked_words",
+        "check": "reading_check:check_reader",
+        "look": "masked_words:look_at_masked_words",
     },
     "embed_words": {
         "config": "embed_words:EmbedWordsConfig",
@@ -94,11 +115,13 @@ def train(config: str | Path | RunConfig, *overrides: str, reporter: Reporter | 
     return part_of(config.task, "train")(config, reporter or Reporter(0))  # type: ignore[no-any-return]
 
 
-def load(path: str | Path, **options: object) -> Translator | Generator | WordVectors:
+def load(path: str | Path, **options: object) -> Translator | Generator | WordVectors | Predictor | Filler:
     """The predictor of a run: of a translator `seqloom.load("runs/demo")(["a text"], beam=5)`, of a language model
     `seqloom.load("runs/novels")("Once upon a time", temperature=0.7)`, of word vectors
-    `seqloom.load("runs/words").similar(["king"])`.
+    `seqloom.load("runs/words").similar(["king"])`, of labels of texts or words `seqloom.load("runs/sst2")(["a text"])`,
+    of answers `seqloom.load("runs/squad")([("a question", "a passage")])`, of masked words
+    `seqloom.load("runs/bert")("Paris is the <mask> of France")`.
 
-    `options` are those of `load_translator`, `load_generator` and `load_words`.
+    `options` are those of `load_translator`, `load_generator`, `load_words` and `load_model`.
     """
     return part_for(Run.open(path), "load")(path, **options)  # type: ignore[no-any-return]

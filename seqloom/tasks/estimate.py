@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from torch import nn
 
 from seqloom.data.batches import Batches
 from seqloom.data.readers import usable
@@ -20,6 +23,7 @@ from seqloom.training.precision import KERNEL_BYTES, KERNELS, dtype_for, peak_by
 
 _SAMPLES = 12
 _EPOCHS = 8
+_WARM, _TIMED = 4, 8
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,42 @@ def estimate(config: TranslateConfig, prepared: Prepared) -> Estimate:
         parameters=numbers,
         words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),
         padding=batches.padding(),
+    )
+
+
+def estimate_steps(config: Any, model: nn.Module, batches: Any, evaluate: Callable[[], object]) -> Estimate:
+    """Takes the first steps of a training of a task without pairs, and evaluates once.
+
+    Args:
+        config: with `objective`, `optimizer`, `batches.accumulate` and `training`.
+        model: on its device.
+        batches: by number, without end; `per_epoch` of them are an epoch.
+        evaluate: the validation of the model.
+    """
+    device = next(model.parameters()).device
+    optimizer = Optimizer(FlatWeights(model, dtype_for(config.training.precision, device)), config.optimizer)
+    accumulate = config.batches.accumulate
+    total = config.training.lasting(batches.per_epoch / accumulate).steps
+    steps = train(
+        model, config.objective, lambda n: batches(n).to(device), optimizer, lambda n: 1e-5, accumulate=accumulate
+    )
+    for _ in range(_WARM):
+        next(steps)
+    taken = [next(steps) for _ in range(_TIMED)]
+    began = time.perf_counter()
+    evaluate()
+    evaluation = time.perf_counter() - began
+    evaluations = -(-total // config.training.evaluate_every) + (config.training.average != "none")
+    numbers = parameter_count(model)
+    return Estimate(
+        steps=total,
+        epochs=total * accumulate / batches.per_epoch,
+        minutes=(total * statistics.fmean(s.seconds for s in taken) + evaluations * evaluation) / 60,
+        gigabytes=peak_bytes(device) / 1e9,
+        disk_gigabytes=disk_gigabytes(numbers, config.training),
+        parameters=numbers,
+        words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),
+        padding=0.0,
     )
 
 

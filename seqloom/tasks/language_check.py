@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from array import array
 from collections import Counter
 from collections.abc import Iterable
@@ -19,18 +18,13 @@ from seqloom.data.conversations import Conversations, parse_conversations
 from seqloom.data.corpus import NoData
 from seqloom.data.standard_library import StandardLibrary
 from seqloom.data.text import Piece, blocks_of, encode_block, record_text
-from seqloom.models.encoder_decoder import parameter_count
-from seqloom.tasks.estimate import Estimate, disk_gigabytes
+from seqloom.tasks.estimate import Estimate, estimate_steps
 from seqloom.tasks.language_config import LanguageModelConfig
 from seqloom.tasks.language_data import Prepared, prepare
 from seqloom.tasks.language_model import Validation, build_model
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
-from seqloom.training.loop import train
-from seqloom.training.optimizer import FlatWeights, Optimizer
-from seqloom.training.precision import dtype_for, peak_bytes, pick_device
-
-_WARM, _TIMED = 4, 8
+from seqloom.training.precision import pick_device
 
 
 def check_language_model(config: LanguageModelConfig, reporter: Reporter) -> dict[str, Any]:
@@ -79,35 +73,6 @@ def _summary(name: str, pieces: Iterable[Piece], tokenizer: Tokenizer) -> dict[s
 
 
 def _estimate(config: LanguageModelConfig, prepared: Prepared) -> Estimate:
-    device = pick_device(config.training.device)
-    model = build_model(config, prepared.tokenizer.words).to(device)
-    optimizer = Optimizer(FlatWeights(model, dtype_for(config.training.precision, device)), config.optimizer)
-    batches, accumulate = prepared.batches, config.batches.accumulate
-    total = config.training.lasting(batches.per_epoch / accumulate).steps
-    steps = train(
-        model,
-        config.objective,
-        lambda n: batches(n).to(device),
-        optimizer,
-        lambda n: 1e-5,
-        accumulate=accumulate,
-    )
-    for _ in range(_WARM):
-        next(steps)
-    taken = [next(steps) for _ in range(_TIMED)]
+    model = build_model(config, prepared.tokenizer.words).to(pick_device(config.training.device))
     validation = Validation(config, prepared, model)
-    began = time.perf_counter()
-    validation.measure(0)
-    evaluation = time.perf_counter() - began
-    evaluations = -(-total // config.training.evaluate_every) + (config.training.average != "none")
-    numbers = parameter_count(model)
-    return Estimate(
-        steps=total,
-        epochs=total * accumulate / batches.per_epoch,
-        minutes=(total * statistics.fmean(s.seconds for s in taken) + evaluations * evaluation) / 60,
-        gigabytes=peak_bytes(device) / 1e9,
-        disk_gigabytes=disk_gigabytes(numbers, config.training),
-        parameters=numbers,
-        words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),
-        padding=0.0,
-    )
+    return estimate_steps(config, model, prepared.batches, lambda: validation.measure(0))

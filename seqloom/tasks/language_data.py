@@ -78,7 +78,7 @@ def prepare(config: LanguageModelConfig, reporter: Reporter, run: Run | None = N
         config.data.refuse()
     if isinstance(config.data, Conversations):
         return _prepare_conversations(config, config.data, reporter, run)
-    sources = _sources(config.data, reporter)
+    sources = text_sources(config.data, reporter)
     held = {name: Text.of(source) for name, source in sources.items() if name != "train"}
 
     def say(share: float, lines: int) -> None:
@@ -99,7 +99,8 @@ def _stream(config: LanguageModelConfig, tokenizer: Tokenizer, ids: Row, lines: 
     return Stream(ids, lines, own, config.seed, carries=carries, begins=begins)
 
 
-def _sources(data: TextFiles | StandardLibrary, reporter: Reporter) -> dict[str, Source]:
+def text_sources(data: TextFiles | StandardLibrary, reporter: Reporter) -> dict[str, Source]:
+    """The text of each split; without validation files some of the training text is held out, and that is said."""
     if isinstance(data, StandardLibrary):
         return {name: library_source(name) for name in SPLITS}
     files = {"train": data.train, "valid": data.valid, "test": data.test}

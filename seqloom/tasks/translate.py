@@ -76,6 +76,7 @@ class TranslateConfig(GradientConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.training.check_metric("bleu", "exact_match", "loss")
         if self.objective.samples and isinstance(self.model.decoder, TransformerConfig):
             raise ValueError("objective.teacher_forcing below 1 needs a recurrent or convolutional decoder")
         if self.model.one_input and not self.tokenizer.joint:

@@ -143,6 +143,11 @@ class Tokenizer:
         rows = [np.asarray(e.ids, dtype=np.int32) for e in encodings]
         return rows if self.special is None else [np.where(r < self.words, r, self.unknown) for r in rows]
 
+    def encode_places(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The ids of each text, and where in it each begins and ends (T 2), in characters."""
+        encodings = self.inner.encode_batch(list(texts), add_special_tokens=False)
+        return [(np.asarray(e.ids, np.int32), np.asarray(e.offsets, np.int64).reshape(-1, 2)) for e in encodings]
+
     def encode_lines(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, with the end word between two of its lines; a published one has words for that."""
         if self.special is not None:

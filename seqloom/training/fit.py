@@ -29,6 +29,8 @@ from seqloom.training.loop import Step
 from seqloom.training.precision import FreedMemory, Precision
 from seqloom.training.schedule import Plateau, Schedule
 
+Metric = Literal["bleu", "exact_match", "loss", "latest", "accuracy", "f1", "matthews", "pearson", "spearman"]
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -39,7 +41,8 @@ class TrainingConfig:
         epochs: if above 0, training goes on for so many passes over the data, and not for `steps`.
         evaluate_every: steps between evaluations on the validation data; each one saves a checkpoint.
         log_every: steps between lines of metrics.jsonl.
-        metric: what "best" means, and what early stopping looks at; "latest" = the newest is the best.
+        metric: what "best" means, and what early stopping looks at; "latest" = the newest is the best. Each task has
+            some of them.
         patience: evaluations without improvement before training stops; 0 = never.
         ema: decay of an exponential moving average of the weights, which is then what is used; 0 = none.
         average: at the end, the mean of the last or the best `average_count` checkpoints is tried, and used if better.
@@ -53,7 +56,7 @@ class TrainingConfig:
     epochs: float = 0.0
     evaluate_every: int = 500
     log_every: int = 20
-    metric: Literal["bleu", "exact_match", "loss", "latest"] = "bleu"
+    metric: Metric = "bleu"
     patience: int = 0
     ema: float = 0.0
     average: Literal["none", "last", "best"] = "none"
@@ -70,6 +73,11 @@ class TrainingConfig:
             raise ValueError("ema must be in [0, 1), patience and threads not negative")
         if self.epochs < 0:
             raise ValueError("epochs must not be negative")
+
+    def check_metric(self, *known: Metric) -> None:
+        """Raises ValueError for a metric that is none of these or "latest"."""
+        if self.metric not in (*known, "latest"):
+            raise ValueError(f"training.metric must be {' or '.join(map(repr, (*known, 'latest')))} for this task")
 
     def lasting(self, per_epoch: float | int) -> TrainingConfig:
         """The same with the steps that `epochs` asks for, where an epoch has `per_epoch` steps."""

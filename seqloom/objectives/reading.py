@@ -1,0 +1,127 @@
+"""What models that read whole texts learn: labels and numbers of texts, labels of words, spans, masked words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from seqloom.data.batch import ReadingBatch
+from seqloom.models.encoder import EncoderOnly
+from seqloom.nn.heads import MaskedWordHead
+from seqloom.nn.memory import Memory
+from seqloom.objectives.cross_entropy import Loss, vocabulary_loss
+from seqloom.shapes import Float, Tensor
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Cross-entropy of a label: of a text, of each word, or of the first and the last position of a span.
+
+    Args:
+        smoothing: the share of the target probability spread evenly over all labels.
+    """
+
+    kind: ClassVar[str] = "labels"
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
+
+    def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
+        """The loss summed over the batch's labels; a span's is the mean of its two."""
+        assert batch.targets is not None
+        (head,) = model.heads
+        scores = batch_scores(model, head, batch).float()
+        targets, share = batch.targets, 1.0
+        if head == "span":
+            scores, targets, share = scores.transpose(1, 2), targets.to(torch.long), 0.5
+        scores, targets = scores.flatten(0, -2), targets.flatten()
+        value, nll = (
+            F.cross_entropy(scores, targets, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
+            for smoothing in (self.smoothing, 0.0)
+        )
+        return Loss(share * value, share * float(nll.detach()), batch.words)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The squared difference from a number, whose scale is that of the training data's deviations."""
+
+    kind: ClassVar[str] = "numbers"
+
+    def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
+        """The loss summed over the batch's texts."""
+        assert batch.targets is not None
+        value = (batch_scores(model, "label", batch)[:, 0].float() - batch.targets.float()).square().sum()
+        return Loss(value, float(value.detach()), batch.words)
+
+
+@dataclass(frozen=True)
+class MaskedWords:
+    """Cross-entropy of the words that were masked (Devlin et al. 2019), and of whether a second text goes on.
+
+    Args:
+        next_weight: of the loss of a pair, where there are pairs, against that of a masked word.
+    """
+
+    kind: ClassVar[str] = "masked-words"
+    next_weight: float = 1.0
+
+    def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
+        """The loss summed over the masked words; the mean over the pairs is added to their mean."""
+        memory = model(batch.ids, batch.mask, batch.segments)
+        value, nll = self.words(model, memory, batch)
+        if batch.pairs is not None:
+            value = value + self.next_weight * batch.words * F.cross_entropy(
+                model.score("next", memory).float(), batch.pairs
+            )
+        return Loss(value, nll, batch.words)
+
+    def words(self, model: EncoderOnly, memory: Memory, batch: ReadingBatch) -> tuple[Tensor, float]:
+        """The summed loss of the masked words alone, and the same as a number."""
+        hidden, targets = masked(memory, batch)
+        head = model.heads["words"]
+        assert isinstance(head, MaskedWordHead)
+        return vocabulary_loss(head, hidden, targets, 0.0)
+
+
+def masked(memory: Memory, batch: ReadingBatch) -> tuple[Float[Tensor, "N D"], Tensor]:
+    """The states of the masked words, and the words."""
+    assert batch.targets is not None
+    at = (batch.targets.flatten() >= 0).nonzero().squeeze(1)
+    return memory.states.flatten(0, 1).index_select(0, at), batch.targets.flatten().index_select(0, at)
+
+
+def batch_scores(model: EncoderOnly, head: str, batch: ReadingBatch) -> Tensor:
+    """What a head says: (B L) of texts, whose windows' pooled vectors are averaged, or (R T L) of words.
+
+    Of spans, what is padding or in the first text of a pair is ruled out, but for the very first position.
+    """
+    memory = model(batch.ids, batch.mask, batch.segments)
+    if head == "label":
+        scores: Tensor = model.heads[head](text_vectors(model, memory, batch))
+        return scores
+    scores = model.score(head, memory)
+    if head != "span" or batch.segments is None:
+        return scores
+    passage = batch.segments == 1 if batch.mask is None else (batch.segments == 1) & batch.mask
+    passage[:, 0] = True
+    return scores.float().masked_fill(~passage[:, :, None], -1e9)
+
+
+def text_vectors(model: EncoderOnly, memory: Memory, batch: ReadingBatch) -> Float[Tensor, "B D"]:
+    """One vector for each text: the mean of its windows' pooled ones."""
+    return window_means(model.pooled(memory), batch)
+
+
+def window_means(pooled: Float[Tensor, "R D"], batch: ReadingBatch) -> Float[Tensor, "B D"]:
+    """The mean of the vectors of each text's windows."""
+    if batch.owner is None:
+        return pooled
+    counts = torch.bincount(batch.owner)
+    total = pooled.new_zeros(len(counts), pooled.shape[1]).index_add(0, batch.owner, pooled)
+    return total / counts[:, None].to(pooled.dtype)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_up import sentences
+
+from seqloom.data.masked import Documents, MaskConfig, MaskedBatches, mask_of, with_mask, word_starts
+from seqloom.data.text import Text, text_source
+from seqloom.errors import DataError, UsageError
+from seqloom.text.tokenizer import BPE, Tokenizer, Words, train_tokenizer
+
+LINES = sentences(120, 1)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("masked") / "a.txt"
+    parts = ["\n".join(LINES[i : i + 30]) for i in range(0, 120, 30)]
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def made(path: Path, tokenizer: Tokenizer, seed: int = 5, **sizes: object) -> MaskedBatches:
+    config = MaskConfig(**({"tokens": 200, "length": 24} | sizes))  # type: ignore[arg-type]
+    return MaskedBatches(Documents.of(Text.of(text_source([str(path)])), tokenizer), tokenizer, config, seed)
+
+
+WORD = with_mask(train_tokenizer(Words(), LINES))
+PIECES = with_mask(train_tokenizer(BPE(size=270), LINES))
+
+
+def unmasked(batches: MaskedBatches, number: int) -> list[list[int]]:
+    batch = batches(number)
+    ids = torch.where(batch.targets >= 0, batch.targets, batch.ids)
+    real = torch.ones_like(ids, dtype=torch.bool) if batch.mask is None else batch.mask
+    return [row[own].tolist() for row, own in zip(ids, real, strict=True)]
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_an_epoch_has_every_word_once(text, epoch):
+    batches = made(text, WORD)
+    numbers = range(epoch * batches.per_epoch, (epoch + 1) * batches.per_epoch)
+    rows = [row for n in numbers for row in unmasked(batches, n)]
+    assert all(row[0] == WORD.start and row[-1] == WORD.end and len(row) <= 24 for row in rows)
+    words = [word for row in rows for word in row[1:-1]]
+    assert sorted(words) == sorted(np.concatenate(WORD.encode(LINES)).tolist())
+
+
+def test_a_batch_is_a_function_of_seed_and_number_and_masks_change(text):
+    one, two = made(text, WORD), made(text, WORD)
+    assert torch.equal(one(7).ids, two(7).ids)
+    assert torch.equal(one(7).targets, two(7).targets)
+    assert not all(torch.equal(one(7).ids, batch.ids) for batch in (made(text, WORD, 6)(7), one(7 + one.per_epoch)))
+
+
+def test_four_fifths_are_masked_a_tenth_is_another_word_a_tenth_stays(text):
+    batches = made(text, WORD, share=0.5)
+    read, wanted = [], []
+    for batch in map(batches, range(10 * batches.per_epoch)):
+        assert batch.words == int((batch.targets >= 0).sum())
+        real = torch.ones_like(batch.ids, dtype=torch.bool) if batch.mask is None else batch.mask
+        assert not (batch.targets >= 0)[~real].any()
+        read.append(batch.ids[batch.targets >= 0])
+        wanted.append(batch.targets[batch.targets >= 0])
+    ids, targets = torch.cat(read), torch.cat(wanted)
+    assert not set(targets.tolist()) & {WORD.start, WORD.end, WORD.pad}
+    masked, same = (ids == mask_of(WORD)[1]).float().mean(), (ids == targets).float().mean()
+    assert len(ids) > 1500
+    assert masked == pytest.approx(0.8, abs=0.04)
+    assert same == pytest.approx(0.1 + 0.1 / 10, abs=0.04)  # another word is the same one in ten
+
+
+def test_whole_words_are_chosen_together(text):
+    batches = made(text, PIECES, whole_words=True, share=0.4)
+    starts = word_starts(PIECES)
+    several = 0
+    for batch in map(batches, range(batches.per_epoch)):
+        ids = torch.where(batch.targets >= 0, batch.targets, batch.ids).numpy()
+        for row, chosen in zip(ids, (batch.targets >= 0).numpy(), strict=True):
+            for t in range(1, len(row)):
+                if not starts[row[t]] and row[t] > 3 and row[t - 1] > 3:
+                    assert chosen[t] == chosen[t - 1]
+                    several += 1
+    assert several > 20
+
+
+def test_half_of_the_pairs_go_on(text):
+    batches = made(text, WORD, next_sentence=True, tokens=4000)
+    whole = Documents.of(Text.of(text_source([str(text)])), WORD).ids.tolist()
+    found = {0: 0, 1: 0}
+    for batch in map(batches, range(batches.per_epoch)):
+        for row, segments, goes_on in zip(unmasked(batches, batch.number), batch.segments, batch.pairs, strict=True):
+            middle = row.index(WORD.end)
+            assert segments[: len(row)].tolist() == [0] * (middle + 1) + [1] * (len(row) - middle - 1)
+            joined = row[1:middle] + row[middle + 1 : -1]
+            inside = any(whole[i : i + len(joined)] == joined for i in range(len(whole)))
+            assert inside or not goes_on
+            found[int(goes_on)] += 1
+    assert abs(found[0] - found[1]) <= 1
+
+
+def test_a_mask_is_added_once_and_is_left_out_of_text():
+    assert with_mask(WORD) is WORD
+    assert WORD.words == train_tokenizer(Words(), LINES).words + 1
+    assert WORD.decode([[mask_of(WORD)[1], *WORD.encode(["ba"])[0].tolist()]]) == ["ba"]
+    assert mask_of(WORD)[1] not in WORD.encode(["ba <mask> ko"])[0]
+    with pytest.raises(UsageError, match="none of the words <mask>"):
+        mask_of(train_tokenizer(Words(), LINES))
+
+
+def test_a_text_of_one_word_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("ba\n", encoding="utf-8")
+    with pytest.raises(DataError, match="fewer than two words"):
+        made(tmp_path / "a.txt", WORD)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqloom.data.windows import Item, ItemBatches, TextBatchConfig, Window, by_length, collate, frame
+
+START, END = 2, 3
+
+
+def text(size: int, first: int = 10) -> np.ndarray:
+    return np.arange(first, first + size, dtype=np.int32)
+
+
+def framed(a: int, b: int | None, windows: bool, **sizes: int) -> tuple[Window, ...]:
+    second = None if b is None else text(b, 1000)
+    return frame(text(a), second, (START, END), TextBatchConfig(**sizes), windows=windows)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 60), st.none() | st.integers(1, 60), st.booleans(), st.integers(0, 4))
+def test_windows_cover_the_text_and_keep_to_the_length(a, b, windows, stride):
+    found = framed(a, b, windows, length=12, stride=stride)
+    assert all(len(w.ids) <= 12 and w.ids[0] == START and w.ids[-1] == END for w in found)
+    if windows:
+        own, whole = (text(a), 1) if b is None else (text(b, 1000), None)
+        seen = set()
+        for w in found:
+            part = w.ids[whole or w.second : -1]
+            assert (part == own[w.first_word : w.first_word + len(part)]).all()
+            seen |= set(part.tolist())
+        assert seen == set(own.tolist())
+        assert len({w.first_word for w in found}) == len(found)
+    else:
+        assert len(found) == 1
+        if a + (b or 0) + 2 + (b is not None) <= 12:
+            assert len(found[0].ids) == a + (b or 0) + 2 + (b is not None)
+
+
+def test_the_longer_one_of_a_pair_is_cut():
+    (window,) = framed(20, 3, False, length=12)
+    assert window.ids.tolist() == [START, *range(10, 16), END, 1000, 1001, 1002, END]
+    assert window.second == 8
+    (window,) = framed(2, 20, False, length=12)
+    assert window.ids.tolist() == [START, 10, 11, END, *range(1000, 1007), END]
+
+
+def test_a_batch_of_windows():
+    long, short = Item(framed(9, None, True, length=8), np.array(1)), Item(framed(2, None, True, length=8), np.array(0))
+    batch = collate([long, short])
+    assert batch.owner is not None
+    assert batch.owner.tolist() == [0] * len(long.windows) + [1]
+    assert batch.targets is not None
+    assert (batch.targets.tolist(), batch.words, batch.segments) == ([1, 0], 2, None)
+    pair = collate([Item(framed(1, 2, False), np.array([[4, 5]])), Item(framed(1, 1, False), np.array([[0, 0]]))])
+    assert pair.segments is not None
+    assert pair.segments.tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1]]
+    assert pair.mask is not None
+    assert pair.mask[1].tolist() == [True] * 5 + [False]
+    tags = collate(
+        [Item(framed(2, None, False), np.array([-1, 4, -1, -1])), Item(framed(0, None, False), np.array([-1, -1]))]
+    )
+    assert tags.targets is not None
+    assert (tags.targets.tolist(), tags.words) == ([[-1, 4, -1, -1], [-1, -1, -1, -1]], 1)  # fmt: skip
+
+
+def test_every_text_is_in_an_epoch_once_and_batches_are_a_function_of_their_number():
+    items = [Item(framed(n % 13, None, False), np.array(n)) for n in range(50)]
+    batches = ItemBatches(items, TextBatchConfig(tokens=60), seed=3)
+    epoch = [batches(n) for n in range(batches.per_epoch)]
+    assert sorted(row for batch in epoch for row in batch.rows) == list(range(50))
+    again = ItemBatches(items, TextBatchConfig(tokens=60), seed=3)(2)
+    assert torch.equal(again.ids, epoch[2].ids)
+    assert again.number == 2
+    parts = list(by_length(items, 40))
+    assert sorted(i for part in parts for i in part) == list(range(50))
+    assert all(len(part) * max(len(items[i].windows[0].ids) for i in part) <= 40 for part in parts)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqloom.evaluation.classification import (
+    correlation,
+    label_f1,
+    matthews,
+    ranks,
+    reliability,
+    score_labels,
+    score_numbers,
+    score_tags,
+    spans,
+)
+
+
+def one_hot(said: list[int], size: int, sure: float = 0.8) -> np.ndarray:
+    rest = (1 - sure) / (size - 1)
+    return np.where(np.arange(size) == np.array(said)[:, None], sure, rest)
+
+
+def test_two_labels_by_hand():
+    # 3 right of "1", 1 missed; 2 right of "0", 2 taken for "1"
+    truth = np.array([1, 1, 1, 1, 0, 0, 0, 0])
+    found = score_labels(truth, one_hot([1, 1, 1, 0, 0, 0, 1, 1], 2), ["0", "1"])
+    assert found["confusion"] == [[2, 2], [1, 3]]
+    assert found["accuracy"] == pytest.approx(62.5)
+    assert found["majority"] == pytest.approx(50)
+    assert (found["f1"], found["f1_of"]) == (pytest.approx(100 * 6 / 9), "1")
+    assert found["macro_f1"] == pytest.approx(100 * (6 / 9 + 4 / 7) / 2)
+    assert found["matthews"] == pytest.approx(100 * (3 * 2 - 2 * 1) / math.sqrt(5 * 4 * 4 * 3))
+    assert found["loss"] == pytest.approx(-(5 * math.log(0.8) + 3 * math.log(0.2)) / 8)
+    assert found["calibration_error"] == pytest.approx(80 - 62.5)
+
+
+def test_f1_of_other_names_is_of_the_rarer_label():
+    found = score_labels(np.array([0, 1, 1]), one_hot([0, 1, 1], 2), ["bad", "good"])
+    assert (found["f1_of"], found["f1"]) == ("bad", 100)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1))
+def test_matthews_is_the_correlation_of_indicators(pairs):
+    table = np.zeros((3, 3), dtype=np.int64)
+    for t, s in pairs:
+        table[t, s] += 1
+    truth, said = (np.eye(3)[[pair[k] for pair in pairs]] for k in (0, 1))
+    truth, said = truth - truth.mean(0), said - said.mean(0)
+    below = math.sqrt((truth**2).sum() * (said**2).sum())
+    assert matthews(table) == pytest.approx((truth * said).sum() / below if below else 0.0, abs=1e-9)
+    assert all(0 <= f <= 1 for f in label_f1(table))
+
+
+def test_calibration_by_hand():
+    confidence = np.array([0.95, 0.92, 0.55, 0.51, 1.0])
+    rows, error = reliability(confidence, np.array([True, True, True, False, False]))
+    assert [row["examples"] for row in rows] == [2, 3]
+    assert error == pytest.approx(2 / 5 * (53 - 50) + 3 / 5 * (100 * 2.87 / 3 - 100 * 2 / 3))
+
+
+@given(st.lists(st.integers(-5, 5), min_size=2, max_size=30))
+def test_ranks_are_means_of_places(values):
+    found = ranks(np.array(values, dtype=float))
+    for value, rank in zip(values, found, strict=True):
+        below, same = sum(v < value for v in values), values.count(value)
+        assert rank == below + (same + 1) / 2
+
+
+def test_numbers_by_hand():
+    truth = np.array([1.0, 2.0, 3.0, 4.0])
+    found = score_numbers(truth, np.array([1.0, 4.0, 9.0, 16.0]))
+    assert found["spearman"] == pytest.approx(100)
+    assert found["pearson"] == pytest.approx(100 * np.corrcoef(truth, truth**2)[0, 1])
+    assert found["rmse"] == pytest.approx(math.sqrt((4 + 36 + 144) / 4))
+    assert correlation(truth, np.ones(4)) == 0.0
+
+
+def test_spans_of_labels():
+    assert spans(["B-A", "I-A", "O", "I-B", "B-B", "I-A"]) == [(0, 2, "A"), (3, 4, "B"), (4, 5, "B"), (5, 6, "A")]
+    found = score_tags([["B-A", "I-A", "O", "B-B"]], [["B-A", "O", "O", "B-B"]])
+    assert (found["accuracy"], found["f1"], found["recall"]) == (75, 50, 50)
+    assert "f1" not in score_tags([["NOUN", "VERB"]], [["NOUN", "NOUN"]])

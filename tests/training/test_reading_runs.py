@@ -1,0 +1,131 @@
+"""Whole runs of models that read, made small: whatever the encoder they learn, and that stopping changes no bit."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import sentences
+from toys import Listener, left_behind
+
+from seqloom.config import load, to_toml
+from seqloom.data.labelled import LabelledFiles
+from seqloom.data.masked import MaskConfig
+from seqloom.data.text import TextFiles
+from seqloom.data.windows import TextBatchConfig
+from seqloom.errors import RunError
+from seqloom.models.convolutional import ConvolutionalConfig
+from seqloom.models.encoder import EncoderOnlyConfig
+from seqloom.models.encoders import BagConfig
+from seqloom.models.recurrent import RecurrentEncoderConfig
+from seqloom.nn.positions import Learned
+from seqloom.nn.transformer import TransformerConfig
+from seqloom.objectives.reading import Labels
+from seqloom.tasks.classify import ClassifyConfig
+from seqloom.tasks.masked_words import MaskedWordsConfig
+from seqloom.tasks.reading import train_reader
+from seqloom.text.tokenizer import BPE, Words
+from seqloom.training.fit import Interrupted, TrainingConfig
+from seqloom.training.optimizer import AdamW
+from seqloom.training.schedule import Linear
+
+STACK = TransformerConfig(layers=1, width=16, inner=16, heads=2, dropout=0.2)
+ENCODERS: dict[str, EncoderOnlyConfig] = {
+    "transformer": EncoderOnlyConfig(encoder=STACK, pooler="tanh"),
+    "lstm": EncoderOnlyConfig(encoder=RecurrentEncoderConfig("lstm", 1, 16, "both"), pooling="attention"),
+    "convolutional": EncoderOnlyConfig(encoder=ConvolutionalConfig(layers=2, width=16), pooling="max"),
+    "bag": EncoderOnlyConfig(encoder=BagConfig(16), pooling="mean", segments=0),
+}
+TRAINING = TrainingConfig(steps=6, evaluate_every=2, log_every=1, threads=1, precision="fp32", metric="loss")
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> dict[str, Any]:
+    for name, count, seed in (("train", 90, 1), ("valid", 30, 2)):
+        lines = sentences(count, seed, 9)
+        table = "".join(f"{'ba' in s.split()}\t{s}\n" for s in lines)
+        (tmp_path / f"{name}.tsv").write_text(f"label\ttext\n{table}", encoding="utf-8")
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {
+        "run": str(tmp_path / "run"),
+        "optimizer": AdamW(lr=0.01),
+        "schedule": Linear(warmup=3),
+        "training": TRAINING,
+    }
+
+
+def classify(folder: Path, shared: dict[str, Any], **more: Any) -> ClassifyConfig:
+    data = LabelledFiles((str(folder / "train.tsv"),), (str(folder / "valid.tsv"),))
+    batches = TextBatchConfig(tokens=100, length=8, long="windows", accumulate=2)
+    model = ENCODERS["transformer"]
+    return ClassifyConfig(**({"data": data, "batches": batches, "model": model, "tokenizer": Words()} | shared | more))
+
+
+def masked(folder: Path, shared: dict[str, Any], **more: Any) -> MaskedWordsConfig:
+    data = TextFiles((str(folder / "train.txt"),), (str(folder / "valid.txt"),))
+    batches = MaskConfig(tokens=100, length=20, next_sentence=True, whole_words=True)
+    model = ENCODERS["transformer"]
+    return MaskedWordsConfig(
+        **({"data": data, "batches": batches, "model": model, "tokenizer": BPE(size=280)} | shared | more)
+    )
+
+
+@pytest.mark.parametrize("make", [classify, masked])
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_training_that_was_stopped_ends_with_the_same_bits(shared, tmp_path, make, step):
+    straight = make(tmp_path, shared)
+    stopped = replace(straight, run=str(tmp_path / "stopped"))
+    train_reader(straight, Listener())
+    with pytest.raises(Interrupted):
+        train_reader(stopped, Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == step else None))
+    train_reader(stopped, Listener())
+    assert left_behind(stopped.run) == left_behind(straight.run)
+
+
+def test_a_fine_tuning_that_was_stopped_ends_with_the_same_bits(shared, tmp_path):
+    start = train_reader(masked(tmp_path, shared | {"run": str(tmp_path / "start")}), Listener())
+    straight = classify(tmp_path, shared, start=str(start.path))
+    stopped = replace(straight, run=str(tmp_path / "stopped"))
+    train_reader(straight, Listener())
+    with pytest.raises(Interrupted):
+        train_reader(stopped, Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == 3 else None))
+    start.path.rename(tmp_path / "away")  # a run that has begun does not need it
+    train_reader(stopped, Listener())
+    assert left_behind(stopped.run) == left_behind(straight.run)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_learns_whether_a_word_is_there(shared, tmp_path, name):
+    training = replace(TRAINING, steps=80, evaluate_every=80, metric="accuracy")
+    batches = TextBatchConfig(tokens=200, length=24)
+    run = train_reader(
+        classify(tmp_path, shared | {"training": training}, model=ENCODERS[name], batches=batches), Listener()
+    )
+    (last,) = (row for row in run.rows("metrics.jsonl") if row["kind"] == "valid")
+    assert last["accuracy"] > 85
+
+
+def test_the_config_comes_back_and_another_one_is_refused(shared, tmp_path):
+    for make, kind in ((classify, ClassifyConfig), (masked, MaskedWordsConfig)):
+        config = make(tmp_path, shared)
+        (tmp_path / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        assert load(kind, tmp_path / "config.toml") == config
+    config = classify(tmp_path, shared)
+    train_reader(config, Listener())
+    with pytest.raises(RunError, match=r"objective\.smoothing"):
+        train_reader(replace(config, objective=Labels(smoothing=0.1)), Listener())
+
+
+def test_what_makes_no_sense_is_refused(shared, tmp_path):
+    config = classify(tmp_path, shared)
+    with pytest.raises(ValueError, match=r"training\.metric must be 'accuracy'"):
+        replace(config, training=replace(TRAINING, metric="bleu"))
+    with pytest.raises(ValueError, match=r"tokenizer\.dropout"):
+        replace(config, tokenizer=BPE(dropout=0.1))
+    with pytest.raises(ValueError, match=r"batches\.length 8 is more than the model's 7 positions"):
+        replace(config, model=EncoderOnlyConfig(encoder=replace(STACK, positions=Learned(7))))
+    with pytest.raises(ValueError, match=r"model\.segments"):
+        replace(masked(tmp_path, shared), model=EncoderOnlyConfig(encoder=STACK, segments=1))
