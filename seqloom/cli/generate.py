@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from json import dumps
 from typing import Annotated, Literal
 
@@ -10,7 +11,26 @@ from cyclopts import Parameter
 
 from seqloom.cli.common import AsJson, Overrides, Quiet, check_typed
 
-Stop = Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="A text ends before the first of these.")]
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Writing:
+    """How texts are gone on with.
+
+    Args:
+        file: one prompt a line, continued side by side.
+        stop: a text ends before the first of these.
+        draft: the run of a smaller model that writes ahead; the texts are as likely as without it.
+        ahead: by how many words it does.
+        long_text: what to do when there are more words than the model has positions: begin anew over the last half,
+            or refuse.
+    """
+
+    file: str = ""
+    stop: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
+    draft: str = ""
+    ahead: int = 4
+    long_text: Literal["slide", "refuse"] = "slide"
 
 
 def generate(
@@ -18,30 +38,21 @@ def generate(
     /,
     *words: Overrides,
     prompt: str = "",
-    file: str = "",
     length: int = 0,
     seed: int = 0,
-    stop: Stop = (),
-    draft: str = "",
-    ahead: int = 4,
-    long_text: Literal["slide", "refuse"] = "slide",
+    how: Writing = Writing(),
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    r"""Write on from a prompt with a language model: from the words given, or --prompt; without one a new text.
+    """Write on from a prompt with a language model: from the words given, or --prompt; without one a new text.
 
     One text appears as it is written; several (--decoding.n-best 3, --file), or those of a beam
     (--decoding.sample false --decoding.beam 5), when they are done. Decoding options as config keys:
     --decoding.temperature 0.7 --decoding.top-k 40.
 
     Args:
-        file: one prompt a line, continued side by side.
         length: the most words of the tokenizer to add.
         seed: another seed, another text.
-        draft: the run of a smaller model that writes ahead; the texts are as likely as without it.
-        ahead: by how many words it does.
-        long_text: what to do when there are more words than the model has positions: begin anew over the last half,
-            or refuse.
         json: a line for each text.
     """
     from seqloom.data.lines import read_lines
@@ -51,21 +62,21 @@ def generate(
 
     keep_freed_memory()
     cut = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
-    prompts = read_lines(file) if file else [prompt or " ".join(words[:cut])]
+    prompts = read_lines(how.file) if how.file else [prompt or " ".join(words[:cut])]
     check_typed(prompts)
     typed = [*words[cut:], *(["--decoding.max-length", str(length)] if length else [])]
     typed += ["--decoding.seed", str(seed)] if seed else []
     say = Reporter(0 if quiet else 1).warn
     generator = load_generator(run, say=say)
     generator.config = config = decoding_config(generator.config, typed)
-    generator.long_text = long_text
+    generator.long_text = how.long_text
     single = len(prompts) == 1 and config.n_best == 1 and (config.sample or config.beam == 1)
-    if draft or (single and not json):
-        small = load_generator(draft, say=say) if draft else None
+    if how.draft or (single and not json):
+        small = load_generator(how.draft, say=say) if how.draft else None
         for text in prompts:
-            _show(text, generator.stream(text, stop, small, ahead))
+            _show(text, generator.stream(text, how.stop, small, how.ahead))
         return
-    for text, found in zip(prompts, generator.batch(prompts, stop), strict=True):
+    for text, found in zip(prompts, generator.batch(prompts, how.stop), strict=True):
         for one in found:
             print(dumps({"prompt": text, **vars(one)}, ensure_ascii=False) if json else one.text)
 
