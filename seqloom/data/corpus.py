@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NoReturn
+from typing import ClassVar, Literal, NoReturn
 
 from seqloom.errors import UsageError
 
@@ -50,10 +50,11 @@ class NoData:
     kind: ClassVar[str] = "none"
     test: ClassVar[tuple[str, ...]] = ()
     second: ClassVar[str] = ""
+    documents: ClassVar[Literal["blocks"]] = "blocks"
 
     def refuse(self) -> NoReturn:
         """Raises UsageError."""
-        problem = "the run was imported, and has no data of its own"
+        problem = "there is no training data, as in the config of a run that was imported"
         raise UsageError(problem, where="data", cure="name your own: --data.kind, --data.train, ...; or --test FILE")
 
 

@@ -45,13 +45,9 @@ class Splits:
         train, valid, test: the files. Without `valid` a tenth of `train`, drawn by the seed, is held out.
     """
 
-    train: tuple[str, ...]
+    train: tuple[str, ...] = ()
     valid: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.train:
-            raise ValueError("train must name at least one file")
 
 
 @dataclass(frozen=True)

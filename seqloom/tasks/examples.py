@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from seqloom.data.check import Finding
+from seqloom.data.corpus import NoData
 from seqloom.data.labelled import Splits, digest_rows
 from seqloom.data.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.errors import UsageError
@@ -95,6 +96,8 @@ class ExamplesConfig(ReadingConfig):
     def splits(self) -> dict[str, list[Any]]:
         """The examples of train, valid, and test if there is one."""
         files: Splits = self.data
+        if not files.train:
+            NoData().refuse()
         found = {name: self.read(paths) for name in ("train", "valid", "test") if (paths := getattr(files, name))}
         if "valid" not in found:
             drawn = np.random.Generator(np.random.Philox(key=(self.seed, 0))).permutation(len(found["train"]))

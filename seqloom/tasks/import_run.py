@@ -103,7 +103,8 @@ def _config(published: Published, run: Run, pair: Tokenizers, folder: Path, want
     if chosen not in usual:
         problem = f"a checkpoint of the form {published.family.name} is not for the task {chosen!r}"
         raise UsageError(problem, where="--task", cure=nearest(chosen, usual))
-    tree: Tree = {"task": chosen, "run": str(run.path), "data": {"kind": "none"}}
+    examples = chosen in ("classify", "tag", "answer")
+    tree: Tree = {"task": chosen, "run": str(run.path), "data": {} if examples else {"kind": "none"}}
     tree |= {
         "tokenizer": {"kind": "file", "path": str(run.path / "tokenizer.json")},
         "model": tree_of(published.form.config),

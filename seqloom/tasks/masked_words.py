@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from seqloom.data.corpus import NoData
 from seqloom.data.masked import Documents, MaskConfig, MaskedBatches, mask_of, with_mask
 from seqloom.data.text import Text, TextFiles, text_source
 from seqloom.data.windows import Window
@@ -37,7 +38,7 @@ class MaskedWordsConfig(ReadingConfig):
     """All of a run that learns masked words."""
 
     task: Literal["masked_words"] = "masked_words"
-    data: TextFiles
+    data: TextFiles | NoData
     objective: MaskedWords = field(default_factory=MaskedWords)
     batches: MaskConfig = field(default_factory=MaskConfig)
 
@@ -57,6 +58,8 @@ class MaskedWordsConfig(ReadingConfig):
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See ReadingConfig."""
+        if isinstance(self.data, NoData):
+            self.data.refuse()
         texts = {name: Text.of(source) for name, source in text_sources(self.data, reporter).items()}
         lines = [line for line in texts["train"].lines if line]
         tokenizer = with_mask(tokenizer_for(self, run, lambda: lines))
