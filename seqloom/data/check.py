@@ -12,9 +12,8 @@ import numpy as np
 
 from seqloom.data.corpus import Pairs, Splits
 from seqloom.data.evidence import Tongues, character_lengths, find_shift, length_outliers
-from seqloom.data.lines import MAX_BYTES, LineError, decode, expand, file_format, raw_lines
+from seqloom.data.lines import MAX_BYTES, RECORD_BYTES, LineError, decode, expand, file_format, raw_lines
 from seqloom.data.readers import check_po_line, corpus_files, parse_json, parse_tsv, read_pairs
-from seqloom.data.text import RECORD_BYTES
 from seqloom.errors import DataError
 
 Severity = Literal["error", "warning", "note"]

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from seqloom.data.batch import StreamBatch
-from seqloom.data.lines import LineError, decode, expand, raw_lines
+from seqloom.data.lines import RECORD_BYTES, LineError, decode, expand, json_object, raw_lines
 from seqloom.data.stream import StreamConfig
-from seqloom.data.text import RECORD_BYTES, Piece, as_document, is_text, json_record
+from seqloom.data.text import Piece, as_document, is_text
 from seqloom.errors import DataError
 from seqloom.text.chat import ROLES, Message
 
@@ -75,7 +75,7 @@ def read_conversations(paths: Sequence[str]) -> list[Chat]:
 
 def parse_conversations(line: str, where: str) -> list[tuple[Message, ...]]:
     """The conversations of a line: one, but for an instruction with several "instances". Raises LineError."""
-    record = json_record(line, where, _FORMS)
+    record = json_object(line, where, _FORMS)
     instances = record.get("instances") or [record]
     chats: list[tuple[Message, ...]] = []
     for own in instances if isinstance(instances, list) else [None]:

@@ -9,10 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from seqloom.data.lines import decode, expand, file_format, raw_lines
+from seqloom.data.lines import RECORD_BYTES, decode, expand, file_format, json_object, raw_lines
 from seqloom.errors import DataError, nearest
-
-_RECORD = 16_000_000  # bytes of a line that holds a whole document
 
 
 @dataclass(frozen=True)
@@ -80,21 +78,10 @@ class TaggedFiles(Splits):
 def text_of(path: Path) -> Iterator[tuple[str, str]]:
     """The lines of a file and their places; DataError for an empty one."""
     number = 0
-    for number, raw in enumerate(raw_lines(path, _RECORD), 1):
-        yield decode(raw, path, number, _RECORD), f"{path}:{number}"
+    for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
+        yield decode(raw, path, number, RECORD_BYTES), f"{path}:{number}"
     if not number:
         raise DataError("the file is empty", where=str(path), cure="name files with examples in them")
-
-
-def json_object(text: str, where: str) -> dict[str, Any]:
-    """A JSON object. Raises DataError."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"not JSON: {error}", where=where, cure="write one JSON object a line") from None
-    if not isinstance(found, dict):
-        raise DataError("not a JSON object", where=where, cure="write one JSON object a line")
-    return found
 
 
 def _records(path: Path, header: bool) -> Iterator[tuple[Mapping[str, Any], str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import lzma
 import os
 import re
@@ -17,6 +18,9 @@ from seqloom.errors import DataError, UsageError, nearest
 
 MAX_BYTES = 1_000_000
 """The longest line that is taken for a sentence, in bytes."""
+
+RECORD_BYTES = 1 << 27
+"""The longest line that holds a whole document, in bytes."""
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 16
@@ -148,6 +152,17 @@ def _other_encoding(raw: bytes, path: Path) -> str:
         if raw.startswith(magic):
             return f"this is a packed file: let its name end in {suffix}"
     return to_utf8(path, "UTF-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "WINDOWS-1252")
+
+
+def json_object(line: str, where: str, wanted: str = "one JSON object a line") -> dict[str, Any]:
+    """The JSON object of a line, or of a whole file. Raises LineError, which says what is wanted."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise LineError("lines that are not JSON", f"not JSON: {error}", where=where, cure=f"write {wanted}") from None
+    if not isinstance(record, dict):
+        raise LineError("lines that are not JSON", "not a JSON object", where=where, cure=f"write {wanted}")
+    return record
 
 
 def text_lines(path: Path, max_bytes: int = MAX_BYTES) -> list[str]:

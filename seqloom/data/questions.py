@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from seqloom.data.labelled import Splits, json_object, text_of
-from seqloom.data.lines import expand, file_format
+from seqloom.data.labelled import Splits, text_of
+from seqloom.data.lines import expand, file_format, json_object
 from seqloom.errors import DataError
 
 

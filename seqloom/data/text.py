@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from seqloom.data.lines import LineError, decode, expand, file_format, raw_lines
+from seqloom.data.lines import RECORD_BYTES, LineError, decode, expand, file_format, json_object, raw_lines
 from seqloom.errors import DataError
 from seqloom.text.tokenizer import Tokenizer
 
@@ -25,9 +24,6 @@ Piece = tuple[str | None, int]
 
 Say = Callable[[float, int], None]
 """Is told which share of a text is done, and how many lines or words that is."""
-
-RECORD_BYTES = 1 << 27
-"""The longest line of a .jsonl file: it holds a whole document."""
 
 _BLOCK_LINES, _BLOCK_CHARACTERS = 10_000, 1 << 22  # encoded at a time
 _EVERY = 1000  # lines between words about progress
@@ -149,17 +145,6 @@ def as_document(text: str, number: int) -> Iterator[Piece]:
     yield None, number
 
 
-def json_record(line: str, where: str, wanted: str) -> dict[str, Any]:
-    """The JSON object of a line. Raises LineError, which says what is wanted."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise LineError("lines that are not JSON", f"not JSON: {error}", where=where, cure=f"write {wanted}") from None
-    if not isinstance(record, dict):
-        raise LineError("lines that are not JSON", "not a JSON object", where=where, cure=f"write {wanted}")
-    return record
-
-
 def is_text(value: object) -> bool:
     """Whether a JSON value is a text that can be encoded: no NUL, no half of a character, not blank."""
     return isinstance(value, str) and not _NOT_TEXT.search(value) and bool(value.strip())
@@ -168,7 +153,7 @@ def is_text(value: object) -> bool:
 def record_text(line: str, where: str) -> str:
     """The text of a JSON record. Raises LineError."""
     wanted = '{"text": "..."}'
-    text = json_record(line, where, wanted).get("text")
+    text = json_object(line, where, wanted).get("text")
     if not is_text(text):
         raise LineError("lines without a text", 'no text under "text"', where=where, cure=f"write {wanted}")
     return str(text)

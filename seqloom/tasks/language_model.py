@@ -21,11 +21,10 @@ from seqloom.tasks.language_config import LanguageModelConfig
 from seqloom.tasks.language_data import Prepared, prepare, read_files
 from seqloom.tasks.starting import take_start
 from seqloom.tasks.tokenizers import load_tokenizers, save_tokenizers
-from seqloom.tasks.training import Ready, tested_on, train_run, trained
+from seqloom.tasks.training import Ready, gradient_plan, tested_on, train_run, trained
 from seqloom.tasks.vectors import take_vectors
 from seqloom.text.chat import Message
 from seqloom.training.fit import Measured, Plan
-from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision
 
@@ -54,20 +53,7 @@ def train_language_model(config: LanguageModelConfig, reporter: Reporter) -> Run
             return model
 
         def plan(model: LanguageModel) -> Plan:
-            device = next(model.parameters()).device
-            learner = GradientLearner(
-                model,
-                config.objective,
-                lambda n: batches(n).to(device),
-                config.optimizer,
-                config.batches.accumulate,
-                config.training.ema,
-                config.training.precision,
-            )
-            training = config.training.lasting(batches.per_epoch / config.batches.accumulate)
-            return Plan(
-                learner, Validation(config, prepared, model).measure, config.optimizer.lr, config.schedule, training
-            )
+            return gradient_plan(config, model, batches, Validation(config, prepared, model).measure)
 
         return Ready(
             prepared.corpus,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from safetensors import safe_open
 
 from seqloom import config as configs
 from seqloom.config import Tree
-from seqloom.data.batch import ReadingBatch
 from seqloom.data.check import Finding
 from seqloom.data.windows import Item, LengthConfig, TextBatchConfig, by_length, collate
 from seqloom.errors import RunError
@@ -28,28 +27,16 @@ from seqloom.run import Json, Run, write_json
 from seqloom.tasks import part_for
 from seqloom.tasks.starting import on_start, start_tokenizer, take_start
 from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizer, save_tokenizers
-from seqloom.tasks.training import GradientConfig, Ready, train_run, trained
+from seqloom.tasks.training import GradientConfig, Numbered, Ready, gradient_plan, train_run, trained
 from seqloom.tasks.vectors import take_vectors
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.fit import Measured, Metric, Plan, TrainingConfig
-from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision
 from seqloom.training.schedule import Linear, Schedule
 
 _FACTS = "labels.json"
 _TOKENS = 8192  # words of a batch where nothing is learned
-
-
-@runtime_checkable
-class Numbered(Protocol):
-    """Batches by number, without end."""
-
-    per_epoch: int
-
-    def __call__(self, number: int) -> ReadingBatch:
-        """Batch `number`."""
-        ...
 
 
 @dataclass
@@ -160,18 +147,7 @@ def train_reader(config: ReadingConfig, reporter: Reporter) -> Run:
             return model
 
         def plan(model: EncoderOnly) -> Plan:
-            device = next(model.parameters()).device
-            learner = GradientLearner(
-                model,
-                config.objective,
-                lambda n: batches(n).to(device),
-                config.optimizer,
-                config.batches.accumulate,
-                config.training.ema,
-                config.training.precision,
-            )
-            training = config.training.lasting(batches.per_epoch / config.batches.accumulate)
-            return Plan(learner, prepared.measure(model), config.optimizer.lr, config.schedule, training)
+            return gradient_plan(config, model, batches, prepared.measure(model))
 
         def save(path: Path) -> None:
             save_tokenizers(path, tokenizer, tokenizer)

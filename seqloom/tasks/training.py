@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -19,7 +19,8 @@ from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.resume import refuse_another
 from seqloom.training.checkpoint import Progress, load_weights
-from seqloom.training.fit import Plan, TrainingConfig, fit
+from seqloom.training.fit import Measured, Plan, TrainingConfig, fit
+from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
 from seqloom.training.optimizer import AdamW, OptimizerConfig
 from seqloom.training.precision import Precision, dtype_for, peak_bytes, pick_device, processor_flags
@@ -78,6 +79,36 @@ class Ready:
     plan: Callable[[Any], Plan]
     sizes: str
     announce: Callable[[], None] = lambda: None
+
+
+@runtime_checkable
+class Numbered(Protocol):
+    """Batches by number, without end."""
+
+    @property
+    def per_epoch(self) -> int:
+        """How many there are in an epoch."""
+        ...
+
+    def __call__(self, number: int) -> Any:
+        """Batch `number`."""
+        ...
+
+
+def gradient_plan(config: Any, model: nn.Module, batches: Numbered, measure: Callable[[int], Measured]) -> Plan:
+    """How a model learns by gradients; `config` is a GradientConfig with an objective and batches.accumulate."""
+    device, accumulate = next(model.parameters()).device, config.batches.accumulate
+    training = config.training.lasting(batches.per_epoch / accumulate)
+    learner = GradientLearner(
+        model,
+        config.objective,
+        lambda n: batches(n).to(device),
+        config.optimizer,
+        accumulate,
+        training.ema,
+        training.precision,
+    )
+    return Plan(learner, measure, config.optimizer.lr, config.schedule, training)
 
 
 def train_run(config: RunConfig, reporter: Reporter, prepare: Callable[[Run], Ready]) -> Run:

@@ -29,13 +29,12 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
 from seqloom.tasks.tokenizers import load_tokenizers, make_tokenizers, save_tokenizers
-from seqloom.tasks.training import GradientConfig, Ready, train_run, trained
+from seqloom.tasks.training import GradientConfig, Ready, gradient_plan, train_run, trained
 from seqloom.tasks.translator import LongInput, Translator
 from seqloom.tasks.vectors import take_vectors
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.fit import Plan
-from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision
 
@@ -96,7 +95,12 @@ class Prepared:
     batches: Batches
     epoch: Callable[[int], Encoded]
 
-    def batch(self, number: int) -> SequenceBatch:
+    @property
+    def per_epoch(self) -> int:
+        """How many batches an epoch has."""
+        return self.batches.per_epoch
+
+    def __call__(self, number: int) -> SequenceBatch:
         """A batch whose rows are lines of the training data."""
         batch, lines = self.batches(number), self.epoch(number // self.batches.per_epoch).lines
         return replace(batch, rows=tuple(lines[i] for i in batch.rows))
@@ -219,18 +223,7 @@ def train_translation(
             return model
 
         def plan(model: EncoderDecoder) -> Plan:
-            device = next(model.parameters()).device
-            learner = GradientLearner(
-                model,
-                config.objective,
-                lambda n: prepared.batch(n).to(device),
-                config.optimizer,
-                config.batches.accumulate,
-                config.training.ema,
-                config.training.precision,
-            )
-            training = config.training.lasting(batches.per_epoch / config.batches.accumulate)
-            return Plan(learner, _Validation(prepared, model).measure, config.optimizer.lr, config.schedule, training)
+            return gradient_plan(config, model, prepared, _Validation(prepared, model).measure)
 
         return Ready(
             {name: pairs.digest() for name, pairs in corpora.items() if pairs is not None},
