@@ -274,11 +274,13 @@ class Run:
 
     def pointed(self, name: str) -> Checkpoint | None:
         """The checkpoint that latest.json or best.json names, if it is there."""
-        path = self.path / f"{name}.json"
-        if not path.is_file():
-            return None
-        checkpoint = Checkpoint(self.path / "checkpoints" / str(_read_json(path).get("checkpoint")))
+        checkpoint = Checkpoint(self.path / "checkpoints" / str(self.pointer(name).get("checkpoint")))
         return checkpoint if checkpoint.path.is_dir() else None
+
+    def pointer(self, name: str) -> Json:
+        """What latest.json or best.json holds; {} where it is not there."""
+        path = self.path / f"{name}.json"
+        return _read_json(path) if path.is_file() else {}
 
     def best(self, say: Callable[[str], None]) -> Checkpoint:
         """The checkpoint to use: the best, else the newest undamaged one."""

@@ -74,14 +74,55 @@ window = 5
 epochs = 5
 """
 
-_TEMPLATES = {"translate": _TRANSLATE, "language_model": _LANGUAGE_MODEL, "embed_words": _EMBED_WORDS}
+_READING = """\
+# seqloom train {task}.toml         (the same command again resumes)
+# seqloom check {task}.toml         (first: what the data are, how long training will take)
+task = "{task}"
+# start = "runs/bert"                  # a run of masked words, or an imported one, to begin with
+
+[data]                                 # {what}; also .gz and .xz
+train = ["train.{suffix}"]
+valid = ["valid.{suffix}"]
+{columns}
+[tokenizer]                            # not with start
+kind = "bpe"                           # or words, characters
+size = 8000
+
+[model]                                # not with start
+preset = "small-bert"                  # or small-lstm, lstm-attention, bag
+
+[training]
+epochs = 4
+evaluate_every = 200
+"""
+_COLUMNS = """\
+text = "text"                          # columns, or keys
+second = ""                            # the second text of a pair
+label = "label"
+"""
+
+
+def _reading(task: str, what: str, suffix: str, columns: str = "") -> str:
+    return _READING.format(task=task, what=what, suffix=suffix, columns=columns)
+
+
+_TEMPLATES = {
+    "translate": _TRANSLATE,
+    "language_model": _LANGUAGE_MODEL,
+    "embed_words": _EMBED_WORDS,
+    "classify": _reading("classify", "tables with tabs, or .jsonl", "tsv", _COLUMNS),
+    "tag": _reading("tag", "a word and its label a line, or .jsonl with words and labels", "txt"),
+    "answer": _reading("answer", "questions about passages as SQuAD has them, or .jsonl", "json"),
+    "masked_words": _reading("masked_words", "text files", "txt"),
+}
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True, help='Where to write it; "-" = standard output.')]
 
 
 def init(
     task: Annotated[
-        Literal["translate", "language_model", "embed_words"], Parameter(help="What to train.")
+        Literal["translate", "language_model", "embed_words", "classify", "tag", "answer", "masked_words"],
+        Parameter(help="What to train."),
     ] = "translate",
     /,
     *,

@@ -17,15 +17,15 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
     rows = []
     for run in find(Path(folder)):
         info = run.info()
-        valid = [r for r in run.rows("metrics.jsonl") if r.get("kind") == "valid"]
-        best = max((float(r["bleu"]) for r in valid if "bleu" in r), default=None)
-        perplexity = min((float(r["perplexity"]) for r in valid if "perplexity" in r), default=None)
+        best = {k: v for k, v in run.pointer("best").items() if k not in ("checkpoint", "step", "averaged")}
+        metric, score = next(iter(best.items()), ("", None))  # of the checkpoint that is used
+        score = -float(score) if metric == "loss" and score is not None else score  # kept as what is to be large
         tests = sorted(p.stem for p in (run.path / "eval").glob("*.json"))
         step = max((int(r.get("step", 0)) for r in run.rows("metrics.jsonl")), default=0)
         state = "finished" if "training" in info else "resumable"
         name = str(run.path.relative_to(folder))
-        rows.append((name, str(info.get("task")), step, state, best, perplexity, ", ".join(tests)))
-    columns = ("run", "task", "steps", "state", "best valid BLEU", "perplexity", "evaluated on")
+        rows.append((name, str(info.get("task")), step, state, metric, score, ", ".join(tests)))
+    columns = ("run", "task", "steps", "state", "metric", "best", "evaluated on")
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:

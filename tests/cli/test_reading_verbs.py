@@ -16,6 +16,7 @@ import seqloom
 from seqloom.cli import main
 from seqloom.errors import UsageError
 from seqloom.run import Run
+from seqloom.tasks import read_config
 
 SHARED = """\
 [tokenizer]
@@ -295,3 +296,11 @@ def test_one_text_is_no_list_of_texts(here):
     for predictor in (seqloom.load("label"), seqloom.load("tags")):
         with pytest.raises(UsageError, match="expected a list of texts"):
             predictor("ba ko")
+
+
+@pytest.mark.parametrize("task", ["classify", "tag", "answer", "masked_words"])
+def test_init_writes_a_config_that_is_read(call: Call, tmp_path, monkeypatch, task):
+    monkeypatch.chdir(tmp_path)
+    assert call("init", task).code == 0
+    assert read_config(f"{task}.toml").task == task
+    call("check", f"{task}.toml").refused(2, ": no such file")
