@@ -131,7 +131,7 @@ class AnswerConfig(ExamplesConfig):
     task: Literal["answer"] = "answer"
     data: QuestionFiles
     objective: Labels = field(default_factory=Labels)
-    batches: TextBatchConfig = field(default_factory=lambda: TextBatchConfig(tokens=4096, long="windows", stride=96))
+    batches: TextBatchConfig = field(default_factory=lambda: TextBatchConfig(tokens=4096, long="windows"))
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="f1"))
     reading: ClassVar[type[Reader]] = Answerer
 

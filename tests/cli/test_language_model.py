@@ -102,7 +102,6 @@ def test_eval_check_report_and_runs(call: Call, texts):
     (row,) = json.loads(call("runs", ".", "--json").out)
     assert (row["task"], row["metric"]) == ("language_model", "loss")
     assert row["best"] > 0
-    assert row["perplexity"] > 1
 
 
 def test_a_transformer_has_attention_in_its_report(call: Call, texts, tmp_path):
