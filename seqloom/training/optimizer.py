@@ -10,6 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from seqloom.training.muon import MuonStepper
+from seqloom.training.precision import dtype_for
+
 _ALIGN = 64  # elements; every parameter begins on a cache line, so that kernels take the same path each time
 
 
@@ -158,12 +161,8 @@ class Optimizer:
         ]
         if isinstance(config, Muon):
             self._steppers += [
-                torch.optim.Muon(
-                    sorts[2],
-                    lr=config.lr,
-                    weight_decay=config.weight_decay,
-                    momentum=config.momentum,
-                    adjust_lr_fn="match_rms_adamw",
+                MuonStepper(
+                    sorts[2], config.lr, config.weight_decay, config.momentum, dtype_for("auto", weights.master.device)
                 )
             ]
         self.ema = weights.master.clone() if ema else None

@@ -221,7 +221,8 @@ def test_frozen_parameters_stay_and_the_others_learn_as_without_them(dtype):
             assert torch.allclose(own, other, atol=1e-5)
 
 
-def test_muon_is_torch_s_for_each_stacked_matrix_and_adamw_for_the_rest() -> None:
+def test_muon_is_torch_s_for_each_stacked_matrix_and_adamw_for_the_rest(monkeypatch) -> None:
+    monkeypatch.setattr("seqloom.training.optimizer.dtype_for", lambda *_: BF16)  # torch's has no other
     config = Muon(lr=0.01, betas=(0.8, 0.95), eps=1e-8, weight_decay=0.1, clip=0.0)
     model = nn.ModuleDict({"table": nn.Embedding(5, 6), "layer": Linear(6, 8), "plain": Linear(8, 3, bias=False)})
     model["layer"].parts = (5, 3)
