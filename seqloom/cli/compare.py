@@ -11,8 +11,8 @@ from seqloom.cli.evaluate import Test
 def compare(*runs: str, test: Test = (), to: str = "runs/compare", quiet: Quiet = False, json: AsJson = False) -> None:
     """Put finished runs side by side on one test set; the first is what the others are tested against.
 
-    BLEU and chrF with confidence intervals by paired bootstrap, score by length and by word frequency, phrases and
-    sentences that differ, and what each run cost. Without --test on the test data of their configs. Writes
+    Scores with confidence intervals, how fast each learned, and what it cost; of translations also score by length and
+    by word frequency, phrases and sentences that differ. Without --test on the test data of their configs. Writes
     compare.html and compare.json into --to.
     """
     from seqloom.tasks.compare import compare_runs
@@ -29,6 +29,37 @@ def compare(*runs: str, test: Test = (), to: str = "runs/compare", quiet: Quiet 
 
 def show_comparison(result: dict[str, Any]) -> None:
     """The comparison as tables."""
+    if result["task"] == "translate":
+        _show_translations(result)
+    else:
+        _show_scores(result)
+
+
+def _show_scores(result: dict[str, Any]) -> None:
+    keys = list(dict.fromkeys(key for row in result["systems"] for key in row["scores"]))
+    rows = [
+        (
+            r["name"],
+            *(_with_interval(r["scores"].get(key), r["intervals"].get(key)) for key in keys),
+            _told(r["parameters"] and r["parameters"] / 1e6, 1),
+            _told(r["minutes"], 1),
+            _told(r["minutes_to_reach"], 1),
+            _told(r["gigabytes"], 1),
+        )
+        for r in result["systems"]
+    ]
+    count = f", {result['examples']:,} examples" if result["examples"] else ""
+    floor = f", commonest label {result['majority']:.1f} %" if "majority" in result else ""
+    reached = f"to {_told(result['reached'], 2)}"
+    names = (key.replace("_", " ") for key in keys)
+    print_table(f"{result['test']}{count}{floor}", ("", *names, "M par.", "min", reached, "GB"), rows)
+
+
+def _with_interval(value: float | None, interval: float | None) -> str:
+    return _told(value, 2) if interval is None else f"{value:.1f}±{interval:.1f}"
+
+
+def _show_translations(result: dict[str, Any]) -> None:
     rows = [
         (
             r["name"],

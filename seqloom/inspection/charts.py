@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +102,31 @@ def line_chart(title: str, description: str, curves: Sequence[Curve], steps: Ste
     ]
     hover = json.dumps(stops, separators=(",", ":"))
     return _svg((_WIDTH, height), title, description, *drawn, class_="chart", data_hover=hover)
+
+
+def line_figure(
+    title: str,
+    note: str | None,
+    curves: Sequence[Curve],
+    steps: Steps,
+    height: int = 230,
+    low: float = 0.0,
+) -> Iterator[Markup]:
+    """Curves with a caption, a legend and their description in words; nothing where there is no curve."""
+    curves = [c for c in curves if c.points]
+    if not any(len(c.points) > 1 for c in curves):
+        return
+    words = " ".join(_in_words(c, steps.say) for c in curves if c.look != "raw")
+    legend = [element("span", c.name, class_=f"key {c.look}") for c in curves] if len(curves) > 1 else []
+    caption = element("figcaption", element("h3", title), element("p", note) if note else None, *legend)
+    yield element("figure", caption, line_chart(title, words, curves, steps, height, low), element("output"))
+
+
+def _in_words(curve: Curve, when: Callable[[float], str]) -> str:
+    values = [number(y) for _, y in sorted(curve.points, key=lambda p: p[1])]
+    (first, start), (last, end) = curve.points[0], curve.points[-1]
+    ends = f"{number(start)} at {when(first)}, {number(end)} at {when(last)}"
+    return f"{curve.name}: {ends}; least {values[0]}, most {values[-1]}."
 
 
 def _up(value: float, marks: Sequence[float], top: float, base: float) -> float:

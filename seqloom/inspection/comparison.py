@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from seqloom.inspection.charts import Curve, Steps, line_chart, number
+from seqloom.inspection.charts import Curve, Steps, line_figure, number
 from seqloom.inspection.page import Markup, element, join, page, table, texts
 
 _COLUMNS = {
@@ -13,7 +14,7 @@ _COLUMNS = {
     "minutes": "minutes of training",
     "minutes_to_reach": "minutes to reach",
     "words_per_second": "training words/s",
-    "sentences_per_second": "translating sentences/s",
+    "sentences_per_second": "using: sentences/s",
     "gigabytes": "peak GB",
 }
 
@@ -23,7 +24,21 @@ _METRICS = {"bleu": "BLEU", "exact_match": "% exact match"}
 
 def render_comparison(result: Mapping[str, Any]) -> str:
     """The page of what `seqloom compare` has found, as one HTML file that loads nothing."""
-    parts = {
+    parts = _of_scores(result) if result["task"] != "translate" else _of_translations(result)
+    count, what = result.get("sentences"), "sentences"
+    if count is None:
+        count, what = result.get("examples"), "examples"
+    head = element(
+        "header",
+        element("h1", f"{len(result['systems'])} runs on {result['test']}"),
+        element("p", f"{count:,} {what}", class_="note") if count else None,
+    )
+    sections = (element("section", element("h2", title), part) for title, part in parts.items() if part)
+    return page(f"{result['test']} · seqloom comparison", element("main", head, *sections))
+
+
+def _of_translations(result: Mapping[str, Any]) -> dict[str, Markup]:
+    return {
         "Scores": join(_scores(result)),
         "By length": join((*_by_length(result["by_length"]), *_gains(result["gains"], result["systems"][0]["name"]))),
         "By kind": join(_by_kind(result["by_kind"])),
@@ -31,13 +46,10 @@ def render_comparison(result: Mapping[str, Any]) -> str:
         "Phrases": join(_phrases(result["ngrams"], result["systems"][0]["name"])),
         "Sentences that differ most": join(_sentences(result["differ"])),
     }
-    head = element(
-        "header",
-        element("h1", f"{len(result['systems'])} runs on {result['test']}"),
-        element("p", f"{result['sentences']:,} sentences", class_="note"),
-    )
-    sections = (element("section", element("h2", title), part) for title, part in parts.items() if part)
-    return page(f"{result['test']} · seqloom comparison", element("main", head, *sections))
+
+
+def _of_scores(result: Mapping[str, Any]) -> dict[str, Markup]:
+    return {"Scores": join(_plain_scores(result)), "Learning": join(_learning(result))}
 
 
 def _told(value: int | float | None, interval: float | None = None) -> str:
@@ -60,11 +72,45 @@ def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:
     ]
     note = (
         "BLEU is sacreBLEU 13a, lowercased. ± is half a 95 % interval and p the chance of such a difference from the "
-        f"first, both by paired bootstrap. To reach: {result['reached']:.1f} {_METRICS[result['metric']]} on the "
-        "validation pairs."
+        f"first, both by paired bootstrap.{_reached(result)}"
     )
     yield element("p", note, class_="note")
     yield table(["", "BLEU", "p", "chrF", "exact match, %", *_COLUMNS.values()], rows)
+
+
+def _reached(result: Mapping[str, Any]) -> str:
+    if result["reached"] is None:
+        return ""
+    name = _METRICS.get(result["metric"], result["metric"].replace("_", " "))
+    return f" To reach: {number(result['reached'])} {name} on the validation data."
+
+
+def _plain_scores(result: Mapping[str, Any]) -> Iterator[Markup]:
+    keys = list(dict.fromkeys(key for row in result["systems"] for key in row["scores"]))
+    costs = {key: title for key, title in _COLUMNS.items() if any(row[key] is not None for row in result["systems"])}
+    rows = [
+        [
+            row["name"],
+            *(_told(row["scores"].get(key), row["intervals"].get(key)) for key in keys),
+            *(_told(row[key]) for key in costs),
+        ]
+        for row in result["systems"]
+    ]
+    floor = f" Always saying the commonest label: {result['majority']:.1f} %." if "majority" in result else ""
+    yield element("p", f"± is half a 95 % interval.{floor}{_reached(result)}", class_="note")
+    yield element("div", table(["", *(k.replace("_", " ") for k in keys), *costs.values()], rows), class_="wide")
+
+
+def _learning(result: Mapping[str, Any]) -> Iterator[Markup]:
+    metric = result["metric"]
+    points = {
+        row["name"]: [(v["seconds"] / 60, v[metric]) for v in row["valid"] if metric in v] for row in result["systems"]
+    }
+    curves = [Curve(name, found, f"s{i % 6}") for i, (name, found) in enumerate(points.items()) if found]
+    if curves:
+        steps = Steps(max(c.points[-1][0] for c in curves), lambda x: f"{x:.1f} minutes")
+        title = f"{_METRICS.get(metric, metric.replace('_', ' '))} on the validation data by minutes of training"
+        yield from line_figure(title, None, curves, steps, 260, math.inf)
 
 
 def _middle(row: Mapping[str, Any]) -> float:
@@ -87,12 +133,8 @@ def _by_length(classes: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
         curves.append(Curve(name, points, f"s{i % 6}", band))
     if len(classes) > 1:
         steps = Steps(_middle(classes[-1]), lambda x: f"{x:.0f} words")
-        words = "; ".join(f"{c.name}: " + ", ".join(f"{y:.1f} at {x:.0f}" for x, y in c.points) for c in curves)
-        legend = [element("span", c.name, class_=f"key {c.look}") for c in curves]
-        note = element("p", "BLEU by words of the source; the shade is the 95 % interval.")
-        title = element("h3", "BLEU by length of the source")
-        chart = line_chart("BLEU by length", words, curves, steps, 260, 0.0)
-        yield element("figure", element("figcaption", title, note, *legend), chart, element("output"))
+        note = "BLEU by words of the source; the shade is the 95 % interval."
+        yield from line_figure("BLEU by length of the source", note, curves, steps, 260)
     rows = [
         [_class(row), f"{row['sentences']}", *(_told(s["bleu"], s["bleu_interval"]) for s in row["systems"])]
         for row in classes

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from seqloom.inspection.attention import AttentionMap, Example, attention_svg, example_part
-from seqloom.inspection.charts import Curve, Steps, bar_chart, line_chart, number, smooth
+from seqloom.inspection.charts import Curve, Steps, bar_chart, line_figure, smooth
 from seqloom.inspection.page import Markup, details, element, join, page, table, texts
 
 __all__ = ["AttentionMap", "Example", "ReportData", "attention_svg", "render"]
@@ -166,40 +166,16 @@ def _training(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[Markup]:
     known = (said for key, said in _LOST.items() if _points(valid, key))
     note = next(known, "Nats a pair of words and those drawn against it")
     note += ", without label smoothing." if plain and _points(valid, "bleu") else "."
-    yield from _lines("Loss", note, losses, steps, low=math.inf)
+    yield from line_figure("Loss", note, losses, steps, low=math.inf)
     for key, told in _CURVES.items():
-        yield from _lines(_SCORES[key], told, [Curve(_SCORES[key], _points(valid, key), "valid")], steps)
+        yield from line_figure(_SCORES[key], told, [Curve(_SCORES[key], _points(valid, key), "valid")], steps)
     for title, key in (("Learning rate", "lr"), ("Words a second", "words_per_second")):
-        yield from _lines(title, None, [Curve(title.lower(), _points(train, key), "train")], steps, height=110)
+        yield from line_figure(title, None, [Curve(title.lower(), _points(train, key), "train")], steps, height=110)
     keys = [k for k in ("loss", "perplexity", *_CURVES, "exact_match") if _points(valid, k)]
     rows = [[when(s), *(_fixed(_value(r, k)) for k in keys)] for r in valid if (s := _value(r, "step")) is not None]
     if rows and keys:
         columns = ["", *(_SCORES.get(k, k) for k in keys)]
         yield details("The validations as a table", table(columns, rows), class_="data wide")
-
-
-def _lines(
-    title: str,
-    note: str | None,
-    curves: Sequence[Curve],
-    steps: Steps,
-    height: int = 230,
-    low: float = 0.0,
-) -> Iterator[Markup]:
-    curves = [c for c in curves if c.points]
-    if not any(len(c.points) > 1 for c in curves):
-        return
-    words = " ".join(_in_words(c, steps.say) for c in curves if c.look != "raw")
-    legend = [element("span", c.name, class_=f"key {c.look}") for c in curves] if len(curves) > 1 else []
-    caption = element("figcaption", element("h3", title), element("p", note) if note else None, *legend)
-    yield element("figure", caption, line_chart(title, words, curves, steps, height, low), element("output"))
-
-
-def _in_words(curve: Curve, when: Callable[[float], str]) -> str:
-    values = [number(y) for _, y in sorted(curve.points, key=lambda p: p[1])]
-    (first, start), (last, end) = curve.points[0], curve.points[-1]
-    ends = f"{number(start)} at {when(first)}, {number(end)} at {when(last)}"
-    return f"{curve.name}: {ends}; least {values[0]}, most {values[-1]}."
 
 
 def _scores(evaluations: Mapping[str, Row]) -> Iterator[Markup]:

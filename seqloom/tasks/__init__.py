@@ -30,6 +30,7 @@ TASKS = {
         "evaluate": "evaluate:evaluate_run",
         "check": "check:check_translation",
         "look": "look:look_at_translations",
+        "compare": "compare:translations",
     },
     "language_model": {
         "config": "language_model:LanguageModelConfig",
@@ -38,6 +39,7 @@ TASKS = {
         "evaluate": "language_model:evaluate_language_model",
         "check": "language_check:check_language_model",
         "look": "look:look_at_texts",
+        "compare": "compare:scores_alone",
     },
     **{
         task: {
@@ -47,6 +49,7 @@ TASKS = {
             "evaluate": "examples:evaluate_examples",
             "check": "reading_check:check_reader",
             "look": "reading_look:look_at_examples",
+            "compare": "compare:scores_alone",
         }
         for task, config in (("classify", "ClassifyConfig"), ("tag", "TagConfig"), ("answer", "AnswerConfig"))
     },
@@ -57,6 +60,7 @@ TASKS = {
         "evaluate": "masked_words:evaluate_masked_words",
         "check": "reading_check:check_reader",
         "look": "masked_words:look_at_masked_words",
+        "compare": "compare:scores_alone",
     },
     "embed_words": {
         "config": "embed_words:EmbedWordsConfig",
@@ -65,6 +69,7 @@ TASKS = {
         "evaluate": "embed_words:evaluate_words",
         "check": "word_check:check_words",
         "look": "word_look:look_at_words",
+        "compare": "compare:scores_alone",
     },
     "encode": {"config": "import_run:EncodeConfig", "load": "import_run:load_encoder"},
 }

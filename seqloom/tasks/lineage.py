@@ -9,10 +9,12 @@ from typing import Any
 
 from seqloom import config as configs
 from seqloom.errors import ConfigError, UsageError
+from seqloom.run import Run
+from seqloom.tasks import part_of
 from seqloom.tasks.compare import compare_runs
 from seqloom.tasks.demo import demo_config
 from seqloom.tasks.session import finish
-from seqloom.tasks.translate import TranslateConfig, train_translation
+from seqloom.tasks.training import RunConfig
 from seqloom.training.log import Reporter
 
 _PRESETS = {
@@ -28,7 +30,7 @@ LADDER: dict[str, configs.Tree] = {name: {"model": {"preset": preset}} for name,
 _DEMO_STEPS = 600
 
 
-def read_members(path: str, overrides: Sequence[str] = ()) -> dict[str, TranslateConfig]:
+def read_members(path: str, overrides: Sequence[str] = ()) -> dict[str, RunConfig]:
     """The config of each member of a ladder, by its name.
 
     A member is the config of the file with its table [members.NAME] laid over it, and then the words of the command
@@ -44,12 +46,12 @@ def read_members(path: str, overrides: Sequence[str] = ()) -> dict[str, Translat
     if not isinstance(members, Mapping) or not all(isinstance(own, Mapping) for own in members.values()):
         cure = 'for example [members.lstm] and, below it, model.preset = "small-lstm"'
         raise ConfigError("members must be tables", where=origin.where(("members",)), cure=cure)
-    typed = configs.read_overrides(overrides)
-    found = {}
+    typed, task = configs.read_overrides(overrides), tree.get("task", "translate")
+    found: dict[str, RunConfig] = {}
     for name, own in members.items():
         base = {key: value for key, value in tree.items() if key != "model" or key not in own}
         try:
-            config = configs.build(TranslateConfig, configs.merge(configs.merge(base, own), typed), origin)
+            config = configs.build(part_of(task, "config"), configs.merge(configs.merge(base, own), typed), origin)
         except ConfigError as error:
             raise ConfigError(f"member {name!r}: {error.problem}", where=error.where, cure=error.cure) from None
         folder = Path(config.run or f"runs/{Path(path).stem if path else 'lineage'}")
@@ -57,7 +59,7 @@ def read_members(path: str, overrides: Sequence[str] = ()) -> dict[str, Translat
     return found
 
 
-def train_lineage(members: Mapping[str, TranslateConfig], reporter: Reporter) -> dict[str, Any]:
+def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[str, Any]:
     """Trains the members one after the other, or goes on where an earlier call stopped, and compares them.
 
     The comparison, in the folder of the runs, is that of `compare_runs`; the first member is what the others are
@@ -68,7 +70,7 @@ def train_lineage(members: Mapping[str, TranslateConfig], reporter: Reporter) ->
     runs = []
     for number, (name, config) in enumerate(members.items(), start=1):
         reporter.say(f"{name}, member {number} of {len(members)}")
-        run = train_translation(config, reporter)
+        run: Run = part_of(config.task, "train")(config, reporter)
         finish(run, reporter)
         runs.append(run.path)
     return compare_runs(runs, runs[0].parent, reporter)

@@ -205,6 +205,31 @@ def test_fine_tuning_starts_from_the_weights_of_another_run(call: Call, here, tm
         Path("away").rename("words")
 
 
+def test_a_ladder_of_readers_is_trained_and_compared(call: Call, here, tmp_path):
+    own = data("classify", "{}.tsv", 'text = "sentence"').split("[model.encoder]")
+    members = '[members.bag]\nmodel.preset = "bag"\n\n[members.tuned]\nstart = "words"\nbatches.length = 20\n'
+    text = own[0].replace('[tokenizer]\nkind = "words"\n', "") + SHARED.split("heads = 2\n")[1] + members
+    Path("ladder.toml").write_text(text, encoding="utf-8")
+    result = call("lineage", "ladder.toml", "--run", tmp_path / "ladder", "--json", "-q")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert [row["name"] for row in found["systems"]] == ["bag", "tuned"]
+    for row in found["systems"]:
+        scores = json.loads((tmp_path / "ladder" / row["name"] / "eval" / "test.json").read_text(encoding="utf-8"))
+        share = scores["accuracy"] / 100
+        assert row["scores"]["accuracy"] == scores["accuracy"]
+        assert row["intervals"]["accuracy"] == pytest.approx(196 * (share * (1 - share) / 14) ** 0.5)
+        assert row["minutes_to_reach"] <= row["minutes"]
+    runs = [tmp_path / "ladder" / name for name in ("bag", "tuned")]
+    shown = call("compare", *runs, "--test", "valid.tsv", "--to", tmp_path / "both", "-q").out
+    assert "valid, 12 examples, commonest label" in shown
+    assert "±" in shown
+    page = (tmp_path / "both" / "compare.html").read_text(encoding="utf-8")
+    assert "2 runs on valid" in page
+    assert "accuracy on the validation data by minutes of training" in page
+    call("compare", runs[0], "span", "-q").refused(2, "runs of the tasks 'classify' and 'answer'")
+
+
 def test_what_writes_is_no_start_for_what_reads(call: Call, here, tmp_path):
     (tmp_path / "config.toml").write_text('[model]\nkind = "decoder-only"\n', encoding="utf-8")
     result = call("train", "label.toml", "--start", tmp_path, "--run", "new")
