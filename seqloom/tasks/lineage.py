@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqloom import config as configs
-from seqloom.errors import ConfigError, UsageError
+from seqloom.errors import ConfigError, UsageError, nearest
 from seqloom.run import Run
 from seqloom.tasks import part_of
 from seqloom.tasks.compare import compare_runs
@@ -57,6 +57,14 @@ def read_members(path: str, overrides: Sequence[str] = ()) -> dict[str, RunConfi
         folder = Path(config.run or f"runs/{Path(path).stem if path else 'lineage'}")
         found[name] = replace(config, run=str(folder / name))
     return found
+
+
+def read_member(path: str, name: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config of one member of a ladder. Raises UsageError for one that is not there."""
+    members = read_members(path, overrides)
+    if name not in members:
+        raise UsageError(f"{path} has no member {name!r}", where="--member", cure=nearest(name, members))
+    return members[name]
 
 
 def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[str, Any]:

@@ -37,6 +37,14 @@ def test_a_lineage_is_trained_compared_and_resumed(call: Call, folder):
     assert [row["run"] for row in listed] == ["ladder/gru", "ladder/transformer", "run"]
 
 
+def test_one_member_is_trained_alone(call: Call, folder):
+    (folder / "ladder.toml").write_text((folder / "small.toml").read_text() + LADDER)
+    result = call("train", "ladder.toml", "--member", "gru", "--run", "alone", "-q")
+    assert result.code == 0, result.err
+    assert [p.name for p in (folder / "alone").iterdir()] == ["gru"]
+    call("train", "ladder.toml", "--member", "gur").refused(2, "has no member 'gur'", "did you mean 'gru'?")
+
+
 def test_members_are_verified_each(call: Call, folder):
     bands = LADDER + "accept.bleu = 0\n[members.gru.accept]\nbleu = 101\n"
     (folder / "ladder.toml").write_text((folder / "small.toml").read_text() + bands)
