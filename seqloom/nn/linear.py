@@ -41,9 +41,11 @@ class Linear(nn.Linear):
 
 
 def packed_weight(weight: Float[Tensor, "E D"]) -> Tensor | None:
-    """A copy in the layout of the kernels; None where there is no such thing: not on a CPU, or of another type."""
-    known = weight.dtype in (torch.float32, torch.bfloat16) and weight.device.type == "cpu"
-    if not known or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    """A copy in the layout of the kernels; None where there are none for its device, or its type on this processor."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return None
+    bf16 = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if weight.dtype != torch.float32 and not bf16:
         return None
     found: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS)
     return found

@@ -219,9 +219,14 @@ def test_eval_takes_the_likeliest_of_choices(call: Call, texts, tmp_path):
     call("eval", "run", "--choices", asked).refused(3, f"{asked}:1: not a question")
 
 
-def test_compare_refuses_a_language_model(call: Call, texts, tmp_path):
+def test_language_models_are_compared_in_bits_a_byte(call: Call, texts, tmp_path):
     shutil.copytree("run", tmp_path / "two")
-    call("compare", "run", tmp_path / "two").refused(2, "run: is a run of the task 'language_model'")
+    words = ("compare", "run", tmp_path / "two", "--test", "valid.txt", "--to", tmp_path / "both")
+    found = json.loads(call(*words, "--json", "-q").out)
+    one, two = (row["scores"] for row in found["systems"])
+    assert one == two
+    assert one["bits_per_byte"] == json.loads(Path("run/eval/valid.json").read_text())["bits_per_byte"]
+    call("microscope", "run", tmp_path / "two").refused(2, "run: is a run of the task 'language_model'")
 
 
 def test_the_recipe_takes_text_or_python_itself(texts):

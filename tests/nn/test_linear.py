@@ -18,7 +18,8 @@ def test_packed_weights_give_the_same(dtype: torch.dtype, shape: tuple[int, ...]
     with torch.inference_mode():
         expected = nn.functional.linear(x, layer.weight, layer.bias)
         pack(layer)
-        assert layer.packed is not None
+        packs = dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        assert (layer.packed is not None) == packs  # a processor without bfloat16 computes in it all the same
         got = layer(x)
     assert got.shape == (*shape[:-1], 11)
     assert got.dtype == dtype
