@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from seqloom import config as configs
 from seqloom.errors import ConfigError, UsageError, nearest
-from seqloom.run import Run
+from seqloom.run import Json, Run, write_json
 from seqloom.tasks import part_of
 from seqloom.tasks.compare import compare_runs
 from seqloom.tasks.demo import demo_config
@@ -82,6 +83,41 @@ def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[
         finish(run, reporter)
         runs.append(run.path)
     return compare_runs(runs, runs[0].parent, reporter)
+
+
+def train_seeds(path: str, overrides: Sequence[str], seeds: Sequence[int], reporter: Reporter) -> Json:
+    """A ladder once for each seed, in folders seed-N; and of each member's scores and minutes, mean and deviation.
+
+    Written to seeds.json beside these folders. The deviation is that of a sample of this many seeds.
+
+    Raises UsageError for fewer than two seeds, or one named twice.
+    """
+    if len({*seeds}) < max(2, len(seeds)):
+        raise UsageError("wants two seeds or more, each once", where="--seeds", cure="for example --seeds 1 2 3")
+    ladders = {seed: read_members(path, (*overrides, "--seed", str(seed))) for seed in seeds}
+    folder = Path(next(iter(ladders[seeds[0]].values())).run).parent
+    results = []
+    for seed, members in ladders.items():
+        reporter.say(f"seed {seed}, of {', '.join(map(str, seeds))}")
+        moved = {name: replace(config, run=str(folder / f"seed-{seed}" / name)) for name, config in members.items()}
+        results.append(train_lineage(moved, reporter))
+    systems = [
+        {"name": rows[0]["name"], "scores": _over_seeds([_scores(row) for row in rows])}
+        for rows in zip(*(found["systems"] for found in results), strict=True)
+    ]
+    result: Json = {"test": results[0]["test"], "seeds": [*seeds], "systems": systems}
+    write_json(folder / "seeds.json", result)
+    return result
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, float]:
+    own = row.get("scores") or {key: row[key] for key in ("bleu", "chrf", "exact_match")}
+    return {**own, "minutes": row["minutes"]}
+
+
+def _over_seeds(rows: Sequence[Mapping[str, float]]) -> Json:
+    values = {key: [row[key] for row in rows] for key in rows[0]}
+    return {key: {"mean": fmean(own), "deviation": stdev(own), "values": own} for key, own in values.items()}
 
 
 def _demo() -> configs.Tree:

@@ -37,6 +37,30 @@ def test_a_lineage_is_trained_compared_and_resumed(call: Call, folder):
     assert [row["run"] for row in listed] == ["ladder/gru", "ladder/transformer", "run"]
 
 
+def test_a_lineage_over_seeds(call: Call, folder):
+    (folder / "ladder.toml").write_text((folder / "small.toml").read_text() + LADDER)
+    words = ("lineage", "ladder.toml", "--data.test", "test.src", "test.tgt", "--run", "ladder", "--seeds", "1", "2")
+    result = call(*words, "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found == json.loads((folder / "ladder" / "seeds.json").read_text())
+    assert found["seeds"] == [1, 2]
+    assert [row["name"] for row in found["systems"]] == ["gru", "transformer"]
+    for seed in (1, 2):
+        alone = json.loads((folder / "ladder" / f"seed-{seed}" / "compare.json").read_text())
+        chrf = [row["chrf"] for row in alone["systems"]]
+        assert chrf == [row["scores"]["chrf"]["values"][seed - 1] for row in found["systems"]]
+        assert f"seed = {seed}" in (folder / "ladder" / f"seed-{seed}" / "gru" / "config.toml").read_text()
+    first, second = found["systems"][0]["scores"]["chrf"]["values"]
+    assert abs(found["systems"][0]["scores"]["chrf"]["mean"] - (first + second) / 2) < 1e-9
+    assert abs(found["systems"][0]["scores"]["chrf"]["deviation"] - abs(first - second) / 2**0.5) < 1e-9
+    shown = call(*words)
+    assert "step 2: valid" not in shown.err
+    assert "over seeds 1, 2" in shown.out
+    call("lineage", "ladder.toml", "--seeds", "3").refused(2, "--seeds", "two seeds or more", "--seeds 1 2 3")
+    call("lineage", "ladder.toml", "--seeds", "3", "3").refused(2, "--seeds", "two seeds or more", "--seeds 1 2 3")
+
+
 def test_one_member_is_trained_alone(call: Call, folder):
     (folder / "ladder.toml").write_text((folder / "small.toml").read_text() + LADDER)
     result = call("train", "ladder.toml", "--member", "gru", "--run", "alone", "-q")
