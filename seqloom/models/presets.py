@@ -110,7 +110,7 @@ READING: dict[str, Tree] = {
     "minilm": merge(_bert(6, 384, 12), {"pooling": "mean", "pooler": "none"}),
     "small-bert": {
         "encoder": {
-            **{"layers": 4, "width": 256, "inner": 1024, "heads": 4, "activation": "gelu"},
+            **{"layers": 4, "width": 192, "inner": 768, "heads": 4, "activation": "gelu"},
             "positions": "rotary",
         },
         "embedder": {"scaled": False},

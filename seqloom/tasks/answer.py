@@ -134,6 +134,7 @@ class AnswerConfig(ExamplesConfig):
     batches: TextBatchConfig = field(default_factory=lambda: TextBatchConfig(tokens=4096, long="windows"))
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="f1"))
     reading: ClassVar[type[Reader]] = Answerer
+    unit: ClassVar[str] = "windows"
 
     def __post_init__(self) -> None:
         super().__post_init__()

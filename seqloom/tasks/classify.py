@@ -132,6 +132,7 @@ class ClassifyConfig(ExamplesConfig):
     objective: Labels | Numbers = field(default_factory=Labels)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="accuracy"))
     reading: ClassVar[type[Reader]] = Classifier
+    unit: ClassVar[str] = "examples"
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -44,6 +44,8 @@ class RunConfig:
     seed: int = 1
     training: TrainingConfig = field(default_factory=TrainingConfig)
     accept: dict[str, float] = field(default_factory=dict)
+    unit: ClassVar[str] = "words"
+    """What each step learns some of, as people are told."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 63:
@@ -108,7 +110,7 @@ def gradient_plan(config: Any, model: nn.Module, batches: Numbered, measure: Cal
         training.ema,
         training.precision,
     )
-    return Plan(learner, measure, config.optimizer.lr, config.schedule, training)
+    return Plan(learner, measure, config.optimizer.lr, config.schedule, training, config.unit)
 
 
 def train_run(config: RunConfig, reporter: Reporter, prepare: Callable[[Run], Ready]) -> Run:
@@ -156,6 +158,7 @@ def _facts(config: RunConfig, ready: Ready, threads: int) -> dict[str, Any]:
 
     return {
         "task": config.task,
+        "unit": config.unit,
         "seed": config.seed,
         "threads": threads,
         "versions": {"seqloom": seqloom.__version__, "torch": torch.__version__, "python": platform.python_version()},

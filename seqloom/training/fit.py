@@ -104,6 +104,7 @@ class Plan:
         evaluate: (step) -> validation metrics of the model as it is, among them the one that `training.metric`
             names, and the loss if there is one; and rows for samples.jsonl.
         lr: the peak learning rate.
+        unit: what is learned, for the rate that is shown.
     """
 
     learner: Learner
@@ -111,6 +112,7 @@ class Plan:
     lr: float
     schedule: Schedule
     training: TrainingConfig
+    unit: str = "words"
 
 
 def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
@@ -157,7 +159,7 @@ class _Session:
         progress.done = False
         if config.tensorboard:
             self.board = _tensorboard(self.run, progress.step)
-        self.reporter.begin(progress.step, config.steps)
+        self.reporter.begin(progress.step, config.steps, self.plan.unit)
         steps = self.plan.learner.steps(progress.step, self._rate)
         with self.signals.caught():
             try:

@@ -29,15 +29,15 @@ class Reporter:
         self._words, self._seconds = 0, 0.0
         self._work, self._since, self._told = "", 0.0, 0.0
 
-    def begin(self, done: int, total: int) -> None:
-        """Training starts, or goes on after `done` of `total` steps."""
-        self._total, self._begun, self._first = total, time.monotonic(), done
+    def begin(self, done: int, total: int, unit: str = "words") -> None:
+        """Training, of so many `unit` a step, starts, or goes on after `done` of `total` steps."""
+        self._unit, self._total, self._begun, self._first = unit, total, time.monotonic(), done
         if self.verbosity and self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("[bold]training"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]} words/s  loss {task.fields[loss]}  left"),
+                TextColumn(f"{{task.fields[rate]}} {unit}/s  loss {{task.fields[loss]}}  left"),
                 TimeRemainingColumn(),
                 console=self.console,
             )
@@ -60,7 +60,7 @@ class Reporter:
             left = (now - self._begun) / max(1, step.number - self._first) * (self._total - step.number)
             self.say(
                 f"step {step.number}/{self._total}  loss {step.nll:.3f}  lr {step.lr:.2e}  "
-                f"{rate:,.0f} words/s  left {left / 60:.1f} min"
+                f"{rate:,.0f} {self._unit}/s  left {left / 60:.1f} min"
             )
 
     def progress(self, work: str, share: float, done: int, unit: str = "words") -> None:

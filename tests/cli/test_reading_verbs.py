@@ -125,6 +125,8 @@ def test_eval_prints_tables_and_saves(call: Call, here):
     assert sum(map(sum, scores["confusion"])) == scores["examples"] == 14
     assert call("report", "label", "-q").code == 0
     page = Path("label/report.html").read_text(encoding="utf-8")
+    assert "Examples a second" in page
+    assert "best accuracy, %" in page
     assert "Calibration: test" in page
     assert "true \\ said" in page
     assert "self-attention" in page
@@ -193,6 +195,7 @@ def test_fine_tuning_starts_from_the_weights_of_another_run(call: Call, here, tm
     result = call("train", "tuned.toml", *quick, "--batches.length", "20")
     assert result.code == 0, result.err
     assert "drawn anew: heads.label" in result.err
+    assert " examples/s" in result.err
     # its encoder is as good as unchanged, and what it makes of a text too
     texts = ("ba ko mi", "ve")
     rows = [[json.loads(line)["vector"] for line in call("embed", r, *texts).lines] for r in ("words", run)]
