@@ -87,7 +87,12 @@ def _reached(result: Mapping[str, Any]) -> str:
 
 def _plain_scores(result: Mapping[str, Any]) -> Iterator[Markup]:
     keys = list(dict.fromkeys(key for row in result["systems"] for key in row["scores"]))
-    costs = {key: title for key, title in _COLUMNS.items() if any(row[key] is not None for row in result["systems"])}
+    named = {"words_per_second": f"training {result['unit']}/s", "sentences_per_second": "using: examples/s"}
+    costs = {
+        key: named.get(key, title)
+        for key, title in _COLUMNS.items()
+        if any(row[key] is not None for row in result["systems"])
+    }
     rows = [
         [
             row["name"],

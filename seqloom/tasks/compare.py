@@ -52,7 +52,7 @@ def compare_runs(paths: Sequence[str | Path], folder: str | Path, reporter: Repo
     bests = [max((sign * row[metric] for row in _valid(run) if metric in row), default=None) for run in opened]
     reached = None if None in bests else sign * min(best for best in bests if best is not None)
     result = {"test": found[0]["test"], **part_of(task, "compare")(opened, names, found, reporter)}
-    result |= {"task": task, "reached": reached, "metric": metric}
+    result |= {"task": task, "reached": reached, "metric": metric, "unit": _config(opened[0]).unit}
     for row, run, scores in zip(result["systems"], opened, found, strict=True):
         row |= _costs(run, scores, metric, reached)
     target = Path(folder)
