@@ -13,8 +13,8 @@ _COLUMNS = {
     "parameters": "parameters",
     "minutes": "minutes of training",
     "minutes_to_reach": "minutes to reach",
-    "words_per_second": "training words/s",
-    "sentences_per_second": "using: sentences/s",
+    "words_per_second": "training {unit}/s",
+    "sentences_per_second": "using: {tested}/s",
     "gigabytes": "peak GB",
 }
 
@@ -58,7 +58,15 @@ def _told(value: int | float | None, interval: float | None = None) -> str:
     return number(float(value)) if interval is None else f"{value:.1f}\u00a0±\u00a0{interval:.1f}"
 
 
+def _costs(result: Mapping[str, Any]) -> dict[str, str]:
+    """The columns of costs that any of the runs has, with their titles."""
+    tested = "sentences" if "sentences" in result else "examples"
+    known = (key for key in _COLUMNS if any(row[key] is not None for row in result["systems"]))
+    return {key: _COLUMNS[key].format(unit=result["unit"], tested=tested) for key in known}
+
+
 def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:
+    costs = _costs(result)
     rows = [
         [
             row["name"],
@@ -66,7 +74,7 @@ def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:
             "" if row["p"] is None else f"{row['p']:.3f}",
             _told(row["chrf"], row["chrf_interval"]),
             f"{row['exact_match']:.1f}",
-            *(_told(row[key]) for key in _COLUMNS),
+            *(_told(row[key]) for key in costs),
         ]
         for row in result["systems"]
     ]
@@ -75,7 +83,7 @@ def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:
         f"first, both by paired bootstrap.{_reached(result)}"
     )
     yield element("p", note, class_="note")
-    yield table(["", "BLEU", "p", "chrF", "exact match, %", *_COLUMNS.values()], rows)
+    yield table(["", "BLEU", "p", "chrF", "exact match, %", *costs.values()], rows)
 
 
 def _reached(result: Mapping[str, Any]) -> str:
@@ -87,12 +95,7 @@ def _reached(result: Mapping[str, Any]) -> str:
 
 def _plain_scores(result: Mapping[str, Any]) -> Iterator[Markup]:
     keys = list(dict.fromkeys(key for row in result["systems"] for key in row["scores"]))
-    named = {"words_per_second": f"training {result['unit']}/s", "sentences_per_second": "using: examples/s"}
-    costs = {
-        key: named.get(key, title)
-        for key, title in _COLUMNS.items()
-        if any(row[key] is not None for row in result["systems"])
-    }
+    costs = _costs(result)
     rows = [
         [
             row["name"],
@@ -102,8 +105,9 @@ def _plain_scores(result: Mapping[str, Any]) -> Iterator[Markup]:
         for row in result["systems"]
     ]
     half = "± is half a 95 % interval." if any(row["intervals"] for row in result["systems"]) else ""
-    floor = f" Always saying the commonest label: {result['majority']:.1f} %." if "majority" in result else ""
-    yield element("p", f"{half}{floor}{_reached(result)}", class_="note")
+    floor = f"Always saying the commonest label: {result['majority']:.1f} %." if "majority" in result else ""
+    said = " ".join(filter(None, (half, floor, _reached(result).strip())))
+    yield element("p", said, class_="note")
     yield element("div", table(["", *(k.replace("_", " ") for k in keys), *costs.values()], rows), class_="wide")
 
 

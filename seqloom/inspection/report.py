@@ -70,6 +70,7 @@ class ReportData:
         info, metrics, samples: run.json, metrics.jsonl and samples.jsonl of the run.
         evaluations: the files of eval/, by name.
         parameters: of the model; 0 = not told.
+        unit: what a step learns some of.
         sections: more of it, by title.
     """
 
@@ -81,6 +82,7 @@ class ReportData:
     evaluations: Mapping[str, Row]
     examples: Sequence[Example]
     parameters: int = 0
+    unit: str = "words"
     sections: Mapping[str, Markup] = field(default_factory=dict)
 
 
@@ -89,7 +91,7 @@ def render(data: ReportData) -> str:
     train, valid = ([r for r in data.metrics if r.get("kind") == kind] for kind in ("train", "valid"))
     examples = [example_part(i, e) for i, e in enumerate(data.examples, 1)]
     parts = {
-        "Training": join(_training(train, valid, str(data.info.get("unit", "words")))),
+        "Training": join(_training(train, valid, data.unit)),
         "Scores": join(_scores(data.evaluations)),
         "Samples": join(_samples(data.samples)),
         "Attention": join([element("p", _ATTENTION, class_="note"), *examples] if examples else []),
@@ -142,8 +144,7 @@ def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
         found.append(("parameters", _short(float(data.parameters)), f"{data.parameters:,}"))
     words = _value(trained, "words")
     if steps := _value(trained, "steps"):
-        unit = data.info.get("unit", "words")
-        found.append(("steps", f"{steps:,.0f}", f"{_short(words)} {unit}" if words else ""))
+        found.append(("steps", f"{steps:,.0f}", f"{_short(words)} {data.unit}" if words else ""))
     if minutes := _value(trained, "minutes"):
         found.append(("training", f"{minutes:,.0f} min" if minutes >= 10 else f"{minutes:.1f} min", ""))
     if task := data.info.get("task"):

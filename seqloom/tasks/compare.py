@@ -47,12 +47,13 @@ def compare_runs(paths: Sequence[str | Path], folder: str | Path, reporter: Repo
     if others:
         raise UsageError(f"these are runs of the tasks {task!r} and {others[0]!r}", cure="compare runs of one task")
     found = [_evaluated(run, test, reporter) for run in opened]
-    metric = _metric(_config(opened[0]))
+    config = _config(opened[0])
+    metric = _metric(config)
     sign = -1 if metric == "loss" else 1
     bests = [max((sign * row[metric] for row in _valid(run) if metric in row), default=None) for run in opened]
     reached = None if None in bests else sign * min(best for best in bests if best is not None)
     result = {"test": found[0]["test"], **part_of(task, "compare")(opened, names, found, reporter)}
-    result |= {"task": task, "reached": reached, "metric": metric, "unit": _config(opened[0]).unit}
+    result |= {"task": task, "reached": reached, "metric": metric, "unit": config.unit}
     for row, run, scores in zip(result["systems"], opened, found, strict=True):
         row |= _costs(run, scores, metric, reached)
     target = Path(folder)

@@ -41,6 +41,7 @@ def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Pat
         },
         examples=seen.examples,
         parameters=seen.parameters,
+        unit=part_for(run, "config").unit,
         sections=seen.sections,
     )
     path = run.path / "report.html"

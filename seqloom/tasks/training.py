@@ -158,7 +158,6 @@ def _facts(config: RunConfig, ready: Ready, threads: int) -> dict[str, Any]:
 
     return {
         "task": config.task,
-        "unit": config.unit,
         "seed": config.seed,
         "threads": threads,
         "versions": {"seqloom": seqloom.__version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -48,12 +48,15 @@ def test_a_lineage_over_seeds(call: Call, folder):
     assert [row["name"] for row in found["systems"]] == ["gru", "transformer"]
     for seed in (1, 2):
         alone = json.loads((folder / "ladder" / f"seed-{seed}" / "compare.json").read_text())
-        chrf = [row["chrf"] for row in alone["systems"]]
-        assert chrf == [row["scores"]["chrf"]["values"][seed - 1] for row in found["systems"]]
+        for key in ("chrf", "minutes"):
+            own = [row[key] for row in alone["systems"]]
+            assert own == [row["scores"][key]["values"][seed - 1] for row in found["systems"]]
         assert f"seed = {seed}" in (folder / "ladder" / f"seed-{seed}" / "gru" / "config.toml").read_text()
-    first, second = found["systems"][0]["scores"]["chrf"]["values"]
-    assert abs(found["systems"][0]["scores"]["chrf"]["mean"] - (first + second) / 2) < 1e-9
-    assert abs(found["systems"][0]["scores"]["chrf"]["deviation"] - abs(first - second) / 2**0.5) < 1e-9
+    minutes = found["systems"][0]["scores"]["minutes"]
+    first, second = minutes["values"]
+    assert first != second
+    assert abs(minutes["mean"] - (first + second) / 2) < 1e-9
+    assert abs(minutes["deviation"] - abs(first - second) / 2**0.5) < 1e-9
     shown = call(*words)
     assert "step 2: valid" not in shown.err
     assert "over seeds 1, 2" in shown.out
