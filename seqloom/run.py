@@ -303,8 +303,9 @@ class Run:
 
 
 def runs(folder: Path) -> list[Run]:
-    """The runs in a folder and in the folders of ladders in it, by path."""
-    return [Run(p.parent) for p in sorted([*folder.glob("*/run.json"), *folder.glob("*/*/run.json")])]
+    """The runs in a folder, in the folders of ladders in it and in those of their seeds, by path."""
+    found = (p for depth in ("*", "*/*", "*/*/*") for p in folder.glob(f"{depth}/run.json"))
+    return [Run(p.parent) for p in sorted(found)]
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:

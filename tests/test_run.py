@@ -223,6 +223,13 @@ def test_a_run_is_found_again(run):
     assert [r.path for r in runs(run.path.parent)] == [run.path]
 
 
+def test_runs_of_ladders_and_of_their_seeds_are_found(tmp_path):
+    names = ("ladder/member", "ladder/seed-2/member", "one")
+    for name in names:
+        Run.create(tmp_path / name, "", {"task": "t"})
+    assert [r.path for r in runs(tmp_path)] == [tmp_path / name for name in names]
+
+
 def test_no_such_run_names_the_ones_there_are(run):
     with pytest.raises(RunError, match="no such run") as caught:
         Run.open(run.path.with_name("two"))

@@ -17,7 +17,8 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
     rows = []
     for run in find(Path(folder)):
         info = run.info()
-        best = {k: v for k, v in run.pointer("best").items() if k not in ("checkpoint", "step", "averaged")}
+        kept = run.pointer("best").items()  # "latest" is a step again, not a score
+        best = {k: v for k, v in kept if k not in ("checkpoint", "step", "averaged", "latest")}
         metric, score = next(iter(best.items()), ("", None))  # of the checkpoint that is used
         score = -float(score) if metric == "loss" and score is not None else score  # kept as what is to be large
         tests = sorted(p.stem for p in (run.path / "eval").glob("*.json"))
@@ -28,5 +29,6 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
     columns = ("run", "task", "steps", "state", "metric", "best", "evaluated on")
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        print_table(folder, columns, rows)
+    else:  # the name of a ladder's member is long, and 80 columns are all there are
+        shown = [(*row[:4], f"{row[4]} {row[5]:.2f}" if row[4] else None, row[6]) for row in rows]
+        print_table(folder, (*columns[:4], "best", "tests"), shown)
