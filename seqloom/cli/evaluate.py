@@ -29,8 +29,8 @@ def evaluate(
     """Score a run on a test set: BLEU, chrF, exact match, and by source length; perplexity of a language model;
     analogies and similarity lists for word vectors; accuracy, F1, correlation, confusion and calibration of labels.
 
-    Without --test on the test data of its config. Decoding options as config keys: --decoding.beam 5.
-    The result is saved as eval/NAME.json in the run.
+    Without --test on the test data of its config. Decoding options as config keys: --decoding.beam 5; of a language
+    model how far apart its windows are: --batches.stride 64. The result is saved as eval/NAME.json in the run.
 
     Args:
         choices: questions for a language model, which chooses the likeliest answer: JSON lines of

@@ -13,6 +13,7 @@ from seqloom import config as configs
 from seqloom.data.conversations import Conversations
 from seqloom.data.corpus import NoData
 from seqloom.data.text import TextFiles
+from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.decoder import LanguageModel
 from seqloom.run import Run, write_json
@@ -29,6 +30,7 @@ from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision
 
 _SAMPLE = 40  # words that a sample goes on for
+_STRIDE = "--batches.stride"
 
 
 def build_model(config: LanguageModelConfig, words: int) -> LanguageModel:
@@ -121,15 +123,18 @@ def evaluate_language_model(
         path: the run.
         test: its files; empty = the test data of the run's config, or its validation data if it has none.
         name: what to save it as; by default the name of the first file, or "test".
-        words: must be empty; a text is not decoded.
+        words: empty, or --batches.stride and another number of words than that of the run's config.
         reporter: where progress goes.
     """
     run = Run.open(path)
-    config = configs.load(LanguageModelConfig, run.path / "config.toml")
+    other = [word for word in words if word.startswith("--") and word.partition("=")[0] != _STRIDE]
+    config = configs.load(LanguageModelConfig, run.path / "config.toml", () if other else words)
     own = config.data.test if isinstance(config.data, Conversations | NoData) else ("its own",)
-    tested_on(test, own, words)
+    tested_on(test, own, other)
     generator = load_generator(path, precision="fp32", say=reporter.warn)
     carries = generator.model.carries
+    if carries and words:
+        raise UsageError("this model has no windows: its state goes on", where=_STRIDE, cure="leave it out")
     reading = read_files(config, test, generator.tokenizer, 1 if carries else config.batches.lanes)
     reporter.say(f"reading {reading.tokens:,} words")
     began = time.perf_counter()

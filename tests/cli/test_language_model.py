@@ -109,6 +109,11 @@ def test_a_transformer_has_attention_in_its_report(call: Call, texts, tmp_path):
     assert call("train", "small.toml", *TRANSFORMER, "--run", run).code == 0
     assert 'id="attention"' in (run / "report.html").read_text(encoding="utf-8")
     assert "windows of 11, 6 apart" in call("eval", run).out
+    scores = [json.loads(call("eval", run, *more, "-q", "--json").out) for more in ((), ("--batches.stride", "1"))]
+    assert [row["stride"] for row in scores] == [6, 1]
+    assert scores[0]["tokens"] == scores[1]["tokens"]
+    assert scores[0]["loss"] != scores[1]["loss"]
+    call("eval", run, "--batches.stride", "12").refused(2, "batches.stride must be from 0 to length, 11", cured=False)
 
 
 def test_verify_reads_the_band(call: Call, texts, tmp_path):
@@ -150,6 +155,7 @@ def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, co
         (("generate", "run", "ba", "--decoding.temprature", "1"), "did you mean 'temperature'?"),
         (("generate", "run", "ba", "--decoding.temperature", "0"), "temperature must be above 0"),
         (("eval", "run", "--decoding.beam", "3"), "nothing is decoded here"),
+        (("eval", "run", "--batches.stride", "3"), "its state goes on"),
         (("eval", "run", "--test", "nowhere.txt"), "no such file"),
         (("train", "small.toml", "--model.decoder.attention.score", "dot", "-q"), "about a memory"),
         (("train", "small.toml", "--batches.lenght", "3", "-q"), "did you mean 'length'?"),

@@ -143,6 +143,7 @@ def minilm() -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_real_model_is_fine_tuned(minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not os.environ.get("SEQLOOM_DATA"):
         pytest.skip("SEQLOOM_DATA is not set: there is no sst2 to fine-tune on")
