@@ -62,4 +62,4 @@ class LanguageModelConfig(GradientConfig):
         data = tree.get("data")
         if isinstance(data, Mapping) and data and "kind" not in data:
             tree = {**tree, "data": {"kind": "text", **data}}
-        return on_start(tree, DecoderOnlyConfig.expand)
+        return on_start(tree)

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from seqloom.data.check import Finding
 from seqloom.data.windows import Item, LengthConfig, TextBatchConfig, by_length, collate
 from seqloom.errors import RunError
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
-from seqloom.models.presets import READING, under
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.reading import batch_scores
 from seqloom.run import Json, Run, write_json
@@ -94,7 +92,7 @@ class ReadingConfig(GradientConfig):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree laid over the model of the run that is started from."""
-        tree = on_start(tree, partial(under, READING))
+        tree = on_start(tree)
         model = tree.get("model")
         kind = model.get("kind") if isinstance(model, Mapping) else None
         if tree.get("start") and kind not in (None, EncoderOnlyConfig.kind):

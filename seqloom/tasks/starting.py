@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from seqloom.config import Tree, Words, merge, read_tree
-from seqloom.errors import RunError
+from seqloom.errors import RunError, UsageError
 from seqloom.run import Run
 from seqloom.tasks.tokenizers import load_tokenizers
 from seqloom.text.tokenizer import Tokenizer
@@ -17,14 +17,12 @@ from seqloom.training.checkpoint import load_weights
 from seqloom.training.log import Reporter
 
 
-def on_start(tree: Mapping[str, Any], preset: Callable[[Mapping[str, Any]], Tree]) -> Tree:
+def on_start(tree: Mapping[str, Any]) -> Tree:
     """The tree of a config laid over the model of the run it starts from; the tokenizer is that run's.
 
+    The model's preset is left out: it would bring sizes that are not those of the run. Raises UsageError for one that
+    the command line names.
     A run that is no longer there changes nothing, because the config of a run that has begun is complete.
-
-    Args:
-        tree: of the whole config.
-        preset: lays a model's tree over the preset it names.
     """
     start = tree.get("start", "")
     start = start[0] if isinstance(start, Words) and start else start
@@ -33,7 +31,11 @@ def on_start(tree: Mapping[str, Any], preset: Callable[[Mapping[str, Any]], Tree
         return dict(tree)
     base, _ = read_tree(path)
     own = tree.get("model", {})
-    model = merge(base.get("model", {}), preset(own) if isinstance(own, Mapping) else own)
+    if isinstance(own, Mapping):
+        if isinstance(own.get("preset"), Words):
+            raise UsageError(f"the model is that of {start}", where="--model.preset", cure="leave one of the two out")
+        own = {key: value for key, value in own.items() if key != "preset"}
+    model = merge(base.get("model", {}), own)
     return {**tree, "model": model, "tokenizer": base.get("tokenizer", {})}
 
 

@@ -25,7 +25,7 @@ from seqloom.data.shards import Shards, write_shards
 from seqloom.data.standard_library import StandardLibrary
 from seqloom.data.stream import Stream, StreamConfig
 from seqloom.data.text import Text, TextFiles, encode_block, text_source
-from seqloom.errors import RunError
+from seqloom.errors import RunError, UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
@@ -343,6 +343,18 @@ def test_tuning_starts_from_the_weights_of_the_run_and_new_words_from_the_mean(c
             assert len(after[key]) == len(weight) + 4
             torch.testing.assert_close(after[key][len(weight) :], weight.mean(0).expand(4, -1))
     assert load_generator(run.path).tokenizer.words == plain.words + 4
+
+
+def test_the_model_is_that_of_the_run_and_not_of_a_preset(config):
+    base = replace(config, model=DecoderOnlyConfig(decoder=STACK))
+    tuned(base)
+    Path(base.run).mkdir(parents=True)
+    (Path(base.run) / "config.toml").write_text(to_toml(base), encoding="utf-8")
+    path = Path(base.run).parent / "tune.toml"
+    path.write_text(path.read_text() + '[model]\npreset = "llama-nano"\ndecoder.dropout = 0.25\n')
+    assert load(LanguageModelConfig, path).model == replace(base.model, decoder=replace(STACK, dropout=0.25))
+    with pytest.raises(UsageError, match="the model is that of"):
+        load(LanguageModelConfig, path, ("--model.preset", "llama-nano"))
 
 
 def test_what_cannot_be_started_from_is_refused(config, tmp_path):
