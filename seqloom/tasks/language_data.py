@@ -169,13 +169,15 @@ def _packs(config: LanguageModelConfig, chats: Sequence[Chat], tokenizer: Tokeni
 def read_files(config: LanguageModelConfig, files: Sequence[str], tokenizer: Tokenizer, lanes: int) -> Reading:
     """Files of the kind of the config's data, or its own test data, to be measured on in at most so many lanes.
 
-    Text without test data is measured on its validation data.
+    Without test data it is measured on the validation data.
     """
     match config.data:
         case NoData():
             source = text_source(files)
-        case Conversations():
-            return read_on(config, read_conversations(files or config.data.test), tokenizer)
+        case Conversations(train, valid, test):
+            named = files or test or valid
+            chats = read_conversations(named) if named else last_held_out(read_conversations(train))[1]
+            return read_on(config, chats, tokenizer)
         case TextFiles(train, valid, test, share, documents) if files or test or valid:
             source = text_source(files or test or valid, documents)
         case TextFiles(train, _, _, share, documents):

@@ -129,7 +129,7 @@ def evaluate_language_model(
     run = Run.open(path)
     other = [word for word in words if word.startswith("--") and word.partition("=")[0] != _STRIDE]
     config = configs.load(LanguageModelConfig, run.path / "config.toml", () if other else words)
-    own = config.data.test if isinstance(config.data, Conversations | NoData) else ("its own",)
+    own = config.data.test if isinstance(config.data, NoData) else ("its own",)
     tested_on(test, own, other)
     generator = load_generator(path, precision="fp32", say=reporter.warn)
     carries = generator.model.carries
@@ -139,7 +139,7 @@ def evaluate_language_model(
     reporter.say(f"reading {reading.tokens:,} words")
     began = time.perf_counter()
     found = perplexities(text_nll(generator.model, reading.batches), reading.tokens, reading.sizes)
-    own_name = "valid" if isinstance(config.data, TextFiles) and not config.data.test else "test"
+    own_name = "valid" if isinstance(config.data, TextFiles | Conversations) and not config.data.test else "test"
     title = name or (Path(test[0]).name.split(".")[0] if test else own_name)
     result = {
         "test": title,

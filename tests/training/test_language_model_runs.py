@@ -316,6 +316,8 @@ def test_a_run_is_tuned_on_conversations_and_answers(config, name):
     assert "<|" not in answer
     scores = evaluate_language_model(run.path, [str(Path(base.run).parent / "chats.jsonl")], "", (), Listener())
     assert (scores["words"], scores["unknown"]) == (80, 0)  # one word and one end of each answer
+    own = evaluate_language_model(run.path, [], "", (), Listener())
+    assert (own["test"], own["loss"]) == ("valid", pytest.approx(min(row["loss"] for row in rows), rel=1e-4))
     shutil.rmtree(base.run)  # a run stands alone
     assert list(load_generator(run.path, precision="fp32").reply([Message("user", "ba")], max_length=3)) is not None
     train_language_model(replace(chosen, training=replace(longer, steps=61)), Listener())
