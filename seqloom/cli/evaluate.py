@@ -144,7 +144,9 @@ def _show_reading(title: str, scores: dict[str, Any]) -> None:
 
 
 def _of_a_text(scores: dict[str, Any]) -> list[tuple[str, float, str]]:
-    seen = f"windows of {scores['context']}, {scores['stride']} apart" if scores["context"] else "its state goes on"
+    seen = "its state goes on" if scores["context"] is None else "conversations are read whole"
+    if scores["stride"]:
+        seen = f"windows of {scores['context']}, {scores['stride']} apart"
     return [
         ("perplexity", scores["perplexity"], f"of {scores['tokens']:,} words of the tokenizer; {seen}"),
         (

@@ -117,7 +117,8 @@ def evaluate_language_model(
 ) -> dict[str, Any]:
     """The perplexities of a test text, saved as eval/NAME.json.
 
-    A recurrent model reads it from end to end; any other one sees windows of batches.length words.
+    A recurrent model reads it from end to end; any other one sees windows of batches.length words. Conversations are
+    read whole.
 
     Args:
         path: the run.
@@ -133,8 +134,9 @@ def evaluate_language_model(
     tested_on(test, own, other)
     generator = load_generator(path, precision="fp32", say=reporter.warn)
     carries = generator.model.carries
-    if carries and words:
-        raise UsageError("this model has no windows: its state goes on", where=_STRIDE, cure="leave it out")
+    whole = "its state goes on" if carries else "conversations are read whole" * isinstance(config.data, Conversations)
+    if words and whole:
+        raise UsageError(f"there are no windows: {whole}", where=_STRIDE, cure="leave it out")
     reading = read_files(config, test, generator.tokenizer, 1 if carries else config.batches.lanes)
     reporter.say(f"reading {reading.tokens:,} words")
     began = time.perf_counter()
@@ -148,7 +150,7 @@ def evaluate_language_model(
         "unknown": reading.unknown,
         **reading.sizes,
         "context": None if carries else config.batches.length,
-        "stride": None if carries else config.batches.stride or -(-config.batches.length // 2),
+        "stride": None if whole else config.batches.stride or -(-config.batches.length // 2),
         "seconds": round(time.perf_counter() - began, 3),
         "checkpoint": run.best(lambda text: None).path.name,
         "files": list(test),

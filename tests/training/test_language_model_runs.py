@@ -318,6 +318,9 @@ def test_a_run_is_tuned_on_conversations_and_answers(config, name):
     assert (scores["words"], scores["unknown"]) == (80, 0)  # one word and one end of each answer
     own = evaluate_language_model(run.path, [], "", (), Listener())
     assert (own["test"], own["loss"]) == ("valid", pytest.approx(min(row["loss"] for row in rows), rel=1e-4))
+    assert own["stride"] is None
+    with pytest.raises(UsageError, match="there are no windows"):
+        evaluate_language_model(run.path, [], "", ("--batches.stride", "4"), Listener())
     shutil.rmtree(base.run)  # a run stands alone
     assert list(load_generator(run.path, precision="fp32").reply([Message("user", "ba")], max_length=3)) is not None
     train_language_model(replace(chosen, training=replace(longer, steps=61)), Listener())
