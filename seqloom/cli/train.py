@@ -32,13 +32,13 @@ def train(
         member: of a ladder (see lineage), this one alone; its run is a folder of its name in the run directory.
     """
     from seqloom.tasks import part_of, read_config
-    from seqloom.tasks.lineage import read_member
+    from seqloom.tasks.lineage import read_members
     from seqloom.tasks.session import finish, keep_freed_memory
     from seqloom.training.log import Reporter
 
     keep_freed_memory()
     reporter = Reporter(verbosity(quiet, verbose))
-    chosen = read_member(config, member, overrides) if member else read_config(config, overrides)
+    chosen = read_members(config, overrides, member)[member] if member else read_config(config, overrides)
     run = part_of(chosen.task, "train")(chosen, reporter)
     summary = finish(run, reporter)
     if json:

@@ -31,8 +31,8 @@ LADDER: dict[str, configs.Tree] = {name: {"model": {"preset": preset}} for name,
 _DEMO_STEPS = 600
 
 
-def read_members(path: str, overrides: Sequence[str] = ()) -> dict[str, RunConfig]:
-    """The config of each member of a ladder, by its name.
+def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> dict[str, RunConfig]:
+    """The config of each member of a ladder, or of one alone (`only`), by its name.
 
     A member is the config of the file with its table [members.NAME] laid over it, and then the words of the command
     line, which are for all; a member's `model` replaces the file's. A file without such tables has the members of
@@ -41,15 +41,18 @@ def read_members(path: str, overrides: Sequence[str] = ()) -> dict[str, RunConfi
 
     Raises:
         ConfigError: as for any config; of a member, or of what is not a table of members.
+        UsageError: for a member that is not there.
     """
     tree, origin = configs.read_tree(path) if path else (_demo(), configs.Origin())
     members = tree.pop("members", LADDER)
     if not isinstance(members, Mapping) or not all(isinstance(own, Mapping) for own in members.values()):
         cure = 'for example [members.lstm] and, below it, model.preset = "small-lstm"'
         raise ConfigError("members must be tables", where=origin.where(("members",)), cure=cure)
+    if only and only not in members:
+        raise UsageError(f"{path} has no member {only!r}", where="--member", cure=nearest(only, members))
     typed, task = configs.read_overrides(overrides), tree.get("task", "translate")
     found: dict[str, RunConfig] = {}
-    for name, own in members.items():
+    for name, own in ((only, members[only]),) if only else members.items():
         base = {key: value for key, value in tree.items() if key != "model" or key not in own}
         try:
             config = configs.build(part_of(task, "config"), configs.merge(configs.merge(base, own), typed), origin)
@@ -58,14 +61,6 @@ def read_members(path: str, overrides: Sequence[str] = ()) -> dict[str, RunConfi
         folder = Path(config.run or f"runs/{Path(path).stem if path else 'lineage'}")
         found[name] = replace(config, run=str(folder / name))
     return found
-
-
-def read_member(path: str, name: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config of one member of a ladder. Raises UsageError for one that is not there."""
-    members = read_members(path, overrides)
-    if name not in members:
-        raise UsageError(f"{path} has no member {name!r}", where="--member", cure=nearest(name, members))
-    return members[name]
 
 
 def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def test_a_lineage_over_seeds(call: Call, folder):
 
 def test_one_member_is_trained_alone(call: Call, folder):
     (folder / "ladder.toml").write_text((folder / "small.toml").read_text() + LADDER)
-    result = call("train", "ladder.toml", "--member", "gru", "--run", "alone", "-q")
+    result = call("train", "ladder.toml", "--member", "gru", "--model.encoder.cell", "gru", "--run", "alone", "-q")
     assert result.code == 0, result.err
     assert [p.name for p in (folder / "alone").iterdir()] == ["gru"]
     call("train", "ladder.toml", "--member", "gur").refused(2, "has no member 'gur'", "did you mean 'gru'?")

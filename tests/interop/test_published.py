@@ -25,7 +25,7 @@ from seqloom.tasks import train
 from seqloom.tasks.examples import evaluate_examples
 from seqloom.tasks.export_run import export_run
 from seqloom.tasks.import_run import import_run, load_model
-from seqloom.tasks.lineage import read_member
+from seqloom.tasks.lineage import read_members
 from seqloom.tasks.parity import compare_export, compare_with_transformers
 from seqloom.training.log import Reporter
 
@@ -149,7 +149,7 @@ def test_a_real_model_is_fine_tuned(minilm: Path, tmp_path: Path, monkeypatch: p
         pytest.skip("SEQLOOM_DATA is not set: there is no sst2 to fine-tune on")
     monkeypatch.chdir(tmp_path)
     import_run(str(minilm), "runs/minilm", QUIET)
-    run = train(read_member(str(RECIPES / "sst2.toml"), "minilm", ["--training.epochs", "1"]))
+    run = train(read_members(str(RECIPES / "sst2.toml"), ["--training.epochs", "1"], "minilm")["minilm"])
     # One epoch: a bag of words, trained to its end, has 78 to 81 %; three epochs of this one 87 to 88.
     assert evaluate_examples(run.path, (), "test", (), QUIET)["accuracy"] >= 84
 
