@@ -50,7 +50,7 @@ def write_onnx(path: Path, model: nn.Module, heads: Mapping[str, int]) -> None:
     else:
         given = (torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long))
         names = ["ids", "mask"]
-        if model.segments is not None:
+        if model.segments is not None or model.matches is not None:
             given, names = (*given, torch.zeros(2, 3, dtype=torch.long)), [*names, "segments"]
         text = {0: "batch", 1: "words"}
         axes = {n: batch if n in ("pooled", "label", "next") else text for n in (*names, *outputs)}

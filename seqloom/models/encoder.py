@@ -33,6 +33,8 @@ class EncoderOnlyConfig:
         embedder: what is read: words, or the patches of an image.
         embedding: E, the width of the word vectors; 0 = that of the encoder.
         segments: kinds of text that are told apart by a learned vector each (BERT's first and second text); 0 = none.
+        matches: whether, of a pair, words that are in the other text, too, are told apart by a learned vector ("exact
+            match": Chen et al. 2017); small models do not learn by themselves to find them.
         pooling, pooler: how states become one vector, and whether a layer follows (see nn/pooling.py).
         head_dropout: before the last layer of a head.
     """
@@ -43,6 +45,7 @@ class EncoderOnlyConfig:
     embedder: EmbedderConfig | PatchConfig = field(default_factory=EmbedderConfig)
     embedding: int = 0
     segments: int = 2
+    matches: bool = False
     pooling: PoolingKind = "first"
     pooler: Literal["none", "tanh", "relu"] = "none"
     head_dropout: float = 0.1
@@ -81,6 +84,9 @@ class EncoderOnly(nn.Module):
         self.segments: nn.Parameter | None = None
         if config.segments:
             self.segments = nn.Parameter(nn.init.normal_(torch.empty(config.segments, inputs), std=0.02))
+        self.matches: nn.Parameter | None = None
+        if config.matches:
+            self.matches = nn.Parameter(nn.init.normal_(torch.empty(inputs), std=0.02))
         self.encoder = make_encoder(config.encoder, inputs)
         self.pooling = Pooling(config.pooling, width, self.encoder.summary_width, config.pooler)
         self.heads = nn.ModuleDict({name: self._head(name, labels, words, E) for name, labels in heads.items()})
@@ -102,11 +108,13 @@ class EncoderOnly(nn.Module):
         Args:
             read: the ids, or pixels.
             mask: True on real positions; None = all are.
-            segments: which kind of text each word belongs to; None = all to the first.
+            segments: which kind of text each word belongs to; None = all to the first, and there is no other.
         """
         x = self.embedder(read)
         if self.segments is not None:
             x = x + (self.segments[0] if segments is None else self.segments[segments])
+        if self.matches is not None and segments is not None:
+            x = x + in_the_other(read, mask, segments)[:, :, None] * self.matches
         return self.encoder(x, mask)  # type: ignore[no-any-return]
 
     def pooled(self, memory: Memory) -> Float[Tensor, "B D"]:
@@ -117,3 +125,10 @@ class EncoderOnly(nn.Module):
         """What a head says: (B L) of the pooled vectors for "label" and "next", (B T L) for each state else."""
         scores: Tensor = self.heads[head](self.pooled(memory) if head in POOLED else memory.states)
         return scores
+
+
+def in_the_other(ids: Ids, mask: Mask | None, segments: Ids) -> Mask:
+    """Which words of each row are in a text of it that is not their own, too (B T)."""
+    same = (ids[:, :, None] == ids[:, None, :]) & (segments[:, :, None] != segments[:, None, :])
+    found: Tensor = (same if mask is None else same & mask[:, None, :]).any(-1)
+    return found

@@ -85,6 +85,8 @@ class ReadingConfig(GradientConfig):
             raise ValueError("model.embedder must be of the kind 'words': texts are read here")
         if self.pairs and self.model.segments == 1:
             raise ValueError("model.segments must be 0, or 2 to tell the texts of a pair apart")
+        if self.model.matches and not self.pairs:
+            raise ValueError("model.matches is for pairs of texts")
         limit = self.model.encoder.limit
         if limit is not None and limit < self.batches.length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")
@@ -161,15 +163,15 @@ def begin(config: ReadingConfig, model: EncoderOnly, tokenizer: Tokenizer, repor
     """Gives a new model what it starts from: the weights of a run, but for heads that differ, or word vectors."""
     if config.start:
         fresh = _differing(config.start, model)
-        take_start(config.start, model, tokenizer.words, reporter, tuple(f"{name}." for name in fresh))
-        if drawn := [name for name in fresh if any(n.startswith(f"{name}.") for n, _ in model.named_parameters())]:
+        take_start(config.start, model, tokenizer.words, reporter, fresh)
+        if drawn := [name for name in fresh if any(n.startswith(name) for n, _ in model.named_parameters())]:
             reporter.say(f"drawn anew: {', '.join(drawn)}")
     elif isinstance(config.model.embedder, EmbedderConfig) and isinstance(model.embedder, TokenEmbedder):
         take_vectors(config.model.embedder, model.embedder, tokenizer, reporter)
 
 
-def _differing(start: str, model: EncoderOnly) -> list[str]:
-    """The heads, and layers of the pooling, that a run's weights have not, or have otherwise."""
+def _differing(start: str, model: EncoderOnly) -> tuple[str, ...]:
+    """The heads, layers of the pooling and vectors of matches that a run's weights have not, or have otherwise."""
     path = Run.open(start).best(lambda text: None).path / "model.safetensors"
     own = {name: tuple(p.shape) for name, p in model.named_parameters()}
     with safe_open(path, "pt") as file:
@@ -177,10 +179,10 @@ def _differing(start: str, model: EncoderOnly) -> list[str]:
     found: dict[str, bool] = {}
     for name in own.keys() | saved.keys():
         part = ".".join(name.split(".")[:2])
-        if part.startswith(("heads.", "pooling.")):
+        if part.startswith(("heads.", "pooling.", "matches")):
             grown = part == "heads.words" and name in own and name in saved  # by new words of the tokenizer
             found[part] = found.get(part, False) or (own.get(name) != saved.get(name) and not grown)
-    return sorted(part for part, differs in found.items() if differs)
+    return tuple(sorted(part for part, differs in found.items() if differs))
 
 
 def load_model(

@@ -36,6 +36,7 @@ ENCODERS: list[Any] = [
 FAMILY = [
     *(EncoderOnlyConfig(encoder=e, segments=i % 3) for i, e in enumerate(ENCODERS)),
     *(EncoderOnlyConfig(encoder=BERT, pooling=kind, pooler="tanh") for kind in get_args(PoolingKind)),
+    *(EncoderOnlyConfig(encoder=e, segments=i % 2 * 2, matches=True) for i, e in enumerate(ENCODERS)),
     EncoderOnlyConfig(encoder=BERT, embedding=5, embedder=EmbedderConfig(scaled=False), pooler="relu"),
 ]
 LENGTHS = torch.tensor([7, 4, 2])
@@ -56,12 +57,13 @@ class Subject:
         return {name: self.model.score(name, memory) for name in HEADS}
 
 
-@pytest.fixture(params=FAMILY, ids=lambda c: f"{c.encoder.kind}-{c.pooling}-{c.segments}-{c.embedding}")
+@pytest.fixture(params=FAMILY, ids=lambda c: f"{c.encoder.kind}-{c.pooling}-{c.segments}-{c.embedding}-{c.matches}")
 def subject(request: pytest.FixtureRequest) -> Subject:
     model = EncoderOnly(request.param, V, HEADS).double().eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    segments = torch.randint(request.param.segments, (B, S)) if request.param.segments else None
+    kinds = 2 if request.param.matches else request.param.segments
+    segments = torch.randint(max(kinds, 1), (B, S)) if kinds else None
     return Subject(request.param, model, torch.randint(V, (B, S)), segments)
 
 
@@ -86,6 +88,19 @@ def test_segments_are_told_apart(subject: Subject) -> None:
     first, second = (subject.scores(subject.ids, MASK, torch.full((B, S), kind)) for kind in (0, 1))
     same(subject.scores(subject.ids, MASK, None), first)
     assert all(((first[name] - second[name]).abs().amax() > 1e-3) for name in HEADS)
+
+
+@torch.no_grad()
+def test_only_matches_of_real_words_are_told_apart() -> None:
+    config = EncoderOnlyConfig(encoder=BagConfig(12), segments=0, matches=True)
+    model = EncoderOnly(config, V, HEADS).double().eval()
+    ids, segments = torch.randint(5, (B, S)), torch.randint(2, (B, S))
+    states = model(ids, MASK, segments).states - model(ids, MASK, None).states
+    for b, n in enumerate(LENGTHS.tolist()):
+        texts = [{int(ids[b, t]) for t in range(n) if segments[b, t] == kind} for kind in (0, 1)]
+        for t in range(n):
+            matched = int(ids[b, t]) in texts[1 - int(segments[b, t])]
+            same(states[b, t], model.matches if matched else torch.zeros(12, dtype=torch.float64))
 
 
 @torch.no_grad()

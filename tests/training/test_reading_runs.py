@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,35 @@ def test_every_encoder_learns_whether_a_word_is_there(shared, tmp_path, name):
     assert last["accuracy"] > 85
 
 
+def test_matches_show_whether_texts_share_a_word_and_start_from_a_run_without(shared, tmp_path):
+    draw = random.Random(1)
+    words = [f"w{i}" for i in range(100)]
+    for name, count in (("train", 400), ("valid", 200)):
+        rows = []
+        for i in range(count):
+            first, second = draw.sample(words, 4), draw.sample(words, 4)
+            shares = not set(first).isdisjoint(second)
+            if i % 2 and not shares:
+                second[draw.randrange(4)], shares = draw.choice(first), True
+            rows.append(f"{shares}\t{' '.join(first)}\t{' '.join(second)}\n")
+        (tmp_path / f"{name}.tsv").write_text("label\ttext\tsecond\n" + "".join(rows), encoding="utf-8")
+    files = LabelledFiles((str(tmp_path / "train.tsv"),), (str(tmp_path / "valid.tsv"),), second="second")
+    common = shared | {"data": files, "batches": TextBatchConfig(tokens=400, length=16)}
+    own = replace(ENCODERS["transformer"], pooling="mean", pooler="none")
+    found, said = {}, Listener()
+    for matches in (False, True):
+        training = replace(TRAINING, steps=300, evaluate_every=300, metric="accuracy")
+        model = replace(own, matches=matches)
+        where = {"training": training, "run": str(tmp_path / str(matches))}
+        run = train_reader(classify(tmp_path, common | where, model=model), Listener())
+        (last,) = (row for row in run.rows("metrics.jsonl") if row["kind"] == "valid")
+        found[matches] = last["accuracy"]
+    assert found[True] > 90
+    assert found[False] < 65
+    train_reader(classify(tmp_path, common, model=replace(own, matches=True), start=str(tmp_path / "False")), said)
+    assert "drawn anew: matches" in said.said
+
+
 def test_the_config_comes_back_and_another_one_is_refused(shared, tmp_path):
     for make, kind in ((classify, ClassifyConfig), (masked, MaskedWordsConfig)):
         config = make(tmp_path, shared)
@@ -127,5 +157,7 @@ def test_what_makes_no_sense_is_refused(shared, tmp_path):
         replace(config, tokenizer=BPE(dropout=0.1))
     with pytest.raises(ValueError, match=r"batches\.length 8 is more than the model's 7 positions"):
         replace(config, model=EncoderOnlyConfig(encoder=replace(STACK, positions=Learned(7))))
+    with pytest.raises(ValueError, match=r"model\.matches is for pairs"):
+        replace(config, model=replace(config.model, matches=True))
     with pytest.raises(ValueError, match=r"model\.segments"):
         replace(masked(tmp_path, shared), model=EncoderOnlyConfig(encoder=STACK, segments=1))
