@@ -71,7 +71,8 @@ class Family:
         try:
             again = self.model_config(theirs)
         except ConfigError as error:
-            return theirs, config, [error.problem]
+            other = [f"{key} = {at(tree, key)!r}" for key, value in self.config.fixed.items() if at(tree, key) != value]
+            return theirs, config, other or [error.problem]
         if isinstance(config, EncoderOnlyConfig):  # its weights say these, not its config.json
             again = replace(again, pooling=config.pooling, pooler=config.pooler)
         return theirs, again, lost(tree, explicit(again))

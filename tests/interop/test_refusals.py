@@ -18,6 +18,7 @@ from seqloom.config import build
 from seqloom.errors import MissingExtra, SeqloomError, UsageError
 from seqloom.interop.huggingface import express, find
 from seqloom.models.decoder import DecoderOnlyConfig
+from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.models.presets import LANGUAGE
 from seqloom.tasks.import_run import import_run
@@ -158,3 +159,7 @@ def test_what_no_family_can_say_is_named() -> None:
         express(recurrent, {})
     with pytest.raises(UsageError, match=r"marian comes nearest, but not .*norm_position = 'before'.*interleaved"):
         express(EncoderDecoderConfig(), {})
+    with pytest.raises(UsageError, match=r"bert comes nearest, but not .*positions\.kind = 'rotary'"):
+        express(build(EncoderOnlyConfig, {"preset": "small-bert"}), {})
+    with pytest.raises(UsageError, match="bert comes nearest, but not matches = True"):
+        express(build(EncoderOnlyConfig, {"preset": "bert-tiny", "matches": True}), {})
