@@ -85,8 +85,6 @@ class ReadingConfig(GradientConfig):
             raise ValueError("model.embedder must be of the kind 'words': texts are read here")
         if self.pairs and self.model.segments == 1:
             raise ValueError("model.segments must be 0, or 2 to tell the texts of a pair apart")
-        if self.model.matches and not self.pairs:
-            raise ValueError("model.matches is for pairs of texts")
         limit = self.model.encoder.limit
         if limit is not None and limit < self.batches.length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")

@@ -136,6 +136,8 @@ def test_matches_show_whether_texts_share_a_word_and_start_from_a_run_without(sh
     assert found[False] < 65
     train_reader(classify(tmp_path, common, model=replace(own, matches=True), start=str(tmp_path / "False")), said)
     assert "drawn anew: matches" in said.said
+    single = {"model": replace(own, matches=True), "start": str(tmp_path / "True")}
+    train_reader(classify(tmp_path, shared | {"run": str(tmp_path / "single")}, **single), said)
 
 
 def test_the_config_comes_back_and_another_one_is_refused(shared, tmp_path):
@@ -157,7 +159,5 @@ def test_what_makes_no_sense_is_refused(shared, tmp_path):
         replace(config, tokenizer=BPE(dropout=0.1))
     with pytest.raises(ValueError, match=r"batches\.length 8 is more than the model's 7 positions"):
         replace(config, model=EncoderOnlyConfig(encoder=replace(STACK, positions=Learned(7))))
-    with pytest.raises(ValueError, match=r"model\.matches is for pairs"):
-        replace(config, model=replace(config.model, matches=True))
     with pytest.raises(ValueError, match=r"model\.segments"):
         replace(masked(tmp_path, shared), model=EncoderOnlyConfig(encoder=STACK, segments=1))
