@@ -151,18 +151,20 @@ def test_the_cover_meets_every_pair_of_values() -> None:
         assert {(row[a], row[b]) for row in CHOICES} == set(product(AXES[a], AXES[b]))
 
 
+# Several inputs are tried within a test, since to make a model takes longer than to run it.
 @torch.no_grad()
-@pytest.mark.parametrize("pieces", [[1] * T, [2, 1, 2], [4, 1]], ids=str)
-def test_the_whole_sequence_at_once_is_one_step_at_a_time(subject: Subject, pieces: list[int]) -> None:
-    model = subject.model
-    state, found = model.start(model.encode(subject.source, MASK)), []
-    for piece in subject.target.split(pieces, dim=1):
-        hidden, state = model.decode(piece, state)
-        found.append(hidden)
-        state = state.select(None)
-    assert state.length == T
-    same(torch.cat(found, 1), subject.hidden(subject.target))
-    same(torch.cat(found, 1), model(subject.source, MASK, subject.target))
+def test_the_whole_sequence_at_once_is_one_step_at_a_time(subject: Subject) -> None:
+    model, whole = subject.model, subject.hidden(subject.target)
+    same(model(subject.source, MASK, subject.target), whole)
+    memory = model.encode(subject.source, MASK)
+    for pieces in ([1] * T, [2, 1, 2], [4, 1]):
+        state, found = model.start(memory), []
+        for piece in subject.target.split(pieces, dim=1):
+            hidden, state = model.decode(piece, state)
+            found.append(hidden)
+            state = state.select(None)
+        assert state.length == T
+        same(torch.cat(found, 1), whole)
 
 
 @torch.no_grad()
@@ -187,15 +189,15 @@ def test_what_stands_in_the_padding_changes_nothing(subject: Subject) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changed", range(T))
-def test_a_later_token_changes_no_earlier_output(subject: Subject, changed: int) -> None:
-    other = subject.target.clone()
-    other[:, changed] = (other[:, changed] + 1) % V
-    before, after = subject.hidden(subject.target), subject.hidden(other)
-    same(after[:, :changed], before[:, :changed])
-    assert ((after - before)[:, changed:].abs().amax((0, 2)) > 1e-3).all()
-    short = subject.hidden(subject.target[:, : changed + 1])
-    same(short, before[:, : changed + 1])
+def test_a_later_token_changes_no_earlier_output(subject: Subject) -> None:
+    before = subject.hidden(subject.target)
+    for changed in range(T):
+        other = subject.target.clone()
+        other[:, changed] = (other[:, changed] + 1) % V
+        after = subject.hidden(other)
+        same(after[:, :changed], before[:, :changed])
+        assert ((after - before)[:, changed:].abs().amax((0, 2)) > 1e-3).all(), changed
+        same(subject.hidden(subject.target[:, : changed + 1]), before[:, : changed + 1])
 
 
 @torch.no_grad()
@@ -220,43 +222,48 @@ def test_rows_that_share_a_memory_row_are_rows_with_a_copy_each(subject: Subject
     same(torch.cat(found, 1), expected)
 
 
-@torch.no_grad()
-@pytest.mark.parametrize(
-    ("rows", "sentences"),
-    [
-        ([1, 0, 2, 2, 5, 4], None),  # beams of each sentence change places
-        ([5, 4, 0, 0], [2, 0]),  # a sentence is done, the others change places
-        ([3], [1]),
-        ([0, 1, 1, 2, 3, 3, 5, 4, 4], [0, 1, 2]),  # more beams
-    ],
-    ids=str,
-)
-def test_a_selected_state_is_one_computed_anew(subject: Subject, rows: list[int], sentences: list[int] | None) -> None:
-    model, K, chosen = subject.model, 2, torch.tensor(rows)
-    prefix = torch.randint(V, (B * K, 3))
-    start = model.start(model.encode(subject.source, MASK)).select(torch.arange(B).repeat_interleave(K))
-    _, state = model.decode(prefix, start)
-    picked = state.select(chosen, None if sentences is None else torch.tensor(sentences))
-    target = torch.cat([prefix[chosen], torch.randint(V, (len(rows), 2))], dim=1)
-    expected = subject.hidden(target, chosen // K)
-    for t in (3, 4):
-        hidden, picked = model.decode(target[:, t : t + 1], picked)
-        same(hidden[:, 0], expected[:, t])
-    rest = torch.randint(V, (B * K, 1))  # and the state it was selected from is as it was
-    whole = subject.hidden(torch.cat([prefix, rest], 1), torch.arange(B).repeat_interleave(K))
-    same(model.decode(rest, state)[0][:, 0], whole[:, 3])
+CHOSEN: list[tuple[list[int], list[int] | None]] = [
+    ([1, 0, 2, 2, 5, 4], None),  # beams of each sentence change places
+    ([5, 4, 0, 0], [2, 0]),  # a sentence is done, the others change places
+    ([3], [1]),
+    ([0, 1, 1, 2, 3, 3, 5, 4, 4], [0, 1, 2]),  # more beams
+]
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("fused", [False, True])
-def test_capture_changes_no_bit(subject: Subject, fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "fused_is_faster", lambda q, k: fused)
+def test_a_selected_state_is_one_computed_anew(subject: Subject) -> None:
+    model, K = subject.model, 2
+    twice = torch.arange(B).repeat_interleave(K)
+    prefix, rest = torch.randint(V, (B * K, 3)), torch.randint(V, (B * K, 1))
+    whole = subject.hidden(torch.cat([prefix, rest], 1), twice)
+    memory = model.encode(subject.source, MASK)
+    for rows, sentences in CHOSEN:
+        chosen = torch.tensor(rows)
+        _, state = model.decode(prefix, model.start(memory).select(twice))
+        picked = state.select(chosen, None if sentences is None else torch.tensor(sentences))
+        target = torch.cat([prefix[chosen], torch.randint(V, (len(rows), 2))], dim=1)
+        expected = subject.hidden(target, chosen // K)
+        for t in (3, 4):
+            hidden, picked = model.decode(target[:, t : t + 1], picked)
+            same(hidden[:, 0], expected[:, t])
+        same(model.decode(rest, state)[0][:, 0], whole[:, 3])  # and the state it was selected from is as it was
+
+
+@torch.no_grad()
+def test_capture_changes_no_bit(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     model = subject.model
-    plain = model(subject.source, MASK, subject.target)
-    with captured(model) as found:
-        watched = model(subject.source, MASK, subject.target)
-    assert torch.equal(watched, plain)
-    assert torch.equal(model(subject.source, MASK, subject.target), plain)
+    for fused in (False, True):
+        monkeypatch.setattr(attention, "fused_is_faster", lambda q, k, fused=fused: fused)
+        plain = model(subject.source, MASK, subject.target)
+        with captured(model) as found:
+            watched = model(subject.source, MASK, subject.target)
+        assert torch.equal(watched, plain)
+        assert torch.equal(model(subject.source, MASK, subject.target), plain)
+        the_weights_are_all_there(model, found)
+
+
+def the_weights_are_all_there(model: EncoderDecoder, found: dict[str, list[Tensor]]) -> None:
+    """Every layer of attention, its rows of sum 1, and 0 where the mask and time hide."""
     across = cross_attentions(model)
     layers = [name for name, m in model.named_modules() if isinstance(m, SelfAttention | CrossAttention)]
     layers += [name for name, m in across.items() if isinstance(m, ScoredAttention) and m.config.score != "multi-head"]

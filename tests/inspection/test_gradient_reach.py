@@ -100,8 +100,8 @@ def test_a_bag_has_no_order():
 def test_random_signs_estimate_the_exact_norms():
     model = model_of(TransformerConfig(1, WIDTH, 8, 2), DECODERS[0])
     batch = make_batch(SOURCES, TARGETS, 1)
-    exact, drawn = (input_reach(model, batch, probes)["left"].sums for probes in (0, 2000))
-    np.testing.assert_allclose(drawn, exact, rtol=0.1)
+    exact, drawn = (input_reach(model, batch, probes)["left"].sums for probes in (0, 500))
+    np.testing.assert_allclose(drawn, exact, rtol=0.2)
 
 
 def test_a_linear_recurrence_reaches_by_its_power():
