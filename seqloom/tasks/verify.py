@@ -21,6 +21,7 @@ _LEAST = (
     "chrf",
     "exact_match",
     "accuracy",
+    "next_accuracy",
     "f1",
     "matthews",
     "pearson",
