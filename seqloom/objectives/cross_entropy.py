@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -79,16 +79,10 @@ class CrossEntropy:
         return torch.cat(found, 1)
 
     def _two_passes(self, model: EncoderDecoder, batch: SequenceBatch) -> Loss:
-        targets = _real(batch.target_out, batch)
         passes = [_real(model(batch.source, batch.source_mask, batch.target_in), batch) for _ in range(2)]
-        p, q = (F.log_softmax(model.head(h).float(), dim=-1) for h in passes)
-        # The mean over the two passes: cross-entropy, and the weight times half the symmetric divergence (eq. 4).
-        nll = torch.stack([F.nll_loss(x, targets, reduction="sum") for x in (p, q)])
-        even = torch.stack([x.sum() for x in (p, q)]) / p.shape[1]
-        divergence = F.kl_div(p, q, reduction="sum", log_target=True) + F.kl_div(q, p, reduction="sum", log_target=True)
-        entropy = (1 - self.smoothing) * nll.mean() - self.smoothing * even.mean()
-        value = entropy + self.r_drop * divergence / 4
-        return Loss(value, float(nll[0].detach()), batch.words)
+        scores = [model.head(hidden) for hidden in passes]
+        value, nll = two_passes(scores, _real(batch.target_out, batch), self.smoothing, self.r_drop)
+        return Loss(value, nll, batch.words)
 
 
 @dataclass(frozen=True)
@@ -113,6 +107,22 @@ def _real(x: Tensor, batch: SequenceBatch) -> Tensor:
     if batch.target_mask is None:
         return flat
     return flat.index_select(0, batch.target_mask.flatten().nonzero().squeeze(1))
+
+
+def two_passes(
+    scores: Sequence[Float[Tensor, "N V"]], targets: Int[Tensor, " N"], smoothing: float, weight: float
+) -> tuple[Tensor, float]:
+    """R-Drop: two passes with different dropout learn the targets and to agree (Liang et al. 2021, eq. 4).
+
+    Returns the mean of their summed smoothed cross-entropies and the weight times half the symmetric divergence; and
+    the summed plain cross-entropy of the first.
+    """
+    p, q = (F.log_softmax(x.float(), dim=-1) for x in scores)
+    nll = torch.stack([F.nll_loss(x, targets, reduction="sum") for x in (p, q)])
+    even = torch.stack([x.sum() for x in (p, q)]) / p.shape[1]
+    divergence = F.kl_div(p, q, reduction="sum", log_target=True) + F.kl_div(q, p, reduction="sum", log_target=True)
+    entropy = (1 - smoothing) * nll.mean() - smoothing * even.mean()
+    return entropy + weight * divergence / 4, float(nll[0].detach())
 
 
 def vocabulary_loss(

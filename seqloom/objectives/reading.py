@@ -12,7 +12,7 @@ from seqloom.data.batch import ReadingBatch
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.heads import MaskedWordHead
 from seqloom.nn.memory import Memory
-from seqloom.objectives.cross_entropy import Loss, vocabulary_loss
+from seqloom.objectives.cross_entropy import Loss, two_passes, vocabulary_loss
 from seqloom.shapes import Float, Tensor
 
 
@@ -22,29 +22,36 @@ class Labels:
 
     Args:
         smoothing: the share of the target probability spread evenly over all labels.
+        r_drop: the weight of the divergence between two passes with different dropout (Liang et al. 2021); 0 = off.
     """
 
     kind: ClassVar[str] = "labels"
     smoothing: float = 0.0
+    r_drop: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
+        if self.r_drop < 0:
+            raise ValueError(f"r_drop must not be negative, not {self.r_drop}")
 
     def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
         """The loss summed over the batch's labels; a span's is the mean of its two."""
         assert batch.targets is not None
         (head,) = model.heads
-        scores = batch_scores(model, head, batch).float()
-        targets, share = batch.targets, 1.0
-        if head == "span":
-            scores, targets, share = scores.transpose(1, 2), targets.to(torch.long), 0.5
-        scores, targets = scores.flatten(0, -2), targets.flatten()
-        value, nll = (
-            F.cross_entropy(scores, targets, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
-            for smoothing in (self.smoothing, 0.0)
-        )
-        return Loss(share * value, share * float(nll.detach()), batch.words)
+        targets = batch.targets.flatten().long()
+        passes = [_flat_scores(model, head, batch) for _ in range(2 if self.r_drop > 0 and model.training else 1)]
+        if len(passes) == 2:
+            told = targets != -1
+            value, nll = two_passes([x[told] for x in passes], targets[told], self.smoothing, self.r_drop)
+        else:
+            losses = [
+                F.cross_entropy(passes[0], targets, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
+                for smoothing in (self.smoothing, 0.0)
+            ]
+            value, nll = losses[0], float(losses[1].detach())
+        share = 0.5 if head == "span" else 1.0
+        return Loss(share * value, share * nll, batch.words)
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,11 @@ def masked(memory: Memory, batch: ReadingBatch) -> tuple[Float[Tensor, "N D"], T
     assert batch.targets is not None
     at = (batch.targets.flatten() >= 0).nonzero().squeeze(1)
     return memory.states.flatten(0, 1).index_select(0, at), batch.targets.flatten().index_select(0, at)
+
+
+def _flat_scores(model: EncoderOnly, head: str, batch: ReadingBatch) -> Float[Tensor, "N L"]:
+    scores = batch_scores(model, head, batch).float()
+    return (scores.transpose(1, 2) if head == "span" else scores).flatten(0, -2)
 
 
 def batch_scores(model: EncoderOnly, head: str, batch: ReadingBatch) -> Tensor:

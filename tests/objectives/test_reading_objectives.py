@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,42 @@ def test_a_span_is_in_the_second_text_or_at_the_very_first_word():
     expected = -(log_p[0, 4, 0] + log_p[0, 5, 1] + log_p[1, 0].sum()) / 2
     found = Labels()(net, batch)
     assert float(found.value) == pytest.approx(float(expected), rel=1e-5)
+
+
+SPAN = [item(2, [[4, 5]], 3), item(1, [[0, 0]], 2)]
+PASSES = {"label": [item(15, 2), item(3, 0)], "tags": [item(3, [-1, 2, -1, 0, -1]), item(5, [-1] * 7)], "span": SPAN}
+
+
+@pytest.mark.parametrize(("head", "number"), [("label", 3), ("tags", 4), ("span", 2)])
+def test_r_drop_is_its_equation(head, number):
+    # Liang et al. 2021, eq. 2 to 4, halved, with a loop over what has a label.
+    config = replace(CONFIG, encoder=replace(CONFIG.encoder, dropout=0.4))
+    net, batch = EncoderOnly(config, 29, {head: number}).double().train(), collate(PASSES[head])
+    torch.manual_seed(7)
+    smoothing = 0.0 if head == "span" else 0.2
+    found = Labels(smoothing, r_drop=3.0)(net, batch)
+    torch.manual_seed(7)
+    passes = [batch_scores(net, head, batch).log_softmax(1 if head == "span" else -1).detach() for _ in range(2)]
+    expected = nll = 0.0
+    for at in (batch.targets != -1).nonzero().tolist():
+        target = int(batch.targets[tuple(at)])
+        # Of a span's two labels each is a position; of others, one of the head's.
+        p, q = (x[at[0], :, at[1]] if head == "span" else x[tuple(at)] for x in passes)
+        for x, other in ((p, q), (q, p)):
+            entropy = -(1 - smoothing) * x[target] - smoothing * x.mean()
+            expected += float(entropy + 1.5 * (x.exp() * (x - other)).sum()) / 2
+        nll -= float(p[target])
+    share = 0.5 if head == "span" else 1.0
+    assert not torch.equal(*passes)
+    assert found.value.item() == pytest.approx(share * expected, rel=1e-5)
+    assert (found.nll, found.words) == (pytest.approx(share * nll, rel=1e-5), batch.words)
+    plain, dropped = (Labels(r_drop=r)(net.eval(), batch) for r in (0.0, 3.0))
+    assert plain.value.item() == dropped.value.item()
+
+
+def test_r_drop_is_not_negative():
+    with pytest.raises(ValueError, match="r_drop must not be negative"):
+        Labels(r_drop=-1.0)
 
 
 def test_masked_words_and_pairs():
