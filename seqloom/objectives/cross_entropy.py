@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any, ClassVar
 
 import torch
@@ -81,7 +82,7 @@ class CrossEntropy:
     def _two_passes(self, model: EncoderDecoder, batch: SequenceBatch) -> Loss:
         passes = [_real(model(batch.source, batch.source_mask, batch.target_in), batch) for _ in range(2)]
         scores = [model.head(hidden) for hidden in passes]
-        value, nll = two_passes(scores, _real(batch.target_out, batch), self.smoothing, self.r_drop)
+        value, nll = passes_loss(scores, _real(batch.target_out, batch), self.smoothing, self.r_drop)
         return Loss(value, nll, batch.words)
 
 
@@ -109,20 +110,22 @@ def _real(x: Tensor, batch: SequenceBatch) -> Tensor:
     return flat.index_select(0, batch.target_mask.flatten().nonzero().squeeze(1))
 
 
-def two_passes(
-    scores: Sequence[Float[Tensor, "N V"]], targets: Int[Tensor, " N"], smoothing: float, weight: float
+def passes_loss(
+    scores: Sequence[Float[Tensor, "N V"]], targets: Int[Tensor, " N"], smoothing: float, r_drop: float = 0.0
 ) -> tuple[Tensor, float]:
-    """R-Drop: two passes with different dropout learn the targets and to agree (Liang et al. 2021, eq. 4).
+    """The loss of one pass, or of two with different dropout that learn to agree, too (Liang et al. 2021, eq. 4).
 
-    Returns the mean of their summed smoothed cross-entropies and the weight times half the symmetric divergence; and
-    the summed plain cross-entropy of the first.
+    Returns the mean of their summed smoothed cross-entropies, with `r_drop` times half the symmetric divergence of
+    two; and the summed plain cross-entropy of the first.
     """
-    p, q = (F.log_softmax(x.float(), dim=-1) for x in scores)
-    nll = torch.stack([F.nll_loss(x, targets, reduction="sum") for x in (p, q)])
-    even = torch.stack([x.sum() for x in (p, q)]) / p.shape[1]
-    divergence = F.kl_div(p, q, reduction="sum", log_target=True) + F.kl_div(q, p, reduction="sum", log_target=True)
-    entropy = (1 - smoothing) * nll.mean() - smoothing * even.mean()
-    return entropy + weight * divergence / 4, float(nll[0].detach())
+    log_p = [F.log_softmax(x.float(), dim=-1) for x in scores]
+    nll = torch.stack([F.nll_loss(p, targets, reduction="sum") for p in log_p])
+    value = (1 - smoothing) * nll.mean()
+    if smoothing:
+        value = value - smoothing * torch.stack([p.sum() for p in log_p]).mean() / log_p[0].shape[1]
+    for p, q in permutations(log_p, 2):
+        value = value + r_drop / 4 * F.kl_div(p, q, reduction="sum", log_target=True)
+    return value, float(nll[0].detach())
 
 
 def vocabulary_loss(

@@ -12,7 +12,7 @@ from seqloom.data.batch import ReadingBatch
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.heads import MaskedWordHead
 from seqloom.nn.memory import Memory
-from seqloom.objectives.cross_entropy import Loss, two_passes, vocabulary_loss
+from seqloom.objectives.cross_entropy import Loss, passes_loss, vocabulary_loss
 from seqloom.shapes import Float, Tensor
 
 
@@ -40,16 +40,9 @@ class Labels:
         assert batch.targets is not None
         (head,) = model.heads
         targets = batch.targets.flatten().long()
-        passes = [_flat_scores(model, head, batch) for _ in range(2 if self.r_drop > 0 and model.training else 1)]
-        if len(passes) == 2:
-            told = targets != -1
-            value, nll = two_passes([x[told] for x in passes], targets[told], self.smoothing, self.r_drop)
-        else:
-            losses = [
-                F.cross_entropy(passes[0], targets, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
-                for smoothing in (self.smoothing, 0.0)
-            ]
-            value, nll = losses[0], float(losses[1].detach())
+        told = targets != -1
+        passes = [_flat_scores(model, head, batch)[told] for _ in range(2 if self.r_drop > 0 and model.training else 1)]
+        value, nll = passes_loss(passes, targets[told], self.smoothing, self.r_drop)
         share = 0.5 if head == "span" else 1.0
         return Loss(share * value, share * nll, batch.words)
 
