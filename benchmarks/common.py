@@ -164,6 +164,14 @@ def resting_ask(worker: Worker, question: Json) -> Json:
 # ---- what several workers need ----
 
 
+def settle(device: str) -> None:
+    """Wait until a GPU has done what it was asked to."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
 def parameters(model: Any) -> int:
     """The number of a torch module's trained parameters, tied ones counted once."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -2,6 +2,7 @@
 
     python benchmarks/generate_gpt.py
     python benchmarks/generate_gpt.py --rows 8 --systems hf-bf16 seqloom-bf16
+    python benchmarks/generate_gpt.py --device cuda
 
 Random weights of GPT-2's sizes; every system continues the same prompts greedily by exactly as many words. Each has a
 process of its own and they take turns. "of the memory's rate" is what share of the rate at which this machine reads its
@@ -33,7 +34,7 @@ def hugging_face(first: Json, *, dtype: str) -> tuple[Any, Generate]:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(bos_token_id=None, eos_token_id=None, pad_token_id=0)
-    model = GPT2LMHeadModel(config).to(getattr(torch, dtype)).eval()
+    model = GPT2LMHeadModel(config).to(first["device"], getattr(torch, dtype)).eval()
     model.generation_config.eos_token_id = None
 
     def generate(ids: Any, words: int) -> int:
@@ -55,7 +56,8 @@ def seqloom(first: Json, *, dtype: str) -> tuple[Any, Generate]:
     from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
     from seqloom.nn.linear import pack
 
-    model = LanguageModel(build(DecoderOnlyConfig, {"preset": "gpt2"}), WORDS).to(getattr(torch, dtype)).eval()
+    model = LanguageModel(build(DecoderOnlyConfig, {"preset": "gpt2"}), WORDS)
+    model = model.to(first["device"], getattr(torch, dtype)).eval()
     with torch.no_grad():
         model.head.weight[0] = 0  # never the best of 50,257: no text ends early
     pack(model)  # as loading a run does
@@ -67,7 +69,7 @@ def seqloom(first: Json, *, dtype: str) -> tuple[Any, Generate]:
     def generate(ids: Any, words: int) -> int:
         with torch.inference_mode():
             _, state = model.decode(ids[:, :-1], model.start())
-            task = Task(ids[:, -1], 0, torch.full((len(ids),), words))
+            task = Task(ids[:, -1], 0, torch.full((len(ids),), words, device=ids.device))
             found = decode(step, state, task, DecodingConfig(beam=1))
         lengths = {len(row[0].ids) for row in found}
         return lengths.pop() if len(lengths) == 1 else -1
@@ -88,26 +90,29 @@ def build(system: str, first: Json) -> tuple[common.Work, Json]:
     import torch
 
     model, generate = SYSTEMS[system][1](first)
-    ids = torch.randint(1, WORDS, (first["rows"], PROMPT))
+    ids = torch.randint(1, WORDS, (first["rows"], PROMPT)).to(first["device"])
 
     def work(question: Json) -> Json:
         begun = time.perf_counter()
         words = generate(ids, question["words"])
+        common.settle(first["device"])
         seconds = time.perf_counter() - begun
         return {"seconds": seconds} if words == question["words"] else {"error": f"wrote {words} words"}
 
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    facts = {"parameters": common.parameters(model), "bytes": size, "read": _read_rate()}
+    facts = {"parameters": common.parameters(model), "bytes": size, "read": _read_rate(first["device"])}
     return work, {**facts, "versions": common.versions("torch", "transformers", "seqloom")}
 
 
-def _read_rate() -> float:
+def _read_rate(device: str) -> float:
     import torch
 
-    large, best = torch.ones(1 << 28), 0.0
+    large, best = torch.ones(1 << 28, device=device), 0.0
     for _ in range(3):
+        common.settle(device)
         begun = time.perf_counter()
         large.sum()
+        common.settle(device)
         best = max(best, large.nbytes / (time.perf_counter() - begun))
     return best
 
@@ -133,6 +138,7 @@ def main() -> None:
     options = report.parser(__doc__, SYSTEMS, tuple(SYSTEMS))
     options.add_argument("--rows", type=int, default=1, help="texts continued side by side")
     options.add_argument("--words", type=int, default=64, help="words that each is continued by")
+    options.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     options.add_argument("--rounds", type=int, default=5, help="timed rounds, after one that is not")
     chosen = options.parse_args()
     if chosen.worker:
@@ -141,7 +147,7 @@ def main() -> None:
     report.check_systems(options, chosen.systems, SYSTEMS)
     if chosen.quick:
         chosen.rounds, chosen.words = 1, 4
-    first = {"threads": chosen.threads, "seed": chosen.seed, "rows": chosen.rows}
+    first = {key: getattr(chosen, key) for key in ("threads", "seed", "rows", "device")}
     with ExitStack() as stack:
         script = Path(__file__).resolve()
         workers = common.start(
@@ -153,7 +159,7 @@ def main() -> None:
         "work": f"{chosen.rows} prompts of {PROMPT} words, {chosen.words} more of each, greedy; {chosen.rounds} rounds",
         "threads": chosen.threads,
         "versions": versions,
-        **report.machine(),
+        **report.machine(chosen.device),
     }
     report.deliver("generation by a GPT-2 of 124M", "words/s", rows, settings, chosen.json)
 

@@ -107,8 +107,8 @@ def versions(workers: Iterable[Worker]) -> str:
     )
 
 
-def machine() -> Json:
-    """The processor with its wide vector and matrix units, and the interpreter, for the report's settings."""
+def machine(device: str = "cpu") -> Json:
+    """The processor with its wide vector and matrix units, the GPU, and the interpreter, for the report's settings."""
     information: dict[str, str] = {}
     if (cpuinfo := Path("/proc/cpuinfo")).exists():
         for line in cpuinfo.read_text(encoding="utf-8").split("\n"):
@@ -117,7 +117,12 @@ def machine() -> Json:
     units = [flag for flag in information.get("flags", "").split() if flag in UNITS]
     processor = information.get("model name") or platform.processor() or platform.machine()
     python = platform.python_version()
-    return {"processor": processor, "units": " ".join(units), "cores": os.cpu_count(), "python": python}
+    found: Json = {"processor": processor, "units": " ".join(units), "cores": os.cpu_count(), "python": python}
+    if device == "cuda":
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
 
 
 def parser(description: str | None, systems: Iterable[str], default: Sequence[str]) -> argparse.ArgumentParser:

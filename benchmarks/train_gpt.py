@@ -2,6 +2,7 @@
 
     python benchmarks/train_gpt.py --nanogpt FOLDER
     python benchmarks/train_gpt.py --nanogpt FOLDER --dropout 0 --systems nanogpt-bf16+alloc seqloom+alloc
+    python benchmarks/train_gpt.py --nanogpt FOLDER --device cuda --systems nanogpt-bf16 nanogpt-compiled seqloom
 
 FOLDER is a checkout of https://github.com/karpathy/nanoGPT. The model is the "baby" of its train_shakespeare_char.py: 6
 layers, 384 wide, 6 heads, context 256, 65 characters, batches of 64; forward, loss, backward, clipping, AdamW. Dropout
@@ -27,7 +28,7 @@ from report import Row
 LAYERS, WIDTH, HEADS, WORDS, RATE = 6, 384, 6, 65, 1e-3
 
 
-def nanogpt(first: Json, *, bf16: bool) -> tuple[Any, Any]:
+def nanogpt(first: Json, *, bf16: bool, compiled: bool = False) -> tuple[Any, Any]:
     """nanoGPT's model with the step of its train.py."""
     import torch
 
@@ -37,12 +38,14 @@ def nanogpt(first: Json, *, bf16: bool) -> tuple[Any, Any]:
     from model import GPT, GPTConfig  # type: ignore[import-not-found]
 
     config = GPTConfig(first["context"], WORDS, LAYERS, HEADS, WIDTH, first["dropout"], False)
-    model = GPT(config).train()
-    optimizer = model.configure_optimizers(0.1, RATE, (0.9, 0.99), "cpu")
+    model = GPT(config).train().to(first["device"])
+    optimizer = model.configure_optimizers(0.1, RATE, (0.9, 0.99), first["device"])
+    called = torch.compile(model) if compiled else model
+    torch.set_float32_matmul_precision("high")  # as its train.py allows
 
     def step(ids: torch.Tensor) -> float:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            _, loss = model(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
+        with torch.autocast(first["device"], torch.bfloat16, enabled=bf16):
+            _, loss = called(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -66,8 +69,8 @@ def seqloom(first: Json) -> tuple[Any, Any]:
 
     sizes = {"dropout": first["dropout"], "attention_dropout": first["dropout"]}
     decoder = {**sizes, "positions": {"kind": "learned", "length": first["context"]}}
-    model = LanguageModel(build(DecoderOnlyConfig, {"preset": "nano", "decoder": decoder}), WORDS)
-    weights = FlatWeights(model, dtype_for("auto", torch.device("cpu")))
+    model = LanguageModel(build(DecoderOnlyConfig, {"preset": "nano", "decoder": decoder}), WORDS).to(first["device"])
+    weights = FlatWeights(model, dtype_for("auto", torch.device(first["device"])))
     optimizer = Optimizer(weights, AdamW(lr=RATE, betas=(0.9, 0.99), weight_decay=0.1))
     now: list[StreamBatch] = []
     steps = train(model, NextWord(), lambda _: now[0], optimizer, lambda _: RATE)
@@ -82,6 +85,7 @@ def seqloom(first: Json) -> tuple[Any, Any]:
 SYSTEMS = {
     "nanogpt-fp32": ("nanoGPT fp32", partial(nanogpt, bf16=False)),
     "nanogpt-bf16": ("nanoGPT bf16 autocast", partial(nanogpt, bf16=True)),
+    "nanogpt-compiled": ("nanoGPT bf16 autocast, torch.compile", partial(nanogpt, bf16=True, compiled=True)),
     "seqloom": ("seqloom", seqloom),
 }
 DEFAULT = ("nanogpt-fp32", "nanogpt-bf16", "nanogpt-bf16+alloc", "seqloom+alloc")
@@ -97,7 +101,8 @@ def build(system: str, first: Json) -> tuple[common.Work, Json]:
         generator = torch.Generator().manual_seed(question["step"])
         ids = torch.randint(WORDS, (first["batch"], first["context"] + 1), generator=generator)
         begun = time.perf_counter()
-        loss = step(ids)
+        loss = step(ids.to(first["device"]))
+        common.settle(first["device"])
         return {"seconds": time.perf_counter() - begun, "loss": loss}
 
     return work, {"parameters": common.parameters(model), "versions": common.versions("torch", "seqloom")}
@@ -123,6 +128,7 @@ def main() -> None:
     options = report.parser(__doc__, SYSTEMS, DEFAULT)
     options.add_argument("--nanogpt", default="", metavar="FOLDER", help="a checkout of nanoGPT")
     options.add_argument("--dropout", type=float, default=0.2)
+    options.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     options.add_argument("--steps", type=int, default=6, help="timed steps of each, after one that is not")
     options.add_argument("--batch", type=int, default=64, help="texts in a batch")
     options.add_argument("--context", type=int, default=256, help="characters of each")
@@ -133,7 +139,7 @@ def main() -> None:
     report.check_systems(options, chosen.systems, SYSTEMS)
     if chosen.quick:
         chosen.steps, chosen.batch, chosen.context = 1, 2, 16
-    keys = ("threads", "seed", "nanogpt", "dropout", "batch", "context")
+    keys = ("threads", "seed", "nanogpt", "dropout", "batch", "context", "device")
     first = {key: getattr(chosen, key) for key in keys}
     with ExitStack() as stack:
         script = Path(__file__).resolve()
@@ -147,7 +153,7 @@ def main() -> None:
         "batch": f"{chosen.batch} x {chosen.context}; {chosen.steps} steps after one of warm-up",
         "threads": chosen.threads,
         "versions": versions,
-        **report.machine(),
+        **report.machine(chosen.device),
     }
     report.deliver("training a GPT", "tokens/s", rows, settings, chosen.json)
 

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests of the ordinary kinds say what they say of a processor, whatever else the machine has."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("seqloom", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -59,10 +59,14 @@ class KeyValues:
 
 @dataclass(frozen=True)
 class Scope:
-    """What each query may see, and with what bias; None = everything, and none."""
+    """What each query may see, and with what bias; None = everything, and none.
+
+    `causal` = the mask says only that no query sees a later key, which fused kernels know how to do without it.
+    """
 
     mask: Bool[Tensor, ...] | None = None
     bias: Float[Tensor, "H T S"] | None = None
+    causal: bool = False
 
 
 def attention_weights(
@@ -120,11 +124,12 @@ def attend(
         weights = attention_weights(q, kv.keys, scope)
         return apply_weights(weights if dropout is None else dropout(weights), kv.values)
     bias = None if scope.bias is None else scope.bias.to(q.dtype)
-    if scope.mask is not None:
+    causal = scope.causal and bias is None
+    if scope.mask is not None and not causal:
         bias = additive(scope.mask, q.dtype) if bias is None else bias + additive(scope.mask, q.dtype)
     p = dropout.p if dropout is not None and dropout.training else 0.0
     grouped = q.shape[1] != kv.keys.shape[1]
-    return F.scaled_dot_product_attention(q, kv.keys, kv.values, attn_mask=bias, dropout_p=p, enable_gqa=grouped)
+    return F.scaled_dot_product_attention(q, kv.keys, kv.values, bias, p, causal, enable_gqa=grouped)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ What a layer carries from step to step is one tensor (B P D): h alone (P = 1), o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from seqloom.shapes import Float, Int, Tensor
 
 Cell = Literal["rnn", "lstm", "gru"]
 _MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+# Training keeps all weights in one buffer, in its own order; cuDNN warns that it copies those of a layer at each call.
+warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk of memory")
 _KERNELS: dict[str, Any] = {"rnn": torch._VF.rnn_tanh, "lstm": torch._VF.lstm, "gru": torch._VF.gru}
 
 

@@ -201,7 +201,7 @@ class TransformerStack(nn.Module):
         if place.added is not None:
             x = x + place.added
         x = self.dropout(self.embedding_norm(x))
-        scope = Scope(self._visible(x, start, mask, state), place.bias)
+        scope = self._scope(x, start, mask, state, place.bias)
         across = Scope(None if state is None or state.memory_mask is None else state.memory_mask[:, None, None, :])
         for i, block in enumerate(self._blocks()):
             cache = state.own[i] if state is not None and state.own else None
@@ -210,10 +210,9 @@ class TransformerStack(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
-    def _visible(
-        self, x: Tensor, start: int, mask: Tensor | None, state: TransformerState | None
-    ) -> Bool[Tensor, ...] | None:
-        """Which of the keys each query may see; None = all."""
+    def _scope(
+        self, x: Tensor, start: int, mask: Tensor | None, state: TransformerState | None, bias: Tensor | None
+    ) -> Scope:
         T, window = x.shape[1], self.config.window
         masks = [] if mask is None else [mask[:, None, None, :]]
         if self.causal and (T > 1 or 0 < window < start + T):
@@ -225,7 +224,9 @@ class TransformerStack(nn.Module):
             masks.append((keys >= state.padding[:, None])[:, None, None, :])
         if state is not None and state.documents is not None:
             masks.append((state.documents[:, :, None] == state.documents[:, None, :])[:, None])
-        return reduce(torch.logical_and, masks) if masks else None
+        visible = reduce(torch.logical_and, masks) if masks else None
+        causal = self.causal and T > 1 and len(masks) == 1 and not (start or window)
+        return Scope(visible, bias, causal)
 
     def _blocks(self) -> list[TransformerBlock]:
         return [block for block in self.blocks if isinstance(block, TransformerBlock)]

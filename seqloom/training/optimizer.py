@@ -159,7 +159,7 @@ class Optimizer:
         self._steppers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=True)
         ]
-        if isinstance(config, Muon):
+        if isinstance(config, Muon) and sorts[2]:
             self._steppers += [
                 MuonStepper(
                     sorts[2], config.lr, config.weight_decay, config.momentum, dtype_for("auto", weights.master.device)
@@ -208,8 +208,10 @@ class Optimizer:
         self.weights.master.copy_(tensors["master"])
         if self.ema is not None:
             self.ema.copy_(tensors["ema"])
+        device = self.weights.master.device
         for i, part in enumerate(self._parts):
-            saved = {k.partition(".")[2]: v.clone() for k, v in tensors.items() if k.startswith(f"{i}.")}
+            named = {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(f"{i}.")}
+            saved = {k: v.to(device, copy=True) for k, v in named.items()}
             for stepper in self._steppers:
                 if saved and any(part is p for group in stepper.param_groups for p in group["params"]):
                     stepper.state[part] = saved

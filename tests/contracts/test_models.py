@@ -89,9 +89,16 @@ DECODERS: list[Any] = [
 ]
 # The sharing of tables goes round beside it.
 TABLES = cycle([("none", 0), ("decoder-output", 5), ("all", 5), ("none", 5), ("decoder-output", 0)])
+# A decoder knows an encoder only by its memory: each of the recurrent ones meets a third of the encoders here, and each
+# kind meets all in tests/learning/test_every_pair.py.
+PAIRS = [
+    (e, d)
+    for (i, e), (j, d) in product(enumerate(ENCODERS), enumerate(DECODERS))
+    if not isinstance(d, RecurrentDecoderConfig) or (i + j) % 3 == 0
+]
 FAMILY = [
     EncoderDecoderConfig(encoder=e, decoder=d, tie=tie, embedding=embedding)
-    for (e, d), (tie, embedding) in zip(product(ENCODERS, DECODERS), TABLES, strict=False)
+    for (e, d), (tie, embedding) in zip(PAIRS, TABLES, strict=False)
 ]
 
 

@@ -92,6 +92,20 @@ def test_both_paths_are_the_formula(
     torch.testing.assert_close(got.double(), expected, rtol=0, atol=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("H", "G"), HEADS)
+def test_a_mask_that_is_known_to_be_causal_is_the_same_mask(
+    H: int, G: int, biased: bool, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(monkeypatch, fused=fused)
+    q, kv = draw(H, G)
+    q, mask = torch.cat((q, q), 2)[:, :, :S], causal_mask(S, S)
+    bias = torch.randn(H, S, S, dtype=torch.float64) if biased else None
+    expected = reference(q, kv, mask.expand(B, S, S), bias)
+    torch.testing.assert_close(attend(q, kv, Scope(mask, bias, causal=True)), expected)
+
+
 @pytest.mark.parametrize("kind", ["none", "padding", "causal", "both"])
 @pytest.mark.parametrize(("H", "G"), HEADS)
 def test_the_weights_are_the_formula_and_applying_them_is_attention(H: int, G: int, kind: str) -> None:

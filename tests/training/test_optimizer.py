@@ -263,3 +263,14 @@ def test_muon_goes_on_from_its_state() -> None:
     our_steps(models[0], first, range(3, 6), 0.01)
     our_steps(models[1], second, range(3, 6), 0.01)
     assert torch.equal(first.weights.master, second.weights.master)
+
+
+def test_muon_without_a_linear_layer_is_adamw() -> None:
+    models = [nn.Embedding(5, 3) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    for model, config in zip(models, (AdamW(lr=0.01), Muon(lr=0.01)), strict=True):
+        optimizer = Optimizer(FlatWeights(model, FP32), config)
+        model(torch.tensor([1, 4])).square().sum().backward()
+        optimizer.gather()
+        optimizer.step(0.01, optimizer.norm())
+    assert torch.equal(models[0].weight, models[1].weight)
