@@ -49,7 +49,7 @@ def answer(
 def fill(
     run: str, /, *texts: Texts, file: File = "", count: int = 5, quiet: Quiet = False, json: AsJson = False
 ) -> None:
-    """Find masked words: the most probable ones for each <mask> of a text, with their probabilities."""
+    """Find masked words: the most probable ones for each [MASK] of a text, with their probabilities."""
     if count < 1:
         raise UsageError("must be at least 1", where="--count", cure="--count 5")
     filler = _loaded(run, ("masked_words",), quiet)

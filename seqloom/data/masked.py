@@ -19,7 +19,7 @@ from seqloom.errors import DataError, UsageError
 from seqloom.text.tokenizer import Tokenizer
 
 _BLOCK = 10_000  # lines encoded at a time
-_MASKS = ("<mask>", "[MASK]")
+MASKS = ("<mask>", "[MASK]")
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class MaskConfig(LengthConfig):
 
 def mask_of(tokenizer: Tokenizer) -> tuple[str, int]:
     """The word that stands for a masked one, and its id. Raises UsageError where there is none."""
-    for name in _MASKS:
+    for name in MASKS:
         if (found := tokenizer.inner.token_to_id(name)) is not None:
             return name, int(found)
     cure = "train it on masked words: task = 'masked_words'"
-    raise UsageError(f"the tokenizer has none of the words {', '.join(_MASKS)}", cure=cure)
+    raise UsageError(f"the tokenizer has none of the words {', '.join(MASKS)}", cure=cure)
 
 
 def with_mask(tokenizer: Tokenizer) -> Tokenizer:
     """The tokenizer with a word that stands for a masked one; itself if it has one."""
-    known = any(tokenizer.inner.token_to_id(name) is not None for name in _MASKS)
-    return tokenizer if known else tokenizer.grown(_MASKS[:1])
+    known = any(tokenizer.inner.token_to_id(name) is not None for name in MASKS)
+    return tokenizer if known else tokenizer.grown(MASKS[:1])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from seqloom.data.corpus import NoData
-from seqloom.data.masked import Documents, MaskConfig, MaskedBatches, mask_of, with_mask
+from seqloom.data.masked import MASKS, Documents, MaskConfig, MaskedBatches, mask_of, with_mask
 from seqloom.data.text import Text, TextFiles, text_source
 from seqloom.data.windows import Window
 from seqloom.errors import RunError, UsageError
@@ -127,6 +128,9 @@ def _filled(model: EncoderOnly, tokenizer: Tokenizer, prompts: Sequence[str], st
     return [{"step": step, "text": p, "words": " ".join(f"{w} {q:.2f}" for w, q in found)} for p, found in rows]
 
 
+_MASKED = re.compile("|".join(map(re.escape, MASKS)))
+
+
 class Filler:
     """Finds masked words: `filler("Paris is the <mask> of France")`.
 
@@ -143,8 +147,8 @@ class Filler:
         self.name, self.mask = mask_of(tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text whose masked words are written as the tokenizer's mask. Raises UsageError."""
-        parts = self.tokenizer.encode([part.strip() for part in text.split(self.name)])
+        """The ids of a text whose masked words are written <mask> or [MASK]. Raises UsageError."""
+        parts = self.tokenizer.encode([part.strip() for part in _MASKED.split(text)])
         ids = [self.tokenizer.start]
         for number, part in enumerate(parts):
             ids += [self.mask] * (number > 0) + part.tolist()
@@ -154,7 +158,7 @@ class Filler:
 
     def __call__(self, text: str, count: int = 5) -> list[list[tuple[str, float]]]:
         """For each masked word the most probable ones, with their probabilities."""
-        if self.name not in text:
+        if not _MASKED.search(text):
             raise UsageError("no word is masked", cure=f"write {self.name} where one is to be found")
         ids = torch.tensor([self.encode(text)], device=next(self.model.parameters()).device)
         self.model.eval()

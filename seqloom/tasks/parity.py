@@ -145,7 +145,7 @@ def _greedy_agrees(model: Model, pair: tuple[Any, Any], theirs: Any) -> bool:
         "do_sample": False,
         "use_cache": False,
         "num_beams": 1,
-        "eos_token_id": words.end,
+        "eos_token_id": words.end if isinstance(model, EncoderDecoder) else words.stop,
         "pad_token_id": words.pad,
     }
     if isinstance(model, EncoderDecoder) and words.start == words.pad:

@@ -10,10 +10,11 @@ from made_up import sentences, write_corpus
 from published import transformers
 
 from seqloom.cli import main
+from seqloom.run import Run
 from seqloom.tasks.export_run import Target, export_run
-from seqloom.tasks.import_run import import_run
+from seqloom.tasks.import_run import import_run, load_model
 from seqloom.tasks.language_model import load_generator
-from seqloom.tasks.parity import compare_export
+from seqloom.tasks.parity import compare_export, example, greedy
 from seqloom.training.log import Reporter
 
 __all__ = ["transformers"]
@@ -41,13 +42,13 @@ MARIAN = 'norm_position = "after", positions = {kind = "sinusoidal", interleaved
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def train(config: str) -> str:
+    def train(config: str, *options: str) -> str:
         (tmp_path / "text.txt").write_text("".join(f"{line}\n" for line in sentences(40, 1)), encoding="utf-8")
         write_corpus(tmp_path, "train", 30, 1)
         write_corpus(tmp_path, "valid", 4, 2)
         (tmp_path / "config.toml").write_text(config + TRAINING, encoding="utf-8")
         monkeypatch.chdir(tmp_path)
-        main(["train", "config.toml", "--run", "run", "-q"])
+        main(["train", "config.toml", "--run", "run", "-q", *options])
         return "run"
 
     return train
@@ -61,7 +62,10 @@ def agrees(run: str, to: Target, out: str) -> None:
 
 
 def test_a_language_model(trained: Any, transformers: Any) -> None:
-    run = trained(LANGUAGE)
+    run = trained(LANGUAGE, "--training.steps", "80", "--optimizer.lr", "0.02")
+    model, _, pair = load_model(Run.open(run), QUIET)
+    written = greedy(model, pair, example(model, pair).tolist())
+    assert all(pair[1].end in row[:-1] for row in written)  # the end of a line is not that of the text
     agrees(run, "hf", "hf")
     texts = ["ba ko mi", "püt  ve!"]
     own = load_generator(run).tokenizer
