@@ -9,12 +9,13 @@ BIN := $(VENV)/bin
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
+# Compiling all of torch and transformers before it is known what is imported would take half a minute.
 $(VENV)/installed: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --disable-pip-version-check -q -e .
+	$(BIN)/pip install --disable-pip-version-check --no-compile -q -e .
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --disable-pip-version-check -q -e '.[test]'
+	$(BIN)/pip install --disable-pip-version-check --no-compile -q -e '.[test]'
 	touch $@ $(VENV)/installed
 
 install: $(VENV)/installed
