@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Compiling all of torch and transformers before it is known what is imported would take half a minute.
+# Python compiles what is imported; pip would compile all there is.
 $(VENV)/installed: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --disable-pip-version-check --no-compile -q -e .
 	touch $@
