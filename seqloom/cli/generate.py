@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from json import dumps
 from typing import Annotated, Literal
 
@@ -82,7 +83,7 @@ def generate(
 
 
 def _show(text: str, pieces: Iterator[str]) -> None:
-    print(text, end="", flush=True)
-    for piece in pieces:
+    first = next(pieces, "")  # what is refused is refused before anything is written
+    for piece in chain((text, first), pieces):
         print(piece, end="", flush=True)
     print()

@@ -194,7 +194,7 @@ def _scores(evaluations: Mapping[str, Row]) -> Iterator[Markup]:
     extra = sorted({k for s in found.values() for k in s if _value(s, k) is not None} - {*_SCORES, "sentences"})
     keys = [k for k in (*_SCORES, *extra, "sentences") if any(_value(s, k) is not None for s in found.values())]
     rows = [
-        [name, *(_fixed(_value(s, k), ",.4g" if k == "sentences" else ",.2f") for k in keys)]
+        [name, *(_fixed(_value(s, k), ",.0f" if isinstance(s.get(k), int) else ",.2f") for k in keys)]
         for name, s in found.items()
     ]
     yield element("div", table(["", *(_SCORES.get(k, k.replace("_", " ")) for k in keys)], rows), class_="wide")

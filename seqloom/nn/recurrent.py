@@ -17,9 +17,10 @@ from seqloom.shapes import Float, Int, Tensor
 
 Cell = Literal["rnn", "lstm", "gru"]
 _MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_KERNELS: dict[str, Any] = {"rnn": torch._VF.rnn_tanh, "lstm": torch._VF.lstm, "gru": torch._VF.gru}
+
 # Training keeps all weights in one buffer, in its own order; cuDNN warns that it copies those of a layer at each call.
 warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk of memory")
-_KERNELS: dict[str, Any] = {"rnn": torch._VF.rnn_tanh, "lstm": torch._VF.lstm, "gru": torch._VF.gru}
 
 
 def parts_of(cell: Cell) -> int:

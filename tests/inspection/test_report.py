@@ -194,6 +194,11 @@ def test_odd_scores_break_nothing() -> None:
     assert "nan" not in text[text.index('id="scores"') : text.index('id="samples"')]
 
 
+def test_counts_have_no_decimals() -> None:
+    text = render(data(evaluations={"x": {"bleu": 31.0, "tokens": 111279, "sentences": 20011}}))
+    assert all(f">{shown}<" in text for shown in ("31.00", "111,279", "20,011"))
+
+
 def test_one_point_is_no_curve() -> None:
     one = [{"kind": "valid", "step": 5, "loss": 1.0, "bleu": 2.0}]
     page = Page(render(data(metrics=one, evaluations={}, examples=[])))
