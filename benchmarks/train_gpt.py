@@ -60,7 +60,7 @@ def seqloom(first: Json) -> tuple[Any, Any]:
     import torch
 
     from seqloom.config import build
-    from seqloom.data.batch import StreamBatch
+    from seqloom.data.batches.batch import StreamBatch
     from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
     from seqloom.objectives.next_word import NextWord
     from seqloom.training.loop import train

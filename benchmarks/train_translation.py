@@ -114,7 +114,7 @@ def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Prec
     """seqloom's model, objective, optimizer and step, as its training loop runs them; in bf16 where that is fast."""
     import torch
 
-    from seqloom.data.batch import SequenceBatch
+    from seqloom.data.batches.batch import SequenceBatch
     from seqloom.models.encoder_decoder import parameter_count
     from seqloom.objectives.cross_entropy import CrossEntropy
     from seqloom.training.loop import train

@@ -90,7 +90,7 @@ def seqloom_translate(model: Any, sources: list[Ids], size: int) -> list[Ids]:
     import numpy as np
 
     from seqloom.decoding.search import DecodingConfig
-    from seqloom.tasks.translator import decode_rows
+    from seqloom.tasks.seq2seq.predictor import decode_rows
 
     config = DecodingConfig(beam=BEAM, min_length=OUTPUT_LENGTH, max_length=OUTPUT_LENGTH)
     outputs: list[Ids] = []

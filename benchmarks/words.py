@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from seqloom.data.word_stream import WordText
+from seqloom.data.sources.words import WordText
 from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import from_gensim
 from seqloom.models.word2vec import Word2Vec, Word2VecConfig
 from seqloom.models.word_vectors import WordVectors
-from seqloom.tasks.embed_words import EmbedWordsConfig, prepare
+from seqloom.tasks.word_vectors.task import EmbedWordsConfig, prepare
 from seqloom.training.log import Reporter
 from seqloom.training.schedule import Linear
 from seqloom.training.word_learner import BlockConfig, WordLearner

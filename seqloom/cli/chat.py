@@ -15,10 +15,10 @@ def chat(run: str, /, *overrides: Overrides, system: str = "") -> None:
     Args:
         system: what a language model is told before the conversation begins.
     """
-    from seqloom.data.lines import decoded_stream
-    from seqloom.tasks.chat import Conversation
-    from seqloom.tasks.session import keep_freed_memory
+    from seqloom.data.formats.lines import decoded_stream
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
+    from seqloom.workflows.chat import Conversation
 
     keep_freed_memory()
     conversation = Conversation(run, overrides, Reporter(1), system)

@@ -14,8 +14,8 @@ def check(config: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJ
     Exits with 3 if something is so wrong that training makes no sense.
     """
     from seqloom.tasks import part_of, read_config
-    from seqloom.tasks.session import keep_freed_memory
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
 
     keep_freed_memory()
     chosen = read_config(config, overrides)

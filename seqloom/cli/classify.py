@@ -35,7 +35,7 @@ def answer(
     json: AsJson = False,
 ) -> None:
     """Answer questions by parts of a passage; an empty line where it has no answer."""
-    from seqloom.data.readers import read_lines
+    from seqloom.data.formats.parallel import read_lines
 
     text = "\n".join(read_lines(passage))
     if not text.strip():
@@ -79,7 +79,7 @@ def embed(
     import numpy as np
 
     from seqloom.run import write_text, writing
-    from seqloom.tasks.embed import load_encoder
+    from seqloom.tasks.encoder.embed import load_encoder
 
     if to and not to.endswith((".npy", ".json")):
         raise UsageError("the name of the file must end in .npy or .json", where=to, cure="--to vectors.npy")
@@ -102,8 +102,8 @@ def _plain(found: Any) -> dict[str, Any]:
 
 
 def _ready(quiet: bool) -> Callable[[str], None]:
-    from seqloom.tasks.session import keep_freed_memory
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
 
     keep_freed_memory()
     return Reporter(0 if quiet else 1).warn

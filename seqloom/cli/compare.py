@@ -15,9 +15,9 @@ def compare(*runs: str, test: Test = (), to: str = "runs/compare", quiet: Quiet 
     by word frequency, phrases and sentences that differ. Without --test on the test data of their configs. Writes
     compare.html and compare.json into --to.
     """
-    from seqloom.tasks.compare import compare_runs
-    from seqloom.tasks.session import keep_freed_memory
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
+    from seqloom.workflows.compare import compare_runs
 
     keep_freed_memory()
     result = compare_runs(runs, to, Reporter(verbosity(quiet, False)), test)

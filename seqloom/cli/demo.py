@@ -10,7 +10,7 @@ from seqloom.cli.common import Quiet, Verbose, verbosity
 from seqloom.errors import UsageError
 
 if TYPE_CHECKING:
-    from seqloom.tasks.translate import Prepared, TranslateConfig
+    from seqloom.tasks.seq2seq.task import Prepared, TranslateConfig
 
 
 def demo(
@@ -30,12 +30,13 @@ def demo(
     """
     from seqloom.cli.common import print_table
     from seqloom.cli.evaluate import show_scores
-    from seqloom.tasks.demo import demo_config
-    from seqloom.tasks.estimate import estimate
-    from seqloom.tasks.evaluate import evaluate_run
-    from seqloom.tasks.session import finish, keep_freed_memory
-    from seqloom.tasks.translate import train_translation
+    from seqloom.tasks.seq2seq.demo import demo_config
+    from seqloom.tasks.seq2seq.task import train_translation
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
+    from seqloom.workflows.estimate import estimate
+    from seqloom.workflows.evaluate import evaluate_run
+    from seqloom.workflows.report import finish
 
     if steps < 0 or not 0 <= seed < 1 << 63:
         raise UsageError("--steps and --seed must not be negative", cure="seqloom demo --help")

@@ -39,13 +39,13 @@ def evaluate(
     """
     from seqloom.run import Run
     from seqloom.tasks import part_for
-    from seqloom.tasks.session import keep_freed_memory
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
 
     keep_freed_memory()
     reporter = Reporter(verbosity(quiet, False))
     if choices:
-        from seqloom.tasks.choices import evaluate_choices
+        from seqloom.tasks.language_model.choices import evaluate_choices
 
         scores = evaluate_choices(run, choices, shots, name, reporter)
     else:

@@ -24,12 +24,12 @@ def export(
     --verify loads it there, compares, and exits with 1 if it differs. --precision bf16 halves a directory of
     Hugging Face's.
     """
-    from seqloom.tasks.export_run import export_run
     from seqloom.training.log import Reporter
+    from seqloom.workflows.export import export_run
 
     reporter = Reporter(verbosity(quiet, False))
     export_run(run, to, out, reporter, precision)
     if verify:
-        from seqloom.tasks.parity import compare_export
+        from seqloom.workflows.parity import compare_export
 
         show_parity(compare_export(run, to, out, reporter), json, 1e-3 if precision == "fp32" else 1.0)

@@ -56,10 +56,11 @@ def generate(
         seed: another seed, another text.
         json: a line for each text.
     """
-    from seqloom.data.lines import read_lines
-    from seqloom.tasks.language_model import load_generator
-    from seqloom.tasks.session import decoding_config, keep_freed_memory
+    from seqloom.data.formats.lines import read_lines
+    from seqloom.tasks.language_model.task import load_generator
+    from seqloom.tasks.task import decoding_config
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
 
     keep_freed_memory()
     cut = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))

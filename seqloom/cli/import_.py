@@ -16,13 +16,13 @@ def import_(
     what it computes with transformers, and exits with 1 if it differs. --task: what the run is for, if not what its
     architecture says.
     """
-    from seqloom.tasks.import_run import import_run
     from seqloom.training.log import Reporter
+    from seqloom.workflows.import_ import import_run
 
     reporter = Reporter(verbosity(quiet, False))
     made = import_run(source, run, reporter, task)
     if verify:
-        from seqloom.tasks.parity import compare_with_transformers
+        from seqloom.workflows.parity import compare_with_transformers
 
         show_parity(compare_with_transformers(made, source, reporter), json)
 

@@ -27,9 +27,9 @@ def lineage(
     Config keys on the command line are for all members. With --seeds: mean and standard deviation over the seeds.
     """
     from seqloom.cli.compare import show_comparison
-    from seqloom.tasks.lineage import read_members, train_lineage, train_seeds
-    from seqloom.tasks.session import keep_freed_memory
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
+    from seqloom.workflows.lineage import read_members, train_lineage, train_seeds
 
     keep_freed_memory()
     if config.startswith("--"):

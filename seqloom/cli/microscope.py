@@ -24,9 +24,9 @@ def microscope(
     Also the gates of recurrent cells and the entropy of attention. On some of the sentences each run was validated on.
     Writes microscope.html and microscope.json into --to.
     """
-    from seqloom.tasks.microscope import examine_runs
-    from seqloom.tasks.session import keep_freed_memory
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
+    from seqloom.workflows.microscope import examine_runs
 
     keep_freed_memory()
     result = examine_runs(runs, to, Reporter(verbosity(quiet, False)), sentences, untrained)

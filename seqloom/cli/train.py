@@ -32,9 +32,10 @@ def train(
         member: of a ladder (see lineage), this one alone; its run is a folder of its name in the run directory.
     """
     from seqloom.tasks import part_of, read_config
-    from seqloom.tasks.lineage import read_members
-    from seqloom.tasks.session import finish, keep_freed_memory
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
+    from seqloom.workflows.lineage import read_members
+    from seqloom.workflows.report import finish
 
     keep_freed_memory()
     reporter = Reporter(verbosity(quiet, verbose))

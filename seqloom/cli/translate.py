@@ -33,8 +33,9 @@ def translate(
     Decoding options as config keys: --decoding.beam 5 --decoding.n-best 3. With several results a text, each line
     has its text's number, its score and the translation, between tabs.
     """
-    from seqloom.tasks.session import keep_freed_memory, run_translator
+    from seqloom.tasks.seq2seq.task import run_translator
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
 
     keep_freed_memory()
     cut = next((i for i, word in enumerate(texts) if word.startswith("--")), len(texts))
@@ -80,12 +81,12 @@ def blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
         yield list(texts)
         return
     if file:
-        from seqloom.data.readers import read_lines
+        from seqloom.data.formats.parallel import read_lines
 
         yield from _cut(read_lines(file), size)
         return
     # Someone typing wants each line answered; a file or a pipe is read in blocks.
-    from seqloom.data.lines import decoded_stream
+    from seqloom.data.formats.lines import decoded_stream
 
     yield from _cut(decoded_stream(sys.stdin.buffer, "standard input"), 1 if sys.stdin.isatty() else size)
 

@@ -12,9 +12,9 @@ def verify(recipe: str, /, *overrides: Overrides, quiet: Quiet = False, json: As
 
     Of a ladder, each member. Exits with 1 if one does not.
     """
-    from seqloom.tasks.session import keep_freed_memory
-    from seqloom.tasks.verify import verify_recipe
     from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
+    from seqloom.workflows.verify import verify_recipe
 
     keep_freed_memory()
     verdicts = verify_recipe(recipe, overrides, Reporter(verbosity(quiet, False)))

@@ -29,8 +29,8 @@ def words(
     similarity A B: the cosine. map [WORD...]: a picture by --method pca or tsne, in the run's report. export FILE:
     written --to word2vec (text), binary or glove; by default binary for .bin, else word2vec.
     """
-    from seqloom.tasks.embed_words import export_words, load_words
-    from seqloom.tasks.word_look import map_words
+    from seqloom.tasks.word_vectors.task import export_words, load_words
+    from seqloom.workflows.report import map_words
 
     check_typed(given)
     least, most = _NEEDED.get(action, (0, 10_000))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.data.lines import expand, text_lines
+from seqloom.data.formats.lines import expand, text_lines
 from seqloom.errors import DataError
 from seqloom.models.word_vectors import WordVectors
 

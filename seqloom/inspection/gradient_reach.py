@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqloom.data.batch import SequenceBatch
+from seqloom.data.batches.batch import SequenceBatch
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.models.encoders import BagConfig
 from seqloom.models.recurrent import RecurrentEncoderConfig

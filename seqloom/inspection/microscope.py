@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqloom.data.batch import SequenceBatch
+from seqloom.data.batches.batch import SequenceBatch
 from seqloom.inspection.capture import captured, entropies
 from seqloom.inspection.gates import Pass, recorded, state_reach, unrolled
 from seqloom.inspection.gradient_reach import Reach, input_reach, real

@@ -144,3 +144,8 @@ def block(ours: str, theirs: str, names: Mapping[str, str | tuple[str, ...]], **
         listed = (parts,) if isinstance(parts, str) else parts
         found.append(Rule(f"{ours}.stack.blocks.{{}}.{own}", *(f"{theirs}.{part}" for part in listed), **more))
     return tuple(found)
+
+
+def limit_of(config: ModelConfig) -> int | None:
+    """The most positions of what is read, or None."""
+    return config.decoder.limit if isinstance(config, DecoderOnlyConfig) else config.encoder.limit

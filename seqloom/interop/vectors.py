@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.data.lines import blocks, decode, expand, raw_lines
+from seqloom.data.formats.lines import blocks, decode, expand, raw_lines
 from seqloom.errors import DataError, UsageError
 from seqloom.models.word_vectors import WordVectors
 from seqloom.run import writing

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from seqloom.data.batch import SequenceBatch
+from seqloom.data.batches.batch import SequenceBatch
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.shapes import Float, Int, Tensor

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from seqloom.data.batch import StreamBatch
+from seqloom.data.batches.batch import StreamBatch
 from seqloom.models.decoder import LanguageModel
 from seqloom.objectives.cross_entropy import Loss, vocabulary_loss
 from seqloom.shapes import Tensor

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from seqloom.data.batch import ReadingBatch
+from seqloom.data.batches.batch import ReadingBatch
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.heads import MaskedWordHead
 from seqloom.nn.memory import Memory

@@ -15,63 +15,63 @@ from seqloom.run import Run
 
 if TYPE_CHECKING:
     from seqloom.models.word_vectors import WordVectors
-    from seqloom.tasks.examples import Predictor
-    from seqloom.tasks.generator import Generator
-    from seqloom.tasks.masked_words import Filler
-    from seqloom.tasks.training import RunConfig
-    from seqloom.tasks.translator import Translator
+    from seqloom.tasks.encoder.examples import Predictor
+    from seqloom.tasks.encoder.masked_words import Filler
+    from seqloom.tasks.language_model.predictor import Generator
+    from seqloom.tasks.seq2seq.predictor import Translator
+    from seqloom.tasks.task import RunConfig
     from seqloom.training.log import Reporter
 
 TASKS = {
     "translate": {
-        "config": "translate:TranslateConfig",
-        "train": "translate:train_translation",
-        "load": "translate:load_translator",
-        "evaluate": "evaluate:evaluate_run",
-        "check": "check:check_translation",
-        "look": "look:look_at_translations",
-        "compare": "compare:translations",
+        "config": "tasks.seq2seq.task:TranslateConfig",
+        "train": "tasks.seq2seq.task:train_translation",
+        "load": "tasks.seq2seq.task:load_translator",
+        "evaluate": "workflows.evaluate:evaluate_run",
+        "check": "workflows.check:check_translation",
+        "look": "tasks.seq2seq.look:look_at_translations",
+        "compare": "workflows.compare:translations",
     },
     "language_model": {
-        "config": "language_model:LanguageModelConfig",
-        "train": "language_model:train_language_model",
-        "load": "language_model:load_generator",
-        "evaluate": "language_model:evaluate_language_model",
-        "check": "language_check:check_language_model",
-        "look": "look:look_at_texts",
-        "compare": "compare:scores_alone",
+        "config": "tasks.language_model.task:LanguageModelConfig",
+        "train": "tasks.language_model.task:train_language_model",
+        "load": "tasks.language_model.task:load_generator",
+        "evaluate": "tasks.language_model.task:evaluate_language_model",
+        "check": "workflows.language_check:check_language_model",
+        "look": "tasks.language_model.look:look_at_texts",
+        "compare": "workflows.compare:scores_alone",
     },
     **{
         task: {
-            "config": f"{task}:{config}",
-            "train": "reading:train_reader",
-            "load": "examples:load_predictor",
-            "evaluate": "examples:evaluate_examples",
-            "check": "reading_check:check_reader",
-            "look": "reading_look:look_at_examples",
-            "compare": "compare:scores_alone",
+            "config": f"tasks.encoder.{task}:{config}",
+            "train": "tasks.encoder.task:train_reader",
+            "load": "tasks.encoder.examples:load_predictor",
+            "evaluate": "tasks.encoder.examples:evaluate_examples",
+            "check": "workflows.reading_check:check_reader",
+            "look": "tasks.encoder.look:look_at_examples",
+            "compare": "workflows.compare:scores_alone",
         }
         for task, config in (("classify", "ClassifyConfig"), ("tag", "TagConfig"), ("answer", "AnswerConfig"))
     },
     "masked_words": {
-        "config": "masked_words:MaskedWordsConfig",
-        "train": "reading:train_reader",
-        "load": "masked_words:load_filler",
-        "evaluate": "masked_words:evaluate_masked_words",
-        "check": "reading_check:check_reader",
-        "look": "masked_words:look_at_masked_words",
-        "compare": "compare:scores_alone",
+        "config": "tasks.encoder.masked_words:MaskedWordsConfig",
+        "train": "tasks.encoder.task:train_reader",
+        "load": "tasks.encoder.masked_words:load_filler",
+        "evaluate": "tasks.encoder.masked_words:evaluate_masked_words",
+        "check": "workflows.reading_check:check_reader",
+        "look": "tasks.encoder.masked_words:look_at_masked_words",
+        "compare": "workflows.compare:scores_alone",
     },
     "embed_words": {
-        "config": "embed_words:EmbedWordsConfig",
-        "train": "embed_words:train_words",
-        "load": "embed_words:load_words",
-        "evaluate": "embed_words:evaluate_words",
-        "check": "word_check:check_words",
-        "look": "word_look:look_at_words",
-        "compare": "compare:scores_alone",
+        "config": "tasks.word_vectors.task:EmbedWordsConfig",
+        "train": "tasks.word_vectors.task:train_words",
+        "load": "tasks.word_vectors.task:load_words",
+        "evaluate": "tasks.word_vectors.task:evaluate_words",
+        "check": "workflows.word_check:check_words",
+        "look": "tasks.word_vectors.look:look_at_words",
+        "compare": "workflows.compare:scores_alone",
     },
-    "encode": {"config": "import_run:EncodeConfig", "load": "import_run:load_encoder"},
+    "encode": {"config": "tasks.encoder.encode:EncodeConfig", "load": "tasks.encoder.encode:load_encoder"},
 }
 """What each task has for the verbs, by module and name."""
 
@@ -83,7 +83,7 @@ def part_of(task: str, name: str) -> Any:
     if name not in TASKS[task]:
         raise UsageError(f"there is no {name!r} for runs of the task {task!r}")
     module, _, attribute = TASKS[task][name].partition(":")
-    return getattr(import_module(f"seqloom.tasks.{module}"), attribute)
+    return getattr(import_module(f"seqloom.{module}"), attribute)
 
 
 def part_for(run: Run, name: str) -> Any:

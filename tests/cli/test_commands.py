@@ -16,7 +16,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from seqloom.config import load
 from seqloom.run import Run
-from seqloom.tasks.translate import Files, TranslateConfig
+from seqloom.tasks.seq2seq.task import Files, TranslateConfig
 
 VERBS = (
     "demo",
@@ -160,7 +160,7 @@ def test_eval_scores_a_test_set_and_saves_it(call: Call, folder):
 
 
 def test_eval_with_a_perfect_translation(call: Call, folder, monkeypatch):
-    from seqloom.tasks.translator import Translator
+    from seqloom.tasks.seq2seq.predictor import Translator
 
     monkeypatch.setattr(Translator, "__call__", lambda self, texts, **options: [translated(t) for t in texts])
     assert call("eval", "run", "--test", "test.src", "test.tgt", "-q").code == 0
@@ -352,8 +352,8 @@ def test_a_report_is_one_file_and_can_be_written_anew(call: Call, folder):
 def test_demo_without_patience(call: Call, folder, monkeypatch):
     from dataclasses import replace
 
-    from seqloom.data.phrases import Phrases
-    from seqloom.tasks import demo
+    from seqloom.data.sources.phrases.corpus import Phrases
+    from seqloom.tasks.seq2seq import demo
 
     true = demo.demo_config
 

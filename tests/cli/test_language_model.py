@@ -10,8 +10,8 @@ import pytest
 from calls import Call, fingerprint, train_in
 from made_up import sentences
 
-from seqloom.data.standard_library import StandardLibrary
-from seqloom.data.text import TextFiles
+from seqloom.data.sources.standard_library import StandardLibrary
+from seqloom.data.sources.text import TextFiles
 from seqloom.run import Run
 from seqloom.tasks import read_config
 

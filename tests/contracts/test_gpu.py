@@ -16,8 +16,8 @@ from test_models import CHOICES, config_of, name_of
 from test_models import FAMILY as TRANSLATORS
 from torch import nn
 
-from seqloom.data.batch import ReadingBatch, StreamBatch
-from seqloom.data.batches import make_batch
+from seqloom.data.batches.batch import ReadingBatch, StreamBatch
+from seqloom.data.batches.order import make_batch
 from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, decode
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
@@ -25,7 +25,7 @@ from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.objectives.next_word import NextWord
 from seqloom.objectives.reading import Labels, MaskedWords
-from seqloom.tasks.translator import decode_rows
+from seqloom.tasks.seq2seq.predictor import decode_rows
 from seqloom.training.learner import GradientLearner
 from seqloom.training.optimizer import AdamW, Muon
 

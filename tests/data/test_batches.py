@@ -12,8 +12,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from seqloom.data.batch import SequenceBatch, pad
-from seqloom.data.batches import BatchConfig, Batches, ByEpoch, Fixed, make_batch
+from seqloom.data.batches.batch import SequenceBatch, pad
+from seqloom.data.batches.order import BatchConfig, Batches, ByEpoch, Fixed, make_batch
 from seqloom.errors import DataError
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, train_tokenizer

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data.check import Finding, check_pairs, check_splits, scan_files, summary
-from seqloom.data.corpus import Pairs, Splits
-from seqloom.data.evidence import Tongues, find_shift, length_outliers
-from seqloom.data.readers import read_pairs
+from seqloom.data.checks.evidence import Tongues, find_shift, length_outliers
+from seqloom.data.checks.pairs import Finding, check_pairs, check_splits, scan_files, summary
+from seqloom.data.formats.parallel import read_pairs
+from seqloom.data.rows import Pairs, Splits
 from seqloom.errors import DataError, UsageError
 
 Sides = tuple[list[str], list[str]]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from seqloom.data import collocations
-from seqloom.data.collocations import join_phrases
-from seqloom.data.word_stream import END, WordText, count_words, encode_words
+from seqloom.data.batches import collocations
+from seqloom.data.batches.collocations import join_phrases
+from seqloom.data.sources.words import END, WordText, count_words, encode_words
 from seqloom.errors import DataError
 
 Lines = list[list[str]]

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data.conversations import (
+from seqloom.data.batches.stream import StreamConfig
+from seqloom.data.sources.conversations import (
     Conversations,
     Packs,
     chats_digest,
@@ -21,7 +22,6 @@ from seqloom.data.conversations import (
     pieces_of,
     read_conversations,
 )
-from seqloom.data.stream import StreamConfig
 from seqloom.errors import DataError
 
 ASKED = {"instruction": "Add.", "input": "1 2", "output": "3"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seqloom.data.dialogues import Dialogues, read_dialogues
+from seqloom.data.sources.dialogues import Dialogues, read_dialogues
 from seqloom.errors import DataError, UsageError
 
 

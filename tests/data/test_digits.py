@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from seqloom.data.digits import Digits, make_digits
+from seqloom.data.sources.digits import Digits, make_digits
 
 SMALL = Digits(size=700, valid_size=50, test_size=60)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from seqloom.data.labelled import Example, LabelledFiles, TaggedWords, digest_rows, read_examples, read_tagged
-from seqloom.data.questions import Question, read_questions
+from seqloom.data.sources.labelled import Example, LabelledFiles, TaggedWords, digest_rows, read_examples, read_tagged
+from seqloom.data.sources.questions import Question, read_questions
 from seqloom.errors import DataError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seqloom.data.lines import expand, read_lines
+from seqloom.data.formats.lines import expand, read_lines
 from seqloom.errors import DataError, UsageError
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}

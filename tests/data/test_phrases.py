@@ -13,10 +13,10 @@ from babel.dates import get_month_names
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqloom.data.corpus import Pairs, Splits
-from seqloom.data.phrase_unseen import every_kind, spelled
-from seqloom.data.phrase_writer import Kind, Language, Writer, told_apart, translate
-from seqloom.data.phrases import UNSEEN, Phrases, held_out_names, languages, make_phrases
+from seqloom.data.rows import Pairs, Splits
+from seqloom.data.sources.phrases.corpus import UNSEEN, Phrases, held_out_names, languages, make_phrases
+from seqloom.data.sources.phrases.unseen import every_kind, spelled
+from seqloom.data.sources.phrases.writer import Kind, Language, Writer, told_apart, translate
 from seqloom.errors import UsageError
 
 CONFIG = Phrases(size=3000, valid_size=400, test_size=400)
@@ -110,7 +110,7 @@ def test_same_config_same_corpus_on_any_machine(splits: Splits) -> None:
     assert [pairs.digest() for pairs in parts(again)] == digests
     assert list(again.valid.kinds) == list(splits.valid.kinds)
     code = (
-        "from seqloom.data.phrases import Phrases, make_phrases\n"
+        "from seqloom.data.sources.phrases.corpus import Phrases, make_phrases\n"
         "s = make_phrases(Phrases(size=3000, valid_size=400, test_size=400))\n"
         "print(s.train.digest(), s.valid.digest(), s.test.digest())"
     )
@@ -222,11 +222,12 @@ def test_languages_that_have_no_more_to_say(monkeypatch: pytest.MonkeyPatch) -> 
     three = Kind("three", 1, [lambda language, n: f"{n} {language.locale}"], lambda rng, unseen: rng.randrange(3))
     assert len(Writer(english, german, [three], Random(0)).seen(10)) == 3
     held = every_kind(english, german, Random(0))[1]
-    monkeypatch.setattr("seqloom.data.phrase_unseen.every_kind", lambda *_: ([three], held))
+    monkeypatch.setattr("seqloom.data.sources.phrases.unseen.every_kind", lambda *_: ([three], held))
     with pytest.raises(UsageError, match=r"only 1 training phrases, not 5\n.*fewer"):
         make_phrases(Phrases(size=5, valid_size=1, test_size=1))
 
 
 def test_a_config_costs_no_import() -> None:
-    code = "import sys, seqloom.data.phrases; assert not {'babel', 'unicode_rbnf', 'torch'} & set(sys.modules)"
+    code = "import sys, seqloom.data.sources.phrases.corpus\n"
+    code += "assert not {'babel', 'unicode_rbnf', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqloom.data.check import check_splits
-from seqloom.data.corpus import Pairs, Splits
-from seqloom.data.programs import Programs, difficulty, make_programs, to_line, to_program
+from seqloom.data.checks.pairs import check_splits
+from seqloom.data.rows import Pairs, Splits
+from seqloom.data.sources.programs import Programs, difficulty, make_programs, to_line, to_program
 
 ALL = ("addition", "subtraction", "multiplication", "assignment", "if", "for")
 SMALL = Programs(size=200, valid_size=30, test_size=40, ramp=6)

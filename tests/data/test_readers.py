@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data.corpus import Pairs
-from seqloom.data.readers import match_language, read_lines, read_pairs, usable
+from seqloom.data.formats.parallel import match_language, read_lines, read_pairs, usable
+from seqloom.data.rows import Pairs
 from seqloom.errors import ConfigError, DataError, SeqloomError
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqloom.data import shards as module
-from seqloom.data.shards import Joined, find_shards, write_shards
-from seqloom.data.text import Source, Text, encode_text, text_source
+from seqloom.data.batches import shards as module
+from seqloom.data.batches.shards import Joined, find_shards, write_shards
+from seqloom.data.sources.text import Source, Text, encode_text, text_source
 from seqloom.text.tokenizer import BPE, Tokenizer, train_tokenizer
 
 
@@ -23,7 +23,7 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     """A text of 60 lines, encoded ten at a time."""
-    monkeypatch.setattr("seqloom.data.text._BLOCK_LINES", 10)
+    monkeypatch.setattr("seqloom.data.sources.text._BLOCK_LINES", 10)
     (tmp_path / "a.txt").write_text("".join(f"ba ko {n}\n" + "\n" * (n % 7 == 0) for n in range(60)))
     return text_source([str(tmp_path / "a.txt")])
 
@@ -47,7 +47,7 @@ def test_shards_are_the_whole_text(tmp_path_factory, tokenizer, texts, room):
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": f"x{text}"}) + "\n" for text in texts))
     source = text_source([str(folder / "a.jsonl")])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seqloom.data.text._BLOCK_LINES", 3)
+        patch.setattr("seqloom.data.sources.text._BLOCK_LINES", 3)
         found = write_shards(folder / "shards", source, tokenizer, room=room)
         ids, lines = encode_text(Text.of(source), tokenizer)
     at = np.arange(len(ids))

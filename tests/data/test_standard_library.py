@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from seqloom.data.standard_library import SPLITS, library_source
-from seqloom.data.text import Text
+from seqloom.data.sources.standard_library import SPLITS, library_source
+from seqloom.data.sources.text import Text
 from seqloom.errors import UsageError
 
 

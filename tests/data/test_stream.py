@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data.stream import Stream, StreamConfig
+from seqloom.data.batches.stream import Stream, StreamConfig
 from seqloom.errors import DataError
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data.text import Text, TextFiles, blocks_of, encode_text, held_out, text_source
+from seqloom.data.sources.text import Text, TextFiles, blocks_of, encode_text, held_out, text_source
 from seqloom.errors import DataError, UsageError
 from seqloom.text.tokenizer import Words, train_tokenizer
 

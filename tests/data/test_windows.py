@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data.windows import Item, ItemBatches, TextBatchConfig, Window, by_length, collate, frame
+from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig, Window, by_length, collate, frame
 
 START, END = 2, 3
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data import lines, word_stream
-from seqloom.data.word_stream import END, WordIds, WordText, corpus_files, count_words, encode_words
+from seqloom.data.formats import lines
+from seqloom.data.sources import words as word_stream
+from seqloom.data.sources.words import END, WordIds, WordText, corpus_files, count_words, encode_words
 from seqloom.errors import DataError, UsageError
 from seqloom.text.vocabulary import Vocabulary
 

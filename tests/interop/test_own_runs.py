@@ -11,11 +11,12 @@ from published import transformers
 
 from seqloom.cli import main
 from seqloom.run import Run
-from seqloom.tasks.export_run import Target, export_run
-from seqloom.tasks.import_run import import_run, load_model
-from seqloom.tasks.language_model import load_generator
-from seqloom.tasks.parity import compare_export, example, greedy
+from seqloom.tasks.building import load_model
+from seqloom.tasks.language_model.task import load_generator
 from seqloom.training.log import Reporter
+from seqloom.workflows.export import Target, export_run
+from seqloom.workflows.import_ import import_run
+from seqloom.workflows.parity import compare_export, example, greedy
 
 __all__ = ["transformers"]
 QUIET = Reporter(0)

@@ -17,17 +17,18 @@ from safetensors.torch import load_file
 
 from seqloom.cli import main
 from seqloom.cli.import_ import show_parity
-from seqloom.data.batch import pad
+from seqloom.data.batches.batch import pad
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Run
 from seqloom.tasks import train
-from seqloom.tasks.examples import evaluate_examples
-from seqloom.tasks.export_run import export_run
-from seqloom.tasks.import_run import import_run, load_model
-from seqloom.tasks.lineage import read_members
-from seqloom.tasks.parity import compare_export, compare_with_transformers
+from seqloom.tasks.building import load_model
+from seqloom.tasks.encoder.examples import evaluate_examples
 from seqloom.training.log import Reporter
+from seqloom.workflows.export import export_run
+from seqloom.workflows.import_ import import_run
+from seqloom.workflows.lineage import read_members
+from seqloom.workflows.parity import compare_export, compare_with_transformers
 
 __all__ = ["publish", "transformers"]
 QUIET = Reporter(0)
@@ -79,7 +80,7 @@ def test_parts_are_written_as_transformers_reads_them(
 ) -> None:
     folder, out = publish("llama"), tmp_path / "out"
     run = import_run(str(folder), str(tmp_path / "run"), QUIET)
-    monkeypatch.setattr("seqloom.tasks.export_run.SHARD", 2000)
+    monkeypatch.setattr("seqloom.workflows.export.SHARD", 2000)
     export_run(str(run.path), "hf", str(out), QUIET)
     assert len([*out.glob("model-*.safetensors")]) > 1
     agrees(compare_with_transformers(run, str(out), QUIET))

@@ -21,8 +21,8 @@ from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.models.presets import LANGUAGE
-from seqloom.tasks.import_run import import_run
 from seqloom.training.log import Reporter
+from seqloom.workflows.import_ import import_run
 
 __all__ = ["publish", "transformers"]
 Change = Callable[[Path], None]

@@ -12,7 +12,7 @@ from gensim.models import KeyedVectors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data import lines
+from seqloom.data.formats import lines
 from seqloom.errors import DataError, SeqloomError, UsageError
 from seqloom.interop.vectors import from_gensim, load_vectors, save_vectors, to_gensim, vector_rows
 from seqloom.models.word_vectors import WordVectors

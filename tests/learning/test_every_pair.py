@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from seqloom.data.batches import BatchConfig
-from seqloom.data.digits import Digits
+from seqloom.data.batches.order import BatchConfig
+from seqloom.data.sources.digits import Digits
 from seqloom.decoding.search import DecodingConfig
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoders import DecoderConfig
@@ -20,13 +20,13 @@ from seqloom.nn.positions import Learned
 from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
-from seqloom.tasks.evaluate import evaluate_run
-from seqloom.tasks.translate import TranslateConfig, train_translation
+from seqloom.tasks.seq2seq.task import TranslateConfig, train_translation
 from seqloom.text.tokenizer import Words
 from seqloom.training.fit import TrainingConfig
 from seqloom.training.log import Reporter
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Cosine
+from seqloom.workflows.evaluate import evaluate_run
 
 WIDTH = 128
 STACK = TransformerConfig(layers=2, width=WIDTH, inner=256, heads=4, dropout=0.0, positions=Learned(32))

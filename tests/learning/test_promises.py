@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from seqloom.tasks.demo import demo_config
-from seqloom.tasks.evaluate import evaluate_run
-from seqloom.tasks.translate import train_translation
-from seqloom.tasks.verify import verify_recipe
+from seqloom.tasks.seq2seq.demo import demo_config
+from seqloom.tasks.seq2seq.task import train_translation
 from seqloom.training.log import Reporter
+from seqloom.workflows.evaluate import evaluate_run
+from seqloom.workflows.verify import verify_recipe
 
 RECIPES = [p for p in sorted(Path(__file__).parents[2].glob("recipes/*.toml")) if "accept" in p.read_text("utf-8")]
 

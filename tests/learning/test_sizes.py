@@ -13,7 +13,7 @@ import resource, sys
 import numpy as np
 import torch
 from seqloom.config import load
-from seqloom.data.batches import make_batch
+from seqloom.data.batches.order import make_batch
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, parameter_count
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.training.loop import train

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqloom.data.batch import SequenceBatch
-from seqloom.data.batches import make_batch
+from seqloom.data.batches.batch import SequenceBatch
+from seqloom.data.batches.order import make_batch
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
 from seqloom.nn.scored_attention import AttentionConfig

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from seqloom.data.batch import StreamBatch
-from seqloom.data.stream import Stream, StreamConfig
+from seqloom.data.batches.batch import StreamBatch
+from seqloom.data.batches.stream import Stream, StreamConfig
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from seqloom.data.batch import ReadingBatch
-from seqloom.data.windows import Item, TextBatchConfig, collate, frame
+from seqloom.data.batches.batch import ReadingBatch
+from seqloom.data.batches.windows import Item, TextBatchConfig, collate, frame
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.reading import Labels, MaskedWords, Numbers, batch_scores

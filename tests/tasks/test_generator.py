@@ -9,7 +9,7 @@ from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.positions import Learned, Rotary
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.tasks.generator import Generator
+from seqloom.tasks.language_model.predictor import Generator
 from seqloom.text.tokenizer import BPE, Special, Tokenizer, Words, train_tokenizer
 
 TEXT = ["one two three four five six seven eight nine ten"]

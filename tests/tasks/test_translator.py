@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqloom.data.batch import pad
+from seqloom.data.batches.batch import pad
 from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, decode
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import captured
@@ -17,7 +17,7 @@ from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.memory import Memory
 from seqloom.nn.positions import Alibi, Learned, PositionConfig, Relative, Rotary, Sinusoidal
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.tasks.translator import Translator
+from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.text.tokenizer import Tokenizer, Words, train_tokenizer
 
 TOKENIZER = train_tokenizer(Words(), ["one two three four five six seven eight nine ten eleven"])

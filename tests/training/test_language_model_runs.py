@@ -20,11 +20,11 @@ from toys import Listener, left_behind
 
 import seqloom
 from seqloom.config import load, to_toml
-from seqloom.data.conversations import Conversations
-from seqloom.data.shards import Shards, write_shards
-from seqloom.data.standard_library import StandardLibrary
-from seqloom.data.stream import Stream, StreamConfig
-from seqloom.data.text import Text, TextFiles, encode_block, text_source
+from seqloom.data.batches.shards import Shards, write_shards
+from seqloom.data.batches.stream import Stream, StreamConfig
+from seqloom.data.sources.conversations import Conversations
+from seqloom.data.sources.standard_library import StandardLibrary
+from seqloom.data.sources.text import Text, TextFiles, encode_block, text_source
 from seqloom.errors import RunError, UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.convolutional import ConvolutionalConfig
@@ -33,18 +33,18 @@ from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.tasks.language_config import LanguageModelConfig
-from seqloom.tasks.language_model import (
+from seqloom.tasks.language_model.config import LanguageModelConfig
+from seqloom.tasks.language_model.task import (
     evaluate_language_model,
     load_generator,
     train_language_model,
 )
-from seqloom.tasks.look import write_report
 from seqloom.text.chat import Message
 from seqloom.text.tokenizer import BPE, TokenizerFile, Words, train_tokenizer
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam
+from seqloom.workflows.report import write_report
 
 LSTM = RecurrentDecoderConfig(cell="lstm", layers=2, width=16, dropout=0.2, weight_drop=0.3)
 STACK = TransformerConfig(layers=1, width=16, inner=16, heads=2, dropout=0.2)
@@ -221,7 +221,7 @@ def test_a_run_that_goes_on_does_not_tokenize_again_but_sees_that_the_text_has_c
     assert before
     longer = replace(config, training=replace(config.training, steps=7))
     with monkeypatch.context() as patch:
-        patch.setattr("seqloom.data.shards.encode_block", None)
+        patch.setattr("seqloom.data.batches.shards.encode_block", None)
         train_language_model(longer, Listener())
         os.utime(path, ns=(1, 1))
         train_language_model(longer, Listener())
@@ -240,10 +240,10 @@ def test_a_tokenization_that_was_broken_off_goes_on(config, monkeypatch):
             raise KeyboardInterrupt
         return encode_block(block, tokenizer)
 
-    monkeypatch.setattr("seqloom.tasks.language_data.write_shards", small)
-    monkeypatch.setattr("seqloom.data.text._BLOCK_LINES", 10)
+    monkeypatch.setattr("seqloom.tasks.language_model.prepare.write_shards", small)
+    monkeypatch.setattr("seqloom.data.sources.text._BLOCK_LINES", 10)
     with monkeypatch.context() as patch:
-        patch.setattr("seqloom.data.shards.encode_block", broken)
+        patch.setattr("seqloom.data.batches.shards.encode_block", broken)
         with pytest.raises(KeyboardInterrupt):
             train_language_model(config, Listener())
     whole = {p: p.stat().st_mtime_ns for p in Path(config.run).rglob("*.npy")}

@@ -13,10 +13,10 @@ from made_up import sentences
 from toys import Listener, left_behind
 
 from seqloom.config import load, to_toml
-from seqloom.data.labelled import LabelledFiles
-from seqloom.data.masked import MaskConfig
-from seqloom.data.text import TextFiles
-from seqloom.data.windows import TextBatchConfig
+from seqloom.data.batches.masked import MaskConfig
+from seqloom.data.batches.windows import TextBatchConfig
+from seqloom.data.sources.labelled import LabelledFiles
+from seqloom.data.sources.text import TextFiles
 from seqloom.errors import RunError
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder import EncoderOnlyConfig
@@ -25,9 +25,9 @@ from seqloom.models.recurrent import RecurrentEncoderConfig
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.reading import Labels
-from seqloom.tasks.classify import ClassifyConfig
-from seqloom.tasks.masked_words import MaskedWordsConfig
-from seqloom.tasks.reading import train_reader
+from seqloom.tasks.encoder.classify import ClassifyConfig
+from seqloom.tasks.encoder.masked_words import MaskedWordsConfig
+from seqloom.tasks.encoder.task import train_reader
 from seqloom.text.tokenizer import BPE, Words
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW

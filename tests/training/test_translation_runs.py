@@ -17,9 +17,9 @@ from toys import Listener, left_behind
 
 import seqloom
 from seqloom.config import load, to_toml
-from seqloom.data.batches import BatchConfig
-from seqloom.data.digits import Digits
-from seqloom.data.programs import Programs
+from seqloom.data.batches.order import BatchConfig
+from seqloom.data.sources.digits import Digits
+from seqloom.data.sources.programs import Programs
 from seqloom.errors import ConfigError, DivergedError, RunError, SeqloomError, UsageError
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
@@ -31,12 +31,12 @@ from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
-from seqloom.tasks.look import look
-from seqloom.tasks.translate import Files, TranslateConfig, load_translator, prepare, train_translation
+from seqloom.tasks.seq2seq.task import Files, TranslateConfig, load_translator, prepare, train_translation
 from seqloom.text.tokenizer import BPE, Characters, Tokenizer, Words
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam, Plateau
+from seqloom.workflows.report import look
 
 STACK = TransformerConfig(layers=1, width=16, inner=16, heads=2, dropout=0.2)
 

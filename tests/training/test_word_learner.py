@@ -13,11 +13,11 @@ import pytest
 from safetensors.numpy import load_file
 from toys import Listener, left_behind
 
-from seqloom.data.word_stream import END, WordIds, WordText
+from seqloom.data.sources.words import END, WordIds, WordText
 from seqloom.errors import DivergedError, RunError
 from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
 from seqloom.run import Run
-from seqloom.tasks.embed_words import EmbedWordsConfig, load_words, train_words
+from seqloom.tasks.word_vectors.task import EmbedWordsConfig, load_words, train_words
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.learner import Learner

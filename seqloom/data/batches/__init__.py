@@ -1,0 +1,1 @@
+"""From rows to batch n, a pure function of (seed, n)."""

@@ -1,0 +1,90 @@
+"""Pairs of words that occur together strikingly often, joined into one (Mikolov et al. 2013b, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqloom.data.sources.words import END, WordIds, WordText, chosen_words
+from seqloom.text.vocabulary import Vocabulary
+
+Pairs = NDArray[np.int64]
+
+_PART = 1 << 22  # numbers sorted at a time
+_PAIRS = 20_000_000  # different ones counted before the rarest are dropped
+
+
+def join_phrases(config: WordText, vocabulary: Vocabulary, ids: WordIds) -> tuple[Vocabulary, WordIds]:
+    """Vocabulary and text with each phrase as one word ("new_york"); words that became rare are left out."""
+    for _ in range(config.phrases):
+        pairs = _striking(config, vocabulary, ids)
+        names = vocabulary.words + ["_".join(vocabulary.words[i] for i in divmod(p, len(vocabulary))) for p in pairs]
+        joined, counts = WordIds(ids.folder), np.zeros(len(names), dtype=np.int64)
+        for part in _by_lines(ids):
+            found = _join(part, pairs, len(vocabulary))
+            counts += np.bincount(found[found >= 0], minlength=len(names))
+            joined.append(found)
+        # Two pairs may spell the same phrase: a_b with c, a with b_c.
+        totals: dict[str, int] = {}
+        for name, count in zip(names, counts.tolist(), strict=True):
+            totals[name] = totals.get(name, 0) + count
+        vocabulary = chosen_words(config, totals)
+        table = np.array([*(vocabulary.index.get(name, END - 1) for name in names), END], dtype=np.int32)
+        ids = WordIds(ids.folder)
+        for part in joined.parts():
+            found = table[part]
+            ids.append(found[found >= END])
+    return vocabulary, ids
+
+
+def _by_lines(ids: WordIds) -> Iterator[NDArray[np.int32]]:
+    edges = ids.cut(1 << 20)
+    return (ids.read(a, b) for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
+def _keys(part: NDArray[np.int32], words: int) -> Pairs:
+    """The number of each pair of neighbours; -1 where one of them is the end of a line."""
+    left, right = part[:-1].astype(np.int64), part[1:].astype(np.int64)
+    return np.where((left >= 0) & (right >= 0), left * words + right, -1)
+
+
+def _striking(config: WordText, vocabulary: Vocabulary, ids: WordIds) -> Pairs:
+    """The numbers of the pairs that are phrases, in order."""
+    words, least = len(vocabulary), 1
+    keys, counts, waiting, more = np.zeros(0, np.int64), np.zeros(0, np.int64), list[tuple[Pairs, Pairs]](), 0
+    for part in chain(_by_lines(ids), [None]):
+        if part is not None:
+            waiting.append(np.unique(_keys(part, words), return_counts=True))
+            more += len(waiting[-1][0])
+        if more > max(_PART, len(keys)) or part is None:  # merged seldom, because each time costs a sort
+            both = np.concatenate([keys, *(own for own, _ in waiting)])
+            keys, where = np.unique(both, return_inverse=True)
+            weights = np.concatenate([counts, *(own for _, own in waiting)])
+            counts = np.bincount(where, weights, len(keys)).astype(np.int64)
+            waiting, more = [], 0
+        while len(keys) > _PAIRS:
+            keys, counts = keys[counts > least], counts[counts > least]
+            least += 1
+    keys, counts = keys[keys >= 0], counts[keys >= 0]
+    single = vocabulary.counts.astype(np.float64)
+    score = (counts - config.min_count) * single.sum() / (single[keys // words] * single[keys % words])
+    return np.asarray(keys[score > config.threshold])
+
+
+def _join(part: NDArray[np.int32], pairs: Pairs, words: int) -> NDArray[np.int32]:
+    """The ids with phrases joined from left to right; phrase k becomes id `words` + k."""
+    if not len(pairs):
+        return part
+    keys = _keys(part, words)
+    at = np.minimum(np.searchsorted(pairs, keys), len(pairs) - 1)
+    found = np.flatnonzero(pairs[at] == keys)
+    # In a run of pairs that overlap, every second one is joined, beginning with the first.
+    begins = np.diff(found, prepend=-2) > 1
+    first = found[begins][np.cumsum(begins) - 1] if len(found) else found
+    chosen = found[(found - first) % 2 == 0]
+    result = part.copy()
+    result[chosen] = words + at[chosen]
+    return np.delete(result, chosen + 1)

@@ -1,0 +1,194 @@
+"""Running text with masked words: documents packed into sequences, or pairs, half of which go on."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from seqloom.data.batches.batch import ReadingBatch, pad
+from seqloom.data.batches.order import Batches
+from seqloom.data.batches.windows import LengthConfig
+from seqloom.data.sources.text import Text
+from seqloom.errors import DataError, UsageError
+from seqloom.text.tokenizer import Tokenizer
+
+_BLOCK = 10_000  # lines encoded at a time
+MASKS = ("<mask>", "[MASK]")
+
+
+@dataclass(frozen=True)
+class MaskConfig(LengthConfig):
+    """How a text is cut into sequences, and what is masked in them.
+
+    Args:
+        share: of the words that are to be found again: 80 % of them are masked, 10 % are another word, 10 % stay.
+        whole_words: whether all pieces of a word are chosen together.
+        next_sentence: whether sequences are pairs of texts, half of which go on in the same document.
+    """
+
+    tokens: int = 4096
+    length: int = 128
+    share: float = 0.15
+    whole_words: bool = False
+    next_sentence: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.share < 1:
+            raise ValueError("batches.share must be between 0 and 1")
+
+
+def mask_of(tokenizer: Tokenizer) -> tuple[str, int]:
+    """The word that stands for a masked one, and its id. Raises UsageError where there is none."""
+    for name in MASKS:
+        if (found := tokenizer.inner.token_to_id(name)) is not None:
+            return name, int(found)
+    cure = "train it on masked words: task = 'masked_words'"
+    raise UsageError(f"the tokenizer has none of the words {', '.join(MASKS)}", cure=cure)
+
+
+def with_mask(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with a word that stands for a masked one; itself if it has one."""
+    known = any(tokenizer.inner.token_to_id(name) is not None for name in MASKS)
+    return tokenizer if known else tokenizer.grown(MASKS[:1])
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The ids of a text; and where its lines and documents begin, with the end of the last one."""
+
+    ids: np.ndarray
+    lines: Sequence[int]
+    documents: Sequence[int]
+
+    @classmethod
+    def of(cls, text: Text, tokenizer: Tokenizer) -> Documents:
+        """A text encoded. Raises DataError for one of fewer than two words."""
+        rows: list[np.ndarray] = []
+        lines, documents = [0], [0]
+        for first in range(0, len(text.lines), _BLOCK):
+            block = text.lines[first : first + _BLOCK]
+            for line, row in zip(block, tokenizer.encode([line or "" for line in block]), strict=True):
+                rows.append(row)
+                if len(row):
+                    lines.append(lines[-1] + len(row))
+                if line is None and lines[-1] > documents[-1]:
+                    documents.append(lines[-1])
+        if lines[-1] < 2:
+            raise DataError("the text has fewer than two words", cure="name files with text in them")
+        return cls(np.concatenate(rows), lines, documents if documents[-1] == lines[-1] else [*documents, lines[-1]])
+
+
+def word_starts(tokenizer: Tokenizer) -> np.ndarray:
+    """Which ids begin a word (V): the others go on with the one before them."""
+    names = tokenizer.tokens(range(tokenizer.words))
+    if any(name.startswith("##") for name in names):
+        return np.array([not name.startswith("##") for name in names])
+    if sum(name.startswith(("_", "\u2581")) for name in names) < 2:  # no spaces in it: each id is a word
+        return np.ones(len(names), dtype=bool)
+    return np.array([name.startswith(("_", "\u2581")) or not name[:1].isalnum() for name in names])
+
+
+class MaskedBatches:
+    """The batches of a text, by number, without end; batch n, with its masks, is a pure function of (seed, n).
+
+    In an epoch each word is read about once; sequences begin elsewhere in each.
+    """
+
+    def __init__(self, text: Documents, tokenizer: Tokenizer, config: MaskConfig, seed: int) -> None:
+        self.text, self.config, self.seed = text, config, seed
+        self.ends = tokenizer.start, tokenizer.end
+        self.mask = mask_of(tokenizer)[1]
+        special = {tokenizer.pad, tokenizer.unknown, tokenizer.start, tokenizer.end, self.mask}
+        self.ordinary = np.array([i for i in range(tokenizer.words) if i not in special])
+        self.starts = word_starts(tokenizer) if config.whole_words else None
+        self.order = Batches(self, self, 0, config, seed)
+        self.per_epoch = self.order.per_epoch
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """The words of each sequence."""
+        parts, _ = self.layout(epoch)
+        sizes: np.ndarray = (parts[:, 1] - parts[:, 0] + parts[:, 3] - parts[:, 2]) + 2 + self.config.next_sentence
+        return sizes
+
+    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+        """The ids of some sequences, unmasked."""
+        ids, (start, end) = self.text.ids, self.ends
+        found: list[np.ndarray] = []
+        for a, b, c, d in self.layout(epoch)[0][indices].tolist():
+            row = [start, *ids[a:b].tolist(), end]
+            found.append(np.array(row + [*ids[c:d].tolist(), end] * self.config.next_sentence))
+        return found
+
+    @lru_cache(maxsize=2)  # noqa: B019 - as long-lived as the run
+    def layout(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """From where to where the two texts of each sequence go (N 4), and whether the second goes on (N)."""
+        chance = np.random.Generator(np.random.Philox(key=(self.seed, epoch)))
+        room = self.config.length - 2 - self.config.next_sentence
+        pieces = [piece for a, b in pairwise(self.text.documents) for piece in self._cut(a, b, room, chance)]
+        if not self.config.next_sentence:
+            parts = np.array([(a, b, b, b) for a, b in pieces])
+            return parts, np.ones(len(parts), dtype=np.int64)
+        parts = np.array([(a, m, m, b) for a, b in pieces if b - a > 1 for m in [self._middle(a, b, chance)]])
+        # Second texts of a random half change places: nothing is read twice, and all but few go on from elsewhere.
+        other = chance.permutation(len(parts))[: len(parts) // 2]
+        if len(other) < 2:
+            other = other[:0]
+        parts[other, 2:] = parts[np.roll(other, 1), 2:]
+        parts[:, 3] = np.minimum(parts[:, 3], parts[:, 2] + room - (parts[:, 1] - parts[:, 0]))
+        goes_on = np.ones(len(parts), dtype=np.int64)
+        goes_on[other] = 0
+        return parts, goes_on
+
+    def _cut(self, at: int, end: int, room: int, chance: np.random.Generator) -> list[tuple[int, int]]:
+        """The pieces of a document, cut between lines where there is one in the second half of the room."""
+        found = []
+        size = room if end - at <= room else int(chance.integers(room // 2, room + 1))
+        while at < end:
+            stop = min(at + size, end)
+            if stop < end:
+                line = self.text.lines[bisect_right(self.text.lines, stop) - 1]
+                stop = line if line > at + size // 2 else stop
+            found.append((at, stop))
+            at, size = stop, room
+        return found
+
+    def _middle(self, a: int, b: int, chance: np.random.Generator) -> int:
+        lines = self.text.lines
+        low, high = bisect_right(lines, a), bisect_right(lines, b - 1)
+        return lines[int(chance.integers(low, high))] if low < high else int(chance.integers(a + 1, b))
+
+    def __call__(self, number: int) -> ReadingBatch:
+        """Batch `number` of the endless sequence."""
+        epoch, part = number // self.per_epoch, self.order.part(number)
+        ids, mask = pad(self.rows(epoch, part))
+        parts, goes_on = (array[part] for array in self.layout(epoch))
+        read, targets = self._masked(ids.numpy(), None if mask is None else mask.numpy(), number)
+        segments = pairs = None
+        if self.config.next_sentence:
+            seconds = torch.from_numpy(parts[:, 1] - parts[:, 0] + 2)
+            segments = (torch.arange(ids.shape[1]) >= seconds[:, None]).long()
+            pairs = torch.from_numpy(goes_on)
+        words = int((targets >= 0).sum())
+        target = torch.from_numpy(targets)
+        return ReadingBatch(torch.from_numpy(read), mask, segments, target, None, words, (), number, pairs)
+
+    def _masked(self, ids: np.ndarray, mask: np.ndarray | None, number: int) -> tuple[np.ndarray, np.ndarray]:
+        chance = np.random.Generator(np.random.Philox(key=(self.seed, number), counter=[0, 0, 0, 1]))
+        free = ~np.isin(ids, self.ends) if mask is None else mask & ~np.isin(ids, self.ends)
+        drawn = chance.random(ids.shape)
+        if self.starts is not None:
+            word = np.cumsum(self.starts[ids] | ~free, axis=1) - 1
+            drawn = np.take_along_axis(drawn, word.clip(min=0), axis=1)
+        chosen = free & (drawn < self.config.share)
+        if not chosen.any():
+            chosen.flat[free.argmax()] = True
+        kind, others = chance.random(ids.shape), chance.choice(self.ordinary, ids.shape)
+        read = np.where(chosen & (kind < 0.8), self.mask, np.where(chosen & (kind < 0.9), others, ids))
+        return read, np.where(chosen, ids, -1)

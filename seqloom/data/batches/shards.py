@@ -1,0 +1,171 @@
+"""A text of any size as word ids on disk: shards of bounded size, each written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqloom.data.batches.stream import Row
+from seqloom.data.sources.text import Say, Source, as_bytes, blocks_of, encode_block, text_digest
+from seqloom.run import Checkpoint, write_folder, write_json
+from seqloom.text.tokenizer import Tokenizer
+
+_ROOM = 1 << 24  # words of a shard, but for the block that fills it
+_INDEX = "corpus.json"
+
+
+class Joined:
+    """Several rows as one."""
+
+    def __init__(self, parts: Sequence[Row]) -> None:
+        self.parts, self.edges = parts, np.cumsum([0, *map(len, parts)])
+
+    def __len__(self) -> int:
+        return int(self.edges[-1])
+
+    def __getitem__(self, at: np.ndarray) -> np.ndarray:
+        part = np.searchsorted(self.edges, at, side="right") - 1
+        found = np.empty(at.shape, dtype=np.int64)
+        for k in np.unique(part):
+            here = part == k
+            found[here] = self.parts[k][at[here] - self.edges[k]]
+        return found
+
+
+class _Lines:
+    """The line of each of so many words, from where in the row each line begins."""
+
+    def __init__(self, size: int, begins: np.ndarray, numbers: np.ndarray) -> None:
+        self.size, self.begins, self.numbers = size, begins, numbers
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, at: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self.numbers[np.searchsorted(self.begins, at, side="right") - 1]
+        return found
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The ids of a text, the line of each, and the digest of the text they were made from."""
+
+    ids: Joined
+    lines: Joined
+    digest: str
+
+
+def find_shards(folder: Path, source: Source, tokenizer: Tokenizer) -> Shards | None:
+    """The shards of a text if they are all there, undamaged, and the text is what they were made from.
+
+    A text is read again, for its digest, only where a file has another size or time than before.
+    """
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        shards = [_shard(folder, number) for number in range(index["shards"])]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if index["tokenizer"] != tokenizer.digest() or any(shard.fault() for shard in shards):
+        return None
+    if index["stamp"] != _stamp(source):
+        if text_digest(source) != index["text"]:
+            return None
+        write_json(folder / _INDEX, {**index, "stamp": _stamp(source)})
+    return _opened(shards, index["text"])
+
+
+def write_shards(
+    folder: Path,
+    source: Source,
+    tokenizer: Tokenizer,
+    *,
+    say: Say = lambda share, words: None,
+    check: Callable[[int], None] = lambda words: None,
+    room: int = _ROOM,
+) -> Shards:
+    """Encodes a text into shards; the whole ones that an earlier call left are kept, as far as the text is the same.
+
+    Args:
+        folder: where they go.
+        source: the text.
+        tokenizer: whose words.
+        say: is told now and then which share is done, and how many words that is.
+        check: is told the number of words so far before each shard is written, and may raise.
+        room: how many words fill a shard.
+    """
+    done, sha, skip = _kept(folder, source, tokenizer)
+    words = sum(shard.state()["words"] for shard in done)
+    block: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    pieces = islice(source.pieces(lambda share, done: say(share, words)), skip, None)
+    (folder / _INDEX).unlink(missing_ok=True)
+
+    def write() -> None:
+        check(words)
+        state = {"tokenizer": tokenizer.digest(), "pieces": skip, "text": sha.hexdigest()}
+        done.append(_write(_shard(folder, len(done)).path, block, tokenizer.words, state))
+        block.clear()
+
+    for some in blocks_of(pieces):
+        sha.update(as_bytes(some))
+        skip += len(some)
+        block.append((*encode_block(some, tokenizer), np.array([number for _, number in some], dtype=np.uint32)))
+        words += len(block[-1][0])
+        if sum(len(ids) for ids, _, _ in block) >= room:
+            write()
+    if block:
+        write()
+    index = {"text": sha.hexdigest(), "tokenizer": tokenizer.digest(), "stamp": _stamp(source), "shards": len(done)}
+    write_json(folder / _INDEX, index)
+    return _opened(done, sha.hexdigest())
+
+
+def _stamp(source: Source) -> list[Any]:
+    return [*source.stamp(), source.first, source.last]
+
+
+def _shard(folder: Path, number: int) -> Checkpoint:
+    return Checkpoint(folder / f"{number:05d}")
+
+
+def _kept(folder: Path, source: Source, tokenizer: Tokenizer) -> tuple[list[Checkpoint], Any, int]:
+    """The whole shards that are of this text and tokenizer, the digest so far, and how many pieces they hold."""
+    kept: list[Checkpoint] = []
+    sha, taken, pieces = hashlib.sha256(), 0, iter(source)
+    while not (shard := _shard(folder, len(kept))).fault():
+        state, longer = shard.state(), sha.copy()
+        for some in blocks_of(islice(pieces, state["pieces"] - taken)):
+            longer.update(as_bytes(some))
+        if (state["tokenizer"], state["text"]) != (tokenizer.digest(), longer.hexdigest()):
+            break
+        kept.append(shard)
+        sha, taken = longer, state["pieces"]
+    return kept, sha, taken
+
+
+def _write(path: Path, blocks: Iterable[tuple[np.ndarray, ...]], vocabulary: int, state: dict[str, Any]) -> Checkpoint:
+    ids, sizes, numbers = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    begins = (sizes.cumsum() - sizes).astype(np.uint32)
+
+    def write(beside: Path) -> None:
+        np.save(beside / "ids.npy", ids.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32))
+        np.save(beside / "lines.npy", np.stack((begins, numbers)))
+        write_json(beside / "state.json", {**state, "words": len(ids)})
+
+    return write_folder(path, write)
+
+
+def _opened(shards: Sequence[Checkpoint], digest: str) -> Shards:
+    def arrays(name: str) -> list[np.ndarray]:
+        found = [np.load(shard.path / name, mmap_mode="r", allow_pickle=False) for shard in shards]
+        return [np.asarray(array) for array in found]
+
+    ids = arrays("ids.npy")
+    lines = [_Lines(len(own), *table) for own, table in zip(ids, arrays("lines.npy"), strict=True)]
+    return Shards(Joined(ids), Joined(lines), digest)

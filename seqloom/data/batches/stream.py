@@ -1,0 +1,141 @@
+"""Running text: documents one after the other as one long row of words, cut into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from seqloom.data.batches.batch import StreamBatch
+from seqloom.errors import DataError
+
+
+@runtime_checkable
+class Row(Protocol):
+    """A long row of numbers, in memory or on disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, at: np.ndarray, /) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How a text is cut into batches.
+
+    Args:
+        lanes: B, pieces of the text in one batch; where a state is carried, each goes on where its last one ended.
+        length: T, the most words of a piece: how far gradients reach back, and all that a model sees which carries no
+            state.
+        accumulate: batches to a step of the optimizer.
+        stride: by how many words the windows of an evaluation are apart, where no state is carried; 0 = length / 2.
+        crossing: whether what carries no state sees the documents before in the same piece, too.
+    """
+
+    lanes: int = 32
+    length: int = 128
+    accumulate: int = 1
+    stride: int = 0
+    crossing: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.lanes, self.length, self.accumulate) < 1:
+            raise ValueError("batches.lanes, length and accumulate must be at least 1")
+        if not 0 <= self.stride <= self.length:
+            raise ValueError(f"batches.stride must be from 0 to length, {self.length}")
+
+
+def check_length(size: int, config: StreamConfig) -> None:
+    """Raises DataError for a text of too few words."""
+    if size < config.lanes:
+        problem = f"the text has {size} words of the tokenizer, fewer than batches.lanes = {config.lanes}"
+        raise DataError(problem, cure="use more text, or fewer lanes")
+
+
+class Stream:
+    """The batches of a text, by number, without end; batch n is a pure function of (seed, n).
+
+    In an epoch each word of the text is predicted once. The text is a ring that every epoch is cut elsewhere. For a
+    model that carries a state it is cut into lanes of equal length (but for one word), and these into pieces of equal
+    length (but for one); for any other one into such pieces alone, which come in another order in each epoch.
+
+    Args:
+        ids: the text; its last word is read before the first one.
+        lines: the line of each word, for messages.
+        carries: whether the model carries a state.
+        begins: the word that documents begin with, where they are to be told apart.
+    """
+
+    def __init__(
+        self,
+        ids: Row,
+        lines: Row,
+        config: StreamConfig,
+        seed: int = 0,
+        *,
+        carries: bool = True,
+        begins: int | None = None,
+    ) -> None:
+        check_length(len(ids), config)
+        self.ids, self.lines, self.config, self.seed = ids, lines, config, seed
+        self.carries, self.begins = carries, begins
+        self._longest = -(-len(ids) // config.lanes)
+        self.per_epoch = -(-self._longest // config.length)
+        self._drawn: tuple[int, int, np.ndarray] = (-1, 0, np.empty(0))
+
+    def __call__(self, number: int) -> StreamBatch:
+        """Batch `number` of the endless sequence."""
+        epoch, index = divmod(number, self.per_epoch)
+        if epoch != self._drawn[0]:
+            chance = np.random.Generator(np.random.Philox(key=(self.seed, epoch)))
+            cut = int(chance.integers(len(self.ids)))
+            blocks = 0 if self.carries else self.per_epoch * self.config.lanes
+            self._drawn = epoch, cut, chance.permutation(blocks)
+        _, cut, order = self._drawn
+        return self._piece(index, cut) if self.carries else self._blocks(index, cut, order)
+
+    def once(self) -> Iterator[StreamBatch]:
+        """The whole text from its beginning, each lane going on from batch to batch."""
+        return (self._piece(index, 0) for index in range(self.per_epoch))
+
+    def windows(self) -> Iterator[StreamBatch]:
+        """The whole text in windows of `length` words, `stride` apart, of which the words not yet predicted count."""
+        size, length = len(self.ids), min(self.config.length, len(self.ids))
+        stride = min(self.config.stride or -(-self.config.length // 2), length)
+        starts = stride * np.arange(-(-(size - length) // stride) + 1)
+        for part in np.split(starts, range(self.config.lanes, len(starts), self.config.lanes)):
+            at = part[:, None] + np.arange(length)
+            yield self._batch(at, (at < size) & ((at >= at[:, :1] + length - stride) | (part == 0)[:, None]), True)
+
+    def _piece(self, index: int, cut: int) -> StreamBatch:
+        edges = np.arange(self.config.lanes + 1) * len(self.ids) // self.config.lanes
+        first, last = (k * self._longest // self.per_epoch for k in (index, index + 1))
+        at = edges[:-1, None] + np.arange(first, last)
+        return self._batch(at + cut, at < edges[1:, None], index == 0)
+
+    def _blocks(self, index: int, cut: int, order: np.ndarray) -> StreamBatch:
+        chosen = order[index * self.config.lanes : (index + 1) * self.config.lanes]
+        first, last = (k * len(self.ids) // len(order) for k in (chosen, chosen + 1))
+        at = first[:, None] + np.arange((last - first).max())
+        return self._batch(at + cut, at < last[:, None], True)
+
+    def _batch(self, at: np.ndarray, real: np.ndarray, anew: bool) -> StreamBatch:
+        words = self.ids[np.concatenate((at[:, :1] - 1, at), 1) % len(self.ids)].astype(np.int64)
+        return StreamBatch(
+            torch.from_numpy(words[:, :-1]),
+            torch.from_numpy(np.where(real, words[:, 1:], -1)),
+            anew,
+            int(real.sum()),
+            tuple(int(line) - 1 for line in self.lines[at[:, 0] % len(self.ids)]),
+            self._documents(words[:, :-1]),
+        )
+
+    def _documents(self, read: np.ndarray) -> torch.Tensor | None:
+        if self.begins is None:
+            return None
+        number = (read == self.begins).cumsum(1)
+        number -= number[:, :1]
+        return torch.from_numpy(number) if number.any() else None

@@ -1,0 +1,165 @@
+"""Texts as a model reads them whole: <s> text </s>, or <s> text </s> second </s>; long ones cut, or in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from seqloom.data.batches.batch import ReadingBatch, pad
+from seqloom.data.batches.order import BatchConfig, Batches, Fixed
+
+
+@dataclass(frozen=True)
+class LengthConfig(BatchConfig):
+    """How texts are put together.
+
+    Args:
+        length: the most words that are read at once, with the special ones.
+    """
+
+    tokens: int = 2048
+    length: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.length < 8:
+            raise ValueError("batches.length must be at least 8")
+
+
+@dataclass(frozen=True)
+class TextBatchConfig(LengthConfig):
+    """How texts are framed and put together.
+
+    Args:
+        long: what becomes of longer texts: "cut", or overlapping "windows", each of which is read by itself.
+        stride: by how many words windows are apart; 0 = half of what fits.
+    """
+
+    long: Literal["cut", "windows"] = "cut"
+    stride: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.stride <= self.length - 8:
+            raise ValueError("batches.stride must be from 0 to length - 8")
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is read at once.
+
+    Args:
+        ids: with the special words.
+        second: where the second text begins; their number if there is none.
+        first_word: which word of the text that is windowed comes first.
+    """
+
+    ids: np.ndarray
+    second: int
+    first_word: int = 0
+
+
+@dataclass(frozen=True)
+class Item:
+    """An encoded text: its windows, and what is to be learned of it.
+
+    Args:
+        windows: one or more.
+        targets: () a label or a number of the text; (W 2) first and last position of each window; (T) a label of each
+            word of all windows, -1 = none.
+        places: what a task needs to read off what is said of it.
+    """
+
+    windows: tuple[Window, ...]
+    targets: np.ndarray | None = None
+    places: np.ndarray | None = None
+
+
+def frame(
+    text: np.ndarray, second: np.ndarray | None, ends: tuple[int, int], config: TextBatchConfig, *, windows: bool
+) -> tuple[Window, ...]:
+    """The windows of an encoded text or pair of texts; of a pair, the second text is windowed.
+
+    Args:
+        text, second: ids without special words.
+        ends: the start word and the end word.
+        config: how long.
+        windows: whether a long text has several; else it is cut, the longer one of a pair first.
+    """
+    start, end = ends
+    head, split = np.array([start], dtype=np.int32), 0
+    if second is not None:
+        room = config.length - 3
+        kept = room // 2 if windows else max(room // 2, room - len(second))
+        head, text = np.concatenate((head, text[:kept], [end])).astype(np.int32), second
+        split = len(head)
+    room = config.length - len(head) - 1
+    apart = min(config.stride or max(1, room // 2), room)
+    starts = range(0, len(text) - room + apart, apart) if windows and len(text) > room else (0,)
+    found = []
+    for first in starts:
+        ids = np.concatenate((head, text[first : first + room], [end])).astype(np.int32)
+        found.append(Window(ids, split or len(ids), first))
+    return tuple(found)
+
+
+def collate(items: Sequence[Item], rows: Sequence[int] = (), number: int = 0) -> ReadingBatch:
+    """A batch of encoded texts, all with targets or all without."""
+    windows = [w for item in items for w in item.windows]
+    ids, mask = pad([w.ids for w in windows])
+    segments = owner = targets = None
+    if any(w.second < len(w.ids) for w in windows):
+        seconds = torch.tensor([w.second for w in windows])
+        segments = (torch.arange(ids.shape[1]) >= seconds[:, None]).long()
+    if len(windows) > len(items):
+        owner = torch.repeat_interleave(torch.tensor([len(item.windows) for item in items]))
+    if given := [item.targets for item in items if item.targets is not None]:
+        targets, words = _targets(given, windows, ids.shape[1])
+    else:
+        words = len(items)
+    return ReadingBatch(ids, mask, segments, targets, owner, words, tuple(rows), number)
+
+
+def _targets(given: list[np.ndarray], windows: list[Window], width: int) -> tuple[torch.Tensor, int]:
+    match given[0].ndim:
+        case 0:
+            return torch.from_numpy(np.stack(given)), len(given)
+        case 2:
+            return torch.from_numpy(np.concatenate(given)), len(windows)
+    rows = np.full((len(windows), width), -1, dtype=np.int64)
+    rows[np.arange(width) < np.array([len(w.ids) for w in windows])[:, None]] = np.concatenate(given)
+    return torch.from_numpy(rows), int((rows >= 0).sum())
+
+
+class ItemBatches:
+    """The batches of encoded texts, by number, without end; see Batches."""
+
+    def __init__(self, items: Sequence[Item], config: BatchConfig, seed: int) -> None:
+        self.items = items
+        side = Fixed([np.concatenate([w.ids for w in item.windows]) for item in items])
+        self.order = Batches(side, side, 0, config, seed)
+        self.per_epoch = self.order.per_epoch
+
+    def __call__(self, number: int) -> ReadingBatch:
+        """Batch `number` of the endless sequence."""
+        part = self.order.part(number)
+        return collate([self.items[i] for i in part], part.tolist(), number)
+
+
+def by_length(items: Sequence[Item], tokens: int) -> Iterator[list[int]]:
+    """All items once, those of like length together, up to so many words at a time with padding."""
+    sizes = [(max(len(w.ids) for w in item.windows), len(item.windows)) for item in items]
+    part: list[int] = []
+    rows = 0
+    for i in sorted(range(len(items)), key=lambda i: sizes[i]):
+        if part and (rows + sizes[i][1]) * sizes[i][0] > tokens:
+            yield part
+            part, rows = [], 0
+        part.append(i)
+        rows += sizes[i][1]
+    if part:
+        yield part

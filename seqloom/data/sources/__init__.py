@@ -1,0 +1,1 @@
+"""One file for each kind of data: a config that reads itself."""

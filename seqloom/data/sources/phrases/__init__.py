@@ -1,0 +1,1 @@
+"""Everyday phrases, made from CLDR and RBNF."""

@@ -1,0 +1,138 @@
+"""The corpus that is always there: phrases of everyday data in two languages, made from CLDR's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, ClassVar
+
+from seqloom.data.rows import Pairs, Splits
+from seqloom.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from seqloom.data.sources.phrases.unseen import HeldOut
+    from seqloom.data.sources.phrases.writer import Phrase, Writer
+
+UNSEEN = " (unseen)"  # ends the kind of a phrase that has something held out from training
+
+# Babel and unicode-rbnf are imported by the functions that need them, so that a config costs nothing to import.
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Dates, times, durations, amounts, names and numbers in words, from Babel and unicode-rbnf.
+
+    Args:
+        source: the language to translate from, by its CLDR name ("en", "pt_PT").
+        target: the language to translate into.
+        size: training pairs.
+        valid_size: pairs to choose the best checkpoint by.
+        test_size: pairs for the final measurement; 0 for none.
+        seed: another seed, other phrases, and other names and numbers held out.
+    """
+
+    kind: ClassVar[str] = "phrases"
+    source: str = "en"
+    target: str = "de"
+    size: int = 40_000
+    valid_size: int = 1000
+    test_size: int = 1000
+    seed: int = 1
+
+
+def languages() -> list[str]:
+    """The languages the corpus can be made in: those both Babel and unicode-rbnf know."""
+    from seqloom.data.sources.phrases import unseen as phrase_unseen
+
+    return phrase_unseen.languages()
+
+
+def make_phrases(config: Phrases) -> Splits:
+    """The corpus a config describes: the same one on every machine, for the same versions of the two libraries.
+
+    No source stands in two splits, and a source has one target. Some territories, currencies and ranges of numbers in
+    words never occur in training: `Pairs.kinds` says of a phrase with one of them "territory (unseen)" and the like.
+
+    Raises:
+        UsageError: a language that is unknown or the same as the other, or a size that cannot be had.
+    """
+    _check(config)
+    writer, _ = _begin(config)
+    unseen = [
+        [phrase._replace(kind=phrase.kind + UNSEEN) for phrase in writer.unseen(size)]
+        for size in (config.valid_size, config.test_size)
+    ]
+    wanted = config.size + config.valid_size + config.test_size
+    pool = writer.seen(wanted + wanted // 20 + 2)  # more than all the copies, which a small split may refuse
+    valid, test = (
+        _cut(pool, size - len(held)) + held
+        for size, held in zip((config.valid_size, config.test_size), unseen, strict=True)
+    )
+    train = _cut(pool, config.size)
+    if len(train) < config.size:
+        raise UsageError(
+            f"{config.source} and {config.target} give only {len(train)} training phrases, not {config.size}",
+            cure="ask for fewer, or for two languages that differ more",
+        )
+    for split in (valid, test):
+        writer.rng.shuffle(split)
+    files = f"phrases.{config.source}", f"phrases.{config.target}"
+    return Splits(_pairs(train, files), _pairs(valid, files), _pairs(test, files) if test else None)
+
+
+def held_out_names(config: Phrases) -> dict[str, list[str]]:
+    """The territories and currencies that training never shows, in the source language, by the kind of phrase."""
+    _check(config)
+    from seqloom.data.sources.phrases.unseen import currency_name, territory_name
+
+    writer, held = _begin(config)
+    return {
+        "territory": [territory_name(writer.source, code) for code in held.territories],
+        "currency": [currency_name(writer.source, code) for code in held.currencies],
+    }
+
+
+def _begin(config: Phrases) -> tuple[Writer, HeldOut]:
+    from seqloom.data.sources.phrases.unseen import every_kind
+    from seqloom.data.sources.phrases.writer import Language, Writer
+
+    rng = Random(f"seqloom phrases {config.seed}")
+    source, target = Language(config.source), Language(config.target)
+    kinds, held = every_kind(source, target, rng)
+    return Writer(source, target, kinds, rng), held
+
+
+def _check(config: Phrases) -> None:
+    known = languages()
+    for where, language in (("source", config.source), ("target", config.target)):
+        if language not in known:
+            raise UsageError(f"there are no phrases in {language!r}", where=where, cure=nearest(language, known))
+    if config.source == config.target:
+        raise UsageError(f"{config.target!r} is the source language too", where="target", cure="choose two languages")
+    if config.size < 1 or config.valid_size < 1 or config.test_size < 0:
+        sizes = f"size {config.size}, valid_size {config.valid_size} and test_size {config.test_size}"
+        raise UsageError(f"no corpus has {sizes}", cure="size and valid_size start at 1, test_size at 0")
+
+
+def _cut(pool: list[Phrase], size: int) -> list[Phrase]:
+    """Takes a split off the end of the pool; copies past their share stay there."""
+    from seqloom.data.sources.phrases.writer import COPIES
+
+    split: list[Phrase] = []
+    left: list[Phrase] = []
+    copies = 0
+    while pool and len(split) < size:
+        phrase = pool.pop()
+        copied = phrase.source == phrase.target
+        if copied and copies + 1 > COPIES * size:
+            left.append(phrase)
+        else:
+            split.append(phrase)
+            copies += copied
+    pool += left
+    return split
+
+
+def _pairs(phrases: list[Phrase], files: tuple[str, str]) -> Pairs:
+    sources, targets, kinds = zip(*phrases, strict=True)
+    return Pairs(sources, targets, files, kinds=kinds)

@@ -1,0 +1,69 @@
+"""The text that every Python has: its own library, source and help."""
+
+from __future__ import annotations
+
+import hashlib
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from seqloom.data.sources.text import Piece, Source, as_document, is_text, read_file
+from seqloom.errors import UsageError
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+_LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+_TOPICS = Path("pydoc_data", "topics.py")
+_SHARES = 100, 3, 6  # of 100 names 3 are for validation, and 3 for testing
+
+
+@dataclass(frozen=True)
+class StandardLibrary:
+    """The running Python's own library: its modules, without their tests, and the topics of its help().
+
+    Each is a document. Which split it belongs to is a function of its name; 3 % each are validated and tested on.
+    """
+
+    kind: ClassVar[str] = "standard-library"
+
+
+def library_source(split: Split) -> Source:
+    """A split of the library. Raises UsageError where its source is not installed."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    found = [path for path in sorted(root.rglob("*.py")) if not _LEFT_OUT & {*path.relative_to(root).parts}]
+    names = [path.relative_to(root) for path in found]
+    wanted = [name == _TOPICS or _split(name) == split for name in names]
+    own = [path for path, chosen in zip(found, wanted, strict=True) if chosen and _is_text(path)]
+    if len(own) < 2:
+        cure = "name your own text with --data.train FILE ..."
+        raise UsageError("the source of Python's library is not there", where=str(root), cure=cure)
+    return Source(tuple(own), partial(_read, split, root / _TOPICS))
+
+
+def _split(name: Path | str) -> str:
+    whole, valid, test = _SHARES
+    number = int(hashlib.sha256(str(name).encode()).hexdigest(), 16) % whole
+    return "valid" if number < valid else "test" if number < test else "train"
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        return is_text(path.read_bytes().decode())
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _read(split: Split, help_topics: Path, path: Path, watch: Callable[[Any], object]) -> Iterator[Piece]:
+    if path != help_topics:
+        yield from read_file(path, watch, "files")
+        return
+    from pydoc_data.topics import topics
+
+    with path.open("rb") as file:
+        watch(file)
+        for name in sorted(topics):
+            if _split(name) == split:
+                yield from as_document(topics[name], 1)

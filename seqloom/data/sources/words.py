@@ -1,0 +1,212 @@
+"""Text of any size as a stream of word ids on disk: what word vectors are learned from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqloom.data.formats.lines import blocks, decode, expand
+from seqloom.errors import DataError, UsageError
+from seqloom.run import writing
+from seqloom.text.vocabulary import Vocabulary
+
+Ids = NDArray[np.int32]
+END = -1
+"""Stands after each line: no window reaches over it."""
+_NONE = -2
+_PART = 1 << 20  # ids read at a time
+_TYPES = 10_000_000  # words counted before the rarest are dropped
+_LONGEST = 1 << 20  # bytes without white space
+_END_MARK = "\0"  # which no text holds
+# What is no punctuation rather than what is a letter: marks that are combined with letters belong to words.
+_LETTER = r"[^\s\0!-/:-@\[-`{-~\u00a1-\u00bf\u2000-\u206f\u3000-\u303f]"
+_WORD = re.compile(rf"\0|{_LETTER}+(?:['’]{_LETTER}+)*")
+
+
+@dataclass(frozen=True)
+class WordText:
+    """Text in files, plain, .gz or .xz, of any size; a line is a sentence.
+
+    Args:
+        train: files, and folders whose files are taken in the order of their names.
+        test: lists of analogies (questions-words.txt) and of similar words (word, word, score) to evaluate with.
+        split: at white space only, or at punctuation, too.
+        lowercase: whether capitals are given up.
+        min_count: words that occur less often are left out, as if they were not in the text.
+        max_words: the most words, the most frequent; 0 = all.
+        phrases: how many times two words that occur together strikingly often are joined: twice gives new_york_times.
+        threshold: how striking: count(ab) - min_count over count(a) count(b), times all words (Mikolov et al. 2013b).
+    """
+
+    kind: ClassVar[str] = "text"
+    train: tuple[str, ...]
+    test: tuple[str, ...] = ()
+    split: Literal["spaces", "words"] = "spaces"
+    lowercase: bool = False
+    min_count: int = 5
+    max_words: int = 0
+    phrases: int = 0
+    threshold: float = 100.0
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise ValueError("train must name at least one file or folder")
+        if self.min_count < 1 or min(self.max_words, self.phrases) < 0 or self.threshold <= 0:
+            raise ValueError("min_count must be at least 1, max_words and phrases not negative, threshold above 0")
+
+
+def corpus_files(config: WordText) -> list[Path]:
+    """The files that are read, in order. Raises UsageError for a folder without any."""
+    found: list[Path] = []
+    for name in config.train:
+        path = expand(name)
+        own = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if path.is_dir() and not own:
+            raise UsageError("there is no file in this folder", where=str(path), cure="name files of text")
+        found += own if path.is_dir() else [path]
+    return found
+
+
+def count_words(config: WordText, say: Callable[[int, int], None], types: int = _TYPES) -> Vocabulary:
+    """The words of the text; `say` is told how many words were read, and how many different ones.
+
+    Where there are more than `types` of them, those seen once are forgotten, then those seen twice, and so on.
+    Raises DataError for a text without words, or without one that occurs `min_count` times.
+    """
+    counts: Counter[str] = Counter()
+    read, least = 0, 1
+    for words in _words(config):
+        counts.update(words)
+        read += len(words) - words.count(_END_MARK)
+        while len(counts) > types:
+            counts = Counter({word: n for word, n in counts.items() if n > least})
+            least += 1
+        say(read, len(counts))
+    del counts[_END_MARK]
+    return chosen_words(config, counts)
+
+
+def chosen_words(config: WordText, counts: Mapping[str, int]) -> Vocabulary:
+    """The words that are frequent enough. Raises DataError where there is none."""
+    where = ", ".join(config.train)
+    if not counts:
+        raise DataError("there is no word in it", where=where, cure="name files of text")
+    vocabulary = Vocabulary.ranked(counts, config.min_count, config.max_words)
+    if not len(vocabulary):
+        most = max(counts.values())
+        problem = f"no word occurs data.min_count = {config.min_count} times; the most frequent one occurs {most} times"
+        raise DataError(problem, where=where, cure="use more text, or --data.min-count 1")
+    return vocabulary
+
+
+def _words(config: WordText) -> Iterator[list[str]]:
+    """The words of the text, some at a time, with END_MARK at the end of each line and file."""
+    for path in corpus_files(config):
+        text = ""
+        for text in _texts(path):
+            plain = text.lower() if config.lowercase else text
+            marked = plain.replace("\n", f" {_END_MARK} ")
+            yield _WORD.findall(marked) if config.split == "words" else marked.split()
+        if not text.endswith("\n"):
+            yield [_END_MARK]
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """A file in pieces that end at white space. Lines may be of any length; LineError as for other text."""
+    rest, line, column = b"", 1, 0
+    for block in blocks(path):
+        piece = rest + block
+        cut = max(piece.rfind(space) for space in (b"\n", b" ", b"\t")) + 1
+        if not cut and len(piece) > _LONGEST:
+            cure = "words need white space between them"
+            raise DataError(f"{_LONGEST:,} bytes without white space", where=f"{path}:{line}", cure=cure)
+        text, rest = _decoded(piece[:cut], path, line, column), piece[cut:]
+        column = len(text) - text.rfind("\n") - 1 + (0 if "\n" in text else column)
+        line += text.count("\n")
+        yield text
+    if rest:
+        yield _decoded(rest, path, line, column)
+
+
+def _decoded(piece: bytes, path: Path, line: int, column: int) -> str:
+    """The text of a piece that begins after so many characters of a line."""
+    try:
+        text = piece.decode("utf-8-sig" if (line, column) == (1, 0) else "utf-8")
+    except UnicodeDecodeError:
+        text = _END_MARK
+    if _END_MARK in text:
+        for number, raw in enumerate(piece.split(b"\n"), line):
+            decode(raw, path, number, len(raw), column if number == line else 0)
+    return text
+
+
+class WordIds:
+    """Word ids in a file without a name, which is gone with the process.
+
+    Args:
+        folder: on whose disk it is: four bytes for each word.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with writing(folder):
+            self._file: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as this object
+        weakref.finalize(self, self._file.close)
+        self.size = 0
+        self._digest = hashlib.sha256()
+
+    def append(self, ids: Ids) -> None:
+        """Adds ids at the end."""
+        data = ids.astype("<i4").tobytes()
+        with writing(self.folder):
+            self._file.write(data)
+            self._file.flush()
+        self._digest.update(data)
+        self.size += len(ids)
+
+    def digest(self) -> str:
+        """SHA-256 of the ids."""
+        return self._digest.hexdigest()
+
+    def read(self, start: int, stop: int) -> Ids:
+        """Those from `start` to before `stop`; threads may read at the same time."""
+        return np.frombuffer(os.pread(self._file.fileno(), 4 * (stop - start), 4 * start), dtype="<i4")
+
+    def parts(self) -> Iterator[Ids]:
+        """All of them, some at a time."""
+        return (self.read(at, min(at + _PART, self.size)) for at in range(0, self.size, _PART))
+
+    def cut(self, most: int) -> NDArray[np.int64]:
+        """Where blocks begin and, as the last number, end: of at most `most` ids, at the ends of lines if possible."""
+        edges = [0]
+        while edges[-1] < self.size:
+            begin, end = edges[-1], min(edges[-1] + most, self.size)
+            ends = np.flatnonzero(self.read(begin, end) == END)
+            edges.append(begin + int(ends[-1]) + 1 if len(ends) and end < self.size else end)
+        return np.array(edges)
+
+
+def encode_words(config: WordText, vocabulary: Vocabulary, folder: Path, say: Callable[[int], None]) -> WordIds:
+    """The ids of all words of the text that the vocabulary has, with END after each line.
+
+    `say` is told how many there are.
+    """
+    ids = WordIds(folder)
+    index = {**vocabulary.index, _END_MARK: END}
+    for words in _words(config):
+        found = np.fromiter(map(index.get, words, repeat(_NONE)), np.int32, len(words))
+        ids.append(found[found != _NONE])
+        say(ids.size)
+    return ids

@@ -1,0 +1,160 @@
+"""Questions to spans of passages: the first and the last word of the answer (Devlin et al. 2019, section 4.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from seqloom.data.batches.windows import Item, TextBatchConfig, Window, frame
+from seqloom.data.sources.questions import Question, QuestionFiles, read_questions
+from seqloom.errors import UsageError
+from seqloom.evaluation.answers import score_answers
+from seqloom.objectives.reading import Labels
+from seqloom.run import Json
+from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
+from seqloom.training.fit import Metric, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A part of a passage, from character `start` to before `end`; "" = the passage has no answer."""
+
+    question: str
+    text: str
+    start: int
+    end: int
+    probability: float
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Answerer(Reader):
+    """Reads questions with their passages, which are read in overlapping windows where they are long.
+
+    A window without the answer points at its very first word, as does a passage without one.
+    """
+
+    head, given = "span", ("question", "passage")
+    config: AnswerConfig
+
+    @staticmethod
+    def outputs(facts: Json) -> int:
+        """First and last."""
+        return 2
+
+    def items(self, rows: Sequence[Question], learn: bool) -> list[Item]:
+        """See Reader."""
+        tokenizer = self.tokenizer
+        asked = tokenizer.encode([row.question for row in rows])
+        passages = {text: i for i, text in enumerate(dict.fromkeys(row.passage for row in rows))}
+        read = tokenizer.encode_places(list(passages))
+        ends, found = (tokenizer.start, tokenizer.end), []
+        for row, question in zip(rows, asked, strict=True):
+            ids, places = read[passages[row.passage]]
+            windows = frame(question, ids, ends, self.config.batches, windows=True)
+            found.append(Item(windows, _spans(row, windows, places) if learn else None, places))
+        return found
+
+    def tell(self, row: Question, item: Item, scores: list[np.ndarray]) -> Answer:
+        """The most probable span of all windows; none where that is more probable and there may be none."""
+        best, none = (-math.inf, 0, 0), math.inf
+        for window, own in zip(item.windows, scores, strict=True):
+            log_p = own.astype(np.float64)
+            log_p = log_p - np.logaddexp.reduce(log_p, axis=0)
+            none = min(none, float(log_p[0].sum()))
+            inside = log_p[window.second : len(window.ids) - 1]
+            if len(inside):
+                sums = inside[:, :1] + inside[None, :, 1]
+                sums[~_allowed(len(inside), self.config.data.longest)] = -np.inf
+                first, last = divmod(int(sums.argmax()), len(inside))
+                found = float(sums[first, last]), window.first_word + first, window.first_word + last
+                best = max(best, found)
+        if best[0] == -math.inf or (self.config.data.no_answer and none > best[0]):
+            return Answer(row.question, "", 0, 0, math.exp(none))
+        assert item.places is not None
+        start, end = int(item.places[best[1], 0]), int(item.places[best[2], 1])
+        start += len(row.passage[start:end]) - len(row.passage[start:end].lstrip())
+        text = row.passage[start:end].rstrip()
+        return Answer(row.question, text, start, start + len(text), math.exp(best[0]))
+
+    def measure(self, rows: Sequence[Question], items: Sequence[Item], found: Sequence[list[np.ndarray]]) -> Json:
+        """See Reader."""
+        told = [self.tell(*each).text for each in zip(rows, items, found, strict=True)]
+        losses = []
+        for item, own in zip(items, found, strict=True):
+            assert item.targets is not None
+            for target, scores in zip(item.targets, own, strict=True):
+                log_p = scores.astype(np.float64) - np.logaddexp.reduce(scores.astype(np.float64), axis=0)
+                losses.append(-log_p[target, [0, 1]].mean())
+        return {"loss": float(np.mean(losses)), **score_answers(told, [[t for t, _ in row.answers] for row in rows])}
+
+    def sample(self, row: Question, told: Answer) -> Json:
+        """See Reader."""
+        right = {"answers": " / ".join(dict.fromkeys(text for text, _ in row.answers))}
+        return {"question": row.question, "passage": row.passage, **right, "said": told.text}
+
+    def row(self, given: Any) -> Question:
+        """(question, passage)."""
+        if isinstance(given, str) or len(given) != 2 or not all(isinstance(t, str) and t.strip() for t in given):
+            raise UsageError("a question and a passage are needed", cure="give pairs: (question, passage)")
+        return Question(*given)
+
+
+def _allowed(size: int, longest: int) -> np.ndarray:
+    apart = np.arange(size) - np.arange(size)[:, None]
+    found: np.ndarray = (apart >= 0) & (apart < longest)
+    return found
+
+
+def _spans(row: Question, windows: Sequence[Window], places: np.ndarray) -> np.ndarray:
+    """First and last position (W 2) of the first answer in each window; 0 and 0 where it is not."""
+    found = np.zeros((len(windows), 2), dtype=np.int64)
+    if row.answers and len(places):
+        text, start = row.answers[0]
+        inside = ((places[:, 1] > start) & (places[:, 0] < start + len(text))).nonzero()[0]
+        for k, window in enumerate(windows):
+            after = window.first_word + len(window.ids) - window.second - 1
+            if len(inside) and window.first_word <= inside[0] and inside[-1] < after:
+                found[k] = window.second + inside[[0, -1]] - window.first_word
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerConfig(ExamplesConfig):
+    """All of a run that answers questions."""
+
+    task: Literal["answer"] = "answer"
+    data: QuestionFiles
+    objective: Labels = field(default_factory=Labels)
+    batches: TextBatchConfig = field(default_factory=lambda: TextBatchConfig(tokens=4096, long="windows"))
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="f1"))
+    reading: ClassVar[type[Reader]] = Answerer
+    unit: ClassVar[str] = "windows"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.objective.smoothing:
+            raise ValueError("objective.smoothing is for labels, not for positions")
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What "best" may mean."""
+        return ("f1", "exact_match", "loss")
+
+    @property
+    def pairs(self) -> bool:
+        """A question and its passage are a pair."""
+        return True
+
+    def read(self, paths: Sequence[str]) -> list[Question]:
+        """See ExamplesConfig."""
+        return read_questions(paths, self.data.no_answer)
+
+    def texts(self, rows: Sequence[Question]) -> Iterable[str]:
+        """Each passage once, and the questions."""
+        return dict.fromkeys(text for row in rows for text in (row.passage, row.question))

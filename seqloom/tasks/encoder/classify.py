@@ -1,0 +1,165 @@
+"""Texts, or pairs of texts, to labels or numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from seqloom.data.batches.windows import Item, frame
+from seqloom.data.sources.labelled import Example, LabelledFiles, read_examples
+from seqloom.errors import DataError, UsageError, nearest
+from seqloom.evaluation.classification import score_labels, score_numbers
+from seqloom.objectives.reading import Labels, Numbers
+from seqloom.run import Json
+from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
+from seqloom.training.fit import Metric, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is said of a text: a label with the probabilities of all, or a number."""
+
+    text: str
+    label: str | float
+    probabilities: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        said = f"{self.label:.4g}" if isinstance(self.label, float) else self.label
+        ranked = sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:5]
+        return "\t".join([said, " ".join(f"{name}={p:.3f}" for name, p in ranked), " ".join(self.text.split("\n"))])
+
+
+class Classifier(Reader):
+    """Reads labelled texts."""
+
+    head = "label"
+    config: ClassifyConfig
+
+    @property
+    def names(self) -> list[str]:
+        """The labels."""
+        return list(self.facts["labels"])
+
+    @staticmethod
+    def outputs(facts: Json) -> int:
+        """See Reader."""
+        return len(facts["labels"]) if "labels" in facts else 1
+
+    def items(self, rows: Sequence[Example], learn: bool) -> list[Item]:
+        """See Reader; a label that was not in the training data is a DataError."""
+        tokenizer, config = self.tokenizer, self.config.batches
+        texts = tokenizer.encode([row.text for row in rows])
+        seconds = tokenizer.encode([row.second for row in rows]) if self.config.pairs else [None] * len(rows)
+        ends = tokenizer.start, tokenizer.end
+        targets = [self._target(row) if learn else None for row in rows]
+        return [
+            Item(frame(a, b, ends, config, windows=config.long == "windows"), target)
+            for a, b, target in zip(texts, seconds, targets, strict=True)
+        ]
+
+    def _target(self, row: Example) -> np.ndarray:
+        if "labels" not in self.facts:
+            return np.array((number(row) - self.facts["mean"]) / self.facts["deviation"])
+        if row.label not in (names := self.names):
+            problem = f"the label {row.label!r} is not in the training data"
+            raise DataError(problem, where=row.where, cure=nearest(row.label, names))
+        return np.array(names.index(row.label))
+
+    def tell(self, row: Example, item: Item, scores: list[np.ndarray]) -> Judged:
+        """See Reader."""
+        text = f"{row.text}\t{row.second}" if row.second else row.text
+        if "labels" not in self.facts:
+            return Judged(text, float(scores[0][0]) * self.facts["deviation"] + self.facts["mean"])
+        p = dict(zip(self.names, softmax(scores[0]).tolist(), strict=True))
+        return Judged(text, max(p, key=p.__getitem__), p)
+
+    def measure(self, rows: Sequence[Example], items: Sequence[Item], found: Sequence[list[np.ndarray]]) -> Json:
+        """See Reader."""
+        truth, said = np.array([item.targets for item in items]), np.stack([own[0] for own in found])
+        if "labels" in self.facts:
+            return score_labels(truth, softmax(said), self.names)
+        scale = self.facts["deviation"]
+        loss = float(np.mean((truth - said[:, 0]) ** 2))
+        return {"loss": loss, **score_numbers(scale * truth, scale * said[:, 0].astype(np.float64))}
+
+    def sample(self, row: Example, told: Judged) -> Json:
+        """See Reader."""
+        shown = {"text": row.text, **({"second": row.second} if row.second else {}), "label": row.label}
+        probability = {"probability": round(told.probabilities[str(told.label)], 4)} if told.probabilities else {}
+        said = told.label if isinstance(told.label, str) else f"{told.label:.4g}"
+        return {**shown, **probability, "said": said}
+
+    def row(self, given: Any) -> Example:
+        """A text; or a pair, as a tuple or with a tab between the two."""
+        parts = (
+            tuple(given) if not isinstance(given, str) else tuple(given.split("\t")) if self.config.pairs else (given,)
+        )
+        if len(parts) != 1 + self.config.pairs or not all(isinstance(part, str) and part.strip() for part in parts):
+            wanted = "pairs of texts: FIRST<TAB>SECOND" if self.config.pairs else "texts"
+            raise UsageError(f"cannot be read: {str(given)[:80]!r}", cure=f"this run is for {wanted}")
+        return Example(*parts)
+
+
+def number(row: Example) -> float:
+    """The label as a number. Raises DataError."""
+    try:
+        value = float(row.label)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        cure = "for labels that are no numbers, objective.kind must be 'labels'"
+        raise DataError(f"the label {row.label!r} is not a number", where=row.where, cure=cure)
+    return value
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Along the last axis, in float64."""
+    high = np.exp(scores.astype(np.float64) - scores.max(-1, keepdims=True))
+    result: np.ndarray = high / high.sum(-1, keepdims=True)
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyConfig(ExamplesConfig):
+    """All of a run that classifies; objective.kind = "numbers" for numbers instead of labels."""
+
+    task: Literal["classify"] = "classify"
+    data: LabelledFiles
+    objective: Labels | Numbers = field(default_factory=Labels)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="accuracy"))
+    reading: ClassVar[type[Reader]] = Classifier
+    unit: ClassVar[str] = "examples"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What "best" may mean."""
+        numbers: tuple[Metric, ...] = ("pearson", "spearman", "loss")
+        return numbers if isinstance(self.objective, Numbers) else ("accuracy", "f1", "matthews", "loss")
+
+    @property
+    def pairs(self) -> bool:
+        """Whether there are pairs of texts."""
+        return bool(self.data.second)
+
+    def read(self, paths: Sequence[str]) -> list[Example]:
+        """See ExamplesConfig."""
+        return read_examples(paths, self.data)
+
+    def texts(self, rows: Sequence[Example]) -> Iterable[str]:
+        """See ExamplesConfig."""
+        return (text for row in rows for text in (row.text, row.second) if text)
+
+    def facts(self, rows: Sequence[Example]) -> Json:
+        """The labels; or mean and standard deviation of the numbers."""
+        if isinstance(self.objective, Numbers):
+            values = np.array([number(row) for row in rows])
+            return {"mean": float(values.mean()), "deviation": float(values.std()) or 1.0}
+        labels = sorted({row.label for row in rows})
+        if len(labels) < 2:
+            problem = f"all examples have the label {labels[0]!r}"
+            raise DataError(problem, where=rows[0].where, cure="choose the column of the labels with --data.label")
+        return {"labels": labels}

@@ -1,0 +1,66 @@
+"""Texts to vectors, with any model that reads whole texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from seqloom.data.batches.windows import Item, TextBatchConfig, by_length, collate, frame
+from seqloom.errors import UsageError
+from seqloom.models.encoder import EncoderOnly
+from seqloom.nn.memory import mean_summary
+from seqloom.objectives.reading import window_means
+from seqloom.tasks.encoder.task import load_model
+from seqloom.text.tokenizer import Tokenizer
+
+PoolingChoice = Literal["mean", "own"]
+_TOKENS = 8192
+
+
+class TextEncoder:
+    """Gives texts vectors; long ones are read in windows, whose vectors are averaged.
+
+    Args:
+        model, tokenizer: of a run.
+        length: the most words of a window.
+    """
+
+    def __init__(self, model: EncoderOnly, tokenizer: Tokenizer, length: int) -> None:
+        self.model, self.tokenizer, self.length = model, tokenizer, length
+
+    @torch.inference_mode()
+    def __call__(self, texts: Sequence[str], *, pooling: PoolingChoice = "mean", normalize: bool = False) -> np.ndarray:
+        """One vector a text (N D).
+
+        Args:
+            texts: any.
+            pooling: the mean of the states, or the model's own pooling, as it is trained to classify with.
+            normalize: whether each vector is scaled to the length 1.
+        """
+        if isinstance(texts, str):
+            raise UsageError("expected a list of texts, got one text", cure='write encoder(["..."])')
+        ends, config = (self.tokenizer.start, self.tokenizer.end), TextBatchConfig(length=self.length)
+        items = [Item(frame(ids, None, ends, config, windows=True)) for ids in self.tokenizer.encode(texts)]
+        device = next(self.model.parameters()).device
+        found = np.zeros((len(items), self.model.pooling.width if pooling == "own" else self._width), dtype=np.float32)
+        self.model.eval()
+        for part in by_length(items, _TOKENS):
+            batch = collate([items[i] for i in part]).to(device)
+            memory = self.model(batch.ids, batch.mask, batch.segments)
+            pooled = self.model.pooled(memory) if pooling == "own" else mean_summary(memory.states, memory.mask)
+            found[part] = window_means(pooled, batch).float().cpu().numpy()
+        return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12) if normalize else found
+
+    @property
+    def _width(self) -> int:
+        return self.model.config.encoder.memory_width
+
+
+def load_encoder(path: str | Path, **options: Any) -> TextEncoder:
+    """What gives texts vectors, of a run; the options are those of `load_model`."""
+    config, model, tokenizer, _ = load_model(path, **options)
+    return TextEncoder(model, tokenizer, config.batches.length)

@@ -1,0 +1,215 @@
+"""What the tasks have in common that learn from examples with answers: classify, tag and answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig
+from seqloom.data.checks.pairs import Finding
+from seqloom.data.rows import NoData
+from seqloom.data.sources.labelled import Splits, digest_rows
+from seqloom.errors import UsageError
+from seqloom.models.encoder import EncoderOnly
+from seqloom.run import Json, Run
+from seqloom.tasks.encoder.task import Prepared, ReadingConfig, load_model, outputs, save_scores, tokenizer_for
+from seqloom.tasks.task import tested_on
+from seqloom.text.tokenizer import Tokenizer
+from seqloom.training.fit import Measured
+from seqloom.training.log import Reporter
+
+_SAMPLES = 4
+_VALIDATED = ("loss", "accuracy", "f1", "matthews", "exact_match", "pearson", "spearman")
+
+
+class Reader:
+    """How a task reads its examples, scores what a model says of them, and tells it.
+
+    Args:
+        config: of the task.
+        tokenizer: of the run.
+        facts: learned from the training examples.
+    """
+
+    head: ClassVar[str]
+    given: ClassVar[tuple[str, ...]] = ("text", "second")
+    """What of a sample is given to the model."""
+
+    def __init__(self, config: Any, tokenizer: Tokenizer, facts: Json) -> None:
+        self.config, self.tokenizer, self.facts = config, tokenizer, facts
+
+    @staticmethod
+    def outputs(facts: Json) -> int:
+        """How many scores the head gives."""
+        raise NotImplementedError
+
+    def items(self, rows: Sequence[Any], learn: bool) -> list[Item]:
+        """The examples encoded, with what is to be learned of them or without. Raises DataError."""
+        raise NotImplementedError
+
+    def tell(self, row: Any, item: Item, scores: list[np.ndarray]) -> Any:
+        """What the model says of an example."""
+        raise NotImplementedError
+
+    def measure(self, rows: Sequence[Any], items: Sequence[Item], found: Sequence[list[np.ndarray]]) -> Json:
+        """How right it is."""
+        raise NotImplementedError
+
+    def sample(self, row: Any, told: Any) -> Json:
+        """An example and what is said of it, to look at."""
+        raise NotImplementedError
+
+    def row(self, given: Any) -> Any:
+        """An example as a person gives it. Raises UsageError."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplesConfig(ReadingConfig):
+    """A config whose data are examples with answers."""
+
+    data: Any
+    batches: TextBatchConfig = field(default_factory=TextBatchConfig)
+    reading: ClassVar[type[Reader]]
+
+    def heads(self, facts: Json) -> dict[str, int]:
+        """See ReadingConfig."""
+        return {self.reading.head: self.reading.outputs(facts)}
+
+    def read(self, paths: Sequence[str]) -> list[Any]:
+        """The examples of some files. Raises DataError, UsageError."""
+        raise NotImplementedError
+
+    def texts(self, rows: Sequence[Any]) -> Iterable[str]:
+        """What a tokenizer is made of."""
+        raise NotImplementedError
+
+    def facts(self, rows: Sequence[Any]) -> Json:
+        """What the training examples tell: the labels there are."""
+        return {}
+
+    def splits(self) -> dict[str, list[Any]]:
+        """The examples of train, valid, and test if there is one."""
+        files: Splits = self.data
+        if not files.train:
+            NoData().refuse()
+        found = {name: self.read(paths) for name in ("train", "valid", "test") if (paths := getattr(files, name))}
+        if "valid" not in found:
+            drawn = np.random.Generator(np.random.Philox(key=(self.seed, 0))).permutation(len(found["train"]))
+            held = set(drawn[: max(1, len(drawn) // 10)].tolist())
+            rows = found["train"]
+            found["train"] = [row for i, row in enumerate(rows) if i not in held]
+            found["valid"] = [row for i, row in enumerate(rows) if i in held]
+        return found
+
+    def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
+        """See ReadingConfig."""
+        rows = self.splits()
+        if not self.data.valid:
+            reporter.say(f"{len(rows['valid']):,} of the training examples are held out as validation data")
+        tokenizer = tokenizer_for(self, run, lambda: self.texts(rows["train"]))
+        facts = self.facts(rows["train"])
+        reader = self.reading(self, tokenizer, facts)
+        items = {name: reader.items(own, learn=True) for name, own in rows.items()}
+
+        def measure(model: EncoderOnly) -> Callable[[int], Measured]:
+            return lambda step: _validated(reader, model, rows["valid"], items["valid"], step)
+
+        return Prepared(
+            {name: digest_rows(own) for name, own in rows.items()},
+            tokenizer,
+            facts,
+            ItemBatches(items["train"], self.batches, self.seed),
+            measure,
+            lambda: [_summary(self, name, rows[name], items[name], tokenizer) for name in rows],
+            lambda: [finding for name in rows if name != "train" for finding in _known(self, rows, name)],
+        )
+
+
+def _known(config: ExamplesConfig, rows: dict[str, list[Any]], name: str) -> list[Finding]:
+    """A note on the texts of a split that are in the training data, too."""
+    seen = {tuple(config.texts([row])) for row in rows["train"]}
+    same = [row.where for row in rows[name] if tuple(config.texts([row])) in seen]
+    if not same:
+        return []
+    detail = f"{len(same):,} of {len(rows[name]):,} of {name}, the first at {same[0]}"
+    cure = f"remove them from train: what is known by heart makes {name} look better than it is"
+    return [Finding("warning", f"texts of {name} also in train", same[0], detail, cure, len(same))]
+
+
+def _validated(reader: Reader, model: EncoderOnly, rows: Sequence[Any], items: Sequence[Item], step: int) -> Measured:
+    found = outputs(model, reader.head, items)
+    scores = reader.measure(rows, items, found)
+    chosen = range(0, len(rows), -(-len(rows) // _SAMPLES))
+    samples = [{"step": step, **reader.sample(rows[i], reader.tell(rows[i], items[i], found[i]))} for i in chosen]
+    return {name: scores[name] for name in _VALIDATED if name in scores}, samples
+
+
+def _summary(
+    config: ExamplesConfig, name: str, rows: Sequence[Any], items: Sequence[Item], tokenizer: Tokenizer
+) -> Json:
+    sizes = [sum(len(w.ids) for w in item.windows) for item in items]
+    ids = np.concatenate([w.ids for item in items for w in item.windows])
+    return {
+        "split": name,
+        "examples": len(rows),
+        "windows": sum(len(item.windows) for item in items),
+        "words": sum(len(text.split()) for text in config.texts(rows)),
+        "tokens": len(ids),
+        "95 %": int(np.quantile(sizes, 0.95, method="higher")),
+        "longest": max(sizes),
+        "full": sum(len(item.windows[-1].ids) == config.batches.length for item in items),
+        "unknown": int((ids == tokenizer.unknown).sum()),
+    }
+
+
+class Predictor:
+    """A trained model in use: `predictor(["a text"])`, or pairs of texts, sentences, questions with their passages."""
+
+    def __init__(self, model: EncoderOnly, reader: Reader) -> None:
+        self.model, self.reader = model, reader
+
+    def __call__(self, given: Sequence[Any]) -> list[Any]:
+        """What the model says of each example."""
+        if isinstance(given, str):
+            raise UsageError("expected a list of texts, got one text", cure='write predictor(["..."])')
+        rows = [self.reader.row(one) for one in given]
+        items = self.reader.items(rows, learn=False)
+        found = outputs(self.model, self.reader.head, items)
+        return [self.reader.tell(*each) for each in zip(rows, items, found, strict=True)]
+
+
+def load_predictor(path: str | Path, **options: Any) -> Predictor:
+    """The predictor of a run; the options are those of `load_model`."""
+    config, model, tokenizer, facts = load_model(path, **options)
+    return Predictor(model, config.reading(config, tokenizer, facts))
+
+
+def evaluate_examples(
+    path: str | Path, test: Sequence[str], name: str, words: Sequence[str], reporter: Reporter
+) -> Json:
+    """How right a run is about test data, saved as eval/NAME.json.
+
+    Args:
+        path: the run.
+        test: files like those it was trained on; empty = the test data of its config.
+        name: what to save it as; by default the name of the first file, or "test".
+        words: must be empty; nothing is decoded.
+        reporter: where progress goes.
+    """
+    predictor = load_predictor(path, precision="fp32", say=reporter.warn)
+    reader, config = predictor.reader, predictor.reader.config
+    rows = config.read(tested_on(test, config.data.test, words))
+    items = reader.items(rows, learn=True)
+    reporter.say(f"reading {len(rows):,} examples")
+    began = time.perf_counter()
+    found = outputs(predictor.model, reader.head, items)
+    scores = reader.measure(rows, items, found)
+    each = zip(rows, items, found, strict=True)
+    told = [reader.sample(row, reader.tell(row, item, scores_of)) for row, item, scores_of in each]
+    return save_scores(path, test, name, {**scores, "predictions": told}, began)

@@ -1,0 +1,78 @@
+"""Models that read whole texts, to look at: attention within some texts, and what an evaluation tells of labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from seqloom.data.batches.windows import Item, Window, collate
+from seqloom.inspection.capture import captured
+from seqloom.inspection.charts import Curve, Steps, line_chart
+from seqloom.inspection.page import Markup, element, join, table
+from seqloom.inspection.report import AttentionMap, Example
+from seqloom.models.encoder import EncoderOnly
+from seqloom.models.encoder_decoder import parameter_count
+from seqloom.run import Json, Run
+from seqloom.tasks.encoder.examples import load_predictor
+from seqloom.tasks.task import Seen
+from seqloom.text.tokenizer import Tokenizer
+from seqloom.training.log import Reporter
+
+_LOOKED_AT = 40  # words of a text
+_LABELS = 30
+
+
+def look_at_examples(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
+    """The attention within texts, or else within the last samples; confusion and calibration of each evaluation."""
+    predictor = load_predictor(run.path, precision="fp32", say=reporter.warn)
+    reader = predictor.reader
+    shown: list[Any] = list(texts) or [tuple(row[k] for k in reader.given if k in row) for row in samples[-2:]]
+    windows = [item.windows[0] for item in reader.items([reader.row(one) for one in shown], learn=False)]
+    found = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((run.path / "eval").glob("*.json"))}
+    parts = [part for name, scores in found.items() if "confusion" in scores for part in _labels(name, scores)]
+    return Seen(
+        attention(predictor.model, reader.tokenizer, windows),
+        parameter_count(predictor.model),
+        {"Labels": join(parts)} if parts else {},
+    )
+
+
+def attention(model: EncoderOnly, tokenizer: Tokenizer, windows: Sequence[Window]) -> list[Example]:
+    """What each word of some windows attends to; none where nothing attends."""
+    found = []
+    for window in windows:
+        ids = window.ids[:_LOOKED_AT]
+        batch = collate([Item((Window(ids, window.second),))]).to(next(model.parameters()).device)
+        with torch.inference_mode(), captured(model) as weights:
+            model(batch.ids, batch.mask, batch.segments)
+        if weights:
+            words, layers = tokenizer.tokens(ids), torch.stack([torch.cat(w, 2)[0] for w in weights.values()])
+            seen = AttentionMap("self-attention", words, words, layers.numpy())
+            found.append(Example(" ".join(words), "", "", [seen]))
+    return found
+
+
+def _labels(name: str, scores: Json) -> list[Markup]:
+    labels, rows = scores["labels"][:_LABELS], scores["confusion"][:_LABELS]
+    cells = [[label, *row[:_LABELS]] for label, row in zip(labels, rows, strict=True)]
+    confusion = element(
+        "figure",
+        element("figcaption", element("h3", f"Confusion: {name}"), element("p", "A row for each true label.")),
+        table(["true \\ said", *labels], cells),
+    )
+    bins = scores["reliability"]
+    points = [(row["confidence"], row["accuracy"]) for row in bins]
+    words = ", ".join(f"{row['examples']} of {row['confidence']:.0f} %: {row['accuracy']:.0f} % right" for row in bins)
+    note = f"Accuracy by confidence, in percent; mean difference {scores['calibration_error']:.1f} points."
+    even = Curve("as confident as right", [(0.0, 0.0), (100.0, 100.0)], "train")
+    axis = Steps(100.0, lambda x: f"confidence {x:.0f} %")
+    calibration = element(
+        "figure",
+        element("figcaption", element("h3", f"Calibration: {name}"), element("p", note)),
+        line_chart("Calibration", words, [even, Curve("accuracy", points, "valid")], axis, 230, 0.0),
+        element("output"),
+    )
+    return [confusion, calibration]

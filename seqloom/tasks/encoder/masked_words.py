@@ -1,0 +1,198 @@
+"""Masked words: from running text to a model that reads (BERT), to be used or to start other tasks from."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from seqloom.data.batches.masked import MASKS, Documents, MaskConfig, MaskedBatches, mask_of, with_mask
+from seqloom.data.batches.windows import Window
+from seqloom.data.rows import NoData
+from seqloom.data.sources.text import Text, TextFiles, text_source
+from seqloom.errors import RunError, UsageError
+from seqloom.models.encoder import EncoderOnly
+from seqloom.models.encoder_decoder import parameter_count
+from seqloom.objectives.reading import MaskedWords, masked
+from seqloom.run import Json, Run
+from seqloom.tasks.encoder.look import attention
+from seqloom.tasks.encoder.task import Prepared, ReadingConfig, load_model, save_scores, tokenizer_for
+from seqloom.tasks.language_model.prepare import text_sources
+from seqloom.tasks.task import Seen, tested_on
+from seqloom.text.tokenizer import Tokenizer
+from seqloom.training.fit import Measured, Metric
+from seqloom.training.log import Reporter
+
+_TEST_SEED = 0  # of the masks of all that is measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedWordsConfig(ReadingConfig):
+    """All of a run that learns masked words."""
+
+    task: Literal["masked_words"] = "masked_words"
+    data: TextFiles | NoData
+    objective: MaskedWords = field(default_factory=MaskedWords)
+    batches: MaskConfig = field(default_factory=MaskConfig)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What "best" may mean."""
+        return ("loss", "accuracy")
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a second text follows."""
+        return self.batches.next_sentence
+
+    def heads(self, facts: Json) -> dict[str, int]:
+        """See ReadingConfig."""
+        return dict(facts["heads"])
+
+    def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
+        """See ReadingConfig."""
+        if isinstance(self.data, NoData):
+            self.data.refuse()
+        texts = {name: Text.of(source) for name, source in text_sources(self.data, reporter).items()}
+        lines = [line for line in texts["train"].lines if line]
+        tokenizer = with_mask(tokenizer_for(self, run, lambda: lines))
+        batches = MaskedBatches(Documents.of(texts["train"], tokenizer), tokenizer, self.batches, self.seed)
+
+        def measure(model: EncoderOnly) -> Callable[[int], Measured]:
+            valid = MaskedBatches(Documents.of(texts["valid"], tokenizer), tokenizer, self.batches, _TEST_SEED)
+            prompts = _prompts(texts["valid"], tokenizer)
+            return lambda step: (_scores(model, valid), _filled(model, tokenizer, prompts, step))
+
+        return Prepared(
+            {name: text.digest() for name, text in texts.items()},
+            tokenizer,
+            {"heads": {"words": 0, **({"next": 2} if self.batches.next_sentence else {})}},
+            batches,
+            measure,
+            lambda: [_summary(name, text, tokenizer) for name, text in texts.items()],
+        )
+
+
+def _summary(name: str, text: Text, tokenizer: Tokenizer) -> Json:
+    found = Documents.of(text, tokenizer)
+    return {
+        "split": name,
+        "texts": len(found.documents) - 1,
+        "lines": len(found.lines) - 1,
+        **{k: v for k, v in text.sizes().items() if k != "bytes"},
+        "tokens": len(found.ids),
+        "unknown": int((found.ids == tokenizer.unknown).sum()),
+    }
+
+
+@torch.inference_mode()
+def _scores(model: EncoderOnly, batches: MaskedBatches) -> dict[str, float]:
+    """Loss, perplexity and accuracy (%) of the masked words, and of whether second texts go on."""
+    device = next(model.parameters()).device
+    nll, words, right, goes_on, pairs = 0.0, 0, 0, 0, 0
+    model.eval()
+    for number in range(batches.per_epoch):
+        batch = batches(number).to(device)
+        memory = model(batch.ids, batch.mask, batch.segments)
+        hidden, targets = masked(memory, batch)
+        log_p = model.heads["words"](hidden).float().log_softmax(-1)
+        nll -= float(log_p.gather(1, targets[:, None]).sum(dtype=torch.float64))
+        right += int((log_p.argmax(-1) == targets).sum())
+        words += len(targets)
+        if batch.pairs is not None:
+            goes_on += int((model.score("next", memory).argmax(-1) == batch.pairs).sum())
+            pairs += len(batch.pairs)
+    found = {"loss": nll / words, "perplexity": math.exp(min(nll / words, 50.0)), "accuracy": 100 * right / words}
+    return found | ({"next_accuracy": 100 * goes_on / pairs} if pairs else {})
+
+
+def _prompts(text: Text, tokenizer: Tokenizer) -> list[str]:
+    """Some lines with a word in their midst masked."""
+    name, _ = mask_of(tokenizer)
+    rows = [line.split()[:24] for line in text.lines if line and len(line.split()) > 5]
+    chosen = rows[len(rows) // 8 :: max(1, len(rows) // 4)][:4]
+    return [" ".join([*row[: len(row) // 2], name, *row[len(row) // 2 + 1 :]]) for row in chosen]
+
+
+def _filled(model: EncoderOnly, tokenizer: Tokenizer, prompts: Sequence[str], step: int) -> list[Json]:
+    filler = Filler(model, tokenizer, 1 << 30)
+    rows = [(prompt, filler(prompt)[0]) for prompt in prompts]
+    return [{"step": step, "text": p, "words": " ".join(f"{w} {q:.2f}" for w, q in found)} for p, found in rows]
+
+
+_MASKED = re.compile("|".join(map(re.escape, MASKS)))
+
+
+class Filler:
+    """Finds masked words: `filler("Paris is the <mask> of France")`.
+
+    Args:
+        model, tokenizer: of a run that learned masked words.
+        length: the most words of the tokenizer in a text, with the special ones.
+    """
+
+    def __init__(self, model: EncoderOnly, tokenizer: Tokenizer, length: int) -> None:
+        if "words" not in model.heads:
+            raise RunError("has no head for masked words", cure="name a run of the task masked_words")
+        self.model, self.tokenizer = model, tokenizer
+        self.length = min(length, model.config.encoder.limit or length)
+        self.name, self.mask = mask_of(tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text whose masked words are written <mask> or [MASK]. Raises UsageError."""
+        parts = self.tokenizer.encode([part.strip() for part in _MASKED.split(text)])
+        ids = [self.tokenizer.start]
+        for number, part in enumerate(parts):
+            ids += [self.mask] * (number > 0) + part.tolist()
+        if len(ids) >= self.length:
+            raise UsageError(f"has {len(ids) + 1} words of the tokenizer, the most is {self.length}", cure="shorten it")
+        return [*ids, self.tokenizer.end]
+
+    def __call__(self, text: str, count: int = 5) -> list[list[tuple[str, float]]]:
+        """For each masked word the most probable ones, with their probabilities."""
+        if not _MASKED.search(text):
+            raise UsageError("no word is masked", cure=f"write {self.name} where one is to be found")
+        ids = torch.tensor([self.encode(text)], device=next(self.model.parameters()).device)
+        self.model.eval()
+        with torch.inference_mode():
+            states = self.model(ids, None).states[ids == self.mask]
+            best = self.model.heads["words"](states).float().softmax(-1).topk(count)
+        words = [[self.tokenizer.decode([[i]])[0].strip() for i in row] for row in best.indices.tolist()]
+        return [list(zip(w, p, strict=True)) for w, p in zip(words, best.values.tolist(), strict=True)]
+
+
+def load_filler(path: str | Path, **options: Any) -> Filler:
+    """What fills in the masked words of a text, of a run; the options are those of `load_model`."""
+    config, model, tokenizer, _ = load_model(path, **options)
+    return Filler(model, tokenizer, config.batches.length)
+
+
+def evaluate_masked_words(
+    path: str | Path, test: Sequence[str], name: str, words: Sequence[str], reporter: Reporter
+) -> dict[str, Any]:
+    """How well masked words of a test text are found, always the same ones, saved as eval/NAME.json.
+
+    The arguments are those of `evaluate_examples`.
+    """
+    config, model, tokenizer, _ = load_model(path, precision="fp32", say=reporter.warn)
+    files = tested_on(test, config.data.test, words)
+    text = Documents.of(Text.of(text_source(files, config.data.documents)), tokenizer)
+    reporter.say(f"reading {len(text.ids):,} words")
+    began = time.perf_counter()
+    scores = _scores(model, MaskedBatches(text, tokenizer, config.batches, _TEST_SEED))
+    return save_scores(path, test, name, {"words": len(text.ids), **scores}, began)
+
+
+def look_at_masked_words(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
+    """The attention within texts, or else within the last samples."""
+    filler = load_filler(run.path, precision="fp32", say=reporter.warn)
+    rows = [np.array(filler.encode(text)) for text in list(texts) or [row["text"] for row in samples[-2:]]]
+    seen = attention(filler.model, filler.tokenizer, [Window(ids, len(ids)) for ids in rows])
+    return Seen(seen, parameter_count(filler.model))

@@ -1,0 +1,122 @@
+"""Sentences to a label for each word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from seqloom.data.batches.windows import Item, Window
+from seqloom.data.sources.labelled import TaggedFiles, TaggedWords, read_tagged
+from seqloom.errors import DataError, UsageError, nearest
+from seqloom.evaluation.classification import score_tags
+from seqloom.objectives.reading import Labels
+from seqloom.run import Json
+from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
+from seqloom.training.fit import Metric, TrainingConfig
+
+
+class Tagger(Reader):
+    """Reads sentences whose words have labels; the label of a word is learned, and read off, at its first piece."""
+
+    head, given = "tags", ("text",)
+    config: TagConfig
+
+    @staticmethod
+    def outputs(facts: Json) -> int:
+        """See Reader."""
+        return len(facts["labels"])
+
+    def items(self, rows: Sequence[TaggedWords], learn: bool) -> list[Item]:
+        """See Reader; a long sentence is read in parts. A label that was not in the training data is a DataError."""
+        pieces = iter(self.tokenizer.encode([word for row in rows for word in row.words]))
+        return [self._item(row, [next(pieces) for _ in row.words], learn) for row in rows]
+
+    def _item(self, row: TaggedWords, words: list[np.ndarray], learn: bool) -> Item:
+        start, end, room = [self.tokenizer.start], [self.tokenizer.end], self.config.batches.length - 2
+        parts: list[list[np.ndarray]] = [[]]
+        places, at = [], 1
+        for ids in words:
+            ids = ids[:room] if len(ids) else np.array([self.tokenizer.unknown])
+            if sum(map(len, parts[-1])) + len(ids) > room:
+                parts.append([])
+                at += 2
+            places.append(at)
+            parts[-1].append(ids)
+            at += len(ids)
+        windows = [np.concatenate((start, *part, end)).astype(np.int32) for part in parts]
+        targets = None
+        if learn:
+            targets = np.full(at + 1, -1, dtype=np.int64)
+            targets[places] = [self._number(label, row.where) for label in row.labels]
+        return Item(tuple(Window(ids, len(ids)) for ids in windows), targets, np.array(places))
+
+    def _number(self, label: str, where: str) -> int:
+        labels: list[str] = self.facts["labels"]
+        if label not in labels:
+            raise DataError(
+                f"the label {label!r} is not in the training data", where=where, cure=nearest(label, labels)
+            )
+        return labels.index(label)
+
+    def tell(self, row: TaggedWords, item: Item, scores: list[np.ndarray]) -> TaggedWords:
+        """See Reader."""
+        best = np.concatenate(scores)[item.places].argmax(-1)
+        return TaggedWords(row.words, tuple(self.facts["labels"][i] for i in best.tolist()))
+
+    def measure(self, rows: Sequence[TaggedWords], items: Sequence[Item], found: Sequence[list[np.ndarray]]) -> Json:
+        """See Reader."""
+        said = [self.tell(*each).labels for each in zip(rows, items, found, strict=True)]
+        nll = 0.0
+        for item, own in zip(items, found, strict=True):
+            assert item.targets is not None
+            scores = np.concatenate(own)[item.places].astype(np.float64)
+            right = scores[np.arange(len(scores)), item.targets[item.places]]
+            nll += float((np.logaddexp.reduce(scores, axis=-1) - right).sum())
+        scored = score_tags([row.labels for row in rows], said)
+        return {"loss": nll / scored["words"], **scored}
+
+    def sample(self, row: TaggedWords, told: TaggedWords) -> Json:
+        """See Reader."""
+        return {"text": " ".join(row.words), "labels": " ".join(row.labels), "said": " ".join(told.labels)}
+
+    def row(self, given: Any) -> TaggedWords:
+        """A sentence with blanks between its words, or its words."""
+        words = tuple(given.split()) if isinstance(given, str) else tuple(w for part in given for w in part.split())
+        if not words:
+            raise UsageError("there are no words", cure="give sentences with blanks between their words")
+        return TaggedWords(words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagConfig(ExamplesConfig):
+    """All of a run that labels words."""
+
+    task: Literal["tag"] = "tag"
+    data: TaggedFiles
+    objective: Labels = field(default_factory=Labels)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="accuracy"))
+    reading: ClassVar[type[Reader]] = Tagger
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What "best" may mean; "f1" is for BIO labels."""
+        return ("accuracy", "f1", "loss")
+
+    def read(self, paths: Sequence[str]) -> list[TaggedWords]:
+        """See ExamplesConfig."""
+        return read_tagged(paths)
+
+    def texts(self, rows: Sequence[TaggedWords]) -> Iterable[str]:
+        """See ExamplesConfig."""
+        return (" ".join(row.words) for row in rows)
+
+    def facts(self, rows: Sequence[TaggedWords]) -> Json:
+        """The labels."""
+        labels = sorted({label for row in rows for label in row.labels})
+        if self.training.metric == "f1" and not all(label == "O" or label[:2] in ("B-", "I-") for label in labels):
+            cure = "set training.metric = 'accuracy'"
+            raise DataError("F1 is of spans: labels must be O, B-... and I-...", where=rows[0].where, cure=cure)
+        return {"labels": labels}

@@ -1,0 +1,35 @@
+"""The demo: a small Transformer on phrases that are always there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from seqloom.data.batches.order import BatchConfig
+from seqloom.data.sources.phrases.corpus import Phrases
+from seqloom.models.encoder_decoder import EncoderDecoderConfig
+from seqloom.nn.transformer import TransformerConfig
+from seqloom.tasks.seq2seq.task import TranslateConfig
+from seqloom.text.tokenizer import BPE
+from seqloom.training.fit import TrainingConfig
+from seqloom.training.optimizer import AdamW
+from seqloom.training.schedule import Cosine
+
+STEPS = 1700
+
+
+def demo_config(source: str, target: str, run: str, seed: int, steps: int) -> TranslateConfig:
+    """The demo's config for a pair of languages; `steps` 0 = as many as it needs."""
+    stack = TransformerConfig(layers=3, width=192, inner=512, heads=4, dropout=0.1)
+    steps = steps or STEPS
+    return replace(
+        TranslateConfig(),
+        run=run or ("runs/demo" if (source, target) == ("en", "de") else f"runs/demo-{source}-{target}"),
+        seed=seed,
+        data=Phrases(source=source, target=target, seed=seed),
+        tokenizer=BPE(size=2000),
+        model=EncoderDecoderConfig(encoder=stack, decoder=stack),
+        batches=BatchConfig(tokens=3000),
+        optimizer=AdamW(lr=2e-3),
+        schedule=Cosine(warmup=min(200, steps // 10)),
+        training=TrainingConfig(steps=steps, evaluate_every=max(1, steps // 5)),
+    )

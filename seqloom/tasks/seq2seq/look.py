@@ -1,0 +1,57 @@
+"""A translator to look at: its attention over some texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from seqloom.data.batches.batch import pad
+from seqloom.inspection.capture import captured
+from seqloom.inspection.report import AttentionMap, Example
+from seqloom.models.encoder_decoder import cross_attentions, parameter_count
+from seqloom.run import Json, Run
+from seqloom.tasks.seq2seq.predictor import Translator
+from seqloom.tasks.seq2seq.task import load_translator
+from seqloom.tasks.task import Seen
+from seqloom.training.log import Reporter
+
+
+def look_at_translations(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
+    """The attention of a translator over texts, or else over some samples; and how many parameters it has."""
+    references = {row["source"]: row["reference"] for row in samples}
+    chosen = list(texts) or list(dict.fromkeys(row["source"] for row in samples))[:3]
+    translator = load_translator(run.path, precision="fp32", long_input="cut", say=reporter.warn)
+    found = [look(translator, text, references.get(text, "")) for text in chosen]
+    return Seen(found, parameter_count(translator.model))
+
+
+def look(translator: Translator, text: str, reference: str = "") -> Example:
+    """A text with its translation and all attention weights, read off one pass over both."""
+    best = translator.translate([text])[0][0]
+    source = translator.encode([text])[0]
+    target = np.append(translator.target.encode([best.text])[0], translator.target.end)
+    target_in = np.concatenate(([translator.target.start], target[:-1]))
+    model = translator.model
+    device = next(model.parameters()).device
+    with torch.inference_mode(), captured(model) as weights:
+        model(pad([source])[0].to(device), None, pad([target_in])[0].to(device))
+    words = {
+        "source": translator.source.tokens(source),
+        "read": translator.target.tokens(target_in),
+        "written": translator.target.tokens(target),
+    }
+    reading = cross_attentions(model)
+    across = [name for name in weights if name in reading]
+    encoder = [name for name in weights if name.startswith("encoder.")]
+    maps = []
+    for title, rows, columns, chosen in (
+        ("cross-attention", "written", "source", across),
+        ("encoder self-attention", "source", "source", encoder),
+        ("decoder self-attention", "read", "read", [n for n in weights if n not in (*across, *encoder)]),
+    ):
+        if chosen:  # a recurrent decoder attends step by step
+            layers = torch.stack([torch.cat(weights[name], 2)[0] for name in chosen])
+            maps.append(AttentionMap(title, words[rows], words[columns], layers.numpy()))
+    return Example(text, best.text, reference, maps)

@@ -1,0 +1,215 @@
+"""What a trained translator is for its user: text in, text out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from seqloom.data.batches.batch import pad
+from seqloom.data.batches.order import make_batch
+from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, beam_rows, decode
+from seqloom.decoding.transforms import without
+from seqloom.errors import DataError, UsageError
+from seqloom.models.encoder_decoder import EncoderDecoder, cross_attentions
+from seqloom.nn.attention import observed
+from seqloom.shapes import Float, Tensor
+from seqloom.text.tokenizer import Tokenizer
+
+LongInput = Literal["cut", "refuse"]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translation with its log-probability and the score it was ranked by."""
+
+    text: str
+    log_p: float
+    score: float
+
+
+class Translator:
+    """Translates texts in batches sorted by length; results come in the order of the texts.
+
+    Args:
+        model: in the type it is to compute in.
+        source, target: the tokenizers.
+        config: how to decode, unless a call says otherwise.
+        rows: sentences decoded at a time.
+        long_input: what to do with a text of more than `max_source` words: cut it (`cuts` counts), or refuse.
+    """
+
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        source: Tokenizer,
+        target: Tokenizer,
+        config: DecodingConfig,
+        *,
+        rows: int = 128,
+        max_source: int = 512,
+        long_input: LongInput = "refuse",
+    ) -> None:
+        self.model, self.source, self.target, self.config = model, source, target, config
+        limit = model.config.encoder.limit
+        self.rows, self.long_input = rows, long_input
+        self.max_source = max_source if limit is None else min(max_source, limit)
+        self.cuts = 0
+
+    def __call__(self, texts: Sequence[str], **options: Any) -> list[str]:
+        """The best translation of each text. `options` are those of DecodingConfig: beam=5, length_penalty=0.6, ..."""
+        return [found[0].text if found else "" for found in self.translate(texts, **options)]
+
+    def translate(
+        self, texts: Sequence[str], prefixes: Sequence[str] | None = None, **options: Any
+    ) -> list[list[Translation]]:
+        """The n best translations of each text; an empty text has one empty translation.
+
+        `prefixes`: what each translation must begin with.
+        """
+        config = self._config(options)
+        ids = self.encode(texts)
+        forced = [row.tolist() for row in self._targets([""] * len(texts) if prefixes is None else prefixes, texts)]
+        found: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
+        self.model.eval()
+        for part in self._parts(ids):
+            results = self.decode([ids[i] for i in part], config, [forced[i] for i in part])
+            for i, hypotheses in zip(part, results, strict=True):
+                decoded = self.target.decode([h.ids for h in hypotheses])
+                found[i] = [Translation(t, h.log_p, h.score) for t, h in zip(decoded, hypotheses, strict=True)]
+        return found
+
+    def score(self, texts: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """The log-probability of each target, end included, as the translation of its text.
+
+        An empty text has only the empty translation.
+        """
+        ids, rows = self.encode(texts), self._targets(targets, texts)
+        scores = [-math.inf if len(row) else 0.0 for row in rows]
+        self.model.eval()
+        device = next(self.model.parameters()).device
+        for part in self._parts(ids):
+            ended = [np.append(rows[i], self.target.end) for i in part]
+            batch = make_batch([ids[i] for i in part], ended, self.target.start).to(device)
+            with torch.inference_mode():
+                hidden = self.model(batch.source, batch.source_mask, batch.target_in)
+                for i, h, words in zip(part, hidden, ended, strict=True):
+                    log_p = self.model.head(h[: len(words)]).float().log_softmax(-1)
+                    chosen = torch.from_numpy(words).to(device, torch.long)
+                    scores[i] = float(log_p.gather(1, chosen[:, None]).sum())
+        return scores
+
+    def _targets(self, targets: Sequence[str], texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of targets, or of what they begin with, one for each text."""
+        if isinstance(targets, str) or len(targets) != len(texts):
+            raise UsageError(
+                f"{len(targets)} targets or prefixes for {len(texts)} texts", cure="give one for each text"
+            )
+        rows, limit = self.target.encode(targets), self.model.config.decoder.limit
+        for number, row in enumerate(rows, start=1):
+            if limit is not None and len(row) >= limit:
+                problem = f"has {len(row)} words of the tokenizer, the most is {limit - 1}"
+                raise DataError(problem, where=f"target {number}", cure="shorten it")
+        return rows
+
+    def _config(self, options: dict[str, Any]) -> DecodingConfig:
+        try:
+            return replace(self.config, **options)
+        except (TypeError, ValueError) as error:
+            raise UsageError(str(error).replace("DecodingConfig.__init__() ", "")) from None
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of the texts, each with the end-of-sentence word; an empty text has none."""
+        if isinstance(texts, str):
+            raise UsageError("expected a list of texts, got one text", cure='write translator(["..."])')
+        rows = []
+        for number, ids in enumerate(self.source.encode(texts), start=1):
+            if len(ids) >= self.max_source:
+                if self.long_input == "refuse":
+                    raise DataError(
+                        f"has {len(ids)} words of the tokenizer, the most is {self.max_source - 1}",
+                        where=f"text {number}",
+                        cure="split it into sentences, or let it be cut: --long cut",
+                    )
+                self.cuts += 1
+                ids = ids[: self.max_source - 1]
+            rows.append(np.append(ids, self.source.end) if len(ids) else ids)
+        return rows
+
+    def _parts(self, ids: list[np.ndarray]) -> Iterator[list[int]]:
+        order = sorted((i for i in range(len(ids)) if len(ids[i])), key=lambda i: -len(ids[i]))
+        for start in range(0, len(order), self.rows):
+            yield order[start : start + self.rows]
+
+    def decode(
+        self, ids: Sequence[np.ndarray], config: DecodingConfig, prefixes: Sequence[list[int]]
+    ) -> list[list[Hypothesis]]:
+        """The hypotheses of one batch of encoded sources."""
+        target = self.target
+        return decode_rows(
+            self.model, ids, config, start=target.start, end=target.end, padding=target.pad, prefixes=prefixes
+        )
+
+
+def decode_rows(
+    model: EncoderDecoder,
+    ids: Sequence[np.ndarray],
+    config: DecodingConfig,
+    *,
+    start: int,
+    end: int,
+    padding: int | None = None,
+    prefixes: Sequence[list[int]] = (),
+) -> list[list[Hypothesis]]:
+    """The hypotheses of a batch of encoded sources; `start` and `end` are the ids a target begins and ends with.
+
+    A `padding` that is also the start (Marian, T5) is never chosen.
+    """
+    device = next(model.parameters()).device
+    source, mask = pad(ids)
+    source, mask = source.to(device), None if mask is None else mask.to(device)
+    lengths = torch.tensor([len(row) for row in ids], device=device)
+    limits = torch.full_like(lengths, config.max_length) if config.max_length else 2 * lengths + 20
+    if model.config.decoder.limit is not None:
+        limits = limits.clamp(max=model.config.decoder.limit - 1)
+    task = Task(start, end, limits, beam_rows(prefixes, device))
+    watching: AbstractContextManager[None] = nullcontext()
+    if config.coverage_penalty:
+        attention = _LastAttention(model)
+        task = replace(task, attention=attention.read, source_mask=mask)
+        watching = observed(attention.note)
+    with torch.inference_mode():
+        state = model.start(model.encode(source, mask))
+
+        def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:
+            hidden, state = model.decode(last, state)
+            scores = model.head(hidden[:, -1])
+            return without(scores, start) if start == padding else scores, state
+
+        with watching:
+            return decode(step, state, task, config)
+
+
+class _LastAttention:
+    """What the decoder's last layer attended to in its last step, the mean of its heads."""
+
+    def __init__(self, model: EncoderDecoder) -> None:
+        layers = cross_attentions(model)
+        if not layers:
+            raise UsageError("a coverage penalty needs a decoder with attention", cure="leave coverage_penalty at 0")
+        self._layer = list(layers.values())[-1]
+        self._weights: Tensor | None = None
+
+    def note(self, layer: nn.Module, weights: Float[Tensor, "R H T S"]) -> None:
+        if layer is self._layer:
+            self._weights = weights[:, :, -1].float().mean(1)
+
+    def read(self) -> Float[Tensor, "R S"]:
+        assert self._weights is not None
+        return self._weights

@@ -1,0 +1,194 @@
+"""Word vectors: from text of any size to a trained run, and to vectors in use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from seqloom import config as configs
+from seqloom.data.batches.collocations import join_phrases
+from seqloom.data.sources.words import WordIds, WordText, count_words, encode_words
+from seqloom.errors import RunError
+from seqloom.evaluation.word_tests import word_test
+from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
+from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
+from seqloom.models.word_vectors import WordVectors
+from seqloom.run import Run, write_json, write_text
+from seqloom.tasks.task import Ready, RunConfig, tested_on, train_run
+from seqloom.text.vocabulary import Vocabulary
+from seqloom.training.fit import Measured, Plan, TrainingConfig
+from seqloom.training.log import Reporter
+from seqloom.training.schedule import Linear, Schedule
+from seqloom.training.word_learner import SGD, BlockConfig, WordLearner
+
+_FILE = "vocabulary.tsv"
+_USUAL = 30_000  # most frequent words that analogies are asked among
+_EVERY = 5.0  # seconds between lines about progress
+_SHOWN = 5
+_WORDS = 10_000  # whose n-grams are gathered at a time
+
+
+def _training() -> TrainingConfig:
+    return TrainingConfig(epochs=5.0, evaluate_every=1000, metric="latest", device="cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedWordsConfig(RunConfig):
+    """All of a run of word vectors."""
+
+    task: Literal["embed_words"] = "embed_words"
+    data: WordText
+    model: Word2VecConfig = field(default_factory=Word2VecConfig)
+    batches: BlockConfig = field(default_factory=BlockConfig)
+    optimizer: SGD = field(default_factory=SGD)
+    schedule: Schedule = field(default_factory=lambda: Linear(warmup=0, floor=1e-4))
+    training: TrainingConfig = field(default_factory=_training)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own = self.training
+        if (own.metric, own.average, own.ema, own.device) != ("latest", "none", 0, "cpu"):
+            need = "training.metric must be 'latest', average 'none', ema 0 and device 'cpu'"
+            raise ValueError(f"{need} for word vectors")
+
+
+def prepare(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> tuple[Vocabulary, WordIds]:
+    """Reads the text twice: counts its words, and writes those of the vocabulary as numbers into `folder`."""
+    last = time.monotonic()
+
+    def said(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > _EVERY:
+            last = time.monotonic()
+            reporter.say(text)
+
+    data = config.data
+    vocabulary = count_words(data, lambda read, types: said(f"{read:,} words read, {types:,} different ones"))
+    ids = encode_words(data, vocabulary, folder, lambda done: said(f"{done:,} words and ends of lines encoded"))
+    return join_phrases(data, vocabulary, ids) if data.phrases else (vocabulary, ids)
+
+
+def train_words(config: EmbedWordsConfig, reporter: Reporter) -> Run:
+    """Trains to the end and returns the run; goes on where an earlier call stopped."""
+
+    def ready(run: Run) -> Ready:
+        if not (run.path / "run.json").is_file():
+            run.claim()
+        vocabulary, ids = prepare(config, run.path, reporter)
+
+        def plan(model: Word2Vec) -> Plan:
+            threads = torch.get_num_threads()
+            learner = WordLearner(model, vocabulary, ids, config.batches, config.seed, threads)
+            training = config.training.lasting(learner.per_epoch)
+            return Plan(learner, _measure(learner, vocabulary), config.optimizer.lr, config.schedule, training)
+
+        return Ready(
+            {"train": ids.digest()},
+            lambda path: write_text(path / _FILE, vocabulary.to_tsv()),
+            [vocabulary.digest()],
+            lambda: Word2Vec(config.model, len(vocabulary), config.seed),
+            plan,
+            f"{vocabulary.counts.sum():,} words of text, {len(vocabulary):,} different ones",
+        )
+
+    return train_run(config, reporter, ready)
+
+
+def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Measured]:
+    """The loss of training since the last time, and what some words are near to."""
+    words, table = vocabulary.words, learner.model.input.numpy()[: len(vocabulary)]
+    chosen = [words[at] for at in (300, 1000, 3000) if at < len(words)] or words[:2]
+
+    def measure(step: int) -> Measured:
+        vectors = WordVectors(vocabulary, table)
+        near = {word: ", ".join(other for other, _ in vectors.similar([word], _SHOWN)) for word in chosen}
+        samples = [{"step": step, "word": word, "near": text} for word, text in near.items()]
+        return {"training_loss": learner.mean_loss()}, samples
+
+    return measure
+
+
+def load_words(path: str | Path, *, say: Callable[[str], None] = lambda text: None) -> WordVectors:
+    """The vectors of a run from its newest checkpoint, or of a file in a format of word2vec, fastText or GloVe.
+
+    `say` is told which damaged checkpoints were passed over.
+    """
+    if Path(path).is_file():
+        return load_vectors(str(path))
+    run = Run.open(path)
+    config = configs.load(EmbedWordsConfig, run.path / "config.toml")
+    vocabulary = Vocabulary.load(run.path / _FILE)
+    if [vocabulary.digest()] != run.info()["tokenizer"]:
+        cure = "put back the one that the run was written with"
+        raise RunError("is not the vocabulary of this run", where=str(run.path / _FILE), cure=cure)
+    with safe_open(run.best(say).path / "model.safetensors", "numpy") as file:
+        table = file.get_tensor("input")
+    size = len(vocabulary)
+    if not config.model.longest:
+        return WordVectors(vocabulary, table)
+    starts, rows = rows_of_words(vocabulary.words, config.model)
+    vectors = np.empty((size, config.model.width), dtype=np.float32)
+    for at in range(0, size, _WORDS):
+        part = starts[at : at + _WORDS + 1]
+        sums = np.add.reduceat(table[rows[part[0] : part[-1]]], part[:-1] - part[0])
+        vectors[at : at + _WORDS] = sums / np.diff(part)[:, None]
+    return WordVectors(vocabulary, vectors, (table[size:], config.model))
+
+
+def evaluate_words(
+    path: str | Path, test: Sequence[str], name: str, words: Sequence[str], reporter: Reporter
+) -> dict[str, Any]:
+    """What lists of analogies and of similar words say of the vectors, saved as eval/NAME.json.
+
+    Analogies are asked among the 30,000 most frequent words, as is usual, and among all.
+
+    Args:
+        path: the run.
+        test: the lists; empty = those of the run's config.
+        name: what to save it as; by default the name of the first list, or "test".
+        words: must be empty; there is nothing to decode.
+        reporter: where warnings go.
+    """
+    run = Run.open(path)
+    config = configs.load(EmbedWordsConfig, run.path / "config.toml")
+    files = tested_on(test, config.data.test, words)
+    began = time.perf_counter()
+    vectors = load_words(path, say=reporter.warn)
+    found = [test for file in files for test in _both(vectors, file)]
+    title = name or (Path(test[0]).name.split(".")[0] if test else "test")
+    result = {"test": title, **_summary(found), "lists": found, "seconds": round(time.perf_counter() - began, 3)}
+    write_json(run.path / "eval" / f"{title}.json", result)
+    return result
+
+
+def _both(vectors: WordVectors, file: str) -> list[dict[str, Any]]:
+    """A list as it is usually asked, and, if it is one of analogies, among all words."""
+    usual = word_test(vectors, file, _USUAL)
+    more = usual["kind"] == "analogies" and len(vectors.vocabulary) > _USUAL
+    return [usual, word_test(vectors, file, 0)] if more else [usual]
+
+
+def _summary(found: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """One number for each list: accuracy by kind of analogy, rank correlation by list; and the mean of the latter."""
+    result: dict[str, float] = {}
+    for test in found:
+        if test["kind"] == "similarity":
+            result[test["file"].split(".")[0].replace("-", "_")] = test["spearman"]
+        else:
+            for row in test["sections"][-3:]:
+                key = "analogies" if row["section"] == "all" else row["section"]
+                result.setdefault(key, row["accuracy"])
+    alike = [test["spearman"] for test in found if test["kind"] == "similarity" and test["spearman"] is not None]
+    return result | ({"similarity": float(np.mean(alike))} if alike else {})
+
+
+def export_words(vectors: WordVectors, path: str, kind: VectorFormat | None) -> None:
+    """Writes all vectors; without a format, binary for .bin, else word2vec's text."""
+    save_vectors(vectors, path, kind or ("binary" if path.endswith(".bin") else "word2vec"))

@@ -1,0 +1,102 @@
+"""A run in the formats of other programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from seqloom.config import read_tree
+from seqloom.errors import UsageError
+from seqloom.interop.fields import Json
+from seqloom.interop.huggingface import write_checkpoint
+from seqloom.interop.published_tokenizer import KEPT
+from seqloom.models.decoder import LanguageModel
+from seqloom.run import Run, write_json, write_text
+from seqloom.tasks.building import load_model
+from seqloom.text.tokenizer import Tokenizer
+from seqloom.training.log import Reporter
+
+Target = Literal["hf", "ctranslate2", "onnx"]
+Precision = Literal["fp32", "bf16"]
+SHARD = 5 * 10**9
+
+
+def export_run(path: str, to: Target, out: str, reporter: Reporter, precision: Precision = "fp32") -> None:
+    """Writes a run to `out`: a directory of Hugging Face's or CTranslate2's, or an ONNX file.
+
+    Raises UsageError for a model that the format cannot say.
+    """
+    run, folder = Run.open(path), Path(out)
+    if folder.is_file() if to != "onnx" else folder.is_dir():
+        raise UsageError(f"is a {'file' if to != 'onnx' else 'directory'}", where=out, cure="give another place")
+    if precision != "fp32" and to != "hf":
+        raise UsageError(f"--precision {precision} is for --to hf only", cure="leave it out")
+    match to:
+        case "hf":
+            _to_hugging_face(run, folder, torch.bfloat16 if precision == "bf16" else torch.float32, reporter)
+        case "ctranslate2":
+            from seqloom.interop.ctranslate import write_ctranslate2
+
+            model, _, pair = load_model(run, reporter)
+            if pair is None:
+                raise UsageError("a model of images cannot be written for CTranslate2", where=path)
+            write_ctranslate2(folder, model, pair)
+        case "onnx":
+            from seqloom.interop.onnx import write_onnx
+
+            model, heads, _ = load_model(run, reporter)
+            write_onnx(folder, model, heads)
+    reporter.say(f"{out} written")
+
+
+def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Reporter) -> None:
+    model, heads, pair = load_model(run, reporter)
+    words = pair[1].words if pair is not None else 0
+    special = _special(pair[1], model.config.kind) if pair is not None else {}
+    more: Json = dict(special)
+    if (labels := run.path / "labels.json").is_file():
+        names = json.loads(labels.read_text(encoding="utf-8")).get("labels", [])
+        more |= (
+            {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}} if names else {}
+        )
+    if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
+        more |= _length(run)
+    first = str(run.info().get("imported", {}).get("family", ""))
+    write_checkpoint(folder, model, heads, words=words, dtype=dtype, shard=SHARD, more=more, first=first)
+    if pair is not None:
+        _write_tokenizers(folder, pair, special)
+    for kept in KEPT:
+        if (run.path / "published" / kept).is_file():
+            (folder / kept).parent.mkdir(exist_ok=True)
+            shutil.copyfile(run.path / "published" / kept, folder / kept)
+
+
+def _length(run: Run) -> Json:
+    tree, _ = read_tree(run.path / "config.toml")
+    return {"max_position_embeddings": tree["batches"]["length"]}
+
+
+def _special(words: Tokenizer, kind: str) -> Json:
+    more: Json = {"pad_token_id": words.pad, "eos_token_id": words.end, "bos_token_id": words.start}
+    if kind == "encoder-decoder":
+        more = {"pad_token_id": words.pad, "eos_token_id": words.end, "decoder_start_token_id": words.start}
+        more |= {"forced_eos_token_id": words.end}
+    elif words.special is None and kind == "decoder-only":
+        more["eos_token_id"] = words.stop
+    return more
+
+
+def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], special: Json) -> None:
+    source, target = pair
+    write_text(folder / "tokenizer.json", str(target.inner.to_str(pretty=True)) + "\n")
+    if source is not target:
+        write_text(folder / "tokenizer.source.json", str(source.inner.to_str(pretty=True)) + "\n")
+    names = {"pad_token": target.pad, "eos_token": special["eos_token_id"], "unk_token": target.unknown}
+    own: dict[str, Any] = {key: target.inner.id_to_token(i) for key, i in names.items()}
+    own |= {"bos_token": target.inner.id_to_token(target.start), "tokenizer_class": "PreTrainedTokenizerFast"}
+    write_json(folder / "tokenizer_config.json", own)
+    write_json(folder / "generation_config.json", special)

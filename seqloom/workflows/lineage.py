@@ -1,0 +1,124 @@
+"""A ladder of members on one data set with one budget: what each generation brought."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from seqloom import config as configs
+from seqloom.errors import ConfigError, UsageError, nearest
+from seqloom.run import Json, Run, write_json
+from seqloom.tasks import part_of
+from seqloom.tasks.seq2seq.demo import demo_config
+from seqloom.tasks.task import RunConfig
+from seqloom.training.log import Reporter
+from seqloom.workflows.compare import compare_runs
+from seqloom.workflows.report import finish
+
+_PRESETS = {
+    "lstm": "small-lstm",
+    "gru": "small-gru",
+    "gru-attention": "small-attention",
+    "convolutional": "small-conv",
+    "transformer": "small",
+}
+LADDER: dict[str, configs.Tree] = {name: {"model": {"preset": preset}} for name, preset in _PRESETS.items()}
+"""The members where a config names none: 2014 (LSTM, then GRU, with a context vector), 2015, and twice 2017."""
+
+_DEMO_STEPS = 600
+
+
+def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> dict[str, RunConfig]:
+    """The config of each member of a ladder, or of one alone (`only`), by its name.
+
+    A member is the config of the file with its table [members.NAME] laid over it, and then the words of the command
+    line, which are for all; a member's `model` replaces the file's. A file without such tables has the members of
+    LADDER. Without a file: the demo's phrases.
+    The run of a member is a folder of its name in `run`, by default runs/ and the name of the file.
+
+    Raises:
+        ConfigError: as for any config; of a member, or of what is not a table of members.
+        UsageError: for a member that is not there.
+    """
+    tree, origin = configs.read_tree(path) if path else (_demo(), configs.Origin())
+    members = tree.pop("members", LADDER)
+    if not isinstance(members, Mapping) or not all(isinstance(own, Mapping) for own in members.values()):
+        cure = 'for example [members.lstm] and, below it, model.preset = "small-lstm"'
+        raise ConfigError("members must be tables", where=origin.where(("members",)), cure=cure)
+    if only and only not in members:
+        raise UsageError(f"{path} has no member {only!r}", where="--member", cure=nearest(only, members))
+    typed, task = configs.read_overrides(overrides), tree.get("task", "translate")
+    found: dict[str, RunConfig] = {}
+    for name, own in ((only, members[only]),) if only else members.items():
+        base = {key: value for key, value in tree.items() if key != "model" or key not in own}
+        try:
+            config = configs.build(part_of(task, "config"), configs.merge(configs.merge(base, own), typed), origin)
+        except ConfigError as error:
+            raise ConfigError(f"member {name!r}: {error.problem}", where=error.where, cure=error.cure) from None
+        folder = Path(config.run or f"runs/{Path(path).stem if path else 'lineage'}")
+        found[name] = replace(config, run=str(folder / name))
+    return found
+
+
+def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[str, Any]:
+    """Trains the members one after the other, or goes on where an earlier call stopped, and compares them.
+
+    The comparison, in the folder of the runs, is that of `compare_runs`; the first member is what the others are
+    tested against.
+    """
+    if len(members) < 2:
+        raise UsageError("a lineage needs at least two members", cure="add a table [members.NAME] to the config")
+    runs = []
+    for number, (name, config) in enumerate(members.items(), start=1):
+        reporter.say(f"{name}, member {number} of {len(members)}")
+        run: Run = part_of(config.task, "train")(config, reporter)
+        finish(run, reporter)
+        runs.append(run.path)
+    return compare_runs(runs, runs[0].parent, reporter)
+
+
+def train_seeds(path: str, overrides: Sequence[str], seeds: Sequence[int], reporter: Reporter) -> Json:
+    """A ladder once for each seed, in folders seed-N; and of each member's scores and minutes, mean and deviation.
+
+    Written to seeds.json beside these folders. The deviation is that of a sample of this many seeds.
+
+    Raises UsageError for fewer than two seeds, or one named twice.
+    """
+    if len({*seeds}) < max(2, len(seeds)):
+        raise UsageError("wants two seeds or more, each once", where="--seeds", cure="for example --seeds 1 2 3")
+    ladders = {seed: read_members(path, (*overrides, "--seed", str(seed))) for seed in seeds}
+    folder = Path(next(iter(ladders[seeds[0]].values())).run).parent
+    results = []
+    for seed, members in ladders.items():
+        reporter.say(f"seed {seed}, of {', '.join(map(str, seeds))}")
+        moved = {name: replace(config, run=str(folder / f"seed-{seed}" / name)) for name, config in members.items()}
+        results.append(train_lineage(moved, reporter))
+    systems = [
+        {"name": rows[0]["name"], "scores": _over_seeds([_scores(row) for row in rows])}
+        for rows in zip(*(found["systems"] for found in results), strict=True)
+    ]
+    result: Json = {"test": results[0]["test"], "seeds": [*seeds], "systems": systems}
+    write_json(folder / "seeds.json", result)
+    return result
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, float]:
+    own = row.get("scores") or {key: row[key] for key in ("bleu", "chrf", "exact_match")}
+    return {**own, "minutes": row["minutes"]}
+
+
+def _over_seeds(rows: Sequence[Mapping[str, float]]) -> Json:
+    values = {key: [row[key] for row in rows] for key in rows[0]}
+    return {key: {"mean": fmean(own), "deviation": stdev(own), "values": own} for key, own in values.items()}
+
+
+def _demo() -> configs.Tree:
+    """The demo's phrases, with members of its Transformer's size."""
+    tree = configs.tree_of(demo_config("en", "de", "", 1, _DEMO_STEPS))
+    sizes = {half: {"width": 192, "dropout": 0.1} for half in ("encoder", "decoder")} | {"embedding": 192}
+    own = {"transformer": {"model": tree.pop("model")}}
+    members = {name: {"model": {**more["model"], **sizes}} for name, more in LADDER.items()} | own
+    return {**tree, "run": "", "members": members}

@@ -1,0 +1,86 @@
+"""How far back runs remember, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqloom.data.batches.batch import SequenceBatch
+from seqloom.data.batches.order import make_batch
+from seqloom.data.formats.parallel import usable
+from seqloom.errors import DataError, UsageError
+from seqloom.inspection.microscope import examine
+from seqloom.inspection.microscope_page import render_microscope
+from seqloom.run import Run, write_json, write_text
+from seqloom.tasks.seq2seq.predictor import Translator
+from seqloom.tasks.seq2seq.task import TranslateConfig, build_model, config_of, load_splits, load_translator
+from seqloom.training.log import Reporter
+from seqloom.workflows.compare import run_names
+
+_ROWS = 16
+
+
+def examine_runs(
+    paths: Sequence[str | Path], folder: str | Path, reporter: Reporter, sentences: int = 64, untrained: bool = False
+) -> dict[str, Any]:
+    """Measures the memory of runs, and writes microscope.json and microscope.html into `folder`.
+
+    Args:
+        paths: the runs, each measured on its own validation data.
+        folder: where to write to.
+        reporter: where progress goes.
+        sentences: how many pairs, evenly spread over the validation data.
+        untrained: whether each run is also measured with the weights it began with.
+
+    Raises:
+        UsageError: no run, or one twice.
+        DataError: fewer sentences than asked for.
+    """
+    opened = [Run.open(path) for path in paths]
+    names = run_names(opened)
+    if not names or sentences < 1 or len({*names}) < len(names):
+        problem = "needs runs, each of them once, and at least one sentence"
+        raise UsageError(problem, where="microscope", cure="seqloom microscope RUN [RUN ...]")
+    found = []
+    for name, run in zip(names, opened, strict=True):
+        config = config_of(run)
+        translator = load_translator(run.path, precision="fp32", long_input="cut", say=reporter.warn)
+        batches = _sample(config, translator, sentences)
+        words = translator.source.tokens, translator.target.tokens
+        reporter.say(f"measuring {run.path}")
+        found.append({"name": name, **examine(translator.model, batches, words)})
+        if untrained:
+            fresh = build_model(config, translator.source, translator.target).to(batches[0].source.device)
+            found.append({"name": f"{name}, untrained", **examine(fresh, batches, words)})
+    result = {"sentences": sentences, "runs": found}
+    target = Path(folder)
+    write_json(target / "microscope.json", result)
+    write_text(target / "microscope.html", render_microscope(result))
+    reporter.say(f"{target / 'microscope.html'} written")
+    return result
+
+
+def _sample(config: TranslateConfig, translator: Translator, count: int) -> list[SequenceBatch]:
+    """Pairs evenly spread over the validation data, in batches sorted by length; long ones are cut."""
+    pairs, _ = usable(load_splits(config.data).valid)
+    if len(pairs) < count:
+        cure = f"--sentences {len(pairs)}"
+        raise DataError(f"only {len(pairs)} validation pairs, {count} were asked for", where=pairs.files[0], cure=cure)
+    chosen = np.linspace(0, len(pairs) - 1, count).round().astype(int)
+    sources = translator.encode([pairs.sources[i] for i in chosen])
+    most = min(translator.max_source, config.model.decoder.limit or translator.max_source) - 1
+    targets = translator.target.encode([pairs.targets[i] for i in chosen])
+    targets = [np.append(row[:most], translator.target.end) for row in targets]
+    order = sorted(range(count), key=lambda i: len(sources[i]))
+    device = next(translator.model.parameters()).device
+    return [
+        make_batch(
+            [sources[i] for i in order[at : at + _ROWS]],
+            [targets[i] for i in order[at : at + _ROWS]],
+            translator.target.start,
+        ).to(device)
+        for at in range(0, count, _ROWS)
+    ]

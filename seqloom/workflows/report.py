@@ -1,0 +1,67 @@
+"""The report of a run: curves, scores, samples and the attention of a few sentences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seqloom import config as configs
+from seqloom.errors import UsageError
+from seqloom.inspection.report import ReportData, render
+from seqloom.run import Run, write_json, write_text
+from seqloom.tasks import part_for
+from seqloom.tasks.task import Seen
+from seqloom.tasks.word_vectors.look import MAP_FILE
+from seqloom.tasks.word_vectors.task import load_words
+from seqloom.training.log import Reporter
+
+_LOOKED_AT = 40  # words of a text
+
+
+def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Path:
+    """Writes report.html of a run; `texts` are what attention is shown for, by default samples of its validation."""
+    samples = run.rows("samples.jsonl")
+    seen: Seen = part_for(run, "look")(run, texts, samples, reporter)
+    data = ReportData(
+        name=run.name,
+        config=(run.path / "config.toml").read_text(encoding="utf-8"),
+        info=run.info(),
+        metrics=run.rows("metrics.jsonl"),
+        samples=samples,
+        evaluations={
+            p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((run.path / "eval").glob("*.json"))
+        },
+        examples=seen.examples,
+        parameters=seen.parameters,
+        unit=part_for(run, "config").unit,
+        sections=seen.sections,
+    )
+    path = run.path / "report.html"
+    write_text(path, render(data))
+    reporter.say(f"{path} written")
+    return path
+
+
+def finish(run: Run, reporter: Reporter) -> dict[str, Any]:
+    """Writes the report of a trained run; returns what is worth telling."""
+    write_report(run, reporter)
+    training = run.info()["training"]
+    metric = configs.load(part_for(run, "config"), run.path / "config.toml").training.metric
+    key, sign = {"loss": ("loss", -1), "latest": ("step", 1)}.get(metric, (metric, 1))
+    valid = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
+    best = max(valid, key=lambda row: sign * row[key], default={})
+    return {"run": str(run.path), **training, "best": best, "report": str(run.path / "report.html")}
+
+
+def map_words(path: str, words: Sequence[str], method: str) -> Path:
+    """Draws a map of words of a run (none = frequent ones) into its report; returns the page."""
+    if Path(path).is_file():
+        raise UsageError("a map is drawn into the report of a run", where=path, cure="name a run")
+    run = Run.open(path)
+    vectors = load_words(path)
+    for word in words:
+        vectors.unit(word)  # refused before anything is written
+    write_json(run.path / MAP_FILE, {"words": list(words), "method": method})
+    return write_report(run, Reporter(0))
