@@ -15,6 +15,7 @@ from seqloom.nn.memory import Memory, mean_summary
 from seqloom.nn.positions import Learned, Positions, Sinusoidal
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
 from seqloom.nn.stack_config import StackConfig
+from seqloom.nn.state import State
 from seqloom.shapes import Float, Mask, Tensor, Vectors
 
 _HALF = 0.5**0.5  # keeps the variance of a sum of two
@@ -83,16 +84,14 @@ class ConvolutionalEncoder(_Convolutional):
 
 
 @dataclass(frozen=True)
-class ConvolutionalState:
+class ConvolutionalState(State):
     """What a convolutional decoder carries from step to step.
 
     Args:
-        length: the positions decoded so far.
         past: what stands before the next window of each layer, R rows; None = zeros.
         memory: what each layer attends to; B rows, R is a multiple of B.
     """
 
-    length: int
     past: tuple[Float[Tensor, "R P D"] | None, ...]
     memory: tuple[AttendedMemory, ...] = ()
 

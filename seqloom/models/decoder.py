@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import nn
 
 from seqloom.config import Tree
-from seqloom.models.decoders import DecoderConfig, State, carried, make_decoder
+from seqloom.models.decoders import DecoderConfig, make_decoder
 from seqloom.models.encoder_decoder import initialize
 from seqloom.models.presets import LANGUAGE, under
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
-from seqloom.nn.transformer import TransformerConfig, TransformerState
+from seqloom.nn.state import State
+from seqloom.nn.transformer import TransformerConfig
 from seqloom.shapes import Ids, Int, Tensor, Vectors
 
 
@@ -88,11 +89,9 @@ class LanguageModel(nn.Module):
 
         Args:
             ids: the words read.
-            before: what went on from the piece before it (see `carried`); None = the text begins.
+            before: what went on from the piece before it (see State.carried); None = the text begins.
             documents: which document of its row each word belongs to; attention stays within one. None = one a row.
         """
-        state: Any = self.start(keep=False)
-        if documents is not None and isinstance(state, TransformerState):
-            state = replace(state, documents=documents)
-        hidden, state = self.decode(ids, replace(state, **(before or {})))
-        return hidden, carried(state)
+        state = self.start(keep=False).apart(documents).carrying(before or {})
+        hidden, state = self.decode(ids, state)
+        return hidden, state.carried

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalDecoder, ConvolutionalState
-from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig, RecurrentState
+from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalDecoder
+from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig
 from seqloom.nn.memory import Memory
 from seqloom.nn.transformer import TransformerConfig, TransformerStack, TransformerState, advance, empty_state
-from seqloom.shapes import Tensor, Vectors
+from seqloom.shapes import Vectors
 
 DecoderConfig = TransformerConfig | RecurrentDecoderConfig | ConvolutionalConfig
-State = TransformerState | RecurrentState | ConvolutionalState
 
 
 class TransformerDecoder(nn.Module):
@@ -45,13 +44,3 @@ def make_decoder(
             return RecurrentDecoder(config, inputs, memory_width, summary_width)
         case ConvolutionalConfig():
             return ConvolutionalDecoder(config, memory_width, summary_width)
-
-
-def carried(state: State) -> dict[str, Tensor]:
-    """What of a state goes on to the next piece of a text, cut off from its gradients: `replace(state, **carried)`.
-
-    A recurrent state does. What attends to positions, or looks at windows of them, begins anew with each piece.
-    """
-    if isinstance(state, RecurrentState) and state.carry is not None:
-        return {"carry": state.carry.detach()}
-    return {}

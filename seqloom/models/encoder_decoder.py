@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 
 from seqloom.config import Tree
-from seqloom.models.decoders import DecoderConfig, State, make_decoder
+from seqloom.models.decoders import DecoderConfig, make_decoder
 from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.presets import TRANSLATION, under
 from seqloom.models.recurrent import RecurrentDecoderConfig
@@ -18,6 +18,7 @@ from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.memory import Memory
 from seqloom.nn.scored_attention import ScoredAttention
+from seqloom.nn.state import State
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.shapes import Bool, Ids, Int, Tensor, Vectors
 

@@ -16,6 +16,7 @@ from seqloom.nn.memory import Memory
 from seqloom.nn.recurrent import Cell, RecurrentLayer, RecurrentStack, last, reversed_rows
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
 from seqloom.nn.stack_config import StackConfig
+from seqloom.nn.state import State
 from seqloom.shapes import Float, Mask, Tensor, Vectors
 
 
@@ -135,11 +136,10 @@ class RecurrentEncoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class RecurrentState:
+class RecurrentState(State):
     """What a recurrent decoder carries from step to step.
 
     Args:
-        length: the positions decoded so far.
         carry: what each layer carries, R rows; None = zeros.
         recurrent: the recurrent matrices, where weights are dropped.
         summary: the memory's, where it is part of each input; B rows, R is a multiple of B.
@@ -148,7 +148,6 @@ class RecurrentState:
         covered: the attention each position has had.
     """
 
-    length: int
     carry: Float[Tensor, "R L P D"] | None
     recurrent: tuple[Float[Tensor, "G D"] | None, ...] = ()
     summary: Float[Tensor, "B M"] | None = None
@@ -168,6 +167,11 @@ class RecurrentState:
             memory = None if self.memory is None else self.memory.select(sentences)
             state = replace(state, summary=summary, memory=memory)
         return state
+
+    @property
+    def carried(self) -> dict[str, Tensor]:
+        """What its layers carry, cut off from its gradients."""
+        return {} if self.carry is None else {"carry": self.carry.detach()}
 
 
 class RecurrentDecoder(nn.Module):

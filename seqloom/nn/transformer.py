@@ -17,6 +17,7 @@ from seqloom.nn.memory import Memory
 from seqloom.nn.norms import NormKind, RMSNorm, make_norm
 from seqloom.nn.positions import Place, PositionConfig, Positions, Sinusoidal
 from seqloom.nn.stack_config import StackConfig
+from seqloom.nn.state import State
 from seqloom.shapes import Bool, Float, Int, Tensor
 
 
@@ -98,11 +99,10 @@ class TransformerConfig(StackConfig):
 
 
 @dataclass(frozen=True)
-class TransformerState:
+class TransformerState(State):
     """What a Transformer decoder carries from step to step.
 
     Args:
-        length: the positions decoded so far.
         own: each block's keys and values of those positions, R rows.
         memory: each block's keys and values of the memory, B rows; R is a multiple of B, consecutive rows share one.
         memory_mask: True on the real positions of the memory.
@@ -110,7 +110,8 @@ class TransformerState:
         documents: which document of its row each position now read belongs to; none sees another's. None = one a row.
     """
 
-    length: int
+    keeps_positions: ClassVar[bool] = True
+
     own: tuple[Cache, ...]
     memory: tuple[KeyValues, ...] = ()
     memory_mask: Bool[Tensor, "B S"] | None = None
@@ -131,6 +132,14 @@ class TransformerState:
         """The state so many positions before."""
         length = self.length - positions
         return replace(self, length=length, own=tuple(cache.cut(length) for cache in self.own))
+
+    def padded(self, padding: Int[Tensor, " R"] | None) -> TransformerState:
+        """The state that leaves so many first positions of each row out; None = none of any row."""
+        return replace(self, padding=padding)
+
+    def apart(self, documents: Int[Tensor, "R T"] | None) -> TransformerState:
+        """The state whose next positions see none of another document."""
+        return replace(self, documents=documents)
 
 
 class TransformerBlock(nn.Module):

@@ -14,8 +14,7 @@ from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, decode, de
 from seqloom.decoding.speculative import Side, speculating
 from seqloom.errors import DataError, UsageError
 from seqloom.models.decoder import LanguageModel
-from seqloom.models.decoders import State
-from seqloom.nn.transformer import TransformerState
+from seqloom.nn.state import State
 from seqloom.shapes import Float, Int, Tensor
 from seqloom.text.chat import END, Message, chat_prompt, chat_word
 from seqloom.text.tokenizer import Tokenizer
@@ -77,9 +76,9 @@ class Generator:
         config = self._config(options)
         given = [self.encode(prompt) for prompt in prompts]
         found: dict[int, list[Hypothesis]] = {}
-        # Rows of one length are read side by side; a Transformer reads others, too, padded on the left.
+        # Rows of one length are read side by side; others, too, padded on the left, where positions are kept.
         order = sorted(range(len(prompts)), key=lambda i: len(given[i]))
-        same = groupby(order, key=lambda i: 0 if isinstance(self.model.start(), TransformerState) else len(given[i]))
+        same = groupby(order, key=lambda i: 0 if self.model.start().keeps_positions else len(given[i]))
         for rows in (group[i : i + _ROWS] for group in (list(g) for _, g in same) for i in range(0, len(group), _ROWS)):
             task = self._task([given[i] for i in rows], config, stop)
             window = self._read([given[i][:-1] for i in rows])
@@ -224,7 +223,7 @@ class Generator:
             raise UsageError(
                 "the draft has another tokenizer", where="--draft", cure="train it with tokenizer.kind = 'file'"
             )
-        if not all(isinstance(g.model.start(), TransformerState) for g in (self, draft)):
+        if not all(g.model.start().keeps_positions for g in (self, draft)):
             raise UsageError("the model or the draft is not a Transformer", where="--draft", cure="leave --draft out")
         if config.repetition_penalty != 1 or config.no_repeat_ngram or config.min_length:
             raise UsageError(
@@ -259,9 +258,7 @@ class Generator:
             lengths = torch.where(lengths > self.context, max(1, self.context // 2), lengths)
             ids = new = ids[:, -int(lengths.max()) :]
             padding, state = ids.shape[1] - lengths, self.model.start()
-        if isinstance(state, TransformerState):
-            state = replace(state, padding=padding if bool(padding.any()) else None)
-        hidden, state = self.model.decode(new, state)
+        hidden, state = self.model.decode(new, state.padded(padding if bool(padding.any()) else None))
         return hidden, _Window(ids, padding, state)
 
 
@@ -292,6 +289,5 @@ class _Window:
         return _Window(ids, padding, self.state.select(rows, sentences))
 
     def back(self, words: int) -> _Window:
-        assert isinstance(self.state, TransformerState)
         kept = self.ids.shape[1] - words
         return _Window(self.ids[:, :kept], self.padding, self.state.back(words))
