@@ -37,19 +37,16 @@ def evaluate(
             {"context": "...", "choices": ["...", "..."], "answer": 0}.
         shots: how many of these, the first, stand solved before each of the others.
     """
-    from seqloom.run import Run
-    from seqloom.tasks import part_for
     from seqloom.training.log import Reporter
     from seqloom.training.precision import keep_freed_memory
+    from seqloom.workflows.evaluate import evaluate_choices, evaluate_run
 
     keep_freed_memory()
     reporter = Reporter(verbosity(quiet, False))
     if choices:
-        from seqloom.tasks.language_model.choices import evaluate_choices
-
         scores = evaluate_choices(run, choices, shots, name, reporter)
     else:
-        scores = part_for(Run.open(run), "evaluate")(run, test, name, overrides, reporter)
+        scores = evaluate_run(run, test, name, overrides, reporter)
     if json:
         print_json(scores)
     else:

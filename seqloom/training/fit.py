@@ -105,6 +105,7 @@ class Plan:
             names, and the loss if there is one; and rows for samples.jsonl.
         lr: the peak learning rate.
         unit: what is learned, for the rate that is shown.
+        per_epoch: steps of an epoch.
     """
 
     learner: Learner
@@ -113,6 +114,7 @@ class Plan:
     schedule: Schedule
     training: TrainingConfig
     unit: str = "words"
+    per_epoch: float = 0.0
 
 
 def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:

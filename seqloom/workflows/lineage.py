@@ -10,13 +10,14 @@ from typing import Any
 
 from seqloom import config as configs
 from seqloom.errors import ConfigError, UsageError, nearest
-from seqloom.run import Json, Run, write_json
-from seqloom.tasks import part_of
+from seqloom.run import Json, write_json
+from seqloom.tasks import task_class
 from seqloom.tasks.seq2seq.demo import demo_config
 from seqloom.tasks.task import RunConfig
 from seqloom.training.log import Reporter
 from seqloom.workflows.compare import compare_runs
 from seqloom.workflows.report import finish
+from seqloom.workflows.train import train_run
 
 _PRESETS = {
     "lstm": "small-lstm",
@@ -55,7 +56,7 @@ def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> di
     for name, own in ((only, members[only]),) if only else members.items():
         base = {key: value for key, value in tree.items() if key != "model" or key not in own}
         try:
-            config = configs.build(part_of(task, "config"), configs.merge(configs.merge(base, own), typed), origin)
+            config = configs.build(task_class(task), configs.merge(configs.merge(base, own), typed), origin)
         except ConfigError as error:
             raise ConfigError(f"member {name!r}: {error.problem}", where=error.where, cure=error.cure) from None
         folder = Path(config.run or f"runs/{Path(path).stem if path else 'lineage'}")
@@ -74,7 +75,7 @@ def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[
     runs = []
     for number, (name, config) in enumerate(members.items(), start=1):
         reporter.say(f"{name}, member {number} of {len(members)}")
-        run: Run = part_of(config.task, "train")(config, reporter)
+        run = train_run(config, reporter)
         finish(run, reporter)
         runs.append(run.path)
     return compare_runs(runs, runs[0].parent, reporter)

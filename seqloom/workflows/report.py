@@ -7,23 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seqloom import config as configs
 from seqloom.errors import UsageError
 from seqloom.inspection.report import ReportData, render
 from seqloom.run import Run, write_json, write_text
-from seqloom.tasks import part_for
-from seqloom.tasks.task import Seen
+from seqloom.tasks import config_of
+from seqloom.tasks.building import load_run
+from seqloom.tasks.task import RunConfig
 from seqloom.tasks.word_vectors.look import MAP_FILE
 from seqloom.tasks.word_vectors.task import load_words
 from seqloom.training.log import Reporter
-
-_LOOKED_AT = 40  # words of a text
 
 
 def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Path:
     """Writes report.html of a run; `texts` are what attention is shown for, by default samples of its validation."""
     samples = run.rows("samples.jsonl")
-    seen: Seen = part_for(run, "look")(run, texts, samples, reporter)
+    loaded = load_run(run.path, RunConfig, precision="fp32", say=reporter.warn)
+    seen = loaded.config.look(run, loaded.predictor(), texts, samples)
     data = ReportData(
         name=run.name,
         config=(run.path / "config.toml").read_text(encoding="utf-8"),
@@ -35,7 +34,7 @@ def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Pat
         },
         examples=seen.examples,
         parameters=seen.parameters,
-        unit=part_for(run, "config").unit,
+        unit=loaded.config.unit,
         sections=seen.sections,
     )
     path = run.path / "report.html"
@@ -48,7 +47,7 @@ def finish(run: Run, reporter: Reporter) -> dict[str, Any]:
     """Writes the report of a trained run; returns what is worth telling."""
     write_report(run, reporter)
     training = run.info()["training"]
-    metric = configs.load(part_for(run, "config"), run.path / "config.toml").training.metric
+    metric = config_of(run, RunConfig).training.metric
     key, sign = {"loss": ("loss", -1), "latest": ("step", 1)}.get(metric, (metric, 1))
     valid = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
     best = max(valid, key=lambda row: sign * row[key], default={})

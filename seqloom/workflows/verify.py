@@ -8,11 +8,13 @@ from typing import Any
 
 from seqloom.config import read_tree
 from seqloom.errors import ConfigError, nearest
-from seqloom.tasks import part_of, read_config
+from seqloom.tasks import read_config
 from seqloom.tasks.task import RunConfig
 from seqloom.training.log import Reporter
+from seqloom.workflows.evaluate import evaluate_run
 from seqloom.workflows.lineage import read_members
 from seqloom.workflows.report import finish
+from seqloom.workflows.train import train_run
 
 _LEAST = (
     "bleu",
@@ -55,8 +57,8 @@ def verify_recipe(path: str | Path, overrides: Sequence[str], reporter: Reporter
 
 
 def _verdicts(member: str, config: RunConfig, reporter: Reporter) -> Iterator[dict[str, Any]]:
-    run = part_of(config.task, "train")(config, reporter)
-    scores = part_of(config.task, "evaluate")(run.path, (), "test", (), reporter)
+    run = train_run(config, reporter)
+    scores = evaluate_run(run.path, (), "test", (), reporter)
     found = {**scores, "minutes": run.info()["training"]["minutes"]}
     finish(run, reporter)
     for metric, wanted in config.accept.items():

@@ -16,7 +16,8 @@ from sacrebleu.metrics.chrf import CHRF
 
 from seqloom.config import load
 from seqloom.run import Run
-from seqloom.tasks.seq2seq.task import Files, TranslateConfig
+from seqloom.tasks.seq2seq.data import Files
+from seqloom.tasks.seq2seq.task import TranslateConfig
 
 VERBS = (
     "demo",

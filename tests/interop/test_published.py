@@ -21,7 +21,6 @@ from seqloom.data.batches.batch import pad
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Run
-from seqloom.tasks import train
 from seqloom.tasks.building import load_model
 from seqloom.tasks.encoder.examples import evaluate_examples
 from seqloom.training.log import Reporter
@@ -29,6 +28,7 @@ from seqloom.workflows.export import export_run
 from seqloom.workflows.import_ import import_run
 from seqloom.workflows.lineage import read_members
 from seqloom.workflows.parity import compare_export, compare_with_transformers
+from seqloom.workflows.train import train
 
 __all__ = ["publish", "transformers"]
 QUIET = Reporter(0)

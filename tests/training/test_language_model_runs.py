@@ -33,8 +33,8 @@ from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.tasks.language_model.config import LanguageModelConfig
 from seqloom.tasks.language_model.task import (
+    LanguageModelConfig,
     evaluate_language_model,
     load_generator,
     train_language_model,

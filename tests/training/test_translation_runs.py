@@ -31,7 +31,8 @@ from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
-from seqloom.tasks.seq2seq.task import Files, TranslateConfig, load_translator, prepare, train_translation
+from seqloom.tasks.seq2seq.data import Files
+from seqloom.tasks.seq2seq.task import TranslateConfig, load_translator, prepare, train_translation
 from seqloom.text.tokenizer import BPE, Characters, Tokenizer, Words
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
