@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from seqloom.config import load as load_config
 from seqloom.config import read_tree
 from seqloom.errors import ConfigError, RunError, nearest
-from seqloom.run import Run
 
 if TYPE_CHECKING:
     from seqloom.tasks.task import RunConfig
@@ -29,24 +28,13 @@ TASKS = {
 """The config class of each task (see task.py for what it has), imported only when it is asked for."""
 
 
-def task_class(name: str) -> type[RunConfig]:
+def task_class(name: str) -> type[Any]:
     """The config class of a task. Raises RunError for one that this version does not know."""
     if name not in TASKS:
         raise RunError(f"of the unknown task {name!r}", cure=nearest(name, TASKS))
     module, _, attribute = TASKS[name].partition(":")
-    found: type[RunConfig] = getattr(import_module(f"seqloom.tasks.{module}"), attribute)
+    found: type[Any] = getattr(import_module(f"seqloom.tasks.{module}"), attribute)
     return found
-
-
-C = TypeVar("C", bound="RunConfig")
-
-
-def config_of(run: Run, kind: type[C]) -> C:
-    """The config of a run, of the class of its task. Raises RunError for a run of another kind."""
-    found = task_class(task := str(run.info().get("task")))
-    if not issubclass(found, kind):
-        raise RunError(f"is a run of the task {task!r}, which this is not for", where=str(run.path), cure=kind.wanted)
-    return load_config(found, run.path / "config.toml")
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -59,7 +47,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(
             "describes a ladder of members", where=str(path), cure=f"seqloom lineage {path}, or train --member NAME"
         )
-    config = load_config(task_class(task), path, overrides)
+    config: RunConfig = load_config(task_class(task), path, overrides)
     return config if config.run else replace(config, run=f"runs/{Path(path).stem}")
 
 

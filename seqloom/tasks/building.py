@@ -15,9 +15,8 @@ from seqloom.errors import RunError, UsageError
 from seqloom.interop.family import Model, make_model
 from seqloom.nn.linear import pack
 from seqloom.run import Run
-from seqloom.tasks import config_of
 from seqloom.tasks.assets import Assets, load_tokenizers
-from seqloom.tasks.task import RunConfig
+from seqloom.tasks.task import RunConfig, config_of
 from seqloom.tasks.word_vectors.starting import take_vectors
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import load_weights

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
 from seqloom import config as configs
 from seqloom.data.checks.pairs import Finding
 from seqloom.decoding.search import DecodingConfig
-from seqloom.errors import ConfigError, UsageError
+from seqloom.errors import ConfigError, RunError, UsageError
 from seqloom.inspection.page import Markup
 from seqloom.inspection.report import Example
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.run import Json, Run
+from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets, load_tokenizers
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured, Plan, TrainingConfig
@@ -166,6 +167,18 @@ class RunConfig:
     def compared(self, runs: Sequence[Run], names: Sequence[str], found: Sequence[Json]) -> Json | None:
         """More on evaluations of several runs on one test set than their scores; None = there is no more."""
         return None
+
+
+C = TypeVar("C", bound=RunConfig)
+
+
+def config_of(run: Run, kind: type[C]) -> C:
+    """The config of a run, of the class of its task. Raises RunError for a run of another kind."""
+    found = task_class(task := str(run.info().get("task")))
+    if not issubclass(found, kind):
+        raise RunError(f"is a run of the task {task!r}, which this is not for", where=str(run.path), cure=kind.wanted)
+    config: C = configs.load(found, run.path / "config.toml")
+    return config
 
 
 @dataclass(frozen=True)

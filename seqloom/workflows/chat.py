@@ -9,11 +9,10 @@ from seqloom.data.sources.conversations import Conversations
 from seqloom.data.sources.dialogues import Dialogues
 from seqloom.errors import UsageError
 from seqloom.run import Run
-from seqloom.tasks import config_of
 from seqloom.tasks.building import open_predictor
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.seq2seq.task import TranslateConfig
-from seqloom.tasks.task import decoding_config
+from seqloom.tasks.task import config_of, decoding_config
 from seqloom.text.chat import Message
 from seqloom.training.log import Reporter
 

@@ -10,8 +10,7 @@ from seqloom import config as configs
 from seqloom.errors import UsageError
 from seqloom.inspection.comparison import render_comparison
 from seqloom.run import Json, Run, write_json, write_text
-from seqloom.tasks import config_of
-from seqloom.tasks.task import RunConfig, refuse_other_tests
+from seqloom.tasks.task import RunConfig, config_of, refuse_other_tests
 from seqloom.training.log import Reporter
 from seqloom.workflows.evaluate import evaluate_run
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqloom.run import Json, Run, write_json
-from seqloom.tasks import config_of
 from seqloom.tasks.building import load_run
 from seqloom.tasks.language_model.choices import score_choices
 from seqloom.tasks.language_model.task import LanguageModelConfig
-from seqloom.tasks.task import RunConfig
+from seqloom.tasks.task import RunConfig, config_of
 from seqloom.training.log import Reporter
 
 

@@ -102,7 +102,8 @@ def _config(
     limit = limit_of(published.form.config)
     if chosen not in ("translate", "encode") and isinstance(length, int):
         tree["batches"] = {"length": min(length, limit or length)}
-    return build(task_class(chosen), tree)
+    config: RunConfig = build(task_class(chosen), tree)
+    return config
 
 
 def _labels(published: Published) -> list[str]:

@@ -10,9 +10,8 @@ from typing import Any
 from seqloom.errors import UsageError
 from seqloom.inspection.report import ReportData, render
 from seqloom.run import Run, write_json, write_text
-from seqloom.tasks import config_of
 from seqloom.tasks.building import load_run
-from seqloom.tasks.task import RunConfig
+from seqloom.tasks.task import RunConfig, config_of
 from seqloom.tasks.word_vectors.look import MAP_FILE
 from seqloom.tasks.word_vectors.task import load_words
 from seqloom.training.log import Reporter

@@ -77,7 +77,7 @@ class EmbedWordsConfig(RunConfig):
                 self.optimizer.lr,
                 self.schedule,
                 training,
-                per_epoch=learner.per_epoch,
+                per_epoch=float(learner.per_epoch),
             )
 
         kept = int(vocabulary.counts.sum())
