@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import seqloom
+from seqloom.cli.doctor import WHAT_FOR
 
 PACKAGE = Path(seqloom.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -72,6 +73,19 @@ def test_what_the_project_asks_for_is_pinned_within_its_range(project: dict[str,
         versions = [next(iter(pin.specifier)).version for pin in pins if pin.name == asked.name]
         assert versions, f"{asked.name} has no pin: make lock"
         assert all(version in asked.specifier for version in versions), f"{asked}: {versions}"
+
+
+def extras_named_by_errors() -> set[str]:
+    """The second argument of every MissingExtra(...) in the package."""
+    calls = [node for path in FILES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    calls = [node for node in calls if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    return {ast.literal_eval(node.args[1]) for node in calls if node.func.id == "MissingExtra"}
+
+
+def test_the_extras_are_those_that_doctor_explains_and_errors_name(project: dict[str, Any]) -> None:
+    extras = set(project["optional-dependencies"]) - {"test", "bench"}
+    assert set(WHAT_FOR) == extras
+    assert extras_named_by_errors() == extras
 
 
 def test_the_public_names_exist() -> None:
