@@ -6,11 +6,15 @@ import ast
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 import seqloom
+from seqloom.cli.doctor import WHAT_FOR
 
 PACKAGE = Path(seqloom.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -47,11 +51,41 @@ def test_help_names_every_verb() -> None:
     assert result.stderr == ""
 
 
-def test_the_version_is_that_of_the_project() -> None:
-    project = PACKAGE.parent / "pyproject.toml"
-    if not project.exists():
+@pytest.fixture
+def project() -> dict[str, Any]:
+    """The table [project] of pyproject.toml."""
+    path = PACKAGE.parent / "pyproject.toml"
+    if not path.exists():
         pytest.skip("seqloom is installed away from its source")
-    assert tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"] == seqloom.__version__
+    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    return table
+
+
+def test_the_version_is_that_of_the_project(project: dict[str, Any]) -> None:
+    assert project["version"] == seqloom.__version__
+
+
+def test_what_the_project_asks_for_is_pinned_within_its_range(project: dict[str, Any]) -> None:
+    lines = (PACKAGE.parent / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]  # an option or a path is no requirement
+    assert [str(pin) for pin in pins if pin.url or [s.operator for s in pin.specifier] != ["=="]] == []
+    for asked in map(Requirement, chain(project["dependencies"], *project["optional-dependencies"].values())):
+        versions = [next(iter(pin.specifier)).version for pin in pins if pin.name == asked.name]
+        assert versions, f"{asked.name} has no pin: make lock"
+        assert all(version in asked.specifier for version in versions), f"{asked}: {versions}"
+
+
+def extras_named_by_errors() -> set[str]:
+    """The second argument of every MissingExtra(...) in the package."""
+    calls = [node for path in FILES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    calls = [node for node in calls if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    return {ast.literal_eval(node.args[1]) for node in calls if node.func.id == "MissingExtra"}
+
+
+def test_the_extras_are_those_that_doctor_explains_and_errors_name(project: dict[str, Any]) -> None:
+    extras = set(project["optional-dependencies"]) - {"test", "bench"}
+    assert set(WHAT_FOR) == extras
+    assert extras_named_by_errors() == extras
 
 
 def test_the_public_names_exist() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.metadata
 import json
 import lzma
 import subprocess
@@ -337,7 +338,27 @@ def test_runs_lists_what_there_is(call: Call, folder):
 def test_doctor(call: Call):
     facts = json.loads(call("doctor", "--json").out)
     assert {"python", "torch", "seqloom", "cores", "threads", "bf16 is fast", "device"} <= set(facts)
-    assert "extra tensorboard" in call("doctor").out
+    assert facts["extras"]["tensorboard"] == {"tensorboard": importlib.metadata.version("tensorboard")}
+
+
+def test_doctor_lists_the_extras_and_what_each_lacks(call: Call, monkeypatch):
+    versions = {"numba": "0.62.1", "onnx": "1.19.0"}
+    required = ["torch>=2.10", "numba>=0.62; extra == 'words'", "pytest>=8; extra == 'test'"]
+    required += ['onnx>=1.19 ; python_version < "3.15" and extra == "export"', "ctranslate2>=4; extra == 'export'"]
+
+    def version(package: str) -> str:
+        if package in versions:
+            return versions[package]
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(importlib.metadata, "requires", {"seqloom": required}.__getitem__)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    facts = json.loads(call("doctor", "--json").out)
+    assert facts["extras"] == {"words": {"numba": "0.62.1"}, "export": {"onnx": "1.19.0", "ctranslate2": None}}
+    assert facts["babel"] == "not installed"
+    lines = [" ".join(line.split()) for line in call("doctor").lines]
+    assert "words learning word vectors numba 0.62.1" in lines
+    assert "export models as CTranslate2 or ONNX onnx 1.19.0, ctranslate2 is missing" in lines
 
 
 def test_a_report_is_one_file_and_can_be_written_anew(call: Call, folder):
