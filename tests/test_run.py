@@ -108,7 +108,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing file": (lambda p: (p / "state.json").unlink(), "state.json is missing"),
     "missing manifest": (lambda p: (p / "MANIFEST.json").unlink(), "its manifest cannot be read"),
     "cut manifest": (lambda p: os.truncate(p / "MANIFEST.json", 40), "its manifest cannot be read"),
-    "manifest of another shape": (lambda p: (p / "MANIFEST.json").write_text("[]"), "its manifest cannot be read"),
+    "manifest of another shape": (
+        lambda p: (p / "MANIFEST.json").write_text("[]"),
+        "its manifest is not a JSON object",
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from seqloom.data.formats.parallel import read_pairs, usable
 from seqloom.data.rows import Pairs
 from seqloom.errors import MissingExtra, UsageError
 from seqloom.evaluation.translation import moses_bleu, score_translations
-from seqloom.run import Run, write_json
+from seqloom.run import Run, title_of, write_json
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.task import Files, TranslateConfig, config_of, load_splits, load_translator
 from seqloom.tasks.task import decoding_config
@@ -32,7 +32,7 @@ def evaluate_run(
         words: decoding options as on the command line.
         reporter: where progress goes.
     """
-    run = Run.open(path)
+    title, run = title_of(name, test), Run.open(path)
     config = config_of(run)
     languages = (getattr(config.data, "source", ""), getattr(config.data, "target", ""))
     pairs = _test_pairs(config, test, languages)
@@ -55,7 +55,6 @@ def evaluate_run(
             scores["bleu_moses"], scores["moses_signature"] = moses_bleu(hypotheses, pairs.targets, config.data.target)
         except MissingExtra as error:
             reporter.say(str(error))
-    title = name or (Path(test[0]).name.split(".")[0] if test else "test")
     result = {
         "test": title,
         **scores,
@@ -68,7 +67,7 @@ def evaluate_run(
             for s, h, r in zip(pairs.sources, hypotheses, pairs.targets, strict=True)
         ],
     }
-    write_json(run.path / "eval" / f"{title}.json", result)
+    write_json(run.evaluation_path(title), result)
     return result
 
 

@@ -16,7 +16,7 @@ from seqloom.data.rows import NoData
 from seqloom.data.sources.labelled import Splits, digest_rows
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
-from seqloom.run import Json, Run
+from seqloom.run import Json, Run, title_of
 from seqloom.tasks.encoder.task import Prepared, ReadingConfig, load_model, outputs, save_scores, tokenizer_for
 from seqloom.tasks.task import tested_on
 from seqloom.text.tokenizer import Tokenizer
@@ -202,7 +202,7 @@ def evaluate_examples(
         words: must be empty; nothing is decoded.
         reporter: where progress goes.
     """
-    predictor = load_predictor(path, precision="fp32", say=reporter.warn)
+    title, predictor = title_of(name, test), load_predictor(path, precision="fp32", say=reporter.warn)
     reader, config = predictor.reader, predictor.reader.config
     rows = config.read(tested_on(test, config.data.test, words))
     items = reader.items(rows, learn=True)
@@ -212,4 +212,4 @@ def evaluate_examples(
     scores = reader.measure(rows, items, found)
     each = zip(rows, items, found, strict=True)
     told = [reader.sample(row, reader.tell(row, item, scores_of)) for row, item, scores_of in each]
-    return save_scores(path, test, name, {**scores, "predictions": told}, began)
+    return save_scores(path, test, title, {**scores, "predictions": told}, began)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,8 +30,9 @@ def look_at_examples(run: Run, texts: Sequence[str], samples: Sequence[Json], re
     reader = predictor.reader
     shown: list[Any] = list(texts) or [tuple(row[k] for k in reader.given if k in row) for row in samples[-2:]]
     windows = [item.windows[0] for item in reader.items([reader.row(one) for one in shown], learn=False)]
-    found = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((run.path / "eval").glob("*.json"))}
-    parts = [part for name, scores in found.items() if "confusion" in scores for part in _labels(name, scores)]
+    parts = [
+        part for name, scores in run.evaluations().items() if "confusion" in scores for part in _labels(name, scores)
+    ]
     return Seen(
         attention(predictor.model, reader.tokenizer, windows),
         parameter_count(predictor.model),

@@ -21,7 +21,7 @@ from seqloom.errors import RunError, UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import parameter_count
 from seqloom.objectives.reading import MaskedWords, masked
-from seqloom.run import Json, Run
+from seqloom.run import Json, Run, title_of
 from seqloom.tasks.encoder.look import attention
 from seqloom.tasks.encoder.task import Prepared, ReadingConfig, load_model, save_scores, tokenizer_for
 from seqloom.tasks.language_model.prepare import text_sources
@@ -181,13 +181,14 @@ def evaluate_masked_words(
 
     The arguments are those of `evaluate_examples`.
     """
+    title = title_of(name, test)
     config, model, tokenizer, _ = load_model(path, precision="fp32", say=reporter.warn)
     files = tested_on(test, config.data.test, words)
     text = Documents.of(Text.of(text_source(files, config.data.documents)), tokenizer)
     reporter.say(f"reading {len(text.ids):,} words")
     began = time.perf_counter()
     scores = _scores(model, MaskedBatches(text, tokenizer, config.batches, _TEST_SEED))
-    return save_scores(path, test, name, {"words": len(text.ids), **scores}, began)
+    return save_scores(path, test, title, {"words": len(text.ids), **scores}, began)
 
 
 def look_at_masked_words(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from seqloom.errors import RunError
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.reading import batch_scores
-from seqloom.run import Json, Run, write_json
+from seqloom.run import Json, Run, read_json, write_json
 from seqloom.tasks import part_for
 from seqloom.tasks.building import (
     load_tokenizers,
@@ -215,21 +214,15 @@ def load_model(
 
 
 def _facts(run: Run) -> Json:
-    path = run.path / _FACTS
-    try:
-        found: Json = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        cure = "put back the one that the run was written with"
-        raise RunError(f"cannot be read: {error}", where=str(path), cure=cure) from None
-    return found
+    return read_json(run.path / _FACTS, "put back the one that the run was written with")
 
 
-def save_scores(path: str | Path, test: Sequence[str], name: str, scores: Json, began: float) -> Json:
-    """Saves an evaluation as eval/NAME.json of a run; by default the name of the first file, or "test"."""
-    run, title = Run.open(path), name or (Path(test[0]).name.split(".")[0] if test else "test")
+def save_scores(path: str | Path, test: Sequence[str], title: str, scores: Json, began: float) -> Json:
+    """Saves an evaluation as eval/TITLE.json of a run."""
+    run = Run.open(path)
     facts = {"checkpoint": run.best(lambda text: None).path.name, "files": list(test)}
     result = {"test": title, **scores, "seconds": round(time.perf_counter() - began, 3), **facts}
-    write_json(run.path / "eval" / f"{title}.json", result)
+    write_json(run.evaluation_path(title), result)
     return result
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from seqloom.data.formats.lines import read_lines
 from seqloom.errors import DataError
-from seqloom.run import Run, write_json
+from seqloom.run import Run, title_of, write_json
 from seqloom.tasks.language_model.task import load_generator
 from seqloom.training.log import Reporter
 
@@ -69,7 +69,7 @@ def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporte
         name: what to save it as; by default the name of the file.
         reporter: where progress goes.
     """
-    questions = read_questions(file)
+    title, questions = title_of(name, (file,)), read_questions(file)
     if not 0 <= shots < len(questions):
         raise DataError(f"{shots} examples of {len(questions)} questions leave none to ask", where=file, cure="--shots")
     before = "".join(f"{q.solved()}\n\n" for q in questions[:shots])
@@ -86,7 +86,6 @@ def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporte
         best, best_a_byte = own.index(max(own)), a_byte.index(max(a_byte))
         right, right_a_byte = right + (best == q.answer), right_a_byte + (best_a_byte == q.answer)
         rows.append({"context": q.context, "chosen": q.choices[best], "answer": q.choices[q.answer]})
-    title = name or Path(file).name.split(".")[0]
     run = Run.open(path)
     result = {
         "test": title,
@@ -100,5 +99,5 @@ def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporte
         "files": [file],
         "answers": rows,
     }
-    write_json(run.path / "eval" / f"{title}.json", result)
+    write_json(run.evaluation_path(title), result)
     return result

@@ -16,7 +16,7 @@ from seqloom.data.sources.text import TextFiles
 from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.decoder import LanguageModel
-from seqloom.run import Run, write_json
+from seqloom.run import Run, title_of, write_json
 from seqloom.tasks.building import load_tokenizers, save_tokenizers, take_start
 from seqloom.tasks.language_model.config import LanguageModelConfig
 from seqloom.tasks.language_model.predictor import Generator
@@ -129,6 +129,8 @@ def evaluate_language_model(
     run = Run.open(path)
     other = [word for word in words if word.startswith("--") and word.partition("=")[0] != _STRIDE]
     config = configs.load(LanguageModelConfig, run.path / "config.toml", () if other else words)
+    own_name = "valid" if isinstance(config.data, TextFiles | Conversations) and not config.data.test else "test"
+    title = title_of(name, test, own_name)
     own = config.data.test if isinstance(config.data, NoData) else ("its own",)
     tested_on(test, own, other)
     generator = load_generator(path, precision="fp32", say=reporter.warn)
@@ -138,21 +140,22 @@ def evaluate_language_model(
         raise UsageError(f"there are no windows: {whole}", where=_STRIDE, cure="leave it out")
     reading = read_files(config, test, generator.tokenizer, 1 if carries else config.batches.lanes)
     reporter.say(f"reading {reading.tokens:,} words")
+    stride = None if whole else config.batches.stride or -(-config.batches.length // 2)
     began = time.perf_counter()
     found = perplexities(text_nll(generator.model, reading.batches), reading.tokens, reading.sizes)
-    own_name = "valid" if isinstance(config.data, TextFiles | Conversations) and not config.data.test else "test"
-    title = name or (Path(test[0]).name.split(".")[0] if test else own_name)
     result = {
         "test": title,
         **found,
         "tokens": reading.tokens,
         "unknown": reading.unknown,
+        "unknown_share": 100 * reading.unknown / reading.tokens,
         **reading.sizes,
         "context": None if carries else config.batches.length,
-        "stride": None if whole else config.batches.stride or -(-config.batches.length // 2),
+        "stride": stride,
+        "reading": whole or f"windows of {config.batches.length}, {stride} apart",
         "seconds": round(time.perf_counter() - began, 3),
         "checkpoint": run.best(lambda text: None).path.name,
         "files": list(test),
     }
-    write_json(run.path / "eval" / f"{title}.json", result)
+    write_json(run.evaluation_path(title), result)
     return result

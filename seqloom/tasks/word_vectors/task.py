@@ -20,7 +20,7 @@ from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
 from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
 from seqloom.models.word_vectors import WordVectors
-from seqloom.run import Run, write_json, write_text
+from seqloom.run import Run, title_of, write_json, write_text
 from seqloom.tasks.task import Ready, RunConfig, tested_on, train_run
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.fit import Measured, Plan, TrainingConfig
@@ -156,15 +156,14 @@ def evaluate_words(
         words: must be empty; there is nothing to decode.
         reporter: where warnings go.
     """
-    run = Run.open(path)
+    title, run = title_of(name, test), Run.open(path)
     config = configs.load(EmbedWordsConfig, run.path / "config.toml")
     files = tested_on(test, config.data.test, words)
     began = time.perf_counter()
     vectors = load_words(path, say=reporter.warn)
     found = [test for file in files for test in _both(vectors, file)]
-    title = name or (Path(test[0]).name.split(".")[0] if test else "test")
     result = {"test": title, **_summary(found), "lists": found, "seconds": round(time.perf_counter() - began, 3)}
-    write_json(run.path / "eval" / f"{title}.json", result)
+    write_json(run.evaluation_path(title), result)
     return result
 
 
