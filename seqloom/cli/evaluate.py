@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Overrides, Quiet, print_json, print_table, verbosity
+from seqloom.cli.common import AsJson, Overrides, Quiet, Right, print_json, print_table, verbosity
 from seqloom.measures import MEASURES, count_of, measured
 
 _SHOWN_LABELS = 12
@@ -66,7 +66,7 @@ def show_scores(scores: dict[str, Any]) -> None:
     if count := count_of(scores):
         parts.append(f"{count[0]:,} {count[1]}")
     rows = [
-        (MEASURES[key].name, None if value is None else MEASURES[key].shown(value), MEASURES[key].note(scores))
+        (MEASURES[key].name, None if value is None else Right(MEASURES[key].shown(value)), MEASURES[key].note(scores))
         for key, value in measured(scores).items()
     ]
     print_table(", ".join(parts), ("score", "value", "what"), rows)
