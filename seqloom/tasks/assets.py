@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from seqloom.data.rows import Pairs
 from seqloom.errors import RunError, UsageError
-from seqloom.run import Json, Run, write_json, write_text
+from seqloom.run import Json, Run, read_json, write_json, write_text
 from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer
 from seqloom.text.vocabulary import Vocabulary
 
@@ -107,12 +106,7 @@ def load_tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer]:
 
 def load_facts(run: Run) -> Json:
     """What a run knows of its labels. Raises RunError."""
-    path = run.path / _LABELS
-    try:
-        found: Json = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot be read: {error}", where=str(path), cure=_CURE) from None
-    return found
+    return read_json(run.path / _LABELS, _CURE)
 
 
 def load_vocabulary(run: Run) -> Vocabulary:

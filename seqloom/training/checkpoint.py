@@ -28,7 +28,7 @@ class Progress:
         step: steps taken.
         words: target words seen.
         seconds: spent in training steps, over all sittings.
-        best: the best validation score so far, higher is better; and the step it was reached at.
+        best: the best validation score so far, as `measures.rank` gives it; and the step it was reached at.
         stale: evaluations since then; `drops`: evaluations without improvement over the whole run.
         scores: (score, step) of the checkpoints kept for averaging.
         due: whether this step is still to be evaluated, because a signal came before that or in the midst of it.

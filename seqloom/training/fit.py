@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from seqloom.errors import DivergedError, MissingExtra, SeqloomError
+from seqloom.measures import rank
 from seqloom.run import Checkpoint, Run
 from seqloom.training.checkpoint import (
     Progress,
@@ -239,7 +240,7 @@ class _Session:
 
     def _score(self, metrics: dict[str, float]) -> float:
         name = self.plan.training.metric
-        score = -metrics["loss"] if name == "loss" else float(self.progress.step) if name == "latest" else metrics[name]
+        score = float(self.progress.step) if name == "latest" else rank(name, metrics[name])
         if not math.isfinite(metrics.get("loss", 0.0)) or not math.isfinite(score):
             raise DivergedError(
                 f"the validation gives {metrics} after step {self.progress.step}; nothing was saved",

@@ -7,18 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqloom import config as configs
+from seqloom import measures
 from seqloom.errors import UsageError
 from seqloom.inspection.comparison import render_comparison
-from seqloom.run import Json, Run, write_json, write_text
+from seqloom.measures import MEASURES
+from seqloom.run import Json, Run, title_of, write_json, write_text
 from seqloom.tasks.task import RunConfig, config_of, refuse_other_tests
 from seqloom.training.log import Reporter
 from seqloom.workflows.evaluate import evaluate_run
-
-_SCORES = (
-    *("accuracy", "f1", "matthews", "pearson", "spearman", "exact_match"),
-    *("perplexity", "word_perplexity", "bits_per_byte", "analogies", "similarity"),
-)
-_OF_ALL = ("accuracy", "exact_match")  # shares of the examples, in percent
 
 
 def compare_runs(paths: Sequence[str | Path], folder: str | Path, reporter: Reporter, test: Sequence[str] = ()) -> Json:
@@ -45,9 +41,8 @@ def compare_runs(paths: Sequence[str | Path], folder: str | Path, reporter: Repo
     found = [_evaluated(run, test, reporter) for run in opened]
     config = config_of(opened[0], RunConfig)
     metric = _metric(config)
-    sign = -1 if metric == "loss" else 1
-    bests = [max((sign * row[metric] for row in _valid(run) if metric in row), default=None) for run in opened]
-    reached = None if None in bests else sign * min(best for best in bests if best is not None)
+    bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
+    reached = measures.worst(bests, metric) if len(bests) == len(opened) else None
     more = config.compared(opened, names, found)
     result = {"test": found[0]["test"], **(scores_alone(opened, names, found) if more is None else more)}
     result |= {"task": task, "reached": reached, "metric": metric, "unit": config.unit}
@@ -65,8 +60,9 @@ def scores_alone(runs: Sequence[Run], names: Sequence[str], found: Sequence[Json
     refuse_other_tests([scores.get("examples", scores.get("bytes")) for scores in found], runs, names)
     systems = []
     for run, name, scores in zip(runs, names, found, strict=True):
-        shown = {key: scores[key] for key in _SCORES if key in scores}
-        share = {key: shown[key] / 100 for key in _OF_ALL if key in shown and "examples" in scores}
+        shown = measures.measured(scores, headline=True)
+        share = {key: value / 100 for key, value in shown.items() if MEASURES[key].share and value is not None}
+        share = share if "examples" in scores else {}
         intervals = {key: 196 * (p * (1 - p) / scores["examples"]) ** 0.5 for key, p in share.items()}
         systems.append({"name": name, "scores": shown, "intervals": intervals, "valid": _valid(run)})
     floor = {"majority": found[0]["majority"]} if "majority" in found[0] else {}
@@ -80,14 +76,12 @@ def run_names(runs: Sequence[Run]) -> list[str]:
 
 
 def _metric(config: RunConfig) -> str:
-    if config.task == "translate":
-        return "exact_match" if config.training.metric == "exact_match" else "bleu"
-    return "loss" if config.training.metric == "latest" else config.training.metric
+    return config.training.metric if config.training.metric in MEASURES else "loss"
 
 
 def _evaluated(run: Run, test: Sequence[str], reporter: Reporter) -> Json:
     """The run's scores on the test set: those it has, if they are of its best checkpoint; else made now."""
-    title = Path(test[0]).name.split(".")[0] if test else "test"
+    title = title_of("", test)
     best = run.best(reporter.warn).path.name
     path = run.path / "eval" / f"{title}.json"
     if path.is_file():
@@ -109,13 +103,13 @@ def _costs(run: Run, scores: Json, metric: str, reached: float | None) -> Json:
     training = run.info().get("training", {})
     minutes, words = training.get("minutes"), training.get("words")
     found = [(row["seconds"] / 60, row[metric]) for row in _valid(run) if metric in row]
-    there = (when for when, value in found if (value <= reached if metric == "loss" else value >= reached))
-    count = scores.get("sentences", scores.get("examples"))
+    there = (when for when, value in found if reached is not None and measures.reaches(metric, value, reached))
+    count = measures.count_of(scores)
     return {
         "parameters": training.get("parameters"),
         "minutes": minutes,
         "words_per_second": words / (60 * minutes) if words and minutes else None,
-        "minutes_to_reach": next(there, None) if reached is not None else None,
-        "sentences_per_second": count / scores["seconds"] if count and scores["seconds"] else None,
+        "minutes_to_reach": next(there, None),
+        "sentences_per_second": count[0] / scores["seconds"] if count and scores["seconds"] else None,
         "gigabytes": training.get("gigabytes"),
     }

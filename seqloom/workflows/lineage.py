@@ -10,6 +10,7 @@ from typing import Any
 
 from seqloom import config as configs
 from seqloom.errors import ConfigError, UsageError, nearest
+from seqloom.measures import measured
 from seqloom.run import Json, write_json
 from seqloom.tasks import task_class
 from seqloom.tasks.seq2seq.demo import demo_config
@@ -107,12 +108,11 @@ def train_seeds(path: str, overrides: Sequence[str], seeds: Sequence[int], repor
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, float]:
-    own = row.get("scores") or {key: row[key] for key in ("bleu", "chrf", "exact_match")}
-    return {**own, "minutes": row["minutes"]}
+    return {key: value for key, value in measured({**row, **row.get("scores", {})}).items() if value is not None}
 
 
 def _over_seeds(rows: Sequence[Mapping[str, float]]) -> Json:
-    values = {key: [row[key] for row in rows] for key in rows[0]}
+    values = {key: [row[key] for row in rows] for key in rows[0] if all(key in row for row in rows)}
     return {key: {"mean": fmean(own), "deviation": stdev(own), "values": own} for key, own in values.items()}
 
 

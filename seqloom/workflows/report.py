@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seqloom import measures
 from seqloom.errors import UsageError
 from seqloom.inspection.report import ReportData, render
 from seqloom.run import Run, write_json, write_text
@@ -28,9 +28,7 @@ def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Pat
         info=run.info(),
         metrics=run.rows("metrics.jsonl"),
         samples=samples,
-        evaluations={
-            p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((run.path / "eval").glob("*.json"))
-        },
+        evaluations=run.evaluations(),
         examples=seen.examples,
         parameters=seen.parameters,
         unit=loaded.config.unit,
@@ -47,10 +45,9 @@ def finish(run: Run, reporter: Reporter) -> dict[str, Any]:
     write_report(run, reporter)
     training = run.info()["training"]
     metric = config_of(run, RunConfig).training.metric
-    key, sign = {"loss": ("loss", -1), "latest": ("step", 1)}.get(metric, (metric, 1))
     valid = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
-    best = max(valid, key=lambda row: sign * row[key], default={})
-    return {"run": str(run.path), **training, "best": best, "report": str(run.path / "report.html")}
+    chosen = measures.best(valid, metric) if metric in measures.MEASURES else next(reversed(valid), None)
+    return {"run": str(run.path), **training, "best": chosen or {}, "report": str(run.path / "report.html")}
 
 
 def map_words(path: str, words: Sequence[str], method: str) -> Path:

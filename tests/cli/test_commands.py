@@ -4,13 +4,14 @@ import gzip
 import importlib.metadata
 import json
 import lzma
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from calls import Call
+from calls import Call, fingerprint, unknown_scores
 from made_up import sentences, translated
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
@@ -179,6 +180,32 @@ def test_eval_has_a_name_decoding_options_and_tables(call: Call, folder):
         assert word in result.out
     saved = json.loads(Path("run/eval/mine.json").read_text(encoding="utf-8"))
     assert (saved["decoding"]["beam"], saved["decoding"]["length_penalty"], saved["test"]) == (1, 0.5, "mine")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", "a/b"])
+def test_eval_refuses_a_name_that_is_a_path(call: Call, seen, name):
+    before = fingerprint(seen)
+    result = call("eval", "run", "--name", name, "--test", "test.src", "test.tgt")
+    result.refused(2, f"--name: an evaluation cannot be called {name!r}", "--name test")
+    assert "translating" not in result.err  # refused before the work
+    assert fingerprint(seen) == before
+
+
+def test_a_hidden_test_file_gives_a_title(call: Call, folder):
+    for side in ("src", "tgt"):
+        Path(f"test.{side}").rename(f".hidden.{side}")
+    scores = json.loads(call("eval", "run", "--test", ".hidden.src", ".hidden.tgt", "--json", "-q").out)
+    assert scores["test"] == "hidden"
+    assert not unknown_scores(scores)
+    assert [p.name for p in Path("run/eval").iterdir()] == ["hidden.json"]
+
+
+@pytest.mark.parametrize("verb", ["report run", "compare run two --test test.src test.tgt"])
+def test_a_broken_evaluation_is_named(call: Call, folder, verb):
+    shutil.copytree("run", "two")
+    Path("run/eval").mkdir()
+    Path("run/eval/test.json").write_text('{"half', encoding="utf-8")
+    call(*verb.split()).refused(2, "run/eval/test.json: cannot be read", "seqloom eval run --name test")
 
 
 def test_eval_without_test_data_says_how_to_give_them(call: Call, folder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import torch
@@ -22,8 +21,9 @@ _LABELS = 30
 
 def label_sections(run: Run) -> dict[str, Markup]:
     """Confusion and calibration of each evaluation of a run that has them."""
-    found = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((run.path / "eval").glob("*.json"))}
-    parts = [part for name, scores in found.items() if "confusion" in scores for part in _labels(name, scores)]
+    parts = [
+        part for name, scores in run.evaluations().items() if "confusion" in scores for part in _labels(name, scores)
+    ]
     return {"Labels": join(parts)} if parts else {}
 
 

@@ -148,13 +148,16 @@ class LanguageModelConfig(GradientConfig):
         reporter.say(f"reading {reading.tokens:,} words")
         began = time.perf_counter()
         found = perplexities(text_nll(predictor.model, reading.batches), reading.tokens, reading.sizes)
+        stride = None if whole else config.batches.stride or -(-config.batches.length // 2)
         return {
             **found,
             "tokens": reading.tokens,
             "unknown": reading.unknown,
+            "unknown_share": 100 * reading.unknown / reading.tokens,
             **reading.sizes,
             "context": None if carries else config.batches.length,
-            "stride": None if whole else config.batches.stride or -(-config.batches.length // 2),
+            "stride": stride,
+            "reading": whole or f"windows of {config.batches.length}, {stride} apart",
             "seconds": round(time.perf_counter() - began, 3),
         }
 
