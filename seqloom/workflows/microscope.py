@@ -16,7 +16,6 @@ from seqloom.inspection.microscope import examine
 from seqloom.inspection.microscope_page import render_microscope
 from seqloom.run import Run, write_json, write_text
 from seqloom.tasks.building import load_run
-from seqloom.tasks.seq2seq.data import load_splits
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.training.log import Reporter
@@ -68,7 +67,7 @@ def examine_runs(
 
 def _sample(config: TranslateConfig, translator: Translator, count: int) -> list[SequenceBatch]:
     """Pairs evenly spread over the validation data, in batches sorted by length; long ones are cut."""
-    pairs, _ = usable(load_splits(config.data).valid)
+    pairs, _ = usable(config.data.splits().valid)
     if len(pairs) < count:
         cure = f"--sentences {len(pairs)}"
         raise DataError(f"only {len(pairs)} validation pairs, {count} were asked for", where=pairs.files[0], cure=cure)

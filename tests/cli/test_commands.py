@@ -17,8 +17,8 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from seqloom.config import load
+from seqloom.data.sources.pairs import Files
 from seqloom.run import Run
-from seqloom.tasks.seq2seq.data import Files
 from seqloom.tasks.seq2seq.task import TranslateConfig
 
 VERBS = (

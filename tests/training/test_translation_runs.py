@@ -20,6 +20,7 @@ from seqloom.config import load as load_config
 from seqloom.config import to_toml
 from seqloom.data.batches.order import BatchConfig
 from seqloom.data.sources.digits import Digits
+from seqloom.data.sources.pairs import Files
 from seqloom.data.sources.programs import Programs
 from seqloom.errors import ConfigError, DivergedError, RunError, SeqloomError, UsageError
 from seqloom.models.convolutional import ConvolutionalConfig
@@ -33,7 +34,7 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
 from seqloom.tasks import load
-from seqloom.tasks.seq2seq.data import Files, read_corpus
+from seqloom.tasks.seq2seq.data import read_corpus
 from seqloom.tasks.seq2seq.look import look
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.tokenizer import BPE, Characters, Tokenizer, Words

@@ -11,8 +11,8 @@ import numpy as np
 
 from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.data.checks.pairs import Finding
-from seqloom.data.rows import NoData
 from seqloom.data.sources.labelled import Splits, digest_rows
+from seqloom.data.sources.source import NoData
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import parameter_count

@@ -14,7 +14,7 @@ import torch
 
 from seqloom.data.batches.masked import MASKS, Documents, MaskConfig, MaskedBatches, mask_of, with_mask
 from seqloom.data.batches.windows import Window
-from seqloom.data.rows import NoData
+from seqloom.data.sources.source import NoData
 from seqloom.data.sources.text import Text, TextFiles, text_source
 from seqloom.errors import RunError, UsageError
 from seqloom.models.encoder import EncoderOnly

@@ -23,7 +23,6 @@ import numpy as np
 
 from seqloom.data.batches.shards import Shards, find_shards, write_shards
 from seqloom.data.batches.stream import Row, Stream, check_length
-from seqloom.data.rows import NoData
 from seqloom.data.sources.conversations import (
     Chat,
     Conversations,
@@ -33,6 +32,7 @@ from seqloom.data.sources.conversations import (
     pieces_of,
     read_conversations,
 )
+from seqloom.data.sources.source import NoData
 from seqloom.data.sources.standard_library import SPLITS, StandardLibrary, library_source
 from seqloom.data.sources.text import Piece, Source, Text, TextFiles, encode_text, held_out, text_digest, text_source
 from seqloom.run import Run

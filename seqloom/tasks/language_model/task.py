@@ -13,8 +13,8 @@ from seqloom import config as configs
 from seqloom.config import Tree
 from seqloom.data.batches.stream import StreamConfig
 from seqloom.data.checks.pairs import Finding, scan_texts
-from seqloom.data.rows import NoData
 from seqloom.data.sources.conversations import Conversations, parse_conversations
+from seqloom.data.sources.source import NoData
 from seqloom.data.sources.standard_library import StandardLibrary
 from seqloom.data.sources.text import TextFiles, record_text
 from seqloom.decoding.search import DecodingConfig

@@ -7,19 +7,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seqloom.data.batches.batch import SequenceBatch
 from seqloom.data.batches.order import Batches, ByEpoch, Fixed, Side
 from seqloom.data.checks.pairs import summary as facts_of
-from seqloom.data.formats.parallel import read_pairs, usable
-from seqloom.data.rows import NoData, Pairs, Splits
-from seqloom.data.sources.dialogues import Dialogues, read_dialogues
-from seqloom.data.sources.digits import Digits, make_digits
-from seqloom.data.sources.phrases.corpus import Phrases, make_phrases
-from seqloom.data.sources.programs import Programs, make_programs
+from seqloom.data.formats.parallel import usable
+from seqloom.data.rows import Pairs, Splits
+from seqloom.data.sources.dialogues import Dialogues
+from seqloom.data.sources.digits import Digits
+from seqloom.data.sources.pairs import Files
+from seqloom.data.sources.phrases.corpus import Phrases
+from seqloom.data.sources.programs import Programs
+from seqloom.data.sources.source import NoData
 from seqloom.decoding.search import DecodingConfig
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import begun, load_tokenizers, make_tokenizers
@@ -34,25 +36,6 @@ if TYPE_CHECKING:
 
 _SAMPLES = 12
 _EPOCHS = 8
-
-
-@dataclass(frozen=True)
-class Files:
-    """Parallel text in files: two parallel ones, or one of TSV, JSONL, TMX or PO; plain, .gz or .xz.
-
-    Args:
-        train, valid, test: the files; ${VARIABLES} of the environment are filled in.
-        source, target: language codes, where the files or Moses tokenization need them.
-        max_length: a training sentence of more words of the tokenizer is left out, and counted.
-    """
-
-    kind: ClassVar[str] = "files"
-    train: tuple[str, ...]
-    valid: tuple[str, ...]
-    test: tuple[str, ...] = ()
-    source: str = ""
-    target: str = ""
-    max_length: int = 256
 
 
 DataConfig = Files | Dialogues | Phrases | Digits | Programs | NoData
@@ -88,28 +71,9 @@ class Encoded:
     lines: list[int]
 
 
-def load_splits(config: DataConfig) -> Splits:
-    """The corpus a config describes. Raises UsageError or DataError where it cannot be read."""
-    match config:
-        case Phrases():
-            return make_phrases(config)
-        case Digits():
-            return make_digits(config)
-        case Programs():
-            return make_programs(config)
-        case Dialogues():
-            return read_dialogues(config)
-        case NoData():
-            config.refuse()
-    languages = (config.source, config.target)
-    train, valid = (read_pairs(paths, languages=languages) for paths in (config.train, config.valid))
-    test = read_pairs(config.test, languages=languages) if config.test else None
-    return Splits(train, valid, test)
-
-
 def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = None) -> Corpus:
     """Reads the data, makes (or, in a run that has them, loads) the tokenizers, and lays out the batches."""
-    splits = load_splits(config.data)
+    splits = config.data.splits()
     train, dropped = usable(splits.train)
     if dropped:
         reporter.warn(f"{dropped} training pairs with an empty side are left out")
@@ -147,7 +111,7 @@ def _short_enough(
     config: TranslateConfig, train: Pairs, ids: Sequence[Sequence[np.ndarray]], tokenizers: Sequence[Tokenizer]
 ) -> list[int]:
     """The pairs within data.max_length for which the model has positions, whatever BPE dropout makes of them."""
-    most = config.data.max_length if isinstance(config.data, Files | Dialogues) else 1 << 30
+    most = config.data.longest()
     halves = (config.model.encoder, config.model.decoder)
     room = [1 << 30 if n.limit is None else n.limit - 1 for n in halves]
     longest = [[len(row) for row in side] for side in ids]

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from seqloom import config as configs
-from seqloom.data.formats.parallel import read_pairs, usable
+from seqloom.data.formats.parallel import usable
 from seqloom.data.rows import Pairs
 from seqloom.errors import MissingExtra, UsageError
 from seqloom.evaluation.comparison import compare_translations
 from seqloom.evaluation.translation import moses_bleu, score_translations
 from seqloom.run import Json
-from seqloom.tasks.seq2seq.data import load_splits
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import decoding_config
 from seqloom.training.log import Reporter
@@ -27,8 +26,7 @@ def score(
     config: TranslateConfig, translator: Translator, test: Sequence[str], options: Sequence[str], reporter: Reporter
 ) -> Json:
     """Translates the test set and scores it; see RunConfig.score."""
-    languages = (getattr(config.data, "source", ""), getattr(config.data, "target", ""))
-    pairs, dropped = usable(_test_pairs(config, test, languages))
+    pairs, dropped = usable(config.data.read(test) if test else _test_pairs(config))
     if dropped:
         reporter.warn(f"{dropped} test pairs with an empty side are left out")
     translator.config, translator.long_input = decoding_config(translator.config, options), "cut"
@@ -41,9 +39,9 @@ def score(
         reporter.warn(f"{translator.cuts} over-long sources were cut to {translator.max_source - 1} words")
     scores = score_translations(pairs.sources, hypotheses, pairs.targets, pairs.kinds).as_dict()
     scores["perplexity"] = _perplexity(translator, pairs)
-    if languages[1]:
+    if language := config.data.language():
         try:
-            scores["bleu_moses"], scores["moses_signature"] = moses_bleu(hypotheses, pairs.targets, languages[1])
+            scores["bleu_moses"], scores["moses_signature"] = moses_bleu(hypotheses, pairs.targets, language)
         except MissingExtra as error:
             reporter.say(str(error))
     return {
@@ -66,10 +64,8 @@ def _perplexity(translator: Translator, pairs: Pairs) -> float | None:
     return math.exp(-sum(log_p) / sum(words[i] for i in fit)) if fit else None
 
 
-def _test_pairs(config: TranslateConfig, test: Sequence[str], languages: tuple[str, str]) -> Pairs:
-    if test:
-        return read_pairs(test, languages=languages)
-    found = load_splits(config.data).test
+def _test_pairs(config: TranslateConfig) -> Pairs:
+    found = config.data.splits().test
     if found is None:
         raise UsageError("the config names no test data", where="--test", cure="--test SOURCE REFERENCE")
     return found

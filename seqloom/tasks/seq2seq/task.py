@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from seqloom.data.batches.order import BatchConfig, make_batch
-from seqloom.data.checks.pairs import Finding, check_splits, scan_files
+from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
 from seqloom.data.sources.phrases.corpus import Phrases
 from seqloom.decoding.search import DecodingConfig
@@ -23,7 +23,7 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
-from seqloom.tasks.seq2seq.data import Corpus, DataConfig, Files, load_splits, read_corpus, summary, trial
+from seqloom.tasks.seq2seq.data import Corpus, DataConfig, read_corpus, summary, trial
 from seqloom.tasks.seq2seq.look import look
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.score import compare, score
@@ -66,11 +66,7 @@ class TranslateConfig(GradientConfig):
 
     def scan(self) -> tuple[list[Finding], bool]:
         """See RunConfig."""
-        if not isinstance(self.data, Files):
-            return [], False
-        languages = (self.data.source, self.data.target)
-        files = (self.data.train, self.data.valid, self.data.test)
-        found = [finding for paths in files if paths for finding in scan_files(paths, languages=languages)]
+        found = self.data.scan()
         return found, any(finding.severity == "error" for finding in found)
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
@@ -124,7 +120,7 @@ class TranslateConfig(GradientConfig):
     def compared(self, runs: Sequence[Run], names: Sequence[str], found: Sequence[Json]) -> Json:
         """See RunConfig."""
         refuse_other_tests([[(r["source"], r["reference"]) for r in own["translations"]] for own in found], runs, names)
-        train = load_splits(self.data).train
+        train = self.data.splits().train
         return compare(names, found, Counter(word for text in train.targets for word in text.split()))
 
 
