@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from seqloom.data.rows import Pairs
@@ -22,12 +22,12 @@ class Assets:
 
     Args:
         tokenizers: of source and target, one object where one serves both; None for a model that reads no text.
-        facts: what the training data say of the labels; empty where there are none.
+        facts: what the training data say of the labels; None for a task without.
         vocabulary: of word vectors, which have no tokenizer.
     """
 
     tokenizers: tuple[Tokenizer, Tokenizer] | None = None
-    facts: Json = field(default_factory=dict)
+    facts: Json | None = None
     vocabulary: Vocabulary | None = None
 
     @property
@@ -49,7 +49,7 @@ class Assets:
         """Writes them into the directory of a run."""
         if self.tokenizers is not None:
             save_tokenizers(folder, *self.tokenizers)
-        if self.facts:
+        if self.facts is not None:
             write_json(folder / _LABELS, self.facts)
         if self.vocabulary is not None:
             write_text(folder / _VOCABULARY, self.vocabulary.to_tsv())

@@ -49,7 +49,7 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     if (run.path / "run.json").exists():
         raise RunError("there is a run already", where=path, cure="give another directory, or remove this one")
     config = _config(published, run, pair, folder, task)
-    facts: Json = {}
+    facts: Json | None = None
     if published.family.kind == "encoder-only":
         labels = _labels(published)
         facts = {**({"labels": labels} if labels else {}), "heads": dict(published.form.heads)}

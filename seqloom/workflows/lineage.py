@@ -9,13 +9,18 @@ from statistics import fmean, stdev
 from typing import Any
 
 from seqloom import config as configs
+from seqloom.data.batches.order import BatchConfig
 from seqloom.errors import ConfigError, UsageError, nearest
 from seqloom.measures import measured
+from seqloom.models.encoder_decoder import EncoderDecoderConfig
+from seqloom.nn.transformer import TransformerConfig
 from seqloom.run import Json, write_json
 from seqloom.tasks import task_class
 from seqloom.tasks.seq2seq.demo import demo_config
 from seqloom.tasks.task import RunConfig
 from seqloom.training.log import Reporter
+from seqloom.training.optimizer import AdamW
+from seqloom.training.schedule import Cosine
 from seqloom.workflows.compare import compare_runs
 from seqloom.workflows.report import finish
 from seqloom.workflows.train import train_run
@@ -117,8 +122,16 @@ def _over_seeds(rows: Sequence[Mapping[str, float]]) -> Json:
 
 
 def _demo() -> configs.Tree:
-    """The demo's phrases, with members of its Transformer's size."""
-    tree = configs.tree_of(demo_config("en", "de", "", 1, _DEMO_STEPS))
+    """The demo's phrases, with members of one width, all trained as recurrent ones are used to."""
+    stack = TransformerConfig(layers=3, width=192, inner=512, heads=4, dropout=0.1)
+    config = replace(
+        demo_config("en", "de", "", 1, _DEMO_STEPS),
+        model=EncoderDecoderConfig(encoder=stack, decoder=stack),
+        batches=BatchConfig(tokens=3000),
+        optimizer=AdamW(lr=2e-3),
+        schedule=Cosine(warmup=60),
+    )
+    tree = configs.tree_of(config)
     sizes = {half: {"width": 192, "dropout": 0.1} for half in ("encoder", "decoder")} | {"embedding": 192}
     own = {"transformer": {"model": tree.pop("model")}}
     members = {name: {"model": {**more["model"], **sizes}} for name, more in LADDER.items()} | own

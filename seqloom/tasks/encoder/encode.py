@@ -30,7 +30,7 @@ class EncodeConfig(RunConfig):
 
     def build(self, assets: Assets) -> EncoderOnly:
         """See RunConfig."""
-        return EncoderOnly(self.model, assets.vocab_size, assets.facts["heads"])
+        return EncoderOnly(self.model, assets.vocab_size, (assets.facts or {})["heads"])
 
     def predictor(self, model: EncoderOnly, assets: Assets, **options: Any) -> EncoderOnly:
         """The model."""

@@ -133,7 +133,7 @@ class ExamplesConfig(ReadingConfig):
 
     def predictor(self, model: EncoderOnly, assets: Assets, **options: Any) -> Predictor:
         """See RunConfig."""
-        return Predictor(model, self.reading(self, assets.tokenizer, assets.facts), **options)
+        return Predictor(model, self.reading(self, assets.tokenizer, assets.facts or {}), **options)
 
     def score(self, predictor: Predictor, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """See RunConfig; there are no options."""

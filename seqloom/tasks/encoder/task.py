@@ -92,7 +92,7 @@ class ReadingConfig(GradientConfig):
     def build(self, assets: Assets) -> EncoderOnly:
         """See RunConfig."""
         torch.manual_seed(self.seed)
-        return EncoderOnly(self.model, assets.vocab_size, self.heads(assets.facts))
+        return EncoderOnly(self.model, assets.vocab_size, self.heads(assets.facts or {}))
 
     def tables(self, model: EncoderOnly, assets: Assets) -> Iterable[tuple[EmbedderConfig, TokenEmbedder, Tokenizer]]:
         """See RunConfig."""
