@@ -12,7 +12,7 @@ from torch import nn
 from seqloom.config import Tree, Words, load, merge, read_tree
 from seqloom.data.rows import Pairs
 from seqloom.errors import RunError, UsageError
-from seqloom.interop.family import Model, make_model
+from seqloom.models.assemblies import Model, make_model
 from seqloom.run import Run, write_text
 from seqloom.tasks import part_for
 from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer

@@ -18,7 +18,7 @@ from seqloom.decoding.search import DecodingConfig
 from seqloom.errors import ConfigError, UsageError
 from seqloom.inspection.page import Markup
 from seqloom.inspection.report import Example
-from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.weights import parameter_count
 from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.resume import refuse_another

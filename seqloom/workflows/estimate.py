@@ -13,7 +13,7 @@ from torch import nn
 from seqloom.data.batches.order import Batches
 from seqloom.data.formats.parallel import usable
 from seqloom.decoding.search import DecodingConfig
-from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.weights import parameter_count
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.task import Prepared, TranslateConfig, build_model
 from seqloom.training.fit import TrainingConfig

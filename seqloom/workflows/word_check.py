@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.weights import parameter_count
 from seqloom.models.word2vec import Word2Vec
 from seqloom.tasks.word_vectors.task import EmbedWordsConfig, prepare
 from seqloom.training.log import Reporter

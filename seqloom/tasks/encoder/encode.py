@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from seqloom.data.rows import NoData
-from seqloom.interop.family import Model
+from seqloom.models.assemblies import Model
 from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.run import Run
 from seqloom.tasks.building import load_model

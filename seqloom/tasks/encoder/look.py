@@ -14,7 +14,7 @@ from seqloom.inspection.charts import Curve, Steps, line_chart
 from seqloom.inspection.page import Markup, element, join, table
 from seqloom.inspection.report import AttentionMap, Example
 from seqloom.models.encoder import EncoderOnly
-from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.weights import parameter_count
 from seqloom.run import Json, Run
 from seqloom.tasks.encoder.examples import load_predictor
 from seqloom.tasks.task import Seen

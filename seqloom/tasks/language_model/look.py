@@ -8,7 +8,7 @@ import torch
 
 from seqloom.inspection.capture import captured
 from seqloom.inspection.report import AttentionMap, Example
-from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.weights import parameter_count
 from seqloom.run import Json, Run
 from seqloom.tasks.language_model.task import load_generator
 from seqloom.tasks.task import Seen

@@ -10,7 +10,8 @@ import torch
 from seqloom.data.batches.batch import pad
 from seqloom.inspection.capture import captured
 from seqloom.inspection.report import AttentionMap, Example
-from seqloom.models.encoder_decoder import cross_attentions, parameter_count
+from seqloom.models.encoder_decoder import cross_attentions
+from seqloom.models.weights import parameter_count
 from seqloom.run import Json, Run
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.task import load_translator
