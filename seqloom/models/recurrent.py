@@ -197,7 +197,7 @@ class RecurrentDecoder(nn.Module):
             dropout=config.dropout,
             weight_drop=config.weight_drop,
         )
-        self.bridge = Linear(summary_width, config.layers * self.stack.parts * D) if memory_width else None
+        self.bridge = Linear(summary_width, (D,) * (config.layers * self.stack.parts)) if memory_width else None
         # The output sees, beside h, every context; and the word, where a context came before the cell.
         self.sees_word = bool(repeated or (context and before))
         beside = context + repeated + (inputs if self.sees_word else 0)

@@ -29,6 +29,7 @@ class GatedConvolution(nn.Module):
         variance = 3 * (1 - dropout) / (kernel * width)
         self.weight = nn.Parameter(torch.randn(2 * width, kernel * width) * variance**0.5)
         self.bias = nn.Parameter(torch.zeros(2 * width))
+        self.stacked = {"weight": (width, width)}
 
     def forward(self, x: Float[Tensor, "B T D"], past: Float[Tensor, "B P D"] | None = None) -> Float[Tensor, "B T D"]:
         """The outputs; `past` is what stands before x, None = zeros."""

@@ -29,15 +29,37 @@ def product(
 
 
 class Linear(nn.Linear):
-    """torch's linear layer by way of `product`."""
+    """torch's linear layer by way of `product`.
+
+    Args:
+        inputs: D.
+        outputs: E, or the rows of each of several matrices that are stacked in the weight.
+        bias: whether there is one.
+    """
 
     packed: Tensor | None = None
-    parts: tuple[int, ...] = ()
-    """The rows of each of several matrices that are stacked in the weight; () = it is one."""
+
+    def __init__(self, inputs: int, outputs: int | tuple[int, ...], bias: bool = True) -> None:
+        rows = (outputs,) if isinstance(outputs, int) else outputs
+        super().__init__(inputs, sum(rows), bias)
+        self.stacked = {"weight": rows}
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B E"]:
         """Shape (... D) in, (... E) out."""
         return product(x, self.weight, self.bias, self.packed)
+
+
+def matrices(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of each matrix that a layer of the model multiplies by, the rows of each of those that are stacked in it.
+
+    A layer says so itself, as `stacked`, by the names of its parameters; torch's own linear layers have one each.
+    Tables of vectors are not among them.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for name, layer in model.named_modules():
+        own = {"weight": (layer.out_features,)} if isinstance(layer, nn.Linear) else {}
+        found |= {f"{name}.{key}".lstrip("."): rows for key, rows in getattr(layer, "stacked", own).items()}
+    return found
 
 
 def packed_weight(weight: Float[Tensor, "E D"]) -> Tensor | None:

@@ -17,6 +17,7 @@ from seqloom.shapes import Float, Int, Tensor
 
 Cell = Literal["rnn", "lstm", "gru"]
 _MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_GATES = {"rnn": 1, "lstm": 4, "gru": 3}  # torch stacks their matrices
 _KERNELS: dict[str, Any] = {"rnn": torch._VF.rnn_tanh, "lstm": torch._VF.lstm, "gru": torch._VF.gru}
 
 # Training keeps all weights in one buffer, in its own order; cuDNN warns that it copies those of a layer at each call.
@@ -42,6 +43,7 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         self.cell, self.parts, self.weight_drop = cell, parts_of(cell), weight_drop
         self.cells: nn.RNNBase = _MODULES[cell](inputs, width, batch_first=True)
+        self.stacked = {f"cells.weight_{name}_l0": (width,) * _GATES[cell] for name in ("ih", "hh")}
         if cell == "lstm":  # an open forget gate at the start (Jozefowicz et al. 2015)
             with torch.no_grad():
                 self.cells.get_parameter("bias_hh_l0")[width : 2 * width] = 1.0
