@@ -13,10 +13,11 @@ from seqloom.config import Tree, Words, load, merge, read_tree
 from seqloom.data.rows import Pairs
 from seqloom.errors import RunError, UsageError
 from seqloom.models.assemblies import Model, make_model
+from seqloom.models.weights import of_words
 from seqloom.run import Run, write_text
 from seqloom.tasks import part_for
 from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer
-from seqloom.training.checkpoint import load_weights
+from seqloom.training.checkpoint import load_weights, start_weights
 from seqloom.training.log import Reporter
 
 Tokenizers = tuple[Tokenizer, Tokenizer] | None
@@ -58,7 +59,7 @@ def take_start(start: str, model: nn.Module, words: int, reporter: Reporter, fre
         model: over a vocabulary of `words`, the run's first.
         words: V.
         reporter: is told.
-        fresh: see `load_weights`: what a new task has of its own, or does without.
+        fresh: see `start_weights`: what a new task has of its own, or does without.
 
     Raises:
         RunError: no such run, or the weights do not fit.
@@ -67,7 +68,8 @@ def take_start(start: str, model: nn.Module, words: int, reporter: Reporter, fre
     known = start_tokenizer(start).words
     best = run.best(reporter.warn)
     try:
-        load_weights(best.path / "model.safetensors", model, words=(known, words), fresh=fresh)
+        grown = dict.fromkeys(of_words(model), known)
+        start_weights(best.path / "model.safetensors", model, grown=grown, fresh=fresh)
     except RunError as error:
         cure = "leave out [model], which is then that of the run, or start from another one"
         raise RunError(error.problem, where=str(best.path), cure=cure) from None
