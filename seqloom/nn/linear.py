@@ -6,24 +6,27 @@ A packed weight lies in memory as the processor's kernels read it. For the few r
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from seqloom.nn.effective import effective
 from seqloom.shapes import Float, Tensor
 
 _ROWS = 16  # for which the layout is chosen; what is best for these is good for any number
 
 
-def product(
-    x: Float[Tensor, "*B D"],
-    weight: Float[Tensor, "E D"],
-    bias: Float[Tensor, " E"] | None = None,
-    packed: Tensor | None = None,
-) -> Float[Tensor, "*B E"]:
-    """x @ weight^T + bias. `packed` = the weight as `packed_weight` gave it; of no use where gradients are wanted."""
+def product(x: Float[Tensor, "*B D"], layer: nn.Module) -> Float[Tensor, "*B E"]:
+    """x @ weight^T + bias of a layer, by its effective weight.
+
+    Its `packed` is None or that weight as `packed_weight` gave it, which is of no use where gradients are wanted.
+    """
+    packed: Any = layer.packed
+    bias: Any = layer.bias
     if packed is None or torch.is_grad_enabled() or x.dtype != packed.dtype or not x.numel():
-        return F.linear(x, weight, bias)
+        return F.linear(x, effective(layer), bias)
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return found
 
@@ -46,7 +49,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B E"]:
         """Shape (... D) in, (... E) out."""
-        return product(x, self.weight, self.bias, self.packed)
+        return product(x, self)
 
 
 def matrices(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -76,5 +79,5 @@ def packed_weight(weight: Float[Tensor, "E D"]) -> Tensor | None:
 def pack(model: nn.Module) -> None:
     """Packs the weights of a model that will not change any more; it takes their memory once more."""
     for module in model.modules():
-        if hasattr(module, "packed") and isinstance(weight := module.weight, Tensor):
-            setattr(module, "packed", packed_weight(weight))  # noqa: B010 - the attribute of two classes
+        if hasattr(module, "packed") and isinstance(module.weight, Tensor):
+            setattr(module, "packed", packed_weight(effective(module)))  # noqa: B010 - the attribute of two classes
