@@ -12,14 +12,15 @@ from torch import nn
 
 from seqloom.config import Tree, Words, merge, read_tree
 from seqloom.errors import RunError, UsageError
-from seqloom.interop.family import Model, make_model
+from seqloom.models.assemblies import Model, make_model
+from seqloom.models.weights import of_words
 from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_tokenizers
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.tasks.word_vectors.starting import take_vectors
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.checkpoint import load_weights
+from seqloom.training.checkpoint import load_weights, start_weights
 from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision, dtype_for, pick_device
 
@@ -144,7 +145,7 @@ def take_start(start: str, model: nn.Module, words: int, reporter: Reporter, fre
         model: over a vocabulary of `words`, the run's first.
         words: V.
         reporter: is told.
-        fresh: see `load_weights`: what a new task has of its own, or does without.
+        fresh: see `start_weights`: what a new task has of its own, or does without.
 
     Raises:
         RunError: no such run, or the weights do not fit.
@@ -153,7 +154,8 @@ def take_start(start: str, model: nn.Module, words: int, reporter: Reporter, fre
     known = start_tokenizer(start).words
     best = run.best(reporter.warn)
     try:
-        load_weights(best.path / "model.safetensors", model, words=(known, words), fresh=fresh)
+        grown = dict.fromkeys(of_words(model), known)
+        start_weights(best.path / "model.safetensors", model, grown=grown, fresh=fresh)
     except RunError as error:
         cure = "leave out [model], which is then that of the run, or start from another one"
         raise RunError(error.problem, where=str(best.path), cure=cure) from None

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from seqloom.decoding.search import DecodingConfig, Task, decode
 from seqloom.errors import MissingExtra
-from seqloom.interop.family import Model, limit_of
 from seqloom.interop.huggingface import find, read_json
+from seqloom.models.assemblies import Model, limit_of
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder

@@ -15,7 +15,7 @@ from seqloom.data.sources.labelled import Splits, digest_rows
 from seqloom.data.sources.source import NoData
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
-from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.weights import parameter_count
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.look import attention, label_sections

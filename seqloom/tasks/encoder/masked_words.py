@@ -18,7 +18,7 @@ from seqloom.data.sources.source import NoData
 from seqloom.data.sources.text import Text, TextFiles, text_source
 from seqloom.errors import RunError, UsageError
 from seqloom.models.encoder import EncoderOnly
-from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.weights import parameter_count
 from seqloom.objectives.reading import MaskedWords, masked
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets

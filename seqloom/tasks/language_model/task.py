@@ -21,7 +21,7 @@ from seqloom.decoding.search import DecodingConfig
 from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
-from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.weights import parameter_count
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.next_word import NextWord
 from seqloom.run import Json, Run
