@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch
 from safetensors import safe_open
 from torch import nn
 
@@ -62,7 +63,8 @@ def load_run(
     run = Run.open(path)
     config = config_of(run, kind)
     assets = config.assets(run)
-    model = config.build(assets)
+    with torch.random.fork_rng():  # the weights drawn are not used, and a caller's random numbers are its own
+        model = config.build(assets)
     load_weights(run.best(say).path / "model.safetensors", model)
     where = pick_device(device)
     model = model.to(where, dtype_for(precision, where)).eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,12 +82,9 @@ def _evaluated(run: Run, test: Sequence[str], reporter: Reporter) -> Json:
     """The run's scores on the test set: those it has, if they are of its best checkpoint; else made now."""
     title = title_of("", test)
     best = run.best(reporter.warn).path.name
-    path = run.path / "eval" / f"{title}.json"
-    if path.is_file():
-        scores: Json = json.loads(path.read_text(encoding="utf-8"))
-        decoding = (
-            configs.tree_of(getattr(config_of(run, RunConfig), "decoding", None)) if "decoding" in scores else None
-        )
+    if run.evaluation_path(title).is_file():
+        scores, config = run.evaluation(title), config_of(run, RunConfig)
+        decoding = configs.tree_of(getattr(config, "decoding", None)) if "decoding" in scores else None
         if (scores.get("checkpoint"), scores.get("files"), scores.get("decoding")) == (best, list(test), decoding):
             return scores
     reporter.say(f"evaluating {run.path}")
