@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -127,3 +128,21 @@ def test_no_data_is_committed() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
     tracked = [root / name for name in listed.split("\0") if name]
     assert [str(p) for p in tracked if p.is_file() and p.stat().st_size > LARGEST_TRACKED] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "set_"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")]
+)
+def test_the_command_line_lets_waiting_threads_yield_and_the_library_does_not(given, set_):
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    for code, wanted in (
+        ("import seqloom.cli as c; c.main(['runs', '.']); print(os.environ.get('GOMP_SPINCOUNT'))", set_),
+        (
+            "import seqloom.cli, seqloom.tasks.task; print(os.environ.get('GOMP_SPINCOUNT'))",
+            given.get("GOMP_SPINCOUNT", "None"),
+        ),
+    ):
+        result = subprocess.run(
+            [sys.executable, "-c", f"import os; {code}"], env=clean | given, capture_output=True, text=True, timeout=120
+        )
+        assert result.stdout.split()[-1] == wanted, result.stderr

@@ -37,6 +37,7 @@ def doctor(*, json: AsJson = False) -> None:
     facts |= {
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
+        "waiting threads": _waiting(),
         "processor": " ".join(sorted(processor_flags())) or "unknown",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "bf16 is fast": bf16_is_fast(device),
@@ -52,6 +53,11 @@ def doctor(*, json: AsJson = False) -> None:
         for name, found in extras.items()
     ]
     print_table("extras: pip install 'seqloom[NAME]'", ("name", "what for", "packages"), rows)
+
+
+def _waiting() -> str:
+    named = [f"{name}={os.environ[name]}" for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if name in os.environ]
+    return " ".join(named) or "as libgomp has it"
 
 
 def _extras() -> dict[str, dict[str, str | None]]:

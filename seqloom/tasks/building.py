@@ -63,7 +63,7 @@ def load_run(
     run = Run.open(path)
     config = config_of(run, kind)
     assets = config.assets(run)
-    with torch.random.fork_rng():  # the weights drawn are not used, and a caller's random numbers are its own
+    with torch.random.fork_rng(devices=[]):  # the weights drawn are not used, and a caller's random numbers are its own
         model = config.build(assets)
     load_weights(run.best(say).path / "model.safetensors", model)
     where = pick_device(device)
