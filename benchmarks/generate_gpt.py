@@ -52,7 +52,8 @@ def seqloom(first: Json, *, dtype: str) -> tuple[Any, Generate]:
     import torch
 
     from seqloom.config import build
-    from seqloom.decoding.search import DecodingConfig, Task, decode
+    from seqloom.decoding.config import Greedy
+    from seqloom.decoding.search import Task, decode
     from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
     from seqloom.nn.linear import pack
 
@@ -70,7 +71,7 @@ def seqloom(first: Json, *, dtype: str) -> tuple[Any, Generate]:
         with torch.inference_mode():
             _, state = model.decode(ids[:, :-1], model.start())
             task = Task(ids[:, -1], 0, torch.full((len(ids),), words, device=ids.device))
-            found = decode(step, state, task, DecodingConfig(beam=1))
+            found = decode(step, state, task, Greedy())
         lengths = {len(row[0].ids) for row in found}
         return lengths.pop() if len(lengths) == 1 else -1
 

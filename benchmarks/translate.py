@@ -89,10 +89,10 @@ def seqloom_translate(model: Any, sources: list[Ids], size: int) -> list[Ids]:
     """Translate by seqloom's beam search, `size` sentences at a time, on torch.get_num_threads() threads in all."""
     import numpy as np
 
-    from seqloom.decoding.search import DecodingConfig
+    from seqloom.decoding.config import BeamSearch
     from seqloom.tasks.seq2seq.predictor import decode_rows
 
-    config = DecodingConfig(beam=BEAM, min_length=OUTPUT_LENGTH, max_length=OUTPUT_LENGTH)
+    config = BeamSearch(beam=BEAM, min_length=OUTPUT_LENGTH, max_length=OUTPUT_LENGTH)
     outputs: list[Ids] = []
     for begin in range(0, len(sources), size):
         rows = [np.array(source) for source in sources[begin : begin + size]]

@@ -147,6 +147,7 @@ def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, k
     """An instance of the config class `cls` from a tree of plain values.
 
     A class may have a method `expand(tree) -> tree`, called first: presets are laid under the tree there.
+    The members of a union may have one, `infer(tree, default) -> tree`: it adds the `kind` that the keys ask for.
     `ValueError` raised by `__post_init__` becomes a ConfigError with the place.
     """
     origin = origin or Origin()
@@ -170,6 +171,11 @@ def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, k
         return cls(**values)
     except ValueError as error:
         raise ConfigError(str(error), where=origin.where(keys) or "config") from None
+
+
+def over(hint: Any, base: Any, tree: Mapping[str, Any] | Words, origin: Origin | None = None, keys: Keys = ()) -> Any:
+    """A config of the type `hint`, a class or a union of them: `base` with the tree laid over it."""
+    return _convert(hint, tree, origin or Origin(), keys, base)
 
 
 @cache
@@ -211,6 +217,11 @@ def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default:
     if not isinstance(value, Mapping):
         cure = f"write [{'.'.join(keys)}] and its keys below, or --{'.'.join(keys)}.KEY VALUE"
         raise ConfigError(f"expected a table, got {_plain_text(value)}", where=origin.where(keys), cure=cure)
+    if (infer := getattr(classes[0], "infer", None)) is not None:
+        try:
+            value = infer(value, default)
+        except ConfigError as error:
+            raise ConfigError(error.problem, where=origin.where(keys), cure=error.cure) from None
     kind = _kind(value)
     if kind is None:
         chosen = type(default) if type(default) in classes else classes[0]

@@ -10,7 +10,7 @@ from seqloom.cli.common import Overrides
 def chat(run: str, /, *overrides: Overrides, system: str = "") -> None:
     """Talk with a model of conversations: each line is a turn and is answered. /new forgets what was said, Ctrl-D ends.
 
-    Decoding options as config keys: --decoding.temperature 0.7, --decoding.seed 3, --decoding.sample false.
+    Decoding options as config keys: --decoding.temperature 0.7, --decoding.seed 3, --decoding.kind greedy.
 
     Args:
         system: what a language model is told before the conversation begins.

@@ -48,7 +48,7 @@ def generate(
     """Write on from a prompt with a language model: from the words given, or --prompt; without one a new text.
 
     One text appears as it is written; several (--decoding.n-best 3, --file), or those of a beam
-    (--decoding.sample false --decoding.beam 5), when they are done. Decoding options as config keys:
+    (--decoding.beam 5), when they are done. Decoding options as config keys:
     --decoding.temperature 0.7 --decoding.top-k 40.
 
     Args:
@@ -73,7 +73,7 @@ def generate(
     generator = open_predictor(run, LanguageModelConfig, say=say)
     generator.config = config = decoding_config(generator.config, typed)
     generator.long_text = how.long_text
-    single = len(prompts) == 1 and config.n_best == 1 and (config.sample or config.beam == 1)
+    single = len(prompts) == 1 and config.n_best == 1 and config.beam == 1
     if how.draft or (single and not json):
         small = open_predictor(how.draft, LanguageModelConfig, say=say) if how.draft else None
         for text in prompts:

@@ -4,72 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from seqloom.decoding import transforms
+from seqloom.decoding.config import DecodingConfig, Sampling
 from seqloom.shapes import Bool, Float, Int, Tensor
 
 
 @runtime_checkable
-class State(Protocol):
-    """What a decoder carries from step to step."""
+class Selectable(Protocol):
+    """What is carried from step to step, by rows."""
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> Any:
         """The state of the given rows; `sentences`: the memory rows they belong to, None = all as before."""
 
 
-S = TypeVar("S", bound=State)
+S = TypeVar("S", bound=Selectable)
 T = TypeVar("T")
 Step = Callable[[Int[Tensor, "R 1"], S], tuple[Float[Tensor, "R V"], S]]
-
-
-@dataclass(frozen=True)
-class DecodingConfig:
-    """How a sequence is chosen.
-
-    Args:
-        beam: hypotheses kept side by side; 1 = greedy.
-        n_best: how many are given back (at most `beam`, or the number of samples).
-        length_penalty: a: scores are log p / length^a.
-        coverage_penalty: b: plus b * sum over the source of log min(attention received, 1) (Wu et al. 2016, eq. 14).
-        stop: when a sentence is done: "first" = as soon as `beam` hypotheses have ended; "likely" = when no live one,
-            judged at its present length, beats the `n_best` ended ones; "certain" = when none can any more.
-        max_length, min_length: words of the result; max_length 0 = twice the source and 20.
-        sample: whether words are drawn instead of the best ones taken.
-        temperature, top_k, top_p, min_p: what is drawn from; 1, 0, 1 and 0 change nothing.
-        repetition_penalty, no_repeat_ngram: 1 and 0 change nothing.
-        seed: of the drawing.
-    """
-
-    beam: int = 5
-    n_best: int = 1
-    length_penalty: float = 1.0
-    coverage_penalty: float = 0.0
-    stop: Literal["first", "likely", "certain"] = "likely"
-    max_length: int = 0
-    min_length: int = 0
-    sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram: int = 0
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        if self.beam < 1 or self.n_best < 1:
-            raise ValueError("beam and n_best must be at least 1")
-        if not self.sample and self.n_best > self.beam:
-            raise ValueError(f"n_best {self.n_best} needs a beam of at least as many, not {self.beam}")
-        if self.temperature <= 0 or not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1 or self.top_k < 0:
-            raise ValueError("temperature must be above 0, top_p in (0, 1], min_p in [0, 1], top_k not negative")
-        if self.repetition_penalty <= 0:
-            raise ValueError("repetition_penalty must be above 0")
-        if min(self.max_length, self.min_length, self.no_repeat_ngram, self.coverage_penalty) < 0:
-            raise ValueError("max_length, min_length, no_repeat_ngram and coverage_penalty must not be negative")
 
 
 @dataclass(frozen=True)
@@ -146,7 +100,7 @@ def decoding(
     """
     B = task.limits.shape[0]
     device = task.limits.device
-    copies = config.n_best if config.sample else 1
+    copies = config.n_best if isinstance(config, Sampling) else 1
     sentences = torch.arange(B, device=device).repeat_interleave(copies)
     generator = torch.Generator(device).manual_seed(config.seed)
     now = _Progress(
@@ -163,7 +117,11 @@ def decoding(
         with torch.inference_mode():  # and not around the yield, beyond which it is nobody's business
             scores, state = step(last, state)
             scores = _transformed(scores.float(), now, task, config)
-            pick = _sampled(scores, now, config, generator) if config.sample else _best(scores, now, task, config)
+            pick = (
+                _sampled(scores, now, config, generator)
+                if isinstance(config, Sampling)
+                else _best(scores, now, task, config)
+            )
             rows, kept = _advance(now, pick, task, config)
             if len(now.sentences):
                 still = kept is None and torch.equal(rows, torch.arange(len(last), device=device))
@@ -221,13 +179,13 @@ def _best(scores: Tensor, now: _Progress, task: Task, config: DecodingConfig) ->
     return _Pick(index // p.shape[1], words.view(B, -1).gather(1, index), log_p)
 
 
-def _sampled(scores: Tensor, now: _Progress, config: DecodingConfig, generator: torch.Generator) -> _Pick:
+def _sampled(scores: Tensor, now: _Progress, config: Sampling, generator: torch.Generator) -> _Pick:
     log_p = scores.log_softmax(-1)
     words = torch.multinomial(distribution(scores, config), 1, generator=generator)
     return _Pick(torch.zeros_like(words), words, now.log_p + log_p.gather(1, words))
 
 
-def distribution(scores: Float[Tensor, "R V"], config: DecodingConfig) -> Float[Tensor, "R V"]:
+def distribution(scores: Float[Tensor, "R V"], config: Sampling) -> Float[Tensor, "R V"]:
     """What words are drawn from: temperature, then top-k, top-p and min-p."""
     scores = scores / config.temperature
     if config.top_k:
@@ -242,7 +200,6 @@ def distribution(scores: Float[Tensor, "R V"], config: DecodingConfig) -> Float[
 def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) -> tuple[Tensor, Tensor | None]:
     """Ends what has ended, keeps the best of the rest; the rows and sentences of the state to go on with."""
     B, K, T = now.ids.shape
-    width = 1 if config.sample else config.beam
     ends = (pick.words == task.end) | pick.log_p.isneginf()
     if task.attention is not None:
         attention = task.attention().view(B, K, -1)
@@ -253,9 +210,9 @@ def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) ->
             now.coverage = now.coverage + attention
     if task.stopped is not None:
         ends |= _stopped(now, pick, ends, task.stopped)
-    _end(now, pick, ends, task, width, config)
+    _end(now, pick, ends, task, config)
     # The best that have not ended, still best first; a sample that has ended has none.
-    order = ends.long().argsort(dim=1, stable=True)[:, :width]
+    order = ends.long().argsort(dim=1, stable=True)[:, : config.beam]
     alive = ~ends.gather(1, order)
     parents, words = pick.parents.gather(1, order), pick.words.gather(1, order)
     log_p = pick.log_p.gather(1, order).masked_fill(~alive, -torch.inf)
@@ -297,10 +254,8 @@ def _stopped(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], stopped: Ca
     return torch.tensor(found, device=ends.device)
 
 
-def _end(
-    now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], task: Task, width: int, config: DecodingConfig
-) -> None:
-    counted = ends[:, :width] & pick.log_p[:, :width].isfinite()
+def _end(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], task: Task, config: DecodingConfig) -> None:
+    counted = (ends & pick.log_p.isfinite())[:, : config.beam]
     if not bool(counted.any()):
         return
     T = now.ids.shape[2]
@@ -324,7 +279,7 @@ def _done(now: _Progress, log_p: Float[Tensor, "B K"], length: int, task: Task, 
         scores = sorted((h.score for h in now.ended[i]), reverse=True)
         bars.append(scores[wanted - 1] if len(scores) >= wanted else -torch.inf)
     bar = torch.tensor(bars, device=log_p.device)
-    if config.sample:
+    if isinstance(config, Sampling):
         return torch.zeros_like(bar, dtype=torch.bool)
     if config.stop == "first" or config.beam == 1:
         return bar.isfinite()

@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
-from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, Words, distribution
+from seqloom.decoding.config import DecodingConfig, Sampling
+from seqloom.decoding.search import Hypothesis, Task, Words, distribution
 from seqloom.shapes import Float, Int, Tensor
 
 
@@ -45,7 +46,7 @@ def speculating(
     Args:
         large, small: have both read what comes before task.start.
         task: of one row.
-        config: temperature, top-k, top-p, min-p, whether words are drawn, the seed.
+        config: greedy, or what is drawn from and the seed.
         ahead: words that the small model writes at a time.
     """
     assert isinstance(task.start, int)
@@ -104,7 +105,7 @@ def _ahead(
 
 
 def _chances(scores: Float[Tensor, "T V"], config: DecodingConfig) -> Float[Tensor, "T V"]:
-    if config.sample:
+    if isinstance(config, Sampling):
         return distribution(scores.float(), config)
     return torch.zeros_like(scores, dtype=torch.float32).scatter_(1, scores.argmax(-1, keepdim=True), 1.0)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from seqloom import config as configs
 from seqloom.data.checks.pairs import Finding
-from seqloom.decoding.search import DecodingConfig
+from seqloom.decoding.config import ALL_KEYS, DecodingConfig
 from seqloom.errors import ConfigError, RunError, UsageError
 from seqloom.inspection.page import Markup
 from seqloom.inspection.report import Example
@@ -241,12 +241,11 @@ def decoding_config(base: DecodingConfig, words: Sequence[str]) -> DecodingConfi
     """A decoding config with words like `--decoding.beam 5` laid over it."""
     typed = configs.read_overrides(words)
     if wrong := next((key for key in typed if key != "decoding"), None):
-        own = wrong in configs.tree_of(base)
-        cure = f"did you mean '--decoding.{wrong}'?" if own else "--help lists the options; decoding has its own, too"
+        cure = (
+            f"did you mean '--decoding.{wrong}'?"
+            if wrong in ALL_KEYS
+            else "--help lists the options; decoding has its own, too"
+        )
         raise ConfigError("unknown option", where=f"--{wrong}", cure=cure)
-    return configs.build(_Decoding, configs.merge({"decoding": configs.tree_of(base)}, typed)).decoding
-
-
-@dataclass(frozen=True)
-class _Decoding:
-    decoding: DecodingConfig
+    chosen: DecodingConfig = configs.over(DecodingConfig, base, typed.get("decoding", {}), keys=("decoding",))
+    return chosen

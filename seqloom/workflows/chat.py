@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seqloom.data.sources.conversations import Conversations
 from seqloom.data.sources.dialogues import Dialogues
+from seqloom.decoding.config import Sampling
 from seqloom.errors import UsageError
 from seqloom.run import Run
 from seqloom.tasks.building import open_predictor
@@ -38,7 +39,7 @@ class Conversation:
                 raise UsageError("has seen no conversations", where=str(path), cure=cure)
             self.generator = open_predictor(path, LanguageModelConfig, say=reporter.warn)
             self.generator.config = decoding_config(self.generator.config, words)
-            self.seed, self._answer = self.generator.config.seed, self._written
+            self.config, self._answer = self.generator.config, self._written
             return
         data = config_of(run, TranslateConfig).data
         if not isinstance(data, Dialogues):
@@ -47,7 +48,7 @@ class Conversation:
         self.data = data
         self.translator = open_predictor(path, TranslateConfig, long_input="cut", say=reporter.warn)
         self.translator.config = decoding_config(self.translator.config, words)
-        self.seed, self._answer = self.translator.config.seed, self._translated
+        self.config, self._answer = self.translator.config, self._translated
 
     def reply(self, text: str) -> Iterator[str]:
         """The answer to a turn, piece by piece.
@@ -56,17 +57,18 @@ class Conversation:
         """
         self.said.append(" ".join(text.split()))
         answer = ""
-        for piece in self._answer(self.seed + len(self.said)):
+        drawn = {"seed": self.config.seed + len(self.said)} if isinstance(self.config, Sampling) else {}
+        for piece in self._answer(**drawn):
             answer += piece
             yield piece
         self.said.append(answer)
 
-    def _translated(self, seed: int) -> Iterator[str]:
-        yield from self.translator([self.data.context(self.said)], seed=seed)
+    def _translated(self, **options: int) -> Iterator[str]:
+        yield from self.translator([self.data.context(self.said)], **options)
 
-    def _written(self, seed: int) -> Iterator[str]:
+    def _written(self, **options: int) -> Iterator[str]:
         sides = [Message("assistant" if i % 2 else "user", text) for i, text in enumerate(self.said)]
-        yield from self.generator.reply([*self.system, *sides], seed=seed)
+        yield from self.generator.reply([*self.system, *sides], **options)
 
     def forget(self) -> None:
         """Begins a new conversation."""

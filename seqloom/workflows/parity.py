@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqloom.decoding.search import DecodingConfig, Task, decode
+from seqloom.decoding.config import Greedy
+from seqloom.decoding.search import Task, decode
 from seqloom.errors import MissingExtra
 from seqloom.interop.huggingface import find, read_json
 from seqloom.models.assemblies import Model, limit_of
@@ -119,7 +120,7 @@ def _differences(model: Model, heads: Mapping[str, int], theirs: Any, read: Tens
 
 def greedy(model: Model, pair: tuple[Any, Any], rows: Sequence[Sequence[int]]) -> list[list[int]]:
     """The most probable words one by one after each row, or as its translation, without the end."""
-    config = DecodingConfig(beam=1, max_length=NEW)
+    config = Greedy(max_length=NEW)
     words = pair[1]
     if isinstance(model, EncoderDecoder):
         ends = {"start": words.start, "end": words.end, "padding": words.pad}

@@ -111,7 +111,12 @@ def test_arguments_that_are_no_text(call: Call, seen):
     [
         (["--decoding.baem", "3"], ("--decoding.baem", "unknown key 'baem'", "did you mean 'beam'?")),
         (["--decoding.beam", "many"], ("--decoding.beam", "expected a whole number, got 'many'")),
-        (["--decoding", "5"], ("--decoding", "expected a table")),
+        (["--decoding", "5"], ("--decoding", "unknown kind '5'", "known are: beam, greedy, sample")),
+        (
+            ["--decoding.beam", "3", "--decoding.top-k", "2"],
+            ("--decoding", "'top_k' for sampling", "leave one of them"),
+        ),
+        (["--decoding.kind", "greedy", "--decoding.top-k", "2"], ("--decoding", "not for greedy", "leave 'top_k' out")),
         (["--beam", "5"], ("--beam", "did you mean '--decoding.beam'?")),
         (["--fiel", "x"], ("--fiel", "unknown option", "--help")),
     ],

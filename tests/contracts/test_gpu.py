@@ -18,7 +18,8 @@ from torch import nn
 
 from seqloom.data.batches.batch import ReadingBatch, StreamBatch
 from seqloom.data.batches.order import make_batch
-from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, decode
+from seqloom.decoding.config import BeamSearch, Greedy
+from seqloom.decoding.search import Hypothesis, Task, decode
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder
@@ -88,7 +89,7 @@ def test_language_models(config: Any) -> None:
 
             task = Task(2, END, torch.full((3,), 7, device=device))
             with torch.inference_mode():
-                found.append(decode(step, model.start(), task, DecodingConfig(beam=beam, n_best=beam)))
+                found.append(decode(step, model.start(), task, BeamSearch(beam=beam, n_best=beam)))
         write_alike(*found)
 
 
@@ -100,7 +101,7 @@ def test_encoder_decoders(config: Any) -> None:
     learn_alike(models, make_batch(sources, targets, 2), CrossEntropy(smoothing=0.1))
     for model in models:
         model.eval()
-    for decoding in (DecodingConfig(beam=1, max_length=6), DecodingConfig(beam=3, n_best=2)):
+    for decoding in (Greedy(max_length=6), BeamSearch(beam=3, n_best=2)):
         write_alike(*(decode_rows(model, sources, decoding, start=2, end=END) for model in models))
 
 

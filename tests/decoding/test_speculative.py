@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqloom.decoding.search import DecodingConfig, Task, decode, decoding, last_of
+from seqloom.decoding.config import BeamSearch, Greedy, Sampling
+from seqloom.decoding.search import Task, decode, decoding, last_of
 from seqloom.decoding.speculative import Side, speculating
 
 V, END, START = 5, 3, 4
@@ -42,7 +43,7 @@ class Markov:
     def side(self) -> Side:
         return Side(self.read, Seen())
 
-    def chances(self, text: tuple[int, ...], config: DecodingConfig) -> float:
+    def chances(self, text: tuple[int, ...], config: Sampling) -> float:
         """The probability of a whole text, its end included."""
         p, before, last = 1.0, START, START
         for word in (*text, END):
@@ -65,16 +66,16 @@ def task(limit: int = LIMIT, **more: Any) -> Task:
 @pytest.mark.parametrize(
     ("ahead", "config"),
     [
-        (1, DecodingConfig(sample=True, temperature=0.6, top_k=3)),
-        (2, DecodingConfig(sample=True)),
-        (4, DecodingConfig(sample=True, temperature=0.6, top_k=3)),
+        (1, Sampling(temperature=0.6, top_k=3)),
+        (2, Sampling()),
+        (4, Sampling(temperature=0.6, top_k=3)),
     ],
 )
-def test_texts_have_the_distribution_of_the_large_model(ahead: int, config: DecodingConfig) -> None:
+def test_texts_have_the_distribution_of_the_large_model(ahead: int, config: Sampling) -> None:
     large, small, count = Markov(1), Markov(2), 2000
     found: dict[tuple[int, ...], int] = {}
     for seed in range(count):
-        seeded = DecodingConfig(**{**vars(config), "seed": seed + 1})
+        seeded = replace(config, seed=seed + 1)
         hypothesis, share = last_of(speculating(large.side(), small.side(), task(), seeded, ahead))
         assert 0 <= share <= 1
         found[hypothesis.ids] = found.get(hypothesis.ids, 0) + 1
@@ -95,7 +96,7 @@ def test_texts_have_the_distribution_of_the_large_model(ahead: int, config: Deco
 
 @pytest.mark.parametrize("ahead", [1, 3, 7])
 def test_greedy_words_are_those_of_the_large_model_alone(ahead: int) -> None:
-    config, large = DecodingConfig(beam=1), Markov(5)
+    config, large = Greedy(), Markov(5)
 
     class Alone(Seen):
         def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> Any:
@@ -118,20 +119,20 @@ def test_greedy_words_are_those_of_the_large_model_alone(ahead: int) -> None:
 def test_the_large_model_is_asked_less_often() -> None:
     large, small = Markov(5, 9.0), Markov(5, 9.0)
     large.table[:, :, END] = small.table[:, :, END] = -1e9
-    last_of(speculating(large.side(), small.side(), task(20), DecodingConfig(sample=True), 4))
+    last_of(speculating(large.side(), small.side(), task(20), Sampling(), 4))
     assert large.calls == 5  # 20 words and the end, five at a time
 
 
 def test_words_come_as_they_are_settled_and_a_stop_ends_them() -> None:
     large = Markov(5)
     large.table[:, :, END] = -1e9
-    steps = speculating(large.side(), Markov(6).side(), task(12), DecodingConfig(beam=1), 3)
+    steps = speculating(large.side(), Markov(6).side(), task(12), Greedy(), 3)
     words = [word for some in steps for word in some]
-    whole, _ = last_of(speculating(large.side(), Markov(6).side(), task(12), DecodingConfig(beam=1), 3))
+    whole, _ = last_of(speculating(large.side(), Markov(6).side(), task(12), Greedy(), 3))
     assert list(whole.ids) == words
     assert len(words) == 12
     short = task(12, stopped=lambda ids: len(ids) == 5)
-    found, _ = last_of(speculating(large.side(), Markov(6).side(), short, DecodingConfig(beam=1), 3))
+    found, _ = last_of(speculating(large.side(), Markov(6).side(), short, Greedy(), 3))
     assert list(found.ids) == words[:5]
 
 
@@ -146,10 +147,10 @@ def test_decoding_gives_the_newest_words_and_stops() -> None:
         return scores.expand(len(last), 1 * V), state
 
     stopped = task(9, stopped=lambda ids: list(ids[-2:]) == [2, 2] and len(ids) >= 4)
-    seen = list(decoding(step, Nothing(), stopped, DecodingConfig(beam=1)))
+    seen = list(decoding(step, Nothing(), stopped, Greedy()))
     assert seen == [[2], [2], [2]]
-    ((found,),) = decode(step, Nothing(), stopped, DecodingConfig(beam=1))
+    ((found,),) = decode(step, Nothing(), stopped, Greedy())
     assert found.ids == (2, 2, 2, 2)
     assert found.log_p == pytest.approx(4 * float(scores[0].log_softmax(-1)[2]))
-    both = decode(step, Nothing(), task(9, stopped=lambda ids: len(ids) == 3), DecodingConfig(beam=2, n_best=2))
+    both = decode(step, Nothing(), task(9, stopped=lambda ids: len(ids) == 3), BeamSearch(beam=2, n_best=2))
     assert [sorted(h.ids) for h in both[0]] == [[2, 2, 2], [0, 2, 2]]

@@ -10,7 +10,7 @@ import pytest
 
 from seqloom.data.batches.order import BatchConfig
 from seqloom.data.sources.digits import Digits
-from seqloom.decoding.search import DecodingConfig
+from seqloom.decoding.config import Greedy
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoders import DecoderConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
@@ -67,7 +67,7 @@ def learned(folder: Path, task: str, encoder: str, decoder: str, seed: int = 1) 
         optimizer=AdamW(lr=0.003),
         schedule=Cosine(warmup=100),
         training=TrainingConfig(threads=1, steps=steps, evaluate_every=400, metric="exact_match"),
-        decoding=DecodingConfig(beam=1),
+        decoding=Greedy(),
     )
     began = time.perf_counter()
     run = train_run(replace(config), Reporter(0))

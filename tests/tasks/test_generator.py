@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seqloom.decoding.search import DecodingConfig
+from seqloom.decoding.config import DecodingConfig, Greedy, Sampling
 from seqloom.errors import DataError, UsageError
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
@@ -16,7 +16,7 @@ TEXT = ["one two three four five six seven eight nine ten"]
 STACK = TransformerConfig(layers=2, width=12, inner=8, heads=2, positions=Learned(length=9))
 LSTM = RecurrentDecoderConfig(cell="lstm", width=12)
 LLAMA = TransformerConfig(layers=2, width=12, inner=8, heads=2, kv_heads=1, positions=Rotary(), norm="rms")
-GREEDY = DecodingConfig(beam=1, max_length=20)
+GREEDY = Greedy(max_length=20)
 
 
 def generator(
@@ -48,7 +48,7 @@ def test_each_word_is_the_likeliest_after_the_ones_it_sees(decoder):
             break
         ids.append(word)
         seen.append(word)
-    found = made.generate("one two", length_penalty=0.0)[0]
+    found = made.generate("one two")[0]
     assert found.text == made.decode(ids).replace("<s>", "")
     assert found.text.startswith("one two")
     if len(ids) - given < 20:
@@ -56,7 +56,7 @@ def test_each_word_is_the_likeliest_after_the_ones_it_sees(decoder):
 
 
 def test_samples_are_a_function_of_the_seed():
-    made = generator(LSTM, config=DecodingConfig(beam=1, sample=True, max_length=9))
+    made = generator(LSTM, config=Sampling(max_length=9))
     assert made("one") == made("one", seed=1) != made("one", seed=2)
     several = made.generate("one", n_best=5)
     assert len(several) == 5
@@ -91,7 +91,7 @@ def test_a_stream_is_the_whole_text_in_pieces(options):
 
 
 def test_a_text_ends_before_a_stop():
-    made = generator(LSTM, config=DecodingConfig(beam=1, max_length=30))
+    made = generator(LSTM, config=Greedy(max_length=30))
     whole = made("one")
     stop = whole[12:17]
     expected = whole[: whole.index(stop, 3)]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from seqloom.data.batches.batch import pad
-from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, decode
+from seqloom.decoding.config import BeamSearch, DecodingConfig
+from seqloom.decoding.search import Hypothesis, Task, decode
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import captured
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
@@ -29,7 +30,7 @@ TEXTS = [
     "eight seven six five four three two one two three four",
     "seven eleven five",
 ]
-BEAMS = DecodingConfig(beam=4, n_best=4, max_length=9)
+BEAMS = BeamSearch(beam=4, n_best=4, max_length=9)
 
 
 def build(positions: PositionConfig | None = None, **options: Any) -> EncoderDecoder:

@@ -175,7 +175,7 @@ def test_in_python_train_and_load(config, tmp_path):
     assert len(found) == 3
     assert found[1] == ""
     assert translator(texts, beam=1, max_length=7) == translator(texts, max_length=7, beam=1)
-    with pytest.raises(UsageError, match="unexpected keyword argument 'bean'"):
+    with pytest.raises(UsageError, match="unknown key 'bean'"):
         translator(texts, bean=2)
     with pytest.raises(UsageError, match="beam and n_best must be at least 1"):
         translator(texts, beam=0)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import torch
 
-from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, decode, decoding
+from seqloom.decoding.config import DecodingConfig, with_options
+from seqloom.decoding.search import Hypothesis, Task, decode, decoding
 from seqloom.decoding.speculative import Side, speculating
 from seqloom.errors import DataError, UsageError
 from seqloom.models.decoder import LanguageModel
@@ -73,7 +74,7 @@ class Generator:
             stop: a text ends before the first of these.
             options: those of DecodingConfig.
         """
-        config = self._config(options)
+        config = with_options(self.config, options)
         given = [self.encode(prompt) for prompt in prompts]
         found: dict[int, list[Hypothesis]] = {}
         # Rows of one length are read side by side; others, too, padded on the left, where positions are kept.
@@ -95,7 +96,7 @@ class Generator:
             draft: a smaller model with the same tokenizer that writes ahead (see decoding/speculative.py).
             ahead: by how many words.
         """
-        config = self._config(options)
+        config = with_options(self.config, options)
         given = self.encode(prompt)
         if draft is not None:
             self._check(draft, config)
@@ -104,7 +105,7 @@ class Generator:
 
     def reply(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
         """What is answered to a conversation, piece by piece. Raises UsageError for a model that has seen none."""
-        config = self._config(options)
+        config = with_options(self.config, options)
         given = chat_prompt(messages, self.tokenizer)
         task = replace(self._task([given], config, ()), end=chat_word(self.tokenizer, END))
         yield from self._pieces("", given, (), config, self._steps(given, task, config, None, 0))
@@ -117,7 +118,7 @@ class Generator:
         config: DecodingConfig,
         steps: Steps[list[int], None, Hypothesis],
     ) -> Iterator[str]:
-        if config.n_best > 1 or (config.beam > 1 and not config.sample):
+        if config.n_best > 1 or config.beam > 1:
             raise UsageError("several texts cannot be streamed", cure="use decoding.n_best = 1 and decoding.beam = 1")
         ids, shown = list[int](), len(prompt)
         while True:
@@ -189,12 +190,6 @@ class Generator:
             problem = f"the text has {own} words of the tokenizer, more than the model's context of {self.context}"
             raise DataError(problem, cure="shorten it")
         return whole[-most:], own
-
-    def _config(self, options: dict[str, Any]) -> DecodingConfig:
-        try:
-            return replace(self.config, **options)
-        except (TypeError, ValueError) as error:
-            raise UsageError(str(error).replace("DecodingConfig.__init__() ", "")) from None
 
     def _task(self, given: Sequence[list[int]], config: DecodingConfig, stop: Sequence[str]) -> Task:
         device, length = next(self.model.parameters()).device, config.max_length or _LENGTH

@@ -17,7 +17,7 @@ from seqloom.data.sources.conversations import Conversations, parse_conversation
 from seqloom.data.sources.source import NoData
 from seqloom.data.sources.standard_library import StandardLibrary
 from seqloom.data.sources.text import TextFiles, record_text
-from seqloom.decoding.search import DecodingConfig
+from seqloom.decoding.config import DecodingConfig, Sampling
 from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
@@ -42,10 +42,6 @@ _SAMPLE = 40  # words that a sample goes on for
 _STRIDE = "--batches.stride"
 
 
-def _sampling() -> DecodingConfig:
-    return DecodingConfig(beam=1, sample=True, temperature=0.8, top_p=0.95)
-
-
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelConfig(GradientConfig):
     """All of a language model's run.
@@ -64,7 +60,7 @@ class LanguageModelConfig(GradientConfig):
     objective: NextWord = field(default_factory=NextWord)
     batches: StreamConfig = field(default_factory=StreamConfig)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="loss"))
-    decoding: DecodingConfig = field(default_factory=_sampling)
+    decoding: DecodingConfig = field(default_factory=lambda: Sampling(temperature=0.8, top_p=0.95))
 
     def __post_init__(self) -> None:
         super().__post_init__()

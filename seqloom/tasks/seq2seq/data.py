@@ -22,7 +22,7 @@ from seqloom.data.sources.pairs import Files
 from seqloom.data.sources.phrases.corpus import Phrases
 from seqloom.data.sources.programs import Programs
 from seqloom.data.sources.source import NoData
-from seqloom.decoding.search import DecodingConfig
+from seqloom.decoding.config import Greedy
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import begun, load_tokenizers, make_tokenizers
 from seqloom.tasks.seq2seq.predictor import Translator
@@ -196,7 +196,7 @@ def _evaluation_seconds(corpus: Corpus, model: Any) -> float:
     lengths = [len(ids) for ids in corpus.target.encode(pairs.targets[:: max(1, len(pairs) // 256)])]
     # An untrained model does not know when to stop: it is made to write as much as the references have.
     words = max(1, round(statistics.fmean(lengths)))
-    forced = DecodingConfig(beam=1, min_length=words, max_length=words)
+    forced = Greedy(min_length=words, max_length=words)
     translator = Translator(model, corpus.source, corpus.target, forced, long_input="cut")
     began = time.perf_counter()
     translator(sample)

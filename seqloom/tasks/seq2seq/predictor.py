@@ -14,7 +14,8 @@ from torch import nn
 
 from seqloom.data.batches.batch import pad
 from seqloom.data.batches.order import make_batch
-from seqloom.decoding.search import DecodingConfig, Hypothesis, Task, beam_rows, decode
+from seqloom.decoding.config import DecodingConfig, with_options
+from seqloom.decoding.search import Hypothesis, Task, beam_rows, decode
 from seqloom.decoding.transforms import without
 from seqloom.errors import DataError, UsageError
 from seqloom.models.encoder_decoder import EncoderDecoder, cross_attentions
@@ -73,7 +74,7 @@ class Translator:
 
         `prefixes`: what each translation must begin with.
         """
-        config = self._config(options)
+        config = with_options(self.config, options)
         ids = self.encode(texts)
         forced = [row.tolist() for row in self._targets([""] * len(texts) if prefixes is None else prefixes, texts)]
         found: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
@@ -117,12 +118,6 @@ class Translator:
                 problem = f"has {len(row)} words of the tokenizer, the most is {limit - 1}"
                 raise DataError(problem, where=f"target {number}", cure="shorten it")
         return rows
-
-    def _config(self, options: dict[str, Any]) -> DecodingConfig:
-        try:
-            return replace(self.config, **options)
-        except (TypeError, ValueError) as error:
-            raise UsageError(str(error).replace("DecodingConfig.__init__() ", "")) from None
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of the texts, each with the end-of-sentence word; an empty text has none."""

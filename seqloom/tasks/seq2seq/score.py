@@ -30,7 +30,7 @@ def score(
     if dropped:
         reporter.warn(f"{dropped} test pairs with an empty side are left out")
     translator.config, translator.long_input = decoding_config(translator.config, options), "cut"
-    how = "drawing words" if translator.config.sample else f"beam {translator.config.beam}"
+    how = "drawing words" if translator.config.kind == "sample" else f"beam {translator.config.beam}"
     reporter.say(f"translating {len(pairs):,} sentences, {how}")
     began = time.perf_counter()
     hypotheses = translator(pairs.sources)

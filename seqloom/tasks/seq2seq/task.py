@@ -15,7 +15,7 @@ from seqloom.data.batches.order import BatchConfig, make_batch
 from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
 from seqloom.data.sources.phrases.corpus import Phrases
-from seqloom.decoding.search import DecodingConfig
+from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy
 from seqloom.evaluation.translation import corpus_bleu, exact_match
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.models.weights import parameter_count
@@ -52,7 +52,7 @@ class TranslateConfig(GradientConfig):
     model: EncoderDecoderConfig = field(default_factory=EncoderDecoderConfig)
     objective: CrossEntropy = field(default_factory=CrossEntropy)
     batches: BatchConfig = field(default_factory=BatchConfig)
-    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    decoding: DecodingConfig = field(default_factory=BeamSearch)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,8 +131,7 @@ class _Validation:
     def __init__(self, prepared: Corpus, model: EncoderDecoder) -> None:
         self.pairs, _ = usable(prepared.splits.valid)
         self.model = model
-        greedy = DecodingConfig(beam=1)
-        self.translator = Translator(model, prepared.source, prepared.target, greedy, long_input="cut")
+        self.translator = Translator(model, prepared.source, prepared.target, Greedy(), long_input="cut")
         self.rows = [
             [np.append(ids[: (limit or len(ids) + 1) - 1], t.end) for ids in t.encode(texts)]
             for t, texts, limit in (
