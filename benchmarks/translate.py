@@ -90,7 +90,7 @@ def seqloom_translate(model: Any, sources: list[Ids], size: int) -> list[Ids]:
     import numpy as np
 
     from seqloom.decoding.config import BeamSearch
-    from seqloom.tasks.seq2seq.predictor import decode_rows
+    from seqloom.decoding.encoder_decoder import decode_rows
 
     config = BeamSearch(beam=BEAM, min_length=OUTPUT_LENGTH, max_length=OUTPUT_LENGTH)
     outputs: list[Ids] = []

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from seqloom.decoding.config import Greedy
-from seqloom.decoding.search import Task, decode
+from seqloom.decoding.encoder_decoder import decode_rows
+from seqloom.decoding.engine import Engine, Request
 from seqloom.errors import MissingExtra
 from seqloom.interop.huggingface import find, read_json
 from seqloom.models.assemblies import Model, limit_of
@@ -21,7 +22,6 @@ from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.embedders import PatchEmbedder
 from seqloom.run import Run
 from seqloom.tasks.building import load_model
-from seqloom.tasks.seq2seq.predictor import decode_rows
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 
@@ -127,16 +127,11 @@ def greedy(model: Model, pair: tuple[Any, Any], rows: Sequence[Sequence[int]]) -
         found = decode_rows(model, [np.asarray([*row, words.end]) for row in rows], config, **ends)
         return [list(own[0].ids) for own in found]
     assert isinstance(model, LanguageModel)
+    engine = Engine(model, None, words.pad)
     results = []
     for row in rows:
-        _, state = model.decode(torch.tensor([row[:-1]]), model.start())
-
-        def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:
-            hidden, state = model.decode(last, state)
-            return model.head(hidden[:, -1]), state
-
         most = min(NEW, (limit_of(model.config) or 1 << 30) - len(row))
-        found = decode(step, state, Task(row[-1], words.stop, torch.tensor([most])), config)
+        found = engine.generate([row], Request(most, words.stop), config)
         results.append(list(found[0][0].ids))
     return results
 

@@ -19,6 +19,7 @@ from torch import nn
 from seqloom.data.batches.batch import ReadingBatch, StreamBatch
 from seqloom.data.batches.order import make_batch
 from seqloom.decoding.config import BeamSearch, Greedy
+from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.search import Hypothesis, Task, decode
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
@@ -26,7 +27,6 @@ from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.objectives.next_word import NextWord
 from seqloom.objectives.reading import Labels, MaskedWords
-from seqloom.tasks.seq2seq.predictor import decode_rows
 from seqloom.training.learner import GradientLearner
 from seqloom.training.optimizer import AdamW, Muon
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
 
-from seqloom.data.batches.batch import pad
 from seqloom.data.batches.order import make_batch
 from seqloom.decoding.config import DecodingConfig, with_options
-from seqloom.decoding.search import Hypothesis, Task, beam_rows, decode
-from seqloom.decoding.transforms import without
+from seqloom.decoding.encoder_decoder import decode_rows
+from seqloom.decoding.search import Hypothesis
 from seqloom.errors import DataError, UsageError
-from seqloom.models.encoder_decoder import EncoderDecoder, cross_attentions
-from seqloom.nn.attention import observed
-from seqloom.shapes import Float, Tensor
+from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.text.tokenizer import Tokenizer
 
 LongInput = Literal["cut", "refuse"]
@@ -150,61 +145,3 @@ class Translator:
         return decode_rows(
             self.model, ids, config, start=target.start, end=target.end, padding=target.pad, prefixes=prefixes
         )
-
-
-def decode_rows(
-    model: EncoderDecoder,
-    ids: Sequence[np.ndarray],
-    config: DecodingConfig,
-    *,
-    start: int,
-    end: int,
-    padding: int | None = None,
-    prefixes: Sequence[list[int]] = (),
-) -> list[list[Hypothesis]]:
-    """The hypotheses of a batch of encoded sources; `start` and `end` are the ids a target begins and ends with.
-
-    A `padding` that is also the start (Marian, T5) is never chosen.
-    """
-    device = next(model.parameters()).device
-    source, mask = pad(ids)
-    source, mask = source.to(device), None if mask is None else mask.to(device)
-    lengths = torch.tensor([len(row) for row in ids], device=device)
-    limits = torch.full_like(lengths, config.max_length) if config.max_length else 2 * lengths + 20
-    if model.config.decoder.limit is not None:
-        limits = limits.clamp(max=model.config.decoder.limit - 1)
-    task = Task(start, end, limits, beam_rows(prefixes, device))
-    watching: AbstractContextManager[None] = nullcontext()
-    if config.coverage_penalty:
-        attention = _LastAttention(model)
-        task = replace(task, attention=attention.read, source_mask=mask)
-        watching = observed(attention.note)
-    with torch.inference_mode():
-        state = model.start(model.encode(source, mask))
-
-        def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:
-            hidden, state = model.decode(last, state)
-            scores = model.head(hidden[:, -1])
-            return without(scores, start) if start == padding else scores, state
-
-        with watching:
-            return decode(step, state, task, config)
-
-
-class _LastAttention:
-    """What the decoder's last layer attended to in its last step, the mean of its heads."""
-
-    def __init__(self, model: EncoderDecoder) -> None:
-        layers = cross_attentions(model)
-        if not layers:
-            raise UsageError("a coverage penalty needs a decoder with attention", cure="leave coverage_penalty at 0")
-        self._layer = list(layers.values())[-1]
-        self._weights: Tensor | None = None
-
-    def note(self, layer: nn.Module, weights: Float[Tensor, "R H T S"]) -> None:
-        if layer is self._layer:
-            self._weights = weights[:, :, -1].float().mean(1)
-
-    def read(self) -> Float[Tensor, "R S"]:
-        assert self._weights is not None
-        return self._weights
