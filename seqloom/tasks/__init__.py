@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqloom.config import Origin, Tree, read_tree
 from seqloom.config import load as load_config
-from seqloom.config import read_tree
 from seqloom.errors import ConfigError, RunError, UsageError, nearest
 from seqloom.run import Run
 
@@ -91,12 +91,18 @@ def part_for(run: Run, name: str) -> Any:
     return part_of(str(run.info().get("task")), name)
 
 
-def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config of a TOML file with command-line words laid over it; its run defaults to runs/ and the file's name."""
-    tree, origin = read_tree(path)
+def task_of(tree: Tree, origin: Origin) -> str:
+    """The task that the tree of a config is for. Raises ConfigError for an unknown one."""
     task = tree.get("task", "translate")
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}", where=origin.where(("task",)), cure=nearest(str(task), TASKS))
+    return str(task)
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config of a TOML file with command-line words laid over it; its run defaults to runs/ and the file's name."""
+    tree, origin = read_tree(path)
+    task = task_of(tree, origin)
     if "members" in tree:
         raise ConfigError(
             "describes a ladder of members", where=str(path), cure=f"seqloom lineage {path}, or train --member NAME"

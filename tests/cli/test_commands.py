@@ -21,6 +21,7 @@ from seqloom.tasks.seq2seq.task import Files, TranslateConfig
 VERBS = (
     "demo",
     "init",
+    "config",
     "check",
     "train",
     "translate",
