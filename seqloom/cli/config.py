@@ -64,7 +64,7 @@ def write_schema(task: str, path: Path) -> None:
         write_text(path, text)
     elif path.read_bytes() != text.encode():
         raise UsageError(
-            "exists already, with another content", where=str(path), cure="remove it, or choose another name"
+            "exists already, with other content", where=str(path), cure="remove it, or choose another name"
         )
 
 
