@@ -4,18 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-gpu test-browser install check docs clean
+.PHONY: demo test test-slow test-gpu test-browser install check docs lock clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Python compiles what is imported; pip would compile all there is.
-$(VENV)/installed: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --disable-pip-version-check --no-compile -q -e .
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e .
 	touch $@
 
-$(VENV)/installed-test: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --disable-pip-version-check --no-compile -q -e '.[test]'
+$(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e '.[test]'
 	touch $@ $(VENV)/installed
 
 install: $(VENV)/installed
@@ -46,6 +46,13 @@ test-browser: $(VENV)/installed-test
 # the page that is made from the configs themselves
 docs: $(VENV)/installed
 	$(BIN)/seqloom config --markdown > docs/config.md.new && mv docs/config.md.new docs/config.md
+
+# Pins what pyproject.toml asks for and has no pin yet; LOCK=--upgrade renews all, LOCK='--upgrade-package torch' one.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --disable-pip-version-check -q uv
+	build/lock/bin/uv pip compile -q --universal --python-version 3.11 --all-extras --no-annotate $(LOCK) \
+		--output-file constraints.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -115,7 +115,7 @@ def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Prec
     import torch
 
     from seqloom.data.batches.batch import SequenceBatch
-    from seqloom.models.encoder_decoder import parameter_count
+    from seqloom.models.weights import parameter_count
     from seqloom.objectives.cross_entropy import CrossEntropy
     from seqloom.training.loop import train
     from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer

@@ -27,7 +27,7 @@ from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import from_gensim
 from seqloom.models.word2vec import Word2Vec, Word2VecConfig
 from seqloom.models.word_vectors import WordVectors
-from seqloom.tasks.word_vectors.task import EmbedWordsConfig, prepare
+from seqloom.tasks.word_vectors.task import EmbedWordsConfig, read_corpus
 from seqloom.training.log import Reporter
 from seqloom.training.schedule import Linear
 from seqloom.training.word_learner import BlockConfig, WordLearner
@@ -46,7 +46,7 @@ class Ours:
         config = EmbedWordsConfig(data=WordText((corpus,), min_count=LEAST))
         self.folder = tempfile.TemporaryDirectory()
         began = time.perf_counter()
-        self.vocabulary, self.ids = prepare(config, Path(self.folder.name), Reporter(0))
+        self.vocabulary, self.ids = read_corpus(config, Path(self.folder.name), Reporter(0))
         self.reading = time.perf_counter() - began
 
     def train(self, method: str, epochs: int, seed: int) -> Trained:

@@ -18,12 +18,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqloom.errors import RunError
+from seqloom.errors import RunError, UsageError
 
 FORMAT = 1
 _MANIFEST = "MANIFEST.json"
@@ -67,6 +67,29 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path, cure: str = "remove the run and train it again") -> Json:
+    """The JSON object of a file. Raises RunError, with the cure, where it cannot be read or is something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot be read: {error}", where=str(path), cure=cure) from None
+    if not isinstance(value, dict):
+        raise RunError("is not a JSON object", where=str(path), cure=cure)
+    return value
+
+
+def title_of(name: str, test: Sequence[str], default: str = "test") -> str:
+    """What an evaluation is called, and so its file in eval/: `name`, else the first test file's, else `default`.
+
+    Raises UsageError for one that would be empty or lie elsewhere.
+    """
+    title = (name or (Path(test[0]).name.lstrip(".").split(".")[0] if test else default)).strip()
+    if not title or title[0] == "." or any(c in "/\\" or not c.isprintable() for c in title):
+        problem = f"an evaluation cannot be called {title!r}"
+        raise UsageError(problem, where="--name", cure="give a name that is none of a path: --name test")
+    return title
+
+
 def digest_of(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
@@ -95,8 +118,7 @@ class Checkpoint:
     def fault(self) -> str | None:
         """What is wrong with it by its manifest, or None."""
         try:
-            manifest = json.loads((self.path / _MANIFEST).read_text(encoding="utf-8"))
-            for name, entry in manifest["files"].items():
+            for name, entry in read_json(self.path / _MANIFEST)["files"].items():
                 file = self.path / name
                 if not file.is_file():
                     return f"{name} is missing"
@@ -104,13 +126,15 @@ class Checkpoint:
                     return f"{name} has {file.stat().st_size} bytes instead of {entry['bytes']}"
                 if digest_of(file) != entry["sha256"]:
                     return f"{name} differs from its digest"
+        except RunError as error:
+            return f"its manifest {error.problem}"
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return f"its manifest cannot be read ({error})"
         return None
 
     def state(self) -> Json:
         """The content of state.json."""
-        return json.loads((self.path / "state.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        return read_json(self.path / "state.json", "remove this checkpoint: the one before it is used then")
 
 
 def write_folder(final: Path, write: Callable[[Path], None]) -> Checkpoint:
@@ -203,7 +227,7 @@ class Run:
 
     def info(self) -> Json:
         """The content of run.json."""
-        return _read_json(self.path / "run.json")
+        return read_json(self.path / "run.json")
 
     def update_info(self, **more: Any) -> None:
         """Adds to run.json."""
@@ -241,6 +265,19 @@ class Run:
                 if isinstance(row := json.loads(line), dict):
                     found.append(row)
         return found
+
+    def evaluations(self) -> dict[str, Json]:
+        """What eval/ holds, by title. Raises RunError for a file that cannot be read."""
+        return {path.stem: self.evaluation(path.stem) for path in sorted((self.path / "eval").glob("*.json"))}
+
+    def evaluation(self, title: str) -> Json:
+        """What eval/TITLE.json holds. Raises RunError where it cannot be read."""
+        cure = f"remove it, or evaluate again: seqloom eval {self.path} --name {title}"
+        return read_json(self.evaluation_path(title), cure)
+
+    def evaluation_path(self, title: str) -> Path:
+        """Where the scores of an evaluation are, or will be."""
+        return self.path / "eval" / f"{title}.json"
 
     def forget_after(self, step: int) -> None:
         """Drops the lines of metrics.jsonl and samples.jsonl that a resumed training will write again."""
@@ -280,7 +317,7 @@ class Run:
     def pointer(self, name: str) -> Json:
         """What latest.json or best.json holds; {} where it is not there."""
         path = self.path / f"{name}.json"
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def best(self, say: Callable[[str], None]) -> Checkpoint:
         """The checkpoint to use: the best, else the newest undamaged one."""
@@ -310,13 +347,3 @@ def runs(folder: Path) -> list[Run]:
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _read_json(path: Path) -> Json:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot be read: {error}", where=str(path), cure="remove the run and train it again") from None
-    if not isinstance(value, dict):
-        raise RunError("is not a JSON object", where=str(path), cure="remove the run and train it again")
-    return value

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom.config import Origin, build, load, merge, read_overrides, read_tree, to_toml, tree_of
+from seqloom.data.sources.pairs import Files
 from seqloom.errors import ConfigError, UsageError
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
-from seqloom.tasks.seq2seq.task import Files, TranslateConfig
+from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.tokenizer import BPE, Words
 from seqloom.training.schedule import Cosine, Noam
 

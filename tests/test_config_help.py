@@ -11,13 +11,12 @@ from typing import Any, ClassVar, Literal
 import pytest
 from jsonschema import Draft7Validator
 
-from seqloom.cli.config import config_class
 from seqloom.cli.init import _TEMPLATES
 from seqloom.config import load, to_toml
 from seqloom.config_help import Table, describe, help_on, look_up, markdown
 from seqloom.config_schema import json_schema
 from seqloom.errors import UsageError
-from seqloom.tasks import TASKS
+from seqloom.tasks import TASKS, task_class
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
@@ -161,13 +160,13 @@ def test_help_names_type_default_value_and_all_that_is_below():
 @pytest.mark.parametrize("task", TASKS)
 def test_every_key_of_every_config_has_a_meaning(task):
     missing = [
-        f"{t.cls.__name__}.{k.name}" for t in tables(describe(config_class(task))) for k in t.keys if not k.meaning
+        f"{t.cls.__name__}.{k.name}" for t in tables(describe(task_class(task))) for k in t.keys if not k.meaning
     ]
     assert missing == []
 
 
 def test_the_names_of_all_tables_differ_so_that_links_to_them_are_right():
-    classes = {t.cls for task in TASKS for t in tables(describe(config_class(task)))}
+    classes = {t.cls for task in TASKS for t in tables(describe(task_class(task)))}
     names = [cls.__name__.lower() for cls in classes] + list(TASKS)
     assert len(set(names)) == len(names)
 
@@ -180,7 +179,7 @@ def test_the_page_has_each_table_once_and_its_text_is_no_html():
 
 
 def test_the_committed_page_is_what_the_configs_say():
-    page = markdown({task: config_class(task) for task in TASKS})
+    page = markdown({task: task_class(task) for task in TASKS})
     assert (ROOT / "docs/config.md").read_text(encoding="utf-8") == page, "make docs writes it anew"
     assert max(map(len, page.split("\n"))) <= 120
 
@@ -237,7 +236,7 @@ def test_a_schema_has_what_an_editor_shows():
 
 @pytest.fixture(scope="module")
 def validators() -> dict[str, Draft7Validator]:
-    schemas = {task: json_schema(task, config_class(task)) for task in TASKS}
+    schemas = {task: json_schema(task, task_class(task)) for task in TASKS}
     for schema in schemas.values():
         Draft7Validator.check_schema(schema)
     return {task: Draft7Validator(schema) for task, schema in schemas.items()}
@@ -261,5 +260,5 @@ def test_every_recipe_and_template_is_right_and_a_wrong_key_in_any_table_is_not(
 def test_a_complete_config_is_right(validators, task, tmp_path):
     path = tmp_path / "x.toml"
     path.write_text(_TEMPLATES[task], encoding="utf-8")
-    tree = tomllib.loads(to_toml(load(config_class(task), path)))
+    tree = tomllib.loads(to_toml(load(task_class(task), path)))
     assert [error.message for error in validators[task].iter_errors(tree)] == []

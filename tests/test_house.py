@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 import seqloom
+from seqloom.cli.doctor import WHAT_FOR
 
 PACKAGE = Path(seqloom.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -47,11 +52,41 @@ def test_help_names_every_verb() -> None:
     assert result.stderr == ""
 
 
-def test_the_version_is_that_of_the_project() -> None:
-    project = PACKAGE.parent / "pyproject.toml"
-    if not project.exists():
+@pytest.fixture
+def project() -> dict[str, Any]:
+    """The table [project] of pyproject.toml."""
+    path = PACKAGE.parent / "pyproject.toml"
+    if not path.exists():
         pytest.skip("seqloom is installed away from its source")
-    assert tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"] == seqloom.__version__
+    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    return table
+
+
+def test_the_version_is_that_of_the_project(project: dict[str, Any]) -> None:
+    assert project["version"] == seqloom.__version__
+
+
+def test_what_the_project_asks_for_is_pinned_within_its_range(project: dict[str, Any]) -> None:
+    lines = (PACKAGE.parent / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]  # an option or a path is no requirement
+    assert [str(pin) for pin in pins if pin.url or [s.operator for s in pin.specifier] != ["=="]] == []
+    for asked in map(Requirement, chain(project["dependencies"], *project["optional-dependencies"].values())):
+        versions = [next(iter(pin.specifier)).version for pin in pins if pin.name == asked.name]
+        assert versions, f"{asked.name} has no pin: make lock"
+        assert all(version in asked.specifier for version in versions), f"{asked}: {versions}"
+
+
+def extras_named_by_errors() -> set[str]:
+    """The second argument of every MissingExtra(...) in the package."""
+    calls = [node for path in FILES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    calls = [node for node in calls if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    return {ast.literal_eval(node.args[1]) for node in calls if node.func.id == "MissingExtra"}
+
+
+def test_the_extras_are_those_that_doctor_explains_and_errors_name(project: dict[str, Any]) -> None:
+    extras = set(project["optional-dependencies"]) - {"test", "bench"}
+    assert set(WHAT_FOR) == extras
+    assert extras_named_by_errors() == extras
 
 
 def test_the_public_names_exist() -> None:
@@ -93,3 +128,21 @@ def test_no_data_is_committed() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
     tracked = [root / name for name in listed.split("\0") if name]
     assert [str(p) for p in tracked if p.is_file() and p.stat().st_size > LARGEST_TRACKED] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "set_"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")]
+)
+def test_the_command_line_lets_waiting_threads_yield_and_the_library_does_not(given, set_):
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    for code, wanted in (
+        ("import seqloom.cli as c; c.main(['runs', '.']); print(os.environ.get('GOMP_SPINCOUNT'))", set_),
+        (
+            "import seqloom.cli, seqloom.tasks.task; print(os.environ.get('GOMP_SPINCOUNT'))",
+            given.get("GOMP_SPINCOUNT", "None"),
+        ),
+    ):
+        result = subprocess.run(
+            [sys.executable, "-c", f"import os; {code}"], env=clean | given, capture_output=True, text=True, timeout=120
+        )
+        assert result.stdout.split()[-1] == wanted, result.stderr

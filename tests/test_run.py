@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom import run as runs_module
-from seqloom.errors import RunError
-from seqloom.run import Checkpoint, Run, digest_of, runs, write_json, write_text
+from seqloom.errors import RunError, UsageError
+from seqloom.run import Checkpoint, Run, digest_of, read_json, runs, title_of, write_json, write_text
 
 
 @pytest.fixture
@@ -108,7 +108,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing file": (lambda p: (p / "state.json").unlink(), "state.json is missing"),
     "missing manifest": (lambda p: (p / "MANIFEST.json").unlink(), "its manifest cannot be read"),
     "cut manifest": (lambda p: os.truncate(p / "MANIFEST.json", 40), "its manifest cannot be read"),
-    "manifest of another shape": (lambda p: (p / "MANIFEST.json").write_text("[]"), "its manifest cannot be read"),
+    "manifest of another shape": (
+        lambda p: (p / "MANIFEST.json").write_text("[]"),
+        "its manifest is not a JSON object",
+    ),
 }
 
 
@@ -258,6 +261,78 @@ def test_a_directory_that_is_no_run_of_this_version(run, name, text, problem):
     assert caught.value.where.startswith(str(run.path))
     assert caught.value.cure
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "test", "title"),
+    [
+        ("", (), "test"),
+        ("", ("data/valid.tok.de", "valid.en"), "valid"),
+        ("", (".hidden.txt",), "hidden"),
+        ("", ("a/..two.txt",), "two"),
+        ("mine", ("valid.de",), "mine"),
+        ("my 2nd", (), "my 2nd"),
+        ("v1.5", (), "v1.5"),
+    ],
+)
+def test_an_evaluation_is_called_by_its_name_or_its_first_file(name, test, title):
+    assert title_of(name, test) == title
+    assert title_of(name, test, "valid") == (title if name or test else "valid")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "a\\b", "..", ".", ".x", " ", "a\nb", "\0"])
+def test_an_evaluation_stays_in_its_folder(name):
+    with pytest.raises(UsageError, match="an evaluation cannot be called") as caught:
+        title_of(name, ())
+    assert (caught.value.where, bool(caught.value.cure)) == ("--name", True)
+
+
+@pytest.mark.parametrize("test", ["...", " .txt", "a\nb.txt", "..", "/"])
+def test_a_file_that_gives_no_title_needs_a_name(test):
+    with pytest.raises(UsageError, match="an evaluation cannot be called"):
+        title_of("", (test,))
+    assert title_of("x", (test,)) == "x"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "cannot be read"),
+        (b'{"half', "cannot be read"),
+        (b"\xff", "cannot be read"),
+        (b"[]", "is not a JSON object"),
+    ],
+)
+def test_a_broken_json_file_is_named_with_its_cure(run, content, problem):
+    path = run.evaluation_path("new")
+    path.parent.mkdir()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RunError, match=problem) as caught:
+        read_json(path, "do this")
+    assert (caught.value.where, caught.value.cure) == (str(path), "do this")
+    with pytest.raises(RunError, match=problem) as caught:
+        run.evaluation("new")
+    assert caught.value.cure == f"remove it, or evaluate again: seqloom eval {run.path} --name new"
+    if content is not None:
+        with pytest.raises(RunError, match=problem):
+            run.evaluations()
+
+
+def test_the_evaluations_of_a_run_by_title(run):
+    assert run.evaluations() == {}
+    for title in ("two", "one.5"):
+        write_json(run.evaluation_path(title), {"test": title})
+    assert run.evaluations() == {"one.5": {"test": "one.5"}, "two": {"test": "two"}}
+    assert run.evaluation("two") == {"test": "two"}
+
+
+def test_a_broken_state_is_named(run):
+    (checkpoint,) = save(run, 3)
+    os.truncate(checkpoint.path / "state.json", 5)
+    with pytest.raises(RunError, match="cannot be read") as caught:
+        checkpoint.state()
+    assert caught.value.where == str(checkpoint.path / "state.json")
 
 
 def test_a_new_directory_an_empty_one_and_a_half_written_one_are_taken(tmp_path):

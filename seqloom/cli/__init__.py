@@ -60,8 +60,19 @@ app.command(evaluate, name="eval")
 app.command(import_, name="import")
 
 
+def let_threads_yield() -> None:
+    """Lets libgomp's threads wait for each other by turning round for a moment only; whoever has set it knows better.
+
+    Beside a program that takes a core, two threads that spin as they do by default keep less than half of their
+    speed (docs/benchmarks.md, "Threads that wait"). libgomp reads this once, when torch is imported.
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+
+
 def main(typed: list[str] | None = None) -> None:
     """Runs a command; exits with 0, 2 (the call), 3 (the data), 75 or 130 (stopped, saved)."""
+    let_threads_yield()
     try:
         app(typed, exit_on_error=False, result_action="return_value")
         sys.stdout.flush()

@@ -13,13 +13,14 @@ def check(config: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJ
 
     Exits with 3 if something is so wrong that training makes no sense.
     """
-    from seqloom.tasks import part_of, read_config
+    from seqloom.tasks import read_config
     from seqloom.training.log import Reporter
     from seqloom.training.precision import keep_freed_memory
+    from seqloom.workflows.check import check_config
 
     keep_freed_memory()
     chosen = read_config(config, overrides)
-    result = part_of(chosen.task, "check")(chosen, Reporter(verbosity(quiet, False)))
+    result = check_config(chosen, Reporter(verbosity(quiet, False)))
     if json:
         print_json(result)
     else:

@@ -29,6 +29,10 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+class Right(str):
+    """A text that stands to the right in its column, as numbers do."""
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on standard output; numbers to the right."""
     from rich.box import SIMPLE_HEAD
@@ -38,7 +42,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     # No frame, because ten columns must fit into the 80 of a terminal.
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
-        numeric = all(row[i] is None or isinstance(row[i], (int, float)) for row in rows) and bool(rows)
+        numeric = all(row[i] is None or isinstance(row[i], (int, float, Right)) for row in rows) and bool(rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_shown, row))

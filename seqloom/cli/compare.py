@@ -6,6 +6,7 @@ from typing import Any
 
 from seqloom.cli.common import AsJson, Quiet, print_json, print_table, verbosity
 from seqloom.cli.evaluate import Test
+from seqloom.measures import MEASURES, count_of
 
 
 def compare(*runs: str, test: Test = (), to: str = "runs/compare", quiet: Quiet = False, json: AsJson = False) -> None:
@@ -40,7 +41,7 @@ def _show_scores(result: dict[str, Any]) -> None:
     rows = [
         (
             r["name"],
-            *(_with_interval(r["scores"].get(key), r["intervals"].get(key)) for key in keys),
+            *(_with_interval(key, r["scores"].get(key), r["intervals"].get(key)) for key in keys),
             _told(r["parameters"] and r["parameters"] / 1e6, 1),
             _told(r["minutes"], 1),
             _told(r["minutes_to_reach"], 1),
@@ -48,15 +49,26 @@ def _show_scores(result: dict[str, Any]) -> None:
         )
         for r in result["systems"]
     ]
-    count = f", {result['examples']:,} examples" if result["examples"] else ""
     floor = f", commonest label {result['majority']:.1f} %" if "majority" in result else ""
-    reached = f"to {_told(result['reached'], 2)}"
-    names = (key.replace("_", " ") for key in keys)
-    print_table(f"{result['test']}{count}{floor}", ("", *names, "M par.", "min", reached, "GB"), rows)
+    names = (MEASURES[key].name for key in keys)
+    print_table(f"{_tested(result)}{floor}", ("", *names, "M par.", "min", _to_reach(result), "GB"), rows)
 
 
-def _with_interval(value: float | None, interval: float | None) -> str:
-    return _told(value, 2) if interval is None else f"{value:.1f}±{interval:.1f}"
+def _with_interval(key: str, value: float | None, interval: float | None) -> str:
+    return _shown(key, value) if interval is None else f"{value:.1f}±{interval:.1f}"
+
+
+def _shown(key: str, value: float | None) -> str:
+    return "-" if value is None else MEASURES[key].shown(value)
+
+
+def _tested(result: dict[str, Any]) -> str:
+    count = count_of(result)
+    return f"{result['test']}, {count[0]:,} {count[1]}" if count else str(result["test"])
+
+
+def _to_reach(result: dict[str, Any]) -> str:
+    return f"to {_shown(result['metric'], result['reached'])}"
 
 
 def _show_translations(result: dict[str, Any]) -> None:
@@ -75,8 +87,9 @@ def _show_translations(result: dict[str, Any]) -> None:
         )
         for r in result["systems"]
     ]
-    columns = ("", "BLEU", "p", "chrF", "M par.", "min", f"to {result['reached']:.1f}", "words/s", "sent/s", "GB")
-    print_table(f"{result['test']}, {result['sentences']:,} sentences", columns, rows)
+    bleu, chrf, exact = (MEASURES[key].name for key in ("bleu", "chrf", "exact_match"))
+    columns = ("", bleu, "p", chrf, "M par.", "min", _to_reach(result), "words/s", "sent/s", "GB")
+    print_table(_tested(result), columns, rows)
     names = [r["name"] for r in result["systems"]]
     lengths = [
         (
@@ -86,13 +99,13 @@ def _show_translations(result: dict[str, Any]) -> None:
         )
         for r in result["by_length"]
     ]
-    print_table("BLEU by words of the source", ("words", "sentences", *names), lengths)
+    print_table(f"{bleu} by words of the source", ("words", "sentences", *names), lengths)
     if result["gains"]:
         gains = [(r["name"], f"{r['short']:+.1f}", f"{r['long']:+.1f}") for r in result["gains"]]
-        print_table(f"BLEU above {names[0]}", ("", "below 10 words", "20 and more"), gains)
+        print_table(f"{bleu} above {names[0]}", ("", "below 10 words", "20 and more"), gains)
     if result["by_kind"]:
         kinds = [(r["kind"], r["sentences"], *(r["exact_match"][name] for name in names)) for r in result["by_kind"]]
-        print_table("exact match by kind, %", ("kind", "sentences", *names), kinds)
+        print_table(f"{exact}, by kind", ("kind", "sentences", *names), kinds)
 
 
 def _told(value: float | None, digits: int = 0) -> str:

@@ -23,11 +23,11 @@ def config(target: Target = "", key: KeyPath = "", /, *, schema: Schema = None, 
     """List the tasks; print every key of a task, or help on one key; or print the complete config of a file."""
     from seqloom import config_help, config_schema
     from seqloom.config import to_toml
-    from seqloom.tasks import TASKS, read_config
+    from seqloom.tasks import TASKS, read_config, task_class
 
     if markdown:
         tasks = [_task(target)] if target else TASKS
-        sys.stdout.write(config_help.markdown({task: config_class(task) for task in tasks}))
+        sys.stdout.write(config_help.markdown({task: task_class(task) for task in tasks}))
     elif schema is not None:
         if len(schema) > 1 or not target:
             raise UsageError("--schema needs a task or a config before it, and at most one file after it")
@@ -35,31 +35,25 @@ def config(target: Target = "", key: KeyPath = "", /, *, schema: Schema = None, 
         if schema:
             write_schema(task, Path(schema[0]))
         else:
-            sys.stdout.write(config_schema.schema_text(task, config_class(task)))
+            sys.stdout.write(config_schema.schema_text(task, task_class(task)))
     elif not target:
         for task in TASKS:
-            print(f"{task:16}{config_help.describe(config_class(task)).summary}")
+            print(f"{task:16}{config_help.describe(task_class(task)).summary}")
     elif target in TASKS:
-        print(config_help.help_on(config_class(target), key))
+        print(config_help.help_on(task_class(target), key))
     else:
         _task(target)
         held = read_config(target)
         print(config_help.help_on(type(held), key, held) if key else to_toml(held).rstrip("\n"))
 
 
-def config_class(task: str) -> type:
-    """The class of a task's configs."""
-    from seqloom.tasks import part_of
-
-    return part_of(task, "config")  # type: ignore[no-any-return]
-
-
 def write_schema(task: str, path: Path) -> None:
     """Writes the schema of a task's configs. Raises UsageError for a file that exists and has another content."""
     from seqloom.config_schema import schema_text
     from seqloom.run import write_text
+    from seqloom.tasks import task_class
 
-    text = schema_text(task, config_class(task))
+    text = schema_text(task, task_class(task))
     if not path.exists():
         write_text(path, text)
     elif path.read_bytes() != text.encode():

@@ -10,7 +10,7 @@ from seqloom.cli.common import Quiet, Verbose, verbosity
 from seqloom.errors import UsageError
 
 if TYPE_CHECKING:
-    from seqloom.tasks.seq2seq.task import Prepared, TranslateConfig
+    from seqloom.tasks.task import Prepared, RunConfig
 
 
 def demo(
@@ -31,12 +31,12 @@ def demo(
     from seqloom.cli.common import print_table
     from seqloom.cli.evaluate import show_scores
     from seqloom.tasks.seq2seq.demo import demo_config
-    from seqloom.tasks.seq2seq.task import train_translation
     from seqloom.training.log import Reporter
     from seqloom.training.precision import keep_freed_memory
     from seqloom.workflows.estimate import estimate
     from seqloom.workflows.evaluate import evaluate_run
     from seqloom.workflows.report import finish
+    from seqloom.workflows.train import started, train_run
 
     if steps < 0 or not 0 <= seed < 1 << 63:
         raise UsageError("--steps and --seed must not be negative", cure="seqloom demo --help")
@@ -44,11 +44,11 @@ def demo(
     reporter = Reporter(verbosity(quiet, verbose))
     config = demo_config(source, to, run, seed, steps)
 
-    def announce(chosen: TranslateConfig, prepared: Prepared) -> None:
-        expected = estimate(chosen, prepared)
+    def announce(chosen: RunConfig, prepared: Prepared) -> None:
+        expected = estimate(chosen, prepared, started(chosen, prepared, Reporter(0)))
         reporter.say(f"expected: {expected.minutes:.1f} minutes for {expected.steps:,} steps on this machine")
 
-    trained = train_translation(config, reporter, announce)
+    trained = train_run(config, reporter, announce)
     scores = evaluate_run(trained.path, (), "test", (), reporter)
     finish(trained, reporter)
     show_scores(scores)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
+import re
 from typing import Any
 
 from seqloom.cli.common import AsJson, print_json, print_table
 
-_EXTRAS = {"tensorboard": "tensorboard", "moses": "sacremoses"}
 _PACKAGES = ("seqloom", "torch", "numpy", "tokenizers", "safetensors", "sacrebleu", "babel", "unicode-rbnf")
+
+WHAT_FOR = {
+    "tensorboard": "curves in TensorBoard",
+    "moses": "BLEU on Moses tokens",
+    "words": "learning word vectors",
+    "maps": "maps of word vectors by t-SNE",
+    "gensim": "word vectors as gensim's objects",
+    "hf": "models from the Hugging Face hub",
+    "verify": "comparing with transformers",
+    "export": "models as CTranslate2 or ONNX",
+}
+"""What each extra of pyproject.toml is for; those of developers, test and bench, have no words here."""
 
 
 def doctor(*, json: AsJson = False) -> None:
@@ -22,26 +33,48 @@ def doctor(*, json: AsJson = False) -> None:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     facts: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform()}
-    facts |= {name: _version(name) for name in _PACKAGES}
+    facts |= {name: _version(name) or "not installed" for name in _PACKAGES}
     facts |= {
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
+        "waiting threads": _waiting(),
         "processor": " ".join(sorted(processor_flags())) or "unknown",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "bf16 is fast": bf16_is_fast(device),
         "SEQLOOM_DATA": os.environ.get("SEQLOOM_DATA", "not set"),
     }
-    for extra, module in _EXTRAS.items():
-        found = importlib.util.find_spec(module) is not None
-        facts[f"extra {extra}"] = "installed" if found else f"absent: pip install 'seqloom[{extra}]'"
+    extras = _extras()
     if json:
-        print_json(facts)
-    else:
-        print_table("seqloom doctor", ("what", "value"), [(k, str(v)) for k, v in facts.items()])
+        print_json(facts | {"extras": extras})
+        return
+    print_table("seqloom doctor", ("what", "value"), [(k, str(v)) for k, v in facts.items()])
+    rows = [
+        (name, WHAT_FOR[name], ", ".join(f"{package} {version or 'is missing'}" for package, version in found.items()))
+        for name, found in extras.items()
+    ]
+    print_table("extras: pip install 'seqloom[NAME]'", ("name", "what for", "packages"), rows)
 
 
-def _version(package: str) -> str:
+def _waiting() -> str:
+    named = [f"{name}={os.environ[name]}" for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if name in os.environ]
+    return " ".join(named) or "as libgomp has it"
+
+
+def _extras() -> dict[str, dict[str, str | None]]:
+    """The installed version of each package of each extra, by the metadata of the installed seqloom; None is absent."""
+    try:
+        required = importlib.metadata.requires("seqloom") or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    # A requirement of an extra is written so by every builder: "numba>=0.62; extra == 'words'".
+    found = [re.match(r"([\w.-]+).*;.*extra == ['\"]([\w.-]+)['\"]", line) for line in required]
+    pairs = [(match[2], match[1]) for match in found if match]
+    names = dict.fromkeys(extra for extra, _ in pairs if extra in WHAT_FOR)
+    return {name: {package: _version(package) for extra, package in pairs if extra == name} for name in names}
+
+
+def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return None

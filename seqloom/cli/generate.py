@@ -57,7 +57,8 @@ def generate(
         json: a line for each text.
     """
     from seqloom.data.formats.lines import read_lines
-    from seqloom.tasks.language_model.task import load_generator
+    from seqloom.tasks.building import open_predictor
+    from seqloom.tasks.language_model.task import LanguageModelConfig
     from seqloom.tasks.task import decoding_config
     from seqloom.training.log import Reporter
     from seqloom.training.precision import keep_freed_memory
@@ -69,12 +70,12 @@ def generate(
     typed = [*words[cut:], *(["--decoding.max-length", str(length)] if length else [])]
     typed += ["--decoding.seed", str(seed)] if seed else []
     say = Reporter(0 if quiet else 1).warn
-    generator = load_generator(run, say=say)
+    generator = open_predictor(run, LanguageModelConfig, say=say)
     generator.config = config = decoding_config(generator.config, typed)
     generator.long_text = how.long_text
     single = len(prompts) == 1 and config.n_best == 1 and (config.sample or config.beam == 1)
     if how.draft or (single and not json):
-        small = load_generator(how.draft, say=say) if how.draft else None
+        small = open_predictor(how.draft, LanguageModelConfig, say=say) if how.draft else None
         for text in prompts:
             _show(text, generator.stream(text, how.stop, small, how.ahead))
         return

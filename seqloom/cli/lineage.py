@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, print_json, print_table, verbosity
+from seqloom.measures import MEASURES
 
 Seeds = Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="The ladder once for each, e.g. 1 2 3.")]
 
@@ -49,11 +50,11 @@ def lineage(
 
 def _show_seeds(result: dict[str, Any]) -> None:
     keys = list(dict.fromkeys(key for row in result["systems"] for key in row["scores"]))
-    rows = [(row["name"], *(_spread(row["scores"].get(key)) for key in keys)) for row in result["systems"]]
+    rows = [(row["name"], *(_spread(key, row["scores"].get(key)) for key in keys)) for row in result["systems"]]
     seeds = ", ".join(map(str, result["seeds"]))
     title = f"{result['test']}: mean ± standard deviation over seeds {seeds}"
-    print_table(title, ("", *(key.replace("_", " ") for key in keys)), rows)
+    print_table(title, ("", *(MEASURES[key].name for key in keys)), rows)
 
 
-def _spread(found: dict[str, Any] | None) -> str:
-    return "-" if found is None else f"{found['mean']:.2f}±{found['deviation']:.2f}"
+def _spread(key: str, found: dict[str, Any] | None) -> str:
+    return "-" if found is None else "±".join(MEASURES[key].shown(found[part]) for part in ("mean", "deviation"))

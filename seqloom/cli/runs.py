@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from seqloom.cli.common import AsJson, print_json, print_table
+from seqloom.measures import MEASURES, measured, rank
 
 
 def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
@@ -17,10 +18,8 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
     rows = []
     for run in find(Path(folder)):
         info = run.info()
-        kept = run.pointer("best").items()  # "latest" is a step again, not a score
-        best = {k: v for k, v in kept if k not in ("checkpoint", "step", "averaged", "latest")}
-        metric, score = next(iter(best.items()), ("", None))  # of the checkpoint that is used
-        score = -float(score) if metric == "loss" and score is not None else score  # kept as what is to be large
+        ranks = measured(run.pointer("best"))  # of the checkpoint that is used
+        metric, score = next(((key, rank(key, own)) for key, own in ranks.items() if own is not None), ("", None))
         tests = sorted(p.stem for p in (run.path / "eval").glob("*.json"))
         step = max((int(r.get("step", 0)) for r in run.rows("metrics.jsonl")), default=0)
         state = "finished" if "training" in info else "resumable"
@@ -30,5 +29,9 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:  # the name of a ladder's member is long, and 80 columns are all there are
-        shown = [(*row[:4], f"{row[4]} {row[5]:.2f}" if row[4] else None, row[6]) for row in rows]
+        shown = [(*row[:4], _score(row[4], row[5]), row[6]) for row in rows]
         print_table(folder, (*columns[:4], "best", "tests"), shown)
+
+
+def _score(metric: str, value: float | None) -> str | None:
+    return f"{MEASURES[metric].title} {MEASURES[metric].shown(value)}" if value is not None else None

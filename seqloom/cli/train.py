@@ -31,16 +31,17 @@ def train(
     Args:
         member: of a ladder (see lineage), this one alone; its run is a folder of its name in the run directory.
     """
-    from seqloom.tasks import part_of, read_config
+    from seqloom.tasks import read_config
     from seqloom.training.log import Reporter
     from seqloom.training.precision import keep_freed_memory
     from seqloom.workflows.lineage import read_members
     from seqloom.workflows.report import finish
+    from seqloom.workflows.train import train_run
 
     keep_freed_memory()
     reporter = Reporter(verbosity(quiet, verbose))
     chosen = read_members(config, overrides, member)[member] if member else read_config(config, overrides)
-    run = part_of(chosen.task, "train")(chosen, reporter)
+    run = train_run(chosen, reporter)
     summary = finish(run, reporter)
     if json:
         print_json(summary)

@@ -33,14 +33,17 @@ def translate(
     Decoding options as config keys: --decoding.beam 5 --decoding.n-best 3. With several results a text, each line
     has its text's number, its score and the translation, between tabs.
     """
-    from seqloom.tasks.seq2seq.task import run_translator
+    from seqloom.tasks.building import open_predictor
+    from seqloom.tasks.seq2seq.task import TranslateConfig
+    from seqloom.tasks.task import decoding_config
     from seqloom.training.log import Reporter
     from seqloom.training.precision import keep_freed_memory
 
     keep_freed_memory()
     cut = next((i for i, word in enumerate(texts) if word.startswith("--")), len(texts))
     reporter = Reporter(0 if quiet else 1)
-    translator = run_translator(run, texts[cut:], reporter, rows=rows, long_input=long)
+    translator = open_predictor(run, TranslateConfig, rows=rows, long_input=long, say=reporter.warn)
+    translator.config = decoding_config(translator.config, texts[cut:])
     many = scores or translator.config.n_best > 1
     number = 0
     for block in blocks(texts[:cut], file, max(rows, 1) * 8):

@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NoReturn
-
-from seqloom.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -41,21 +38,6 @@ class Pairs:
         for source, target in zip(self.sources, self.targets, strict=True):
             sha.update(f"{source}\x00{target}\x01".encode())
         return sha.hexdigest()
-
-
-@dataclass(frozen=True)
-class NoData:
-    """There is none: the run was imported, not trained."""
-
-    kind: ClassVar[str] = "none"
-    test: ClassVar[tuple[str, ...]] = ()
-    second: ClassVar[str] = ""
-    documents: ClassVar[Literal["blocks"]] = "blocks"
-
-    def refuse(self) -> NoReturn:
-        """Raises UsageError."""
-        problem = "there is no training data, as in the config of a run that was imported"
-        raise UsageError(problem, where="data", cure="name your own: --data.kind, --data.train, ...; or --test FILE")
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqloom.evaluation.correlation import Numbers, correlation, rank_correlation
+
 _BINS = 10
 
 Counts = NDArray[np.int64]
-Numbers = NDArray[np.float64]
 
 
 def score_labels(truth: Counts, probabilities: Numbers, names: Sequence[str]) -> dict[str, Any]:
@@ -83,29 +84,14 @@ def reliability(confidence: Numbers, right: NDArray[np.bool_]) -> tuple[list[dic
 
 
 def score_numbers(truth: Numbers, found: Numbers) -> dict[str, Any]:
-    """Correlations in percent, and the root of the mean squared error."""
+    """Correlations in percent, 0 where they are undefined, and the root of the mean squared error."""
     return {
         "examples": len(truth),
-        "pearson": 100 * correlation(truth, found),
-        "spearman": 100 * correlation(ranks(truth), ranks(found)),
+        "pearson": 100 * float(np.nan_to_num(correlation(truth, found))),
+        "spearman": 100 * float(np.nan_to_num(rank_correlation(truth, found))),
         "rmse": float(np.sqrt(np.mean((truth - found) ** 2))),
         "rmse_of_mean": float(truth.std()),
     }
-
-
-def correlation(a: Numbers, b: Numbers) -> float:
-    """Pearson's correlation; 0 where one of the two does not vary."""
-    a, b = a - a.mean(), b - b.mean()
-    below = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / below) if below > 0 else 0.0
-
-
-def ranks(values: Numbers) -> Numbers:
-    """The rank of each value; equal ones share the mean of theirs."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    mean: Numbers = (ends - (counts - 1) / 2)[which]
-    return mean
 
 
 def score_tags(truth: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from seqloom.data.formats.lines import expand, text_lines
 from seqloom.errors import DataError
+from seqloom.evaluation.correlation import rank_correlation
 from seqloom.models.word_vectors import WordVectors
 
 _QUESTIONS = 256  # answered at a time
@@ -107,16 +108,3 @@ def similarities(vectors: WordVectors, file: Path, lines: Sequence[tuple[int, st
     rho = 100 * rank_correlation(people, ours) if len(people) > 1 else math.nan
     spearman = rho if math.isfinite(rho) else None
     return {"kind": "similarity", "file": file.name, "pairs": asked, "known": len(people), "spearman": spearman}
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's rho; equal values share the mean of their ranks; nan where all of one side are equal."""
-    a, b = (_ranks(np.asarray(values)) for values in (first, second))
-    a, b = a - a.mean(), b - b.mean()
-    spread = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / spread if spread else float("nan")
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])

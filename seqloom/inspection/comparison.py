@@ -8,6 +8,7 @@ from typing import Any
 
 from seqloom.inspection.charts import Curve, Steps, line_figure, number
 from seqloom.inspection.page import Markup, element, join, page, table, texts
+from seqloom.measures import MEASURES, count_of
 
 _COLUMNS = {
     "parameters": "parameters",
@@ -19,19 +20,14 @@ _COLUMNS = {
 }
 
 
-_METRICS = {"bleu": "BLEU", "exact_match": "% exact match"}
-
-
 def render_comparison(result: Mapping[str, Any]) -> str:
     """The page of what `seqloom compare` has found, as one HTML file that loads nothing."""
     parts = _of_scores(result) if result["task"] != "translate" else _of_translations(result)
-    count, what = result.get("sentences"), "sentences"
-    if count is None:
-        count, what = result.get("examples"), "examples"
+    count = count_of(result)
     head = element(
         "header",
         element("h1", f"{len(result['systems'])} runs on {result['test']}"),
-        element("p", f"{count:,} {what}", class_="note") if count else None,
+        element("p", f"{count[0]:,} {count[1]}", class_="note") if count else None,
     )
     sections = (element("section", element("h2", title), part) for title, part in parts.items() if part)
     return page(f"{result['test']} · seqloom comparison", element("main", head, *sections))
@@ -52,15 +48,18 @@ def _of_scores(result: Mapping[str, Any]) -> dict[str, Markup]:
     return {"Scores": join(_plain_scores(result)), "Learning": join(_learning(result))}
 
 
-def _told(value: int | float | None, interval: float | None = None) -> str:
+def _told(value: int | float | None, interval: float | None = None, key: str = "") -> str:
     if value is None:
         return "–"
-    return number(float(value)) if interval is None else f"{value:.1f}\u00a0±\u00a0{interval:.1f}"
+    if interval is not None:
+        return f"{value:.1f}\u00a0±\u00a0{interval:.1f}"
+    return MEASURES[key].shown(value) if key else number(float(value))
 
 
 def _costs(result: Mapping[str, Any]) -> dict[str, str]:
     """The columns of costs that any of the runs has, with their titles."""
-    tested = "sentences" if "sentences" in result else "examples"
+    count = count_of(result)
+    tested = count[1] if count else "examples"
     known = (key for key in _COLUMNS if any(row[key] is not None for row in result["systems"]))
     return {key: _COLUMNS[key].format(unit=result["unit"], tested=tested) for key in known}
 
@@ -83,14 +82,14 @@ def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:
         f"first, both by paired bootstrap.{_reached(result)}"
     )
     yield element("p", note, class_="note")
-    yield table(["", "BLEU", "p", "chrF", "exact match, %", *costs.values()], rows)
+    yield table(["", "BLEU", "p", "chrF", MEASURES["exact_match"].name, *costs.values()], rows)
 
 
 def _reached(result: Mapping[str, Any]) -> str:
     if result["reached"] is None:
         return ""
-    name = _METRICS.get(result["metric"], result["metric"].replace("_", " "))
-    return f" To reach: {number(result['reached'])} {name} on the validation data."
+    measure = MEASURES[result["metric"]]
+    return f" To reach: {measure.name} {measure.shown(result['reached'])} on the validation data."
 
 
 def _plain_scores(result: Mapping[str, Any]) -> Iterator[Markup]:
@@ -99,7 +98,7 @@ def _plain_scores(result: Mapping[str, Any]) -> Iterator[Markup]:
     rows = [
         [
             row["name"],
-            *(_told(row["scores"].get(key), row["intervals"].get(key)) for key in keys),
+            *(_told(row["scores"].get(key), row["intervals"].get(key), key) for key in keys),
             *(_told(row[key]) for key in costs),
         ]
         for row in result["systems"]
@@ -108,7 +107,7 @@ def _plain_scores(result: Mapping[str, Any]) -> Iterator[Markup]:
     floor = f"Always saying the commonest label: {result['majority']:.1f} %." if "majority" in result else ""
     said = " ".join(filter(None, (half, floor, _reached(result).strip())))
     yield element("p", said, class_="note")
-    yield element("div", table(["", *(k.replace("_", " ") for k in keys), *costs.values()], rows), class_="wide")
+    yield element("div", table(["", *(MEASURES[k].name for k in keys), *costs.values()], rows), class_="wide")
 
 
 def _learning(result: Mapping[str, Any]) -> Iterator[Markup]:
@@ -119,7 +118,7 @@ def _learning(result: Mapping[str, Any]) -> Iterator[Markup]:
     curves = [Curve(name, found, f"s{i % 6}") for i, (name, found) in enumerate(points.items()) if found]
     if curves:
         steps = Steps(max(c.points[-1][0] for c in curves), lambda x: f"{x:.1f} minutes")
-        title = f"{_METRICS.get(metric, metric.replace('_', ' '))} on the validation data by minutes of training"
+        title = f"{MEASURES[metric].title} on the validation data by minutes of training"
         yield from line_figure(title, None, curves, steps, 260, math.inf)
 
 

@@ -7,52 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from seqloom import measures
 from seqloom.inspection.attention import AttentionMap, Example, attention_svg, example_part
 from seqloom.inspection.charts import Curve, Steps, bar_chart, line_figure, smooth
 from seqloom.inspection.page import Markup, details, element, join, page, table, texts
+from seqloom.measures import COUNTS, MEASURES
 
 __all__ = ["AttentionMap", "Example", "ReportData", "attention_svg", "render"]
 
 Row = Mapping[str, Any]
-_SCORES = {
-    "bleu": "BLEU",
-    "bleu_lowercased": "BLEU, lowercased",
-    "moses_bleu": "BLEU, Moses tokens",
-    "chrf": "chrF",
-    "accuracy": "accuracy, %",
-    "f1": "F1, %",
-    "matthews": "Matthews correlation, %",
-    "pearson": "Pearson, %",
-    "spearman": "Spearman, %",
-    "exact_match": "exact match, %",
-    "perplexity": "perplexity",
-    "word_perplexity": "perplexity, by words between blanks",
-    "bits_per_character": "bits a character",
-    "bits_per_byte": "bits a byte",
-    "semantic": "analogies of meaning, %",
-    "syntactic": "analogies of grammar, %",
-    "analogies": "all analogies, %",
-    "similarity": "similar words, Spearman, %",
-}
-_CURVES = {
-    "bleu": "Of the validation pairs, decoded greedily.",
-    "accuracy": "Of the validation data.",
-    "f1": "Of the validation data.",
-    "pearson": "Of the validation data.",
-}
 _LOST = {
     "perplexity": "Nats a word of the tokenizer",
     "accuracy": "Nats an example",
     "exact_match": "Nats an example",
     "pearson": "The squared difference, in units of the standard deviation",
 }
-_BESTS = (
-    ("best BLEU", "bleu", 1, ".1f"),
-    ("best accuracy, %", "accuracy", 1, ".1f"),
-    ("best F1, %", "f1", 1, ".1f"),
-    ("best Pearson, %", "pearson", 1, ".1f"),
-    ("least loss", "loss", -1, ".3f"),
-)
+_FEW = 2  # scores of an evaluation among the figures
 _ATTENTION = (
     "Each row attends to the columns, and its weights add up to one. The strongest cell of a picture has the full "
     "colour; the small pictures of a layer share one scale. Point at a cell, or move with the arrow keys, to read its "
@@ -121,21 +91,40 @@ def _points(rows: Sequence[Row], key: str) -> list[tuple[float, float]]:
     return sorted({x: y for x, y in pairs if x is not None and y is not None}.items())
 
 
+def _known(row: Row, *, headline: bool = False) -> dict[str, float]:
+    pairs = ((key, _value(row, key)) for key in measures.measured(row, headline=headline))
+    return {key: value for key, value in pairs if value is not None}
+
+
+def _drawn(valid: Sequence[Row]) -> list[str]:
+    """The headline scores of the validations; perplexities are left to the curve of the loss."""
+    found = {key for row in valid for key in _known(row, headline=True) if MEASURES[key].better == "more"}
+    return [key for key in MEASURES if key in found]
+
+
 def _fixed(value: float | None, form: str = ",.2f") -> str:
     return "–" if value is None else f"{value:{form}}" if abs(value) < 1e7 else f"{value:.2e}"
 
 
+def _cell(row: Row, key: str) -> str:
+    value = _value(row, key)
+    if key in MEASURES and value is not None:
+        return MEASURES[key].shown(value)
+    return _fixed(value, ",.0f" if isinstance(row.get(key), int) else ",.2f")
+
+
 def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
     found = [
-        (_SCORES[key], f"{value:.1f}", name)
+        (MEASURES[key].name, MEASURES[key].shown(value), name)
         for name, scores in data.evaluations.items()
-        for key in ("bleu", "chrf", "word_perplexity", "analogies")
-        if (value := _value(scores, key)) is not None
+        for key, value in list(_known(scores, headline=True).items())[:_FEW]
     ]
-    for title, key, sign, form in _BESTS:
-        if points := _points(valid, key):
-            step, value = max(points, key=lambda p: sign * p[1])
-            found.append((title, _fixed(value, form), f"validation, step {step:,.0f}"))
+    rows = [{"step": _value(row, "step") or 0.0, **_known(row)} for row in valid]
+    for key in (*_drawn(valid)[:_FEW], "loss"):
+        if best := measures.best(rows, key):
+            measure, step = MEASURES[key], best["step"]
+            title = f"{'least' if measure.better == 'less' else 'best'} {measure.name}"
+            found.append((title, measure.shown(best[key]), f"validation, step {step:,.0f}"))
     last = data.metrics[-1] if data.metrics else {}
     trained = {**last, "steps": last.get("step"), "minutes": (_value(last, "seconds") or 0) / 60}
     told = data.info.get("training")
@@ -176,14 +165,15 @@ def _training(train: Sequence[Row], valid: Sequence[Row], unit: str) -> Iterator
     note = next(known, "Nats a pair of words and those drawn against it")
     note += ", without label smoothing." if plain and _points(valid, "bleu") else "."
     yield from line_figure("Loss", note, losses, steps, low=math.inf)
-    for key, told in _CURVES.items():
-        yield from line_figure(_SCORES[key], told, [Curve(_SCORES[key], _points(valid, key), "valid")], steps)
+    for key in _drawn(valid):
+        name = MEASURES[key].name
+        yield from line_figure(name, "Of the validation data.", [Curve(name, _points(valid, key), "valid")], steps)
     for title, key in (("Learning rate", "lr"), (f"{unit.capitalize()} a second", "words_per_second")):
         yield from line_figure(title, None, [Curve(title.lower(), _points(train, key), "train")], steps, height=110)
-    keys = [k for k in ("loss", "perplexity", *_CURVES, "exact_match") if _points(valid, k)]
-    rows = [[when(s), *(_fixed(_value(r, k)) for k in keys)] for r in valid if (s := _value(r, "step")) is not None]
+    keys = [k for k in MEASURES if _points(valid, k)]
+    rows = [[when(s), *(_cell(r, k) for k in keys)] for r in valid if (s := _value(r, "step")) is not None]
     if rows and keys:
-        columns = ["", *(_SCORES.get(k, k) for k in keys)]
+        columns = ["", *(MEASURES[k].name for k in keys)]
         yield details("The validations as a table", table(columns, rows), class_="data wide")
 
 
@@ -191,13 +181,11 @@ def _scores(evaluations: Mapping[str, Row]) -> Iterator[Markup]:
     found = {name: s for name, s in evaluations.items() if any(_value(s, k) is not None for k in s)}
     if not found:
         return
-    extra = sorted({k for s in found.values() for k in s if _value(s, k) is not None} - {*_SCORES, "sentences"})
-    keys = [k for k in (*_SCORES, *extra, "sentences") if any(_value(s, k) is not None for s in found.values())]
-    rows = [
-        [name, *(_fixed(_value(s, k), ",.0f" if isinstance(s.get(k), int) else ",.2f") for k in keys)]
-        for name, s in found.items()
-    ]
-    yield element("div", table(["", *(_SCORES.get(k, k.replace("_", " ")) for k in keys)], rows), class_="wide")
+    extra = sorted({k for s in found.values() for k in s if _value(s, k) is not None} - {*MEASURES, *COUNTS})
+    keys = [k for k in (*MEASURES, *extra, *COUNTS) if any(_value(s, k) is not None for s in found.values())]
+    rows = [[name, *(_cell(s, k) for k in keys)] for name, s in found.items()]
+    columns = (MEASURES[k].name if k in MEASURES else k.replace("_", " ") for k in keys)
+    yield element("div", table(["", *columns], rows), class_="wide")
     signed = [
         [name, k.replace("_", " "), element("code", s[k])] for name, s in found.items() for k in s if "signature" in k
     ]
@@ -208,10 +196,11 @@ def _scores(evaluations: Mapping[str, Row]) -> Iterator[Markup]:
 
 
 def _groups(name: str, scores: Row) -> Iterator[Markup]:
-    columns = ["sentences", "BLEU", "exact match, %"]
+    keys = ("bleu", "exact_match")
+    columns = ["sentences", *(MEASURES[key].name for key in keys)]
 
     def cells(row: Row) -> list[str]:
-        return [f"{row.get('sentences', '–')}", _fixed(_value(row, "bleu")), _fixed(_value(row, "exact_match"))]
+        return [f"{row.get('sentences', '–')}", *(_cell(row, key) for key in keys)]
 
     classes = [(_class_name(row), row) for row in scores.get("by_length") or ()]
     bars = [

@@ -10,13 +10,8 @@ from seqloom.config import Tree, build, tree_of
 from seqloom.errors import ConfigError
 from seqloom.interop.fields import ConfigMap, Json, at
 from seqloom.interop.rules import Rule
-from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
-from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
-from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
-
-ModelConfig = DecoderOnlyConfig | EncoderDecoderConfig | EncoderOnlyConfig
-Model = LanguageModel | EncoderDecoder | EncoderOnly
-_CONFIGS = {c.kind: c for c in (DecoderOnlyConfig, EncoderDecoderConfig, EncoderOnlyConfig)}
+from seqloom.models.assemblies import CONFIGS, ModelConfig
+from seqloom.models.encoder import EncoderOnlyConfig
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Family:
 
     def model_config(self, config: Json) -> Any:
         """Our config of a config.json. Raises ConfigError for options that we cannot do."""
-        return build(_CONFIGS[self.kind], self.config.read(config))
+        return build(CONFIGS[self.kind], self.config.read(config))
 
     def written(self, config: ModelConfig) -> tuple[Json, ModelConfig, list[str]]:
         """The config.json of our config, our config as read from it again, and what of ours was lost on the way."""
@@ -127,16 +122,6 @@ def half(name: str, **values: Any) -> dict[str, Any]:
     return {f"{name}.{key.replace('__', '.')}": value for key, value in values.items()}
 
 
-def make_model(config: ModelConfig, words: int, heads: Mapping[str, int]) -> Model:
-    """The model, its weights still to be filled in."""
-    match config:
-        case DecoderOnlyConfig():
-            return LanguageModel(config, words)
-        case EncoderDecoderConfig():
-            return EncoderDecoder(config, words, words)
-    return EncoderOnly(config, words, heads)
-
-
 def block(ours: str, theirs: str, names: Mapping[str, str | tuple[str, ...]], **more: Any) -> tuple[Rule, ...]:
     """The rules of a block, from the names of its layers: {"attention.qkv": ("q", "k", "v")}."""
     found = []
@@ -144,8 +129,3 @@ def block(ours: str, theirs: str, names: Mapping[str, str | tuple[str, ...]], **
         listed = (parts,) if isinstance(parts, str) else parts
         found.append(Rule(f"{ours}.stack.blocks.{{}}.{own}", *(f"{theirs}.{part}" for part in listed), **more))
     return tuple(found)
-
-
-def limit_of(config: ModelConfig) -> int | None:
-    """The most positions of what is read, or None."""
-    return config.decoder.limit if isinstance(config, DecoderOnlyConfig) else config.encoder.limit

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from seqloom.errors import ConfigError, MissingExtra, RunError, UsageError, nearest
 from seqloom.interop.families import FAMILIES
-from seqloom.interop.family import Family, Model, ModelConfig, make_model
+from seqloom.interop.family import Family
 from seqloom.interop.fields import Json
 from seqloom.interop.rules import Bound, Form, bind, expected, given, taken
+from seqloom.models.assemblies import Model, ModelConfig, make_model
 from seqloom.run import write_json, writing
 
 _INDEX = "model.safetensors.index.json"

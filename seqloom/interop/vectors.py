@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqloom.data.formats.lines import blocks, decode, expand, raw_lines
-from seqloom.errors import DataError, UsageError
+from seqloom.errors import DataError, MissingExtra, UsageError
 from seqloom.models.word_vectors import WordVectors
 from seqloom.run import writing
 from seqloom.text.vocabulary import Vocabulary
@@ -160,8 +160,11 @@ def save_vectors(vectors: WordVectors, path: str, kind: VectorFormat = "word2vec
 
 
 def to_gensim(vectors: WordVectors) -> Any:
-    """The same as gensim.models.KeyedVectors. Needs gensim."""
-    from gensim.models import KeyedVectors
+    """The same as gensim.models.KeyedVectors. Raises MissingExtra where gensim is not installed."""
+    try:
+        from gensim.models import KeyedVectors
+    except ImportError:
+        raise MissingExtra("to_gensim", "gensim") from None
 
     made = KeyedVectors(vectors.vectors.shape[1])
     made.add_vectors(vectors.vocabulary.words, vectors.vectors)

@@ -10,9 +10,9 @@ from torch import nn
 
 from seqloom.config import Tree
 from seqloom.models.decoders import DecoderConfig, State, carried, make_decoder
-from seqloom.models.encoder_decoder import initialize
 from seqloom.models.presets import LANGUAGE, under
 from seqloom.models.recurrent import RecurrentDecoderConfig
+from seqloom.models.weights import initialize
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.transformer import TransformerConfig, TransformerState

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from seqloom.config import Tree
-from seqloom.models.encoder_decoder import initialize
 from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.presets import READING, under
+from seqloom.models.weights import initialize
 from seqloom.nn.embedders import EmbedderConfig, PatchConfig, PatchEmbedder, TokenEmbedder
 from seqloom.nn.heads import LabelHead, MaskedWordHead
 from seqloom.nn.memory import Memory

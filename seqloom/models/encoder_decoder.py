@@ -13,6 +13,7 @@ from seqloom.models.decoders import DecoderConfig, State, make_decoder
 from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.presets import TRANSLATION, under
 from seqloom.models.recurrent import RecurrentDecoderConfig
+from seqloom.models.weights import initialize
 from seqloom.nn.attention import CrossAttention
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
@@ -113,17 +114,3 @@ class EncoderDecoder(nn.Module):
 def cross_attentions(model: EncoderDecoder) -> dict[str, nn.Module]:
     """The layers by which the decoder attends to the memory, by name, in their order."""
     return {n: m for n, m in model.named_modules() if isinstance(m, CrossAttention | ScoredAttention)}
-
-
-def initialize(model: nn.Module) -> None:
-    """Glorot-uniform matrices and zero biases; embeddings keep their own normal start."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-def parameter_count(model: nn.Module) -> int:
-    """How many numbers are learned; a shared table counts once."""
-    return sum(p.numel() for p in model.parameters())

@@ -13,7 +13,7 @@ from torch import nn
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory
-from seqloom.nn.recurrent import Cell, RecurrentLayer, RecurrentStack, last, reversed_rows
+from seqloom.nn.recurrent import Cell, Matrices, RecurrentLayer, RecurrentStack, last, reversed_rows
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
 from seqloom.nn.stack_config import StackConfig
 from seqloom.shapes import Float, Mask, Tensor, Vectors
@@ -126,7 +126,7 @@ class RecurrentEncoder(nn.Module):
             assert isinstance(layers, nn.ModuleList)
             for direction, layer in zip(self.directions, layers, strict=True):
                 back = direction == "backward"
-                h, _ = layer(reversed_rows(inside, lengths) if back else inside, None, layer.dropped())  # type: ignore[operator]
+                h, _ = layer(reversed_rows(inside, lengths) if back else inside, None, layer.matrices())  # type: ignore[operator]
                 summary.append(last(h, lengths))
                 found.append(reversed_rows(h, lengths) if back else h)
             h = torch.cat(found, -1)
@@ -141,7 +141,7 @@ class RecurrentState:
     Args:
         length: the positions decoded so far.
         carry: what each layer carries, R rows; None = zeros.
-        recurrent: the recurrent matrices, where weights are dropped.
+        matrices: of each layer, where they are not its parameters as they are.
         summary: the memory's, where it is part of each input; B rows, R is a multiple of B.
         memory: what is attended to; B rows.
         fed: the last output, where it is part of the next input.
@@ -150,7 +150,7 @@ class RecurrentState:
 
     length: int
     carry: Float[Tensor, "R L P D"] | None
-    recurrent: tuple[Float[Tensor, "G D"] | None, ...] = ()
+    matrices: tuple[Matrices | None, ...] = ()
     summary: Float[Tensor, "B M"] | None = None
     memory: AttendedMemory | None = None
     fed: Float[Tensor, "R D"] | None = None
@@ -197,7 +197,7 @@ class RecurrentDecoder(nn.Module):
             dropout=config.dropout,
             weight_drop=config.weight_drop,
         )
-        self.bridge = Linear(summary_width, config.layers * self.stack.parts * D) if memory_width else None
+        self.bridge = Linear(summary_width, (D,) * (config.layers * self.stack.parts)) if memory_width else None
         # The output sees, beside h, every context; and the word, where a context came before the cell.
         self.sees_word = bool(repeated or (context and before))
         beside = context + repeated + (inputs if self.sees_word else 0)
@@ -213,9 +213,9 @@ class RecurrentDecoder(nn.Module):
 
     def start(self, memory: Memory | None, *, keep: bool) -> RecurrentState:
         """The state before the first position."""
-        recurrent = self.stack.dropped()
+        matrices = self.stack.matrices()
         if memory is None or self.bridge is None:
-            return RecurrentState(0, None, recurrent)
+            return RecurrentState(0, None, matrices)
         B, S = memory.states.shape[:2]
         shape = (B, self.config.layers, self.stack.parts, self.config.width)
         read = None if self.cross is None else self.cross.read(memory)
@@ -223,7 +223,7 @@ class RecurrentDecoder(nn.Module):
         return RecurrentState(
             0,
             self.bridge(memory.summary).tanh().view(shape),
-            recurrent,
+            matrices,
             memory.summary if self.config.context == "repeated" else None,
             read,
             memory.states.new_zeros(B, self.config.width) if self.config.input_feeding else None,
@@ -253,7 +253,7 @@ class RecurrentDecoder(nn.Module):
             context, covered = self.cross(query, state.memory, covered)
             contexts.append(context)
         inputs = [x, *contexts] if state.fed is None else [x, *contexts, state.fed[:, None]]
-        h, carry = self.stack(torch.cat(inputs, -1), state.carry, state.recurrent)
+        h, carry = self.stack(torch.cat(inputs, -1), state.carry, state.matrices)
         if self.cross is not None and self.config.place == "after":
             assert state.memory is not None
             context, covered = self.cross(h, state.memory, covered)

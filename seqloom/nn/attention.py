@@ -176,9 +176,8 @@ class SelfAttention(_Attention):
 
     def __init__(self, sizes: Heads, norms: tuple[nn.Module, nn.Module] | None = None) -> None:
         super().__init__(sizes)
-        features = (sizes.heads + 2 * sizes.kv_heads) * sizes.features
-        self.qkv = Linear(sizes.width, features, bias=sizes.qkv_bias)
-        self.qkv.parts = tuple(n * sizes.features for n in (sizes.heads, sizes.kv_heads, sizes.kv_heads))
+        rows = tuple(n * sizes.features for n in (sizes.heads, sizes.kv_heads, sizes.kv_heads))
+        self.qkv = Linear(sizes.width, rows, bias=sizes.qkv_bias)
         self.query_norm, self.key_norm = norms or (nn.Identity(), nn.Identity())
 
     def forward(
@@ -204,7 +203,7 @@ class CrossAttention(_Attention):
     def __init__(self, sizes: Heads, memory_width: int) -> None:
         super().__init__(sizes)
         self.query = Linear(sizes.width, sizes.heads * sizes.features, bias=sizes.qkv_bias)
-        self.key_value = Linear(memory_width, 2 * sizes.kv_heads * sizes.features, bias=sizes.qkv_bias)
+        self.key_value = Linear(memory_width, (sizes.kv_heads * sizes.features,) * 2, bias=sizes.qkv_bias)
 
     def read(self, states: Float[Tensor, "B S M"]) -> KeyValues:
         """The keys and values of a memory; they serve every step of decoding."""

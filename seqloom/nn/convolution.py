@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from seqloom.nn.linear import product
+from seqloom.nn.effective import effective
 from seqloom.shapes import Float, Tensor
 
 
@@ -29,6 +29,7 @@ class GatedConvolution(nn.Module):
         variance = 3 * (1 - dropout) / (kernel * width)
         self.weight = nn.Parameter(torch.randn(2 * width, kernel * width) * variance**0.5)
         self.bias = nn.Parameter(torch.zeros(2 * width))
+        self.stacked = {"weight": (width, width)}
 
     def forward(self, x: Float[Tensor, "B T D"], past: Float[Tensor, "B P D"] | None = None) -> Float[Tensor, "B T D"]:
         """The outputs; `past` is what stands before x, None = zeros."""
@@ -36,4 +37,4 @@ class GatedConvolution(nn.Module):
         around = (0, 0, self.before, self.kernel - 1 - self.before)
         x = F.pad(x, around) if past is None else torch.cat((past, x), 1)
         windows = x.unfold(1, self.kernel, 1).transpose(2, 3).reshape(B, T, self.kernel * D)  # B T D k -> B T (k D)
-        return F.glu(product(windows, self.weight, self.bias), -1)
+        return F.glu(F.linear(windows, effective(self), self.bias), -1)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from seqloom.nn.effective import effective
 from seqloom.shapes import Float, Ids, Int, Tensor, Vectors
 
 
@@ -91,7 +92,7 @@ class TokenEmbedder(nn.Module):
 
     def forward(self, ids: Ids) -> Vectors:
         """The vectors of the ids."""
-        x = F.embedding(ids, self.weight)
+        x = F.embedding(ids, effective(self))
         projected: Tensor = self.project(x if self.scale == 1 else x * self.scale)
         return projected
 

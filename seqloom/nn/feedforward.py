@@ -37,8 +37,7 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, inner: int, activation: Activation, bias: bool, dropout: float) -> None:
         super().__init__()
         self.activation = activation
-        self.expand = Linear(width, 2 * inner if activation in _GATES else inner, bias=bias)
-        self.expand.parts = (inner, inner) if activation in _GATES else ()
+        self.expand = Linear(width, (inner, inner) if activation in _GATES else inner, bias=bias)
         self.contract = Linear(inner, width, bias=bias)
         self.dropout = Dropout(dropout)
 

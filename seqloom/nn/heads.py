@@ -46,7 +46,7 @@ class VocabularyHead(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """The logits."""
-        return product(self.project(hidden), self.weight, self.bias, self.packed)
+        return product(self.project(hidden), self)
 
 
 class MaskedWordHead(VocabularyHead):

@@ -6,38 +6,63 @@ A packed weight lies in memory as the processor's kernels read it. For the few r
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from seqloom.nn.effective import effective
 from seqloom.shapes import Float, Tensor
 
 _ROWS = 16  # for which the layout is chosen; what is best for these is good for any number
 
 
-def product(
-    x: Float[Tensor, "*B D"],
-    weight: Float[Tensor, "E D"],
-    bias: Float[Tensor, " E"] | None = None,
-    packed: Tensor | None = None,
-) -> Float[Tensor, "*B E"]:
-    """x @ weight^T + bias. `packed` = the weight as `packed_weight` gave it; of no use where gradients are wanted."""
+def product(x: Float[Tensor, "*B D"], layer: nn.Module) -> Float[Tensor, "*B E"]:
+    """x @ weight^T + bias of a layer, by its effective weight.
+
+    Its `packed` is None or that weight as `packed_weight` gave it, which is of no use where gradients are wanted.
+    """
+    packed: Any = layer.packed
+    bias: Any = layer.bias
     if packed is None or torch.is_grad_enabled() or x.dtype != packed.dtype or not x.numel():
-        return F.linear(x, weight, bias)
+        return F.linear(x, effective(layer), bias)
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return found
 
 
 class Linear(nn.Linear):
-    """torch's linear layer by way of `product`."""
+    """torch's linear layer by way of `product`.
+
+    Args:
+        inputs: D.
+        outputs: E, or the rows of each of several matrices that are stacked in the weight.
+        bias: whether there is one.
+    """
 
     packed: Tensor | None = None
-    parts: tuple[int, ...] = ()
-    """The rows of each of several matrices that are stacked in the weight; () = it is one."""
+
+    def __init__(self, inputs: int, outputs: int | tuple[int, ...], bias: bool = True) -> None:
+        rows = (outputs,) if isinstance(outputs, int) else outputs
+        super().__init__(inputs, sum(rows), bias)
+        self.stacked = {"weight": rows}
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B E"]:
         """Shape (... D) in, (... E) out."""
-        return product(x, self.weight, self.bias, self.packed)
+        return product(x, self)
+
+
+def matrices(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of each matrix that a layer of the model multiplies by, the rows of each of those that are stacked in it.
+
+    A layer says so itself, as `stacked`, by the names of its parameters; torch's own linear layers have one each.
+    Tables of vectors are not among them.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for name, layer in model.named_modules():
+        own = {"weight": (layer.out_features,)} if isinstance(layer, nn.Linear) else {}
+        found |= {f"{name}.{key}".lstrip("."): rows for key, rows in getattr(layer, "stacked", own).items()}
+    return found
 
 
 def packed_weight(weight: Float[Tensor, "E D"]) -> Tensor | None:
@@ -54,5 +79,5 @@ def packed_weight(weight: Float[Tensor, "E D"]) -> Tensor | None:
 def pack(model: nn.Module) -> None:
     """Packs the weights of a model that will not change any more; it takes their memory once more."""
     for module in model.modules():
-        if hasattr(module, "packed") and isinstance(weight := module.weight, Tensor):
-            setattr(module, "packed", packed_weight(weight))  # noqa: B010 - the attribute of two classes
+        if hasattr(module, "packed") and isinstance(module.weight, Tensor):
+            setattr(module, "packed", packed_weight(effective(module)))  # noqa: B010 - the attribute of two classes

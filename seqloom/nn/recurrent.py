@@ -12,11 +12,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from seqloom.nn.dropout import Dropout, keep_mask
+from seqloom.nn.dropout import Dropout
+from seqloom.nn.effective import change, effective
 from seqloom.shapes import Float, Int, Tensor
 
 Cell = Literal["rnn", "lstm", "gru"]
+Matrices = tuple[Float[Tensor, "G _"], Float[Tensor, "G D"]]
+"""Of a layer: what x goes through, and what h of the position before goes through."""
 _MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_GATES = {"rnn": 1, "lstm": 4, "gru": 3}  # torch stacks their matrices
 _KERNELS: dict[str, Any] = {"rnn": torch._VF.rnn_tanh, "lstm": torch._VF.lstm, "gru": torch._VF.gru}
 
 # Training keeps all weights in one buffer, in its own order; cuDNN warns that it copies those of a layer at each call.
@@ -40,37 +44,39 @@ class RecurrentLayer(nn.Module):
 
     def __init__(self, cell: Cell, inputs: int, width: int, weight_drop: float = 0.0) -> None:
         super().__init__()
-        self.cell, self.parts, self.weight_drop = cell, parts_of(cell), weight_drop
+        self.cell, self.parts = cell, parts_of(cell)
         self.cells: nn.RNNBase = _MODULES[cell](inputs, width, batch_first=True)
+        if weight_drop:
+            change(self.cells, "weight_hh_l0", Dropout(weight_drop))
+        self.stacked = {f"cells.weight_{name}_l0": (width,) * _GATES[cell] for name in ("ih", "hh")}
         if cell == "lstm":  # an open forget gate at the start (Jozefowicz et al. 2015)
             with torch.no_grad():
                 self.cells.get_parameter("bias_hh_l0")[width : 2 * width] = 1.0
 
-    def dropped(self) -> Float[Tensor, "G D"] | None:
-        """The recurrent matrix with elements dropped, drawn for one pass over a sequence; None = as it is."""
-        if not (self.training and self.weight_drop):
-            return None
-        weight = self.cells.get_parameter("weight_hh_l0")
-        return weight * keep_mask(weight, self.weight_drop)
+    def matrices(self) -> Matrices | None:
+        """Its effective matrices, with what is drawn drawn for one pass over a sequence; None = as they are."""
+        names = "weight_ih_l0", "weight_hh_l0"
+        of_input, recurrent = (effective(self.cells, name) for name in names)
+        changed = any(w is not getattr(self.cells, n) for w, n in zip((of_input, recurrent), names, strict=True))
+        return (of_input, recurrent) if changed else None
 
     def forward(
         self,
         x: Float[Tensor, "B T I"],
         carry: Float[Tensor, "B P D"] | None = None,
-        recurrent: Float[Tensor, "G D"] | None = None,
+        matrices: Matrices | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B P D"]]:
-        """h at each position, and what is carried on; `carry` None = zeros, `recurrent` None = the layer's own."""
-        if carry is None and recurrent is not None:
+        """h at each position, and what is carried on; `carry` None = zeros, `matrices` None = the layer's own."""
+        if carry is None and matrices is not None:
             carry = x.new_zeros(x.shape[0], self.parts, self.cells.hidden_size)
         start: Any = None
         if carry is not None:
             parts = carry.transpose(0, 1)[:, None].contiguous()  # P 1 B D: torch wants layers first
             start = (parts[0], parts[1]) if self.parts == 2 else parts[0]
-        if recurrent is None:
+        if matrices is None:
             h, end = self.cells(x, start)
             return h, torch.cat(end if self.parts == 2 else (end,), 0).transpose(0, 1)
-        weights = [self.cells.get_parameter(f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        weights[1] = recurrent  # type: ignore[call-overload]
+        weights = [*matrices, *(self.cells.get_parameter(f"bias_{name}_l0") for name in ("ih", "hh"))]
         h, *ends = _KERNELS[self.cell](x, start, weights, True, 1, 0.0, self.training, False, True)
         return h, torch.cat(ends, 0).transpose(0, 1)
 
@@ -102,21 +108,21 @@ class RecurrentStack(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def dropped(self) -> tuple[Float[Tensor, "G D"] | None, ...]:
-        """The recurrent matrices of one pass over a sequence, see `RecurrentLayer.dropped`."""
-        return tuple(layer.dropped() for layer in self.layers)  # type: ignore[operator]
+    def matrices(self) -> tuple[Matrices | None, ...]:
+        """Those of one pass over a sequence, see `RecurrentLayer.matrices`."""
+        return tuple(layer.matrices() for layer in self.layers)  # type: ignore[operator]
 
     def forward(
         self,
         x: Float[Tensor, "B T I"],
         carry: Float[Tensor, "B L P D"] | None,
-        recurrent: Sequence[Float[Tensor, "G D"] | None] = (),
+        matrices: Sequence[Matrices | None] = (),
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B L P D"]]:
         """The top layer at each position, and what every layer carries on; `carry` None = zeros."""
         carried = []
         for i, layer in enumerate(self.layers):
-            before, matrix = None if carry is None else carry[:, i], recurrent[i] if recurrent else None
-            h, end = layer(self.dropout(x) if i else x, before, matrix)
+            before, own = None if carry is None else carry[:, i], matrices[i] if matrices else None
+            h, end = layer(self.dropout(x) if i else x, before, own)
             x = x + h if self.residual and x.shape == h.shape else h
             carried.append(end)
         return x, torch.stack(carried, 1)

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from seqloom.data.batches.batch import SequenceBatch
 from seqloom.models.encoder_decoder import EncoderDecoder
+from seqloom.nn.effective import effective
 from seqloom.nn.heads import VocabularyHead
 from seqloom.shapes import Float, Int, Tensor
 
@@ -132,7 +133,7 @@ def vocabulary_loss(
     head: VocabularyHead, hidden: Float[Tensor, "N D"], targets: Int[Tensor, " N"], smoothing: float
 ) -> tuple[Tensor, float]:
     """The summed smoothed cross-entropy of what a head says, and the summed plain one."""
-    return linear_cross_entropy(head.project(hidden), head.weight, targets, smoothing, head.bias)
+    return linear_cross_entropy(head.project(hidden), effective(head), targets, smoothing, head.bias)
 
 
 def linear_cross_entropy(

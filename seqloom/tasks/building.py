@@ -1,26 +1,115 @@
-"""Training that starts from the weights and the tokenizer of another run: fine-tuning."""
+"""The one place where the model of a run is made, started from another run, and loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import torch
 from safetensors import safe_open
 from torch import nn
 
-from seqloom.config import Tree, Words, load, merge, read_tree
-from seqloom.data.rows import Pairs
+from seqloom.config import Tree, Words, merge, read_tree
 from seqloom.errors import RunError, UsageError
-from seqloom.interop.family import Model, make_model
-from seqloom.run import Run, write_text
-from seqloom.tasks import part_for
-from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer
-from seqloom.training.checkpoint import load_weights
+from seqloom.models.assemblies import Model, make_model
+from seqloom.models.weights import of_words
+from seqloom.nn.linear import pack
+from seqloom.run import Run
+from seqloom.tasks.assets import Assets, load_tokenizers
+from seqloom.tasks.task import RunConfig, config_of
+from seqloom.tasks.word_vectors.starting import take_vectors
+from seqloom.text.tokenizer import Tokenizer
+from seqloom.training.checkpoint import load_weights, start_weights
 from seqloom.training.log import Reporter
+from seqloom.training.precision import Precision, dtype_for, pick_device
 
-Tokenizers = tuple[Tokenizer, Tokenizer] | None
+C = TypeVar("C", bound=RunConfig)
 _ASSEMBLIES = ("decoder-only", "encoder-decoder", "encoder-only")
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[C]):
+    """A run opened for use: its config, its model with the weights of the best checkpoint, its assets."""
+
+    run: Run
+    config: C
+    model: Any
+    assets: Assets
+
+    def predictor(self, **options: Any) -> Any:
+        """What the run is for its user; the options are those of the task's predictor."""
+        return self.config.predictor(self.model, self.assets, **options)
+
+
+def load_run(
+    path: str | Path,
+    kind: type[C],
+    *,
+    precision: Precision = "auto",
+    device: str = "auto",
+    say: Callable[[str], None] = lambda text: None,
+) -> Loaded[C]:
+    """A run for use.
+
+    Args:
+        path: the run directory.
+        kind: the class of its config, for RunError where it is of another; RunConfig = any.
+        precision: what to compute in; "auto" = bfloat16 where it is fast.
+        device: "auto" = a GPU if there is one.
+        say: is told which damaged checkpoints were passed over.
+    """
+    run = Run.open(path)
+    config = config_of(run, kind)
+    assets = config.assets(run)
+    with torch.random.fork_rng(devices=[]):  # the weights drawn are not used, and a caller's random numbers are its own
+        model = config.build(assets)
+    load_weights(run.best(say).path / "model.safetensors", model)
+    where = pick_device(device)
+    model = model.to(where, dtype_for(precision, where)).eval()
+    pack(model)
+    return Loaded(run, config, model, assets)
+
+
+def open_predictor(
+    path: str | Path,
+    kind: type[RunConfig],
+    *,
+    precision: Precision = "auto",
+    device: str = "auto",
+    say: Callable[[str], None] = lambda text: None,
+    **options: Any,
+) -> Any:
+    """The predictor of a run; the first arguments are those of `load_run`, the options those of the predictor."""
+    return load_run(path, kind, precision=precision, device=device, say=say).predictor(**options)
+
+
+def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporter) -> None:
+    """Gives a new model what it starts from: the weights of a run, but for heads that differ, or word vectors."""
+    if start := config.begins_with:
+        fresh = _differing(start, model)
+        take_start(start, model, assets.vocab_size, reporter, fresh)
+        if drawn := [name for name in fresh if any(n.startswith(name) for n, _ in model.named_parameters())]:
+            reporter.say(f"drawn anew: {', '.join(drawn)}")
+        return
+    for table, embedder, tokenizer in config.tables(model, assets):
+        take_vectors(table, embedder, tokenizer, reporter)
+
+
+def _differing(start: str, model: nn.Module) -> tuple[str, ...]:
+    """The heads, layers of the pooling and vectors of matches that a run's weights have not, or have otherwise."""
+    path = Run.open(start).best(lambda text: None).path / "model.safetensors"
+    own = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    with safe_open(path, "pt") as file:
+        saved = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+    found: dict[str, bool] = {}
+    for name in own.keys() | saved.keys():
+        part = ".".join(name.split(".")[:2])
+        if part.startswith(("heads.", "pooling.", "matches")):
+            grown = part == "heads.words" and name in own and name in saved  # by new words of the tokenizer
+            found[part] = found.get(part, False) or (own.get(name) != saved.get(name) and not grown)
+    return tuple(sorted(part for part, differs in found.items() if differs))
 
 
 def on_start(tree: Mapping[str, Any]) -> Tree:
@@ -58,7 +147,7 @@ def take_start(start: str, model: nn.Module, words: int, reporter: Reporter, fre
         model: over a vocabulary of `words`, the run's first.
         words: V.
         reporter: is told.
-        fresh: see `load_weights`: what a new task has of its own, or does without.
+        fresh: see `start_weights`: what a new task has of its own, or does without.
 
     Raises:
         RunError: no such run, or the weights do not fit.
@@ -67,61 +156,17 @@ def take_start(start: str, model: nn.Module, words: int, reporter: Reporter, fre
     known = start_tokenizer(start).words
     best = run.best(reporter.warn)
     try:
-        load_weights(best.path / "model.safetensors", model, words=(known, words), fresh=fresh)
+        grown = dict.fromkeys(of_words(model), known)
+        start_weights(best.path / "model.safetensors", model, grown=grown, fresh=fresh)
     except RunError as error:
         cure = "leave out [model], which is then that of the run, or start from another one"
         raise RunError(error.problem, where=str(best.path), cure=cure) from None
     reporter.say(f"starting from {best.path}" + f"; {words - known} new words" * (words > known))
 
 
-def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
-    """The tokenizer of texts without a second side."""
-    return _read_tokenizer(config.path) if isinstance(config, TokenizerFile) else train_tokenizer(config, texts)
-
-
-def make_tokenizers(config: TokenizerConfig, train: Pairs) -> tuple[Tokenizer, Tokenizer]:
-    """The tokenizers of source and target; the same object where they are joint."""
-    if isinstance(config, TokenizerFile):
-        source = _read_tokenizer(config.path)
-        return source, _read_tokenizer(config.target) if config.target else source
-    if config.joint:
-        both = train_tokenizer(config, [*train.sources, *train.targets])
-        return both, both
-    return train_tokenizer(config, train.sources), train_tokenizer(config, train.targets)
-
-
-def _read_tokenizer(path: str) -> Tokenizer:
-    return _load_tokenizer(path, "let tokenizer.path name a tokenizer.json, or train one with tokenizer.kind = 'bpe'")
-
-
-def _load_tokenizer(path: str | Path, cure: str) -> Tokenizer:
-    try:
-        return Tokenizer.load(path)
-    except UsageError as error:
-        raise RunError(error.problem, where=error.where, cure=error.cure or cure) from None
-
-
-def save_tokenizers(path: Path, source: Tokenizer, target: Tokenizer) -> None:
-    """Writes tokenizer.json, and tokenizer.source.json where the source has one of its own."""
-    write_text(path / "tokenizer.json", target.to_json())
-    if source is not target:
-        write_text(path / "tokenizer.source.json", source.to_json())
-
-
-def load_tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer]:
-    """The tokenizers of a run. Raises RunError if they are not those it was trained with."""
-    cure = "put back the one that the run was written with"
-    path, own = run.path / "tokenizer.json", run.path / "tokenizer.source.json"
-    target = _load_tokenizer(path, cure)
-    source = _load_tokenizer(own, cure) if own.is_file() else target
-    if [source.digest(), target.digest()] != run.info()["tokenizer"]:
-        raise RunError("is not the tokenizer this run was trained with", where=str(path), cure=cure)
-    return source, target
-
-
-def load_model(run: Run, reporter: Reporter) -> tuple[Model, Mapping[str, int], Tokenizers]:
+def load_model(run: Run, reporter: Reporter) -> tuple[Model, Mapping[str, int], tuple[Tokenizer, Tokenizer] | None]:
     """The model of any run in float32, the labels of its heads, and its tokenizers."""
-    config = load(part_for(run, "config"), run.path / "config.toml")
+    config = config_of(run, RunConfig)
     tree: Any = getattr(config, "model", None)
     if getattr(tree, "kind", "") not in _ASSEMBLIES:
         raise UsageError("its model is none that can be exported", where=str(run.path))

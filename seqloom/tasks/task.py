@@ -1,36 +1,85 @@
-"""What the training of every task has in common: the run opened or claimed, its facts written, its end recorded."""
+"""What a task is: a config class with methods, which the workflows call without knowing which task it is."""
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-import torch
 from torch import nn
 
 from seqloom import config as configs
+from seqloom.data.checks.pairs import Finding
 from seqloom.decoding.search import DecodingConfig
-from seqloom.errors import ConfigError, UsageError
+from seqloom.errors import ConfigError, RunError, UsageError
 from seqloom.inspection.page import Markup
 from seqloom.inspection.report import Example
-from seqloom.models.encoder_decoder import parameter_count
-from seqloom.nn.linear import pack
-from seqloom.run import Run
-from seqloom.tasks.resume import refuse_another
-from seqloom.training.checkpoint import Progress, load_weights
-from seqloom.training.fit import Measured, Plan, TrainingConfig, fit
+from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
+from seqloom.run import Json, Run
+from seqloom.tasks import task_class
+from seqloom.tasks.assets import Assets, load_tokenizers
+from seqloom.text.tokenizer import Tokenizer
+from seqloom.training.fit import Measured, Plan, TrainingConfig
 from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
 from seqloom.training.optimizer import AdamW, OptimizerConfig
-from seqloom.training.precision import Precision, dtype_for, peak_bytes, pick_device, processor_flags
+from seqloom.training.precision import Precision
 from seqloom.training.schedule import Noam, Schedule
 
-M = TypeVar("M", bound=nn.Module)
+
+@dataclass(frozen=True)
+class Trial:
+    """What an estimate goes by where the first batches do not stand for all.
+
+    Args:
+        numbers: of batches from the whole range of sizes, the smallest first.
+        shapes: (count) -> how many shapes so many batches have.
+        evaluation: (model) -> the seconds that an evaluation takes.
+        padding: the share of positions that is padding.
+    """
+
+    numbers: Sequence[int]
+    shapes: Callable[[int], int]
+    evaluation: Callable[[Any], float]
+    padding: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a task has made of its data.
+
+    Args:
+        corpus: the digest of each split.
+        assets: what the run keeps of it.
+        plan: (model) -> how it is trained, once it is on its device.
+        sizes: of the data, for a person to read.
+        summary: a row for each split.
+        findings: what is suspicious in the data.
+        trial: see there.
+    """
+
+    corpus: Mapping[str, str]
+    assets: Assets
+    plan: Callable[[Any], Plan]
+    sizes: str
+    summary: Callable[[], list[Json]]
+    findings: Callable[[], list[Finding]] = list
+    trial: Trial | None = None
+
+
+class Seen(NamedTuple):
+    """What a task shows of a run, beside what all have.
+
+    Args:
+        examples: texts with attention.
+        parameters: of the model.
+        sections: more of the report, by title.
+    """
+
+    examples: list[Example]
+    parameters: int
+    sections: Mapping[str, Markup] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -52,10 +101,86 @@ class RunConfig:
     accept: dict[str, float] = field(default_factory=dict)
     unit: ClassVar[str] = "words"
     """What each step learns some of, as people are told."""
+    wanted: ClassVar[str] = "name another run"
+    """The cure where a run of another kind is named."""
+    measured_in: ClassVar[Precision] = "fp32"
+    """What a finished run is evaluated in."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 63:
             raise ValueError("seed must be at least 0 and below 2^63")
+
+    @property
+    def begins_with(self) -> str:
+        """The run whose weights a new training starts from; "" = none."""
+        return ""
+
+    def scan(self) -> tuple[list[Finding], bool]:
+        """What is suspicious in the files, before they are read as training does; and whether they cannot be."""
+        return [], False
+
+    def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
+        """Reads the data and makes the assets or, in a run that has them, loads them. Raises DataError, UsageError."""
+        raise UsageError(f"nothing is learned in the task {self.task!r}", cure="name another task")
+
+    def assets(self, run: Run) -> Assets:
+        """Those of a run. Raises RunError for files that the run was not written with."""
+        return Assets(load_tokenizers(run))
+
+    def build(self, assets: Assets) -> nn.Module:
+        """The model, with weights drawn from the seed."""
+        raise NotImplementedError
+
+    def tables(self, model: Any, assets: Assets) -> Iterable[tuple[EmbedderConfig, TokenEmbedder, Tokenizer]]:
+        """The embeddings that may begin as vectors of a file, with the tokenizer of each."""
+        return ()
+
+    def predictor(self, model: Any, assets: Assets, **options: Any) -> Any:
+        """What the model is for its user."""
+        raise NotImplementedError
+
+    def score(self, predictor: Any, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
+        """How good the predictor is on test data, with the seconds it took.
+
+        Args:
+            predictor: of a run with this config.
+            test: files; empty = the test data of the config.
+            options: as on the command line.
+            reporter: where progress goes.
+        """
+        raise UsageError(f"there is nothing to evaluate for runs of the task {self.task!r}")
+
+    @property
+    def title(self) -> str:
+        """What an evaluation without files is saved as."""
+        return "test"
+
+    def look(self, run: Run, predictor: Any, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
+        """What the report shows beside what all runs have.
+
+        Args:
+            run: with this config.
+            predictor: of the run.
+            texts: what to look at; by default some of the samples.
+            samples: of the validation.
+        """
+        raise UsageError(f"there is no report for runs of the task {self.task!r}")
+
+    def compared(self, runs: Sequence[Run], names: Sequence[str], found: Sequence[Json]) -> Json | None:
+        """More on evaluations of several runs on one test set than their scores; None = there is no more."""
+        return None
+
+
+C = TypeVar("C", bound=RunConfig)
+
+
+def config_of(run: Run, kind: type[C]) -> C:
+    """The config of a run, of the class of its task. Raises RunError for a run of another kind."""
+    found = task_class(task := str(run.info().get("task")))
+    if not issubclass(found, kind):
+        raise RunError(f"is a run of the task {task!r}, which this is not for", where=str(run.path), cure=kind.wanted)
+    config: C = configs.load(found, run.path / "config.toml")
+    return config
 
 
 @dataclass(frozen=True)
@@ -69,29 +194,6 @@ class GradientConfig(RunConfig):
 
     optimizer: OptimizerConfig = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=lambda: Noam(warmup=1000))
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What a task has made of its config and its data.
-
-    Args:
-        corpus: the digest of each split.
-        save: writes the tokenizer, or what there is instead, into the run.
-        digests: of what it writes.
-        build: the model as training begins.
-        plan: how the model is trained, once it is on its device.
-        sizes: of the data, in words.
-        announce: called before a new training begins.
-    """
-
-    corpus: Mapping[str, str]
-    save: Callable[[Path], None]
-    digests: list[str]
-    build: Callable[[], nn.Module]
-    plan: Callable[[Any], Plan]
-    sizes: str
-    announce: Callable[[], None] = lambda: None
 
 
 @runtime_checkable
@@ -111,7 +213,8 @@ class Numbered(Protocol):
 def gradient_plan(config: Any, model: nn.Module, batches: Numbered, measure: Callable[[int], Measured]) -> Plan:
     """How a model learns by gradients; `config` is a GradientConfig with an objective and batches.accumulate."""
     device, accumulate = next(model.parameters()).device, config.batches.accumulate
-    training = config.training.lasting(batches.per_epoch / accumulate)
+    per_epoch = batches.per_epoch / accumulate
+    training = config.training.lasting(per_epoch)
     learner = GradientLearner(
         model,
         config.objective,
@@ -121,70 +224,7 @@ def gradient_plan(config: Any, model: nn.Module, batches: Numbered, measure: Cal
         training.ema,
         training.precision,
     )
-    return Plan(learner, measure, config.optimizer.lr, config.schedule, training, config.unit)
-
-
-def train_run(config: RunConfig, reporter: Reporter, prepare: Callable[[Run], Ready]) -> Run:
-    """Trains to the end and returns the run; goes on where an earlier call stopped.
-
-    `prepare` makes (or, in a run that has them, loads) the tokenizers.
-    """
-    path = Path(config.run or f"runs/{config.task}")
-    exists = (path / "run.json").is_file()
-    run = Run.open(path) if exists else Run(path)
-    threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    reporter.say(f"reading the data of {path}")
-    device = pick_device(config.training.device)
-    ready = prepare(run)
-    if exists:
-        refuse_another(run, configs.load(type(config), run.path / "config.toml"), config, ready.corpus)
-    model = ready.build()
-    if not exists:
-        run.claim()
-        with torch.random.fork_rng():  # what is announced must not change what is trained
-            ready.announce()
-        ready.save(path)
-        run = Run.create(path, configs.to_toml(config), _facts(config, ready, threads))
-    model = model.to(device)
-    reporter.say(f"{ready.sizes}; {parameter_count(model):,} parameters")
-    with run.locked():
-        if exists:  # what may differ is from now on as it was asked for this time
-            run.write_config(configs.to_toml(config))
-            run.update_info(corpus=ready.corpus)
-        _record(run, fit(run, ready.plan(model), reporter), model)
-    return run
-
-
-def _record(run: Run, progress: Progress, model: nn.Module) -> None:
-    before = run.info().get("training", {}).get("gigabytes", 0.0)
-    device = next(model.parameters()).device
-    facts = {"steps": progress.step, "minutes": progress.seconds / 60, "words": progress.words}
-    facts |= {"parameters": parameter_count(model), "gigabytes": max(before, peak_bytes(device) / 1e9)}
-    run.update_info(training=facts)
-
-
-def _facts(config: RunConfig, ready: Ready, threads: int) -> dict[str, Any]:
-    import seqloom
-
-    return {
-        "task": config.task,
-        "seed": config.seed,
-        "threads": threads,
-        "versions": {"seqloom": seqloom.__version__, "torch": torch.__version__, "python": platform.python_version()},
-        "processor": sorted(processor_flags()),
-        "corpus": ready.corpus,
-        "tokenizer": ready.digests,
-    }
-
-
-def trained(model: M, run: Run, precision: Precision, device: str, say: Callable[[str], None]) -> M:
-    """The model with the weights of the run's best checkpoint, on its device, ready for use."""
-    load_weights(run.best(say).path / "model.safetensors", model)
-    where = pick_device(device)
-    model = model.to(where, dtype_for(precision, where)).eval()
-    pack(model)
-    return model
+    return Plan(learner, measure, config.optimizer.lr, config.schedule, training, config.unit, per_epoch)
 
 
 def tested_on(given: Sequence[str], own: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
@@ -196,18 +236,12 @@ def tested_on(given: Sequence[str], own: tuple[str, ...], words: Sequence[str]) 
     return files
 
 
-class Seen(NamedTuple):
-    """What a task shows of a run, beside what all have.
-
-    Args:
-        examples: texts with attention.
-        parameters: of the model.
-        sections: more of the report, by title.
-    """
-
-    examples: list[Example]
-    parameters: int
-    sections: Mapping[str, Markup] = MappingProxyType({})
+def refuse_other_tests(tested: Sequence[Any], runs: Sequence[Run], names: Sequence[str]) -> None:
+    """Raises UsageError unless all runs were tested on the same."""
+    for run, own in zip(runs, tested, strict=True):
+        if own != tested[0]:
+            problem = f"was not tested on what {names[0]} was"
+            raise UsageError(problem, where=str(run.path), cure="name the files with --test")
 
 
 def decoding_config(base: DecodingConfig, words: Sequence[str]) -> DecodingConfig:

@@ -28,7 +28,7 @@ class Progress:
         step: steps taken.
         words: target words seen.
         seconds: spent in training steps, over all sittings.
-        best: the best validation score so far, higher is better; and the step it was reached at.
+        best: the best validation score so far, as `measures.rank` gives it; and the step it was reached at.
         stale: evaluations since then; `drops`: evaluations without improvement over the whole run.
         scores: (score, step) of the checkpoints kept for averaging.
         due: whether this step is still to be evaluated, because a signal came before that or in the midst of it.
@@ -99,15 +99,23 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise OSError(number, os.strerror(number), str(path)) from None
 
 
-def load_weights(path: Path, model: nn.Module, *, words: tuple[int, int] = (0, 0), fresh: tuple[str, ...] = ()) -> None:
-    """Puts weights by name into a model. Raises RunError where names or shapes differ, and lists them.
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Puts weights by name into a model. Raises RunError where names or shapes differ, and lists them."""
+    start_weights(path, model)
+
+
+def start_weights(
+    path: Path, model: nn.Module, *, grown: Mapping[str, int] | None = None, fresh: tuple[str, ...] = ()
+) -> None:
+    """The same for a model that goes on from another one's weights.
 
     Args:
         path: model.safetensors.
         model: what they are for.
-        words: how many words the file's tables have, and the model's, where it has more: these begin as the mean.
+        grown: how many rows the file has of the weights, by name, that may have more here: these begin as the mean.
         fresh: how the names begin of weights that the model keeps as they are, and of those it does not want.
     """
+    known = grown or {}
     own = {name: p for name, p in model.named_parameters() if not name.startswith(fresh)}
     with safe_open(path, "pt") as file, torch.no_grad():
         names = [name for name in file.keys() if not name.startswith(fresh)]  # noqa: SIM118 - no mapping
@@ -116,7 +124,7 @@ def load_weights(path: Path, model: nn.Module, *, words: tuple[int, int] = (0, 0
         wrong += [
             f"{n} is {shapes[n]} instead of {tuple(p.shape)}"
             for n, p in own.items()
-            if n in shapes and shapes[n] != p.shape and (shapes[n], p.shape) != tuple((w, *p.shape[1:]) for w in words)
+            if n in shapes and shapes[n] != (*(min(known.get(n, r), r) for r in p.shape[:1]), *p.shape[1:])
         ]
         if wrong:
             raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=str(path))

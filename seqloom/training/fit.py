@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from seqloom.errors import DivergedError, MissingExtra, SeqloomError
+from seqloom.measures import rank
 from seqloom.run import Checkpoint, Run
 from seqloom.training.checkpoint import (
     Progress,
@@ -106,6 +107,7 @@ class Plan:
             names, and the loss if there is one; and rows for samples.jsonl.
         lr: the peak learning rate.
         unit: what is learned, for the rate that is shown.
+        per_epoch: steps of an epoch.
     """
 
     learner: Learner
@@ -114,6 +116,7 @@ class Plan:
     schedule: Schedule
     training: TrainingConfig
     unit: str = "words"
+    per_epoch: float = 0.0
 
 
 def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
@@ -238,7 +241,7 @@ class _Session:
 
     def _score(self, metrics: dict[str, float]) -> float:
         name = self.plan.training.metric
-        score = -metrics["loss"] if name == "loss" else float(self.progress.step) if name == "latest" else metrics[name]
+        score = float(self.progress.step) if name == "latest" else rank(name, metrics[name])
         if not math.isfinite(metrics.get("loss", 0.0)) or not math.isfinite(score):
             raise DivergedError(
                 f"the validation gives {metrics} after step {self.progress.step}; nothing was saved",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,7 +20,9 @@ from seqloom.training.precision import Precision, dtype_for
 
 @runtime_checkable
 class Learner(Saved, Protocol):
-    """What `fit` brings forward."""
+    """What `fit` brings forward; a checkpoint has `copies` values for each parameter."""
+
+    copies: int
 
     def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
         """The steps from `start` + 1 on, without end; `rate` gives the learning rate of a step."""
@@ -56,6 +58,12 @@ class GradientLearner:
         device = next(model.parameters()).device
         self.optimizer = Optimizer(FlatWeights(model, dtype_for(precision, device)), optimizer, ema)
         self.carry: Mapping[str, Tensor] = {}
+        self.copies = 4 + (ema > 0)  # to use, master, and two moments
+
+    def rehearse(self, numbers: Sequence[int]) -> None:
+        """From now on each step takes one of these batches, in this order: to time them."""
+        batches, self.accumulate = self.batches, 1
+        self.batches = lambda n: batches(numbers[n])
 
     def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
         """See Learner."""

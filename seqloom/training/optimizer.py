@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from seqloom.nn.linear import matrices
 from seqloom.training.muon import MuonStepper
 from seqloom.training.precision import dtype_for
 
@@ -44,10 +45,11 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Muon(AdamW):
-    """Muon (Jordan et al. 2024) for the matrices of linear layers, AdamW for tables, norms and biases.
+    """Muon (Jordan et al. 2024) for the matrices of layers, AdamW for tables, norms and biases.
 
-    A matrix goes along the orthogonal matrix nearest to its momentum, scaled to the size of AdamW's steps (Liu et al.
-    2025), so that lr and weight_decay mean the same for both.
+    Each of the matrices that are stacked in one (Q, K and V; the gates of a cell) goes along the orthogonal matrix
+    nearest to its momentum, scaled to the size of AdamW's steps (Liu et al. 2025), so that lr and weight_decay mean
+    the same for both.
 
     Args:
         momentum: the decay of the gradients' mean; Nesterov's.
@@ -82,13 +84,7 @@ class FlatWeights:
         for name in self.names:
             self._spans[name] = end, named[name].shape
             end += -(-named[name].numel() // _ALIGN) * _ALIGN
-        layers = {f"{n}.weight".lstrip("."): m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
-        # Of each linear layer's matrix, how many rows each of those has that are stacked in it.
-        self.matrices = {
-            name: getattr(layer, "parts", None) or (len(layer.weight),)
-            for name, layer in layers.items()
-            if name in named and named[name].requires_grad
-        }
+        self.matrices = {n: rows for n, rows in matrices(model).items() if n in named and named[n].requires_grad}
         begins = [(self._spans[n][0], named[n]) for n in self.names]
         self.frozen = {n for n, p in named.items() if not p.requires_grad}
         self.learned = next((at for at, p in begins if not p.requires_grad), end)
@@ -134,14 +130,14 @@ class Optimizer:
         self.weights, self.config, self.decay = weights, config, ema
         self.gradient = torch.zeros_like(weights.master)
         masters, grads = weights.views(weights.master), weights.views(self.gradient)
-        matrices = weights.matrices if isinstance(config, Muon) else {}
+        turning = weights.matrices if isinstance(config, Muon) else {}
         turned = [
             both
-            for n, rows in matrices.items()
+            for n, rows in turning.items()
             for both in zip(torch.split(masters[n], list(rows)), torch.split(grads[n], list(rows)), strict=True)
         ]
-        if matrices:
-            rest = [n for n, p in masters.items() if n not in matrices and n not in weights.frozen]
+        if turning:
+            rest = [n for n, p in masters.items() if n not in turning and n not in weights.frozen]
             decayed, other = (
                 [(masters[n], grads[n]) for n in rest if (masters[n].ndim > 1) == d] for d in (True, False)
             )

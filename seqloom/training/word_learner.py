@@ -76,6 +76,7 @@ class WordLearner:
     ) -> None:
         from seqloom.objectives.word2vec import make_model, train_block  # numba is an extra
 
+        self.copies = 1
         self.model, self.ids, self.seed, self.learn = model, ids, seed, train_block
         self.kernel = make_model(model.config, vocabulary, model.input.numpy(), model.output.numpy())
         self.threads = 1 if batches.deterministic else threads

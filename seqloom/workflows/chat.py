@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from seqloom import config as configs
 from seqloom.data.sources.conversations import Conversations
 from seqloom.data.sources.dialogues import Dialogues
 from seqloom.errors import UsageError
 from seqloom.run import Run
-from seqloom.tasks.language_model.config import LanguageModelConfig
-from seqloom.tasks.language_model.task import load_generator
-from seqloom.tasks.seq2seq.task import config_of, run_translator
-from seqloom.tasks.task import decoding_config
+from seqloom.tasks.building import open_predictor
+from seqloom.tasks.language_model.task import LanguageModelConfig
+from seqloom.tasks.seq2seq.task import TranslateConfig
+from seqloom.tasks.task import config_of, decoding_config
 from seqloom.text.chat import Message
 from seqloom.training.log import Reporter
 
@@ -33,20 +32,21 @@ class Conversation:
         self.system = [Message("system", system)] if system else []
         run = Run.open(path)
         if run.info().get("task") == "language_model":
-            config = configs.load(LanguageModelConfig, run.path / "config.toml")
+            config = config_of(run, LanguageModelConfig)
             if not isinstance(config.data, Conversations):
                 cure = f"fine-tune it: seqloom train CONFIG --start {path} --data.kind conversations --data.train FILE"
                 raise UsageError("has seen no conversations", where=str(path), cure=cure)
-            self.generator = load_generator(path, say=reporter.warn)
+            self.generator = open_predictor(path, LanguageModelConfig, say=reporter.warn)
             self.generator.config = decoding_config(self.generator.config, words)
             self.seed, self._answer = self.generator.config.seed, self._written
             return
-        data = config_of(run).data
+        data = config_of(run, TranslateConfig).data
         if not isinstance(data, Dialogues):
             cure = f"for single texts there is: seqloom translate {path}"
             raise UsageError("was not trained on dialogues", where=str(path), cure=cure)
         self.data = data
-        self.translator = run_translator(str(path), words, reporter, long_input="cut")
+        self.translator = open_predictor(path, TranslateConfig, long_input="cut", say=reporter.warn)
+        self.translator.config = decoding_config(self.translator.config, words)
         self.seed, self._answer = self.translator.config.seed, self._translated
 
     def reply(self, text: str) -> Iterator[str]:

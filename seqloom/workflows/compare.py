@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from seqloom import config as configs
+from seqloom import measures
 from seqloom.errors import UsageError
-from seqloom.evaluation.comparison import compare_translations
 from seqloom.inspection.comparison import render_comparison
-from seqloom.run import Json, Run, write_json, write_text
-from seqloom.tasks import part_for, part_of
-from seqloom.tasks.seq2seq.task import config_of, load_splits
-from seqloom.tasks.task import RunConfig
+from seqloom.measures import MEASURES
+from seqloom.run import Json, Run, title_of, write_json, write_text
+from seqloom.tasks.task import RunConfig, config_of, refuse_other_tests
 from seqloom.training.log import Reporter
-
-_SCORES = (
-    *("accuracy", "f1", "matthews", "pearson", "spearman", "exact_match"),
-    *("perplexity", "word_perplexity", "bits_per_byte", "analogies", "similarity"),
-)
-_OF_ALL = ("accuracy", "exact_match")  # shares of the examples, in percent
+from seqloom.workflows.evaluate import evaluate_run
 
 
 def compare_runs(paths: Sequence[str | Path], folder: str | Path, reporter: Reporter, test: Sequence[str] = ()) -> Json:
@@ -47,12 +38,12 @@ def compare_runs(paths: Sequence[str | Path], folder: str | Path, reporter: Repo
     if others:
         raise UsageError(f"these are runs of the tasks {task!r} and {others[0]!r}", cure="compare runs of one task")
     found = [_evaluated(run, test, reporter) for run in opened]
-    config = _config(opened[0])
+    config = config_of(opened[0], RunConfig)
     metric = _metric(config)
-    sign = -1 if metric == "loss" else 1
-    bests = [max((sign * row[metric] for row in _valid(run) if metric in row), default=None) for run in opened]
-    reached = None if None in bests else sign * min(best for best in bests if best is not None)
-    result = {"test": found[0]["test"], **part_of(task, "compare")(opened, names, found, reporter)}
+    bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
+    reached = measures.worst(bests, metric) if len(bests) == len(opened) else None
+    more = config.compared(opened, names, found)
+    result = {"test": found[0]["test"], **(scores_alone(opened, names, found) if more is None else more)}
     result |= {"task": task, "reached": reached, "metric": metric, "unit": config.unit}
     for row, run, scores in zip(result["systems"], opened, found, strict=True):
         row |= _costs(run, scores, metric, reached)
@@ -63,37 +54,18 @@ def compare_runs(paths: Sequence[str | Path], folder: str | Path, reporter: Repo
     return result
 
 
-def translations(runs: Sequence[Run], names: Sequence[str], found: Sequence[Json], reporter: Reporter) -> Json:
-    """What is said of translations of one test set by several runs."""
-    _same([[(row["source"], row["reference"]) for row in scores["translations"]] for scores in found], runs, names)
-    seen = Counter(word for text in load_splits(config_of(runs[0]).data).train.targets for word in text.split())
-    sources, references = ([row[side] for row in found[0]["translations"]] for side in ("source", "reference"))
-    systems = {
-        name: [row["translation"] for row in scores["translations"]] for name, scores in zip(names, found, strict=True)
-    }
-    reporter.say("drawing bootstrap samples")
-    result = compare_translations(systems, sources, references, seen)
-    return {**result, "by_kind": _by_kind(names, [scores["by_kind"] for scores in found])}
-
-
-def scores_alone(runs: Sequence[Run], names: Sequence[str], found: Sequence[Json], reporter: Reporter) -> Json:
+def scores_alone(runs: Sequence[Run], names: Sequence[str], found: Sequence[Json]) -> Json:
     """The scores of several runs on one test set, with 95 % intervals of shares, and how each came to learn."""
-    _same([scores.get("examples", scores.get("bytes")) for scores in found], runs, names)
+    refuse_other_tests([scores.get("examples", scores.get("bytes")) for scores in found], runs, names)
     systems = []
     for run, name, scores in zip(runs, names, found, strict=True):
-        shown = {key: scores[key] for key in _SCORES if key in scores}
-        share = {key: shown[key] / 100 for key in _OF_ALL if key in shown and "examples" in scores}
+        shown = measures.measured(scores, headline=True)
+        share = {key: value / 100 for key, value in shown.items() if MEASURES[key].share and value is not None}
+        share = share if "examples" in scores else {}
         intervals = {key: 196 * (p * (1 - p) / scores["examples"]) ** 0.5 for key, p in share.items()}
         systems.append({"name": name, "scores": shown, "intervals": intervals, "valid": _valid(run)})
     floor = {"majority": found[0]["majority"]} if "majority" in found[0] else {}
     return {"systems": systems, "examples": found[0].get("examples"), **floor}
-
-
-def _same(tested: Sequence[Any], runs: Sequence[Run], names: Sequence[str]) -> None:
-    for run, own in zip(runs, tested, strict=True):
-        if own != tested[0]:
-            problem = f"was not tested on what {names[0]} was"
-            raise UsageError(problem, where=str(run.path), cure="name the files with --test")
 
 
 def run_names(runs: Sequence[Run]) -> list[str]:
@@ -102,41 +74,21 @@ def run_names(runs: Sequence[Run]) -> list[str]:
     return short if len({*short}) == len(short) else [str(run.path) for run in runs]
 
 
-def _config(run: Run) -> RunConfig:
-    config: RunConfig = configs.load(part_for(run, "config"), run.path / "config.toml")
-    return config
-
-
 def _metric(config: RunConfig) -> str:
-    if config.task == "translate":
-        return "exact_match" if config.training.metric == "exact_match" else "bleu"
-    return "loss" if config.training.metric == "latest" else config.training.metric
+    return config.training.metric if config.training.metric in MEASURES else "loss"
 
 
 def _evaluated(run: Run, test: Sequence[str], reporter: Reporter) -> Json:
     """The run's scores on the test set: those it has, if they are of its best checkpoint; else made now."""
-    title = Path(test[0]).name.split(".")[0] if test else "test"
+    title = title_of("", test)
     best = run.best(reporter.warn).path.name
-    path = run.path / "eval" / f"{title}.json"
-    if path.is_file():
-        scores: Json = json.loads(path.read_text(encoding="utf-8"))
-        decoding = configs.tree_of(getattr(_config(run), "decoding", None)) if "decoding" in scores else None
+    if run.evaluation_path(title).is_file():
+        scores, config = run.evaluation(title), config_of(run, RunConfig)
+        decoding = configs.tree_of(getattr(config, "decoding", None)) if "decoding" in scores else None
         if (scores.get("checkpoint"), scores.get("files"), scores.get("decoding")) == (best, list(test), decoding):
             return scores
     reporter.say(f"evaluating {run.path}")
-    made: Json = part_for(run, "evaluate")(run.path, test, title, (), reporter)
-    return made
-
-
-def _by_kind(names: Sequence[str], found: Sequence[Sequence[Json]]) -> list[Json]:
-    return [
-        {
-            "kind": rows[0]["kind"],
-            "sentences": rows[0]["sentences"],
-            "exact_match": {name: row["exact_match"] for name, row in zip(names, rows, strict=True)},
-        }
-        for rows in zip(*found, strict=True)
-    ]
+    return evaluate_run(run.path, test, title, (), reporter)
 
 
 def _valid(run: Run) -> list[Json]:
@@ -147,13 +99,13 @@ def _costs(run: Run, scores: Json, metric: str, reached: float | None) -> Json:
     training = run.info().get("training", {})
     minutes, words = training.get("minutes"), training.get("words")
     found = [(row["seconds"] / 60, row[metric]) for row in _valid(run) if metric in row]
-    there = (when for when, value in found if (value <= reached if metric == "loss" else value >= reached))
-    count = scores.get("sentences", scores.get("examples"))
+    there = (when for when, value in found if reached is not None and measures.reaches(metric, value, reached))
+    count = measures.count_of(scores)
     return {
         "parameters": training.get("parameters"),
         "minutes": minutes,
         "words_per_second": words / (60 * minutes) if words and minutes else None,
-        "minutes_to_reach": next(there, None) if reached is not None else None,
-        "sentences_per_second": count / scores["seconds"] if count and scores["seconds"] else None,
+        "minutes_to_reach": next(there, None),
+        "sentences_per_second": count[0] / scores["seconds"] if count and scores["seconds"] else None,
         "gigabytes": training.get("gigabytes"),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from seqloom.interop.fields import Json
 from seqloom.interop.huggingface import write_checkpoint
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.decoder import LanguageModel
-from seqloom.run import Run, write_json, write_text
+from seqloom.run import Run, read_json, write_json, write_text
 from seqloom.tasks.building import load_model
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
@@ -59,7 +58,7 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     special = _special(pair[1], model.config.kind) if pair is not None else {}
     more: Json = dict(special)
     if (labels := run.path / "labels.json").is_file():
-        names = json.loads(labels.read_text(encoding="utf-8")).get("labels", [])
+        names = read_json(labels, "put back the one that the run was written with").get("labels", [])
         more |= (
             {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}} if names else {}
         )

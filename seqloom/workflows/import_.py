@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from seqloom import __version__
 from seqloom.config import Tree, build, to_toml, tree_of
 from seqloom.errors import RunError, UsageError, nearest
-from seqloom.interop.family import limit_of
 from seqloom.interop.huggingface import Published, find, read_checkpoint, read_json
 from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
-from seqloom.models.encoder_decoder import parameter_count
-from seqloom.run import Run, write_json
-from seqloom.tasks import TASKS, part_of
-from seqloom.tasks.building import save_tokenizers
+from seqloom.models.assemblies import limit_of
+from seqloom.models.weights import parameter_count
+from seqloom.run import Json, Run, write_json
+from seqloom.tasks import TASKS, task_class
+from seqloom.tasks.assets import Assets
 from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import Progress, checkpoint_at, save_weights
 from seqloom.training.log import Reporter
-from seqloom.training.precision import processor_flags
+from seqloom.workflows.train import facts as facts_of
 
 Tokenizers = tuple[Tokenizer, Tokenizer] | None
 _TASKS = {"decoder-only": "language_model", "encoder-decoder": "translate", "encoder-only": "encode"}
@@ -52,18 +49,22 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     if (run.path / "run.json").exists():
         raise RunError("there is a run already", where=path, cure="give another directory, or remove this one")
     config = _config(published, run, pair, folder, task)
+    facts: Json | None = None
+    if published.family.kind == "encoder-only":
+        labels = _labels(published)
+        facts = {**({"labels": labels} if labels else {}), "heads": dict(published.form.heads)}
+    assets = Assets(pair, facts)
     run.claim()
-    if pair is not None:
-        save_tokenizers(run.path, *pair)
+    assets.save(run.path)
     for kept in KEPT:
         if (folder / kept).is_file():
             (run.path / "published" / kept).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / kept, run.path / "published" / kept)
-    labels = _labels(published)
-    if published.family.kind == "encoder-only":
-        heads = dict(published.form.heads)
-        write_json(run.path / _LABELS, {**({"labels": labels} if labels else {}), "heads": heads})
-    run = Run.create(path, to_toml(config), _facts(config, published, pair, name))
+    count = parameter_count(published.model)
+    about = facts_of(config, assets, {}, torch.get_num_threads())
+    about["training"] = {"steps": 0, "minutes": 0.0, "words": 0, "parameters": count, "gigabytes": 0.0}
+    about["imported"] = {"from": name, "family": published.family.name, "heads": dict(published.form.heads)}
+    run = Run.create(path, to_toml(config), about)
 
     def write(at: Path) -> None:
         save_weights(at / "model.safetensors", dict(published.weights()))
@@ -74,12 +75,13 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
         run.point(pointer, checkpoint, step=0)
     if published.unused:
         reporter.warn(f"weights without use here: {', '.join(published.unused)}")
-    count = parameter_count(published.model)
     reporter.say(f"{path}: {published.family.name}, {count:,} parameters, for the task {config.task}")
     return run
 
 
-def _config(published: Published, run: Run, pair: Tokenizers, folder: Path, wanted: str) -> RunConfig:
+def _config(
+    published: Published, run: Run, pair: tuple[Tokenizer, Tokenizer] | None, folder: Path, wanted: str
+) -> RunConfig:
     reads_text = published.family.kind == "encoder-only" and pair is not None
     heads = [task for name, task in _OF_HEADS.items() if name in published.form.heads or name == "words"]
     usual = [task for task in heads if reads_text and task in TASKS] + [_TASKS[published.family.kind]]
@@ -100,7 +102,7 @@ def _config(published: Published, run: Run, pair: Tokenizers, folder: Path, want
     limit = limit_of(published.form.config)
     if chosen not in ("translate", "encode") and isinstance(length, int):
         tree["batches"] = {"length": min(length, limit or length)}
-    config: RunConfig = build(part_of(chosen, "config"), tree)
+    config: RunConfig = build(task_class(chosen), tree)
     return config
 
 
@@ -109,20 +111,3 @@ def _labels(published: Published) -> list[str]:
     count = next((n for name, n in published.form.heads.items() if name in ("label", "tags")), 0)
     named = published.config.get("id2label") or {}
     return [str(named.get(str(i), f"LABEL_{i}")) for i in range(count)]
-
-
-def _facts(config: RunConfig, published: Published, pair: Tokenizers, name: str) -> dict[str, Any]:
-    versions = {"seqloom": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    count = parameter_count(published.model)
-    training = {"steps": 0, "minutes": 0.0, "words": 0, "parameters": count, "gigabytes": 0.0}
-    return {
-        "task": config.task,
-        "seed": config.seed,
-        "threads": torch.get_num_threads(),
-        "versions": versions,
-        "processor": sorted(processor_flags()),
-        "corpus": {},
-        "tokenizer": [one.digest() for one in pair or ()],
-        "training": training,
-        "imported": {"from": name, "family": published.family.name, "heads": dict(published.form.heads)},
-    }

@@ -9,14 +9,21 @@ from statistics import fmean, stdev
 from typing import Any
 
 from seqloom import config as configs
+from seqloom.data.batches.order import BatchConfig
 from seqloom.errors import ConfigError, UsageError, nearest
-from seqloom.run import Json, Run, write_json
-from seqloom.tasks import part_of
+from seqloom.measures import measured
+from seqloom.models.encoder_decoder import EncoderDecoderConfig
+from seqloom.nn.transformer import TransformerConfig
+from seqloom.run import Json, write_json
+from seqloom.tasks import task_class, task_of
 from seqloom.tasks.seq2seq.demo import demo_config
 from seqloom.tasks.task import RunConfig
 from seqloom.training.log import Reporter
+from seqloom.training.optimizer import AdamW
+from seqloom.training.schedule import Cosine
 from seqloom.workflows.compare import compare_runs
 from seqloom.workflows.report import finish
+from seqloom.workflows.train import train_run
 
 _PRESETS = {
     "lstm": "small-lstm",
@@ -50,12 +57,12 @@ def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> di
         raise ConfigError("members must be tables", where=origin.where(("members",)), cure=cure)
     if only and only not in members:
         raise UsageError(f"{path} has no member {only!r}", where="--member", cure=nearest(only, members))
-    typed, task = configs.read_overrides(overrides), tree.get("task", "translate")
+    typed, task = configs.read_overrides(overrides), task_of(tree, origin)
     found: dict[str, RunConfig] = {}
     for name, own in ((only, members[only]),) if only else members.items():
         base = {key: value for key, value in tree.items() if key != "model" or key not in own}
         try:
-            config = configs.build(part_of(task, "config"), configs.merge(configs.merge(base, own), typed), origin)
+            config = configs.build(task_class(task), configs.merge(configs.merge(base, own), typed), origin)
         except ConfigError as error:
             raise ConfigError(f"member {name!r}: {error.problem}", where=error.where, cure=error.cure) from None
         folder = Path(config.run or f"runs/{Path(path).stem if path else 'lineage'}")
@@ -74,7 +81,7 @@ def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[
     runs = []
     for number, (name, config) in enumerate(members.items(), start=1):
         reporter.say(f"{name}, member {number} of {len(members)}")
-        run: Run = part_of(config.task, "train")(config, reporter)
+        run = train_run(config, reporter)
         finish(run, reporter)
         runs.append(run.path)
     return compare_runs(runs, runs[0].parent, reporter)
@@ -106,18 +113,25 @@ def train_seeds(path: str, overrides: Sequence[str], seeds: Sequence[int], repor
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, float]:
-    own = row.get("scores") or {key: row[key] for key in ("bleu", "chrf", "exact_match")}
-    return {**own, "minutes": row["minutes"]}
+    return {key: value for key, value in measured({**row, **row.get("scores", {})}).items() if value is not None}
 
 
 def _over_seeds(rows: Sequence[Mapping[str, float]]) -> Json:
-    values = {key: [row[key] for row in rows] for key in rows[0]}
+    values = {key: [row[key] for row in rows] for key in rows[0] if all(key in row for row in rows)}
     return {key: {"mean": fmean(own), "deviation": stdev(own), "values": own} for key, own in values.items()}
 
 
 def _demo() -> configs.Tree:
-    """The demo's phrases, with members of its Transformer's size."""
-    tree = configs.tree_of(demo_config("en", "de", "", 1, _DEMO_STEPS))
+    """The demo's phrases, with members of one width, all trained as recurrent ones are used to."""
+    stack = TransformerConfig(layers=3, width=192, inner=512, heads=4, dropout=0.1)
+    config = replace(
+        demo_config("en", "de", "", 1, _DEMO_STEPS),
+        model=EncoderDecoderConfig(encoder=stack, decoder=stack),
+        batches=BatchConfig(tokens=3000),
+        optimizer=AdamW(lr=2e-3),
+        schedule=Cosine(warmup=60),
+    )
+    tree = configs.tree_of(config)
     sizes = {half: {"width": 192, "dropout": 0.1} for half in ("encoder", "decoder")} | {"embedding": 192}
     own = {"transformer": {"model": tree.pop("model")}}
     members = {name: {"model": {**more["model"], **sizes}} for name, more in LADDER.items()} | own

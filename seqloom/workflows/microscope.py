@@ -15,8 +15,9 @@ from seqloom.errors import DataError, UsageError
 from seqloom.inspection.microscope import examine
 from seqloom.inspection.microscope_page import render_microscope
 from seqloom.run import Run, write_json, write_text
+from seqloom.tasks.building import load_run
 from seqloom.tasks.seq2seq.predictor import Translator
-from seqloom.tasks.seq2seq.task import TranslateConfig, build_model, config_of, load_splits, load_translator
+from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.training.log import Reporter
 from seqloom.workflows.compare import run_names
 
@@ -46,14 +47,15 @@ def examine_runs(
         raise UsageError(problem, where="microscope", cure="seqloom microscope RUN [RUN ...]")
     found = []
     for name, run in zip(names, opened, strict=True):
-        config = config_of(run)
-        translator = load_translator(run.path, precision="fp32", long_input="cut", say=reporter.warn)
+        loaded = load_run(run.path, TranslateConfig, precision="fp32", say=reporter.warn)
+        config = loaded.config
+        translator = loaded.predictor(long_input="cut")
         batches = _sample(config, translator, sentences)
         words = translator.source.tokens, translator.target.tokens
         reporter.say(f"measuring {run.path}")
         found.append({"name": name, **examine(translator.model, batches, words)})
         if untrained:
-            fresh = build_model(config, translator.source, translator.target).to(batches[0].source.device)
+            fresh = config.build(loaded.assets).to(batches[0].source.device)
             found.append({"name": f"{name}, untrained", **examine(fresh, batches, words)})
     result = {"sentences": sentences, "runs": found}
     target = Path(folder)
@@ -65,7 +67,7 @@ def examine_runs(
 
 def _sample(config: TranslateConfig, translator: Translator, count: int) -> list[SequenceBatch]:
     """Pairs evenly spread over the validation data, in batches sorted by length; long ones are cut."""
-    pairs, _ = usable(load_splits(config.data).valid)
+    pairs, _ = usable(config.data.splits().valid)
     if len(pairs) < count:
         cure = f"--sentences {len(pairs)}"
         raise DataError(f"only {len(pairs)} validation pairs, {count} were asked for", where=pairs.files[0], cure=cure)

@@ -12,15 +12,16 @@ from torch import Tensor
 
 from seqloom.decoding.search import DecodingConfig, Task, decode
 from seqloom.errors import MissingExtra
-from seqloom.interop.family import Model, limit_of
 from seqloom.interop.huggingface import find, read_json
+from seqloom.models.assemblies import Model, limit_of
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.embedders import PatchEmbedder
 from seqloom.run import Run
-from seqloom.tasks.building import Tokenizers, load_model
+from seqloom.tasks.building import load_model
 from seqloom.tasks.seq2seq.predictor import decode_rows
+from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 
 Found = dict[str, object]
@@ -76,7 +77,7 @@ def compare_export(run: str, to: str, out: str, reporter: Reporter) -> Found:
     return {"greedy output": "the same" if same else "DIFFERENT"}
 
 
-def example(model: Model, pair: Tokenizers) -> Tensor:
+def example(model: Model, pair: tuple[Tokenizer, Tokenizer] | None) -> Tensor:
     """Random words without padding, or pixels; the same ones each time."""
     generator = torch.Generator().manual_seed(1)
     if isinstance(model, EncoderOnly) and isinstance(model.embedder, PatchEmbedder):

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seqloom import config as configs
+from seqloom import measures
 from seqloom.errors import UsageError
 from seqloom.inspection.report import ReportData, render
 from seqloom.run import Run, write_json, write_text
-from seqloom.tasks import part_for
-from seqloom.tasks.task import Seen
+from seqloom.tasks.building import load_run
+from seqloom.tasks.task import RunConfig, config_of
 from seqloom.tasks.word_vectors.look import MAP_FILE
 from seqloom.tasks.word_vectors.task import load_words
 from seqloom.training.log import Reporter
-
-_LOOKED_AT = 40  # words of a text
 
 
 def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Path:
     """Writes report.html of a run; `texts` are what attention is shown for, by default samples of its validation."""
     samples = run.rows("samples.jsonl")
-    seen: Seen = part_for(run, "look")(run, texts, samples, reporter)
+    loaded = load_run(run.path, RunConfig, precision="fp32", say=reporter.warn)
+    seen = loaded.config.look(run, loaded.predictor(), texts, samples)
     data = ReportData(
         name=run.name,
         config=(run.path / "config.toml").read_text(encoding="utf-8"),
         info=run.info(),
         metrics=run.rows("metrics.jsonl"),
         samples=samples,
-        evaluations={
-            p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((run.path / "eval").glob("*.json"))
-        },
+        evaluations=run.evaluations(),
         examples=seen.examples,
         parameters=seen.parameters,
-        unit=part_for(run, "config").unit,
+        unit=loaded.config.unit,
         sections=seen.sections,
     )
     path = run.path / "report.html"
@@ -48,11 +44,10 @@ def finish(run: Run, reporter: Reporter) -> dict[str, Any]:
     """Writes the report of a trained run; returns what is worth telling."""
     write_report(run, reporter)
     training = run.info()["training"]
-    metric = configs.load(part_for(run, "config"), run.path / "config.toml").training.metric
-    key, sign = {"loss": ("loss", -1), "latest": ("step", 1)}.get(metric, (metric, 1))
+    metric = config_of(run, RunConfig).training.metric
     valid = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
-    best = max(valid, key=lambda row: sign * row[key], default={})
-    return {"run": str(run.path), **training, "best": best, "report": str(run.path / "report.html")}
+    chosen = measures.best(valid, metric) if metric in measures.MEASURES else next(reversed(valid), None)
+    return {"run": str(run.path), **training, "best": chosen or {}, "report": str(run.path / "report.html")}
 
 
 def map_words(path: str, words: Sequence[str], method: str) -> Path:

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seqloom.cli import main
+from seqloom.measures import MEASURES
 
 SMALL = """\
 task = "translate"
@@ -48,6 +50,11 @@ threads = 1
 [decoding]
 max_length = 9
 """
+
+
+def unknown_scores(scores: dict[str, Any]) -> set[str]:
+    """The numbers of a result that are neither a score that is known nor the time it took."""
+    return {key for key, value in scores.items() if isinstance(value, float)} - {*MEASURES, "seconds"}
 
 
 def train_in(folder: Path) -> None:

@@ -1,22 +1,25 @@
 from __future__ import annotations
 
 import gzip
+import importlib.metadata
 import json
 import lzma
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from calls import Call
+from calls import Call, fingerprint, unknown_scores
 from made_up import sentences, translated
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from seqloom.config import load
+from seqloom.data.sources.pairs import Files
 from seqloom.run import Run
-from seqloom.tasks.seq2seq.task import Files, TranslateConfig
+from seqloom.tasks.seq2seq.task import TranslateConfig
 
 VERBS = (
     "demo",
@@ -180,6 +183,32 @@ def test_eval_has_a_name_decoding_options_and_tables(call: Call, folder):
     assert (saved["decoding"]["beam"], saved["decoding"]["length_penalty"], saved["test"]) == (1, 0.5, "mine")
 
 
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", "a/b"])
+def test_eval_refuses_a_name_that_is_a_path(call: Call, seen, name):
+    before = fingerprint(seen)
+    result = call("eval", "run", "--name", name, "--test", "test.src", "test.tgt")
+    result.refused(2, f"--name: an evaluation cannot be called {name!r}", "--name test")
+    assert "translating" not in result.err  # refused before the work
+    assert fingerprint(seen) == before
+
+
+def test_a_hidden_test_file_gives_a_title(call: Call, folder):
+    for side in ("src", "tgt"):
+        Path(f"test.{side}").rename(f".hidden.{side}")
+    scores = json.loads(call("eval", "run", "--test", ".hidden.src", ".hidden.tgt", "--json", "-q").out)
+    assert scores["test"] == "hidden"
+    assert not unknown_scores(scores)
+    assert [p.name for p in Path("run/eval").iterdir()] == ["hidden.json"]
+
+
+@pytest.mark.parametrize("verb", ["report run", "compare run two --test test.src test.tgt"])
+def test_a_broken_evaluation_is_named(call: Call, folder, verb):
+    shutil.copytree("run", "two")
+    Path("run/eval").mkdir()
+    Path("run/eval/test.json").write_text('{"half', encoding="utf-8")
+    call(*verb.split()).refused(2, "run/eval/test.json: cannot be read", "seqloom eval run --name test")
+
+
 def test_eval_without_test_data_says_how_to_give_them(call: Call, folder):
     call("eval", "run").refused(2, "--test", "the config names no test data", "--test SOURCE REFERENCE")
     assert not Path("run/eval").exists()
@@ -338,7 +367,27 @@ def test_runs_lists_what_there_is(call: Call, folder):
 def test_doctor(call: Call):
     facts = json.loads(call("doctor", "--json").out)
     assert {"python", "torch", "seqloom", "cores", "threads", "bf16 is fast", "device"} <= set(facts)
-    assert "extra tensorboard" in call("doctor").out
+    assert facts["extras"]["tensorboard"] == {"tensorboard": importlib.metadata.version("tensorboard")}
+
+
+def test_doctor_lists_the_extras_and_what_each_lacks(call: Call, monkeypatch):
+    versions = {"numba": "0.62.1", "onnx": "1.19.0"}
+    required = ["torch>=2.10", "numba>=0.62; extra == 'words'", "pytest>=8; extra == 'test'"]
+    required += ['onnx>=1.19 ; python_version < "3.15" and extra == "export"', "ctranslate2>=4; extra == 'export'"]
+
+    def version(package: str) -> str:
+        if package in versions:
+            return versions[package]
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(importlib.metadata, "requires", {"seqloom": required}.__getitem__)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    facts = json.loads(call("doctor", "--json").out)
+    assert facts["extras"] == {"words": {"numba": "0.62.1"}, "export": {"onnx": "1.19.0", "ctranslate2": None}}
+    assert facts["babel"] == "not installed"
+    lines = [" ".join(line.split()) for line in call("doctor").lines]
+    assert "words learning word vectors numba 0.62.1" in lines
+    assert "export models as CTranslate2 or ONNX onnx 1.19.0, ctranslate2 is missing" in lines
 
 
 def test_a_report_is_one_file_and_can_be_written_anew(call: Call, folder):

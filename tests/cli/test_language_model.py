@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from calls import Call, fingerprint, train_in
+from calls import Call, fingerprint, train_in, unknown_scores
 from made_up import sentences
 
 from seqloom.data.sources.standard_library import StandardLibrary
@@ -88,6 +88,7 @@ def test_eval_check_report_and_runs(call: Call, texts):
     scores = json.loads(call("eval", "run", "--json", "-q").out)
     assert scores == json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
     assert scores["bytes"] == len(Path("test.txt").read_bytes()) + 1
+    assert not unknown_scores(scores)
     assert "its state goes on" in call("eval", "run", "--test", "valid.txt", "--name", "other").out
     assert call("report", "run", "-q").out == "run/report.html\n"
     page = Path("run/report.html").read_text(encoding="utf-8")
@@ -101,7 +102,8 @@ def test_eval_check_report_and_runs(call: Call, texts):
     assert "words a second" in call("check", "small.toml").out
     (row,) = json.loads(call("runs", ".", "--json").out)
     assert (row["task"], row["metric"]) == ("language_model", "loss")
-    assert row["best"] > 0
+    assert row["best"] == min(r["loss"] for r in Run.open("run").rows("metrics.jsonl") if r["kind"] == "valid")
+    assert f"loss {row['best']:.3f}" in call("runs", ".").out
 
 
 def test_a_transformer_has_attention_in_its_report(call: Call, texts, tmp_path):
@@ -222,6 +224,7 @@ def test_eval_takes_the_likeliest_of_choices(call: Call, texts, tmp_path):
     scores = json.loads(call("eval", "run", "--choices", asked, "--shots", "1", "--json").out)
     assert (scores["questions"], scores["accuracy"], scores["by_chance"]) == (3, 100, 50)
     assert scores["answers"][0]["chosen"] == "ko mi"
+    assert not unknown_scores(scores)
     assert "after 1 examples" in call("eval", "run", "--choices", asked, "--shots", "1").out
     asked.write_text('{"context": "ba", "choices": ["a", "b"], "answer": 2}\n', encoding="utf-8")
     call("eval", "run", "--choices", asked).refused(3, f"{asked}:1: not a question")

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calls import Call, fingerprint
+from calls import Call, fingerprint, unknown_scores
 from made_up import WORDS, sentences
 
 import seqloom
 from seqloom.cli import main
 from seqloom.errors import UsageError
+from seqloom.measures import MEASURES, measured
 from seqloom.run import Run
 from seqloom.tasks import read_config
 
@@ -139,6 +140,9 @@ def test_every_task_checks_evaluates_and_is_looked_at(call: Call, here, name, me
     scores = json.loads(call("eval", name, "--json", "-q").out)
     assert scores == json.loads(Path(f"{name}/eval/test.json").read_text(encoding="utf-8"))
     assert 0 <= scores[metric] <= 100
+    assert not unknown_scores(scores)
+    shown = call("eval", name).out
+    assert all(MEASURES[key].name in " ".join(shown.split()) for key in measured(scores))
     assert "value" in call("eval", name).out
     assert call("report", name, "-q").code == 0
     found = json.loads(call("check", f"{name}.toml", "--json", "-q").out)

@@ -129,7 +129,7 @@ def heard() -> Iterator[None]:
 
 @pytest.mark.usefixtures("heard")
 def test_an_interrupt_before_training_begins(call: Call, folder, monkeypatch):
-    monkeypatch.setattr("seqloom.tasks.seq2seq.task.load_splits", lambda data: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("seqloom.data.sources.pairs.Files.splits", lambda data: signal.raise_signal(signal.SIGINT))
     result = call("train", "small.toml", "--run", "new", "-q")
     assert (result.code, result.err) == (130, "")
     assert not Path("new").exists()

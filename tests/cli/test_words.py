@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calls import Call, train_in
+from calls import Call, train_in, unknown_scores
 
 import seqloom
 from seqloom.interop.vectors import load_vectors
@@ -92,6 +92,8 @@ def test_the_lists_of_the_config(call: Call, words):
     sections = {row["section"]: row for row in shown["lists"][0]["sections"]}
     assert (sections["kinds"]["known"], sections["all"]["known"], sections["all"]["asked"]) == (1, 2, 3)
     assert json.loads((words / "run" / "eval" / "test.json").read_text()) == shown
+    assert unknown_scores(shown) <= {"similar"}  # one number for each list, by its name
+    assert "all analogies, %" in call("eval", "run").out
     assert "Spearman" in call("eval", "run", "--test", "similar.tsv").out
 
 

@@ -39,9 +39,8 @@ def twins(model: nn.Module) -> tuple[Any, Any]:
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     for module in model.modules():
-        for chance in ("p", "weight_drop"):
-            if hasattr(module, chance):
-                setattr(module, chance, 0.0)
+        if hasattr(module, "p"):
+            module.p = 0.0
     model = model.double().train()
     return model, deepcopy(model).to(GPU)
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from seqloom.errors import DataError, UsageError
 from seqloom.evaluation import word_tests
-from seqloom.evaluation.word_tests import rank_correlation, word_test
+from seqloom.evaluation.correlation import rank_correlation
+from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import to_gensim
 from seqloom.models.word_vectors import WordVectors
 from seqloom.text.vocabulary import Vocabulary

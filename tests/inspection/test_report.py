@@ -115,6 +115,16 @@ def test_all_parts_are_there() -> None:
         assert shown in text
 
 
+def test_scores_have_the_titles_of_the_measures() -> None:
+    scores = {"bleu": 31.25, "bleu_moses": 41.75, "f1": 7.5, "sentences": 22, "seconds": 3.25}
+    text = render(data(evaluations={"x": scores}))
+    for title in ("BLEU, Moses tokens, lowercased", "F1, %", "seconds"):
+        assert f">{title}</th>" in text
+    assert "41.75" in text
+    assert "best BLEU" in text
+    assert "least loss" in text
+
+
 def test_what_is_missing_is_left_out() -> None:
     empty = data(metrics=[], samples=[], evaluations={}, examples=[], info={}, config="", parameters=0)
     page = Page(render(empty))

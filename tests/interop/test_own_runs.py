@@ -11,8 +11,8 @@ from published import transformers
 
 from seqloom.cli import main
 from seqloom.run import Run
+from seqloom.tasks import load
 from seqloom.tasks.building import load_model
-from seqloom.tasks.language_model.task import load_generator
 from seqloom.training.log import Reporter
 from seqloom.workflows.export import Target, export_run
 from seqloom.workflows.import_ import import_run
@@ -69,7 +69,7 @@ def test_a_language_model(trained: Any, transformers: Any) -> None:
     assert all(pair[1].end in row[:-1] for row in written)  # the end of a line is not that of the text
     agrees(run, "hf", "hf")
     texts = ["ba ko mi", "püt  ve!"]
-    own = load_generator(run).tokenizer
+    own = load(run).tokenizer
     theirs = transformers.AutoTokenizer.from_pretrained("hf")
     assert [ids.tolist() for ids in own.encode(texts)] == [theirs(t, add_special_tokens=False).input_ids for t in texts]
     assert theirs.eos_token_id == own.stop

@@ -21,14 +21,14 @@ from seqloom.data.batches.batch import pad
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Run
-from seqloom.tasks import train
 from seqloom.tasks.building import load_model
-from seqloom.tasks.encoder.examples import evaluate_examples
 from seqloom.training.log import Reporter
+from seqloom.workflows.evaluate import evaluate_run
 from seqloom.workflows.export import export_run
 from seqloom.workflows.import_ import import_run
 from seqloom.workflows.lineage import read_members
 from seqloom.workflows.parity import compare_export, compare_with_transformers
+from seqloom.workflows.train import train
 
 __all__ = ["publish", "transformers"]
 QUIET = Reporter(0)
@@ -152,7 +152,7 @@ def test_a_real_model_is_fine_tuned(minilm: Path, tmp_path: Path, monkeypatch: p
     import_run(str(minilm), "runs/minilm", QUIET)
     run = train(read_members(str(RECIPES / "sst2.toml"), ["--training.epochs", "1"], "minilm")["minilm"])
     # One epoch: a bag of words, trained to its end, has 78 to 81 %; three epochs of this one 87 to 88.
-    assert evaluate_examples(run.path, (), "test", (), QUIET)["accuracy"] >= 84
+    assert evaluate_run(run.path, (), "test", (), QUIET)["accuracy"] >= 84
 
 
 @pytest.mark.slow

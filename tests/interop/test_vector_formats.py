@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom.data.formats import lines
-from seqloom.errors import DataError, SeqloomError, UsageError
+from seqloom.errors import DataError, MissingExtra, SeqloomError, UsageError
 from seqloom.interop.vectors import from_gensim, load_vectors, save_vectors, to_gensim, vector_rows
 from seqloom.models.word_vectors import WordVectors
 from seqloom.text.vocabulary import Vocabulary
@@ -254,6 +255,12 @@ def test_we_read_what_gensim_writes(tmp_path, binary, header):
     made.add_vectors(own.vocabulary.words, own.vectors)
     made.save_word2vec_format(path, binary=binary, write_header=header)
     assert_same(load_vectors(path), own)
+
+
+def test_without_gensim_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gensim.models", None)
+    with pytest.raises(MissingExtra, match=r"seqloom\[gensim\]"):
+        to_gensim(some())
 
 
 def test_to_gensim_and_back():

@@ -20,13 +20,14 @@ from seqloom.nn.positions import Learned
 from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
-from seqloom.tasks.seq2seq.task import TranslateConfig, train_translation
+from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.tokenizer import Words
 from seqloom.training.fit import TrainingConfig
 from seqloom.training.log import Reporter
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Cosine
 from seqloom.workflows.evaluate import evaluate_run
+from seqloom.workflows.train import train_run
 
 WIDTH = 128
 STACK = TransformerConfig(layers=2, width=WIDTH, inner=256, heads=4, dropout=0.0, positions=Learned(32))
@@ -69,7 +70,7 @@ def learned(folder: Path, task: str, encoder: str, decoder: str, seed: int = 1) 
         decoding=DecodingConfig(beam=1),
     )
     began = time.perf_counter()
-    run = train_translation(replace(config), Reporter(0))
+    run = train_run(replace(config), Reporter(0))
     minutes = (time.perf_counter() - began) / 60
     return evaluate_run(run.path, (), "test", (), Reporter(0))["exact_match"], minutes
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from seqloom.tasks.seq2seq.demo import demo_config
-from seqloom.tasks.seq2seq.task import train_translation
 from seqloom.training.log import Reporter
 from seqloom.workflows.evaluate import evaluate_run
+from seqloom.workflows.train import train_run
 from seqloom.workflows.verify import verify_recipe
 
 RECIPES = [p for p in sorted(Path(__file__).parents[2].glob("recipes/*.toml")) if "accept" in p.read_text("utf-8")]
@@ -22,7 +22,7 @@ RECIPES = [p for p in sorted(Path(__file__).parents[2].glob("recipes/*.toml")) i
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_demo_reaches_its_target(tmp_path: Path, seed: int) -> None:
     config = demo_config("en", "de", str(tmp_path / "demo"), seed, 0)
-    run = train_translation(config, Reporter(0))
+    run = train_run(config, Reporter(0))
     scores = evaluate_run(run.path, (), "test", (), Reporter(0))
     assert scores["exact_match"] >= 90
     assert scores["bleu"] >= 93

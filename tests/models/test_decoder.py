@@ -6,9 +6,9 @@ import torch
 from seqloom.config import build
 from seqloom.errors import ConfigError
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
-from seqloom.models.encoder_decoder import parameter_count
 from seqloom.models.presets import LANGUAGE
 from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig
+from seqloom.models.weights import parameter_count
 from seqloom.nn.scored_attention import AttentionConfig
 
 

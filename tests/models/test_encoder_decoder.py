@@ -8,8 +8,9 @@ import torch
 from seqloom.config import build
 from seqloom.errors import ConfigError
 from seqloom.models.decoders import make_decoder
-from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, parameter_count
+from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.models.presets import TRANSLATION
+from seqloom.models.weights import parameter_count
 from seqloom.nn.memory import Memory
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig

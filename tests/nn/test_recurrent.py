@@ -101,41 +101,43 @@ def test_weight_drop_of_zero_and_in_evaluation_changes_no_bit(cell):
     plain, dropping = RecurrentLayer(cell, X, D), RecurrentLayer(cell, X, D, 0.5)
     dropping.load_state_dict(plain.state_dict())
     x = torch.randn(B, T, X)
-    assert plain.train().dropped() is None
-    assert dropping.eval().dropped() is None
-    whole = dropping.cells.get_parameter("weight_hh_l0")  # given from outside it takes the other way to the kernel
-    for got in (dropping(x, None, dropping.dropped()), dropping(x, None, whole)):
+    assert plain.train().matrices() is None
+    assert dropping.eval().matrices() is None
+    whole = tuple(
+        dropping.cells.get_parameter(f"weight_{name}_l0") for name in ("ih", "hh")
+    )  # given from outside it takes the other way to the kernel
+    for got in (dropping(x, None, dropping.matrices()), dropping(x, None, whole)):
         assert all(torch.equal(a, b) for a, b in zip(got, plain(x), strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_recurrent_matrix_has_zeros_at_the_rate_and_is_scaled(dtype):
     layer = RecurrentLayer("lstm", X, 101, 0.3).to(dtype).train()
-    weight, dropped = layer.cells.get_parameter("weight_hh_l0"), layer.dropped()
+    weight, dropped = layer.cells.get_parameter("weight_hh_l0"), layer.matrices()[1]
     kept = dropped != 0
     assert kept.float().mean().item() == pytest.approx(1 - 77 / 256, abs=0.01)
     torch.testing.assert_close(dropped[kept], weight[kept] * keep_mask(weight, 0.3).max())
-    assert not torch.equal(layer.dropped(), dropped)  # another pass, another draw
+    assert not torch.equal(layer.matrices()[1], dropped)  # another pass, another draw
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_a_layer_with_dropped_weights_is_its_equations(cell):
     layer = RecurrentLayer(cell, X, D, 0.5).double().train()
-    x, carry, matrix = torch.randn(B, T, X).double(), torch.randn(B, layer.parts, D).double(), layer.dropped()
-    weights = dict(layer.cells.named_parameters()) | {"weight_hh_l0": matrix}
-    got, expected = layer(x, carry, matrix), loop(cell, weights, x, carry)
+    x, carry, matrices = torch.randn(B, T, X).double(), torch.randn(B, layer.parts, D).double(), layer.matrices()
+    weights = dict(layer.cells.named_parameters()) | {"weight_hh_l0": matrices[1]}
+    got, expected = layer(x, carry, matrices), loop(cell, weights, x, carry)
     torch.testing.assert_close(got, expected)
-    torch.testing.assert_close(layer(x, None, matrix), loop(cell, weights, x, torch.zeros_like(carry)))
+    torch.testing.assert_close(layer(x, None, matrices), loop(cell, weights, x, torch.zeros_like(carry)))
     whole = layer.cells.get_parameter("weight_hh_l0")
     theirs, ours = (torch.autograd.grad(h.square().sum(), whole, retain_graph=True)[0] for h, _ in (expected, got))
     torch.testing.assert_close(ours, theirs)
-    assert (ours[matrix == 0] == 0).all()
+    assert (ours[matrices[1] == 0] == 0).all()
 
 
 def test_weights_that_are_views_of_one_buffer_can_be_dropped():
     stack = RecurrentStack("lstm", X, D, 2, residual=False, dropout=0.0, weight_drop=0.4).train()
     flat = FlatWeights(stack, torch.bfloat16)
-    h, _ = stack(torch.randn(B, T, X).bfloat16(), None, stack.dropped())
+    h, _ = stack(torch.randn(B, T, X).bfloat16(), None, stack.matrices())
     h.float().square().sum().backward()
     assert flat.grads.isfinite().all()
     views = flat.views(flat.grads)

@@ -7,7 +7,11 @@ import torch
 from torch import nn
 
 from seqloom.errors import RunError
-from seqloom.training.checkpoint import load_weights, save_weights
+from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.models.weights import of_words
+from seqloom.nn.heads import MaskedWordHead
+from seqloom.nn.transformer import TransformerConfig
+from seqloom.training.checkpoint import load_weights, save_weights, start_weights
 
 
 def test_weights_by_name(tmp_path: Path) -> None:
@@ -25,3 +29,38 @@ def test_weights_that_do_not_fit_are_listed_and_change_nothing(tmp_path: Path) -
     with pytest.raises(RunError, match=r"missing bias; unknown scale; weight is \(5, 7\) instead of \(5, 3\)"):
         load_weights(tmp_path / "w.safetensors", model)
     assert torch.equal(model.weight, before)
+
+
+def language_model(words: int) -> LanguageModel:
+    stack = TransformerConfig(layers=1, width=7, inner=7, heads=1, bias=True)
+    return LanguageModel(DecoderOnlyConfig(decoder=stack, tie=False), words)
+
+
+def test_only_what_has_a_row_a_word_grows_though_others_have_as_many_rows(tmp_path: Path) -> None:
+    first, second = language_model(7), language_model(11)
+    path = tmp_path / "w.safetensors"
+    save_weights(path, dict(first.named_parameters()))
+    assert set(of_words(second)) == {"embedder.weight", "head.weight"}
+    start_weights(path, second, grown=dict.fromkeys(of_words(second), 7))
+    old = dict(first.named_parameters())
+    for name, parameter in second.named_parameters():
+        assert torch.equal(parameter[: len(old[name])], old[name])
+        if name in of_words(second):
+            torch.testing.assert_close(parameter[7:].detach(), old[name].detach().mean(0).expand(4, -1))
+
+
+def test_nothing_grows_that_was_not_asked_to(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {"weight": torch.zeros(5, 3), "bias": torch.zeros(5)})
+    for grown in ({}, {"bias": 5}, {"weight": 5}, {"weight": 4, "bias": 4}):
+        with pytest.raises(RunError, match=r"is \(5,.* instead of \(7,"):
+            start_weights(path, nn.Linear(3, 7), grown=grown)
+    with pytest.raises(RunError, match=r"instead of \(3, 3\)"):  # and nothing shrinks
+        start_weights(path, nn.Linear(3, 3), grown={"weight": 5, "bias": 5})
+    start_weights(path, nn.Linear(3, 7), grown={"weight": 5, "bias": 5})
+
+
+def test_the_scores_of_words_grow_with_their_table() -> None:
+    table = nn.Parameter(torch.zeros(5, 3))
+    head = MaskedWordHead(5, 3, 3, table)
+    assert set(of_words(head)) == {"weight", "bias"}

@@ -19,7 +19,8 @@ from made_up import sentences
 from toys import Listener, left_behind
 
 import seqloom
-from seqloom.config import load, to_toml
+from seqloom.config import load as load_config
+from seqloom.config import to_toml
 from seqloom.data.batches.shards import Shards, write_shards
 from seqloom.data.batches.stream import Stream, StreamConfig
 from seqloom.data.sources.conversations import Conversations
@@ -33,18 +34,16 @@ from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.tasks.language_model.config import LanguageModelConfig
-from seqloom.tasks.language_model.task import (
-    evaluate_language_model,
-    load_generator,
-    train_language_model,
-)
+from seqloom.tasks import load
+from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.text.chat import Message
 from seqloom.text.tokenizer import BPE, TokenizerFile, Words, train_tokenizer
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam
+from seqloom.workflows.evaluate import evaluate_run
 from seqloom.workflows.report import write_report
+from seqloom.workflows.train import train_run
 
 LSTM = RecurrentDecoderConfig(cell="lstm", layers=2, width=16, dropout=0.2, weight_drop=0.3)
 STACK = TransformerConfig(layers=1, width=16, inner=16, heads=2, dropout=0.2)
@@ -95,10 +94,10 @@ CHANGES: dict[str, Callable[[LanguageModelConfig], LanguageModelConfig]] = {
 def test_a_training_that_was_stopped_ends_with_the_same_bits(config, tmp_path, change, step):
     straight = CHANGES[change](config)
     stopped = replace(straight, run=str(tmp_path / "stopped"))
-    train_language_model(straight, Listener())
+    train_run(straight, Listener())
     with pytest.raises(Interrupted):
-        train_language_model(stopped, Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == step else None))
-    train_language_model(stopped, Listener())
+        train_run(stopped, Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == step else None))
+    train_run(stopped, Listener())
     assert left_behind(stopped.run) == left_behind(straight.run)
 
 
@@ -109,11 +108,11 @@ def test_every_decoder_learns_is_measured_and_writes(config, name):
         model=DecoderOnlyConfig(decoder=DECODERS[name]),
         training=replace(config.training, steps=60, evaluate_every=30),
     )
-    run = train_language_model(chosen, Listener())
+    run = train_run(chosen, Listener())
     first, last = (row for row in run.rows("metrics.jsonl") if row["kind"] == "valid")
     assert last["loss"] < first["loss"] < math.log(280)
     (tmp := Path(chosen.run).parent / "one.txt").write_text("ba ko\nmi\n", encoding="utf-8")
-    scores = evaluate_language_model(run.path, [str(tmp)], "", (), Listener())
+    scores = evaluate_run(run.path, [str(tmp)], "", (), Listener())
     nll = scores["loss"] * scores["tokens"]
     assert (scores["words"], scores["bytes"], scores["characters"]) == (6, 10, 10)
     assert scores["word_perplexity"] == pytest.approx(math.exp(nll / 6))
@@ -126,7 +125,7 @@ def test_every_decoder_learns_is_measured_and_writes(config, name):
 
 
 def test_with_words_both_perplexities_are_one(config):
-    run = train_language_model(replace(config, tokenizer=Words()), Listener())
+    run = train_run(replace(config, tokenizer=Words()), Listener())
     last = run.rows("metrics.jsonl")[-1]
     assert last["perplexity"] == last["word_perplexity"] == pytest.approx(math.exp(last["loss"]))
 
@@ -134,7 +133,7 @@ def test_with_words_both_perplexities_are_one(config):
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_text_is_measured_as_by_hand(config, name):
     chosen = replace(config, model=DecoderOnlyConfig(decoder=DECODERS[name]))
-    generator = load_generator(train_language_model(chosen, Listener()).path, precision="fp32")
+    generator = load(train_run(chosen, Listener()).path, precision="fp32")
     model, ids = generator.model, np.random.default_rng(1).integers(4, 280, 29).astype(np.int32)
 
     def stream(**sizes: int) -> Stream:
@@ -192,10 +191,10 @@ def test_what_makes_no_sense_is_refused(config):
 def test_the_config_comes_back_and_another_one_is_refused(config, tmp_path):
     path = tmp_path / "config.toml"
     path.write_text(to_toml(config), encoding="utf-8")
-    assert load(LanguageModelConfig, path) == config
-    train_language_model(config, Listener())
+    assert load_config(LanguageModelConfig, path) == config
+    train_run(config, Listener())
     with pytest.raises(RunError, match=r"batches\.lanes: 4 -> 5"):
-        train_language_model(replace(config, batches=replace(config.batches, lanes=5)), Listener())
+        train_run(replace(config, batches=replace(config.batches, lanes=5)), Listener())
     longer = replace(config, training=replace(config.training, steps=7))
     assert seqloom.train(longer).info()["training"]["steps"] == 7
 
@@ -205,8 +204,8 @@ def test_given_vectors_are_taken_and_stay_where_they_are_frozen(config, tmp_path
     (tmp_path / "v.txt").write_text(f"{word} " + " ".join(map(str, range(11))))
     own = EmbedderConfig(str(tmp_path / "v.txt"), frozen=True)
     config = replace(config, tokenizer=Words(), model=replace(config.model, embedder=own, embedding=11))
-    run = train_language_model(config, Listener())
-    generator = load_generator(run.path, precision="fp32")
+    run = train_run(config, Listener())
+    generator = load(run.path, precision="fp32")
     row = generator.model.embedder.weight.detach()[generator.tokenizer.whole_words()[word]]
     given = torch.arange(11.0)
     assert torch.allclose(row / row.norm(), given / given.norm())
@@ -216,18 +215,18 @@ def test_given_vectors_are_taken_and_stay_where_they_are_frozen(config, tmp_path
 
 
 def test_a_run_that_goes_on_does_not_tokenize_again_but_sees_that_the_text_has_changed(config, monkeypatch):
-    run, path = train_language_model(config, Listener()), Path(config.data.train[0])
+    run, path = train_run(config, Listener()), Path(config.data.train[0])
     before = {p: p.stat().st_mtime_ns for p in (run.path / "shards").rglob("*.npy")}
     assert before
     longer = replace(config, training=replace(config.training, steps=7))
     with monkeypatch.context() as patch:
         patch.setattr("seqloom.data.batches.shards.encode_block", None)
-        train_language_model(longer, Listener())
+        train_run(longer, Listener())
         os.utime(path, ns=(1, 1))
-        train_language_model(longer, Listener())
+        train_run(longer, Listener())
     path.write_text("ba\n" + path.read_text())
     with pytest.raises(RunError, match="the train data is not what this run began with"):
-        train_language_model(longer, Listener())
+        train_run(longer, Listener())
     assert {p: p.stat().st_mtime_ns for p in (run.path / "shards").rglob("*.npy")} == before
 
 
@@ -240,25 +239,25 @@ def test_a_tokenization_that_was_broken_off_goes_on(config, monkeypatch):
             raise KeyboardInterrupt
         return encode_block(block, tokenizer)
 
-    monkeypatch.setattr("seqloom.tasks.language_model.prepare.write_shards", small)
+    monkeypatch.setattr("seqloom.tasks.language_model.data.write_shards", small)
     monkeypatch.setattr("seqloom.data.sources.text._BLOCK_LINES", 10)
     with monkeypatch.context() as patch:
         patch.setattr("seqloom.data.batches.shards.encode_block", broken)
         with pytest.raises(KeyboardInterrupt):
-            train_language_model(config, Listener())
+            train_run(config, Listener())
     whole = {p: p.stat().st_mtime_ns for p in Path(config.run).rglob("*.npy")}
     assert whole
     straight = replace(config, run=f"{config.run}-2")
     for one in (config, straight):
-        train_language_model(one, Listener())
+        train_run(one, Listener())
     assert {p: p.stat().st_mtime_ns for p in whole} == whole
     assert left_behind(config.run) == left_behind(straight.run)
 
 
 def test_shards_that_are_gone_are_made_again(config):
-    train_language_model(config, Listener())
+    train_run(config, Listener())
     shutil.rmtree(Path(config.run) / "shards")
-    train_language_model(replace(config, training=replace(config.training, steps=7)), Listener())
+    train_run(replace(config, training=replace(config.training, steps=7)), Listener())
     assert (Path(config.run) / "shards" / "corpus.json").is_file()
 
 
@@ -269,19 +268,19 @@ def test_python_itself_is_the_text_where_none_is_named(config, tmp_path, monkeyp
         (tmp_path / "lib" / f"m{n}.py").write_text(f"def f{n}(x):\n\n    return x + {n}\n")
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path / "lib")})
     chosen = replace(config, data=StandardLibrary(), model=DecoderOnlyConfig(decoder=STACK))
-    run = train_language_model(chosen, Listener())
+    run = train_run(chosen, Listener())
     assert run.info()["corpus"].keys() == {"train", "valid", "test"}
-    scores = evaluate_language_model(run.path, [], "", (), Listener())
+    scores = evaluate_run(run.path, [], "", (), Listener())
     assert scores["tokens"] > 20
 
 
 def test_the_kind_of_data_is_found(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text("[training]\nsteps = 1\n")
-    assert load(LanguageModelConfig, path).data == StandardLibrary()
-    named = load(LanguageModelConfig, path, ["--data.train", "a.txt", "--data.documents", "lines"])
+    assert load_config(LanguageModelConfig, path).data == StandardLibrary()
+    named = load_config(LanguageModelConfig, path, ["--data.train", "a.txt", "--data.documents", "lines"])
     assert named.data == TextFiles(("a.txt",), documents="lines")
-    chats = load(LanguageModelConfig, path, ["--data.kind", "conversations", "--data.train", "a.jsonl"])
+    chats = load_config(LanguageModelConfig, path, ["--data.kind", "conversations", "--data.train", "a.jsonl"])
     assert chats.data == Conversations(("a.jsonl",))
 
 
@@ -297,33 +296,33 @@ def tuned(config: LanguageModelConfig, *words: str) -> LanguageModelConfig:
         f'train = ["{folder}/chats.jsonl"]\n[batches]\nlanes = 4\nlength = 40\n'
         "[optimizer]\nlr = 0.01\n[training]\nsteps = 6\nevaluate_every = 3\nthreads = 1\nprecision = 'fp32'\n"
     )
-    return load(LanguageModelConfig, folder / "tune.toml", words)
+    return load_config(LanguageModelConfig, folder / "tune.toml", words)
 
 
 @pytest.mark.parametrize("name", ["transformer", "lstm"])
 def test_a_run_is_tuned_on_conversations_and_answers(config, name):
     base = replace(config, model=DecoderOnlyConfig(decoder=DECODERS[name]), tokenizer=BPE(size=290))
-    train_language_model(base, Listener())
+    train_run(base, Listener())
     chosen = tuned(base)
     assert (chosen.model, chosen.tokenizer) == (base.model, base.tokenizer)
     longer = replace(chosen.training, steps=60, evaluate_every=30)
-    run = train_language_model(replace(chosen, training=longer), Listener())
+    run = train_run(replace(chosen, training=longer), Listener())
     rows = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
     assert rows[-1]["loss"] < rows[0]["loss"]
-    generator = load_generator(run.path, precision="fp32")
+    generator = load(run.path, precision="fp32")
     answer = "".join(generator.reply([Message("user", "ba ko mi")], max_length=9, sample=False))
     assert answer
     assert "<|" not in answer
-    scores = evaluate_language_model(run.path, [str(Path(base.run).parent / "chats.jsonl")], "", (), Listener())
+    scores = evaluate_run(run.path, [str(Path(base.run).parent / "chats.jsonl")], "", (), Listener())
     assert (scores["words"], scores["unknown"]) == (80, 0)  # one word and one end of each answer
-    own = evaluate_language_model(run.path, [], "", (), Listener())
+    own = evaluate_run(run.path, [], "", (), Listener())
     assert (own["test"], own["loss"]) == ("valid", pytest.approx(min(row["loss"] for row in rows), rel=1e-4))
     assert own["stride"] is None
     with pytest.raises(UsageError, match="there are no windows"):
-        evaluate_language_model(run.path, [], "", ("--batches.stride", "4"), Listener())
+        evaluate_run(run.path, [], "", ("--batches.stride", "4"), Listener())
     shutil.rmtree(base.run)  # a run stands alone
-    assert list(load_generator(run.path, precision="fp32").reply([Message("user", "ba")], max_length=3)) is not None
-    train_language_model(replace(chosen, training=replace(longer, steps=61)), Listener())
+    assert list(load(run.path, precision="fp32").reply([Message("user", "ba")], max_length=3)) is not None
+    train_run(replace(chosen, training=replace(longer, steps=61)), Listener())
 
 
 def test_tuning_starts_from_the_weights_of_the_run_and_new_words_from_the_mean(config, tmp_path):
@@ -334,20 +333,16 @@ def test_tuning_starts_from_the_weights_of_the_run_and_new_words_from_the_mean(c
         model=DecoderOnlyConfig(decoder=STACK, tie=False),
         tokenizer=TokenizerFile(path=str(tmp_path / "plain.json")),
     )
-    train_language_model(base, Listener())
+    train_run(base, Listener())
     chosen = tuned(base)
-    run = train_language_model(
-        replace(chosen, optimizer=AdamW(lr=1e-30), training=replace(chosen.training, steps=1)), Listener()
-    )
-    before, after = (
-        dict(load_generator(path, precision="fp32").model.named_parameters()) for path in (base.run, run.path)
-    )
+    run = train_run(replace(chosen, optimizer=AdamW(lr=1e-30), training=replace(chosen.training, steps=1)), Listener())
+    before, after = (dict(load(path, precision="fp32").model.named_parameters()) for path in (base.run, run.path))
     for key, weight in before.items():
         torch.testing.assert_close(after[key][: len(weight)], weight, rtol=0, atol=1e-12)
         if len(after[key]) > len(weight):
             assert len(after[key]) == len(weight) + 4
             torch.testing.assert_close(after[key][len(weight) :], weight.mean(0).expand(4, -1))
-    assert load_generator(run.path).tokenizer.words == plain.words + 4
+    assert load(run.path).tokenizer.words == plain.words + 4
 
 
 def test_the_model_is_that_of_the_run_and_not_of_a_preset(config):
@@ -357,16 +352,16 @@ def test_the_model_is_that_of_the_run_and_not_of_a_preset(config):
     (Path(base.run) / "config.toml").write_text(to_toml(base), encoding="utf-8")
     path = Path(base.run).parent / "tune.toml"
     path.write_text(path.read_text() + '[model]\npreset = "llama-nano"\ndecoder.dropout = 0.25\n')
-    assert load(LanguageModelConfig, path).model == replace(base.model, decoder=replace(STACK, dropout=0.25))
+    assert load_config(LanguageModelConfig, path).model == replace(base.model, decoder=replace(STACK, dropout=0.25))
     with pytest.raises(UsageError, match="the model is that of"):
-        load(LanguageModelConfig, path, ("--model.preset", "llama-nano"))
+        load_config(LanguageModelConfig, path, ("--model.preset", "llama-nano"))
 
 
 def test_what_cannot_be_started_from_is_refused(config, tmp_path):
     base = replace(config, model=DecoderOnlyConfig(decoder=STACK))
-    train_language_model(base, Listener())
+    train_run(base, Listener())
     with pytest.raises(RunError, match="the weights do not fit the model") as caught:
-        train_language_model(tuned(base, "--model.decoder.inner", "24"), Listener())
+        train_run(tuned(base, "--model.decoder.inner", "24"), Listener())
     assert "leave out" in caught.value.cure
     with pytest.raises(RunError, match="no such run"):
-        train_language_model(replace(tuned(base), start=str(tmp_path / "nowhere")), Listener())
+        train_run(replace(tuned(base), start=str(tmp_path / "nowhere")), Listener())

@@ -224,8 +224,7 @@ def test_frozen_parameters_stay_and_the_others_learn_as_without_them(dtype):
 def test_muon_is_torch_s_for_each_stacked_matrix_and_adamw_for_the_rest(monkeypatch) -> None:
     monkeypatch.setattr("seqloom.training.optimizer.dtype_for", lambda *_: BF16)  # torch's has no other
     config = Muon(lr=0.01, betas=(0.8, 0.95), eps=1e-8, weight_decay=0.1, clip=0.0)
-    model = nn.ModuleDict({"table": nn.Embedding(5, 6), "layer": Linear(6, 8), "plain": Linear(8, 3, bias=False)})
-    model["layer"].parts = (5, 3)
+    model = nn.ModuleDict({"table": nn.Embedding(5, 6), "layer": Linear(6, (5, 3)), "plain": Linear(8, 3, bias=False)})
     twin, flat = copy.deepcopy(model), FlatWeights(model, FP32)
     optimizer = Optimizer(flat, config)
     pieces = [nn.Parameter(p) for p in (*twin["layer"].weight.detach().split((5, 3)), twin["plain"].weight.detach())]

@@ -27,11 +27,11 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.reading import Labels
 from seqloom.tasks.encoder.classify import ClassifyConfig
 from seqloom.tasks.encoder.masked_words import MaskedWordsConfig
-from seqloom.tasks.encoder.task import train_reader
 from seqloom.text.tokenizer import BPE, Words
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Linear
+from seqloom.workflows.train import train_run
 
 STACK = TransformerConfig(layers=1, width=16, inner=16, heads=2, dropout=0.2)
 ENCODERS: dict[str, EncoderOnlyConfig] = {
@@ -79,22 +79,22 @@ def masked(folder: Path, shared: dict[str, Any], **more: Any) -> MaskedWordsConf
 def test_a_training_that_was_stopped_ends_with_the_same_bits(shared, tmp_path, make, step):
     straight = make(tmp_path, shared)
     stopped = replace(straight, run=str(tmp_path / "stopped"))
-    train_reader(straight, Listener())
+    train_run(straight, Listener())
     with pytest.raises(Interrupted):
-        train_reader(stopped, Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == step else None))
-    train_reader(stopped, Listener())
+        train_run(stopped, Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == step else None))
+    train_run(stopped, Listener())
     assert left_behind(stopped.run) == left_behind(straight.run)
 
 
 def test_a_fine_tuning_that_was_stopped_ends_with_the_same_bits(shared, tmp_path):
-    start = train_reader(masked(tmp_path, shared | {"run": str(tmp_path / "start")}), Listener())
+    start = train_run(masked(tmp_path, shared | {"run": str(tmp_path / "start")}), Listener())
     straight = classify(tmp_path, shared, start=str(start.path))
     stopped = replace(straight, run=str(tmp_path / "stopped"))
-    train_reader(straight, Listener())
+    train_run(straight, Listener())
     with pytest.raises(Interrupted):
-        train_reader(stopped, Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == 3 else None))
+        train_run(stopped, Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == 3 else None))
     start.path.rename(tmp_path / "away")  # a run that has begun does not need it
-    train_reader(stopped, Listener())
+    train_run(stopped, Listener())
     assert left_behind(stopped.run) == left_behind(straight.run)
 
 
@@ -102,7 +102,7 @@ def test_a_fine_tuning_that_was_stopped_ends_with_the_same_bits(shared, tmp_path
 def test_every_encoder_learns_whether_a_word_is_there(shared, tmp_path, name):
     training = replace(TRAINING, steps=80, evaluate_every=80, metric="accuracy")
     batches = TextBatchConfig(tokens=200, length=24)
-    run = train_reader(
+    run = train_run(
         classify(tmp_path, shared | {"training": training}, model=ENCODERS[name], batches=batches), Listener()
     )
     (last,) = (row for row in run.rows("metrics.jsonl") if row["kind"] == "valid")
@@ -129,15 +129,15 @@ def test_matches_show_whether_texts_share_a_word_and_start_from_a_run_without(sh
         training = replace(TRAINING, steps=300, evaluate_every=300, metric="accuracy")
         model = replace(own, matches=matches)
         where = {"training": training, "run": str(tmp_path / str(matches))}
-        run = train_reader(classify(tmp_path, common | where, model=model), Listener())
+        run = train_run(classify(tmp_path, common | where, model=model), Listener())
         (last,) = (row for row in run.rows("metrics.jsonl") if row["kind"] == "valid")
         found[matches] = last["accuracy"]
     assert found[True] > 90
     assert found[False] < 65
-    train_reader(classify(tmp_path, common, model=replace(own, matches=True), start=str(tmp_path / "False")), said)
+    train_run(classify(tmp_path, common, model=replace(own, matches=True), start=str(tmp_path / "False")), said)
     assert "drawn anew: matches" in said.said
     single = {"model": replace(own, matches=True), "start": str(tmp_path / "True")}
-    train_reader(classify(tmp_path, shared | {"run": str(tmp_path / "single")}, **single), said)
+    train_run(classify(tmp_path, shared | {"run": str(tmp_path / "single")}, **single), said)
 
 
 def test_the_config_comes_back_and_another_one_is_refused(shared, tmp_path):
@@ -146,9 +146,9 @@ def test_the_config_comes_back_and_another_one_is_refused(shared, tmp_path):
         (tmp_path / "config.toml").write_text(to_toml(config), encoding="utf-8")
         assert load(kind, tmp_path / "config.toml") == config
     config = classify(tmp_path, shared)
-    train_reader(config, Listener())
+    train_run(config, Listener())
     with pytest.raises(RunError, match=r"objective\.smoothing"):
-        train_reader(replace(config, objective=Labels(smoothing=0.1)), Listener())
+        train_run(replace(config, objective=Labels(smoothing=0.1)), Listener())
 
 
 def test_what_makes_no_sense_is_refused(shared, tmp_path):

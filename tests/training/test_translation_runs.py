@@ -16,9 +16,11 @@ from made_up import sentences, write_corpus
 from toys import Listener, left_behind
 
 import seqloom
-from seqloom.config import load, to_toml
+from seqloom.config import load as load_config
+from seqloom.config import to_toml
 from seqloom.data.batches.order import BatchConfig
 from seqloom.data.sources.digits import Digits
+from seqloom.data.sources.pairs import Files
 from seqloom.data.sources.programs import Programs
 from seqloom.errors import ConfigError, DivergedError, RunError, SeqloomError, UsageError
 from seqloom.models.convolutional import ConvolutionalConfig
@@ -31,12 +33,15 @@ from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
-from seqloom.tasks.seq2seq.task import Files, TranslateConfig, load_translator, prepare, train_translation
+from seqloom.tasks import load
+from seqloom.tasks.seq2seq.data import read_corpus
+from seqloom.tasks.seq2seq.look import look
+from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.tokenizer import BPE, Characters, Tokenizer, Words
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam, Plateau
-from seqloom.workflows.report import look
+from seqloom.workflows.train import train_run
 
 STACK = TransformerConfig(layers=1, width=16, inner=16, heads=2, dropout=0.2)
 
@@ -89,12 +94,12 @@ CHANGES: dict[str, Callable[[TranslateConfig], TranslateConfig]] = {
 def test_stopped_and_resumed_is_the_same_to_the_bit(config, tmp_path, change, stops):
     config = CHANGES[change](config)
     straight, stopped = replace(config, run=str(tmp_path / "a")), replace(config, run=str(tmp_path / "b"))
-    train_translation(straight, Listener())
+    train_run(straight, Listener())
     for step in stops:
         with pytest.raises(Interrupted):
-            train_translation(stopped, stopping_at(step))
+            train_run(stopped, stopping_at(step))
         assert Run.open(stopped.run).newest(pytest.fail).step == step
-    train_translation(stopped, Listener())
+    train_run(stopped, Listener())
     assert left_behind(stopped.run) == left_behind(straight.run)
 
 
@@ -130,12 +135,12 @@ def test_every_member_resumes_to_the_bit_translates_and_is_looked_into(config, t
     model = EncoderDecoderConfig(encoder=encoder, decoder=decoder, embedding=16)
     config = replace(config, model=model, training=replace(config.training, precision=precision, steps=4))
     straight, stopped = replace(config, run=str(tmp_path / "a")), replace(config, run=str(tmp_path / "b"))
-    run = train_translation(straight, Listener())
+    run = train_run(straight, Listener())
     with pytest.raises(Interrupted):
-        train_translation(stopped, stopping_at(3))
-    train_translation(stopped, Listener())
+        train_run(stopped, stopping_at(3))
+    train_run(stopped, Listener())
     assert left_behind(stopped.run) == left_behind(straight.run)
-    translator = load_translator(run.path, precision="fp32")
+    translator = load(run.path, precision="fp32")
     texts = ["ba ko", "rondo mi tesu lan gor", "", "ve"]
     together = translator(texts, beam=3, max_length=7)
     assert together == [translator([text], beam=3, max_length=7)[0] for text in texts]
@@ -154,7 +159,7 @@ def test_only_a_decoder_that_can_hear_itself_is_fed_its_own_words(config, tmp_pa
         encoder, decoder = MEMBERS[name]
         model = EncoderDecoderConfig(encoder=encoder, decoder=decoder, embedding=16)
         changed = replace(config, run=f"{config.run} {name}", model=model, objective=objective)
-        run = train_translation(changed, Listener())
+        run = train_run(changed, Listener())
         assert run.info()["training"]["steps"] == 6
 
 
@@ -183,17 +188,17 @@ def test_in_python_train_and_load(config, tmp_path):
 def test_the_thread_count_is_recorded_and_restored(config):
     threads = 1 + (os.cpu_count() or 1)  # not what it would take by itself
     config = replace(config, training=replace(config.training, threads=threads, steps=2))
-    run = train_translation(config, Listener())
+    run = train_run(config, Listener())
     assert run.info()["threads"] == threads
     torch.set_num_threads(1)
     again = replace(config, training=replace(config.training, threads=0, steps=3))
-    train_translation(again, Listener())
+    train_run(again, Listener())
     assert torch.get_num_threads() == threads
     assert run.info()["threads"] == threads
 
 
 def test_what_a_run_records(config):
-    run = train_translation(config, Listener())
+    run = train_run(config, Listener())
     info = run.info()
     assert info["seed"] == 1
     assert set(info["versions"]) == {"seqloom", "torch", "python"}
@@ -206,24 +211,24 @@ def test_what_a_run_records(config):
 
 
 def test_another_config_or_other_data_do_not_go_on_with_a_run(config, tmp_path):
-    train_translation(config, Listener())
+    train_run(config, Listener())
     before = left_behind(config.run)
     with pytest.raises(RunError, match=r"the config is not what this run began with \(optimizer\.lr: 0\.01 -> 0\.5\)"):
-        train_translation(replace(config, optimizer=replace(config.optimizer, lr=0.5)), Listener())
+        train_run(replace(config, optimizer=replace(config.optimizer, lr=0.5)), Listener())
     write_corpus(tmp_path, "valid", 4, 3)
     with pytest.raises(RunError, match="the valid data is not what this run began with") as caught:
-        train_translation(config, Listener())
+        train_run(config, Listener())
     assert "--run" in caught.value.cure
     assert left_behind(config.run) == before
 
 
 def test_a_tokenizer_that_does_not_match_is_refused(config):
-    run = train_translation(config, Listener())
+    run = train_run(config, Listener())
     path = run.path / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["model"]["merges"].reverse()
     path.write_text(json.dumps(content), encoding="utf-8")
-    for use in (lambda: seqloom.load(run.path), lambda: train_translation(config, Listener())):
+    for use in (lambda: seqloom.load(run.path), lambda: train_run(config, Listener())):
         with pytest.raises(RunError, match="is not the tokenizer this run was trained with") as caught:
             use()
         assert caught.value.where == str(path)
@@ -233,7 +238,7 @@ def test_a_tokenizer_that_does_not_match_is_refused(config):
 
 
 def test_a_damaged_best_checkpoint_is_passed_over_by_load(config):
-    run = train_translation(config, Listener())
+    run = train_run(config, Listener())
     best = run.pointed("best")
     assert best is not None
     (best.path / "model.safetensors").write_bytes(b"x")
@@ -248,7 +253,7 @@ def test_validation_sentences_that_are_too_long_are_cut_and_not_a_crash(config, 
     (tmp_path / "valid.tgt").write_text("OK AB\n" + "OK " * 40 + "\n" + "IM\n", encoding="utf-8")
     for number, model in enumerate((replace(config.model, encoder=stack, decoder=stack), config.model)):
         changed = replace(config, model=model, tokenizer=Characters(), run=f"{config.run} {number}")
-        run = train_translation(replace(changed, training=replace(config.training, steps=1)), Listener())
+        run = train_run(replace(changed, training=replace(config.training, steps=1)), Listener())
         assert len(run.rows("samples.jsonl")) == 3
 
 
@@ -256,7 +261,7 @@ def test_training_sentences_that_are_too_long_are_left_out_and_counted(config, t
     write_corpus(tmp_path, "train", 60, 1, most=9)
     changed = replace(config, data=replace(config.data, max_length=12), tokenizer=Characters())
     listener = Listener()
-    train_translation(replace(changed, training=replace(config.training, steps=1)), listener)
+    train_run(replace(changed, training=replace(config.training, steps=1)), listener)
     long = sum(len(text) > 12 for text in sentences(60, 1, most=9))
     assert listener.warnings == [
         f"{long} training pairs are too long (data.max_length, or the model's positions): left out"
@@ -271,7 +276,7 @@ def test_what_bpe_dropout_makes_of_a_text_fits_the_positions(config, tmp_path):
         config, tokenizer=BPE(size=300, dropout=0.9), model=replace(config.model, encoder=stack, decoder=stack)
     )
     listener = Listener()
-    train_translation(replace(changed, training=replace(config.training, steps=12)), listener)
+    train_run(replace(changed, training=replace(config.training, steps=12)), listener)
     assert listener.warnings == [
         f"{long} training pairs are too long (data.max_length, or the model's positions): left out"
     ]
@@ -291,7 +296,7 @@ def test_a_loss_that_is_not_finite_names_the_lines_of_the_files(config, tmp_path
 
     monkeypatch.setattr(CrossEntropy, "__call__", poisoned)
     with pytest.raises(DivergedError, match=r"the loss is nan at step 1; .* Its examples: 2\n"):
-        train_translation(config, Listener())
+        train_run(config, Listener())
     assert Run.open(config.run).checkpoints() == []
 
 
@@ -300,7 +305,7 @@ def test_each_epoch_of_fresh_texts_is_another_and_its_rows_are_its_own(config):
     data = Programs(task="addition", length=8, curriculum="mix", size=40, valid_size=4, test_size=0)
     model = replace(config.model, encoder=stack, decoder=stack)
     config = replace(config, data=data, model=model, tokenizer=Characters())
-    prepared = prepare(config, Listener())
+    prepared = read_corpus(config, Listener())
     assert prepared.splits.fresh is not None
     for epoch in range(3):
         texts = prepared.splits.fresh.draw(epoch).sources
@@ -319,19 +324,19 @@ def test_two_vocabularies_cannot_share_one_table(config):
     with pytest.raises(ValueError, match=r"model\.tie = 'all' needs one vocabulary"):
         replace(config, tokenizer=BPE(size=280, joint=False))
     own = replace(config, model=replace(config.model, tie="decoder-output"), tokenizer=BPE(size=280, joint=False))
-    run = train_translation(replace(own, training=replace(own.training, steps=1)), Listener())
+    run = train_run(replace(own, training=replace(own.training, steps=1)), Listener())
     assert (run.path / "tokenizer.source.json").is_file()
     assert len(seqloom.load(run.path)(["ba"], max_length=3)) == 1
 
 
 def test_a_device_that_is_not_there(config):
     with pytest.raises(UsageError, match="there is no device 'cupboard' here"):
-        train_translation(replace(config, training=replace(config.training, device="cupboard")), Listener())
+        train_run(replace(config, training=replace(config.training, device="cupboard")), Listener())
 
 
 def test_a_directory_with_other_things_is_left_alone(config, tmp_path):
     with pytest.raises(RunError, match="holds other things than a run"):
-        train_translation(replace(config, run=str(tmp_path)), Listener())
+        train_run(replace(config, run=str(tmp_path)), Listener())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["train.src", "train.tgt", "valid.src", "valid.tgt"]
 
 
@@ -341,12 +346,12 @@ def test_a_config_file_that_is_not_there():
 
 
 def test_test_data_and_more_steps_may_come_later_and_are_written_down(config, tmp_path):
-    run = train_translation(config, Listener())
+    run = train_run(config, Listener())
     test = tuple(map(str, write_corpus(tmp_path, "test", 4, 9)))
     later = replace(config, data=replace(config.data, test=test), training=replace(config.training, steps=8))
-    train_translation(later, Listener())
+    train_run(later, Listener())
     assert run.newest(pytest.fail).step == 8
-    assert load(TranslateConfig, run.path / "config.toml") == later
+    assert load_config(TranslateConfig, run.path / "config.toml") == later
     assert set(run.info()["corpus"]) == {"train", "valid", "test"}
     assert run.info()["training"]["steps"] == 8
 
@@ -356,9 +361,9 @@ def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_pat
     (tmp_path / "words.vec").write_text("ba " + "1 " * 15 + "1\nko " + "0 " * 15 + "3\nnowhere " + "2 " * 15 + "2\n")
     own = EmbedderConfig(str(tmp_path / "words.vec"), frozen=True)
     model = EncoderDecoderConfig(encoder=STACK, decoder=STACK, tie="none", source=own)
-    run = train_translation(replace(config, tokenizer=Words(), model=model), listener)
+    run = train_run(replace(config, tokenizer=Words(), model=model), listener)
     assert any("vectors of 2 of" in line for line in listener.said)
-    translator = load_translator(run.path, precision="fp32")
+    translator = load(run.path, precision="fp32")
     ba, ko = (translator.source.inner.token_to_id(word) for word in ("ba", "ko"))
     rows = translator.model.source.weight.detach()[[ba, ko]]
     given = torch.tensor([[1.0] * 16, [0.0] * 15 + [3.0]])
@@ -370,7 +375,7 @@ def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_pat
     ):
         (tmp_path / "words.vec").write_text(text)
         with pytest.raises(SeqloomError, match=problem):
-            train_translation(replace(config, run=str(tmp_path / "b"), tokenizer=Words(), model=model), Listener())
+            train_run(replace(config, run=str(tmp_path / "b"), tokenizer=Words(), model=model), Listener())
         assert not (tmp_path / "b").exists()
     with pytest.raises(ValueError, match="one table"):
         EncoderDecoderConfig(tie="all", target=own)

@@ -17,12 +17,13 @@ from seqloom.data.sources.words import END, WordIds, WordText
 from seqloom.errors import DivergedError, RunError
 from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
 from seqloom.run import Run
-from seqloom.tasks.word_vectors.task import EmbedWordsConfig, load_words, train_words
+from seqloom.tasks.word_vectors.task import EmbedWordsConfig, load_words
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.learner import Learner
 from seqloom.training.loop import Step
 from seqloom.training.word_learner import SGD, BlockConfig, WordLearner
+from seqloom.workflows.train import train_run
 
 TOPICS = [[f"{letter}{n}" for n in range(7)] for letter in "abcde"]
 """Words that occur together, and only with each other and with "of"."""
@@ -271,10 +272,10 @@ def stopping(step: int) -> Listener:
 def test_a_training_that_was_stopped_ends_with_the_same_bits(config, tmp_path, options, step):
     straight = replace(config, model=replace(config.model, **options))
     stopped = replace(straight, run=str(tmp_path / "stopped"))
-    train_words(straight, Listener())
+    train_run(straight, Listener())
     with pytest.raises(Interrupted):
-        train_words(stopped, stopping(step))
-    train_words(stopped, Listener())
+        train_run(stopped, stopping(step))
+    train_run(stopped, Listener())
     ours, theirs = left_behind(stopped.run), left_behind(straight.run)
     assert ours[0] > 47
     assert ours[:2] == theirs[:2]
@@ -286,24 +287,24 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(config, tmp_path, o
 def test_a_training_that_was_stopped_tells_the_same_of_itself(config, tmp_path, step):
     """Also what is measured at an evaluation, when the signal came before it or in the midst of its step."""
     stopped = replace(config, run=str(tmp_path / "stopped"))
-    train_words(config, Listener())
+    train_run(config, Listener())
     with pytest.raises(Interrupted):
-        train_words(stopped, stopping(step))
-    train_words(stopped, Listener())
+        train_run(stopped, stopping(step))
+    train_run(stopped, Listener())
     assert left_behind(stopped.run)[2] == left_behind(config.run)[2]
 
 
 def test_a_second_training_of_a_run_changes_nothing(config):
-    train_words(config, Listener())
+    train_run(config, Listener())
     before = left_behind(config.run)
-    train_words(config, Listener())
+    train_run(config, Listener())
     assert left_behind(config.run) == before
 
 
 def test_a_run_gives_the_vectors_of_its_tables(config):
     for options in ({}, {"shortest": 2, "longest": 3, "buckets": 17}):
         own = replace(config, run=config.run + str(len(options)), model=replace(config.model, **options))
-        run = train_words(own, Listener())
+        run = train_run(own, Listener())
         table = load_file(run.best(pytest.fail).path / "model.safetensors")["input"]
         vectors = load_words(run.path)
         words = vectors.vocabulary.words
@@ -317,7 +318,7 @@ def test_a_run_gives_the_vectors_of_its_tables(config):
 
 def test_a_vocabulary_that_does_not_fit_the_vectors_is_refused(config):
     """Cut off at the end of a line, it is a vocabulary, but not that of the run."""
-    run = train_words(config, Listener())
+    run = train_run(config, Listener())
     path = run.path / "vocabulary.tsv"
     lines = path.read_text().split("\n")
     path.write_text("\n".join(lines[: len(lines) // 2]) + "\n")
@@ -328,7 +329,7 @@ def test_a_vocabulary_that_does_not_fit_the_vectors_is_refused(config):
 def test_a_training_that_diverges_saves_nothing(config):
     own = replace(config, optimizer=SGD(lr=1e6))
     with pytest.raises(DivergedError):
-        train_words(own, Listener())
+        train_run(own, Listener())
     assert Run.open(own.run).checkpoints() == []
 
 
@@ -341,7 +342,7 @@ def test_a_text_of_one_word(config, tmp_path):
             data=WordText((str(tmp_path / "one.txt"),), min_count=1),
             model=Word2VecConfig(width=3, negative=negative),
         )
-        assert load_words(train_words(own, Listener()).path).similar(["a"]) == []
+        assert load_words(train_run(own, Listener()).path).similar(["a"]) == []
 
 
 @pytest.mark.parametrize("change", [{"metric": "loss"}, {"average": "last"}, {"ema": 0.9}, {"device": "auto"}], ids=str)

@@ -9,10 +9,11 @@ from typing import ClassVar
 
 from seqloom.data.formats.lines import LineError, expand, text_lines
 from seqloom.data.rows import Pairs, Splits
+from seqloom.data.sources.source import PairSource
 
 
 @dataclass(frozen=True)
-class Dialogues:
+class Dialogues(PairSource):
     """Files of JSON lines, each a dialogue whose "turns" are a list of texts; the speakers alternate.
 
     Args:
@@ -47,6 +48,14 @@ class Dialogues:
     def context(self, said: Sequence[str]) -> str:
         """The source of the reply to what was said so far."""
         return self.separator.join(said[-self.turns :])
+
+    def splits(self) -> Splits:
+        """See PairSource."""
+        return read_dialogues(self)
+
+    def longest(self) -> int:
+        """See PairSource."""
+        return self.max_length
 
 
 def read_dialogues(config: Dialogues) -> Splits:

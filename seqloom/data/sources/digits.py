@@ -8,10 +8,11 @@ from random import Random
 from typing import ClassVar, Literal
 
 from seqloom.data.rows import Fresh, Pairs, Splits
+from seqloom.data.sources.source import PairSource
 
 
 @dataclass(frozen=True)
-class Digits:
+class Digits(PairSource):
     """Rows of digits, and the same digits rearranged. No row stands in two splits.
 
     Args:
@@ -50,6 +51,10 @@ class Digits:
     def target(self) -> str:
         """What the other side is called."""
         return self.task
+
+    def splits(self) -> Splits:
+        """See PairSource."""
+        return make_digits(self)
 
 
 def make_digits(config: Digits) -> Splits:

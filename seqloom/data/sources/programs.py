@@ -14,6 +14,7 @@ from random import Random
 from typing import ClassVar, Literal, NamedTuple
 
 from seqloom.data.rows import Fresh, Pairs, Splits
+from seqloom.data.sources.source import PairSource
 
 Statement = Literal["addition", "subtraction", "multiplication", "assignment", "if", "for"]
 _ALL: tuple[Statement, ...] = ("addition", "subtraction", "multiplication", "assignment", "if", "for")
@@ -23,7 +24,7 @@ _TRIES = 8  # for each program wanted of a share: a difficulty that has fewer of
 
 
 @dataclass(frozen=True)
-class Programs:
+class Programs(PairSource):
     """Programs as texts of one line, and what they print. The training programs are others in every epoch.
 
     Args:
@@ -78,6 +79,10 @@ class Programs:
         """Every length and nesting, in the order of the naive curriculum."""
         nestings = range(1, 2 if self.task == "addition" else self.nesting + 1)
         return [(length, nesting) for nesting in nestings for length in range(1, self.length + 1)]
+
+    def splits(self) -> Splits:
+        """See PairSource."""
+        return make_programs(self)
 
 
 def make_programs(config: Programs) -> Splits:

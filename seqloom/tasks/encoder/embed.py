@@ -14,7 +14,8 @@ from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.memory import mean_summary
 from seqloom.objectives.reading import window_means
-from seqloom.tasks.encoder.task import load_model
+from seqloom.tasks.building import load_run
+from seqloom.tasks.encoder.task import ReadingConfig
 from seqloom.text.tokenizer import Tokenizer
 
 PoolingChoice = Literal["mean", "own"]
@@ -61,6 +62,6 @@ class TextEncoder:
 
 
 def load_encoder(path: str | Path, **options: Any) -> TextEncoder:
-    """What gives texts vectors, of a run; the options are those of `load_model`."""
-    config, model, tokenizer, _ = load_model(path, **options)
-    return TextEncoder(model, tokenizer, config.batches.length)
+    """What gives texts vectors, of a run; the options are those of `load_run`. Raises RunError for one of no texts."""
+    loaded = load_run(path, ReadingConfig, **options)
+    return TextEncoder(loaded.model, loaded.assets.tokenizer, loaded.config.batches.length)

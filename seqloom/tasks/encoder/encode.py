@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from seqloom.data.rows import NoData
-from seqloom.interop.family import Model
-from seqloom.models.encoder import EncoderOnlyConfig
+from seqloom.data.sources.source import NoData
+from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.run import Run
-from seqloom.tasks.building import load_model
+from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
 from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import TokenizerFile
-from seqloom.training.log import Reporter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +29,15 @@ class EncodeConfig(RunConfig):
     tokenizer: TokenizerFile = field(default_factory=TokenizerFile)
     model: EncoderOnlyConfig = field(default_factory=EncoderOnlyConfig)
 
+    def assets(self, run: Run) -> Assets:
+        """See RunConfig; a model of images has no tokenizer."""
+        texts = (run.path / "tokenizer.json").is_file()
+        return Assets(load_tokenizers(run) if texts else None, load_facts(run))
 
-def load_encoder(path: str | Path, **options: Any) -> Model:
-    """The model of a run of the task "encode"."""
-    return load_model(Run.open(path), Reporter(0))[0]
+    def build(self, assets: Assets) -> EncoderOnly:
+        """See RunConfig."""
+        return EncoderOnly(self.model, assets.vocab_size, (assets.facts or {})["heads"])
+
+    def predictor(self, model: EncoderOnly, assets: Assets, **options: Any) -> EncoderOnly:
+        """The model."""
+        return model

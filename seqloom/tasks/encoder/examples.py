@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.data.checks.pairs import Finding
-from seqloom.data.rows import NoData
 from seqloom.data.sources.labelled import Splits, digest_rows
+from seqloom.data.sources.source import NoData
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
+from seqloom.models.weights import parameter_count
 from seqloom.run import Json, Run
-from seqloom.tasks.encoder.task import Prepared, ReadingConfig, load_model, outputs, save_scores, tokenizer_for
-from seqloom.tasks.task import tested_on
+from seqloom.tasks.assets import Assets
+from seqloom.tasks.encoder.look import attention, label_sections
+from seqloom.tasks.encoder.task import ReadingConfig, outputs, tokenizer_for
+from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
@@ -124,15 +126,39 @@ class ExamplesConfig(ReadingConfig):
         def measure(model: EncoderOnly) -> Callable[[int], Measured]:
             return lambda step: _validated(reader, model, rows["valid"], items["valid"], step)
 
-        return Prepared(
+        return self.prepared(
             {name: digest_rows(own) for name, own in rows.items()},
-            tokenizer,
-            facts,
+            Assets((tokenizer, tokenizer), facts),
             ItemBatches(items["train"], self.batches, self.seed),
             measure,
             lambda: [_summary(self, name, rows[name], items[name], tokenizer) for name in rows],
             lambda: [finding for name in rows if name != "train" for finding in _known(self, rows, name)],
         )
+
+    def predictor(self, model: EncoderOnly, assets: Assets, **options: Any) -> Predictor:
+        """See RunConfig."""
+        return Predictor(model, self.reading(self, assets.tokenizer, assets.facts or {}), **options)
+
+    def score(self, predictor: Predictor, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
+        """See RunConfig; there are no options."""
+        reader = predictor.reader
+        rows = self.read(tested_on(test, self.data.test, options))
+        items = reader.items(rows, learn=True)
+        reporter.say(f"reading {len(rows):,} examples")
+        began = time.perf_counter()
+        found = outputs(predictor.model, reader.head, items)
+        scores = reader.measure(rows, items, found)
+        each = zip(rows, items, found, strict=True)
+        told = [reader.sample(row, reader.tell(row, item, scores_of)) for row, item, scores_of in each]
+        return {**scores, "predictions": told, "seconds": round(time.perf_counter() - began, 3)}
+
+    def look(self, run: Run, predictor: Predictor, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
+        """See RunConfig: attention within texts; confusion and calibration of each evaluation."""
+        reader = predictor.reader
+        shown: list[Any] = list(texts) or [tuple(row[k] for k in reader.given if k in row) for row in samples[-2:]]
+        windows = [item.windows[0] for item in reader.items([reader.row(one) for one in shown], learn=False)]
+        seen = attention(predictor.model, reader.tokenizer, windows)
+        return Seen(seen, parameter_count(predictor.model), label_sections(run))
 
 
 def _known(config: ExamplesConfig, rows: dict[str, list[Any]], name: str) -> list[Finding]:
@@ -186,34 +212,3 @@ class Predictor:
         items = self.reader.items(rows, learn=False)
         found = outputs(self.model, self.reader.head, items)
         return [self.reader.tell(*each) for each in zip(rows, items, found, strict=True)]
-
-
-def load_predictor(path: str | Path, **options: Any) -> Predictor:
-    """The predictor of a run; the options are those of `load_model`."""
-    config, model, tokenizer, facts = load_model(path, **options)
-    return Predictor(model, config.reading(config, tokenizer, facts))
-
-
-def evaluate_examples(
-    path: str | Path, test: Sequence[str], name: str, words: Sequence[str], reporter: Reporter
-) -> Json:
-    """How right a run is about test data, saved as eval/NAME.json.
-
-    Args:
-        path: the run.
-        test: files like those it was trained on; empty = the test data of its config.
-        name: what to save it as; by default the name of the first file, or "test".
-        words: must be empty; nothing is decoded.
-        reporter: where progress goes.
-    """
-    predictor = load_predictor(path, precision="fp32", say=reporter.warn)
-    reader, config = predictor.reader, predictor.reader.config
-    rows = config.read(tested_on(test, config.data.test, words))
-    items = reader.items(rows, learn=True)
-    reporter.say(f"reading {len(rows):,} examples")
-    began = time.perf_counter()
-    found = outputs(predictor.model, reader.head, items)
-    scores = reader.measure(rows, items, found)
-    each = zip(rows, items, found, strict=True)
-    told = [reader.sample(row, reader.tell(row, item, scores_of)) for row, item, scores_of in each]
-    return save_scores(path, test, name, {**scores, "predictions": told}, began)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -14,30 +12,19 @@ from seqloom.inspection.charts import Curve, Steps, line_chart
 from seqloom.inspection.page import Markup, element, join, table
 from seqloom.inspection.report import AttentionMap, Example
 from seqloom.models.encoder import EncoderOnly
-from seqloom.models.encoder_decoder import parameter_count
 from seqloom.run import Json, Run
-from seqloom.tasks.encoder.examples import load_predictor
-from seqloom.tasks.task import Seen
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.log import Reporter
 
 _LOOKED_AT = 40  # words of a text
 _LABELS = 30
 
 
-def look_at_examples(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
-    """The attention within texts, or else within the last samples; confusion and calibration of each evaluation."""
-    predictor = load_predictor(run.path, precision="fp32", say=reporter.warn)
-    reader = predictor.reader
-    shown: list[Any] = list(texts) or [tuple(row[k] for k in reader.given if k in row) for row in samples[-2:]]
-    windows = [item.windows[0] for item in reader.items([reader.row(one) for one in shown], learn=False)]
-    found = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((run.path / "eval").glob("*.json"))}
-    parts = [part for name, scores in found.items() if "confusion" in scores for part in _labels(name, scores)]
-    return Seen(
-        attention(predictor.model, reader.tokenizer, windows),
-        parameter_count(predictor.model),
-        {"Labels": join(parts)} if parts else {},
-    )
+def label_sections(run: Run) -> dict[str, Markup]:
+    """Confusion and calibration of each evaluation of a run that has them."""
+    parts = [
+        part for name, scores in run.evaluations().items() if "confusion" in scores for part in _labels(name, scores)
+    ]
+    return {"Labels": join(parts)} if parts else {}
 
 
 def attention(model: EncoderOnly, tokenizer: Tokenizer, windows: Sequence[Window]) -> list[Example]:

@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,17 +14,18 @@ import torch
 
 from seqloom.data.batches.masked import MASKS, Documents, MaskConfig, MaskedBatches, mask_of, with_mask
 from seqloom.data.batches.windows import Window
-from seqloom.data.rows import NoData
+from seqloom.data.sources.source import NoData
 from seqloom.data.sources.text import Text, TextFiles, text_source
 from seqloom.errors import RunError, UsageError
 from seqloom.models.encoder import EncoderOnly
-from seqloom.models.encoder_decoder import parameter_count
+from seqloom.models.weights import parameter_count
 from seqloom.objectives.reading import MaskedWords, masked
 from seqloom.run import Json, Run
+from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.look import attention
-from seqloom.tasks.encoder.task import Prepared, ReadingConfig, load_model, save_scores, tokenizer_for
-from seqloom.tasks.language_model.prepare import text_sources
-from seqloom.tasks.task import Seen, tested_on
+from seqloom.tasks.encoder.task import ReadingConfig, tokenizer_for
+from seqloom.tasks.language_model.data import text_sources
+from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured, Metric
 from seqloom.training.log import Reporter
@@ -74,14 +74,34 @@ class MaskedWordsConfig(ReadingConfig):
             prompts = _prompts(texts["valid"], tokenizer)
             return lambda step: (_scores(model, valid), _filled(model, tokenizer, prompts, step))
 
-        return Prepared(
+        return self.prepared(
             {name: text.digest() for name, text in texts.items()},
-            tokenizer,
-            {"heads": {"words": 0, **({"next": 2} if self.batches.next_sentence else {})}},
+            Assets(
+                (tokenizer, tokenizer), {"heads": {"words": 0, **({"next": 2} if self.batches.next_sentence else {})}}
+            ),
             batches,
             measure,
             lambda: [_summary(name, text, tokenizer) for name, text in texts.items()],
         )
+
+    def predictor(self, model: EncoderOnly, assets: Assets, **options: Any) -> Filler:
+        """See RunConfig."""
+        return Filler(model, assets.tokenizer, self.batches.length, **options)
+
+    def score(self, predictor: Filler, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
+        """See RunConfig: how well masked words are found, always the same ones; there are no options."""
+        files = tested_on(test, self.data.test, options)
+        text = Documents.of(Text.of(text_source(files, self.data.documents)), predictor.tokenizer)
+        reporter.say(f"reading {len(text.ids):,} words")
+        began = time.perf_counter()
+        scores = _scores(predictor.model, MaskedBatches(text, predictor.tokenizer, self.batches, _TEST_SEED))
+        return {"words": len(text.ids), **scores, "seconds": round(time.perf_counter() - began, 3)}
+
+    def look(self, run: Run, predictor: Filler, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
+        """See RunConfig: the attention within texts, or else within the last samples."""
+        rows = [np.array(predictor.encode(text)) for text in list(texts) or [row["text"] for row in samples[-2:]]]
+        seen = attention(predictor.model, predictor.tokenizer, [Window(ids, len(ids)) for ids in rows])
+        return Seen(seen, parameter_count(predictor.model))
 
 
 def _summary(name: str, text: Text, tokenizer: Tokenizer) -> Json:
@@ -170,33 +190,3 @@ class Filler:
             best = self.model.heads["words"](states).float().softmax(-1).topk(count)
         words = [[self.tokenizer.decode([[i]])[0].strip() for i in row] for row in best.indices.tolist()]
         return [list(zip(w, p, strict=True)) for w, p in zip(words, best.values.tolist(), strict=True)]
-
-
-def load_filler(path: str | Path, **options: Any) -> Filler:
-    """What fills in the masked words of a text, of a run; the options are those of `load_model`."""
-    config, model, tokenizer, _ = load_model(path, **options)
-    return Filler(model, tokenizer, config.batches.length)
-
-
-def evaluate_masked_words(
-    path: str | Path, test: Sequence[str], name: str, words: Sequence[str], reporter: Reporter
-) -> dict[str, Any]:
-    """How well masked words of a test text are found, always the same ones, saved as eval/NAME.json.
-
-    The arguments are those of `evaluate_examples`.
-    """
-    config, model, tokenizer, _ = load_model(path, precision="fp32", say=reporter.warn)
-    files = tested_on(test, config.data.test, words)
-    text = Documents.of(Text.of(text_source(files, config.data.documents)), tokenizer)
-    reporter.say(f"reading {len(text.ids):,} words")
-    began = time.perf_counter()
-    scores = _scores(model, MaskedBatches(text, tokenizer, config.batches, _TEST_SEED))
-    return save_scores(path, test, name, {"words": len(text.ids), **scores}, began)
-
-
-def look_at_masked_words(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
-    """The attention within texts, or else within the last samples."""
-    filler = load_filler(run.path, precision="fp32", say=reporter.warn)
-    rows = [np.array(filler.encode(text)) for text in list(texts) or [row["text"] for row in samples[-2:]]]
-    seen = attention(filler.model, filler.tokenizer, [Window(ids, len(ids)) for ids in rows])
-    return Seen(seen, parameter_count(filler.model))

@@ -3,78 +3,181 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from seqloom import config as configs
-from seqloom.data.rows import NoData
-from seqloom.data.sources.conversations import Conversations
-from seqloom.data.sources.text import TextFiles
+from seqloom.config import Tree
+from seqloom.data.batches.stream import StreamConfig
+from seqloom.data.checks.pairs import Finding, scan_texts
+from seqloom.data.sources.conversations import Conversations, parse_conversations
+from seqloom.data.sources.source import NoData
+from seqloom.data.sources.standard_library import StandardLibrary
+from seqloom.data.sources.text import TextFiles, record_text
+from seqloom.decoding.search import DecodingConfig
 from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
-from seqloom.models.decoder import LanguageModel
-from seqloom.run import Run, write_json
-from seqloom.tasks.building import load_tokenizers, save_tokenizers, take_start
-from seqloom.tasks.language_model.config import LanguageModelConfig
+from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.models.weights import parameter_count
+from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
+from seqloom.objectives.next_word import NextWord
+from seqloom.run import Json, Run
+from seqloom.tasks.assets import Assets
+from seqloom.tasks.building import on_start
+from seqloom.tasks.language_model.data import Corpus, read_corpus, read_files, summary
+from seqloom.tasks.language_model.look import look
 from seqloom.tasks.language_model.predictor import Generator
-from seqloom.tasks.language_model.prepare import Prepared, prepare, read_files
-from seqloom.tasks.task import Ready, gradient_plan, tested_on, train_run, trained
-from seqloom.tasks.word_vectors.starting import take_vectors
+from seqloom.tasks.task import GradientConfig, Prepared, Seen, gradient_plan, tested_on
 from seqloom.text.chat import Message
-from seqloom.training.fit import Measured, Plan
+from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
+from seqloom.training.fit import Measured, TrainingConfig
 from seqloom.training.log import Reporter
-from seqloom.training.precision import Precision
+
+DataConfig = TextFiles | StandardLibrary | Conversations | NoData
 
 _SAMPLE = 40  # words that a sample goes on for
 _STRIDE = "--batches.stride"
 
 
-def build_model(config: LanguageModelConfig, words: int) -> LanguageModel:
-    """The model, with weights drawn from the config's seed."""
-    torch.manual_seed(config.seed)
-    return LanguageModel(config.model, words)
+def _sampling() -> DecodingConfig:
+    return DecodingConfig(beam=1, sample=True, temperature=0.8, top_p=0.95)
 
 
-def train_language_model(config: LanguageModelConfig, reporter: Reporter) -> Run:
-    """Trains to the end and returns the run; goes on where an earlier call stopped."""
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig(GradientConfig):
+    """All of a language model's run.
 
-    def ready(run: Run) -> Ready:
-        prepared = prepare(config, reporter, run)
-        batches, tokenizer = prepared.batches, prepared.tokenizer
+    Args:
+        data: without any, the library of Python; with files and no kind, text.
+        start: a run whose weights and tokenizer training starts from, and by default its model.
+        tokenizer: how texts are cut into tokens.
+        model: the parts of the network and their sizes.
+        objective: the loss.
+        batches: how a text is cut into batches.
+        decoding: how a continuation is chosen, in samples and by default in use.
+    """
 
-        def build() -> LanguageModel:
-            model = build_model(config, tokenizer.words)
-            if not run.checkpoints() and config.start:
-                take_start(config.start, model, tokenizer.words, reporter)
-            elif not run.checkpoints():
-                take_vectors(config.model.embedder, model.embedder, tokenizer, reporter)
-            return model
+    task: Literal["language_model"] = "language_model"
+    start: str = ""
+    wanted: ClassVar[str] = "name a run of a language model"
+    data: DataConfig = field(default_factory=StandardLibrary)
+    tokenizer: TokenizerConfig = field(default_factory=BPE)
+    model: DecoderOnlyConfig = field(default_factory=DecoderOnlyConfig)
+    objective: NextWord = field(default_factory=NextWord)
+    batches: StreamConfig = field(default_factory=StreamConfig)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="loss"))
+    decoding: DecodingConfig = field(default_factory=_sampling)
 
-        def plan(model: LanguageModel) -> Plan:
-            return gradient_plan(config, model, batches, Validation(config, prepared, model).measure)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.training.metric != "loss":
+            raise ValueError("training.metric must be 'loss' for a language model")
+        if isinstance(self.tokenizer, BPE) and self.tokenizer.dropout:
+            raise ValueError("tokenizer.dropout is for pairs of sentences; a running text is cut into words once")
+        limit = self.model.decoder.limit
+        if limit is not None and limit < self.batches.length:
+            raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")
 
-        return Ready(
-            prepared.corpus,
-            lambda path: save_tokenizers(path, tokenizer, tokenizer),
-            [tokenizer.digest()] * 2,
-            build,
-            plan,
-            f"{prepared.words:,} words of text, {batches.per_epoch} batches an epoch; "
+    @classmethod
+    def expand(cls, tree: Mapping[str, Any]) -> Tree:
+        """The tree with the kind of its data, laid over the run it starts from."""
+        data = tree.get("data")
+        if isinstance(data, Mapping) and data and "kind" not in data:
+            tree = {**tree, "data": {"kind": "text", **data}}
+        return on_start(tree)
+
+    @property
+    def begins_with(self) -> str:
+        """See RunConfig."""
+        return self.start
+
+    @property
+    def title(self) -> str:
+        """See RunConfig: without test data it is measured on the validation data."""
+        return "valid" if isinstance(self.data, TextFiles | Conversations) and not self.data.test else "test"
+
+    def scan(self) -> tuple[list[Finding], bool]:
+        """See RunConfig."""
+        data = self.data
+        if isinstance(data, StandardLibrary | NoData):
+            return [], False
+        parsers = {"": parse_conversations} if isinstance(data, Conversations) else {".jsonl": record_text}
+        found = [finding for paths in (data.train, data.valid, data.test) for finding in scan_texts(paths, parsers)]
+        return found, bool(found)
+
+    def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
+        """See RunConfig."""
+        corpus = read_corpus(self, reporter, run)
+        batches, tokenizer = corpus.batches, corpus.tokenizer
+        return Prepared(
+            corpus.digests,
+            Assets((tokenizer, tokenizer)),
+            lambda model: gradient_plan(self, model, batches, Validation(self, corpus, model).measure),
+            f"{corpus.words:,} words of text, {batches.per_epoch} batches an epoch; "
             f"{tokenizer.words:,} in the vocabulary",
+            lambda: [summary(name, text, tokenizer) for name, text in corpus.texts.items()],
         )
 
-    return train_run(config, reporter, ready)
+    def build(self, assets: Assets) -> LanguageModel:
+        """See RunConfig."""
+        torch.manual_seed(self.seed)
+        return LanguageModel(self.model, assets.vocab_size)
+
+    def tables(self, model: LanguageModel, assets: Assets) -> Iterable[tuple[EmbedderConfig, TokenEmbedder, Tokenizer]]:
+        """See RunConfig."""
+        return ((self.model.embedder, model.embedder, assets.tokenizer),)
+
+    def predictor(self, model: LanguageModel, assets: Assets, **options: Any) -> Generator:
+        """The options are those of Generator."""
+        return Generator(model, assets.tokenizer, self.decoding, self.batches.length, **options)
+
+    def score(self, predictor: Generator, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
+        """The perplexities of a test text; see RunConfig.
+
+        A recurrent model reads it from end to end; any other one sees windows of batches.length words. Conversations
+        are read whole. The only option is --batches.stride, another number of words than that of the config.
+        """
+        other = [word for word in options if word.startswith("--") and word.partition("=")[0] != _STRIDE]
+        tested_on(test, self.data.test if isinstance(self.data, NoData) else ("its own",), other)
+        carries = predictor.model.carries
+        whole = (
+            "its state goes on" if carries else "conversations are read whole" * isinstance(self.data, Conversations)
+        )
+        if options and whole:
+            raise UsageError(f"there are no windows: {whole}", where=_STRIDE, cure="leave it out")
+        config = configs.build(type(self), configs.merge(configs.tree_of(self), configs.read_overrides(options)))
+        reading = read_files(config, test, predictor.tokenizer, 1 if carries else config.batches.lanes)
+        reporter.say(f"reading {reading.tokens:,} words")
+        began = time.perf_counter()
+        found = perplexities(text_nll(predictor.model, reading.batches), reading.tokens, reading.sizes)
+        stride = None if whole else config.batches.stride or -(-config.batches.length // 2)
+        return {
+            **found,
+            "tokens": reading.tokens,
+            "unknown": reading.unknown,
+            "unknown_share": 100 * reading.unknown / reading.tokens,
+            **reading.sizes,
+            "context": None if carries else config.batches.length,
+            "stride": stride,
+            "reading": whole or f"windows of {config.batches.length}, {stride} apart",
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+
+    def look(self, run: Run, predictor: Generator, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
+        """See RunConfig: the attention within texts, or else within the last samples; none where nothing attends."""
+        chosen = list(texts) or [row["text"] for row in samples[-2:]]
+        return Seen(look(predictor, chosen), parameter_count(predictor.model))
 
 
 class Validation:
     """The perplexity of the validation text, read in as many lanes as in training, and continuations of its lines."""
 
-    def __init__(self, config: LanguageModelConfig, prepared: Prepared, model: LanguageModel) -> None:
-        self.model, self.reading = model, prepared.valid
-        self.generator = Generator(model, prepared.tokenizer, config.decoding, config.batches.length)
+    def __init__(self, config: LanguageModelConfig, corpus: Corpus, model: LanguageModel) -> None:
+        self.model, self.reading = model, corpus.valid
+        self.generator = Generator(model, corpus.tokenizer, config.decoding, config.batches.length)
 
     def measure(self, step: int) -> Measured:
         """Loss and perplexities; and what the model makes of the beginnings of some texts."""
@@ -87,72 +190,3 @@ class Validation:
         if isinstance(prompt, str):
             return {"prompt": prompt, "text": self.generator(prompt, max_length=_SAMPLE)}
         return {"prompt": prompt[-1].text, "text": "".join(self.generator.reply(prompt, max_length=_SAMPLE))}
-
-
-def load_generator(
-    path: str | Path,
-    *,
-    precision: Precision = "auto",
-    device: str = "auto",
-    say: Callable[[str], None] = lambda text: None,
-) -> Generator:
-    """The generator of a run, from its best checkpoint.
-
-    Args:
-        path: the run directory.
-        precision: what to compute in; "auto" = bfloat16 where it is fast.
-        device: "auto" = a GPU if there is one.
-        say: is told which damaged checkpoints were passed over.
-    """
-    run = Run.open(path)
-    config = configs.load(LanguageModelConfig, run.path / "config.toml")
-    tokenizer, _ = load_tokenizers(run)
-    model = trained(build_model(config, tokenizer.words), run, precision, device, say)
-    return Generator(model, tokenizer, config.decoding, config.batches.length)
-
-
-def evaluate_language_model(
-    path: str | Path, test: Sequence[str], name: str, words: Sequence[str], reporter: Reporter
-) -> dict[str, Any]:
-    """The perplexities of a test text, saved as eval/NAME.json.
-
-    A recurrent model reads it from end to end; any other one sees windows of batches.length words. Conversations are
-    read whole.
-
-    Args:
-        path: the run.
-        test: its files; empty = the test data of the run's config, or its validation data if it has none.
-        name: what to save it as; by default the name of the first file, or "test".
-        words: empty, or --batches.stride and another number of words than that of the run's config.
-        reporter: where progress goes.
-    """
-    run = Run.open(path)
-    other = [word for word in words if word.startswith("--") and word.partition("=")[0] != _STRIDE]
-    config = configs.load(LanguageModelConfig, run.path / "config.toml", () if other else words)
-    own = config.data.test if isinstance(config.data, NoData) else ("its own",)
-    tested_on(test, own, other)
-    generator = load_generator(path, precision="fp32", say=reporter.warn)
-    carries = generator.model.carries
-    whole = "its state goes on" if carries else "conversations are read whole" * isinstance(config.data, Conversations)
-    if words and whole:
-        raise UsageError(f"there are no windows: {whole}", where=_STRIDE, cure="leave it out")
-    reading = read_files(config, test, generator.tokenizer, 1 if carries else config.batches.lanes)
-    reporter.say(f"reading {reading.tokens:,} words")
-    began = time.perf_counter()
-    found = perplexities(text_nll(generator.model, reading.batches), reading.tokens, reading.sizes)
-    own_name = "valid" if isinstance(config.data, TextFiles | Conversations) and not config.data.test else "test"
-    title = name or (Path(test[0]).name.split(".")[0] if test else own_name)
-    result = {
-        "test": title,
-        **found,
-        "tokens": reading.tokens,
-        "unknown": reading.unknown,
-        **reading.sizes,
-        "context": None if carries else config.batches.length,
-        "stride": None if whole else config.batches.stride or -(-config.batches.length // 2),
-        "seconds": round(time.perf_counter() - began, 3),
-        "checkpoint": run.best(lambda text: None).path.name,
-        "files": list(test),
-    }
-    write_json(run.path / "eval" / f"{title}.json", result)
-    return result

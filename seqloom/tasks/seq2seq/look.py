@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
 from seqloom.data.batches.batch import pad
 from seqloom.inspection.capture import captured
 from seqloom.inspection.report import AttentionMap, Example
-from seqloom.models.encoder_decoder import cross_attentions, parameter_count
-from seqloom.run import Json, Run
+from seqloom.models.encoder_decoder import cross_attentions
 from seqloom.tasks.seq2seq.predictor import Translator
-from seqloom.tasks.seq2seq.task import load_translator
-from seqloom.tasks.task import Seen
-from seqloom.training.log import Reporter
-
-
-def look_at_translations(run: Run, texts: Sequence[str], samples: Sequence[Json], reporter: Reporter) -> Seen:
-    """The attention of a translator over texts, or else over some samples; and how many parameters it has."""
-    references = {row["source"]: row["reference"] for row in samples}
-    chosen = list(texts) or list(dict.fromkeys(row["source"] for row in samples))[:3]
-    translator = load_translator(run.path, precision="fp32", long_input="cut", say=reporter.warn)
-    found = [look(translator, text, references.get(text, "")) for text in chosen]
-    return Seen(found, parameter_count(translator.model))
 
 
 def look(translator: Translator, text: str, reference: str = "") -> Example:

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 
 from seqloom import config as configs
 from seqloom.data.batches.collocations import join_phrases
 from seqloom.data.sources.words import WordIds, WordText, count_words, encode_words
-from seqloom.errors import RunError
 from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
 from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
 from seqloom.models.word_vectors import WordVectors
-from seqloom.run import Run, write_json, write_text
-from seqloom.tasks.task import Ready, RunConfig, tested_on, train_run
+from seqloom.run import Json, Run
+from seqloom.tasks.assets import Assets, begun, load_vocabulary
+from seqloom.tasks.task import Prepared, RunConfig, Seen, tested_on
+from seqloom.tasks.word_vectors.look import look
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.fit import Measured, Plan, TrainingConfig
 from seqloom.training.log import Reporter
 from seqloom.training.schedule import Linear, Schedule
 from seqloom.training.word_learner import SGD, BlockConfig, WordLearner
 
-_FILE = "vocabulary.tsv"
 _USUAL = 30_000  # most frequent words that analogies are asked among
 _EVERY = 5.0  # seconds between lines about progress
 _SHOWN = 5
@@ -66,8 +69,66 @@ class EmbedWordsConfig(RunConfig):
             need = "training.metric must be 'latest', average 'none', ema 0 and device 'cpu'"
             raise ValueError(f"{need} for word vectors")
 
+    def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
+        """See RunConfig; the ids of the words lie in a nameless file in the directory of the run."""
+        if run is not None and not begun(run):
+            run.claim()
+        with nullcontext(run.path) if run is not None else TemporaryDirectory() as folder:
+            vocabulary, ids = read_corpus(self, Path(folder), reporter)
 
-def prepare(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> tuple[Vocabulary, WordIds]:
+        def plan(model: Word2Vec) -> Plan:
+            learner = WordLearner(model, vocabulary, ids, self.batches, self.seed, torch.get_num_threads())
+            training = self.training.lasting(learner.per_epoch)
+            return Plan(
+                learner,
+                _measure(learner, vocabulary),
+                self.optimizer.lr,
+                self.schedule,
+                training,
+                per_epoch=float(learner.per_epoch),
+            )
+
+        kept = int(vocabulary.counts.sum())
+        row = {"split": "train", "words": kept, "lines": ids.size - kept, "distinct": len(vocabulary)}
+        row |= {"least": int(vocabulary.counts[-1]), "most": int(vocabulary.counts[0])}
+        return Prepared(
+            {"train": ids.digest()},
+            Assets(vocabulary=vocabulary),
+            plan,
+            f"{kept:,} words of text, {len(vocabulary):,} different ones",
+            lambda: [row],
+        )
+
+    def assets(self, run: Run) -> Assets:
+        """See RunConfig."""
+        return Assets(vocabulary=load_vocabulary(run))
+
+    def build(self, assets: Assets) -> Word2Vec:
+        """See RunConfig."""
+        assert assets.vocabulary is not None
+        return Word2Vec(self.model, len(assets.vocabulary), self.seed)
+
+    def predictor(self, model: Word2Vec, assets: Assets, **options: Any) -> WordVectors:
+        """See RunConfig."""
+        assert assets.vocabulary is not None
+        return vectors_of(model.input.detach().numpy(), assets.vocabulary, self.model)
+
+    def score(self, predictor: WordVectors, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
+        """See RunConfig: what lists of analogies and of similar words say of the vectors; there are no options.
+
+        Analogies are asked among the 30,000 most frequent words, as is usual, and among all.
+        """
+        files = tested_on(test, self.data.test, options)
+        began = time.perf_counter()
+        found = [test for file in files for test in _both(predictor, file)]
+        return {**_summary(found), "lists": found, "seconds": round(time.perf_counter() - began, 3)}
+
+    def look(self, run: Run, predictor: WordVectors, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
+        """See RunConfig: a map of the words given, of those of the last map, or of frequent ones."""
+        return look(run, predictor, texts)
+
+
+def read_corpus(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> tuple[Vocabulary, WordIds]:
     """Reads the text twice: counts its words, and writes those of the vocabulary as numbers into `folder`."""
     last = time.monotonic()
 
@@ -81,32 +142,6 @@ def prepare(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> tuple
     vocabulary = count_words(data, lambda read, types: said(f"{read:,} words read, {types:,} different ones"))
     ids = encode_words(data, vocabulary, folder, lambda done: said(f"{done:,} words and ends of lines encoded"))
     return join_phrases(data, vocabulary, ids) if data.phrases else (vocabulary, ids)
-
-
-def train_words(config: EmbedWordsConfig, reporter: Reporter) -> Run:
-    """Trains to the end and returns the run; goes on where an earlier call stopped."""
-
-    def ready(run: Run) -> Ready:
-        if not (run.path / "run.json").is_file():
-            run.claim()
-        vocabulary, ids = prepare(config, run.path, reporter)
-
-        def plan(model: Word2Vec) -> Plan:
-            threads = torch.get_num_threads()
-            learner = WordLearner(model, vocabulary, ids, config.batches, config.seed, threads)
-            training = config.training.lasting(learner.per_epoch)
-            return Plan(learner, _measure(learner, vocabulary), config.optimizer.lr, config.schedule, training)
-
-        return Ready(
-            {"train": ids.digest()},
-            lambda path: write_text(path / _FILE, vocabulary.to_tsv()),
-            [vocabulary.digest()],
-            lambda: Word2Vec(config.model, len(vocabulary), config.seed),
-            plan,
-            f"{vocabulary.counts.sum():,} words of text, {len(vocabulary):,} different ones",
-        )
-
-    return train_run(config, reporter, ready)
 
 
 def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Measured]:
@@ -132,48 +167,23 @@ def load_words(path: str | Path, *, say: Callable[[str], None] = lambda text: No
         return load_vectors(str(path))
     run = Run.open(path)
     config = configs.load(EmbedWordsConfig, run.path / "config.toml")
-    vocabulary = Vocabulary.load(run.path / _FILE)
-    if [vocabulary.digest()] != run.info()["tokenizer"]:
-        cure = "put back the one that the run was written with"
-        raise RunError("is not the vocabulary of this run", where=str(run.path / _FILE), cure=cure)
+    vocabulary = load_vocabulary(run)
     with safe_open(run.best(say).path / "model.safetensors", "numpy") as file:
-        table = file.get_tensor("input")
+        return vectors_of(file.get_tensor("input"), vocabulary, config.model)
+
+
+def vectors_of(table: NDArray[np.float32], vocabulary: Vocabulary, config: Word2VecConfig) -> WordVectors:
+    """The vectors of words from the table of a model: its rows, or the means of the rows of a word's n-grams."""
     size = len(vocabulary)
-    if not config.model.longest:
+    if not config.longest:
         return WordVectors(vocabulary, table)
-    starts, rows = rows_of_words(vocabulary.words, config.model)
-    vectors = np.empty((size, config.model.width), dtype=np.float32)
+    starts, rows = rows_of_words(vocabulary.words, config)
+    vectors = np.empty((size, config.width), dtype=np.float32)
     for at in range(0, size, _WORDS):
         part = starts[at : at + _WORDS + 1]
         sums = np.add.reduceat(table[rows[part[0] : part[-1]]], part[:-1] - part[0])
         vectors[at : at + _WORDS] = sums / np.diff(part)[:, None]
-    return WordVectors(vocabulary, vectors, (table[size:], config.model))
-
-
-def evaluate_words(
-    path: str | Path, test: Sequence[str], name: str, words: Sequence[str], reporter: Reporter
-) -> dict[str, Any]:
-    """What lists of analogies and of similar words say of the vectors, saved as eval/NAME.json.
-
-    Analogies are asked among the 30,000 most frequent words, as is usual, and among all.
-
-    Args:
-        path: the run.
-        test: the lists; empty = those of the run's config.
-        name: what to save it as; by default the name of the first list, or "test".
-        words: must be empty; there is nothing to decode.
-        reporter: where warnings go.
-    """
-    run = Run.open(path)
-    config = configs.load(EmbedWordsConfig, run.path / "config.toml")
-    files = tested_on(test, config.data.test, words)
-    began = time.perf_counter()
-    vectors = load_words(path, say=reporter.warn)
-    found = [test for file in files for test in _both(vectors, file)]
-    title = name or (Path(test[0]).name.split(".")[0] if test else "test")
-    result = {"test": title, **_summary(found), "lists": found, "seconds": round(time.perf_counter() - began, 3)}
-    write_json(run.path / "eval" / f"{title}.json", result)
-    return result
+    return WordVectors(vocabulary, vectors, (table[size:], config))
 
 
 def _both(vectors: WordVectors, file: str) -> list[dict[str, Any]]:

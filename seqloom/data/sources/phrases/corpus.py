@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
+from seqloom.data.formats.parallel import read_pairs
 from seqloom.data.rows import Pairs, Splits
+from seqloom.data.sources.source import PairSource
 from seqloom.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ UNSEEN = " (unseen)"  # ends the kind of a phrase that has something held out fr
 
 
 @dataclass(frozen=True)
-class Phrases:
+class Phrases(PairSource):
     """Dates, times, durations, amounts, names and numbers in words, from Babel and unicode-rbnf.
 
     Args:
@@ -38,6 +41,14 @@ class Phrases:
     valid_size: int = 1000
     test_size: int = 1000
     seed: int = 1
+
+    def splits(self) -> Splits:
+        """See PairSource."""
+        return make_phrases(self)
+
+    def read(self, files: Sequence[str]) -> Pairs:
+        """See PairSource."""
+        return read_pairs(files, languages=(self.source, self.target))
 
 
 def languages() -> list[str]:

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
+from array import array
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from seqloom.data.sources.text import blocks_of, encode_block
+from seqloom.run import Json
+from seqloom.tasks.assets import begun
+
+if TYPE_CHECKING:
+    from seqloom.tasks.language_model.task import LanguageModelConfig
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +23,6 @@ import numpy as np
 
 from seqloom.data.batches.shards import Shards, find_shards, write_shards
 from seqloom.data.batches.stream import Row, Stream, check_length
-from seqloom.data.rows import NoData
 from seqloom.data.sources.conversations import (
     Chat,
     Conversations,
@@ -21,11 +32,12 @@ from seqloom.data.sources.conversations import (
     pieces_of,
     read_conversations,
 )
+from seqloom.data.sources.source import NoData
 from seqloom.data.sources.standard_library import SPLITS, StandardLibrary, library_source
 from seqloom.data.sources.text import Piece, Source, Text, TextFiles, encode_text, held_out, text_digest, text_source
 from seqloom.run import Run
-from seqloom.tasks.building import load_tokenizers, make_tokenizer, start_tokenizer
-from seqloom.tasks.language_model.config import LanguageModelConfig
+from seqloom.tasks.assets import load_tokenizers, make_tokenizer
+from seqloom.tasks.building import start_tokenizer
 from seqloom.tasks.resume import refuse_other_data
 from seqloom.text.chat import END, Message, chat_word, encode_chats, with_chat
 from seqloom.text.tokenizer import Tokenizer, TokenizerFile
@@ -51,12 +63,12 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Corpus:
     """Texts, tokenizer and batches, ready for training.
 
     Args:
         texts: by split.
-        corpus: the digest of each.
+        digests: of each.
         tokenizer: its words are those of the model.
         batches: to train on.
         words: how many these predict in an epoch.
@@ -64,14 +76,14 @@ class Prepared:
     """
 
     texts: Mapping[str, Iterable[Piece]]
-    corpus: Mapping[str, str]
+    digests: Mapping[str, str]
     tokenizer: Tokenizer
     batches: Stream | Packs
     words: int
     valid: Reading
 
 
-def prepare(config: LanguageModelConfig, reporter: Reporter, run: Run | None = None) -> Prepared:
+def read_corpus(config: LanguageModelConfig, reporter: Reporter, run: Run | None = None) -> Corpus:
     """Reads the data, makes (or, in a run that has one, loads) the tokenizer, and lays out the batches."""
     if isinstance(config.data, NoData):
         config.data.refuse()
@@ -88,7 +100,7 @@ def prepare(config: LanguageModelConfig, reporter: Reporter, run: Run | None = N
     batches = _stream(config, tokenizer, shards.ids, shards.lines, config.batches.lanes)
     corpus = {"train": shards.digest, **{name: text.digest() for name, text in held.items()}}
     valid = read_on(config, held["valid"], tokenizer, config.batches.lanes)
-    return Prepared({**sources, **held}, corpus, tokenizer, batches, len(shards.ids), valid)
+    return Corpus({**sources, **held}, corpus, tokenizer, batches, len(shards.ids), valid)
 
 
 def _stream(config: LanguageModelConfig, tokenizer: Tokenizer, ids: Row, lines: Row, lanes: int) -> Stream:
@@ -111,7 +123,7 @@ def text_sources(data: TextFiles | StandardLibrary, reporter: Reporter) -> dict[
 
 
 def _tokenizer(config: LanguageModelConfig, lines: Iterable[str], run: Run | None) -> Tokenizer:
-    if run is not None and (run.path / "run.json").is_file():
+    if run is not None and begun(run):
         return load_tokenizers(run)[0]
     chats = isinstance(config.data, Conversations)
     made = start_tokenizer(config.start) if config.start else make_tokenizer(config.tokenizer, lines)
@@ -125,15 +137,15 @@ def _shards(
     if run is None:
         with TemporaryDirectory() as place:  # what is mapped stays readable
             return write_shards(Path(place), source, tokenizer)
-    begun, folder = (run.path / "run.json").is_file(), run.path / "shards"
+    old, folder = begun(run), run.path / "shards"
     if (found := find_shards(folder, source, tokenizer)) is not None:
         return found
-    if begun:
+    if old:
         refuse_other_data(run, {"train": text_digest(source)})
 
     def check(words: int) -> None:
         check_length(words, config.batches)
-        if not begun:
+        if not old:
             run.claim()
 
     return write_shards(
@@ -143,7 +155,7 @@ def _shards(
 
 def _prepare_conversations(
     config: LanguageModelConfig, data: Conversations, reporter: Reporter, run: Run | None
-) -> Prepared:
+) -> Corpus:
     files = {"train": data.train, "valid": data.valid, "test": data.test}
     chats = {name: read_conversations(paths) for name, paths in files.items() if paths}
     if not data.valid:
@@ -156,7 +168,7 @@ def _prepare_conversations(
         lost = f", of which {batches.dropped:,} are left out, with no answer in reach" * (batches.dropped > 0)
         reporter.warn(f"{batches.cut:,} conversations are cut to batches.length = {config.batches.length} words{lost}")
     corpus = {name: chats_digest(own) for name, own in chats.items()}
-    return Prepared(texts, corpus, tokenizer, batches, batches.words, read_on(config, chats["valid"], tokenizer))
+    return Corpus(texts, corpus, tokenizer, batches, batches.words, read_on(config, chats["valid"], tokenizer))
 
 
 def _packs(config: LanguageModelConfig, chats: Sequence[Chat], tokenizer: Tokenizer) -> Packs:
@@ -202,3 +214,30 @@ def read_on(config: LanguageModelConfig, data: Text | list[Chat], tokenizer: Tok
     asked = [chat.messages[:1] for chat in data[:: max(1, len(data) // 3)][:3]]
     sizes = Text(lines, [1] * len(lines)).sizes()
     return Reading(packs, packs.words, sum(row.count(tokenizer.unknown) for row in rows), sizes, asked)
+
+
+def summary(name: str, pieces: Iterable[Piece], tokenizer: Tokenizer) -> Json:
+    """What a split has."""
+    lengths, words = array("q"), Counter[str]()
+    texts = tokens = unknown = 0
+    for block in blocks_of(pieces):
+        ids, _ = encode_block(block, tokenizer)
+        tokens, unknown = tokens + len(ids), unknown + int((ids == tokenizer.unknown).sum())
+        for line, _ in block:
+            own = (line or "").split()
+            texts += line is None
+            words.update(own)
+            if own:
+                lengths.append(len(own))
+    return {
+        "split": name,
+        "texts": texts,
+        "lines": len(lengths),
+        "words": sum(lengths),
+        "mean": statistics.fmean(lengths),
+        "95 %": int(np.quantile(lengths, 0.95, method="higher")),
+        "longest": max(lengths),
+        "distinct": len(words),
+        "tokens": tokens,
+        "unknown": unknown,
+    }

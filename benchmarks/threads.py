@@ -1,0 +1,76 @@
+"""What waiting threads cost: products of two threads a second, alone and beside programs that take a core each.
+
+python benchmarks/threads.py [--busy 1] [--rounds 3]
+
+Each setting runs in a process of its own, because libgomp reads its environment once, when it is loaded. Settings take
+turns, so that a machine that grows slower does so for all of them; a figure is the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+SETTINGS: dict[str, dict[str, str]] = {
+    "default": {},
+    "OMP_WAIT_POLICY=passive": {"OMP_WAIT_POLICY": "passive"},
+    **{f"GOMP_SPINCOUNT={n}": {"GOMP_SPINCOUNT": str(n)} for n in (0, 1000, 3000, 10_000)},
+    "one thread": {"OMP_NUM_THREADS": "1"},
+}
+SECONDS = 3.0
+
+
+def products() -> float:
+    """Products of 600 x 192 x 512 a second, with what lies between them in a layer."""
+    import torch
+
+    x, w = torch.randn(600, 192), torch.randn(192, 512)
+    for _ in range(50):
+        (x @ w).relu()
+    count, began = 0, time.perf_counter()
+    while (passed := time.perf_counter() - began) < SECONDS:
+        for _ in range(20):
+            (x @ w).relu()
+        count += 20
+    return count / passed
+
+
+def measured(setting: dict[str, str]) -> float:
+    clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")}
+    out = subprocess.run(
+        [sys.executable, __file__, "--one"], env=clean | setting, capture_output=True, text=True, check=True
+    )
+    return float(out.stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--busy", type=int, default=1, help="programs beside, each of which takes a core")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(products())
+        return
+    figures: dict[str, dict[str, float]] = {}
+    for title, count in (("alone", 0), (f"beside {given.busy}", given.busy)):
+        beside = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+        try:
+            rounds = [{name: measured(own) for name, own in SETTINGS.items()} for _ in range(given.rounds)]
+        finally:
+            for program in beside:
+                program.kill()
+        figures[title] = {name: statistics.median(row[name] for row in rounds) for name in SETTINGS}
+    alone = figures["alone"]["default"]
+    print(f"{'setting':26s}" + "".join(f"{title:>12s} {'of default':>11s}" for title in figures))
+    for name in SETTINGS:
+        print(f"{name:26s}" + "".join(f"{own[name]:12.0f} {own[name] / alone:10.2f}x" for own in figures.values()))
+    print("of default: against the default alone")
+
+
+if __name__ == "__main__":
+    main()

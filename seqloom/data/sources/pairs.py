@@ -1,0 +1,54 @@
+"""Parallel text in files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from seqloom.data.checks.pairs import Finding, scan_files
+from seqloom.data.formats.parallel import read_pairs
+from seqloom.data.rows import Pairs, Splits
+from seqloom.data.sources.source import PairSource
+
+
+@dataclass(frozen=True)
+class Files(PairSource):
+    """Parallel text in files: two parallel ones, or one of TSV, JSONL, TMX or PO; plain, .gz or .xz.
+
+    Args:
+        train, valid, test: the files; ${VARIABLES} of the environment are filled in.
+        source, target: language codes, where the files or Moses tokenization need them.
+        max_length: a training sentence of more words of the tokenizer is left out, and counted.
+    """
+
+    kind: ClassVar[str] = "files"
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    test: tuple[str, ...] = ()
+    source: str = ""
+    target: str = ""
+    max_length: int = 256
+
+    def splits(self) -> Splits:
+        """See PairSource."""
+        test = self.read(self.test) if self.test else None
+        return Splits(self.read(self.train), self.read(self.valid), test)
+
+    def scan(self) -> list[Finding]:
+        """See PairSource."""
+        languages = (self.source, self.target)
+        files = (self.train, self.valid, self.test)
+        return [finding for paths in files if paths for finding in scan_files(paths, languages=languages)]
+
+    def read(self, files: Sequence[str]) -> Pairs:
+        """See PairSource."""
+        return read_pairs(files, languages=(self.source, self.target))
+
+    def longest(self) -> int:
+        """See PairSource."""
+        return self.max_length
+
+    def language(self) -> str:
+        """See PairSource."""
+        return self.target

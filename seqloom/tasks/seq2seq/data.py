@@ -1,0 +1,213 @@
+"""The data of a translation run: from a source of pairs to tokenizers and batches."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqloom.data.batches.batch import SequenceBatch
+from seqloom.data.batches.order import Batches, ByEpoch, Fixed, Side
+from seqloom.data.checks.pairs import summary as facts_of
+from seqloom.data.formats.parallel import usable
+from seqloom.data.rows import Pairs, Splits
+from seqloom.data.sources.dialogues import Dialogues
+from seqloom.data.sources.digits import Digits
+from seqloom.data.sources.pairs import Files
+from seqloom.data.sources.phrases.corpus import Phrases
+from seqloom.data.sources.programs import Programs
+from seqloom.data.sources.source import NoData
+from seqloom.decoding.search import DecodingConfig
+from seqloom.run import Json, Run
+from seqloom.tasks.assets import begun, load_tokenizers, make_tokenizers
+from seqloom.tasks.seq2seq.predictor import Translator
+from seqloom.tasks.task import Trial
+from seqloom.text.bpe_dropout import DroppedBPE
+from seqloom.text.tokenizer import BPE, Tokenizer
+from seqloom.training.log import Reporter
+
+if TYPE_CHECKING:
+    from seqloom.tasks.seq2seq.task import TranslateConfig
+
+_SAMPLES = 12
+_EPOCHS = 8
+
+
+DataConfig = Files | Dialogues | Phrases | Digits | Programs | NoData
+
+
+@dataclass
+class Corpus:
+    """Data, tokenizers and batches of pairs; `epoch` gives what the batches of an epoch are cut from."""
+
+    splits: Splits
+    source: Tokenizer
+    target: Tokenizer
+    batches: Batches
+    epoch: Callable[[int], Encoded]
+
+    @property
+    def per_epoch(self) -> int:
+        """How many batches an epoch has."""
+        return self.batches.per_epoch
+
+    def __call__(self, number: int) -> SequenceBatch:
+        """A batch whose rows are lines of the training data."""
+        batch, lines = self.batches(number), self.epoch(number // self.batches.per_epoch).lines
+        return replace(batch, rows=tuple(lines[i] for i in batch.rows))
+
+
+@dataclass
+class Encoded:
+    """Training pairs as ids; `lines` = where they stand, from 0."""
+
+    source: Side
+    target: Side
+    lines: list[int]
+
+
+def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = None) -> Corpus:
+    """Reads the data, makes (or, in a run that has them, loads) the tokenizers, and lays out the batches."""
+    splits = config.data.splits()
+    train, dropped = usable(splits.train)
+    if dropped:
+        reporter.warn(f"{dropped} training pairs with an empty side are left out")
+    usable(splits.valid)  # or there is nothing to validate on: better now than after the first steps
+    saved = load_tokenizers(run) if run is not None and begun(run) else None
+    source, target = saved or make_tokenizers(config.tokenizer, train)
+    first, fresh = _encoded(config, train, (source, target)), splits.fresh
+    longest = fresh.longest if fresh else 0
+    if left_out := len(train) - len(first.lines):
+        reporter.warn(f"{left_out} training pairs are too long (data.max_length, or the model's positions): left out")
+
+    @lru_cache(maxsize=2)
+    def epoch(number: int) -> Encoded:
+        if fresh is None or number == longest:
+            return first
+        return _encoded(config, fresh.draw(number), (source, target))
+
+    sides = ByEpoch(lambda n: epoch(n).source), ByEpoch(lambda n: epoch(n).target)
+    batches = Batches(*sides, target.start, config.batches, config.seed, longest)
+    return Corpus(replace(splits, train=train), source, target, batches, epoch)
+
+
+def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer, Tokenizer]) -> Encoded:
+    texts = (train.sources, train.targets)
+    ids = [t.encode(side) for t, side in zip(tokenizers, texts, strict=True)]
+    kept = _short_enough(config, train, ids, tokenizers)
+    source, target = (
+        _side(config, config.seed + n, t, [texts[n][i] for i in kept], [ids[n][i] for i in kept])
+        for n, t in enumerate(tokenizers)
+    )
+    return Encoded(source, target, [train.line(i) - 1 for i in kept])
+
+
+def _short_enough(
+    config: TranslateConfig, train: Pairs, ids: Sequence[Sequence[np.ndarray]], tokenizers: Sequence[Tokenizer]
+) -> list[int]:
+    """The pairs within data.max_length for which the model has positions, whatever BPE dropout makes of them."""
+    most = config.data.longest()
+    halves = (config.model.encoder, config.model.decoder)
+    room = [1 << 30 if n.limit is None else n.limit - 1 for n in halves]
+    longest = [[len(row) for row in side] for side in ids]
+    if isinstance(config.tokenizer, BPE) and config.tokenizer.dropout:
+        sides = zip(tokenizers, (train.sources, train.targets), strict=True)
+        longest = [[len(t.inner.normalizer.normalize_str(text).encode()) for text in texts] for t, texts in sides]
+    return [
+        i
+        for i in range(len(train))
+        if all(len(ids[side][i]) <= most and longest[side][i] <= room[side] for side in (0, 1))
+    ]
+
+
+def _side(
+    config: TranslateConfig, seed: int, tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[np.ndarray]
+) -> Side:
+    if isinstance(config.tokenizer, BPE) and config.tokenizer.dropout:
+        return DroppedBPE(tokenizer, texts, config.tokenizer.dropout, seed)
+    return Fixed([np.append(row, tokenizer.end).astype(np.int32) for row in ids])
+
+
+def summary(splits: Splits, source: Tokenizer, target: Tokenizer) -> list[Json]:
+    """A row for each side of each split."""
+    rows = []
+    for name, pairs in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
+        if pairs is None:
+            continue
+        facts: dict[str, Any] = facts_of(pairs)
+        sides = (("source", source, pairs.sources), ("target", target, pairs.targets))
+        for side, tokenizer, texts in sides:
+            own = facts[side]
+            tokens, unknown = _coverage(tokenizer, list(texts))
+            rows.append(
+                {
+                    "split": name,
+                    "side": side,
+                    "pairs": len(pairs),
+                    "words": own["words"],
+                    "mean": own["words_mean"],
+                    "95 %": own["words_95"],
+                    "longest": own["words_max"],
+                    "distinct": own["distinct_words"],
+                    "tokens": tokens,
+                    "unknown": unknown,
+                }
+            )
+    return rows
+
+
+def _coverage(tokenizer: Tokenizer, texts: list[str]) -> tuple[int, int]:
+    tokens = unknown = 0
+    for ids in tokenizer.encode(texts):
+        tokens += len(ids)
+        unknown += int((ids == tokenizer.unknown).sum())
+    return tokens, unknown
+
+
+def trial(corpus: Corpus) -> Trial:
+    """Batches of all lengths, to time a training by."""
+    batches = corpus.batches
+    return Trial(
+        _chosen(batches),
+        lambda count: _shapes(batches, count),
+        lambda model: _evaluation_seconds(corpus, model),
+        batches.padding(),
+    )
+
+
+def _chosen(batches: Batches) -> list[int]:
+    """The numbers of some batches of the longest epoch, from the smallest to the largest."""
+    parts = batches.epoch(batches.longest)
+    sources, targets = batches.lengths(batches.longest)
+    positions = [len(p) * int(sources[p].max() + targets[p].max()) for p in parts]
+    ranked = sorted(range(len(parts)), key=positions.__getitem__)
+    first = batches.longest * batches.per_epoch
+    return [first + ranked[round(i * (len(ranked) - 1) / (_SAMPLES - 1))] for i in range(_SAMPLES)]
+
+
+def _evaluation_seconds(corpus: Corpus, model: Any) -> float:
+    pairs, _ = usable(corpus.splits.valid)
+    sample = list(pairs.sources[:: max(1, len(pairs) // 256)])
+    lengths = [len(ids) for ids in corpus.target.encode(pairs.targets[:: max(1, len(pairs) // 256)])]
+    # An untrained model does not know when to stop: it is made to write as much as the references have.
+    words = max(1, round(statistics.fmean(lengths)))
+    forced = DecodingConfig(beam=1, min_length=words, max_length=words)
+    translator = Translator(model, corpus.source, corpus.target, forced, long_input="cut")
+    began = time.perf_counter()
+    translator(sample)
+    # The validation loss is one pass more, about as much as a twentieth of the decoding.
+    return 1.05 * (time.perf_counter() - began) * len(pairs) / len(sample)
+
+
+def _shapes(batches: Batches, count: int) -> int:
+    """How many shapes of batches a training of `count` batches meets, as far as its first epochs tell."""
+    found = set()
+    for epoch in range(min(_EPOCHS, -(-count // batches.per_epoch))):
+        source, target = batches.lengths(epoch)
+        found |= {(len(p), int(source[p].max()), int(target[p].max())) for p in batches.epoch(epoch)}
+    return len(found)

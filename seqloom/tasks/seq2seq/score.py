@@ -1,0 +1,88 @@
+"""How good translations of test data are."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from seqloom import config as configs
+from seqloom.data.formats.parallel import usable
+from seqloom.data.rows import Pairs
+from seqloom.errors import MissingExtra, UsageError
+from seqloom.evaluation.comparison import compare_translations
+from seqloom.evaluation.translation import moses_bleu, score_translations
+from seqloom.run import Json
+from seqloom.tasks.seq2seq.predictor import Translator
+from seqloom.tasks.task import decoding_config
+from seqloom.training.log import Reporter
+
+if TYPE_CHECKING:
+    from seqloom.tasks.seq2seq.task import TranslateConfig
+
+
+def score(
+    config: TranslateConfig, translator: Translator, test: Sequence[str], options: Sequence[str], reporter: Reporter
+) -> Json:
+    """Translates the test set and scores it; see RunConfig.score."""
+    pairs, dropped = usable(config.data.read(test) if test else _test_pairs(config))
+    if dropped:
+        reporter.warn(f"{dropped} test pairs with an empty side are left out")
+    translator.config, translator.long_input = decoding_config(translator.config, options), "cut"
+    how = "drawing words" if translator.config.sample else f"beam {translator.config.beam}"
+    reporter.say(f"translating {len(pairs):,} sentences, {how}")
+    began = time.perf_counter()
+    hypotheses = translator(pairs.sources)
+    seconds = time.perf_counter() - began
+    if translator.cuts:
+        reporter.warn(f"{translator.cuts} over-long sources were cut to {translator.max_source - 1} words")
+    scores = score_translations(pairs.sources, hypotheses, pairs.targets, pairs.kinds).as_dict()
+    scores["perplexity"] = _perplexity(translator, pairs)
+    if language := config.data.language():
+        try:
+            scores["bleu_moses"], scores["moses_signature"] = moses_bleu(hypotheses, pairs.targets, language)
+        except MissingExtra as error:
+            reporter.say(str(error))
+    return {
+        **scores,
+        "seconds": round(seconds, 3),
+        "decoding": configs.tree_of(translator.config),
+        "translations": [
+            {"source": s, "translation": h, "reference": r}
+            for s, h, r in zip(pairs.sources, hypotheses, pairs.targets, strict=True)
+        ],
+    }
+
+
+def _perplexity(translator: Translator, pairs: Pairs) -> float | None:
+    """Of the references, by the words of the tokenizer with the end; those too long for the model are left out."""
+    limit = translator.model.config.decoder.limit or 1 << 30
+    words = [len(ids) + 1 for ids in translator.target.encode(pairs.targets)]
+    fit = [i for i, n in enumerate(words) if n <= limit]
+    log_p = translator.score([pairs.sources[i] for i in fit], [pairs.targets[i] for i in fit])
+    return math.exp(-sum(log_p) / sum(words[i] for i in fit)) if fit else None
+
+
+def _test_pairs(config: TranslateConfig) -> Pairs:
+    found = config.data.splits().test
+    if found is None:
+        raise UsageError("the config names no test data", where="--test", cure="--test SOURCE REFERENCE")
+    return found
+
+
+def compare(names: Sequence[str], found: Sequence[Json], seen: Mapping[str, int]) -> Json:
+    """Translations of one test set by several systems; `seen` = how often each word is in the training data."""
+    sources, references = ([row[side] for row in found[0]["translations"]] for side in ("source", "reference"))
+    systems = {
+        name: [row["translation"] for row in scores["translations"]] for name, scores in zip(names, found, strict=True)
+    }
+    kinds = [
+        {
+            "kind": rows[0]["kind"],
+            "sentences": rows[0]["sentences"],
+            "exact_match": {name: row["exact_match"] for name, row in zip(names, rows, strict=True)},
+        }
+        for rows in zip(*(scores["by_kind"] for scores in found), strict=True)
+    ]
+    return {**compare_translations(systems, sources, references, seen), "by_kind": kinds}

@@ -1,0 +1,109 @@
+"""Training, from a config to a finished run."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from seqloom import config as configs
+from seqloom.errors import UsageError
+from seqloom.models.weights import parameter_count
+from seqloom.run import Run
+from seqloom.tasks import read_config
+from seqloom.tasks.assets import Assets
+from seqloom.tasks.building import begin
+from seqloom.tasks.resume import refuse_another
+from seqloom.tasks.task import Prepared, RunConfig
+from seqloom.training.checkpoint import Progress
+from seqloom.training.fit import fit
+from seqloom.training.log import Reporter
+from seqloom.training.precision import peak_bytes, pick_device, processor_flags
+
+
+def train(config: str | Path | RunConfig, *overrides: str, reporter: Reporter | None = None) -> Run:
+    """Trains what a config describes, or goes on with it, and returns the run.
+
+    Args:
+        config: a TOML file or a config object.
+        overrides: words as on the command line, for a file: "--training.steps", "1000".
+        reporter: where progress goes; by default nowhere.
+    """
+    if isinstance(config, (str, Path)):
+        config = read_config(config, overrides)
+    elif overrides:
+        raise UsageError("overrides are for a config file", cure="dataclasses.replace changes a config object")
+    return train_run(config, reporter or Reporter(0))
+
+
+def started(config: RunConfig, prepared: Prepared, reporter: Reporter) -> nn.Module:
+    """The model as a new training begins, on its device."""
+    model = config.build(prepared.assets)
+    begin(config, model, prepared.assets, reporter)
+    return model.to(pick_device(config.training.device))
+
+
+def train_run(
+    config: RunConfig,
+    reporter: Reporter,
+    announce: Callable[[RunConfig, Prepared], None] = lambda config, prepared: None,
+) -> Run:
+    """Trains to the end and returns the run; goes on where an earlier call stopped.
+
+    `announce` is called before a new training begins, with all that is ready for it.
+    """
+    path = Path(config.run or f"runs/{config.task}")
+    exists = (path / "run.json").is_file()
+    run = Run.open(path) if exists else Run(path)
+    threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    reporter.say(f"reading the data of {path}")
+    device = pick_device(config.training.device)
+    prepared = config.prepare(reporter, run)
+    if exists:
+        refuse_another(run, configs.load(type(config), run.path / "config.toml"), config, prepared.corpus)
+    model = config.build(prepared.assets)
+    if not run.checkpoints():
+        begin(config, model, prepared.assets, reporter)
+    if not exists:
+        run.claim()
+        with torch.random.fork_rng():  # what is announced must not change what is trained
+            announce(config, prepared)
+        prepared.assets.save(path)
+        run = Run.create(path, configs.to_toml(config), facts(config, prepared.assets, prepared.corpus, threads))
+    model = model.to(device)
+    reporter.say(f"{prepared.sizes}; {parameter_count(model):,} parameters")
+    with run.locked():
+        if exists:  # what may differ is from now on as it was asked for this time
+            run.write_config(configs.to_toml(config))
+            run.update_info(corpus=prepared.corpus)
+        _record(run, fit(run, prepared.plan(model), reporter), model)
+    return run
+
+
+def _record(run: Run, progress: Progress, model: nn.Module) -> None:
+    before = run.info().get("training", {}).get("gigabytes", 0.0)
+    device = next(model.parameters()).device
+    facts = {"steps": progress.step, "minutes": progress.seconds / 60, "words": progress.words}
+    facts |= {"parameters": parameter_count(model), "gigabytes": max(before, peak_bytes(device) / 1e9)}
+    run.update_info(training=facts)
+
+
+def facts(config: RunConfig, assets: Assets, corpus: Mapping[str, str], threads: int) -> dict[str, Any]:
+    """What run.json says of a new run."""
+    import seqloom
+
+    return {
+        "task": config.task,
+        "seed": config.seed,
+        "threads": threads,
+        "versions": {"seqloom": seqloom.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "processor": sorted(processor_flags()),
+        "corpus": corpus,
+        "tokenizer": assets.digests(),
+    }
