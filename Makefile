@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-gpu test-browser install check lock clean
+.PHONY: demo test test-slow test-gpu test-browser install check docs lock clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +42,10 @@ test-gpu: $(VENV)/installed-test
 
 test-browser: $(VENV)/installed-test
 	$(BIN)/pytest -q -m browser
+
+# the page that is made from the configs themselves
+docs: $(VENV)/installed
+	$(BIN)/seqloom config --markdown > docs/config.md.new && mv docs/config.md.new docs/config.md
 
 # Pins what pyproject.toml asks for and has no pin yet; LOCK=--upgrade renews all, LOCK='--upgrade-package torch' one.
 lock:

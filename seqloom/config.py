@@ -156,7 +156,7 @@ def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, k
             tree = expand(tree)
         except ValueError as error:
             raise ConfigError(str(error), where=origin.where(keys)) from None
-    hints, known = _hints(cls), {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    hints, known = hints_of(cls), {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in tree.items():
         if key == "kind" and hasattr(cls, "kind"):
@@ -179,7 +179,8 @@ def over(hint: Any, base: Any, tree: Mapping[str, Any] | Words, origin: Origin |
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def hints_of(cls: type) -> dict[str, Any]:
+    """The type of each field of a config class."""
     return typing.get_type_hints(cls)
 
 
@@ -207,7 +208,7 @@ def _convert(hint: Any, value: Any, origin: Origin, keys: Keys, default: Any = N
         cure = nearest(str(value), map(str, typing.get_args(hint)))
     else:
         cure = f"for example: {keys[-1]} = {_example(choices)}"
-    raise ConfigError(f"expected {_name(hint)}, got {_plain_text(value)}", where=origin.where(keys), cure=cure)
+    raise ConfigError(f"expected {type_name(hint)}, got {_plain_text(value)}", where=origin.where(keys), cure=cure)
 
 
 def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default: Any) -> Any:
@@ -275,13 +276,14 @@ def _plain(choice: Any, value: Any) -> Any:
     return value if isinstance(choice, type) and type(value) is choice else _NO
 
 
-def _name(hint: Any) -> str:
+def type_name(hint: Any) -> str:
+    """The type of a field in plain English: "a whole number", "a list of text"."""
     if typing.get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_name(h) for h in typing.get_args(hint))
+        return " or ".join(dict.fromkeys(type_name(h) for h in typing.get_args(hint)))
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) is tuple:
-        return f"a list of {_name(typing.get_args(hint)[0])}"
+        return f"a list of {type_name(typing.get_args(hint)[0])}"
     if typing.get_origin(hint) is dict or dataclasses.is_dataclass(hint):
         return "a table"
     names = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "none"}

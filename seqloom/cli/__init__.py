@@ -12,6 +12,7 @@ from seqloom.cli.chat import chat
 from seqloom.cli.check import check
 from seqloom.cli.classify import answer, classify, embed, fill
 from seqloom.cli.compare import compare
+from seqloom.cli.config import config
 from seqloom.cli.demo import demo
 from seqloom.cli.doctor import doctor
 from seqloom.cli.evaluate import evaluate
@@ -33,6 +34,7 @@ app = App(name="seqloom", version=__version__, help="Neural language models: tra
 _VERBS = (
     demo,
     init,
+    config,
     check,
     train,
     translate,

@@ -128,14 +128,20 @@ def init(
     *,
     file: File = "",
 ) -> None:
-    """Write a commented config to start from (TASK.toml, or --file; "-" = standard output)."""
+    """Write a commented config to start from (TASK.toml, or --file; "-" = standard output).
+
+    Beside it goes its JSON schema, by which editors complete and check it (Even Better TOML, Taplo, ...).
+    """
     if file == "-":
         sys.stdout.write(_TEMPLATES[task])
         return
     path = Path(file or f"{task}.toml")
     if path.exists():
         raise UsageError("exists already", where=str(path), cure="choose another name with --file")
+    from seqloom.cli.config import write_schema
     from seqloom.run import write_text
 
-    write_text(path, _TEMPLATES[task])
+    schema = f"seqloom-{task}.schema.json"
+    write_schema(task, path.with_name(schema))
+    write_text(path, f"#:schema ./{schema}\n{_TEMPLATES[task]}")
     print(f"{path} written; put your files into [data], then: seqloom check {path}")

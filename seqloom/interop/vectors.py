@@ -17,7 +17,6 @@ from seqloom.text.vocabulary import Vocabulary
 
 Row = tuple[str, NDArray[np.float32]]
 VectorFormat = Literal["word2vec", "binary", "glove"]
-_CUTTABLE = 10_000  # bytes; less is a whole file
 _CUT = "the file may be cut off; fetch it again, or write the vectors anew"
 
 
@@ -28,7 +27,8 @@ def vector_rows(path: str) -> Iterator[Row]:
     Raises UsageError for a file that cannot be opened, DataError for one that is cut off or no file of vectors.
     """
     file = expand(path)
-    head = next(blocks(file), b"")
+    ahead = blocks(file)
+    head = next(ahead, b"")
     if not head:
         raise DataError("the file is empty", where=str(file), cure=_CUT)
     if head.startswith(b"\x80") or head.startswith(b"PK\x03\x04"):
@@ -36,20 +36,20 @@ def vector_rows(path: str) -> Iterator[Row]:
         raise DataError("a pickle or archive, which could hold any program, is not read", where=str(file), cure=cure)
     first, newline, rest = head.partition(b"\n")
     size = [int(part) for part in first.split()] if all(part.isdigit() for part in first.split()) else []
-    if len(size) == 2 and newline and _is_binary(rest):
+    if len(size) == 2 and newline and _is_binary(rest, cut=next(ahead, None) is not None):
         yield from _binary_rows(file, *size)
     else:
         yield from _text_rows(file)
 
 
-def _is_binary(rest: bytes) -> bool:
-    """Whether what follows the header is no text: it is not UTF-8 (its last character may be cut), holds a NUL, or
-    does not begin with a word and numbers.
+def _is_binary(rest: bytes, *, cut: bool) -> bool:
+    """Whether what follows the header is no text: it is not UTF-8, holds a NUL, or does not begin with a word and
+    numbers. Where more of the file follows (`cut`), the last character may be incomplete.
     """
     try:
         rest.decode()
     except UnicodeDecodeError as error:
-        if len(rest) < _CUTTABLE or error.start < len(rest) - 3:
+        if not cut or error.start < len(rest) - 3:
             return True
     first, whole, _ = rest.partition(b"\n")
     numbers = first.split()[1:] if whole else []

@@ -29,7 +29,11 @@ class Sinusoidal:
 
 @dataclass(frozen=True)
 class Learned:
-    """A learned vector for each of the first `length` positions, added to the embeddings (Gehring et al. 2017)."""
+    """A learned vector for each of the first `length` positions, added to the embeddings (Gehring et al. 2017).
+
+    Args:
+        length: the longest sequence, in positions.
+    """
 
     kind: ClassVar[str] = "learned"
     length: int = 512
@@ -72,7 +76,12 @@ class Alibi:
 
 @dataclass(frozen=True)
 class Relative:
-    """A learned bias on the score for each bucket of distances, shared by all layers (T5: Raffel et al. 2020)."""
+    """A learned bias on the score for each bucket of distances, shared by all layers (T5: Raffel et al. 2020).
+
+    Args:
+        buckets: how many distances are told apart; half of them to each side where both are seen.
+        distance: from here on, all distances share the last bucket.
+    """
 
     kind: ClassVar[str] = "relative"
     buckets: int = 32

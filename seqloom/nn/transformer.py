@@ -37,6 +37,7 @@ class TransformerConfig(StackConfig):
         eps: of the norms; 0 = 1e-5 for LayerNorm, 1e-6 for RMSNorm.
         embedding_norm: whether the embeddings, positions added, are normalized (BERT: Devlin et al. 2019).
         norm_position: before each sublayer (and once at the end), or after each residual (Vaswani et al. 2017).
+        activation: of the feed-forward layer; swiglu and geglu are gated (Shazeer 2020).
         positions: how a block knows where each token stands.
         bias, qkv_bias: whether the linear layers have biases; those to queries, keys and values, if other ("as-bias").
         dropout: on the embeddings and on each sublayer's output.

@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqloom.config import Origin, Tree, read_tree
 from seqloom.config import load as load_config
-from seqloom.config import read_tree
 from seqloom.errors import ConfigError, RunError, nearest
 
 if TYPE_CHECKING:
@@ -37,12 +37,18 @@ def task_class(name: str) -> type[Any]:
     return found
 
 
-def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config of a TOML file with command-line words laid over it; its run defaults to runs/ and the file's name."""
-    tree, origin = read_tree(path)
+def task_of(tree: Tree, origin: Origin) -> str:
+    """The task that the tree of a config is for. Raises ConfigError for an unknown one."""
     task = tree.get("task", "translate")
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}", where=origin.where(("task",)), cure=nearest(str(task), TASKS))
+    return str(task)
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config of a TOML file with command-line words laid over it; its run defaults to runs/ and the file's name."""
+    tree, origin = read_tree(path)
+    task = task_of(tree, origin)
     if "members" in tree:
         raise ConfigError(
             "describes a ladder of members", where=str(path), cure=f"seqloom lineage {path}, or train --member NAME"

@@ -87,8 +87,10 @@ class RunConfig:
     """What the configs of all tasks have.
 
     Args:
+        task: what is trained; it decides which other keys there are.
         run: the run directory; by default runs/ and the name of the config file.
         seed: what everything random is drawn from.
+        training: how long it trains, how often it is evaluated, and where it runs.
         accept: what the run must reach, by metric, for `seqloom verify`; "minutes" is the most training may take.
     """
 
@@ -183,7 +185,12 @@ def config_of(run: Run, kind: type[C]) -> C:
 
 @dataclass(frozen=True)
 class GradientConfig(RunConfig):
-    """What the configs of all tasks have whose models learn by gradients."""
+    """What the configs of all tasks have whose models learn by gradients.
+
+    Args:
+        optimizer: how a step is made of the gradients.
+        schedule: the learning rate of each step, as a share of optimizer.lr.
+    """
 
     optimizer: OptimizerConfig = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=lambda: Noam(warmup=1000))

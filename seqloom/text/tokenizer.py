@@ -47,7 +47,13 @@ class BPE:
 
 @dataclass(frozen=True)
 class Words:
-    """What stands between white space; words beyond the `size` most frequent become <unk>."""
+    """What stands between white space; words beyond the `size` most frequent become <unk>.
+
+    Args:
+        size: the most tokens of the vocabulary, with 4 special ones.
+        joint: one vocabulary for both sides, or one each.
+        lowercase: whether capitals are given up before anything else.
+    """
 
     kind: ClassVar[str] = "words"
     size: int = 50_000
@@ -57,7 +63,12 @@ class Words:
 
 @dataclass(frozen=True)
 class Characters:
-    """Each character; one unseen in training falls back to its bytes."""
+    """Each character; one unseen in training falls back to its bytes.
+
+    Args:
+        joint: one vocabulary for both sides, or one each.
+        lowercase: whether capitals are given up before anything else.
+    """
 
     kind: ClassVar[str] = "characters"
     joint: bool = True
@@ -66,7 +77,12 @@ class Characters:
 
 @dataclass(frozen=True)
 class TokenizerFile:
-    """A tokenizer.json that exists already; `target` for another one on the target side."""
+    """A tokenizer.json that exists already; `target` for another one on the target side.
+
+    Args:
+        path: the file; of both sides, unless `target` is given.
+        target: the file of the target side.
+    """
 
     kind: ClassVar[str] = "file"
     path: str = ""

@@ -47,6 +47,7 @@ class TrainingConfig:
         patience: evaluations without improvement before training stops; 0 = never.
         ema: decay of an exponential moving average of the weights, which is then what is used; 0 = none.
         average: at the end, the mean of the last or the best `average_count` checkpoints is tried, and used if better.
+        average_count: how many checkpoints `average` takes the mean of.
         precision: "auto" = bfloat16 where the processor has it fast.
         device: "auto" = a GPU if there is one.
         threads: processor threads; 0 = as many as there are. The count is part of the result.

@@ -21,7 +21,11 @@ def _left(step: int, steps: int, warmup: int) -> float:
 
 @dataclass(frozen=True)
 class Noam:
-    """Up linearly for `warmup` steps, then down with 1 / sqrt(step) (Vaswani et al. 2017, eq. 3); 1 at the peak."""
+    """Up linearly for `warmup` steps, then down with 1 / sqrt(step) (Vaswani et al. 2017, eq. 3); 1 at the peak.
+
+    Args:
+        warmup: steps over which the learning rate rises linearly to its peak.
+    """
 
     kind: ClassVar[str] = "noam"
     warmup: int = 4000
@@ -37,7 +41,12 @@ class Noam:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Up linearly for `warmup` steps, then half a cosine down to `floor` at the last step."""
+    """Up linearly for `warmup` steps, then half a cosine down to `floor` at the last step.
+
+    Args:
+        warmup: steps over which the learning rate rises linearly to its peak.
+        floor: the learning rate at the last step, as a share of the peak.
+    """
 
     kind: ClassVar[str] = "cosine"
     warmup: int = 1000
@@ -54,7 +63,12 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Linear:
-    """Up linearly for `warmup` steps, then down linearly to `floor` at the last step."""
+    """Up linearly for `warmup` steps, then down linearly to `floor` at the last step.
+
+    Args:
+        warmup: steps over which the learning rate rises linearly to its peak.
+        floor: the learning rate at the last step, as a share of the peak.
+    """
 
     kind: ClassVar[str] = "linear"
     warmup: int = 1000
@@ -71,7 +85,13 @@ class Linear:
 
 @dataclass(frozen=True)
 class Plateau:
-    """Up linearly, then constant; times `drop` whenever the validation score has not improved `patience` times."""
+    """Up linearly, then constant; times `drop` whenever the validation score has not improved `patience` times.
+
+    Args:
+        warmup: steps over which the learning rate rises linearly to its peak.
+        drop: the factor of the learning rate when the score has stopped improving.
+        patience: evaluations without improvement from one drop of the learning rate to the next.
+    """
 
     kind: ClassVar[str] = "plateau"
     warmup: int = 1000

@@ -15,7 +15,7 @@ from seqloom.measures import measured
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.run import Json, write_json
-from seqloom.tasks import task_class
+from seqloom.tasks import task_class, task_of
 from seqloom.tasks.seq2seq.demo import demo_config
 from seqloom.tasks.task import RunConfig
 from seqloom.training.log import Reporter
@@ -57,7 +57,7 @@ def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> di
         raise ConfigError("members must be tables", where=origin.where(("members",)), cure=cure)
     if only and only not in members:
         raise UsageError(f"{path} has no member {only!r}", where="--member", cure=nearest(only, members))
-    typed, task = configs.read_overrides(overrides), tree.get("task", "translate")
+    typed, task = configs.read_overrides(overrides), task_of(tree, origin)
     found: dict[str, RunConfig] = {}
     for name, own in ((only, members[only]),) if only else members.items():
         base = {key: value for key, value in tree.items() if key != "model" or key not in own}

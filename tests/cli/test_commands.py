@@ -24,6 +24,7 @@ from seqloom.tasks.seq2seq.task import TranslateConfig
 VERBS = (
     "demo",
     "init",
+    "config",
     "check",
     "train",
     "translate",
@@ -250,7 +251,8 @@ def test_init_writes_a_config_that_check_reads(call: Call, folder):
     assert call("init", "translate").code == 0
     written = Path("translate.toml").read_bytes()
     assert load(TranslateConfig, "translate.toml").model.preset == "small"
-    assert call("init", "translate", "--file", "-").out.encode() == written
+    alone = call("init", "translate", "--file", "-").out.encode()
+    assert written == b"#:schema ./seqloom-translate.schema.json\n" + alone
     call("init", "translate").refused(2, "translate.toml: exists already", "--file")
     assert Path("translate.toml").read_bytes() == written
     call("check", "translate.toml").refused(2, "train.en: no such file")

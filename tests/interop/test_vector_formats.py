@@ -60,6 +60,14 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path_factory, kind, table, 
         assert_same(load_vectors(path), own)
 
 
+@pytest.mark.parametrize("block", range(20, 40))
+def test_text_stays_text_wherever_a_block_cuts_a_character(tmp_path, monkeypatch, block):
+    own, path = vectors(["0", "ࠀࠀࠀࠀ𐀀𐀀𐀀𐀀"], np.ones((2, 2), dtype=np.float32)), str(tmp_path / "vectors.txt")
+    save_vectors(own, path, "word2vec")
+    monkeypatch.setattr(lines, "_BLOCK", block)
+    assert_same(load_vectors(path), own)
+
+
 @pytest.mark.parametrize("width", [1, 2, 3, 997, 7919])
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_across_the_borders_of_blocks(tmp_path, kind, width):

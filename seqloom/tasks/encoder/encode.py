@@ -15,7 +15,13 @@ from seqloom.text.tokenizer import TokenizerFile
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig(RunConfig):
-    """Of a run that reads, and has learned nothing here."""
+    """Of a run that reads, and has learned nothing here.
+
+    Args:
+        data: none; the model was trained elsewhere.
+        tokenizer: the tokenizer that was imported with the model.
+        model: the parts of the network and their sizes.
+    """
 
     kind: ClassVar[str] = "encode"
     task: Literal["encode"] = "encode"

@@ -73,7 +73,11 @@ class Reader:
 
 @dataclass(frozen=True, kw_only=True)
 class ExamplesConfig(ReadingConfig):
-    """A config whose data are examples with answers."""
+    """A config whose data are examples with answers.
+
+    Args:
+        data: the examples it learns from, and is evaluated and tested with.
+    """
 
     data: Any
     batches: TextBatchConfig = field(default_factory=TextBatchConfig)

@@ -35,7 +35,11 @@ _TEST_SEED = 0  # of the masks of all that is measured
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedWordsConfig(ReadingConfig):
-    """All of a run that learns masked words."""
+    """All of a run that learns masked words.
+
+    Args:
+        data: the text it learns from, and is evaluated and tested with.
+    """
 
     task: Literal["masked_words"] = "masked_words"
     data: TextFiles | NoData

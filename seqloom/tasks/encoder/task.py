@@ -32,6 +32,10 @@ class ReadingConfig(GradientConfig):
 
     Args:
         start: the run whose model and tokenizer training begins with; "" = the model is drawn, the tokenizer made.
+        tokenizer: how texts are cut into tokens.
+        model: the parts of the network and their sizes.
+        objective: the loss.
+        batches: how texts are put together into batches.
     """
 
     start: str = ""

@@ -49,6 +49,11 @@ class LanguageModelConfig(GradientConfig):
     Args:
         data: without any, the library of Python; with files and no kind, text.
         start: a run whose weights and tokenizer training starts from, and by default its model.
+        tokenizer: how texts are cut into tokens.
+        model: the parts of the network and their sizes.
+        objective: the loss.
+        batches: how a text is cut into batches.
+        decoding: how a continuation is chosen, in samples and by default in use.
     """
 
     task: Literal["language_model"] = "language_model"

@@ -42,7 +42,16 @@ from seqloom.training.precision import Precision
 
 @dataclass(frozen=True)
 class TranslateConfig(GradientConfig):
-    """All of a translation run."""
+    """All of a translation run.
+
+    Args:
+        data: the pairs of texts it learns from, and is evaluated and tested with.
+        tokenizer: how texts are cut into tokens.
+        model: the parts of the network and their sizes.
+        objective: the loss.
+        batches: how pairs are put together into batches.
+        decoding: how a translation is searched for, in evaluations and by default in use.
+    """
 
     task: Literal["translate"] = "translate"
     wanted: ClassVar[str] = "name runs of pairs: translation, programs, dialogues"

@@ -44,7 +44,15 @@ def _training() -> TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedWordsConfig(RunConfig):
-    """All of a run of word vectors."""
+    """All of a run of word vectors.
+
+    Args:
+        data: the text it learns from, and the test sets of its vectors.
+        model: what is predicted from what, and the sizes.
+        batches: how the text is handed to the threads.
+        optimizer: how a step is made of the gradients.
+        schedule: the learning rate of each step, as a share of optimizer.lr.
+    """
 
     task: Literal["embed_words"] = "embed_words"
     data: WordText

@@ -1,0 +1,74 @@
+"""seqloom config."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from seqloom.errors import UsageError, nearest
+
+Target = Annotated[str, Parameter(help="A task, or a config file.")]
+KeyPath = Annotated[str, Parameter(help="A key, dotted: training.steps, model.encoder.positions.rotary, ...")]
+Schema = Annotated[
+    tuple[str, ...] | None,
+    Parameter(consume_multiple=True, negative="", help="Write a JSON schema for editors: to FILE or standard output."),
+]
+Markdown = Annotated[bool, Parameter(negative="", help="Print the help as Markdown, on one task or on all.")]
+
+
+def config(target: Target = "", key: KeyPath = "", /, *, schema: Schema = None, markdown: Markdown = False) -> None:
+    """List the tasks; print every key of a task, or help on one key; or print the complete config of a file."""
+    from seqloom import config_help, config_schema
+    from seqloom.config import to_toml
+    from seqloom.tasks import TASKS, read_config, task_class
+
+    if markdown:
+        tasks = [_task(target)] if target else TASKS
+        sys.stdout.write(config_help.markdown({task: task_class(task) for task in tasks}))
+    elif schema is not None:
+        if len(schema) > 1 or not target:
+            raise UsageError("--schema needs a task or a config before it, and at most one file after it")
+        task = _task(target)
+        if schema:
+            write_schema(task, Path(schema[0]))
+        else:
+            sys.stdout.write(config_schema.schema_text(task, task_class(task)))
+    elif not target:
+        for task in TASKS:
+            print(f"{task:16}{config_help.describe(task_class(task)).summary}")
+    elif target in TASKS:
+        print(config_help.help_on(task_class(target), key))
+    else:
+        _task(target)
+        held = read_config(target)
+        print(config_help.help_on(type(held), key, held) if key else to_toml(held).rstrip("\n"))
+
+
+def write_schema(task: str, path: Path) -> None:
+    """Writes the schema of a task's configs. Raises UsageError for a file that exists and has another content."""
+    from seqloom.config_schema import schema_text
+    from seqloom.run import write_text
+    from seqloom.tasks import task_class
+
+    text = schema_text(task, task_class(task))
+    if not path.exists():
+        write_text(path, text)
+    elif path.read_bytes() != text.encode():
+        raise UsageError(
+            "exists already, with other content", where=str(path), cure="remove it, or choose another name"
+        )
+
+
+def _task(target: str) -> str:
+    """The task of that name, or of the config file of that name."""
+    from seqloom.config import read_tree
+    from seqloom.tasks import TASKS, task_of
+
+    if target in TASKS:
+        return target
+    if not Path(target).exists():
+        raise UsageError("neither a task nor a file", where=target, cure=nearest(target, TASKS))
+    return task_of(*read_tree(target))

@@ -1,0 +1,253 @@
+"""Configs explained: the keys of a config class with type, default and meaning, as text and as a page.
+
+All is read from the classes themselves; the meaning of a key is what the `Args:` of their docstrings say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+import textwrap
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass
+from typing import Any, NamedTuple
+
+from seqloom.config import default_of, hints_of, type_name
+from seqloom.errors import UsageError, nearest
+
+_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a config.
+
+    Args:
+        name: as it is written in the table.
+        hint: its type.
+        default: the value where it is not given; dataclasses.MISSING if it must be given.
+        meaning: in a sentence or two.
+        tables: what its value may be, where that is a table.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    meaning: str
+    tables: tuple[Table, ...]
+
+    @property
+    def type(self) -> str:
+        """Its type in plain English."""
+        kinds = [table.kind for table in self.tables if table.kind]
+        return type_name(self.hint) + (f" of kind {', '.join(kinds)}" if len(kinds) > 1 else "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A config class.
+
+    Args:
+        cls: the class.
+        kind: what tells it from the others of a union; "" where nothing does.
+        summary: what it is.
+        keys: of the table, without `kind`.
+    """
+
+    cls: type
+    kind: str
+    summary: str
+    keys: tuple[Key, ...]
+
+
+def describe(cls: type, defaults: Any = None) -> Table:
+    """What there is to know of a config class, whose defaults may be those of an instance."""
+    hints, meanings, kind = hints_of(cls), _meanings(cls), getattr(cls, "kind", "")
+    keys = []
+    for f in dataclasses.fields(cls):
+        default = default_of(f) if defaults is None else getattr(defaults, f.name)
+        # As `build` has it: the field's own default is what its table is laid over, unless presets are.
+        tables = tuple(
+            describe(c, default if type(default) is c and not hasattr(c, "expand") else None)
+            for c in (hints[f.name], *typing.get_args(hints[f.name]))
+            if isinstance(c, type) and dataclasses.is_dataclass(c)
+        )
+        keys.append(Key(f.name, hints[f.name], default, meanings.get(f.name, ""), tables))
+    return Table(cls, kind if isinstance(kind, str) else "", _summary(cls), tuple(keys))
+
+
+def _summary(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\nArgs:\n")[0].strip()
+
+
+def _meanings(cls: type) -> dict[str, str]:
+    meanings: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        section = inspect.cleandoc(base.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+        for names, text in re.findall(r"^ {4}(\w[\w, ]*):(.*(?:\n {5}.*)*)", section, re.MULTILINE):
+            shared = f"{names}: " if "," in names else ""  # "low, high: from here, to there" is clear only as a whole
+            meanings |= dict.fromkeys(names.split(", "), shared + " ".join(text.split()))
+    return meanings
+
+
+class Place(NamedTuple):
+    """A key of a config, or one of its kinds, and where it stands.
+
+    Args:
+        path: dotted.
+        of: the key, or the table of the kind.
+        owner: the kind of the table in which the key is; "" if it has none.
+        value: in the config that was looked into; dataclasses.MISSING if it is not there.
+    """
+
+    path: str
+    of: Key | Table
+    owner: str
+    value: Any
+
+
+def look_up(root: Table, path: str, config: Any = MISSING) -> list[Place]:
+    """The keys and kinds of a dotted path, such as model.encoder.positions.rotary; several where kinds share a key.
+
+    The empty path is the root. Where a config is given and the kinds it has know the key, those of other kinds are left
+    out. Raises UsageError for an unknown key, with the nearest.
+    """
+    places = [Place("", root, "", config)]
+    for name in path.split(".") if path else ():
+        below = [place for above in places for place in _below(above)]
+        if not (places := [place for place in below if place.path.rpartition(".")[2] == name]):
+            dotted = dict.fromkeys(place.path for place in _everywhere(root))
+            same = [known for known in dotted if known.rpartition(".")[2] == path.rpartition(".")[2]]
+            cure = f"did you mean {same[0]!r}?" if same else nearest(name, {p.path.rpartition(".")[2] for p in below})
+            raise UsageError(f"unknown key {name!r}", where=path, cure=cure)
+        actual = [place for place in places if place.value is not MISSING]
+        places = actual or places
+    return places
+
+
+def _below(place: Place) -> Iterator[Place]:
+    for table in place.of.tables if isinstance(place.of, Key) else (place.of,):
+        value = place.value if type(place.value) is table.cls else MISSING
+        start = f"{place.path}." if place.path else ""
+        if isinstance(place.of, Key) and table.kind:
+            yield Place(f"{start}{table.kind}", table, "", value)
+        for key in table.keys:
+            yield Place(f"{start}{key.name}", key, table.kind, getattr(value, key.name, MISSING))
+
+
+def _everywhere(root: Table) -> Iterator[Place]:
+    places = [Place("", root, "", MISSING)]
+    while places:
+        place = places.pop(0)
+        below = list(_below(place))
+        yield from below
+        places += [each for each in below if isinstance(each.of, Key)]
+
+
+def explain(place: Place) -> str:
+    """Help on a key, a kind or a whole config, with all that is below it."""
+    if isinstance(place.of, Table):
+        return "\n".join(_table_lines(place.of, f"{place.path}: " if place.path else "", "", place.value))
+    owner = f" ({place.owner})" if place.owner else ""
+    return "\n".join(_key_lines(place.of, f"{place.path}{owner}", "", place.value))
+
+
+def help_on(cls: type, path: str = "", config: Any = MISSING) -> str:
+    """Help on a key or kind of a config class, as `look_up` finds it; without one on all of them."""
+    return "\n".join(map(explain, look_up(describe(cls), path, config)))
+
+
+def _key_lines(key: Key, name: str, margin: str, value: Any = MISSING) -> list[str]:
+    facts = [f"{name}: {key.type}", *_default(key, "{}")]
+    facts += [] if value is MISSING else [f"in the file {_shown(value) or 'as by default'}"]
+    lines = _wrapped("; ".join(facts), margin, margin + "    ") + _wrapped(key.meaning, margin + "    ")
+    for table in key.tables:
+        head = f'kind = "{table.kind}": ' if len(key.tables) > 1 else ""
+        lines += _table_lines(table, head, margin + "  ", value)
+    return lines
+
+
+def _table_lines(table: Table, head: str, margin: str, value: Any) -> list[str]:
+    lines = [line for part in f"{head}{table.summary}".split("\n\n") for line in _wrapped(part, margin)]
+    value = value if type(value) is table.cls else MISSING
+    for key in table.keys:
+        lines += _key_lines(key, key.name, margin + "  ", getattr(value, key.name, MISSING))
+    return lines
+
+
+def _wrapped(text: str, first: str, rest: str | None = None) -> list[str]:
+    rest = first if rest is None else rest
+    options: Any = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=rest, **options)
+
+
+def _default(key: Key, form: str) -> list[str]:
+    if key.default is MISSING:
+        return ["must be given"]
+    return [f"default {form.format(shown)}"] if (shown := _shown(key.default)) else []
+
+
+def _shown(value: Any) -> str:
+    """A value as TOML; of a table only what its class does not have by itself, "" if that is nothing."""
+    if not dataclasses.is_dataclass(value):
+        return "none" if value is None else json.dumps(value, ensure_ascii=False)
+    kind = getattr(value, "kind", None)
+    items = {"kind": _shown(kind)} if isinstance(kind, str) else {}
+    for f in dataclasses.fields(value):
+        if (held := getattr(value, f.name)) != default_of(f):
+            items[f.name] = _shown(held)
+    return f"{{ {', '.join(f'{name} = {text}' for name, text in items.items())} }}" if items else ""
+
+
+_INTRODUCTION = """\
+# Configs
+
+Every key of every config, with its type, its default and its meaning. This page is what `seqloom config --markdown` \
+writes; `seqloom config translate training.steps` has the same for one task and one key, and `seqloom config FILE` \
+prints the complete config of a file.
+
+A config is a TOML file; on the command line, `--training.steps 1000` is laid over it. Where a table is one of several \
+kinds, its key `kind` tells which, and `schedule = "cosine"` is short for a table of that kind with all defaults. \
+`"none"` stands for no value. A file may have tables `[members.NAME]`, each laid over the config: see `seqloom lineage`.
+"""
+
+
+def markdown(tasks: Mapping[str, type]) -> str:
+    """The page about the configs of tasks: first the tasks, then each table once."""
+    tables: dict[type, list[str]] = {}
+    lines = _paragraphs(_INTRODUCTION)
+    for task, cls in tasks.items():
+        root = describe(cls)
+        lines += ["", f"## {task}", "", *_section(root)]
+        for place in _everywhere(root):
+            for table in place.of.tables if isinstance(place.of, Key) else ():
+                paths = tables.setdefault(table.cls, [])
+                paths += [place.path] if place.path not in paths else []
+    for cls in sorted(tables, key=lambda cls: cls.__name__):
+        table = describe(cls)
+        kind = f'`kind = "{table.kind}"`, of ' if table.kind else "Of "
+        places = ", ".join(f"`{path}`" for path in sorted(tables[cls]))
+        lines += ["", f"## {cls.__name__}", "", *_wrapped(f"{kind}{places}.", ""), "", *_section(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _paragraphs(text: str) -> list[str]:
+    return "\n\n".join("\n".join(_wrapped(paragraph, "")) for paragraph in text.split("\n\n")).split("\n")
+
+
+def _section(table: Table) -> list[str]:
+    lines = _paragraphs(_escaped(table.summary))
+    for i, key in enumerate(table.keys):
+        links = [f"[{t.kind or t.cls.__name__}](#{t.cls.__name__.lower()})" for t in key.tables]
+        kind = f"a table: {' or '.join(links)}" if links else key.type
+        facts = "; ".join((kind, *_default(key, "`{}`")))
+        lines += [""] * (i == 0) + _wrapped(f"- **{key.name}** ({facts}): {_escaped(key.meaning)}", "", "  ")
+    return lines
+
+
+def _escaped(text: str) -> str:
+    """Text whose < is no HTML, outside of what stands between backticks."""
+    return "`".join(part if i % 2 else part.replace("<", r"\<") for i, part in enumerate(text.split("`")))
