@@ -96,10 +96,10 @@ class TrainingConfig:
             step: seconds of a step.
             evaluation: seconds of an evaluation; together they take a quarter of the budget at most, if one fits.
         """
-        budget, extra = 60 * self.minutes, self.average != "none"
-        most = budget / step
-        every = max(1, min(self.evaluate_every, math.ceil(most / 5)), math.ceil(4 * evaluation / step))
-        steps = int((budget - (math.ceil(most / every) + extra) * evaluation) / step)
+        budget = 60 * self.minutes
+        every = max(1, min(self.evaluate_every, int(budget / step / 5)), math.ceil(4 * evaluation / step))
+        apart = 1 + (self.average != "none")  # evaluations beside those that every `every` steps have
+        steps = int((budget - apart * evaluation) / (step + evaluation / every))
         if steps < 1:
             problem = (
                 f"{self.minutes:g} minutes are too few: an evaluation takes {evaluation:.1f} s, a step {step:.2f} s"
