@@ -40,8 +40,8 @@ class TrainingConfig:
     Args:
         steps: steps of the optimizer.
         epochs: if above 0, training goes on for so many passes over the data, and not for `steps`.
-        minutes: if above 0, a budget that goes before `steps` and `epochs`: the rate is measured before training, and the
-            steps it allows, with evaluations and warm-up to fit them, are written into the config of the run.
+        minutes: if above 0, a budget that goes before `steps` and `epochs`: the rate is measured before training, and
+            the steps that it allows are written into the config of the run, with evaluations and warm-up to fit them.
         evaluate_every: steps between evaluations on the validation data; each one saves a checkpoint.
         log_every: steps between lines of metrics.jsonl.
         metric: what "best" means, and what early stopping looks at; "latest" = the newest is the best. Each task has
