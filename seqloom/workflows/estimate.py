@@ -16,7 +16,8 @@ from seqloom.training.learner import GradientLearner
 from seqloom.training.loop import Step
 from seqloom.training.precision import KERNEL_BYTES, KERNELS, peak_bytes, resident_bytes
 
-_WARM, _TIMED, _RATE = 4, 8, 1e-5
+_WARM, _LEAST, _TIMED, _RATE = 4, 3, 8, 1e-5
+_PATIENCE = 4.0  # seconds of warming up, and of steps that are timed, where steps are long
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -124,21 +125,24 @@ def resumed(config: C, begun: C) -> tuple[C, C]:
 def _first_steps(plan: Plan) -> list[Step]:
     steps, taken = plan.learner.steps(0, lambda n: _RATE), list[Step]()
     for _ in range(_WARM):
-        next(steps)
-    while len(taken) < _TIMED:
+        if next(steps).seconds > _PATIENCE / _WARM:  # so long a step that warming up makes no difference
+            break
+    while len(taken) < _LEAST or (len(taken) < _TIMED and sum(s.seconds for s in taken) < _PATIENCE):
         taken.append(next(steps))
     return taken
 
 
 def _chosen_batches(learner: GradientLearner, trial: Trial) -> tuple[list[Step], float]:
-    """The steps on the trial's batches, and the bytes that each shape's kernels take."""
-    count = len(trial.numbers)
-    # Twice: a shape met for the first time costs the compilation of its kernels. The largest first, for the memory.
-    learner.rehearse([*reversed(trial.numbers), *trial.numbers])
+    """The steps on the trial's batches, on fewer where they are long, and the bytes that each shape's kernels take."""
+    numbers = trial.numbers
+    learner.rehearse(numbers[-1:])  # the largest first, for the memory
+    first = next(learner.steps(0, lambda n: _RATE)).seconds
+    count = max(_LEAST, min(len(numbers), int(_PATIENCE / first)))
+    chosen = [numbers[round(i * (len(numbers) - 1) / (count - 1))] for i in range(count)]
+    # Twice where it is quick: a shape met for the first time costs the compilation of its kernels.
+    learner.rehearse(chosen * 2 if count > _LEAST else chosen)
     steps = learner.steps(0, lambda n: _RATE)
-    next(steps)
     before = resident_bytes()
-    for _ in range(count - 1):
-        next(steps)
+    taken = [next(steps) for _ in chosen]
     per_shape = (resident_bytes() - before) / (count - 1)
-    return [next(steps) for _ in range(count)], per_shape
+    return [next(steps) for _ in chosen] if count > _LEAST else taken, per_shape

@@ -90,7 +90,7 @@ class TranslateConfig(GradientConfig):
             lambda config, model: gradient_plan(config, model, corpus, _Validation(corpus, model).measure),
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
             f"{100 * batches.padding():.1f} % padding; {corpus.target.vocab_size:,} words",
-            lambda: summary(splits, corpus.source, corpus.target),
+            lambda: summary(corpus),
             lambda: check_splits(splits),
             trial(corpus),
         )
