@@ -1,4 +1,4 @@
-"""Where a modality ends: from raw ids to vectors of the model's width."""
+"""Embedders: from the raw data of a modality (ids, pixels) to vectors of the model's width."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from seqloom.shapes import Float, Ids, Int, Tensor, Vectors
 
 @dataclass(frozen=True)
 class EmbedderConfig:
-    """What a table of word vectors begins as.
+    """A table of token embeddings.
 
     Args:
-        vectors: a file or a run of word vectors (docs/word-vectors.md) for the words it has; "" = all are drawn.
-        frozen: whether the table stays as it is.
-        scaled: whether a vector is multiplied by sqrt(E), as in Vaswani et al. 2017.
+        vectors: a file or a run of word vectors (docs/word-vectors.md) that initialize the tokens they cover; "" = all
+            are initialized at random.
+        frozen: whether the table stays fixed during training.
+        scaled: whether each vector is multiplied by sqrt(E), as in Vaswani et al. 2017.
     """
 
     kind: ClassVar[str] = "tokens"
@@ -31,12 +32,12 @@ class EmbedderConfig:
 
 @dataclass(frozen=True)
 class PatchConfig:
-    """An image cut into squares, each a vector, with a learned one before them (ViT: Dosovitskiy et al. 2021).
+    """Square patches of an image, one vector each, after a learned first vector (ViT: Dosovitskiy et al. 2021).
 
     Args:
-        size: height and width of the image.
-        patch: of a square; it divides `size`.
-        channels: of the image.
+        size: the height and width of the image, in pixels.
+        patch: the height and width of a patch, in pixels; it must divide `size`.
+        channels: the channels of the image.
     """
 
     kind: ClassVar[str] = "patches"
@@ -50,12 +51,12 @@ class PatchConfig:
 
     @property
     def positions(self) -> int:
-        """How many vectors an image becomes."""
+        """The number of vectors per image."""
         return (self.size // self.patch) ** 2 + 1
 
 
 class PatchEmbedder(nn.Module):
-    """Pixels -> a learned first vector and one a patch, row by row."""
+    """Pixels -> a learned first vector and one vector per patch, row by row."""
 
     def __init__(self, config: PatchConfig, width: int) -> None:
         super().__init__()
@@ -70,14 +71,14 @@ class PatchEmbedder(nn.Module):
 
 
 class TokenEmbedder(nn.Module):
-    """A learned vector for each word.
+    """A learned vector for each token.
 
     Args:
         vocab_size: V.
-        width: D, what the model wants.
-        embedding: E, the width of the table; a projection lies between where it differs from D.
+        width: D, the width of the model.
+        embedding: E, the width of the table; a projection follows where it differs from D.
         table: the weights (V E) of another embedder to share.
-        scaled: whether it is multiplied by sqrt(E).
+        scaled: whether the vectors are multiplied by sqrt(E).
     """
 
     def __init__(
@@ -98,6 +99,6 @@ class TokenEmbedder(nn.Module):
 
     @torch.no_grad()
     def take(self, vectors: Float[Tensor, "N E"], at: Int[Tensor, " N"]) -> None:
-        """Gives the words `at` the vectors, scaled as a whole to the size of freshly drawn ones."""
+        """Gives the tokens `at` these vectors, scaled together to the size of freshly initialized ones."""
         size = vectors.square().mean().sqrt() * self.weight.shape[1] ** 0.5
         self.weight[at] = (vectors / size.clamp_min(1e-12)).to(self.weight)

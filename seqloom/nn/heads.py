@@ -1,4 +1,4 @@
-"""From hidden vectors to what a model says."""
+"""Heads: from hidden vectors to logits and scores."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from seqloom.shapes import Float, Tensor
 
 
 class VocabularyHead(nn.Module):
-    """A score for each word: hidden (D) -> E if they differ -> logits (V).
+    """A logit for each token: hidden (D) -> E if they differ -> logits (V).
 
     Args:
         vocab_size: V.
         width: D.
         embedding: E, the width of the output table.
         table: the weights (V E) of an embedder to share ("tied", Press and Wolf 2017).
-        bias: whether each word has a score of its own, whatever was read.
+        bias: whether each token has a bias.
         project: from hidden to E, where it is not a plain projection.
     """
 
@@ -50,12 +50,11 @@ class VocabularyHead(nn.Module):
 
 
 class MaskedTokenHead(VocabularyHead):
-    """A score for each word in the place of a masked one: a layer, an activation and a norm before the table (BERT).
+    """The logits of a masked token: a layer, an activation and a norm before the table (BERT).
 
     Args:
-        words, embedding, table: as for VocabularyHead.
-        width: D.
-        activation, norm, eps: of the layer before.
+        vocab_size, width, embedding, table: as for VocabularyHead.
+        activation, norm, eps: those of the layer before the table.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class _Activated(Linear):
 
 
 class LabelHead(nn.Module):
-    """Scores for `labels` classes, or as many numbers: of a pooled vector, or of every state."""
+    """Scores of `labels` classes, or as many predicted numbers, for a pooled vector or for every state."""
 
     def __init__(self, width: int, labels: int, dropout: float) -> None:
         super().__init__()

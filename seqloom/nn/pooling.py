@@ -17,10 +17,10 @@ class Pooling(nn.Module):
     """Memory -> (B D).
 
     Args:
-        kind: the first state (BERT's [CLS]), the mean or the maximum of the states, the encoder's own summary, or the
-            mean under weights that are learned: softmax of u tanh(W h) (Yang et al. 2016).
+        kind: the first state (BERT's [CLS]), the mean or the maximum of the states, the encoder's own summary, or a
+            mean with learned weights: softmax of u tanh(W h) (Yang et al. 2016).
         width, summary_width: features of a state and of a summary.
-        layer: a further layer of the same width and what follows it (BERT's "pooler" has tanh); "none" = none.
+        layer: the activation of an additional layer of the same width (BERT's "pooler" has tanh); "none" = no layer.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Pooling(nn.Module):
         self.layer: nn.Module = nn.Identity() if layer == "none" else nn.Linear(self.width, self.width)
 
     def forward(self, memory: Memory) -> Float[Tensor, "B D"]:
-        """The vector of each sequence; padding has no part in it."""
+        """The vector of each sequence; padding is ignored."""
         pooled: Tensor = self.layer(self._pooled(memory))
         match self.activation:
             case "tanh":

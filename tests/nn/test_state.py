@@ -23,7 +23,7 @@ def test_folded_positions_cannot_be_taken_out_again(decoder: object) -> None:
     assert state.back(0) is state.padded(None) is state.apart(None) is state
     with pytest.raises(UsageError, match="cannot forget"):
         state.back(1)
-    with pytest.raises(UsageError, match="reads no padding"):
+    with pytest.raises(UsageError, match="cannot read padded rows"):
         state.padded(torch.tensor([1]))
 
 
