@@ -1,4 +1,4 @@
-"""The engine of an encoder-decoder: the ids of sources in, the ids of their targets out."""
+"""Decoding with an encoder-decoder: ids of sources in, ids of targets out."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def decode_rows(
     padding: int | None = None,
     prefixes: Sequence[list[int]] = (),
 ) -> list[list[Hypothesis]]:
-    """The hypotheses of a batch of encoded sources; `start` and `end` are the ids a target begins and ends with.
+    """The hypotheses for a batch of source ids; `start` and `end` are the ids that a target begins and ends with.
 
-    A `padding` that is also the start (Marian, T5) is never chosen.
+    A `padding` id that is also the start (Marian, T5) is never generated.
     """
     device = next(model.parameters()).device
     source, mask = pad(ids)
@@ -61,7 +61,7 @@ def decode_rows(
 
 
 class _LastAttention:
-    """What the decoder's last layer attended to in its last step, the mean of its heads."""
+    """The attention of the decoder's last layer at its last step, averaged over the heads."""
 
     def __init__(self, model: EncoderDecoder) -> None:
         layers = cross_attentions(model)

@@ -43,7 +43,7 @@ class AttentionConfig:
         if self.coverage and self.score != "additive":
             raise ValueError("coverage needs score = 'additive'")
         if self.window and self.score == "multi-head":
-            raise ValueError("a window works with every score but 'multi-head'")
+            raise ValueError("a window needs a score other than 'multi-head'")
         if min(self.inner, self.window) < 0 or self.heads < 1:
             raise ValueError("inner and window must not be negative, heads at least 1")
 

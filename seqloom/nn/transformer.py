@@ -264,13 +264,3 @@ def empty_state(stack: TransformerStack, memory: Memory | None, *, keep: bool) -
 def advance(state: TransformerState, positions: int) -> TransformerState:
     """The state after `positions` more positions."""
     return replace(state, length=state.length + positions, documents=None)
-
-
-__all__ = [
-    "TransformerBlock",
-    "TransformerConfig",
-    "TransformerStack",
-    "TransformerState",
-    "advance",
-    "empty_state",
-]

@@ -92,7 +92,7 @@ def test_eval_check_report_and_runs(call: Call, texts):
     assert "its state goes on" in call("eval", "run", "--test", "valid.txt", "--name", "other").out
     assert call("report", "run", "-q").out == "run/report.html\n"
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert "bits a byte" in page
+    assert "bits per byte" in page
     assert 'id="attention"' not in page
     found = json.loads(call("check", "small.toml", "--json", "-q").out)
     assert [(row["split"], row["lines"], row["texts"]) for row in found["summary"]] == [

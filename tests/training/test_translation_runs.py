@@ -330,7 +330,7 @@ def test_two_vocabularies_cannot_share_one_table(config):
 
 
 def test_a_device_that_is_not_there(config):
-    with pytest.raises(UsageError, match="there is no device 'cupboard' here"):
+    with pytest.raises(UsageError, match="no device 'cupboard'"):
         train_run(replace(config, training=replace(config.training, device="cupboard")), Listener())
 
 

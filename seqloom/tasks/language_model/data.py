@@ -39,7 +39,7 @@ from seqloom.run import Run
 from seqloom.tasks.assets import load_tokenizers, make_tokenizer
 from seqloom.tasks.building import start_tokenizer
 from seqloom.tasks.resume import refuse_other_data
-from seqloom.text.chat import END, Message, chat_word, encode_chats, with_chat
+from seqloom.text.chat import END, Message, chat_token, encode_chats, with_chat
 from seqloom.text.tokenizer import Tokenizer, TokenizerFile
 from seqloom.training.log import Reporter
 
@@ -208,7 +208,7 @@ def read_on(config: LanguageModelConfig, data: Text | list[Chat], tokenizer: Tok
         return Reading(stream, len(ids), int((ids == tokenizer.unknown).sum()), data.sizes(), prompts)
     packs = _packs(config, data, tokenizer)
     answers = [ids[learned] for ids, learned, _ in packs.chats]
-    ends = [tokenizer.end, chat_word(tokenizer, END)]
+    ends = [tokenizer.end, chat_token(tokenizer, END)]
     rows = [row.tolist() for said in answers for row in np.split(said, np.flatnonzero(np.isin(said, ends)) + 1)]
     lines = tokenizer.decode([row for row in rows if row])
     asked = [chat.messages[:1] for chat in data[:: max(1, len(data) // 3)][:3]]
