@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from seqloom.data.batches.batch import ReadingBatch, pad
-from seqloom.data.batches.order import Batches
+from seqloom.data.batches.order import Order
 from seqloom.data.batches.windows import LengthConfig
-from seqloom.data.sources.text import Text
+from seqloom.data.rows import Text
 from seqloom.errors import DataError, UsageError
 from seqloom.text.tokenizer import Tokenizer
 
@@ -108,7 +108,7 @@ class MaskedBatches:
         special = {tokenizer.pad, tokenizer.unknown, tokenizer.start, tokenizer.end, self.mask}
         self.ordinary = np.array([i for i in range(tokenizer.words) if i not in special])
         self.starts = word_starts(tokenizer) if config.whole_words else None
-        self.order = Batches(self, self, 0, config, seed)
+        self.order = Order(lambda epoch: (self.lengths(epoch),), config, seed)
         self.per_epoch = self.order.per_epoch
 
     def lengths(self, epoch: int) -> np.ndarray:

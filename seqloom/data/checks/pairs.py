@@ -17,6 +17,8 @@ from seqloom.data.rows import Pairs, Splits
 from seqloom.errors import DataError
 
 Severity = Literal["error", "warning", "note"]
+Parse = Callable[[str, str], object]
+"""(line, its place) -> what it holds. Raises LineError."""
 
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 _SHOWN = 3
@@ -212,7 +214,7 @@ def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -
     return found
 
 
-def scan_texts(paths: Sequence[str], parsers: Mapping[str, Callable[[str, str], object]]) -> list[Finding]:
+def scan_texts(paths: Sequence[str], parsers: Mapping[str, Parse]) -> list[Finding]:
     """Every line for which files would be refused, not only the first; empty if there is none.
 
     `parsers` are by format of a file, "" = all others, and are called with a line and its place.
@@ -230,9 +232,7 @@ def _unreadable(error: DataError) -> Finding:
     return Finding("error", "unreadable file", error.where, error.problem, error.cure, 1)
 
 
-def _scan(
-    path: Path, parse: Callable[[str, str], object] | None, found: list[Finding], max_bytes: int = MAX_BYTES
-) -> Iterator[str]:
+def _scan(path: Path, parse: Parse | None, found: list[Finding], max_bytes: int = MAX_BYTES) -> Iterator[str]:
     """The lines of a file, "" for each that cannot be read; what is wrong with them is added to `found` at the end."""
     faults: defaultdict[str, list[tuple[int, LineError]]] = defaultdict(list)
     try:

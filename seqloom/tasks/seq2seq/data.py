@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqloom.data.batches.batch import SequenceBatch
-from seqloom.data.batches.order import Batches, ByEpoch, Fixed, Side
+from seqloom.data.batches.order import Order
+from seqloom.data.batches.pairs import ByEpoch, Fixed, PairBatches, Side
 from seqloom.data.checks.pairs import summary as facts_of
 from seqloom.data.formats.parallel import usable
 from seqloom.data.rows import Pairs, Splits
 from seqloom.data.sources.dialogues import Dialogues
 from seqloom.data.sources.digits import Digits
+from seqloom.data.sources.none import NoData
 from seqloom.data.sources.pairs import Files
 from seqloom.data.sources.phrases.corpus import Phrases
 from seqloom.data.sources.programs import Programs
-from seqloom.data.sources.source import NoData
 from seqloom.decoding.config import Greedy
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import begun, load_tokenizers, make_tokenizers
@@ -48,7 +49,7 @@ class Corpus:
     splits: Splits
     source: Tokenizer
     target: Tokenizer
-    batches: Batches
+    batches: PairBatches
     epoch: Callable[[int], Encoded]
 
     @property
@@ -92,7 +93,7 @@ def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = N
         return _encoded(config, fresh.draw(number), (source, target))
 
     sides = ByEpoch(lambda n: epoch(n).source), ByEpoch(lambda n: epoch(n).target)
-    batches = Batches(*sides, target.start, config.batches, config.seed, longest)
+    batches = PairBatches(*sides, target.start, config.batches, config.seed, longest)
     return Corpus(replace(splits, train=train), source, target, batches, epoch)
 
 
@@ -170,23 +171,23 @@ def _coverage(tokenizer: Tokenizer, texts: list[str]) -> tuple[int, int]:
 
 
 def trial(corpus: Corpus) -> Trial:
-    """Batches of all lengths, to time a training by."""
-    batches = corpus.batches
+    """PairBatches of all lengths, to time a training by."""
+    order = corpus.batches.order
     return Trial(
-        _chosen(batches),
-        lambda count: _shapes(batches, count),
+        _chosen(order),
+        lambda count: _shapes(order, count),
         lambda model: _evaluation_seconds(corpus, model),
-        batches.padding(),
+        order.padding(),
     )
 
 
-def _chosen(batches: Batches) -> list[int]:
+def _chosen(order: Order) -> list[int]:
     """The numbers of some batches of the longest epoch, from the smallest to the largest."""
-    parts = batches.epoch(batches.longest)
-    sources, targets = batches.lengths(batches.longest)
+    parts = order.epoch(order.longest)
+    sources, targets = order.lengths(order.longest)
     positions = [len(p) * int(sources[p].max() + targets[p].max()) for p in parts]
     ranked = sorted(range(len(parts)), key=positions.__getitem__)
-    first = batches.longest * batches.per_epoch
+    first = order.longest * order.per_epoch
     return [first + ranked[round(i * (len(ranked) - 1) / (_SAMPLES - 1))] for i in range(_SAMPLES)]
 
 
@@ -204,10 +205,10 @@ def _evaluation_seconds(corpus: Corpus, model: Any) -> float:
     return 1.05 * (time.perf_counter() - began) * len(pairs) / len(sample)
 
 
-def _shapes(batches: Batches, count: int) -> int:
+def _shapes(order: Order, count: int) -> int:
     """How many shapes of batches a training of `count` batches meets, as far as its first epochs tell."""
     found = set()
-    for epoch in range(min(_EPOCHS, -(-count // batches.per_epoch))):
-        source, target = batches.lengths(epoch)
-        found |= {(len(p), int(source[p].max()), int(target[p].max())) for p in batches.epoch(epoch)}
+    for epoch in range(min(_EPOCHS, -(-count // order.per_epoch))):
+        source, target = order.lengths(epoch)
+        found |= {(len(p), int(source[p].max()), int(target[p].max())) for p in order.epoch(epoch)}
     return len(found)

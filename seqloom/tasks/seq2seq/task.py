@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from seqloom.data.batches.order import BatchConfig, make_batch
+from seqloom.data.batches.order import BatchConfig
+from seqloom.data.batches.pairs import make_batch
 from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
 from seqloom.data.sources.phrases.corpus import Phrases
@@ -89,7 +90,7 @@ class TranslateConfig(GradientConfig):
             Assets((corpus.source, corpus.target)),
             lambda model: gradient_plan(self, model, corpus, _Validation(corpus, model).measure),
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
-            f"{100 * batches.padding():.1f} % padding; {corpus.target.words:,} words",
+            f"{100 * batches.order.padding():.1f} % padding; {corpus.target.words:,} words",
             lambda: summary(splits, corpus.source, corpus.target),
             lambda: check_splits(splits),
             trial(corpus),

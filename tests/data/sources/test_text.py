@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data.sources.text import Text, TextFiles, blocks_of, encode_text, held_out, text_source
+from seqloom.data.batches.stream import encode_text
+from seqloom.data.rows import Text, blocks_of
+from seqloom.data.sources.text import TextFiles, held_out, text_source
 from seqloom.errors import DataError, UsageError
 from seqloom.text.tokenizer import Words, train_tokenizer
 

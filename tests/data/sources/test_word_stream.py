@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqloom.data.batches import word_ids
+from seqloom.data.batches.word_ids import END, WordIds
 from seqloom.data.formats import lines
-from seqloom.data.sources import words as word_stream
-from seqloom.data.sources.words import END, WordIds, WordText, corpus_files, count_words, encode_words
+from seqloom.data.sources.words import WordText, corpus_files, count_words, encode_words
 from seqloom.errors import DataError, UsageError
 from seqloom.text.vocabulary import Vocabulary
 
@@ -271,7 +272,7 @@ def test_ids_are_read_back(tmp_path_factory, numbers, part, size):
         assert ids.read(start, len(numbers)).tolist() == numbers[start:]
         assert ids.read(start, start).tolist() == []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(word_stream, "_PART", size)
+        patch.setattr(word_ids, "_PART", size)
         parts = [found.tolist() for found in ids.parts()]
     assert [number for found in parts for number in found] == numbers
     assert all(0 < len(found) <= size for found in parts)

@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+from seqloom.data.formats.labelled import text_of
 from seqloom.data.formats.lines import expand, file_format, json_object
-from seqloom.data.sources.labelled import Splits, text_of
+from seqloom.data.rows import Question
 from seqloom.errors import DataError
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question about a passage.
-
-    Args:
-        question, passage: texts.
-        answers: right ones, each with the character of the passage that it begins at; none = there is no answer.
-        where: its place, for messages.
-    """
-
-    question: str
-    passage: str
-    answers: tuple[tuple[str, int], ...] = ()
-    where: str = ""
-
-
-@dataclass(frozen=True)
-class QuestionFiles(Splits):
-    """Files of questions: .json as SQuAD's, or .jsonl with "question", "context" and "answers" a line.
-
-    Args:
-        no_answer: whether questions may have none.
-        longest: the most words of the tokenizer that an answer may have.
-    """
-
-    kind: ClassVar[str] = "questions"
-    no_answer: bool = False
-    longest: int = 40
 
 
 def read_questions(paths: Sequence[str], no_answer: bool) -> list[Question]:

@@ -1,0 +1,91 @@
+"""Pairs of encoded texts, and their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from seqloom.data.batches.batch import SequenceBatch, pad
+from seqloom.data.batches.order import BatchConfig, Order
+
+
+@runtime_checkable
+class Side(Protocol):
+    """The encoded texts of one side, each ending with the end-of-sentence word; BPE dropout changes them by epoch."""
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """The words of each text."""
+        ...
+
+    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+        """The ids of some of the texts."""
+        ...
+
+
+class Fixed:
+    """Texts that are the same in every epoch."""
+
+    def __init__(self, ids: Sequence[np.ndarray]) -> None:
+        self.ids = ids
+        self._lengths = np.array([len(row) for row in ids])
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """The words of each text."""
+        return self._lengths
+
+    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+        """The ids of some of the texts."""
+        return [self.ids[i] for i in indices.tolist()]
+
+
+class ByEpoch:
+    """Texts that may be others in each epoch: those of the side that `of` gives for it."""
+
+    def __init__(self, of: Callable[[int], Side]) -> None:
+        self.of = of
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """The words of each text."""
+        return self.of(epoch).lengths(epoch)
+
+    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+        """The ids of some of the texts."""
+        return self.of(epoch).rows(epoch, indices)
+
+
+class PairBatches:
+    """The batches of a corpus of pairs, by number, without end.
+
+    Args:
+        source, target: the two sides of the pairs.
+        start: the id a target begins with.
+        config, seed, longest: see Order.
+    """
+
+    def __init__(
+        self, source: Side, target: Side, start: int, config: BatchConfig, seed: int, longest: int = 0
+    ) -> None:
+        self.source, self.target, self.start = source, target, start
+        self.order = Order(lambda epoch: (source.lengths(epoch), target.lengths(epoch)), config, seed, longest)
+        self.per_epoch = self.order.per_epoch
+
+    def __call__(self, number: int) -> SequenceBatch:
+        """Batch `number` of the endless sequence."""
+        epoch, indices = number // self.per_epoch, self.order.part(number)
+        sources, targets = self.source.rows(epoch, indices), self.target.rows(epoch, indices)
+        return replace(make_batch(sources, targets, self.start, indices.tolist()), number=number)
+
+
+def make_batch(
+    sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], start: int, rows: Sequence[int] = ()
+) -> SequenceBatch:
+    """A batch of encoded pairs, each ending with the end-of-sentence word."""
+    source, source_mask = pad(sources)
+    target_out, target_mask = pad(targets)
+    target_in = torch.cat((torch.full((len(targets), 1), start), target_out[:, :-1]), dim=1)
+    words = sum(len(t) for t in targets)
+    return SequenceBatch(source, source_mask, target_in, target_out, target_mask, words, tuple(rows))
