@@ -7,27 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqloom.data.formats.lines import RECORD_BYTES, decode, expand, file_format, json_object, raw_lines
+from seqloom.data.formats.lines import file_format, json_records, read_each, text_of
 from seqloom.data.rows import Example, TaggedWords
 from seqloom.errors import DataError, nearest
 
 
-def text_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file and their places; DataError for an empty one."""
-    number = 0
-    for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
-        yield decode(raw, path, number, RECORD_BYTES), f"{path}:{number}"
-    if not number:
-        raise DataError("the file is empty", where=str(path), cure="name files with examples in them")
-
-
 def _records(path: Path, header: bool) -> Iterator[tuple[Mapping[str, Any], str]]:
     names: list[str] | None = None
+    if file_format(path) == ".jsonl":
+        yield from json_records(path)
+        return
     for line, where in text_of(path):
         if not line.strip():
-            continue
-        if file_format(path) == ".jsonl":
-            yield json_object(line, where), where
             continue
         cells = line.split("\t")
         if names is None:
@@ -62,38 +53,31 @@ def read_examples(paths: Sequence[str], columns: Mapping[str, str], header: bool
         columns: the names of those that hold "text", "label" and, of pairs, "second".
         header: whether the first line of a table names its columns; see LabelledFiles.
     """
-    found: list[Example] = []
-    for path in map(expand, paths):
-        before = len(found)
+
+    def read(path: Path) -> Iterator[Example]:
         for record, where in _records(path, header):
             cells = {option: _cell(record, name, where, option) for option, name in columns.items()}
-            found.append(Example(**{**cells, "label": cells["label"].strip()}, where=where))
-        if len(found) == before:
-            cure = "is its first line an example? --data.header false"
-            raise DataError("has no examples", where=str(path), cure=cure)
-    return found
+            yield Example(**{**cells, "label": cells["label"].strip()}, where=where)
+
+    return read_each(paths, read, "has no examples", "is its first line an example? --data.header false")
 
 
 def read_tagged(paths: Sequence[str]) -> list[TaggedWords]:
     """The sentences of some files. Raises DataError, UsageError for the first thing that cannot be read."""
-    found: list[TaggedWords] = []
-    for path in map(expand, paths):
-        before = len(found)
-        found += _json_sentences(path) if file_format(path) == ".jsonl" else _column_sentences(path)
-        if len(found) == before:
-            raise DataError("has no sentences", where=str(path), cure="write a word and its label a line")
-    return found
+
+    def read(path: Path) -> Iterator[TaggedWords]:
+        return _json_sentences(path) if file_format(path) == ".jsonl" else _column_sentences(path)
+
+    return read_each(paths, read, "has no sentences", "write a word and its label a line")
 
 
 def _json_sentences(path: Path) -> Iterator[TaggedWords]:
-    for line, where in text_of(path):
-        if line.strip():
-            record = json_object(line, where)
-            words, labels = record.get("words"), record.get("labels")
-            if not _texts(words) or not _texts(labels) or len(words) != len(labels):  # type: ignore[arg-type]
-                cure = 'write {"words": ["..."], "labels": ["..."]}, a label for each word'
-                raise DataError("no words with a label each", where=where, cure=cure)
-            yield TaggedWords(tuple(words), tuple(labels), where)  # type: ignore[arg-type]
+    for record, where in json_records(path):
+        words, labels = record.get("words"), record.get("labels")
+        if not _texts(words) or not _texts(labels) or len(words) != len(labels):  # type: ignore[arg-type]
+            cure = 'write {"words": ["..."], "labels": ["..."]}, a label for each word'
+            raise DataError("no words with a label each", where=where, cure=cure)
+        yield TaggedWords(tuple(words), tuple(labels), where)  # type: ignore[arg-type]
 
 
 def _texts(value: object) -> bool:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,10 +16,10 @@ from seqloom.data.batches.packs import Packs
 from seqloom.data.batches.shards import Keeping
 from seqloom.data.batches.stream import Layout
 from seqloom.data.checks.pairs import Parse
-from seqloom.data.formats.lines import RECORD_BYTES, LineError, decode, expand, json_object, raw_lines
+from seqloom.data.formats.lines import RECORD_BYTES, LineError, decode, is_text, json_object, raw_lines, read_each
 from seqloom.data.rows import Chat, Piece, Say, Text
 from seqloom.data.sources.source import Reading, TextSplit
-from seqloom.data.sources.text import DocumentFiles, as_document, is_text
+from seqloom.data.sources.text import DocumentFiles, as_document
 from seqloom.errors import DataError
 from seqloom.text.chat import END, ROLES, Message, chat_word, encode_chats
 from seqloom.text.tokenizer import Tokenizer
@@ -34,16 +35,14 @@ _FORMS = (
 
 def read_conversations(paths: Sequence[str]) -> list[Chat]:
     """All conversations of some files. Raises UsageError or DataError."""
-    found: list[Chat] = []
-    for path in map(expand, paths):
-        before = len(found)
+
+    def read(path: Path) -> Iterator[Chat]:
         for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
             line = decode(raw, path, number, RECORD_BYTES)
             if line.strip():
-                found += [Chat(chat, number) for chat in parse_conversations(line, f"{path}:{number}")]
-        if len(found) == before:
-            raise DataError("there is no conversation in it", where=str(path), cure=f"a line may be {_FORMS}")
-    return found
+                yield from (Chat(chat, number) for chat in parse_conversations(line, f"{path}:{number}"))
+
+    return read_each(paths, read, "there is no conversation in it", f"a line may be {_FORMS}")
 
 
 def parse_conversations(line: str, where: str) -> list[tuple[Message, ...]]:

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from seqloom.data.formats.lines import is_text
 from seqloom.data.rows import Piece
 from seqloom.data.sources.source import SPLITS, TextSource
-from seqloom.data.sources.text import Source, as_document, is_text, read_file, text_source
+from seqloom.data.sources.text import Source, as_document, read_file, text_source
 from seqloom.errors import UsageError
 
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}

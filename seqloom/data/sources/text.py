@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,16 @@ from typing import Any, ClassVar, Literal, TypeVar
 from seqloom.data.batches.shards import Keeping, find_shards, write_shards
 from seqloom.data.batches.stream import Layout, Stream, encode_text
 from seqloom.data.checks.pairs import Finding, Parse, scan_texts
-from seqloom.data.formats.lines import RECORD_BYTES, LineError, decode, expand, file_format, json_object, raw_lines
+from seqloom.data.formats.lines import (
+    RECORD_BYTES,
+    LineError,
+    decode,
+    expand,
+    file_format,
+    is_text,
+    json_object,
+    raw_lines,
+)
 from seqloom.data.rows import Piece, Say, Text
 from seqloom.data.sources.source import Reading, SplitFiles, TextSource, TextSplit
 from seqloom.errors import DataError
@@ -24,7 +32,6 @@ Documents = Literal["blocks", "files", "lines"]
 
 _EVERY = 1000  # lines between words about progress
 _FEW, _MOST_DOCUMENTS, _MOST_LINES = 20, 10_000, 100_000
-_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 
 S = TypeVar("S", bound=TextSplit)
 
@@ -144,11 +151,6 @@ def as_document(text: str, number: int) -> Iterator[Piece]:
     yield None, number
 
 
-def is_text(value: object) -> bool:
-    """Whether a JSON value is a text that can be encoded: no NUL, no half of a character, not blank."""
-    return isinstance(value, str) and not _NOT_TEXT.search(value) and bool(value.strip())
-
-
 def record_text(line: str, where: str) -> str:
     """The text of a JSON record. Raises LineError."""
     wanted = '{"text": "..."}'
@@ -156,25 +158,6 @@ def record_text(line: str, where: str) -> str:
     if not is_text(text):
         raise LineError("lines without a text", 'no text under "text"', where=where, cure=f"write {wanted}")
     return str(text)
-
-
-def held_out(source: Source, share: float) -> tuple[Source, Source, str]:
-    """The text without the last share of it, this, and words about it: whole documents, or lines if there are under 20.
-
-    Raises DataError for a text of a single line.
-    """
-    ends = array("q", (n for n, (line, _) in enumerate(source, 1) if line is None))
-    documents, lines = len(ends), ends[-1]
-    if documents >= _FEW:
-        count = min(max(1, int(documents * share)), _MOST_DOCUMENTS)
-        cut, what = ends[-count - 1], f"{count:,} of {documents:,} documents"
-    else:
-        count = min(max(1, int((lines - documents) * share)), _MOST_LINES)
-        cut, what = lines - 1 - count, f"{count:,} of {lines - documents:,} lines"
-    if not cut:
-        cure = "name a text with --data.valid"
-        raise DataError("a single line: nothing can be held out", where=str(source.files[0]), cure=cure)
-    return replace(source, last=cut), replace(source, first=cut), f"the last {what} are held out as validation data"
 
 
 @dataclass(frozen=True)
@@ -229,5 +212,16 @@ class TextFiles(DocumentFiles[Source]):
         return text_source(files, self.documents)
 
     def hold_out(self, train: Source, seed: int) -> tuple[Source, Source, str]:
-        """The last share: see `held_out`."""
-        return held_out(train, self.held_out)
+        """The last documents are held out, or lines if there are under 20. Raises DataError for a single line."""
+        ends = array("q", (n for n, (line, _) in enumerate(train, 1) if line is None))
+        documents, lines = len(ends), ends[-1]
+        if documents >= _FEW:
+            count = min(max(1, int(documents * self.held_out)), _MOST_DOCUMENTS)
+            cut, what = ends[-count - 1], f"{count:,} of {documents:,} documents"
+        else:
+            count = min(max(1, int((lines - documents) * self.held_out)), _MOST_LINES)
+            cut, what = lines - 1 - count, f"{count:,} of {lines - documents:,} lines"
+        if not cut:
+            cure = "name a text with --data.valid"
+            raise DataError("a single line: nothing can be held out", where=str(train.files[0]), cure=cure)
+        return replace(train, last=cut), replace(train, first=cut), f"the last {what} are held out as validation data"

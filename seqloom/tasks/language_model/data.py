@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
-from array import array
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from seqloom.data.batches.packs import Packs
 from seqloom.data.batches.shards import Keeping
 from seqloom.data.batches.stream import Stream, check_length, encode_block
+from seqloom.data.checks.pairs import sizes
 from seqloom.data.rows import Piece, blocks_of, text_digest
 from seqloom.data.sources.source import Reading, TextSplit
 from seqloom.run import Json, Run
@@ -97,28 +93,13 @@ def _batches(
     return train.batches(tokenizer, config.layout, Keeping(run.path / "shards", say, before, check))
 
 
-def summary(name: str, pieces: Iterable[Piece], tokenizer: Tokenizer) -> Json:
+def summary(name: str, text: TextSplit, tokenizer: Tokenizer) -> Json:
     """What a split has."""
-    lengths, words = array("q"), Counter[str]()
-    texts = tokens = unknown = 0
-    for block in blocks_of(pieces):
+    texts = lines = tokens = unknown = 0
+    for block in blocks_of(text.pieces()):
         ids, _ = encode_block(block, tokenizer)
         tokens, unknown = tokens + len(ids), unknown + int((ids == tokenizer.unknown).sum())
-        for line, _ in block:
-            own = (line or "").split()
-            texts += line is None
-            words.update(own)
-            if own:
-                lengths.append(len(own))
-    return {
-        "split": name,
-        "texts": texts,
-        "lines": len(lengths),
-        "words": sum(lengths),
-        "mean": statistics.fmean(lengths),
-        "95 %": int(np.quantile(lengths, 0.95, method="higher")),
-        "longest": max(lengths),
-        "distinct": len(words),
-        "tokens": tokens,
-        "unknown": unknown,
-    }
+        texts += sum(line is None for line, _ in block)
+        lines += sum(bool(line and line.strip()) for line, _ in block)
+    words = sizes(line for line, _ in text.pieces() if line and line.strip())
+    return {"split": name, "texts": texts, "lines": lines, **words, "tokens": tokens, "unknown": unknown}

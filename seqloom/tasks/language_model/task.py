@@ -115,7 +115,7 @@ class LanguageModelConfig(GradientConfig):
             lambda model: gradient_plan(self, model, batches, Validation(self, corpus, model).measure),
             f"{batches.words:,} words of text, {batches.per_epoch} batches an epoch; "
             f"{tokenizer.words:,} in the vocabulary",
-            lambda: [summary(name, text.pieces(), tokenizer) for name, text in corpus.texts.items()],
+            lambda: [summary(name, text, tokenizer) for name, text in corpus.texts.items()],
         )
 
     def build(self, assets: Assets) -> LanguageModel:

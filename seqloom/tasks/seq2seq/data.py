@@ -14,7 +14,7 @@ import numpy as np
 from seqloom.data.batches.batch import SequenceBatch
 from seqloom.data.batches.order import Order
 from seqloom.data.batches.pairs import ByEpoch, Fixed, PairBatches, Side
-from seqloom.data.checks.pairs import summary as facts_of
+from seqloom.data.checks.pairs import sizes
 from seqloom.data.formats.parallel import usable
 from seqloom.data.rows import Pairs, Splits
 from seqloom.data.sources.dialogues import Dialogues
@@ -138,36 +138,12 @@ def summary(splits: Splits, source: Tokenizer, target: Tokenizer) -> list[Json]:
     """A row for each side of each split."""
     rows = []
     for name, pairs in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
-        if pairs is None:
-            continue
-        facts: dict[str, Any] = facts_of(pairs)
-        sides = (("source", source, pairs.sources), ("target", target, pairs.targets))
-        for side, tokenizer, texts in sides:
-            own = facts[side]
-            tokens, unknown = _coverage(tokenizer, list(texts))
-            rows.append(
-                {
-                    "split": name,
-                    "side": side,
-                    "pairs": len(pairs),
-                    "words": own["words"],
-                    "mean": own["words_mean"],
-                    "95 %": own["words_95"],
-                    "longest": own["words_max"],
-                    "distinct": own["distinct_words"],
-                    "tokens": tokens,
-                    "unknown": unknown,
-                }
-            )
+        if pairs is not None:
+            for side, tokenizer, texts in (("source", source, pairs.sources), ("target", target, pairs.targets)):
+                ids = np.concatenate([[], *tokenizer.encode(list(texts))])
+                counted = {"tokens": len(ids), "unknown": int((ids == tokenizer.unknown).sum())}
+                rows.append({"split": name, "side": side, "pairs": len(pairs), **sizes(texts), **counted})
     return rows
-
-
-def _coverage(tokenizer: Tokenizer, texts: list[str]) -> tuple[int, int]:
-    tokens = unknown = 0
-    for ids in tokenizer.encode(texts):
-        tokens += len(ids)
-        unknown += int((ids == tokenizer.unknown).sum())
-    return tokens, unknown
 
 
 def trial(corpus: Corpus) -> Trial:
