@@ -19,6 +19,14 @@ Say = Callable[[float, int], None]
 _BLOCK_LINES, _BLOCK_CHARACTERS = 10_000, 1 << 22  # of pieces that are encoded together
 
 
+def digest_of(parts: Iterable[bytes]) -> str:
+    """SHA-256 of bytes that come in parts."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part)
+    return sha.hexdigest()
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Sentence pairs with where each one came from.
@@ -46,10 +54,8 @@ class Pairs:
 
     def digest(self) -> str:
         """SHA-256 over both sides; equal digests mean equal sentences in equal order."""
-        sha = hashlib.sha256()
-        for source, target in zip(self.sources, self.targets, strict=True):
-            sha.update(f"{source}\x00{target}\x01".encode())
-        return sha.hexdigest()
+        pairs = zip(self.sources, self.targets, strict=True)
+        return digest_of(f"{source}\x00{target}\x01".encode() for source, target in pairs)
 
 
 @dataclass(frozen=True)
@@ -129,10 +135,7 @@ def blocks_of(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 def text_digest(pieces: Iterable[Piece]) -> str:
     """SHA-256 of a text; equal digests mean equal documents."""
-    sha = hashlib.sha256()
-    for block in blocks_of(pieces):
-        sha.update(as_bytes(block))
-    return sha.hexdigest()
+    return digest_of(map(as_bytes, blocks_of(pieces)))
 
 
 def as_bytes(block: Sequence[Piece]) -> bytes:
@@ -205,7 +208,4 @@ class MultipleChoice:
 
 def digest_rows(rows: Iterable[Any]) -> str:
     """SHA-256 of examples of any kind, wherever they stand."""
-    sha = hashlib.sha256()
-    for row in rows:
-        sha.update(json.dumps({k: v for k, v in asdict(row).items() if k != "where"}).encode())
-    return sha.hexdigest()
+    return digest_of(json.dumps({k: v for k, v in asdict(row).items() if k != "where"}).encode() for row in rows)

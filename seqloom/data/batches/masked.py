@@ -14,11 +14,10 @@ import torch
 from seqloom.data.batches.batch import ReadingBatch, pad
 from seqloom.data.batches.order import Order
 from seqloom.data.batches.windows import LengthConfig
-from seqloom.data.rows import Text
+from seqloom.data.rows import Text, blocks_of
 from seqloom.errors import DataError, UsageError
 from seqloom.text.tokenizer import Tokenizer
 
-_BLOCK = 10_000  # lines encoded at a time
 MASKS = ("<mask>", "[MASK]")
 
 
@@ -72,9 +71,8 @@ class Documents:
         """A text encoded. Raises DataError for one of fewer than two words."""
         rows: list[np.ndarray] = []
         lines, documents = [0], [0]
-        for first in range(0, len(text.lines), _BLOCK):
-            block = text.lines[first : first + _BLOCK]
-            for line, row in zip(block, tokenizer.encode([line or "" for line in block]), strict=True):
+        for block in blocks_of(text):
+            for (line, _), row in zip(block, tokenizer.encode([line or "" for line, _ in block]), strict=True):
                 rows.append(row)
                 if len(row):
                     lines.append(lines[-1] + len(row))

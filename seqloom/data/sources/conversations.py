@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from seqloom.data.batches.shards import Keeping
 from seqloom.data.batches.stream import Layout
 from seqloom.data.checks.pairs import Parse
 from seqloom.data.formats.lines import RECORD_BYTES, LineError, decode, is_text, json_object, raw_lines, read_each
-from seqloom.data.rows import Chat, Piece, Say, Text
+from seqloom.data.rows import Chat, Piece, Say, Text, digest_of
 from seqloom.data.sources.source import Reading, TextSplit
 from seqloom.data.sources.text import DocumentFiles, as_document
 from seqloom.errors import DataError
@@ -94,10 +93,8 @@ class Chats(TextSplit):
 
     def digest(self) -> str:
         """See TextSplit."""
-        sha = hashlib.sha256()
-        for chat in self.chats:
-            sha.update(json.dumps([(m.role, m.text) for m in chat.messages]).encode() + b"\n")
-        return sha.hexdigest()
+        rows = ([(m.role, m.text) for m in chat.messages] for chat in self.chats)
+        return digest_of(json.dumps(row).encode() + b"\n" for row in rows)
 
     def packs(self, tokenizer: Tokenizer, layout: Layout) -> Packs:
         """Batches of them."""

@@ -18,7 +18,6 @@ from seqloom.errors import UsageError
 
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 _TOPICS = Path("pydoc_data", "topics.py")
-_SHARES = 100, 3, 6  # of 100 names 3 are for validation, and 3 for testing
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,8 @@ def library_source(split: str) -> Source:
 
 
 def _split(name: Path | str) -> str:
-    whole, valid, test = _SHARES
-    number = int(hashlib.sha256(str(name).encode()).hexdigest(), 16) % whole
-    return "valid" if number < valid else "test" if number < test else "train"
+    number = int(hashlib.sha256(str(name).encode()).hexdigest(), 16) % 100
+    return "valid" if number < 3 else "test" if number < 6 else "train"
 
 
 def _is_text(path: Path) -> bool:
