@@ -100,7 +100,7 @@ class RunConfig:
     seed: int = 1
     training: TrainingConfig = field(default_factory=TrainingConfig)
     accept: dict[str, float] = field(default_factory=dict)
-    unit: ClassVar[str] = "words"
+    unit: ClassVar[str] = "tokens"
     """What each step learns some of, as people are told."""
     wanted: ClassVar[str] = "name another run"
     """The cure where a run of another kind is named."""

@@ -115,7 +115,7 @@ class Plan:
     lr: float
     schedule: Schedule
     training: TrainingConfig
-    unit: str = "words"
+    unit: str = "tokens"
     per_epoch: float = 0.0
 
 
@@ -195,17 +195,17 @@ class _Session:
 
     def _count(self, step: Step) -> None:
         progress = self.progress
-        progress.step, progress.words = step.number, progress.words + step.words
+        progress.step, progress.tokens = step.number, progress.tokens + step.tokens
         progress.seconds += step.seconds
         self.reporter.step(step)
         self.memory.after_step()
         if step.number % self.plan.training.log_every == 0 or step.number == 1:
             row = {"loss": step.loss, "nll": step.nll, "norm": step.norm, "lr": step.lr}
-            self._log("train", row | {"words_per_second": round(step.words / step.seconds, 1)})
+            self._log("train", row | {"tokens_per_second": round(step.tokens / step.seconds, 1)})
 
     def _log(self, kind: str, row: dict[str, float]) -> None:
         progress = self.progress
-        head = {"kind": kind, "step": progress.step, "words": progress.words, "seconds": round(progress.seconds, 3)}
+        head = {"kind": kind, "step": progress.step, "tokens": progress.tokens, "seconds": round(progress.seconds, 3)}
         self.run.append("metrics.jsonl", head | row)
         if self.board is not None:
             for name, value in row.items():

@@ -30,7 +30,7 @@ class Estimate:
         gigabytes: the most memory at a time.
         disk_gigabytes: the run directory at its largest.
         parameters: numbers learned.
-        words_per_second: target words.
+        tokens_per_second: target tokens.
         padding: share of positions that are padding.
     """
 
@@ -40,7 +40,7 @@ class Estimate:
     gigabytes: float
     disk_gigabytes: float
     parameters: int
-    words_per_second: float
+    tokens_per_second: float
     padding: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def estimate(config: RunConfig, prepared: Prepared, model: nn.Module) -> Estimat
         gigabytes=(peak_bytes(device) + kernels) / 1e9,
         disk_gigabytes=4 * parameters * plan.learner.copies * kept / 1e9,
         parameters=parameters,
-        words_per_second=sum(s.words for s in taken) / sum(s.seconds for s in taken),
+        tokens_per_second=sum(s.tokens for s in taken) / sum(s.seconds for s in taken),
         padding=trial.padding if trial is not None else 0.0,
     )
 

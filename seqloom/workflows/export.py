@@ -54,7 +54,7 @@ def export_run(path: str, to: Target, out: str, reporter: Reporter, precision: P
 
 def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Reporter) -> None:
     model, heads, pair = load_model(run, reporter)
-    words = pair[1].words if pair is not None else 0
+    vocab_size = pair[1].vocab_size if pair is not None else 0
     special = _special(pair[1], model.config.kind) if pair is not None else {}
     more: Json = dict(special)
     if (labels := run.path / "labels.json").is_file():
@@ -65,7 +65,7 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
         more |= _length(run)
     first = str(run.info().get("imported", {}).get("family", ""))
-    write_checkpoint(folder, model, heads, words=words, dtype=dtype, shard=SHARD, more=more, first=first)
+    write_checkpoint(folder, model, heads, vocab_size=vocab_size, dtype=dtype, shard=SHARD, more=more, first=first)
     if pair is not None:
         _write_tokenizers(folder, pair, special)
     for kept in KEPT:
@@ -79,13 +79,13 @@ def _length(run: Run) -> Json:
     return {"max_position_embeddings": tree["batches"]["length"]}
 
 
-def _special(words: Tokenizer, kind: str) -> Json:
-    more: Json = {"pad_token_id": words.pad, "eos_token_id": words.end, "bos_token_id": words.start}
+def _special(tokenizer: Tokenizer, kind: str) -> Json:
+    more: Json = {"pad_token_id": tokenizer.pad, "eos_token_id": tokenizer.end, "bos_token_id": tokenizer.start}
     if kind == "encoder-decoder":
-        more = {"pad_token_id": words.pad, "eos_token_id": words.end, "decoder_start_token_id": words.start}
-        more |= {"forced_eos_token_id": words.end}
-    elif words.special is None and kind == "decoder-only":
-        more["eos_token_id"] = words.stop
+        more = {"pad_token_id": tokenizer.pad, "eos_token_id": tokenizer.end, "decoder_start_token_id": tokenizer.start}
+        more |= {"forced_eos_token_id": tokenizer.end}
+    elif tokenizer.special is None and kind == "decoder-only":
+        more["eos_token_id"] = tokenizer.stop
     return more
 
 

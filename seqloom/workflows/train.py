@@ -89,7 +89,7 @@ def train_run(
 def _record(run: Run, progress: Progress, model: nn.Module) -> None:
     before = run.info().get("training", {}).get("gigabytes", 0.0)
     device = next(model.parameters()).device
-    facts = {"steps": progress.step, "minutes": progress.seconds / 60, "words": progress.words}
+    facts = {"steps": progress.step, "minutes": progress.seconds / 60, "tokens": progress.tokens}
     facts |= {"parameters": parameter_count(model), "gigabytes": max(before, peak_bytes(device) / 1e9)}
     run.update_info(training=facts)
 

@@ -80,7 +80,7 @@ def test_t5_has_further_words_at_the_end(tmp_path: Path, folder: Path) -> None:
     pair = read_tokenizers(own, config)
     assert pair is not None
     assert pair[0] is pair[1]
-    assert pair[0].words == pieces + 128
+    assert pair[0].vocab_size == pieces + 128
     assert pair[0].inner.token_to_id("<extra_id_0>") == pieces + 99
     with pytest.raises(RunError, match="its model"):
         read_tokenizers(own, {**config, "vocab_size": pieces})

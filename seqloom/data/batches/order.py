@@ -17,7 +17,7 @@ class BatchConfig:
     """How sentences are put together.
 
     Args:
-        tokens: the target words of a batch, on average over the epoch; no batch has much more. A sentence of more
+        tokens: the target tokens of a batch, on average over the epoch; no batch has much more. A sentence of more
             than that counts as that many.
         count: whose words `tokens` are: the target's, or those of the longer side, where sources are the longer ones.
         jitter: by how many words the sorting by length may be off, so that batches differ more between epochs.
@@ -37,29 +37,29 @@ class BatchConfig:
 class Order:
     """Which texts, or pairs of them, each batch has, by number, without end.
 
-    Every epoch has the same number of batches: its texts, sorted by length, are cut where their running sum of words
+    Every epoch has the same number of batches: its texts, sorted by length, are cut where their running sum of tokens
     crosses equal shares. So the batch of a step is found without looking at earlier ones.
 
     Args:
-        lengths: (epoch) -> the words of each text (N), for each side of pairs.
+        lengths: (epoch) -> the tokens of each text (N), for each side of pairs.
         config: how texts are put together.
         seed: what the order is drawn from.
-        longest: the epoch whose words say how many batches every epoch has.
+        longest: the epoch whose tokens say how many batches every epoch has.
     """
 
     def __init__(
         self, lengths: Callable[[int], tuple[np.ndarray, ...]], config: BatchConfig, seed: int, longest: int = 0
     ) -> None:
         self.lengths, self.config, self.seed, self.longest = lengths, config, seed, longest
-        words = self._counted(lengths(longest))
-        if len(words) == 0:
+        tokens = self._counted(lengths(longest))
+        if len(tokens) == 0:
             raise DataError("there is no sentence to train on", cure="seqloom check CONFIG says why")
-        self.per_epoch = -(-int(words.sum()) // config.tokens)  # never more than there are sentences
+        self.per_epoch = -(-int(tokens.sum()) // config.tokens)  # never more than there are sentences
 
     def _counted(self, lengths: tuple[np.ndarray, ...]) -> np.ndarray:
-        """The words of each text that a batch's budget is spent on."""
-        words: np.ndarray = lengths[-1] if self.config.count == "target" else np.max(lengths, axis=0)
-        return words.clip(max=self.config.tokens)
+        """The tokens of each text that a batch's budget is spent on."""
+        tokens: np.ndarray = lengths[-1] if self.config.count == "target" else np.max(lengths, axis=0)
+        return tokens.clip(max=self.config.tokens)
 
     @lru_cache(maxsize=2)  # noqa: B019 - as long-lived as the run
     def epoch(self, number: int) -> list[np.ndarray]:

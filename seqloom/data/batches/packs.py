@@ -40,7 +40,7 @@ class Packs:
 
     Attributes:
         cut: how many were longer than `length`; `dropped`: how many of these have nothing left to learn.
-        words: how many are predicted in an epoch.
+        tokens: how many are predicted in an epoch.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Packs:
         self.rows = [[i] for i in range(len(sizes))] if carries else pack(sizes, T)
         self.config, self.seed, self.apart = config, seed, not carries and not config.crossing
         self.per_epoch = -(-len(self.rows) // config.lanes)
-        self.words = sum(int(learned.sum()) for _, learned, _ in self.chats)
+        self.tokens = sum(int(learned.sum()) for _, learned, _ in self.chats)
 
     @property
     def lost(self) -> str:

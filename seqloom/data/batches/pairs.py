@@ -15,10 +15,10 @@ from seqloom.data.batches.order import BatchConfig, Order
 
 @runtime_checkable
 class Side(Protocol):
-    """The encoded texts of one side, each ending with the end-of-sentence word; BPE dropout changes them by epoch."""
+    """The encoded texts of one side, each ending with the end-of-sentence token; BPE dropout changes them by epoch."""
 
     def lengths(self, epoch: int) -> np.ndarray:
-        """The words of each text."""
+        """The tokens of each text."""
         ...
 
     def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
@@ -34,7 +34,7 @@ class Fixed:
         self._lengths = np.array([len(row) for row in ids])
 
     def lengths(self, epoch: int) -> np.ndarray:
-        """The words of each text."""
+        """The tokens of each text."""
         return self._lengths
 
     def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
@@ -49,7 +49,7 @@ class ByEpoch:
         self.of = of
 
     def lengths(self, epoch: int) -> np.ndarray:
-        """The words of each text."""
+        """The tokens of each text."""
         return self.of(epoch).lengths(epoch)
 
     def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
@@ -83,9 +83,9 @@ class PairBatches:
 def make_batch(
     sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], start: int, rows: Sequence[int] = ()
 ) -> SequenceBatch:
-    """A batch of encoded pairs, each ending with the end-of-sentence word."""
+    """A batch of encoded pairs, each ending with the end-of-sentence token."""
     source, source_mask = pad(sources)
     target_out, target_mask = pad(targets)
     target_in = torch.cat((torch.full((len(targets), 1), start), target_out[:, :-1]), dim=1)
-    words = sum(len(t) for t in targets)
-    return SequenceBatch(source, source_mask, target_in, target_out, target_mask, words, tuple(rows))
+    tokens = sum(len(t) for t in targets)
+    return SequenceBatch(source, source_mask, target_in, target_out, target_mask, tokens, tuple(rows))

@@ -53,7 +53,7 @@ class StreamConfig:
 def check_length(size: int, config: StreamConfig) -> None:
     """Raises DataError for a text of too few words."""
     if size < config.lanes:
-        problem = f"the text has {size} words of the tokenizer, fewer than batches.lanes = {config.lanes}"
+        problem = f"the text has {size} tokens, fewer than batches.lanes = {config.lanes}"
         raise DataError(problem, cure="use more text, or fewer lanes")
 
 
@@ -91,7 +91,7 @@ class Stream:
         begins: the word that documents begin with, where they are to be told apart.
 
     Attributes:
-        words: how many are predicted in an epoch.
+        tokens: how many are predicted in an epoch.
         lost: what of the text is not learned, in words; "" = all is.
     """
 
@@ -109,7 +109,7 @@ class Stream:
     ) -> None:
         check_length(len(ids), config)
         self.ids, self.lines, self.config, self.seed = ids, lines, config, seed
-        self.carries, self.begins, self.words = carries, begins, len(ids)
+        self.carries, self.begins, self.tokens = carries, begins, len(ids)
         self._longest = -(-len(ids) // config.lanes)
         self.per_epoch = -(-self._longest // config.length)
         self._drawn: tuple[int, int, np.ndarray] = (-1, 0, np.empty(0))
@@ -151,14 +151,14 @@ class Stream:
         return self._batch(at + cut, at < last[:, None], True)
 
     def _batch(self, at: np.ndarray, real: np.ndarray, anew: bool) -> StreamBatch:
-        words = self.ids[np.concatenate((at[:, :1] - 1, at), 1) % len(self.ids)].astype(np.int64)
+        tokens = self.ids[np.concatenate((at[:, :1] - 1, at), 1) % len(self.ids)].astype(np.int64)
         return StreamBatch(
-            torch.from_numpy(words[:, :-1]),
-            torch.from_numpy(np.where(real, words[:, 1:], -1)),
+            torch.from_numpy(tokens[:, :-1]),
+            torch.from_numpy(np.where(real, tokens[:, 1:], -1)),
             anew,
             int(real.sum()),
             tuple(int(line) - 1 for line in self.lines[at[:, 0] % len(self.ids)]),
-            self._documents(words[:, :-1]),
+            self._documents(tokens[:, :-1]),
         )
 
     def _documents(self, read: np.ndarray) -> torch.Tensor | None:
@@ -172,7 +172,7 @@ class Stream:
 def encode_block(block: Sequence[Piece], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """The ids of a block, and how many belong to each piece.
 
-    A line ends with the tokenizer's end word, or with what a published one has for the end of a line. Its start word
+    A line ends with the tokenizer's end token, or with what a published one has for the end of a line. Its start token
     stands after each document, and so before the next one.
     """
     own = tokenizer.special is None

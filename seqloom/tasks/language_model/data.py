@@ -82,13 +82,13 @@ def _batches(
         if old:
             refuse_other_data(run, {"train": text_digest(pieces)})
 
-    def check(words: int) -> None:
-        check_length(words, config.batches)
+    def check(tokens: int) -> None:
+        check_length(tokens, config.batches)
         if not old:
             run.claim()
 
-    def say(share: float, words: int) -> None:
-        reporter.progress("tokenizing", share, words)
+    def say(share: float, tokens: int) -> None:
+        reporter.progress("tokenizing", share, tokens)
 
     return train.batches(tokenizer, config.layout, Keeping(run.path / "shards", say, before, check))
 

@@ -23,7 +23,7 @@ from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.weights import parameter_count
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
-from seqloom.objectives.next_word import NextWord
+from seqloom.objectives.next_token import NextToken
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import on_start
@@ -62,7 +62,7 @@ class LanguageModelConfig(GradientConfig):
     data: DataConfig = field(default_factory=StandardLibrary)
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: DecoderOnlyConfig = field(default_factory=DecoderOnlyConfig)
-    objective: NextWord = field(default_factory=NextWord)
+    objective: NextToken = field(default_factory=NextToken)
     batches: StreamConfig = field(default_factory=StreamConfig)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="loss"))
     decoding: DecodingConfig = field(default_factory=lambda: Sampling(temperature=0.8, top_p=0.95))
@@ -113,8 +113,8 @@ class LanguageModelConfig(GradientConfig):
             corpus.digests,
             Assets((tokenizer, tokenizer)),
             lambda model: gradient_plan(self, model, batches, Validation(self, corpus, model).measure),
-            f"{batches.words:,} words of text, {batches.per_epoch} batches an epoch; "
-            f"{tokenizer.words:,} in the vocabulary",
+            f"{batches.tokens:,} words of text, {batches.per_epoch} batches an epoch; "
+            f"{tokenizer.vocab_size:,} in the vocabulary",
             lambda: [summary(name, text, tokenizer) for name, text in corpus.texts.items()],
         )
 
@@ -146,7 +146,7 @@ class LanguageModelConfig(GradientConfig):
         config = configs.build(type(self), configs.merge(configs.tree_of(self), configs.read_overrides(options)))
         lanes = 1 if carries else config.batches.lanes
         reading = config.data.tested(test).reading(predictor.tokenizer, config.layout, lanes)
-        tokens = reading.batches.words
+        tokens = reading.batches.tokens
         reporter.say(f"reading {tokens:,} words")
         began = time.perf_counter()
         found = perplexities(text_nll(predictor.model, reading.batches), tokens, reading.sizes)
@@ -179,7 +179,7 @@ class Validation:
     def measure(self, step: int) -> Measured:
         """Loss and perplexities; and what the model makes of the beginnings of some texts."""
         reading = self.reading
-        found = perplexities(text_nll(self.model, reading.batches), reading.batches.words, reading.sizes)
+        found = perplexities(text_nll(self.model, reading.batches), reading.batches.tokens, reading.sizes)
         samples = [{"step": step, **self._sample(prompt)} for prompt in reading.prompts]
         return {name: found[name] for name in ("loss", "perplexity", "word_perplexity")}, samples
 

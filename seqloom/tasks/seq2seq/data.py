@@ -172,8 +172,8 @@ def _evaluation_seconds(corpus: Corpus, model: Any) -> float:
     sample = list(pairs.sources[:: max(1, len(pairs) // 256)])
     lengths = [len(ids) for ids in corpus.target.encode(pairs.targets[:: max(1, len(pairs) // 256)])]
     # An untrained model does not know when to stop: it is made to write as much as the references have.
-    words = max(1, round(statistics.fmean(lengths)))
-    forced = Greedy(min_length=words, max_length=words)
+    length = max(1, round(statistics.fmean(lengths)))
+    forced = Greedy(min_length=length, max_length=length)
     translator = Translator(model, corpus.source, corpus.target, forced, long_input="cut")
     began = time.perf_counter()
     translator(sample)

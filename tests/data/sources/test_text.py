@@ -13,7 +13,7 @@ from seqloom.data.batches.stream import encode_text
 from seqloom.data.rows import Text, blocks_of
 from seqloom.data.sources.text import TextFiles, text_source
 from seqloom.errors import DataError, UsageError
-from seqloom.text.tokenizer import Words, train_tokenizer
+from seqloom.text.tokenizer import WordLevel, train_tokenizer
 
 
 def read(path: Path, documents: str = "blocks") -> Text:
@@ -84,7 +84,7 @@ def test_text_that_is_none(tmp_path: Path, name: str, content: bytes, told: str)
 
 def test_lines_end_with_one_word_and_documents_with_another():
     text = Text(["a b", "c", None, "", "b", None], [1, 2, 3, 3, 4, 5])
-    tokenizer = train_tokenizer(Words(), filter(None, text.lines))
+    tokenizer = train_tokenizer(WordLevel(), filter(None, text.lines))
     ids, lines = encode_text(text, tokenizer)
     a, b, c = (tokenizer.inner.token_to_id(word) for word in "abc")
     end, start = tokenizer.end, tokenizer.start
