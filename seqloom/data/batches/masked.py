@@ -69,18 +69,13 @@ class Documents:
     @classmethod
     def of(cls, text: Text, tokenizer: Tokenizer) -> Documents:
         """A text encoded. Raises DataError for one of fewer than two words."""
-        rows: list[np.ndarray] = []
-        lines, documents = [0], [0]
-        for block in blocks_of(text):
-            for (line, _), row in zip(block, tokenizer.encode([line or "" for line, _ in block]), strict=True):
-                rows.append(row)
-                if len(row):
-                    lines.append(lines[-1] + len(row))
-                if line is None and lines[-1] > documents[-1]:
-                    documents.append(lines[-1])
-        if lines[-1] < 2:
+        rows = [row for block in blocks_of(text) for row in tokenizer.encode([line or "" for line, _ in block])]
+        ends = np.cumsum([len(row) for row in rows])
+        if ends[-1] < 2:
             raise DataError("the text has fewer than two words", cure="name files with text in them")
-        return cls(np.concatenate(rows), lines, documents if documents[-1] == lines[-1] else [*documents, lines[-1]])
+        last = [line is None for line in text.lines]
+        documents = np.unique([0, *ends[last], ends[-1]])
+        return cls(np.concatenate(rows), np.unique([0, *ends]).tolist(), documents.tolist())
 
 
 def word_starts(tokenizer: Tokenizer) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -42,42 +42,39 @@ class Fixed:
         return [self.ids[i] for i in indices.tolist()]
 
 
-class ByEpoch:
-    """Texts that may be others in each epoch: those of the side that `of` gives for it."""
+@dataclass(frozen=True)
+class EncodedPairs:
+    """The two sides of some pairs; `lines` = where the pairs stand, from 0."""
 
-    def __init__(self, of: Callable[[int], Side]) -> None:
-        self.of = of
-
-    def lengths(self, epoch: int) -> np.ndarray:
-        """The tokens of each text."""
-        return self.of(epoch).lengths(epoch)
-
-    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
-        """The ids of some of the texts."""
-        return self.of(epoch).rows(epoch, indices)
+    source: Side
+    target: Side
+    lines: Sequence[int]
 
 
 class PairBatches:
-    """The batches of a corpus of pairs, by number, without end.
+    """The batches of a corpus of pairs, by number, without end; their rows are lines of the corpus.
 
     Args:
-        source, target: the two sides of the pairs.
+        pairs: (epoch) -> the pairs of an epoch; each has as many.
         start: the id a target begins with.
         config, seed, longest: see Order.
     """
 
     def __init__(
-        self, source: Side, target: Side, start: int, config: BatchConfig, seed: int, longest: int = 0
+        self, pairs: Callable[[int], EncodedPairs], start: int, config: BatchConfig, seed: int, longest: int = 0
     ) -> None:
-        self.source, self.target, self.start = source, target, start
-        self.order = Order(lambda epoch: (source.lengths(epoch), target.lengths(epoch)), config, seed, longest)
+        def lengths(epoch: int) -> tuple[np.ndarray, np.ndarray]:
+            return pairs(epoch).source.lengths(epoch), pairs(epoch).target.lengths(epoch)
+
+        self.pairs, self.start, self.order = pairs, start, Order(lengths, config, seed, longest)
         self.per_epoch = self.order.per_epoch
 
     def __call__(self, number: int) -> SequenceBatch:
         """Batch `number` of the endless sequence."""
         epoch, indices = number // self.per_epoch, self.order.part(number)
-        sources, targets = self.source.rows(epoch, indices), self.target.rows(epoch, indices)
-        return replace(make_batch(sources, targets, self.start, indices.tolist()), number=number)
+        pairs = self.pairs(epoch)
+        sources, targets = pairs.source.rows(epoch, indices), pairs.target.rows(epoch, indices)
+        return replace(make_batch(sources, targets, self.start, [pairs.lines[i] for i in indices]), number=number)
 
 
 def make_batch(

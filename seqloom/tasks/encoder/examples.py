@@ -17,8 +17,9 @@ from seqloom.models.encoder import EncoderOnly
 from seqloom.models.weights import parameter_count
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
+from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.encoder.look import attention, label_sections
-from seqloom.tasks.encoder.task import ReadingConfig, outputs, tokenizer_for
+from seqloom.tasks.encoder.task import ReadingConfig, outputs
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured

@@ -23,8 +23,9 @@ from seqloom.models.weights import parameter_count
 from seqloom.objectives.reading import MaskedTokens, masked
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
+from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.encoder.look import attention
-from seqloom.tasks.encoder.task import ReadingConfig, tokenizer_for
+from seqloom.tasks.encoder.task import ReadingConfig
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured, Metric

@@ -15,8 +15,8 @@ from seqloom.data.checks.pairs import sizes
 from seqloom.data.rows import Piece, blocks_of, text_digest
 from seqloom.data.sources.source import Reading, TextSplit
 from seqloom.run import Json, Run
-from seqloom.tasks.assets import begun, load_tokenizers, make_tokenizer
-from seqloom.tasks.building import start_tokenizer
+from seqloom.tasks.assets import begun
+from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.resume import refuse_other_data
 from seqloom.text.chat import with_chat
 from seqloom.text.tokenizer import Tokenizer, TokenizerFile
@@ -58,16 +58,12 @@ def read_corpus(config: LanguageModelConfig, reporter: Reporter, run: Run | None
 
 
 def _tokenizer(config: LanguageModelConfig, train: TextSplit, reporter: Reporter, run: Run | None) -> Tokenizer:
-    if run is not None and begun(run):
-        return load_tokenizers(run)[0]
-
     def say(share: float, lines: int) -> None:
         reporter.progress("making the tokenizer", share, lines, "lines")
 
-    lines = (line for line, _ in train.pieces(say) if line)
-    made = start_tokenizer(config.start) if config.start else make_tokenizer(config.tokenizer, lines)
+    tokenizer = tokenizer_for(config, run, lambda: (line for line, _ in train.pieces(say) if line))
     plain = bool(config.start) or isinstance(config.tokenizer, TokenizerFile)
-    return made if plain and not config.data.chats else with_chat(made)
+    return tokenizer if plain and not config.data.chats else with_chat(tokenizer)
 
 
 def _batches(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqloom.data.batches.batch import SequenceBatch
 from seqloom.data.batches.order import Order
-from seqloom.data.batches.pairs import ByEpoch, Fixed, PairBatches, Side
+from seqloom.data.batches.pairs import EncodedPairs, Fixed, PairBatches, Side
 from seqloom.data.checks.pairs import sizes
 from seqloom.data.formats.parallel import usable
 from seqloom.data.rows import Pairs, Splits
@@ -44,32 +43,12 @@ DataConfig = Files | Dialogues | Phrases | Digits | Programs | NoData
 
 @dataclass
 class Corpus:
-    """Data, tokenizers and batches of pairs; `epoch` gives what the batches of an epoch are cut from."""
+    """Data, tokenizers and batches of pairs."""
 
     splits: Splits
     source: Tokenizer
     target: Tokenizer
     batches: PairBatches
-    epoch: Callable[[int], Encoded]
-
-    @property
-    def per_epoch(self) -> int:
-        """How many batches an epoch has."""
-        return self.batches.per_epoch
-
-    def __call__(self, number: int) -> SequenceBatch:
-        """A batch whose rows are lines of the training data."""
-        batch, lines = self.batches(number), self.epoch(number // self.batches.per_epoch).lines
-        return replace(batch, rows=tuple(lines[i] for i in batch.rows))
-
-
-@dataclass
-class Encoded:
-    """Training pairs as ids; `lines` = where they stand, from 0."""
-
-    source: Side
-    target: Side
-    lines: list[int]
 
 
 def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = None) -> Corpus:
@@ -87,17 +66,16 @@ def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = N
         reporter.warn(f"{left_out} training pairs are too long (data.max_length, or the model's positions): left out")
 
     @lru_cache(maxsize=2)
-    def epoch(number: int) -> Encoded:
+    def epoch(number: int) -> EncodedPairs:
         if fresh is None or number == longest:
             return first
         return _encoded(config, fresh.draw(number), (source, target))
 
-    sides = ByEpoch(lambda n: epoch(n).source), ByEpoch(lambda n: epoch(n).target)
-    batches = PairBatches(*sides, target.start, config.batches, config.seed, longest)
-    return Corpus(replace(splits, train=train), source, target, batches, epoch)
+    batches = PairBatches(epoch, target.start, config.batches, config.seed, longest)
+    return Corpus(replace(splits, train=train), source, target, batches)
 
 
-def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer, Tokenizer]) -> Encoded:
+def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncodedPairs:
     texts = (train.sources, train.targets)
     ids = [t.encode(side) for t, side in zip(tokenizers, texts, strict=True)]
     kept = _short_enough(config, train, ids, tokenizers)
@@ -105,7 +83,7 @@ def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer,
         _side(config, config.seed + n, t, [texts[n][i] for i in kept], [ids[n][i] for i in kept])
         for n, t in enumerate(tokenizers)
     )
-    return Encoded(source, target, [train.line(i) - 1 for i in kept])
+    return EncodedPairs(source, target, [train.line(i) - 1 for i in kept])
 
 
 def _short_enough(
@@ -147,7 +125,7 @@ def summary(splits: Splits, source: Tokenizer, target: Tokenizer) -> list[Json]:
 
 
 def trial(corpus: Corpus) -> Trial:
-    """PairBatches of all lengths, to time a training by."""
+    """Batches of all lengths, to time a training by."""
     order = corpus.batches.order
     return Trial(
         _chosen(order),

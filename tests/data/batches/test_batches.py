@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from seqloom.data.batches.batch import SequenceBatch, pad
 from seqloom.data.batches.order import BatchConfig
-from seqloom.data.batches.pairs import ByEpoch, Fixed, PairBatches, make_batch
+from seqloom.data.batches.pairs import EncodedPairs, Fixed, PairBatches, Side, make_batch
 from seqloom.errors import DataError
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, train_tokenizer
@@ -27,9 +27,14 @@ def side(lengths: list[int]) -> Fixed:
     return Fixed([np.array([*range(10, 10 + n - 1), END], dtype=np.int32) for n in lengths])
 
 
+def paired(source: Side, target: Side, *options: Any) -> PairBatches:
+    pairs = EncodedPairs(source, target, range(len(source.lengths(0))))
+    return PairBatches(lambda epoch: pairs, *options)
+
+
 def batches_of(lengths: list[tuple[int, int]], tokens: int, seed: int = 1, **options: Any) -> PairBatches:
     sources, targets = zip(*lengths, strict=True)
-    return PairBatches(side(list(sources)), side(list(targets)), START, BatchConfig(tokens, **options), seed)
+    return paired(side(list(sources)), side(list(targets)), START, BatchConfig(tokens, **options), seed)
 
 
 def corpus(size: int, seed: int = 1) -> list[tuple[int, int]]:
@@ -131,12 +136,13 @@ class TestFreshTexts:
         """Texts that grow for five epochs, and are noted as they are drawn."""
 
         @lru_cache(maxsize=2)
-        def draw(epoch: int) -> Fixed:
+        def draw(epoch: int) -> EncodedPairs:
             drawn.append(epoch)
             grown = min(epoch, 5)
-            return side(np.random.default_rng(epoch).integers(1 + grown, 6 + 4 * grown, 200).tolist())
+            both = side(np.random.default_rng(epoch).integers(1 + grown, 6 + 4 * grown, 200).tolist())
+            return EncodedPairs(both, both, range(200))
 
-        return PairBatches(ByEpoch(draw), ByEpoch(draw), START, BatchConfig(tokens=150), 1, longest=5)
+        return PairBatches(draw, START, BatchConfig(tokens=150), 1, longest=5)
 
     def test_batches_are_pure_and_any_step_can_be_the_first(self):
         batches = self.batches([])
@@ -178,9 +184,9 @@ class TestPadding:
         texts = [" ".join(["weather"] * n) for n in range(1, 60)] * 10
         tokenizer = train_tokenizer(BPE(size=300), texts[:20])
         dropped = [DroppedBPE(tokenizer, texts, 0.3, seed) for seed in (1, 2)]
-        batches = PairBatches(dropped[0], dropped[1], tokenizer.start, BatchConfig(tokens=1500), 1)
+        batches = paired(dropped[0], dropped[1], tokenizer.start, BatchConfig(tokens=1500), 1)
         plain = [len(row) + 1 for row in tokenizer.encode(texts)]
-        undropped = PairBatches(side(plain), side(plain), START, BatchConfig(tokens=1500), 1)
+        undropped = paired(side(plain), side(plain), START, BatchConfig(tokens=1500), 1)
         for epoch in (0, 1):
             sources, _ = batches.order.lengths(epoch)
             assert sources.sum() > sum(plain)
@@ -202,7 +208,7 @@ class TestPadding:
         ]
         tokenizer = train_tokenizer(BPE(), [*texts[0], *texts[1]])
         sides = [Fixed([np.append(row, tokenizer.end) for row in tokenizer.encode(t)]) for t in texts]
-        batches = PairBatches(sides[0], sides[1], tokenizer.start, BatchConfig(), 1)
+        batches = paired(sides[0], sides[1], tokenizer.start, BatchConfig(), 1)
         assert len(sides[0].ids) == 29_000
         for epoch in range(3):
             assert batches.order.padding(epoch) < 0.05
@@ -230,7 +236,7 @@ class TestTensors:
 
 def test_nothing_to_train_on():
     with pytest.raises(DataError):
-        PairBatches(Fixed([]), Fixed([]), START, BatchConfig(), 1)
+        paired(Fixed([]), Fixed([]), START, BatchConfig(), 1)
 
 
 @pytest.mark.parametrize("wrong", [{"tokens": 0}, {"accumulate": 0}, {"jitter": -0.5}])
