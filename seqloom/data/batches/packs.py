@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from seqloom.data.batches.batch import StreamBatch
-from seqloom.data.batches.stream import StreamConfig
+from seqloom.data.batches.stream import Layout
 from seqloom.errors import DataError
 
 
@@ -36,22 +36,15 @@ class Packs:
     Args:
         chats: the ids of each, and which of them are learned.
         lines: where each is from, for messages.
-        carries: whether the model carries a state; then a row has one conversation, because a state goes on.
+        layout: for which model; where it carries a state a row has one conversation, because a state goes on.
 
     Attributes:
         cut: how many were longer than `length`; `dropped`: how many of these have nothing left to learn.
         tokens: how many are predicted in an epoch.
     """
 
-    def __init__(
-        self,
-        chats: Sequence[tuple[np.ndarray, np.ndarray]],
-        lines: Sequence[int],
-        config: StreamConfig,
-        seed: int = 0,
-        *,
-        carries: bool = False,
-    ) -> None:
+    def __init__(self, chats: Sequence[tuple[np.ndarray, np.ndarray]], lines: Sequence[int], layout: Layout) -> None:
+        config = layout.config
         T = config.length
         self.cut = sum(len(ids) > T + 1 for ids, _ in chats)
         kept = [(ids[: T + 1], learned[: T + 1], n) for (ids, learned), n in zip(chats, lines, strict=True)]
@@ -60,8 +53,8 @@ class Packs:
         if not self.chats:
             raise DataError("no conversation is so short that its answer is seen", cure="raise batches.length")
         sizes = [len(ids) - 1 for ids, _, _ in self.chats]
-        self.rows = [[i] for i in range(len(sizes))] if carries else pack(sizes, T)
-        self.config, self.seed, self.apart = config, seed, not carries and not config.crossing
+        self.rows = [[i] for i in range(len(sizes))] if layout.carries else pack(sizes, T)
+        self.config, self.seed, self.apart = config, layout.seed, not layout.carries and not config.crossing
         self.per_epoch = -(-len(self.rows) // config.lanes)
         self.tokens = sum(int(learned.sum()) for _, learned, _ in self.chats)
 

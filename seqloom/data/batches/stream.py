@@ -68,13 +68,13 @@ class Layout:
     """
 
     config: StreamConfig
-    seed: int
-    carries: bool
+    seed: int = 0
+    carries: bool = False
 
     def stream(self, ids: Row, lines: Row, tokenizer: Tokenizer) -> Stream:
         """The batches of a text that is encoded; see Stream."""
         begins = None if self.carries or self.config.crossing else tokenizer.start
-        return Stream(ids, lines, self.config, self.seed, carries=self.carries, begins=begins)
+        return Stream(ids, lines, self, begins)
 
 
 class Stream:
@@ -86,9 +86,9 @@ class Stream:
 
     Args:
         ids: the text; its last word is read before the first one.
-        lines: the line of each word, for messages.
-        carries: whether the model carries a state.
-        begins: the word that documents begin with, where they are to be told apart.
+        lines: the line of each token, for messages.
+        layout: for which model.
+        begins: the token that documents begin with, where they are to be told apart.
 
     Attributes:
         tokens: how many are predicted in an epoch.
@@ -97,21 +97,12 @@ class Stream:
 
     lost = ""
 
-    def __init__(
-        self,
-        ids: Row,
-        lines: Row,
-        config: StreamConfig,
-        seed: int = 0,
-        *,
-        carries: bool = True,
-        begins: int | None = None,
-    ) -> None:
-        check_length(len(ids), config)
-        self.ids, self.lines, self.config, self.seed = ids, lines, config, seed
-        self.carries, self.begins, self.tokens = carries, begins, len(ids)
-        self._longest = -(-len(ids) // config.lanes)
-        self.per_epoch = -(-self._longest // config.length)
+    def __init__(self, ids: Row, lines: Row, layout: Layout, begins: int | None = None) -> None:
+        check_length(len(ids), layout.config)
+        self.ids, self.lines, self.begins, self.tokens = ids, lines, begins, len(ids)
+        self.config, self.seed, self.carries = layout.config, layout.seed, layout.carries
+        self._longest = -(-len(ids) // self.config.lanes)
+        self.per_epoch = -(-self._longest // self.config.length)
         self._drawn: tuple[int, int, np.ndarray] = (-1, 0, np.empty(0))
 
     def __call__(self, number: int) -> StreamBatch:

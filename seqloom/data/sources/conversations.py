@@ -100,7 +100,7 @@ class Chats(TextSplit):
         """Batches of them."""
         rows = encode_chats([chat.messages for chat in self.chats], tokenizer)
         lines = [chat.number for chat in self.chats]
-        return Packs(rows, lines, layout.config, layout.seed, carries=layout.carries)
+        return Packs(rows, lines, layout)
 
     def batches(self, tokenizer: Tokenizer, layout: Layout, keeping: Keeping) -> tuple[Packs, str]:
         """See TextSplit; they are not kept."""

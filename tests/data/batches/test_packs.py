@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom.data.batches.packs import Packs, pack
-from seqloom.data.batches.stream import StreamConfig
+from seqloom.data.batches.stream import Layout, StreamConfig
 from seqloom.errors import DataError
 
 
@@ -30,7 +30,7 @@ def test_an_epoch_learns_each_answer_once_from_its_own_conversation(sizes, lanes
     given, length = chats(sizes), 13
     answers = sorted(int(i) for ids, learned in given for i in ids[: length + 1][learned[: length + 1]])
     for carries in (False, True):
-        packs = Packs(given, list(range(1, len(sizes) + 1)), StreamConfig(lanes, length), 3, carries=carries)
+        packs = Packs(given, list(range(1, len(sizes) + 1)), Layout(StreamConfig(lanes, length), 3, carries))
         batches = [packs(epoch * packs.per_epoch + n) for n in range(packs.per_epoch)]
         found = [b.targets[b.targets >= 0] for b in batches]
         assert sorted(torch.cat(found).tolist()) == answers
@@ -50,20 +50,20 @@ def test_an_epoch_learns_each_answer_once_from_its_own_conversation(sizes, lanes
                     assert number == sorted(number)
         whole = torch.cat([b.targets[b.targets >= 0] for b in packs.windows()])
         assert sorted(whole.tolist()) == answers
-        again = Packs(given, list(range(1, len(sizes) + 1)), StreamConfig(lanes, length), 3, carries=carries)
+        again = Packs(given, list(range(1, len(sizes) + 1)), Layout(StreamConfig(lanes, length), 3, carries))
         assert all(torch.equal(again(epoch * packs.per_epoch + n).ids, b.ids) for n, b in enumerate(batches))
 
 
 def test_epochs_come_in_another_order_and_crossing_is_left():
-    packs = Packs(chats([9] * 30), list(range(1, 31)), StreamConfig(2, 16))
+    packs = Packs(chats([9] * 30), list(range(1, 31)), Layout(StreamConfig(2, 16)))
     orders = {tuple(packs(epoch * packs.per_epoch + n).rows for n in range(packs.per_epoch)) for epoch in range(4)}
     assert len(orders) == 4
     assert packs(0).documents is not None
-    assert Packs(chats([9] * 30), [1] * 30, StreamConfig(2, 16, crossing=True))(0).documents is None
+    assert Packs(chats([9] * 30), [1] * 30, Layout(StreamConfig(2, 16, crossing=True)))(0).documents is None
 
 
 def test_what_is_too_long_is_cut_and_what_has_no_answer_left_is_dropped():
-    packs = Packs(chats([30, 8, 12]), [1, 2, 3], StreamConfig(2, 10))
+    packs = Packs(chats([30, 8, 12]), [1, 2, 3], Layout(StreamConfig(2, 10)))
     assert (packs.cut, packs.dropped, len(packs.chats)) == (2, 1, 2)
     with pytest.raises(DataError, match="so short"):
-        Packs(chats([30]), [1], StreamConfig(2, 10))
+        Packs(chats([30]), [1], Layout(StreamConfig(2, 10)))

@@ -22,7 +22,7 @@ import seqloom
 from seqloom.config import load as load_config
 from seqloom.config import to_toml
 from seqloom.data.batches.shards import Keeping, Shards, Source, write_shards
-from seqloom.data.batches.stream import Stream, StreamConfig, encode_block
+from seqloom.data.batches.stream import Layout, Stream, StreamConfig, encode_block
 from seqloom.data.rows import Text
 from seqloom.data.sources.conversations import Conversations
 from seqloom.data.sources.standard_library import StandardLibrary
@@ -38,7 +38,7 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks import load
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.text.chat import Message
-from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerFile, train_tokenizer
+from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerFile, WordLevel, train_tokenizer
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam
@@ -138,7 +138,7 @@ def test_a_text_is_measured_as_by_hand(config, name):
     model, ids = generator.model, np.random.default_rng(1).integers(4, 280, 29).astype(np.int32)
 
     def stream(**sizes: int) -> Stream:
-        return Stream(ids, np.ones(29, np.int32), StreamConfig(**sizes))
+        return Stream(ids, np.ones(29, np.int32), Layout(StreamConfig(**sizes), carries=model.carries))
 
     read = torch.from_numpy(np.roll(ids, 1).astype(np.int64))[None]
     with torch.inference_mode():
@@ -161,7 +161,7 @@ def test_a_document_is_measured_as_if_it_stood_alone(length):
 
     def nll(ids: np.ndarray, begins: int | None) -> float:
         config = StreamConfig(lanes=1, length=length)
-        return text_nll(model, Stream(ids, ids, config, carries=False, begins=begins))
+        return text_nll(model, Stream(ids, ids, Layout(config), begins))
 
     alone = sum(nll(part, None) for part in parts)
     assert nll(np.concatenate(parts), 2) == pytest.approx(alone, rel=1e-5)
