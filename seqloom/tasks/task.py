@@ -53,7 +53,7 @@ class Prepared:
     Args:
         corpus: the digest of each split.
         assets: what the run keeps of it.
-        plan: (model) -> how it is trained, once it is on its device.
+        plan: (config, model) -> how the model is trained, once it is on its device.
         sizes: of the data, for a person to read.
         summary: a row for each split.
         findings: what is suspicious in the data.
@@ -62,7 +62,7 @@ class Prepared:
 
     corpus: Mapping[str, str]
     assets: Assets
-    plan: Callable[[Any], Plan]
+    plan: Callable[[Any, Any], Plan]
     sizes: str
     summary: Callable[[], list[Json]]
     findings: Callable[[], list[Finding]] = list

@@ -117,7 +117,7 @@ class ReadingConfig(GradientConfig):
         return Prepared(
             corpus,
             assets,
-            lambda model: gradient_plan(self, model, batches, measure(model)),
+            lambda config, model: gradient_plan(config, model, batches, measure(model)),
             f"{batches.per_epoch} batches an epoch; {assets.vocab_size:,} in the vocabulary",
             summary,
             findings,

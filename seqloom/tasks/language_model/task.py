@@ -112,7 +112,7 @@ class LanguageModelConfig(GradientConfig):
         return Prepared(
             corpus.digests,
             Assets((tokenizer, tokenizer)),
-            lambda model: gradient_plan(self, model, batches, Validation(self, corpus, model).measure),
+            lambda config, model: gradient_plan(config, model, batches, Validation(self, corpus, model).measure),
             f"{batches.tokens:,} words of text, {batches.per_epoch} batches an epoch; "
             f"{tokenizer.vocab_size:,} in the vocabulary",
             lambda: [summary(name, text, tokenizer) for name, text in corpus.texts.items()],

@@ -41,13 +41,25 @@ _EPOCHS = 8
 DataConfig = Files | Dialogues | Phrases | Digits | Programs | NoData
 
 
+@dataclass(frozen=True)
+class Encoded(EncodedPairs):
+    """Training pairs as ids.
+
+    Args:
+        sizes: of each side, the tokens and the unknown ones among them, with those of pairs that are left out.
+    """
+
+    sizes: list[tuple[int, int]]
+
+
 @dataclass
 class Corpus:
-    """Data, tokenizers and batches of pairs."""
+    """Data, tokenizers, the training pairs of the longest epoch, and batches of pairs."""
 
     splits: Splits
     source: Tokenizer
     target: Tokenizer
+    train: Encoded
     batches: PairBatches
 
 
@@ -66,16 +78,16 @@ def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = N
         reporter.warn(f"{left_out} training pairs are too long (data.max_length, or the model's positions): left out")
 
     @lru_cache(maxsize=2)
-    def epoch(number: int) -> EncodedPairs:
+    def epoch(number: int) -> Encoded:
         if fresh is None or number == longest:
             return first
         return _encoded(config, fresh.draw(number), (source, target))
 
     batches = PairBatches(epoch, target.start, config.batches, config.seed, longest)
-    return Corpus(replace(splits, train=train), source, target, batches)
+    return Corpus(replace(splits, train=train), source, target, first, batches)
 
 
-def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncodedPairs:
+def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer, Tokenizer]) -> Encoded:
     texts = (train.sources, train.targets)
     ids = [t.encode(side) for t, side in zip(tokenizers, texts, strict=True)]
     kept = _short_enough(config, train, ids, tokenizers)
@@ -83,7 +95,8 @@ def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer,
         _side(config, config.seed + n, t, [texts[n][i] for i in kept], [ids[n][i] for i in kept])
         for n, t in enumerate(tokenizers)
     )
-    return EncodedPairs(source, target, [train.line(i) - 1 for i in kept])
+    sizes = [_size(t, rows) for t, rows in zip(tokenizers, ids, strict=True)]
+    return Encoded(source, target, [train.line(i) - 1 for i in kept], sizes)
 
 
 def _short_enough(
@@ -112,16 +125,25 @@ def _side(
     return Fixed([np.append(row, tokenizer.end).astype(np.int32) for row in ids])
 
 
-def summary(splits: Splits, source: Tokenizer, target: Tokenizer) -> list[Json]:
+def summary(corpus: Corpus) -> list[Json]:
     """A row for each side of each split."""
-    rows = []
+    rows, splits = [], corpus.splits
     for name, pairs in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
         if pairs is not None:
-            for side, tokenizer, texts in (("source", source, pairs.sources), ("target", target, pairs.targets)):
-                ids = np.concatenate([[], *tokenizer.encode(list(texts))])
-                counted = {"tokens": len(ids), "unknown": int((ids == tokenizer.unknown).sum())}
+            sides = ("source", corpus.source, pairs.sources), ("target", corpus.target, pairs.targets)
+            for n, (side, tokenizer, texts) in enumerate(sides):
+                tokens, unknown = (
+                    corpus.train.sizes[n] if name == "train" else _size(tokenizer, tokenizer.encode(texts))
+                )
+                counted = {"tokens": tokens, "unknown": unknown}
                 rows.append({"split": name, "side": side, "pairs": len(pairs), **sizes(texts), **counted})
     return rows
+
+
+def _size(tokenizer: Tokenizer, rows: Sequence[np.ndarray]) -> tuple[int, int]:
+    """The tokens of a side, and the unknown ones among them."""
+    ids = np.concatenate([np.zeros(0, np.int32), *rows])
+    return len(ids), int((ids == tokenizer.unknown).sum())
 
 
 def trial(corpus: Corpus) -> Trial:

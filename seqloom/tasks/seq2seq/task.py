@@ -88,10 +88,10 @@ class TranslateConfig(GradientConfig):
         return Prepared(
             {name: pairs.digest() for name, pairs in named.items() if pairs is not None},
             Assets((corpus.source, corpus.target)),
-            lambda model: gradient_plan(self, model, batches, _Validation(corpus, model).measure),
+            lambda config, model: gradient_plan(config, model, batches, _Validation(corpus, model).measure),
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
             f"{100 * batches.order.padding():.1f} % padding; {corpus.target.vocab_size:,} words",
-            lambda: summary(splits, corpus.source, corpus.target),
+            lambda: summary(corpus),
             lambda: check_splits(splits),
             trial(corpus),
         )
