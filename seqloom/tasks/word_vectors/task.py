@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from seqloom import config as configs
-from seqloom.data.batches.collocations import join_phrases
-from seqloom.data.sources.words import WordIds, WordText, count_words, encode_words
+from seqloom.data.batches.word_ids import WordIds
+from seqloom.data.sources.words import WordText
 from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
 from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
@@ -138,10 +138,7 @@ def read_corpus(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> t
             last = time.monotonic()
             reporter.say(text)
 
-    data = config.data
-    vocabulary = count_words(data, lambda read, types: said(f"{read:,} words read, {types:,} different ones"))
-    ids = encode_words(data, vocabulary, folder, lambda done: said(f"{done:,} words and ends of lines encoded"))
-    return join_phrases(data, vocabulary, ids) if data.phrases else (vocabulary, ids)
+    return config.data.encoded(folder, said)
 
 
 def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Measured]:
