@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqloom.interop.family_language import GPT2, llama
 from seqloom.interop.family_reading import BERT, DISTILBERT, ROBERTA, VIT
-from seqloom.interop.family_translation import MARIAN, T5
+from seqloom.interop.family_translation import MARIAN, PEGASUS, T5
 
 FAMILIES = {
     family.name: family
@@ -19,6 +19,7 @@ FAMILIES = {
         DISTILBERT,
         VIT,
         MARIAN,
+        PEGASUS,
         T5,
     )
 }

@@ -64,7 +64,9 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
         )
     if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
         more |= _length(run)
-    first = str(run.info().get("imported", {}).get("family", ""))
+    imported = run.info().get("imported", {})
+    more |= {key: imported[key] for key in imported if key == "max_position_embeddings"}
+    first = str(imported.get("family", ""))
     write_checkpoint(folder, model, heads, words=words, dtype=dtype, shard=SHARD, more=more, first=first)
     if pair is not None:
         _write_tokenizers(folder, pair, special)

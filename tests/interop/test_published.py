@@ -60,6 +60,8 @@ def test_a_model_is_the_same_here_and_written_back(name: str, publish: Publish, 
             torch.testing.assert_close(after[tensor], before[tensor], rtol=1e-6, atol=1e-7)
         elif name.startswith("roberta") and tensor.endswith("position_embeddings.weight"):
             assert torch.equal(after[tensor][2:], before[tensor][2:])  # the first two are for nothing
+        elif name == "pegasus" and tensor.endswith("embed_positions.weight"):  # sines, computed anew
+            torch.testing.assert_close(after[tensor], before[tensor], rtol=0, atol=1e-5)
         else:
             assert torch.equal(after[tensor], before[tensor]), tensor
 
@@ -86,7 +88,9 @@ def test_parts_are_written_as_transformers_reads_them(
     agrees(compare_with_transformers(run, str(out), QUIET))
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen2", "qwen3", "llama-linear", "marian", "t5", "t5-gated"])
+@pytest.mark.parametrize(
+    "name", ["gpt2", "llama", "qwen2", "qwen3", "llama-linear", "marian", "pegasus", "t5", "t5-gated"]
+)
 def test_ctranslate2_says_the_same(name: str, publish: Publish, tmp_path: Path) -> None:
     pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is compared")
     run = import_run(str(publish(name)), str(tmp_path / "run"), QUIET)
