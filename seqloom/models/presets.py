@@ -76,7 +76,7 @@ LANGUAGE: dict[str, Tree] = {
         "decoder": {"kind": "recurrent", "cell": "lstm", "layers": 2, "width": 512, "dropout": 0.2, "weight_drop": 0.2},
         "embedding": 320,
     },
-    "small-transformer": {"decoder": {"layers": 4, "width": 320, "inner": 896, "heads": 5, "dropout": 0.1}},
+    "small-transformer": merge(_gpt2(4, 320, 5), {"decoder": {"inner": 896, "activation": "relu", "dropout": 0.1}}),
     "nano": merge(
         _gpt2(6, 384, 6),
         {"decoder": {"activation": "gelu", "bias": False, "dropout": 0.2, "attention_dropout": 0.2}},

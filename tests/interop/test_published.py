@@ -14,6 +14,7 @@ import pytest
 import torch
 from published import MODELS, Publish, publish, transformers
 from safetensors.torch import load_file
+from torch import nn
 
 from seqloom.cli import main
 from seqloom.cli.import_ import show_parity
@@ -21,6 +22,7 @@ from seqloom.data.batches.batch import pad
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Run
+from seqloom.tasks import load
 from seqloom.tasks.building import load_model
 from seqloom.training.log import Reporter
 from seqloom.workflows.evaluate import evaluate_run
@@ -197,3 +199,30 @@ def test_labels_are_kept(publish: Publish, tmp_path: Path) -> None:
     }
     export_run(str(run.path), "hf", str(tmp_path / "out"), QUIET)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == names
+
+
+def test_pegasus_answers_a_text_as_transformers_does(transformers: Any, tmp_path: Path) -> None:
+    folder, run = tmp_path / "published", tmp_path / "run"
+    pieces = [(piece, 0.0) for piece in ("<pad>", "</s>", "<mask_1>", "<mask_2>")]
+    pieces += [(f"<unk_{i}>", -100.0) for i in range(2, 103)] + [("<unk>", 0.0)]
+    pieces += [(piece, -float(i)) for i, piece in enumerate([*"abcdefgh", "▁", "▁ba", "▁ko", "▁fed", "eg"], start=3)]
+    tokenizer = transformers.PegasusTokenizer(vocab=pieces)
+    config = transformers.PegasusConfig(**{**MODELS["pegasus"][2], "vocab_size": len(pieces)})
+    model = transformers.PegasusForConditionalGeneration(config).eval()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.5)
+    with torch.no_grad():  # ends, and words that mean nothing, are improbable
+        model.final_logits_bias[:, :106] = -9.0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    import_run(str(folder), str(run), QUIET)
+    texts = ["ba ko fed", "a bad egg", "hag  ko", "z ba"]
+    options = {"max_new_tokens": 9, "num_beams": 1, "do_sample": False, "forced_eos_token_id": None}
+    rows = [model.generate(**tokenizer(text, return_tensors="pt"), **options)[0] for text in texts]
+    expected = tokenizer.batch_decode(rows, skip_special_tokens=True)
+    assert load(run)(texts, kind="greedy", max_length=9) == expected
+    assert len({*expected}) > 1
+    export_run(str(run), "hf", str(tmp_path / "out"), QUIET)
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert [again(text).input_ids for text in texts] == [tokenizer(text).input_ids for text in texts]
