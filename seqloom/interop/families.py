@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seqloom.interop.family_language import GPT2, llama
-from seqloom.interop.family_reading import BERT, DISTILBERT, ROBERTA, VIT
+from seqloom.interop.family_reading import BERT, DISTILBERT, MEGATRON_BERT, ROBERTA, VIT
 from seqloom.interop.family_translation import MARIAN, PEGASUS, T5
 
 FAMILIES = {
@@ -15,6 +15,7 @@ FAMILIES = {
         llama("qwen2", "Qwen2ForCausalLM", qkv_bias="yes"),
         llama("qwen3", "Qwen3ForCausalLM", qk_norm=True),
         BERT,
+        MEGATRON_BERT,
         ROBERTA,
         DISTILBERT,
         VIT,
