@@ -89,7 +89,7 @@ kind = "bpe"                           # or words, characters
 size = 8000
 
 [model]                                # not with start
-preset = "bert-mini"                   # or bert-tiny, small-bert, small-lstm, lstm-attention, bag
+preset = "small-megatron"              # or bert-tiny to bert-base, small-bert, small-lstm, lstm-attention, bag
 
 [training]
 epochs = 4

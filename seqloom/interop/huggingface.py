@@ -252,7 +252,8 @@ def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> t
     for family in FAMILIES.values():
         theirs, again, lost = family.written(config)
         lost += [f"head {name!r}" for name in heads if name not in family.heads]
-        if getattr(config, "pooler", "none") not in ("none", *family.poolers.values()):
+        without = () if heads.keys() & {"label", "next"} and family.name != "vit" else ("none",)
+        if getattr(config, "pooler", "none") not in (*without, *family.poolers.values()):
             lost.append(f"pooler = {config.pooler!r}")  # type: ignore[union-attr]
         if heads.keys() & {"label", "next"} and getattr(config, "pooling", "first") != "first":
             lost.append(f"pooling = {config.pooling!r}")  # type: ignore[union-attr]

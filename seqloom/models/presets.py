@@ -98,8 +98,11 @@ def _bert(layers: int, width: int, heads: int) -> Tree:
     return {"encoder": {**stack, **form, **positions}, "embedder": {"scaled": False}, "pooler": "tanh"}
 
 
+_SMALL: Tree = {"layers": 4, "width": 192, "inner": 768, "heads": 4, "activation": "gelu"}
+
 # bert-base, bert-large: Devlin et al. 2019; bert-tiny to bert-medium: Turc et al. 2019. minilm: Wang et al. 2020, with
-# 6 layers. small-bert has today's form. vit-tiny: for images of 32 x 32 in patches of 4.
+# 6 layers. small-bert has today's form, small-megatron that of Shoeybi et al. 2019, which Hugging Face's formats have.
+# vit-tiny: for images of 32 x 32 in patches of 4.
 READING: dict[str, Tree] = {
     "bert-tiny": _bert(2, 128, 2),
     "bert-mini": _bert(4, 256, 4),
@@ -108,12 +111,11 @@ READING: dict[str, Tree] = {
     "bert-base": _bert(12, 768, 12),
     "bert-large": _bert(24, 1024, 16),
     "minilm": merge(_bert(6, 384, 12), {"pooling": "mean", "pooler": "none"}),
-    "small-bert": {
-        "encoder": {
-            **{"layers": 4, "width": 192, "inner": 768, "heads": 4, "activation": "gelu"},
-            "positions": "rotary",
-        },
+    "small-bert": {"encoder": {**_SMALL, "positions": "rotary"}, "embedder": {"scaled": False}},
+    "small-megatron": {
+        "encoder": {**_SMALL, "positions": {"kind": "learned", "length": 512}},
         "embedder": {"scaled": False},
+        "pooler": "tanh",
     },
     "small-lstm": {
         "encoder": {

@@ -153,8 +153,12 @@ def test_a_name_is_looked_up_only_when_it_is_no_directory(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("kind", "preset", "family"),
     [
-        *[(DecoderOnlyConfig, preset, "gpt2") for preset in ("nano", "gpt2-xl")],
+        *[(DecoderOnlyConfig, preset, "gpt2") for preset in ("nano", "gpt2-xl", "small-transformer")],
         *[(DecoderOnlyConfig, preset, family) for preset, family in (("llama-nano", "qwen3"), ("llama-135m", "llama"))],
+        *[
+            (EncoderOnlyConfig, preset, family)
+            for preset, family in (("bert-tiny", "bert"), ("small-megatron", "megatron-bert"))
+        ],
         *[(EncoderDecoderConfig, preset, "pegasus") for preset in ("", "tiny", "small")],
         *[(EncoderDecoderConfig, preset, "marian") for preset in ("base", "big")],
     ],
@@ -170,7 +174,9 @@ def test_what_no_family_can_say_is_named() -> None:
     interleaved = {"positions": {"kind": "sinusoidal", "interleaved": True}}
     with pytest.raises(UsageError, match=r"pegasus comes nearest, but not decoder\.positions\.interleaved = True"):
         express(build(EncoderDecoderConfig, {"decoder": interleaved}), {})
-    with pytest.raises(UsageError, match=r"bert comes nearest, but not .*positions\.kind = 'rotary'"):
+    with pytest.raises(UsageError, match=r"megatron-bert comes nearest, but not .*positions\.kind = 'rotary'"):
         express(build(EncoderOnlyConfig, {"preset": "small-bert"}), {})
+    with pytest.raises(UsageError, match="bert comes nearest, but not pooler = 'none'"):
+        express(build(EncoderOnlyConfig, {"preset": "bert-tiny", "pooler": "none"}), {"label": 3})
     with pytest.raises(UsageError, match="bert comes nearest, but not matches = True"):
         express(build(EncoderOnlyConfig, {"preset": "bert-tiny", "matches": True}), {})
