@@ -62,7 +62,7 @@ def seqloom(first: Json) -> tuple[Any, Any]:
     from seqloom.config import build
     from seqloom.data.batches.batch import StreamBatch
     from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
-    from seqloom.objectives.next_word import NextWord
+    from seqloom.objectives.next_token import NextToken
     from seqloom.training.loop import train
     from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
     from seqloom.training.precision import dtype_for
@@ -73,7 +73,7 @@ def seqloom(first: Json) -> tuple[Any, Any]:
     weights = FlatWeights(model, dtype_for("auto", torch.device(first["device"])))
     optimizer = Optimizer(weights, AdamW(lr=RATE, betas=(0.9, 0.99), weight_decay=0.1))
     now: list[StreamBatch] = []
-    steps = train(model, NextWord(), lambda _: now[0], optimizer, lambda _: RATE)
+    steps = train(model, NextToken(), lambda _: now[0], optimizer, lambda _: RATE)
 
     def step(ids: torch.Tensor) -> float:
         now[:] = [StreamBatch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), True, ids[:, 1:].numel())]

@@ -2,7 +2,7 @@
 
     python benchmarks/words.py CORPUS [--word2vec PATH] [--rounds 3] [--seeds 1 2 3] [--tests FILE ...]
 
-CORPUS: text, words between blanks, a sentence a line. Speed: one epoch each, taking turns; raw words a second of
+CORPUS: text, words between blanks, a sentence a line. Speed: one epoch each, taking turns; raw tokens a second of
 training alone (seqloom, gensim), and of whole processes from the text file to the vectors. Quality: all epochs, each
 seed, the same lists and the same words for both.
 """
@@ -162,7 +162,7 @@ def speeds(options: argparse.Namespace, ours: Ours, raw: int) -> list[Json]:
             for name, taken in times.items():
                 ratios = [a / b for a, b in zip(taken, times["seqloom"], strict=True)]
                 rate = raw / statistics.median(taken)
-                row = {"method": method, "what": what, "system": name, "words_per_second": rate}
+                row = {"method": method, "what": what, "system": name, "tokens_per_second": rate}
                 row |= {"least": raw / max(taken), "most": raw / min(taken), "seqloom_is": statistics.median(ratios)}
                 if what == "training alone" and name == "seqloom":
                     row["share_of_peak"] = rate * arithmetic(ours, raw, method) / 1e9 / limit

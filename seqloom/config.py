@@ -25,7 +25,7 @@ Tree = dict[str, Any]
 Keys = tuple[str, ...]
 
 
-class Words(list[str]):
+class Arguments(list[str]):
     """The words a person typed after an option; they get their type from the field they are meant for."""
 
 
@@ -87,16 +87,16 @@ def read_overrides(words: Sequence[str]) -> Tree:
     Raises UsageError for a word that stands before any option.
     """
     tree: Tree = {}
-    values: Words | None = None
+    values: Arguments | None = None
     for word in words:
         if word.startswith("--") and len(word) > 2:
             name, equals, value = word[2:].partition("=")
-            values = Words([value] if equals else [])
+            values = Arguments([value] if equals else [])
             node = tree
             *path, last = name.replace("-", "_").split(".")
             for key in path:
                 node = node.setdefault(key, {})
-                if isinstance(node, Words):
+                if isinstance(node, Arguments):
                     raise UsageError(f"--{key} is given a value and, by --{name}, a key", cure="give one of the two")
             if isinstance(node.get(last), dict):
                 raise UsageError(f"--{name} is given a value and keys", cure="give one of the two")
@@ -124,7 +124,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
 
 def _kind(tree: Mapping[str, Any]) -> str | None:
     kind = tree.get("kind")
-    return str(kind[0] if isinstance(kind, Words) else kind) if kind else None
+    return str(kind[0] if isinstance(kind, Arguments) else kind) if kind else None
 
 
 def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
@@ -173,7 +173,9 @@ def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, k
         raise ConfigError(str(error), where=origin.where(keys) or "config") from None
 
 
-def over(hint: Any, base: Any, tree: Mapping[str, Any] | Words, origin: Origin | None = None, keys: Keys = ()) -> Any:
+def over(
+    hint: Any, base: Any, tree: Mapping[str, Any] | Arguments, origin: Origin | None = None, keys: Keys = ()
+) -> Any:
     """A config of the type `hint`, a class or a union of them: `base` with the tree laid over it."""
     return _convert(hint, tree, origin or Origin(), keys, base)
 
@@ -191,14 +193,14 @@ def default_of(f: dataclasses.Field[Any]) -> Any:
 
 def _convert(hint: Any, value: Any, origin: Origin, keys: Keys, default: Any = None) -> Any:
     choices = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if type(None) in choices and value in ("none", Words(["none"])):
+    if type(None) in choices and value in ("none", Arguments(["none"])):
         return None
     if typing.get_origin(hint) is dict and isinstance(value, Mapping):
         return {k: _convert(typing.get_args(hint)[1], v, origin, (*keys, k)) for k, v in value.items()}
     classes = [c for c in choices if dataclasses.is_dataclass(c)]
     if classes and (isinstance(value, Mapping) or value is not None):
         return _member(classes, value, origin, keys, default)
-    if isinstance(value, Words):
+    if isinstance(value, Arguments):
         value = _typed(hint, value, choices, origin, keys)
     for choice in choices:
         found = _plain(choice, value)
@@ -213,7 +215,7 @@ def _convert(hint: Any, value: Any, origin: Origin, keys: Keys, default: Any = N
 
 def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default: Any) -> Any:
     kinds = {c.kind: c for c in classes if hasattr(c, "kind")}
-    if kinds and (isinstance(value, str) or (isinstance(value, Words) and len(value) == 1)):
+    if kinds and (isinstance(value, str) or (isinstance(value, Arguments) and len(value) == 1)):
         value = {"kind": value}  # `norm = "rms"` and `--model.encoder.norm rms` name a member by its kind
     if not isinstance(value, Mapping):
         cure = f"write [{'.'.join(keys)}] and its keys below, or --{'.'.join(keys)}.KEY VALUE"
@@ -237,10 +239,10 @@ def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default:
     return build(chosen, merge(base, value), origin, keys)
 
 
-def _typed(hint: Any, words: Words, choices: tuple[Any, ...], origin: Origin, keys: Keys) -> Any:
+def _typed(hint: Any, words: Arguments, choices: tuple[Any, ...], origin: Origin, keys: Keys) -> Any:
     if any(typing.get_origin(c) is tuple for c in choices):
         item = next(typing.get_args(c)[0] for c in choices if typing.get_origin(c) is tuple)
-        return [_typed(item, Words([w]), (item,), origin, keys) for w in words]
+        return [_typed(item, Arguments([w]), (item,), origin, keys) for w in words]
     if not words and bool in choices:
         return True
     if len(words) != 1:
@@ -300,7 +302,7 @@ def _example(choices: tuple[Any, ...]) -> str:
 
 
 def _plain_text(value: Any) -> str:
-    return "a table" if isinstance(value, Mapping) else repr(list(value) if isinstance(value, Words) else value)
+    return "a table" if isinstance(value, Mapping) else repr(list(value) if isinstance(value, Arguments) else value)
 
 
 def tree_of(config: Any) -> Tree:

@@ -98,7 +98,7 @@ _ALL = (
         "perplexity",
         "less",
         notes=(
-            "of {tokens:,} words of the tokenizer; {reading}",
+            "of {tokens:,} tokens; {reading}",
             "of {sentences:,} references, a word of the tokenizer",
         ),
         headline=True,

@@ -15,7 +15,7 @@ from seqloom.data.sources.pairs import Files
 from seqloom.errors import ConfigError, UsageError
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.tasks.seq2seq.task import TranslateConfig
-from seqloom.text.tokenizer import BPE, Words
+from seqloom.text.tokenizer import BPE, WordLevel
 from seqloom.training.schedule import Cosine, Noam
 
 
@@ -303,7 +303,7 @@ def test_a_real_config_there_and_back(options):
 def test_the_file_a_run_keeps_gives_the_same_config_back(file):
     data = Files(("train.tsv",), ("valid.en", "valid.de"), source="en", target="de")
     config = TranslateConfig(
-        data=data, tokenizer=Words(size=9), schedule=Cosine(3, 0.1), model=EncoderDecoderConfig(tie="none")
+        data=data, tokenizer=WordLevel(size=9), schedule=Cosine(3, 0.1), model=EncoderDecoderConfig(tie="none")
     )
     file.write_text(to_toml(config), encoding="utf-8")
     assert load(TranslateConfig, file) == config

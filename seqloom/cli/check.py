@@ -49,7 +49,7 @@ def _show(result: dict[str, Any]) -> None:
             ("parameters", f"{expected['parameters']:,}"),
             ("steps", f"{expected['steps']:,} ({expected['epochs']:.1f} epochs)"),
             *([("padding", f"{100 * expected['padding']:.1f} %")] if expected["padding"] else []),
-            ("words a second", f"{expected['words_per_second']:,.0f}"),
+            ("tokens a second", f"{expected['tokens_per_second']:,.0f}"),
             ("minutes", f"{expected['minutes']:.1f}"),
             ("memory", f"{expected['gigabytes']:.2f} GB"),
             ("disk", f"{expected['disk_gigabytes']:.2f} GB"),

@@ -81,14 +81,14 @@ def _show_translations(result: dict[str, Any]) -> None:
             _told(r["parameters"] and r["parameters"] / 1e6, 1),
             _told(r["minutes"], 1),
             _told(r["minutes_to_reach"], 1),
-            _told(r["words_per_second"]),
+            _told(r["tokens_per_second"]),
             _told(r["sentences_per_second"]),
             _told(r["gigabytes"], 1),
         )
         for r in result["systems"]
     ]
     bleu, chrf, exact = (MEASURES[key].name for key in ("bleu", "chrf", "exact_match"))
-    columns = ("", bleu, "p", chrf, "M par.", "min", _to_reach(result), "words/s", "sent/s", "GB")
+    columns = ("", bleu, "p", chrf, "M par.", "min", _to_reach(result), "tokens/s", "sent/s", "GB")
     print_table(_tested(result), columns, rows)
     names = [r["name"] for r in result["systems"]]
     lengths = [

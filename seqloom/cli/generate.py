@@ -52,7 +52,7 @@ def generate(
     --decoding.temperature 0.7 --decoding.top-k 40.
 
     Args:
-        length: the most words of the tokenizer to add.
+        length: the most tokens to add.
         seed: another seed, another text.
         json: a line for each text.
     """

@@ -1,1 +1,1 @@
-"""From a model that predicts the next word to whole sequences."""
+"""From a model that predicts the next token to whole sequences."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
-from seqloom.config import Origin, Tree, Words, over, tree_of
+from seqloom.config import Arguments, Origin, Tree, over, tree_of
 from seqloom.errors import ConfigError
 
 Stop = Literal["first", "likely", "certain"]
@@ -72,7 +72,7 @@ class Decoding:
         What was typed goes before what stands in a file. Of another kind's default only what all kinds share is kept.
         Raises ConfigError for keys of several kinds.
         """
-        typed = {key for key, value in tree.items() if isinstance(value, Words)}
+        typed = {key for key, value in tree.items() if isinstance(value, Arguments)}
         usual = "greedy" if "sample" in tree and default.kind == "sample" else default.kind
         chosen = _asked({key: tree[key] for key in typed})
         kind = chosen or _asked(tree) or usual
@@ -193,7 +193,7 @@ def _neutral(key: str, value: Any) -> bool:
 
 
 def _word(value: Any) -> str:
-    return " ".join(value) if isinstance(value, Words) else str(value)
+    return " ".join(value) if isinstance(value, Arguments) else str(value)
 
 
 def with_options(base: DecodingConfig, options: Mapping[str, Any]) -> DecodingConfig:

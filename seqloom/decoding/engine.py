@@ -9,7 +9,7 @@ from itertools import groupby
 import torch
 
 from seqloom.decoding.config import DecodingConfig
-from seqloom.decoding.search import Hypothesis, Task, Words, decode, decoding
+from seqloom.decoding.search import Hypothesis, Ids, Task, decode, decoding
 from seqloom.decoding.speculative import Side, speculating
 from seqloom.models.decoder import LanguageModel
 from seqloom.nn.state import State
@@ -86,7 +86,7 @@ class Engine:
 
     def stream(
         self, row: Sequence[int], request: Request, config: DecodingConfig, draft: Engine | None = None, ahead: int = 0
-    ) -> Generator[Words, None, Hypothesis]:
+    ) -> Generator[Ids, None, Hypothesis]:
         """Gives the ids of the best continuation as they are settled; returns it.
 
         `draft`: writes so many ids `ahead`; positions must be kept by both.

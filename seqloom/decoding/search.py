@@ -1,4 +1,4 @@
-"""The decoding loop: greedy, beam search and sampling, for any model that predicts the next word."""
+"""The decoding loop: greedy, beam search and sampling, for any model that predicts the next token."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Task:
     stopped: Callable[[Sequence[int]], bool] | None = None
 
 
-Words = list[int]
+Ids = list[int]
 
 
 @dataclass
@@ -80,7 +80,7 @@ def decode(step: Step[S], state: S, task: Task, config: DecodingConfig) -> list[
     return last_of(decoding(step, state, task, config))
 
 
-def last_of(steps: Generator[Words, None, T]) -> T:
+def last_of(steps: Generator[Ids, None, T]) -> T:
     """What a generator returns in the end."""
     while True:
         try:
@@ -91,11 +91,11 @@ def last_of(steps: Generator[Words, None, T]) -> T:
 
 def decoding(
     step: Step[S], state: S, task: Task, config: DecodingConfig
-) -> Generator[Words, None, list[list[Hypothesis]]]:
+) -> Generator[Ids, None, list[list[Hypothesis]]]:
     """Gives the newest word of each sentence's best hypothesis after each step; returns the best hypotheses of each
     sentence, best first.
 
-    `step` gives the scores of the next word after the last one of each row. `state` has one row a sentence.
+    `step` gives the scores of the next token after the last one of each row. `state` has one row a sentence.
     Rows of sentences that are done are dropped on the way.
     """
     B = task.limits.shape[0]
@@ -137,7 +137,7 @@ class _Pick:
     """Candidates of each sentence, best first: the hypothesis each continues, its word and its log-probability."""
 
     parents: Int[Tensor, "B N"]
-    words: Int[Tensor, "B N"]
+    tokens: Int[Tensor, "B N"]
     log_p: Float[Tensor, "B N"]
 
 
@@ -173,16 +173,16 @@ def _best(scores: Tensor, now: _Progress, task: Task, config: DecodingConfig) ->
     B, K, _ = now.ids.shape
     V = scores.shape[1]
     # The softmax kernel is several times faster than logsumexp, and keeps the order.
-    p, words = scores.softmax(-1).topk(min(config.beam + 1, V))
+    p, tokens = scores.softmax(-1).topk(min(config.beam + 1, V))
     total = (now.log_p[:, :, None] + p.log().view(B, K, -1)).flatten(1)
     log_p, index = total.topk(min(2 * config.beam, total.shape[1]))
-    return _Pick(index // p.shape[1], words.view(B, -1).gather(1, index), log_p)
+    return _Pick(index // p.shape[1], tokens.view(B, -1).gather(1, index), log_p)
 
 
 def _sampled(scores: Tensor, now: _Progress, config: Sampling, generator: torch.Generator) -> _Pick:
     log_p = scores.log_softmax(-1)
-    words = torch.multinomial(distribution(scores, config), 1, generator=generator)
-    return _Pick(torch.zeros_like(words), words, now.log_p + log_p.gather(1, words))
+    tokens = torch.multinomial(distribution(scores, config), 1, generator=generator)
+    return _Pick(torch.zeros_like(tokens), tokens, now.log_p + log_p.gather(1, tokens))
 
 
 def distribution(scores: Float[Tensor, "R V"], config: Sampling) -> Float[Tensor, "R V"]:
@@ -200,7 +200,7 @@ def distribution(scores: Float[Tensor, "R V"], config: Sampling) -> Float[Tensor
 def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) -> tuple[Tensor, Tensor | None]:
     """Ends what has ended, keeps the best of the rest; the rows and sentences of the state to go on with."""
     B, K, T = now.ids.shape
-    ends = (pick.words == task.end) | pick.log_p.isneginf()
+    ends = (pick.tokens == task.end) | pick.log_p.isneginf()
     if task.attention is not None:
         attention = task.attention().view(B, K, -1)
         if now.coverage is None:
@@ -214,14 +214,14 @@ def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) ->
     # The best that have not ended, still best first; a sample that has ended has none.
     order = ends.long().argsort(dim=1, stable=True)[:, : config.beam]
     alive = ~ends.gather(1, order)
-    parents, words = pick.parents.gather(1, order), pick.words.gather(1, order)
+    parents, tokens = pick.parents.gather(1, order), pick.tokens.gather(1, order)
     log_p = pick.log_p.gather(1, order).masked_fill(~alive, -torch.inf)
     going = alive.any(1) & ~_done(now, log_p, T + 1, task, config)
     log_p = log_p.masked_fill(~going[:, None], -torch.inf)
     keep = _kept(going)
     rows = (torch.arange(B, device=parents.device)[:, None] * K + parents)[keep].flatten()
-    parents, words = parents[keep], words[keep]
-    now.ids = torch.cat((now.ids[keep].gather(1, parents[:, :, None].expand(-1, -1, T)), words[:, :, None]), dim=2)
+    parents, tokens = parents[keep], tokens[keep]
+    now.ids = torch.cat((now.ids[keep].gather(1, parents[:, :, None].expand(-1, -1, T)), tokens[:, :, None]), dim=2)
     now.log_p, now.sentences = log_p[keep], now.sentences[keep]
     if now.coverage is not None:
         now.coverage = now.coverage[keep].gather(1, parents[:, :, None].expand(-1, -1, now.coverage.shape[2]))
@@ -243,13 +243,13 @@ def _kept(going: Bool[Tensor, " B"]) -> Int[Tensor, " B2"]:
 _GRAIN = 16
 
 
-def _stopped(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], stopped: Callable[[Words], bool]) -> Tensor:
+def _stopped(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], stopped: Callable[[Ids], bool]) -> Tensor:
     """Which candidates are results as they stand."""
     ids = now.ids.tolist()
-    flat = zip(pick.parents.tolist(), pick.words.tolist(), ends.tolist(), strict=True)
+    flat = zip(pick.parents.tolist(), pick.tokens.tolist(), ends.tolist(), strict=True)
     found = [
-        [not done and stopped([*ids[b][p], w]) for p, w, done in zip(parents, words, dones, strict=True)]
-        for b, (parents, words, dones) in enumerate(flat)
+        [not done and stopped([*ids[b][p], w]) for p, w, done in zip(parents, tokens, dones, strict=True)]
+        for b, (parents, tokens, dones) in enumerate(flat)
     ]
     return torch.tensor(found, device=ends.device)
 
@@ -265,10 +265,10 @@ def _end(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], task: Task, con
     if now.coverage is not None:
         covered = now.coverage[sentence, parent].clamp(1e-9, 1.0)
         score = score + config.coverage_penalty * covered.log().sum(-1)
-    ids, last = now.ids[sentence, parent].tolist(), pick.words[sentence, rank].tolist()
+    ids, last = now.ids[sentence, parent].tolist(), pick.tokens[sentence, rank].tolist()
     found = zip(now.sentences[sentence].tolist(), ids, last, log_p.tolist(), score.tolist(), strict=True)
-    for i, words, word, p, s in found:
-        now.ended[i].append(Hypothesis((*words, *([] if word == task.end else [word])), p, s))
+    for i, tokens, word, p, s in found:
+        now.ended[i].append(Hypothesis((*tokens, *([] if word == task.end else [word])), p, s))
 
 
 def _done(now: _Progress, log_p: Float[Tensor, "B K"], length: int, task: Task, config: DecodingConfig) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 
 from seqloom.decoding.config import DecodingConfig, Sampling
-from seqloom.decoding.search import Hypothesis, Task, Words, distribution
+from seqloom.decoding.search import Hypothesis, Ids, Task, distribution
 from seqloom.shapes import Float, Int, Tensor
 
 
@@ -21,7 +21,7 @@ from seqloom.shapes import Float, Int, Tensor
 class Rewindable(Protocol):
     """A state that can forget its last words."""
 
-    def back(self, words: int) -> Any:
+    def back(self, count: int) -> Any:
         """The state as it was so many words ago."""
 
 
@@ -40,7 +40,7 @@ class Side:
 
 def speculating(
     large: Side, small: Side, task: Task, config: DecodingConfig, ahead: int
-) -> Generator[Words, None, tuple[Hypothesis, float]]:
+) -> Generator[Ids, None, tuple[Hypothesis, float]]:
     """Gives words as they are settled; returns the text, and which share of the small model's words was taken.
 
     Args:
@@ -56,13 +56,13 @@ def speculating(
     while True:
         most = max(0, min(ahead, limit - len(ids), large.room(large.state) - 1))
         guesses, q = _ahead(small, unread, most, config, generator)
-        words, log_ps = _settled(large, [unread[-1], *guesses], q, config, generator)
-        kept = len(words) - 1
+        tokens, log_ps = _settled(large, [unread[-1], *guesses], q, config, generator)
+        kept = len(tokens) - 1
         taken, written = taken + kept, written + len(guesses)
         # The small model has not read its own last guess.
         small.state = small.state.back(max(0, len(guesses) - 1 - kept))
-        unread = [*(unread if not guesses else guesses[-1:] if kept == len(guesses) else []), words[-1]]
-        for i, word in enumerate(words):
+        unread = [*(unread if not guesses else guesses[-1:] if kept == len(guesses) else []), tokens[-1]]
+        for i, word in enumerate(tokens):
             # As in the other loop, the end is what comes at the limit.
             word = task.end if len(ids) == limit else word
             log_p += float(log_ps[i, word])
@@ -76,11 +76,11 @@ def speculating(
 
 @torch.inference_mode()
 def _settled(
-    large: Side, words: Words, q: Float[Tensor, "T V"] | None, config: DecodingConfig, generator: torch.Generator
-) -> tuple[Words, Float[Tensor, "T1 V"]]:
+    large: Side, tokens: Ids, q: Float[Tensor, "T V"] | None, config: DecodingConfig, generator: torch.Generator
+) -> tuple[Ids, Float[Tensor, "T1 V"]]:
     """Of the words after the first those that are taken, and one more; and the log-probabilities of all words there."""
-    guesses = words[1:]
-    scores, large.state = large.read(torch.tensor([words], device=generator.device), large.state)
+    guesses = tokens[1:]
+    scores, large.state = large.read(torch.tensor([tokens], device=generator.device), large.state)
     p = _chances(scores, config)
     kept = 0 if q is None else _accepted(p, q, guesses, generator)
     rest = p[kept] if q is None or kept == len(guesses) else (p[kept] - q[kept]).clamp(min=0)
@@ -91,12 +91,12 @@ def _settled(
 
 @torch.inference_mode()
 def _ahead(
-    small: Side, unread: Words, words: int, config: DecodingConfig, generator: torch.Generator
-) -> tuple[Words, Float[Tensor, "T V"] | None]:
-    guesses: Words = []
+    small: Side, unread: Ids, count: int, config: DecodingConfig, generator: torch.Generator
+) -> tuple[Ids, Float[Tensor, "T V"] | None]:
+    guesses: Ids = []
     chances: list[Tensor] = []
     device, given = generator.device, unread
-    for _ in range(words):
+    for _ in range(count):
         scores, small.state = small.read(torch.tensor([given], device=device), small.state)
         chances.append(_chances(scores[-1:], config))
         guesses.append(int(torch.multinomial(chances[-1][0], 1, generator=generator)))
@@ -110,12 +110,12 @@ def _chances(scores: Float[Tensor, "T V"], config: DecodingConfig) -> Float[Tens
     return torch.zeros_like(scores, dtype=torch.float32).scatter_(1, scores.argmax(-1, keepdim=True), 1.0)
 
 
-def _accepted(p: Float[Tensor, "T1 V"], q: Float[Tensor, "T V"], words: Words, generator: torch.Generator) -> int:
-    at = torch.tensor(words, device=q.device)[:, None]
+def _accepted(p: Float[Tensor, "T1 V"], q: Float[Tensor, "T V"], tokens: Ids, generator: torch.Generator) -> int:
+    at = torch.tensor(tokens, device=q.device)[:, None]
     ratio = p[:-1].gather(1, at)[:, 0] / q.gather(1, at)[:, 0]
-    refused = torch.rand(len(words), generator=generator, device=q.device) >= ratio
-    return int(refused.nonzero()[0]) if bool(refused.any()) else len(words)
+    refused = torch.rand(len(tokens), generator=generator, device=q.device) >= ratio
+    return int(refused.nonzero()[0]) if bool(refused.any()) else len(tokens)
 
 
-def _hypothesis(ids: Words, log_p: float, config: DecodingConfig, *, ended: bool = True) -> Hypothesis:
+def _hypothesis(ids: Ids, log_p: float, config: DecodingConfig, *, ended: bool = True) -> Hypothesis:
     return Hypothesis(tuple(ids), log_p, log_p / max(1, len(ids) + ended) ** config.length_penalty)

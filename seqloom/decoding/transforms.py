@@ -1,4 +1,4 @@
-"""Changes to the scores of the next word, before one is chosen. Each takes and gives scores (R V)."""
+"""Changes to the scores of the next token, before one is chosen. Each takes and gives scores (R V)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 from seqloom.data.batches.stream import Stream
 from seqloom.data.sources.conversations import Packs
 from seqloom.models.decoder import LanguageModel
-from seqloom.objectives.next_word import NextWord
+from seqloom.objectives.next_token import NextToken
 from seqloom.shapes import Tensor
 
 
@@ -21,7 +21,7 @@ def text_nll(model: LanguageModel, stream: Stream | Packs) -> float:
     A model that carries a state reads each lane of the stream from end to end; any other one sees windows.
     """
     device = next(model.parameters()).device
-    plain, carry, total = NextWord(), dict[str, Tensor](), 0.0
+    plain, carry, total = NextToken(), dict[str, Tensor](), 0.0
     model.eval()
     for batch in stream.once() if model.carries else stream.windows():
         found = plain(model, batch.to(device), carry)
@@ -30,9 +30,9 @@ def text_nll(model: LanguageModel, stream: Stream | Packs) -> float:
 
 
 def perplexities(nll: float, tokens: int, sizes: Mapping[str, int]) -> dict[str, float]:
-    """The measures of a text of so many words of the tokenizer, and of the sizes that `Text.sizes` gives.
+    """The measures of a text of so many tokens, and of the sizes that `Text.sizes` gives.
 
-    "perplexity" is by words of the tokenizer, "word_perplexity" by words between blanks (the end of a line is one).
+    "perplexity" is by tokens, "word_perplexity" by words between blanks (the end of a line is one).
     """
     bits = nll / math.log(2)
     return {

@@ -14,7 +14,7 @@ _COLUMNS = {
     "parameters": "parameters",
     "minutes": "minutes of training",
     "minutes_to_reach": "minutes to reach",
-    "words_per_second": "training {unit}/s",
+    "tokens_per_second": "training {unit}/s",
     "sentences_per_second": "using: {tested}/s",
     "gigabytes": "peak GB",
 }

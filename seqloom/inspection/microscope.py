@@ -19,11 +19,11 @@ from seqloom.shapes import Bool, Tensor
 
 _STEPS, _UNITS = 60, 12  # of the gates' traces
 _KEPT = ("f", "z")  # the gate that says how much of the state stays
-Words = Callable[[Any], list[str]]
+TokenNames = Callable[[Any], list[str]]
 
 
 def examine(
-    model: EncoderDecoder, batches: Sequence[SequenceBatch], words: tuple[Words, Words], probes: int = 1
+    model: EncoderDecoder, batches: Sequence[SequenceBatch], names: tuple[TokenNames, TokenNames], probes: int = 1
 ) -> dict[str, Any]:
     """The reach of inputs and states, the gates and the entropy of attention; what the model has not is left out.
 
@@ -35,8 +35,8 @@ def examine(
     gates: dict[str, list[dict[str, NDArray[np.float32]]]] = {}
     attention: dict[str, list[tuple[Tensor, Tensor]]] = {}
     across = cross_attentions(model)
-    names = [name for name, _ in model.named_modules()]
-    over = {n: "encoder" if n.startswith("encoder.") else "source" if n in across else "target" for n in names}
+    modules = [name for name, _ in model.named_modules()]
+    over = {n: "encoder" if n.startswith("encoder.") else "source" if n in across else "target" for n in modules}
     model.eval()
     for batch in batches:
         _add(inputs, input_reach(model, batch, probes))
@@ -62,7 +62,7 @@ def examine(
         **{name: reach.as_dict(least) for name, reach in inputs.items()},
         "states": {name: reach.as_dict(least) for name, reach in states.items()},
         "gates": {
-            name: _summary(found, len(batches) // 2, _words(model, name, shown, words))
+            name: _summary(found, len(batches) // 2, _words(model, name, shown, names))
             for name, found in gates.items()
             if found[0]
         },
@@ -83,18 +83,18 @@ def _gates(one: Pass, mask: Bool[Tensor, "B T"]) -> dict[str, NDArray[np.float32
     return {name: trace.float().cpu().masked_fill(padding, torch.nan).numpy() for name, trace in traces.items()}
 
 
-def _words(model: EncoderDecoder, layer: str, batch: SequenceBatch, words: tuple[Words, Words]) -> list[str]:
+def _words(model: EncoderDecoder, layer: str, batch: SequenceBatch, names: tuple[TokenNames, TokenNames]) -> list[str]:
     """The words of the batch's first sentence as the layer reads them."""
     encodes = layer.startswith("encoder.")
     ids, mask = (batch.source, batch.source_mask) if encodes else (batch.target_in, batch.target_mask)
-    found = words[0 if encodes else 1](ids[0].cpu()[real(ids, mask)[0]].numpy())
+    found = names[0 if encodes else 1](ids[0].cpu()[real(ids, mask)[0]].numpy())
     back = isinstance(model.encoder, RecurrentEncoder) and encodes
     if back and model.encoder.directions[int(layer.split(".")[-1])] == "backward":  # type: ignore[index]
         found = found[::-1]
     return found[:_STEPS]
 
 
-def _summary(batches: list[dict[str, NDArray[np.float32]]], shown: int, words: list[str]) -> dict[str, Any]:
+def _summary(batches: list[dict[str, NDArray[np.float32]]], shown: int, tokens: list[str]) -> dict[str, Any]:
     """Of each gate the mean and quantiles, also by time; and one sentence's trace of the units that move most."""
     result: dict[str, Any] = {"gates": {}}
     longest = max(next(iter(b.values())).shape[1] for b in batches)
@@ -105,9 +105,11 @@ def _summary(batches: list[dict[str, NDArray[np.float32]]], shown: int, words: l
         by_time = [_quantiles(row[~np.isnan(row)]) for row in values]
         result["gates"][name] = _quantiles(values[~np.isnan(values)]) | {"by_time": by_time}
     kept = next(name for name in _KEPT if name in batches[0])
-    trace = batches[shown][kept][0, : len(words)].T  # D T
+    trace = batches[shown][kept][0, : len(tokens)].T  # D T
     units = np.sort(np.argsort(-trace.std(1), kind="stable")[:_UNITS])
-    return result | {"trace": {"gate": kept, "words": words, "units": units.tolist(), "values": trace[units].tolist()}}
+    return result | {
+        "trace": {"gate": kept, "tokens": tokens, "units": units.tolist(), "values": trace[units].tolist()}
+    }
 
 
 def _quantiles(values: NDArray[np.float32]) -> dict[str, float]:

@@ -16,7 +16,7 @@ _PLOTS = {
     "encoder": ("encoder", "A source state with respect to the words before and after it; k = 0 is its own word."),
     "source": (
         "decoder over the source",
-        "The decoder's output, the mean over t, with respect to the source word k before the last, as a share of the "
+        "The decoder's output, the mean over t, with respect to the source token k before the last, as a share of the "
         "mean over all: flat where every word counts alike.",
     ),
     "target": ("decoder over its own words", "The decoder's output with respect to the words it was given before."),
@@ -152,5 +152,5 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
 def _trace(layer: str, trace: Mapping[str, Any]) -> Markup:
     title = f"Gate {trace['gate']} of {layer}: units that move most, one row each"
     units = [f"unit {n}" for n in trace["units"]]
-    drawn = heat_map(title, "", units, trace["words"], np.asarray(trace["values"], dtype=np.float32))
+    drawn = heat_map(title, "", units, trace["tokens"], np.asarray(trace["values"], dtype=np.float32))
     return element("div", drawn, class_="scroll")

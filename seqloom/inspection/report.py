@@ -52,7 +52,7 @@ class ReportData:
     evaluations: Mapping[str, Row]
     examples: Sequence[Example]
     parameters: int = 0
-    unit: str = "words"
+    unit: str = "tokens"
     sections: Mapping[str, Markup] = field(default_factory=dict)
 
 
@@ -131,7 +131,7 @@ def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
     trained |= told if isinstance(told, Mapping) else {}
     if data.parameters:
         found.append(("parameters", _short(float(data.parameters)), f"{data.parameters:,}"))
-    words = _value(trained, "words")
+    words = _value(trained, "tokens")
     if steps := _value(trained, "steps"):
         found.append(("steps", f"{steps:,.0f}", f"{_short(words)} {data.unit}" if words else ""))
     if minutes := _value(trained, "minutes"):
@@ -168,7 +168,7 @@ def _training(train: Sequence[Row], valid: Sequence[Row], unit: str) -> Iterator
     for key in _drawn(valid):
         name = MEASURES[key].name
         yield from line_figure(name, "Of the validation data.", [Curve(name, _points(valid, key), "valid")], steps)
-    for title, key in (("Learning rate", "lr"), (f"{unit.capitalize()} a second", "words_per_second")):
+    for title, key in (("Learning rate", "lr"), (f"{unit.capitalize()} a second", "tokens_per_second")):
         yield from line_figure(title, None, [Curve(title.lower(), _points(train, key), "train")], steps, height=110)
     keys = [k for k in MEASURES if _points(valid, k)]
     rows = [[when(s), *(_cell(r, k) for k in keys)] for r in valid if (s := _value(r, "step")) is not None]

@@ -61,7 +61,7 @@ def write_ctranslate2(folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tok
     _fill_embedder(spec.decoder.embeddings, spec.decoder, embedder)
     _fill_stack(spec.decoder, model.decoder.stack)
     spec.decoder.projection.weight = _array(model.head.weight)
-    bias = torch.zeros(target.words) if model.head.bias is None else model.head.bias.detach().clone()
+    bias = torch.zeros(target.vocab_size) if model.head.bias is None else model.head.bias.detach().clone()
     if target.pad == target.start and isinstance(model, EncoderDecoder):
         bias[target.pad] = _NEVER
     spec.decoder.projection.bias = _array(bias)
@@ -175,7 +175,7 @@ def _word(tokenizer: Tokenizer, i: int) -> str:
 
 
 def _words(tokenizer: Tokenizer) -> list[str]:
-    return [_word(tokenizer, i) for i in range(tokenizer.words)]
+    return [_word(tokenizer, i) for i in range(tokenizer.vocab_size)]
 
 
 def greedy_ctranslate2(

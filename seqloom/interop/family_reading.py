@@ -107,9 +107,9 @@ def _unlabelled(form: Form) -> bool:
     return "label" not in form.heads
 
 
-def _heads(title: str, words: str, label: str, **more: HeadName) -> dict[str, HeadName]:
+def _heads(title: str, masked: str, label: str, **more: HeadName) -> dict[str, HeadName]:
     return {
-        "words": HeadName(words, f"{title}ForMaskedLM"),
+        "masked": HeadName(masked, f"{title}ForMaskedLM"),
         "label": HeadName(label, f"{title}ForSequenceClassification"),
         "tags": HeadName("classifier.weight", f"{title}ForTokenClassification"),
         "span": HeadName("qa_outputs.weight", f"{title}ForQuestionAnswering"),
@@ -125,9 +125,9 @@ def _of_bert(name: str, title: str, *norms: Rule, **more: Any) -> Family:
         (
             *norms,
             Rule("pooling.layer", "bert.pooler.dense"),
-            Rule("heads.words.project.0", "cls.predictions.transform.dense"),
-            Rule("heads.words.project.1", "cls.predictions.transform.LayerNorm"),
-            Rule("heads.words.bias", "cls.predictions.bias"),
+            Rule("heads.masked.project.0", "cls.predictions.transform.dense"),
+            Rule("heads.masked.project.1", "cls.predictions.transform.LayerNorm"),
+            Rule("heads.masked.bias", "cls.predictions.bias"),
             Rule("heads.next.linear", "cls.seq_relationship"),
             Rule("heads.label.linear", "classifier"),
         ),
@@ -163,9 +163,9 @@ ROBERTA = _bert(
         Rule("encoder.stack.embedding_norm", "roberta.embeddings.LayerNorm"),
         Rule("pooling.layer", "roberta.pooler.dense", when=_unlabelled),
         Rule("pooling.layer", "classifier.dense", when=_labelled),
-        Rule("heads.words.project.0", "lm_head.dense"),
-        Rule("heads.words.project.1", "lm_head.layer_norm"),
-        Rule("heads.words.bias", "lm_head.bias"),
+        Rule("heads.masked.project.0", "lm_head.dense"),
+        Rule("heads.masked.project.1", "lm_head.layer_norm"),
+        Rule("heads.masked.bias", "lm_head.bias"),
         Rule("heads.label.linear", "classifier.out_proj"),
     ),
     root="roberta",
@@ -220,9 +220,9 @@ DISTILBERT = Family(
             },
         ),
         Rule("pooling.layer", "pre_classifier"),
-        Rule("heads.words.project.0", "vocab_transform"),
-        Rule("heads.words.project.1", "vocab_layer_norm"),
-        Rule("heads.words.bias", "vocab_projector.bias"),
+        Rule("heads.masked.project.0", "vocab_transform"),
+        Rule("heads.masked.project.1", "vocab_layer_norm"),
+        Rule("heads.masked.bias", "vocab_projector.bias"),
         Rule("heads.label.linear", "classifier"),
         Rule("heads.tags.linear", "classifier"),
         Rule("heads.span.linear", "qa_outputs"),

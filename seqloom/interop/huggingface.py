@@ -205,9 +205,9 @@ def _reading(
     return replace(own, pooler=found[0] if found else "none"), heads  # type: ignore[arg-type]
 
 
-def _empty(config: ModelConfig, words: int, heads: Mapping[str, int]) -> Model:
+def _empty(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -> Model:
     with torch.device("meta"):
-        return make_model(config, words, heads)
+        return make_model(config, vocab_size, heads)
 
 
 def _shapes_of(model: Model) -> dict[str, tuple[int, ...]]:
@@ -272,7 +272,7 @@ def write_checkpoint(
     model: Model,
     heads: Mapping[str, int],
     *,
-    words: int,
+    vocab_size: int,
     dtype: torch.dtype,
     shard: int,
     more: Json,
@@ -284,7 +284,7 @@ def write_checkpoint(
         folder: to write into.
         model: the model.
         heads: the labels of each of its heads.
-        words: V.
+        vocab_size: V.
         dtype: of the weights.
         shard: the most bytes of a file.
         more: further keys of config.json.
@@ -293,7 +293,7 @@ def write_checkpoint(
     family, config, again = express(model.config, heads, first)
     own = dict(model.named_parameters())
     form = Form(again, dict(heads))
-    shapes = _shapes_of(_empty(again, words, heads))
+    shapes = _shapes_of(_empty(again, vocab_size, heads))
     bound: Bound = bind(family.rules, form, shapes)
 
     def tensor(name: str) -> Tensor:  # a bias that we do without is zero
@@ -308,8 +308,8 @@ def write_checkpoint(
     weights |= {name: table.to(dtype) for name, table in family.tables(config).items()}
     for labels in (n for name, n in heads.items() if name in ("label", "tags")):
         config.setdefault("id2label", {str(i): f"LABEL_{i}" for i in range(labels)})
-    if words:
-        config["vocab_size"] = words
+    if vocab_size:
+        config["vocab_size"] = vocab_size
     if separate:
         config["tie_word_embeddings"] = False
     with writing(folder):
@@ -323,7 +323,7 @@ def _architecture(family: Family, heads: Mapping[str, int]) -> tuple[str, bool]:
     """The name of the class, and whether it is the bare model."""
     if family.kind != "encoder-only" or not heads:
         return family.architecture, family.kind == "encoder-only"
-    if {*heads} == {"words", "next"}:
+    if {*heads} == {"masked", "next"}:
         return family.architecture.replace("Model", "ForPreTraining"), False
     return family.heads[next(iter(heads))].architecture, False
 

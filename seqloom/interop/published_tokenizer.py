@@ -30,15 +30,15 @@ def read_tokenizers(folder: Path, config: Json) -> tuple[Tokenizer, Tokenizer] |
 
     Raises RunError where there is none, or it has more words than the model.
     """
-    words = int(config.get("vocab_size") or 0)
-    if not words:
+    vocab_size = int(config.get("vocab_size") or 0)
+    if not vocab_size:
         return None
     inner = _read(folder, str(config.get("model_type")))
     said = {**read_json(folder / "special_tokens_map.json"), **read_json(folder / "tokenizer_config.json")}
     ids = {**config, **read_json(folder / "generation_config.json")}
-    target, source = (_made(one, said, ids, words, str(folder)) for one in inner)
-    if target.inner.get_vocab_size() > words and not (folder / "target.spm").is_file():
-        problem = f"its tokenizer has {target.inner.get_vocab_size():,} words, its model {words:,}"
+    target, source = (_made(one, said, ids, vocab_size, str(folder)) for one in inner)
+    if target.inner.get_vocab_size() > vocab_size and not (folder / "target.spm").is_file():
+        problem = f"its tokenizer has {target.inner.get_vocab_size():,} words, its model {vocab_size:,}"
         raise RunError(problem, where=str(folder), cure="put the tokenizer there that the model was trained with")
     return (target, target) if inner[0] is inner[1] else (source, target)
 
@@ -66,7 +66,7 @@ def _read(folder: Path, family: str) -> tuple[tokenizers.Tokenizer, tokenizers.T
 
 
 def _made(
-    inner: tokenizers.Tokenizer, said: Mapping[str, Any], ids: Mapping[str, Any], words: int, where: str
+    inner: tokenizers.Tokenizer, said: Mapping[str, Any], ids: Mapping[str, Any], vocab_size: int, where: str
 ) -> Tokenizer:
     def find(*keys: str) -> int | None:
         for key in keys:
@@ -74,7 +74,7 @@ def _made(
             value = value[0] if isinstance(value, list) else value
             value = value.get("content") if isinstance(value, Mapping) else value
             found = inner.token_to_id(value) if isinstance(value, str) else value
-            if found is not None and 0 <= found < words:
+            if found is not None and 0 <= found < vocab_size:
                 return int(found)
         return None
 
@@ -90,4 +90,4 @@ def _made(
         usual = None
     own = {k: v if v is not None else getattr(usual, k) if usual is not None else end for k, v in known.items()}
     begun = inner.encode("a", add_special_tokens=True).ids[:1]
-    return Tokenizer(inner, Special(words, **own, opens=writes_another or begun == [own["start"]]))  # type: ignore[arg-type]
+    return Tokenizer(inner, Special(vocab_size, **own, opens=writes_another or begun == [own["start"]]))  # type: ignore[arg-type]

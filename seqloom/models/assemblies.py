@@ -14,14 +14,14 @@ CONFIGS = {c.kind: c for c in (DecoderOnlyConfig, EncoderDecoderConfig, EncoderO
 """Configs by kind."""
 
 
-def make_model(config: ModelConfig, words: int, heads: Mapping[str, int]) -> Model:
+def make_model(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -> Model:
     """The model, its weights still to be filled in."""
     match config:
         case DecoderOnlyConfig():
-            return LanguageModel(config, words)
+            return LanguageModel(config, vocab_size)
         case EncoderDecoderConfig():
-            return EncoderDecoder(config, words, words)
-    return EncoderOnly(config, words, heads)
+            return EncoderDecoder(config, vocab_size, vocab_size)
+    return EncoderOnly(config, vocab_size, heads)
 
 
 def limit_of(config: ModelConfig) -> int | None:

@@ -57,13 +57,13 @@ class DecoderOnlyConfig:
 class LanguageModel(nn.Module):
     """The model, over a vocabulary of so many words."""
 
-    def __init__(self, config: DecoderOnlyConfig, words: int) -> None:
+    def __init__(self, config: DecoderOnlyConfig, vocab_size: int) -> None:
         super().__init__()
         self.config = config
         inputs = config.decoder.input_width(config.embedding)
         E = config.embedding or inputs
-        self.embedder = TokenEmbedder(words, inputs, E, scaled=config.embedder.scaled)
-        self.head = VocabularyHead(words, config.decoder.width, E, self.embedder.weight if config.tie else None)
+        self.embedder = TokenEmbedder(vocab_size, inputs, E, scaled=config.embedder.scaled)
+        self.head = VocabularyHead(vocab_size, config.decoder.width, E, self.embedder.weight if config.tie else None)
         self.decoder = make_decoder(config.decoder, inputs)
         initialize(self)
         if config.embedder.frozen:

@@ -14,7 +14,7 @@ from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.presets import READING, under
 from seqloom.models.weights import initialize
 from seqloom.nn.embedders import EmbedderConfig, PatchConfig, PatchEmbedder, TokenEmbedder
-from seqloom.nn.heads import LabelHead, MaskedWordHead
+from seqloom.nn.heads import LabelHead, MaskedTokenHead
 from seqloom.nn.memory import Memory
 from seqloom.nn.pooling import Pooling, PoolingKind
 from seqloom.nn.transformer import TransformerConfig
@@ -67,10 +67,10 @@ class EncoderOnly(nn.Module):
         config: of the model.
         words: V; 0 where no words are read.
         heads: the number of labels of each head: "label" and "next" are for pooled vectors, any other for states;
-            "words" is for masked words and has as many as there are words, whatever the number.
+            "masked" is for masked tokens and has as many as there are tokens, whatever the number.
     """
 
-    def __init__(self, config: EncoderOnlyConfig, words: int, heads: Mapping[str, int]) -> None:
+    def __init__(self, config: EncoderOnlyConfig, vocab_size: int, heads: Mapping[str, int]) -> None:
         super().__init__()
         self.config = config
         width = config.encoder.memory_width
@@ -80,7 +80,7 @@ class EncoderOnly(nn.Module):
         if isinstance(config.embedder, PatchConfig):
             self.embedder = PatchEmbedder(config.embedder, inputs)
         else:
-            self.embedder = TokenEmbedder(words, inputs, E, scaled=config.embedder.scaled)
+            self.embedder = TokenEmbedder(vocab_size, inputs, E, scaled=config.embedder.scaled)
         self.segments: nn.Parameter | None = None
         if config.segments:
             self.segments = nn.Parameter(nn.init.normal_(torch.empty(config.segments, inputs), std=0.02))
@@ -89,17 +89,17 @@ class EncoderOnly(nn.Module):
             self.matches = nn.Parameter(nn.init.normal_(torch.empty(inputs), std=0.02))
         self.encoder = make_encoder(config.encoder, inputs)
         self.pooling = Pooling(config.pooling, width, self.encoder.summary_width, config.pooler)
-        self.heads = nn.ModuleDict({name: self._head(name, labels, words, E) for name, labels in heads.items()})
+        self.heads = nn.ModuleDict({name: self._head(name, labels, vocab_size, E) for name, labels in heads.items()})
         initialize(self)
         if isinstance(self.embedder, TokenEmbedder) and getattr(config.embedder, "frozen", False):
             self.embedder.weight.requires_grad_(False)
 
-    def _head(self, name: str, labels: int, words: int, E: int) -> nn.Module:
+    def _head(self, name: str, labels: int, vocab_size: int, E: int) -> nn.Module:
         config, width = self.config, self.config.encoder.memory_width
-        if name == "words":
+        if name == "masked":
             stack = config.encoder if isinstance(config.encoder, TransformerConfig) else TransformerConfig()
             table = self.embedder.weight if isinstance(self.embedder, TokenEmbedder) else None
-            return MaskedWordHead(words, width, E, table, norm=stack.norm, eps=stack.eps)
+            return MaskedTokenHead(vocab_size, width, E, table, norm=stack.norm, eps=stack.eps)
         return LabelHead(self.pooling.width if name in POOLED else width, labels, config.head_dropout)
 
     def forward(self, read: Ids | Float[Tensor, "B N H W"], mask: Mask | None, segments: Ids | None = None) -> Memory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seqloom.config import Tree, Words, merge
+from seqloom.config import Arguments, Tree, merge
 from seqloom.errors import nearest
 
 
@@ -23,7 +23,7 @@ def _convolutional(layers: int, width: int, dropout: float) -> Tree:
     return {"encoder": stack, "decoder": stack}
 
 
-# seq2seq-2014: Sutskever et al. 2014, with 160,000 source and 80,000 target words there. rnnsearch-50: Bahdanau et al.
+# seq2seq-2014: Sutskever et al. 2014, with 160,000 source and 80,000 target tokens there. rnnsearch-50: Bahdanau et al.
 # 2015. convs2s: Gehring et al. 2017, as for English to Romanian. Their small sisters are of a size for Multi30k.
 # base and big: Vaswani et al. 2017, table 3. tiny: the small one of Wu et al. 2021 for Multi30k.
 TRANSLATION: dict[str, Tree] = {
@@ -154,7 +154,7 @@ READING: dict[str, Tree] = {
 def under(presets: Mapping[str, Tree], tree: Mapping[str, Any]) -> Tree:
     """`tree` laid over the preset it names under the key `preset`. Raises ValueError for an unknown one."""
     name = tree.get("preset", "")
-    name = name[0] if isinstance(name, Words) and name else name
+    name = name[0] if isinstance(name, Arguments) and name else name
     if not name:
         return dict(tree)
     if name not in presets:

@@ -56,14 +56,14 @@ class Word2Vec(nn.Module):
     Neither has gradients: `objectives.word2vec` changes them in place.
     """
 
-    def __init__(self, config: Word2VecConfig, words: int, seed: int) -> None:
+    def __init__(self, config: Word2VecConfig, vocab_size: int, seed: int) -> None:
         super().__init__()
         self.config = config
-        rows = words + (config.buckets if config.longest else 0)
+        rows = vocab_size + (config.buckets if config.longest else 0)
         random = torch.Generator().manual_seed(seed)
         begin = torch.empty(rows, config.width).uniform_(-0.5 / config.width, 0.5 / config.width, generator=random)
         self.input = nn.Parameter(begin, requires_grad=False)
-        outputs = words if config.negative else max(1, words - 1)
+        outputs = vocab_size if config.negative else max(1, vocab_size - 1)
         self.output = nn.Parameter(torch.zeros(outputs, config.width), requires_grad=False)
 
 

@@ -23,7 +23,7 @@ class EmbedderConfig:
         scaled: whether a vector is multiplied by sqrt(E), as in Vaswani et al. 2017.
     """
 
-    kind: ClassVar[str] = "words"
+    kind: ClassVar[str] = "tokens"
     vectors: str = ""
     frozen: bool = False
     scaled: bool = True
@@ -73,7 +73,7 @@ class TokenEmbedder(nn.Module):
     """A learned vector for each word.
 
     Args:
-        words: V.
+        vocab_size: V.
         width: D, what the model wants.
         embedding: E, the width of the table; a projection lies between where it differs from D.
         table: the weights (V E) of another embedder to share.
@@ -81,11 +81,11 @@ class TokenEmbedder(nn.Module):
     """
 
     def __init__(
-        self, words: int, width: int, embedding: int, table: nn.Parameter | None = None, *, scaled: bool = True
+        self, vocab_size: int, width: int, embedding: int, table: nn.Parameter | None = None, *, scaled: bool = True
     ) -> None:
         super().__init__()
         if table is None:
-            table = nn.Parameter(nn.init.normal_(nn.Parameter(torch.empty(words, embedding)), std=embedding**-0.5))
+            table = nn.Parameter(nn.init.normal_(nn.Parameter(torch.empty(vocab_size, embedding)), std=embedding**-0.5))
         self.weight = table
         self.scale = embedding**0.5 if scaled else 1.0
         self.project: nn.Module = nn.Identity() if embedding == width else nn.Linear(embedding, width, bias=False)

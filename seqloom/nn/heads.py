@@ -16,7 +16,7 @@ class VocabularyHead(nn.Module):
     """A score for each word: hidden (D) -> E if they differ -> logits (V).
 
     Args:
-        words: V.
+        vocab_size: V.
         width: D.
         embedding: E, the width of the output table.
         table: the weights (V E) of an embedder to share ("tied", Press and Wolf 2017).
@@ -28,7 +28,7 @@ class VocabularyHead(nn.Module):
 
     def __init__(
         self,
-        words: int,
+        vocab_size: int,
         width: int,
         embedding: int,
         table: nn.Parameter | None = None,
@@ -38,9 +38,9 @@ class VocabularyHead(nn.Module):
     ) -> None:
         super().__init__()
         if table is None:
-            table = nn.Parameter(nn.init.normal_(nn.Parameter(torch.empty(words, embedding)), std=embedding**-0.5))
+            table = nn.Parameter(nn.init.normal_(nn.Parameter(torch.empty(vocab_size, embedding)), std=embedding**-0.5))
         self.weight = table
-        self.bias = nn.Parameter(torch.zeros(words)) if bias else None
+        self.bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
         plain = nn.Identity() if embedding == width else Linear(width, embedding, bias=False)
         self.project: nn.Module = plain if project is None else project
 
@@ -49,7 +49,7 @@ class VocabularyHead(nn.Module):
         return product(self.project(hidden), self)
 
 
-class MaskedWordHead(VocabularyHead):
+class MaskedTokenHead(VocabularyHead):
     """A score for each word in the place of a masked one: a layer, an activation and a norm before the table (BERT).
 
     Args:
@@ -60,7 +60,7 @@ class MaskedWordHead(VocabularyHead):
 
     def __init__(
         self,
-        words: int,
+        vocab_size: int,
         width: int,
         embedding: int,
         table: nn.Parameter | None,
@@ -71,7 +71,12 @@ class MaskedWordHead(VocabularyHead):
     ) -> None:
         layer = _Activated(width, embedding, activation)
         super().__init__(
-            words, width, embedding, table, bias=True, project=nn.Sequential(layer, make_norm(norm, embedding, eps))
+            vocab_size,
+            width,
+            embedding,
+            table,
+            bias=True,
+            project=nn.Sequential(layer, make_norm(norm, embedding, eps)),
         )
 
 

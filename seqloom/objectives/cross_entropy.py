@@ -19,7 +19,7 @@ from seqloom.shapes import Float, Int, Tensor
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """How a model is taught the next word.
+    """How a model is taught the next token.
 
     Args:
         smoothing: the share of the target probability spread evenly over all words (Szegedy et al. 2016).
@@ -63,7 +63,7 @@ class CrossEntropy:
             hidden = _real(model(batch.source, batch.source_mask, batch.target_in), batch)
         targets = _real(batch.target_out, batch)
         value, nll = vocabulary_loss(model.head, hidden, targets, self.smoothing)
-        return Loss(value, nll, batch.words)
+        return Loss(value, nll, batch.tokens)
 
     def _from_own_words(self, model: EncoderDecoder, batch: SequenceBatch) -> Tensor:
         done = min(1.0, batch.number / self.teacher_forcing_batches)
@@ -84,7 +84,7 @@ class CrossEntropy:
         passes = [_real(model(batch.source, batch.source_mask, batch.target_in), batch) for _ in range(2)]
         scores = [model.head(hidden) for hidden in passes]
         value, nll = passes_loss(scores, _real(batch.target_out, batch), self.smoothing, self.r_drop)
-        return Loss(value, nll, batch.words)
+        return Loss(value, nll, batch.tokens)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Loss:
 
     value: Tensor
     nll: float
-    words: int
+    tokens: int
     carry: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -172,7 +172,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         N, V = hidden.shape[0], weight.shape[0]
         even = smoothing / V
         wide = torch.promote_types(hidden.dtype, torch.float32)
-        words = weight.to(wide).sum(0)
+        weight_sum = weight.to(wide).sum(0)
         d_hidden = torch.empty_like(hidden)
         d_weight = torch.zeros(weight.shape, dtype=wide)
         d_bias, offset = torch.zeros(V, dtype=wide), 0.0 if bias is None else bias.to(wide).sum()
@@ -192,7 +192,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 loss = logits.to(wide).logsumexp(-1, keepdim=True) - at_target
             chunk_nll = loss.sum(dtype=torch.float64)
             # sum_v log p_v = sum_v z_v - V logsumexp(z), and logsumexp(z) = z_y + loss
-            sums = h.to(wide) @ words + offset - V * (at_target + loss)[:, 0]
+            sums = h.to(wide) @ weight_sum + offset - V * (at_target + loss)[:, 0]
             nll += chunk_nll
             total += (1 - smoothing) * chunk_nll - even * sums.sum(dtype=torch.float64)
             p.scatter_add_(1, y, torch.full_like(p_target, smoothing - 1))
@@ -202,7 +202,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if bias is not None:
                 d_bias += p.sum(0)
         if smoothing:
-            d_hidden -= (even * words).to(hidden.dtype)
+            d_hidden -= (even * weight_sum).to(hidden.dtype)
             d_weight -= even * hidden.to(wide).sum(0)
             d_bias -= even * N
         ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype), None if bias is None else d_bias.to(bias.dtype))

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from seqloom.data.batches.batch import ReadingBatch
 from seqloom.models.encoder import EncoderOnly
-from seqloom.nn.heads import MaskedWordHead
+from seqloom.nn.heads import MaskedTokenHead
 from seqloom.nn.memory import Memory
 from seqloom.objectives.cross_entropy import Loss, passes_loss, vocabulary_loss
 from seqloom.shapes import Float, Tensor
@@ -44,7 +44,7 @@ class Labels:
         passes = [_flat_scores(model, head, batch)[told] for _ in range(2 if self.r_drop > 0 and model.training else 1)]
         value, nll = passes_loss(passes, targets[told], self.smoothing, self.r_drop)
         share = 0.5 if head == "span" else 1.0
-        return Loss(share * value, share * nll, batch.words)
+        return Loss(share * value, share * nll, batch.tokens)
 
 
 @dataclass(frozen=True)
@@ -57,35 +57,35 @@ class Numbers:
         """The loss summed over the batch's texts."""
         assert batch.targets is not None
         value = (batch_scores(model, "label", batch)[:, 0].float() - batch.targets.float()).square().sum()
-        return Loss(value, float(value.detach()), batch.words)
+        return Loss(value, float(value.detach()), batch.tokens)
 
 
 @dataclass(frozen=True)
-class MaskedWords:
+class MaskedTokens:
     """Cross-entropy of the words that were masked (Devlin et al. 2019), and of whether a second text goes on.
 
     Args:
         next_weight: of the loss of a pair, where there are pairs, against that of a masked word.
     """
 
-    kind: ClassVar[str] = "masked-words"
+    kind: ClassVar[str] = "masked-tokens"
     next_weight: float = 1.0
 
     def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
         """The loss summed over the masked words; the mean over the pairs is added to their mean."""
         memory = model(batch.ids, batch.mask, batch.segments)
-        value, nll = self.words(model, memory, batch)
+        value, nll = self.tokens(model, memory, batch)
         if batch.pairs is not None:
-            value = value + self.next_weight * batch.words * F.cross_entropy(
+            value = value + self.next_weight * batch.tokens * F.cross_entropy(
                 model.score("next", memory).float(), batch.pairs
             )
-        return Loss(value, nll, batch.words)
+        return Loss(value, nll, batch.tokens)
 
-    def words(self, model: EncoderOnly, memory: Memory, batch: ReadingBatch) -> tuple[Tensor, float]:
+    def tokens(self, model: EncoderOnly, memory: Memory, batch: ReadingBatch) -> tuple[Tensor, float]:
         """The summed loss of the masked words alone, and the same as a number."""
         hidden, targets = masked(memory, batch)
-        head = model.heads["words"]
-        assert isinstance(head, MaskedWordHead)
+        head = model.heads["masked"]
+        assert isinstance(head, MaskedTokenHead)
         return vocabulary_loss(head, hidden, targets, 0.0)
 
 

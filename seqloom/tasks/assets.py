@@ -39,7 +39,7 @@ class Assets:
     @property
     def vocab_size(self) -> int:
         """V of the tokenizer; 0 where no text is read."""
-        return self.tokenizers[1].words if self.tokenizers is not None else 0
+        return self.tokenizers[1].vocab_size if self.tokenizers is not None else 0
 
     def digests(self) -> list[str]:
         """SHA-256 of each tokenizer, or of the vocabulary."""

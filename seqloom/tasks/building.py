@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from seqloom.config import Tree, Words, merge, read_tree
+from seqloom.config import Arguments, Tree, merge, read_tree
 from seqloom.errors import RunError, UsageError
 from seqloom.models.assemblies import Model, make_model
 from seqloom.models.weights import of_words
@@ -107,7 +107,7 @@ def _differing(start: str, model: nn.Module) -> tuple[str, ...]:
     for name in own.keys() | saved.keys():
         part = ".".join(name.split(".")[:2])
         if part.startswith(("heads.", "pooling.", "matches")):
-            grown = part == "heads.words" and name in own and name in saved  # by new words of the tokenizer
+            grown = part == "heads.masked" and name in own and name in saved  # by new tokens
             found[part] = found.get(part, False) or (own.get(name) != saved.get(name) and not grown)
     return tuple(sorted(part for part, differs in found.items() if differs))
 
@@ -120,14 +120,14 @@ def on_start(tree: Mapping[str, Any]) -> Tree:
     A run that is no longer there changes nothing, because the config of a run that has begun is complete.
     """
     start = tree.get("start", "")
-    start = start[0] if isinstance(start, Words) and start else start
+    start = start[0] if isinstance(start, Arguments) and start else start
     path = Path(str(start), "config.toml")
     if not start or not path.is_file():
         return dict(tree)
     base, _ = read_tree(path)
     own = tree.get("model", {})
     if isinstance(own, Mapping):
-        if isinstance(own.get("preset"), Words):
+        if isinstance(own.get("preset"), Arguments):
             raise UsageError(f"the model is that of {start}", where="--model.preset", cure="leave one of the two out")
         own = {key: value for key, value in own.items() if key != "preset"}
     model = merge(base.get("model", {}), own)
@@ -139,13 +139,13 @@ def start_tokenizer(start: str) -> Tokenizer:
     return load_tokenizers(Run.open(start))[0]
 
 
-def take_start(start: str, model: nn.Module, words: int, reporter: Reporter, fresh: tuple[str, ...] = ()) -> None:
+def take_start(start: str, model: nn.Module, vocab_size: int, reporter: Reporter, fresh: tuple[str, ...] = ()) -> None:
     """Gives a model the weights of the best checkpoint of a run; words that the run had not begin as the mean.
 
     Args:
         start: the run.
-        model: over a vocabulary of `words`, the run's first.
-        words: V.
+        model: over a vocabulary of `vocab_size`, the run's first.
+        vocab_size: V.
         reporter: is told.
         fresh: see `start_weights`: what a new task has of its own, or does without.
 
@@ -153,7 +153,7 @@ def take_start(start: str, model: nn.Module, words: int, reporter: Reporter, fre
         RunError: no such run, or the weights do not fit.
     """
     run = Run.open(start)
-    known = start_tokenizer(start).words
+    known = start_tokenizer(start).vocab_size
     best = run.best(reporter.warn)
     try:
         grown = dict.fromkeys(of_words(model), known)
@@ -161,7 +161,7 @@ def take_start(start: str, model: nn.Module, words: int, reporter: Reporter, fre
     except RunError as error:
         cure = "leave out [model], which is then that of the run, or start from another one"
         raise RunError(error.problem, where=str(best.path), cure=cure) from None
-    reporter.say(f"starting from {best.path}" + f"; {words - known} new words" * (words > known))
+    reporter.say(f"starting from {best.path}" + f"; {vocab_size - known} new words" * (vocab_size > known))
 
 
 def load_model(run: Run, reporter: Reporter) -> tuple[Model, Mapping[str, int], tuple[Tokenizer, Tokenizer] | None]:
@@ -172,10 +172,10 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, Mapping[str, int], 
         raise UsageError("its model is none that can be exported", where=str(run.path))
     pair = load_tokenizers(run) if (run.path / "tokenizer.json").is_file() else None
     heads = _heads(run)
-    words = pair[1].words if pair is not None else 0
-    if pair is not None and pair[0].words != words:
+    vocab_size = pair[1].vocab_size if pair is not None else 0
+    if pair is not None and pair[0].vocab_size != vocab_size:
         raise UsageError("it has two vocabularies, which no published form has", where=str(run.path))
-    model = make_model(tree, words, heads)  # as it is, not packed for use
+    model = make_model(tree, vocab_size, heads)  # as it is, not packed for use
     load_weights(run.best(reporter.warn).path / "model.safetensors", model)
     return model.eval(), heads, pair
 

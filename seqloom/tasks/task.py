@@ -52,7 +52,7 @@ class Prepared:
     Args:
         corpus: the digest of each split.
         assets: what the run keeps of it.
-        plan: (model) -> how it is trained, once it is on its device.
+        plan: (config, model) -> how the model is trained, once it is on its device.
         sizes: of the data, for a person to read.
         summary: a row for each split.
         findings: what is suspicious in the data.
@@ -61,7 +61,7 @@ class Prepared:
 
     corpus: Mapping[str, str]
     assets: Assets
-    plan: Callable[[Any], Plan]
+    plan: Callable[[Any, Any], Plan]
     sizes: str
     summary: Callable[[], list[Json]]
     findings: Callable[[], list[Finding]] = list
@@ -99,7 +99,7 @@ class RunConfig:
     seed: int = 1
     training: TrainingConfig = field(default_factory=TrainingConfig)
     accept: dict[str, float] = field(default_factory=dict)
-    unit: ClassVar[str] = "words"
+    unit: ClassVar[str] = "tokens"
     """What each step learns some of, as people are told."""
     wanted: ClassVar[str] = "name another run"
     """The cure where a run of another kind is named."""

@@ -85,12 +85,12 @@ class DroppedBPE:
         return (self._first[self._words] + drawn.astype(np.int64)).astype(np.int32)
 
     def lengths(self, epoch: int) -> np.ndarray:
-        """The words of each text as this epoch sees it, with the end-of-sentence word."""
+        """The words of each text as this epoch sees it, with the end-of-sentence token."""
         running = np.concatenate(([0], np.cumsum(self._sizes[self._picks(epoch)])))
         return np.diff(running[self._ends], prepend=0) + 1
 
     def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
-        """The ids of some texts as this epoch sees them, each with the end-of-sentence word."""
+        """The ids of some texts as this epoch sees them, each with the end-of-sentence token."""
         picks, end = self._picks(epoch), self.tokenizer.end
         found = []
         for index in indices.tolist():

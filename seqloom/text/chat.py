@@ -19,7 +19,7 @@ END = "<|end|>"
 
 @dataclass(frozen=True)
 class Message:
-    """What one side says; what looks like a special word in it is text."""
+    """What one side says; what looks like a special token in it is text."""
 
     role: Role
     text: str

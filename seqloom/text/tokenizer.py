@@ -40,13 +40,13 @@ class BPE:
 
     def __post_init__(self) -> None:
         if self.size < 260:
-            raise ValueError("size must be at least 260: 256 bytes and 4 special words")
+            raise ValueError("size must be at least 260: 256 bytes and 4 special tokens")
         if not 0 <= self.dropout < 1:
             raise ValueError("dropout must be in [0, 1)")
 
 
 @dataclass(frozen=True)
-class Words:
+class WordLevel:
     """What stands between white space; words beyond the `size` most frequent become <unk>.
 
     Args:
@@ -94,7 +94,7 @@ class TokenizerFile:
         return not self.target
 
 
-TokenizerConfig = BPE | Words | Characters | TokenizerFile
+TokenizerConfig = BPE | WordLevel | Characters | TokenizerFile
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Special:
         opens: whether a text begins with `start`.
     """
 
-    words: int
+    vocab_size: int
     pad: int
     unknown: int
     start: int
@@ -119,7 +119,7 @@ _OWN = "seqloom"
 
 
 class Tokenizer:
-    """Encodes and decodes text. Words of the text that look like special ones ("</s>") are text like any other."""
+    """Encodes and decodes text. WordLevel of the text that look like special ones ("</s>") are text like any other."""
 
     def __init__(self, inner: tokenizers.Tokenizer, special: Special | None = None) -> None:
         inner.encode_special_tokens = True
@@ -144,9 +144,9 @@ class Tokenizer:
         return int(found[0])
 
     @property
-    def words(self) -> int:
+    def vocab_size(self) -> int:
         """V, the size of the vocabulary."""
-        return int(self.inner.get_vocab_size()) if self.special is None else self.special.words
+        return int(self.inner.get_vocab_size()) if self.special is None else self.special.vocab_size
 
     @property
     def stop(self) -> int:
@@ -154,10 +154,10 @@ class Tokenizer:
         return self.start if self.special is None else self.end
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, without special words."""
+        """The ids of each text, without special tokens."""
         encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
         rows = [np.asarray(e.ids, dtype=np.int32) for e in encodings]
-        return rows if self.special is None else [np.where(r < self.words, r, self.unknown) for r in rows]
+        return rows if self.special is None else [np.where(r < self.vocab_size, r, self.unknown) for r in rows]
 
     def encode_places(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """The ids of each text, and where in it each begins and ends (T 2), in characters."""
@@ -165,7 +165,7 @@ class Tokenizer:
         return [(np.asarray(e.ids, np.int32), np.asarray(e.offsets, np.int64).reshape(-1, 2)) for e in encodings]
 
     def encode_lines(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, with the end word between two of its lines; a published one has words for that."""
+        """The ids of each text, with the end token between two of its lines; a published one has words for that."""
         if self.special is not None:
             return self.encode(texts)
         lines = [text.split("\n") for text in texts]
@@ -174,16 +174,18 @@ class Tokenizer:
         return [np.concatenate(parts[1:]).astype(np.int32) for parts in found]
 
     def grown(self, names: Sequence[str]) -> Tokenizer:
-        """One with these special words, too; itself if it has them."""
+        """One with these special tokens, too; itself if it has them."""
         if all(self.inner.token_to_id(name) is not None for name in names):
             return self
         inner = tokenizers.Tokenizer.from_str(self.inner.to_str())
         inner.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in names])
-        special = self.special and replace(self.special, words=max(self.special.words, inner.get_vocab_size()))
+        special = self.special and replace(
+            self.special, vocab_size=max(self.special.vocab_size, inner.get_vocab_size())
+        )
         return Tokenizer(inner, special)
 
     def decode(self, rows: Iterable[Sequence[int]]) -> list[str]:
-        """The text of each row of ids; special words are left out."""
+        """The text of each row of ids; special tokens are left out."""
         kept = [[int(i) for i in row if int(i) not in self._special] for row in rows]
         return [str(text) for text in self.inner.decode_batch(kept, skip_special_tokens=False)]
 
@@ -240,12 +242,12 @@ _SPECIAL_NAMES = (
 )
 
 
-def train_tokenizer(config: BPE | Words | Characters, texts: Iterable[str]) -> Tokenizer:
+def train_tokenizer(config: BPE | WordLevel | Characters, texts: Iterable[str]) -> Tokenizer:
     """A tokenizer learned from texts; the same texts in the same order give the same bytes of tokenizer.json."""
     match config:
         case BPE():
             inner = _train_bpe(config, texts)
-        case Words():
+        case WordLevel():
             inner = _train_words(config, texts)
         case Characters():
             inner = _train_characters(config, texts)
@@ -273,7 +275,7 @@ def _train_bpe(config: BPE, texts: Iterable[str]) -> tokenizers.Tokenizer:
     return inner
 
 
-def _train_words(config: Words, texts: Iterable[str]) -> tokenizers.Tokenizer:
+def _train_words(config: WordLevel, texts: Iterable[str]) -> tokenizers.Tokenizer:
     # A "</s>" of the text must not end the sentence.
     special = Regex(r"(?<!\S)(?:" + "|".join(SPECIAL) + r")(?!\S)")
     normalizer = _normalizer(config.lowercase, normalizers.Replace(special, "<unk>"))

@@ -26,7 +26,7 @@ class Progress:
 
     Args:
         step: steps taken.
-        words: target words seen.
+        tokens: target tokens seen.
         seconds: spent in training steps, over all sittings.
         best: the best validation score so far, as `measures.rank` gives it; and the step it was reached at.
         stale: evaluations since then; `drops`: evaluations without improvement over the whole run.
@@ -36,7 +36,7 @@ class Progress:
     """
 
     step: int = 0
-    words: int = 0
+    tokens: int = 0
     seconds: float = 0.0
     best: float | None = None
     best_step: int = 0

@@ -29,7 +29,7 @@ class Reporter:
         self._words, self._seconds = 0, 0.0
         self._work, self._since, self._told = "", 0.0, 0.0
 
-    def begin(self, done: int, total: int, unit: str = "words") -> None:
+    def begin(self, done: int, total: int, unit: str = "tokens") -> None:
         """Training, of so many `unit` a step, starts, or goes on after `done` of `total` steps."""
         self._unit, self._total, self._begun, self._first = unit, total, time.monotonic(), done
         if self.verbosity and self.console.is_terminal:
@@ -46,7 +46,7 @@ class Reporter:
 
     def step(self, step: Step) -> None:
         """A step was taken."""
-        self._words, self._seconds = self._words + step.words, self._seconds + step.seconds
+        self._words, self._seconds = self._words + step.tokens, self._seconds + step.seconds
         now = time.monotonic()
         every = 0.5 if self._bar is not None else 10.0
         if not self.verbosity or (now - self._last < every and self.verbosity < 2 and step.number < self._total):
@@ -63,7 +63,7 @@ class Reporter:
                 f"{rate:,.0f} {self._unit}/s  left {left / 60:.1f} min"
             )
 
-    def progress(self, work: str, share: float, done: int, unit: str = "words") -> None:
+    def progress(self, work: str, share: float, done: int, unit: str = "tokens") -> None:
         """What comes before training: its share, so many units, is done. A line every few seconds."""
         now = time.monotonic()
         if work != self._work:

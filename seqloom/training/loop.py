@@ -20,7 +20,7 @@ class Counted(Protocol):
     """What every batch tells: how many words it teaches, and where its examples stand in the corpus."""
 
     @property
-    def words(self) -> int:
+    def tokens(self) -> int:
         """How many words the objective will sum its loss over."""
         ...
 
@@ -62,7 +62,7 @@ class Step:
         loss, nll: per word, in nats; with and without smoothing.
         norm: the norm of the gradient before clipping.
         lr: the learning rate.
-        words: target words.
+        tokens: target tokens.
         seconds: what it took.
         carry: what the next step goes on from.
     """
@@ -72,7 +72,7 @@ class Step:
     nll: float
     norm: float
     lr: float
-    words: int
+    tokens: int
     seconds: float
     carry: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
@@ -101,7 +101,7 @@ def train(
         model.train()
         loss, nll = 0.0, 0.0
         parts = [batches((number - 1) * accumulate + j) for j in range(accumulate)]
-        words = sum(part.words for part in parts)
+        tokens = sum(part.tokens for part in parts)
         rows = [part.rows for part in parts]
         for part in parts:
             found = objective(model, part, carry) if carry else objective(model, part)
@@ -110,14 +110,14 @@ def train(
             if not math.isfinite(loss):
                 _refuse("loss", loss, number, rows, optimizer)
             # Scaled before the gradients are made, so that bfloat16 ones have the size of a mean.
-            (found.value / words).backward()  # type: ignore[no-untyped-call]
+            (found.value / tokens).backward()  # type: ignore[no-untyped-call]
             optimizer.gather()
         norm = optimizer.norm()
         if not math.isfinite(norm):
             _refuse("gradient norm", norm, number, rows, optimizer)
         lr = rate(number)
         optimizer.step(lr, norm)
-        yield Step(number, loss / words, nll / words, norm, lr, words, time.perf_counter() - began, carry or {})
+        yield Step(number, loss / tokens, nll / tokens, norm, lr, tokens, time.perf_counter() - began, carry or {})
 
 
 def _refuse(what: str, value: float, step: int, rows: list[tuple[int, ...]], optimizer: Optimizer) -> None:

@@ -97,14 +97,14 @@ def _valid(run: Run) -> list[Json]:
 
 def _costs(run: Run, scores: Json, metric: str, reached: float | None) -> Json:
     training = run.info().get("training", {})
-    minutes, words = training.get("minutes"), training.get("words")
+    minutes, tokens = training.get("minutes"), training.get("tokens")
     found = [(row["seconds"] / 60, row[metric]) for row in _valid(run) if metric in row]
     there = (when for when, value in found if reached is not None and measures.reaches(metric, value, reached))
     count = measures.count_of(scores)
     return {
         "parameters": training.get("parameters"),
         "minutes": minutes,
-        "words_per_second": words / (60 * minutes) if words and minutes else None,
+        "tokens_per_second": tokens / (60 * minutes) if tokens and minutes else None,
         "minutes_to_reach": next(there, None),
         "sentences_per_second": count[0] / scores["seconds"] if count and scores["seconds"] else None,
         "gigabytes": training.get("gigabytes"),

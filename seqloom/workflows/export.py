@@ -57,7 +57,7 @@ def export_run(path: str, to: Target, out: str, reporter: Reporter, precision: P
 
 def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Reporter) -> None:
     model, heads, pair = load_model(run, reporter)
-    words = pair[1].words if pair is not None else 0
+    vocab_size = pair[1].vocab_size if pair is not None else 0
     special = _special(pair[1], model.config.kind) if pair is not None else {}
     more: Json = dict(special)
     if (labels := run.path / "labels.json").is_file():
@@ -70,7 +70,7 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     imported = run.info().get("imported", {})
     more |= {key: imported[key] for key in imported if key == "max_position_embeddings"}
     first = str(imported.get("family", ""))
-    write_checkpoint(folder, model, heads, words=words, dtype=dtype, shard=SHARD, more=more, first=first)
+    write_checkpoint(folder, model, heads, vocab_size=vocab_size, dtype=dtype, shard=SHARD, more=more, first=first)
     if pair is not None:
         _write_tokenizers(folder, pair, special, model.config.kind)
     for kept in KEPT:
@@ -84,13 +84,13 @@ def _length(run: Run) -> Json:
     return {"max_position_embeddings": tree["batches"]["length"]}
 
 
-def _special(words: Tokenizer, kind: str) -> Json:
-    more: Json = {"pad_token_id": words.pad, "eos_token_id": words.end, "bos_token_id": words.start}
+def _special(tokenizer: Tokenizer, kind: str) -> Json:
+    more: Json = {"pad_token_id": tokenizer.pad, "eos_token_id": tokenizer.end, "bos_token_id": tokenizer.start}
     if kind == "encoder-decoder":
-        more = {"pad_token_id": words.pad, "eos_token_id": words.end, "decoder_start_token_id": words.start}
-        more |= {"forced_eos_token_id": words.end}
-    elif words.special is None and kind == "decoder-only":
-        more["eos_token_id"] = words.stop
+        more = {"pad_token_id": tokenizer.pad, "eos_token_id": tokenizer.end, "decoder_start_token_id": tokenizer.start}
+        more |= {"forced_eos_token_id": tokenizer.end}
+    elif tokenizer.special is None and kind == "decoder-only":
+        more["eos_token_id"] = tokenizer.stop
     return more
 
 
@@ -98,11 +98,11 @@ _AROUND = {"decoder-only": ("START $A",), "encoder-decoder": ("$A END",)}
 _AROUND_TEXTS = "START $A END", "START $A END $B:1 END:1"
 
 
-def _with_special(words: Tokenizer, kind: str) -> str:
-    """A tokenizer.json that puts those special words around a text that the model was trained with."""
-    inner = tokenizers.Tokenizer.from_str(words.inner.to_str())
-    if words.special is None:  # a published one has its own way
-        names = {"START": str(inner.id_to_token(words.start)), "END": str(inner.id_to_token(words.end))}
+def _with_special(tokenizer: Tokenizer, kind: str) -> str:
+    """A tokenizer.json that puts those special tokens around a text that the model was trained with."""
+    inner = tokenizers.Tokenizer.from_str(tokenizer.inner.to_str())
+    if tokenizer.special is None:  # a published one has its own way
+        names = {"START": str(inner.id_to_token(tokenizer.start)), "END": str(inner.id_to_token(tokenizer.end))}
         forms = [
             [re.sub("START|END", lambda found: names[found[0]], piece) for piece in form.split()]
             for form in _AROUND.get(kind, _AROUND_TEXTS)

@@ -25,7 +25,7 @@ from seqloom.workflows.train import facts as facts_of
 
 Tokenizers = tuple[Tokenizer, Tokenizer] | None
 _TASKS = {"decoder-only": "language_model", "encoder-decoder": "translate", "encoder-only": "encode"}
-_OF_HEADS = {"label": "classify", "tags": "tag", "span": "answer", "words": "masked_words"}
+_OF_HEADS = {"label": "classify", "tags": "tag", "span": "answer", "masked": "masked_words"}
 _LABELS = "labels.json"
 
 
@@ -62,7 +62,7 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
             shutil.copyfile(folder / kept, run.path / "published" / kept)
     count = parameter_count(published.model)
     about = facts_of(config, assets, {}, torch.get_num_threads())
-    about["training"] = {"steps": 0, "minutes": 0.0, "words": 0, "parameters": count, "gigabytes": 0.0}
+    about["training"] = {"steps": 0, "minutes": 0.0, "tokens": 0, "parameters": count, "gigabytes": 0.0}
     about["imported"] = {"from": name, "family": published.family.name, "heads": dict(published.form.heads)}
     if published.family.sines:
         about["imported"]["max_position_embeddings"] = published.config["max_position_embeddings"]
@@ -85,7 +85,7 @@ def _config(
     published: Published, run: Run, pair: tuple[Tokenizer, Tokenizer] | None, folder: Path, wanted: str
 ) -> RunConfig:
     reads_text = published.family.kind == "encoder-only" and pair is not None
-    heads = [task for name, task in _OF_HEADS.items() if name in published.form.heads or name == "words"]
+    heads = [task for name, task in _OF_HEADS.items() if name in published.form.heads or name == "masked"]
     usual = [task for task in heads if reads_text and task in TASKS] + [_TASKS[published.family.kind]]
     chosen = wanted or usual[0]
     if chosen not in usual:

@@ -86,7 +86,7 @@ def example(model: Model, pair: tuple[Tokenizer, Tokenizer] | None) -> Tensor:
         return torch.randn(_ROWS, own.channels, own.size, own.size, generator=generator)
     assert pair is not None
     special = {pair[1].pad, pair[1].start, pair[1].end, pair[1].unknown}
-    usual = torch.tensor([i for i in range(pair[1].words) if i not in special])
+    usual = torch.tensor([i for i in range(pair[1].vocab_size) if i not in special])
     limit = limit_of(model.config) or _LENGTH
     return usual[torch.randint(len(usual), (_ROWS, min(_LENGTH, limit)), generator=generator)]
 
@@ -109,7 +109,7 @@ def _differences(model: Model, heads: Mapping[str, int], theirs: Any, read: Tens
     own = encoder_outputs(model, heads, read)
     said = {"states": theirs.base_model(read).last_hidden_state}
     out = theirs(read)
-    names = {"next": ("seq_relationship_logits", "logits"), "words": ("prediction_logits", "logits")}
+    names = {"next": ("seq_relationship_logits", "logits"), "masked": ("prediction_logits", "logits")}
     for name in heads:
         if name == "span" and "start_logits" in out:
             said[name] = torch.stack((out.start_logits, out.end_logits), -1)
@@ -121,34 +121,34 @@ def _differences(model: Model, heads: Mapping[str, int], theirs: Any, read: Tens
 def greedy(model: Model, pair: tuple[Any, Any], rows: Sequence[Sequence[int]]) -> list[list[int]]:
     """The most probable words one by one after each row, or as its translation, without the end."""
     config = Greedy(max_length=NEW)
-    words = pair[1]
+    tokenizer = pair[1]
     if isinstance(model, EncoderDecoder):
-        ends = {"start": words.start, "end": words.end, "padding": words.pad}
-        found = decode_rows(model, [np.asarray([*row, words.end]) for row in rows], config, **ends)
+        ends = {"start": tokenizer.start, "end": tokenizer.end, "padding": tokenizer.pad}
+        found = decode_rows(model, [np.asarray([*row, tokenizer.end]) for row in rows], config, **ends)
         return [list(own[0].ids) for own in found]
     assert isinstance(model, LanguageModel)
-    engine = Engine(model, None, words.pad)
+    engine = Engine(model, None, tokenizer.pad)
     results = []
     for row in rows:
         most = min(NEW, (limit_of(model.config) or 1 << 30) - len(row))
-        found = engine.generate([row], Request(most, words.stop), config)
+        found = engine.generate([row], Request(most, tokenizer.stop), config)
         results.append(list(found[0][0].ids))
     return results
 
 
 def _greedy_agrees(model: Model, pair: tuple[Any, Any], theirs: Any) -> bool:
-    words, rows = pair[1], example(model, pair).tolist()
+    tokenizer, rows = pair[1], example(model, pair).tolist()
     options: dict[str, Any] = {
         "do_sample": False,
         "use_cache": False,
         "num_beams": 1,
-        "eos_token_id": words.end if isinstance(model, EncoderDecoder) else words.stop,
-        "pad_token_id": words.pad,
+        "eos_token_id": tokenizer.end if isinstance(model, EncoderDecoder) else tokenizer.stop,
+        "pad_token_id": tokenizer.pad,
     }
-    if isinstance(model, EncoderDecoder) and words.start == words.pad:
-        options["bad_words_ids"] = [[words.pad]]
+    if isinstance(model, EncoderDecoder) and tokenizer.start == tokenizer.pad:
+        options["bad_words_ids"] = [[tokenizer.pad]]
     for row, own in zip(rows, greedy(model, pair, rows), strict=True):
-        given = torch.tensor([[*row, words.end] if isinstance(model, EncoderDecoder) else row])
+        given = torch.tensor([[*row, tokenizer.end] if isinstance(model, EncoderDecoder) else row])
         most = len(own) + 1 if isinstance(model, EncoderDecoder) else len(own)
         if most == 0:
             continue

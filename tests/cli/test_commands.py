@@ -79,7 +79,7 @@ def test_train_as_json(call: Call, folder):
     result = json.loads(call("train", "small.toml", "--run", "new", "--json", "-q").out)
     assert result["steps"] == 4
     assert result["report"] == "new/report.html"
-    assert set(result) >= {"run", "minutes", "words", "best"}
+    assert set(result) >= {"run", "minutes", "tokens", "best"}
 
 
 def test_the_run_is_named_after_the_config_file(call: Call, folder):
@@ -275,7 +275,7 @@ def test_check_as_json(call: Call, folder):
         ("train", "source", 60), ("train", "target", 60), ("valid", "source", 4), ("valid", "target", 4)
     ]  # fmt: skip
     assert found["estimate"]["steps"] == 4
-    assert min(found["estimate"][k] for k in ("minutes", "gigabytes", "disk_gigabytes", "words_per_second")) > 0
+    assert min(found["estimate"][k] for k in ("minutes", "gigabytes", "disk_gigabytes", "tokens_per_second")) > 0
 
 
 def test_check_finds_every_fault_and_exits_with_3(call: Call, folder):

@@ -53,7 +53,7 @@ def bits(path: str) -> tuple[object, ...]:
     run = Run.open(path)
     last = run.checkpoints()[-1]
     assert (last.step, last.fault()) == (STEPS, None)
-    times = ("seconds", "words_per_second")
+    times = ("seconds", "tokens_per_second")
     rows = [{k: v for k, v in row.items() if k not in times} for row in run.rows("metrics.jsonl")]
     weights = [(last.path / f"{name}.safetensors").read_bytes() for name in ("model", "optimizer")]
     return weights, rows, run.rows("samples.jsonl")

@@ -22,7 +22,7 @@ from seqloom.nn.positions import Learned, Rotary
 from seqloom.nn.transformer import TransformerConfig
 
 V, B, S, L = 17, 3, 7, 5
-HEADS = {"words": 0, "label": L, "tags": L, "span": 2}
+HEADS = {"masked": 0, "label": L, "tags": L, "span": 2}
 BERT = TransformerConfig(
     layers=2, width=12, inner=8, heads=2, norm_position="after", embedding_norm=True, positions=Learned(9)
 )
@@ -74,7 +74,7 @@ def same(got: Any, expected: Any) -> None:
 @torch.no_grad()
 def test_padding_and_batch_mates_change_nothing(subject: Subject) -> None:
     together = subject.scores(subject.ids, MASK, subject.segments)
-    assert together["words"].shape == (B, S, V)
+    assert together["masked"].shape == (B, S, V)
     for b, n in enumerate(LENGTHS.tolist()):
         own = None if subject.segments is None else subject.segments[b : b + 1, :n]
         for name, alone in subject.scores(subject.ids[b : b + 1, :n], None, own).items():

@@ -25,8 +25,8 @@ from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.objectives.cross_entropy import CrossEntropy
-from seqloom.objectives.next_word import NextWord
-from seqloom.objectives.reading import Labels, MaskedWords
+from seqloom.objectives.next_token import NextToken
+from seqloom.objectives.reading import Labels, MaskedTokens
 from seqloom.training.learner import GradientLearner
 from seqloom.training.optimizer import AdamW, Muon
 
@@ -76,8 +76,8 @@ def test_language_models(config: Any) -> None:
     targets = ids[:, 1:].clone()
     targets[1, 4:] = -1
     documents = torch.tensor([[0, 0, 1, 1, 1, 2], [0] * 6, [0, 1, 2, 2, 2, 2]])
-    learn_alike(models, StreamBatch(ids[:, :-1], ids[:, 1:].contiguous(), True, 18), NextWord())
-    learn_alike(models, StreamBatch(ids[:, :-1], targets, True, 16, documents=documents), NextWord(smoothing=0.1))
+    learn_alike(models, StreamBatch(ids[:, :-1], ids[:, 1:].contiguous(), True, 18), NextToken())
+    learn_alike(models, StreamBatch(ids[:, :-1], targets, True, 16, documents=documents), NextToken(smoothing=0.1))
     for beam in (1, 3):
         found = []
         for model in models:
@@ -109,12 +109,12 @@ def test_encoder_decoders(config: Any) -> None:
     "config", READERS, ids=lambda c: f"{c.encoder.kind}-{c.pooling}-{c.segments}-{c.embedding}-{c.matches}"
 )
 def test_readers(config: Any) -> None:
-    models = twins(EncoderOnly(config, V, {"words": 0, "label": 5, "tags": 4, "span": 2}))
+    models = twins(EncoderOnly(config, V, {"masked": 0, "label": 5, "tags": 4, "span": 2}))
     ids, mask = torch.randint(V, (3, 7)), torch.arange(7) < torch.tensor([7, 4, 2])[:, None]
     kinds = 2 if config.matches else config.segments
     segments = torch.randint(kinds, (3, 7)) if kinds else None
     words = torch.where(mask & (torch.rand(3, 7) < 0.6), ids, -1)
-    learn_alike(models, ReadingBatch(ids, mask, segments, words, None, int((words >= 0).sum())), MaskedWords())
+    learn_alike(models, ReadingBatch(ids, mask, segments, words, None, int((words >= 0).sum())), MaskedTokens())
     for model in models:
         model.heads = nn.ModuleDict({"label": model.heads["label"]})
     labels = torch.tensor([3, 0])
@@ -130,7 +130,7 @@ def test_training_and_resuming(config: Any, optimizer: Any, precision: Any, tmp_
     def learner(model: Any) -> GradientLearner:
         device = next(model.float().parameters()).device
         batches = [StreamBatch(row[:, :-1], row[:, 1:].contiguous(), True, 32).to(device) for row in ids]
-        return GradientLearner(model, NextWord(), batches.__getitem__, optimizer, ema=0.9, precision=precision)
+        return GradientLearner(model, NextToken(), batches.__getitem__, optimizer, ema=0.9, precision=precision)
 
     def losses(made: GradientLearner, start: int, end: int) -> list[float]:
         return [step.loss for step in islice(made.steps(start, lambda _: 0.01), end - start)]

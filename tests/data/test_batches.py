@@ -213,7 +213,7 @@ class TestTensors:
     def test_a_batch_holds_the_rows(self, lengths):
         sources, targets = ([np.arange(5, 5 + pair[i]) for pair in lengths] for i in (0, 1))
         batch = make_batch(sources, targets, START, range(len(lengths)))
-        assert batch.words == sum(t for _, t in lengths)
+        assert batch.tokens == sum(t for _, t in lengths)
         for b, (s, t) in enumerate(lengths):
             assert batch.source[b].tolist() == [*range(5, 5 + s), *[0] * (batch.source.shape[1] - s)]
             assert batch.target_out[b, :t].tolist() == list(range(5, 5 + t))

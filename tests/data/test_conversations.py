@@ -142,8 +142,8 @@ def test_an_epoch_learns_each_answer_once_from_its_own_conversation(sizes, lanes
         batches = [packs(epoch * packs.per_epoch + n) for n in range(packs.per_epoch)]
         found = [b.targets[b.targets >= 0] for b in batches]
         assert sorted(torch.cat(found).tolist()) == answers
-        assert [b.words for b in batches] == [len(words) for words in found]
-        assert packs.words == len(answers)
+        assert [b.tokens for b in batches] == [len(words) for words in found]
+        assert packs.tokens == len(answers)
         assert packs.cut == sum(size > length + 1 for size in sizes)
         for b in batches:
             real = b.targets >= 0

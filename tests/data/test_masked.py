@@ -10,7 +10,7 @@ from made_up import sentences
 from seqloom.data.batches.masked import Documents, MaskConfig, MaskedBatches, mask_of, with_mask, word_starts
 from seqloom.data.sources.text import Text, text_source
 from seqloom.errors import DataError, UsageError
-from seqloom.text.tokenizer import BPE, Tokenizer, Words, train_tokenizer
+from seqloom.text.tokenizer import BPE, Tokenizer, WordLevel, train_tokenizer
 
 LINES = sentences(120, 1)
 
@@ -28,7 +28,7 @@ def made(path: Path, tokenizer: Tokenizer, seed: int = 5, **sizes: object) -> Ma
     return MaskedBatches(Documents.of(Text.of(text_source([str(path)])), tokenizer), tokenizer, config, seed)
 
 
-WORD = with_mask(train_tokenizer(Words(), LINES))
+WORD = with_mask(train_tokenizer(WordLevel(), LINES))
 PIECES = with_mask(train_tokenizer(BPE(size=270), LINES))
 
 
@@ -60,7 +60,7 @@ def test_four_fifths_are_masked_a_tenth_is_another_word_a_tenth_stays(text):
     batches = made(text, WORD, share=0.5)
     read, wanted = [], []
     for batch in map(batches, range(10 * batches.per_epoch)):
-        assert batch.words == int((batch.targets >= 0).sum())
+        assert batch.tokens == int((batch.targets >= 0).sum())
         real = torch.ones_like(batch.ids, dtype=torch.bool) if batch.mask is None else batch.mask
         assert not (batch.targets >= 0)[~real].any()
         read.append(batch.ids[batch.targets >= 0])
@@ -104,11 +104,11 @@ def test_half_of_the_pairs_go_on(text):
 
 def test_a_mask_is_added_once_and_is_left_out_of_text():
     assert with_mask(WORD) is WORD
-    assert WORD.words == train_tokenizer(Words(), LINES).words + 1
+    assert WORD.vocab_size == train_tokenizer(WordLevel(), LINES).vocab_size + 1
     assert WORD.decode([[mask_of(WORD)[1], *WORD.encode(["ba"])[0].tolist()]]) == ["ba"]
     assert mask_of(WORD)[1] not in WORD.encode(["ba <mask> ko"])[0]
     with pytest.raises(UsageError, match="none of the words <mask>"):
-        mask_of(train_tokenizer(Words(), LINES))
+        mask_of(train_tokenizer(WordLevel(), LINES))
 
 
 def test_a_text_of_one_word_is_refused(tmp_path):

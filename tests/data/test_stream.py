@@ -36,7 +36,7 @@ def test_an_epoch_predicts_each_word_once_from_the_one_before(size, lanes, lengt
     assert max(widths) - min(widths) <= 1
     for b in batches:
         assert b.ids.shape == b.targets.shape == (lanes, b.ids.shape[1])
-        assert b.words == len(learned(b.targets)) > 0
+        assert b.tokens == len(learned(b.targets)) > 0
         before = (b.targets - 2) % size + 1
         assert torch.equal(b.ids[b.targets >= 0], before[b.targets >= 0])
         assert b.rows == tuple((b.ids[:, 0] % size).tolist())  # the line of the first target, from 0
@@ -102,7 +102,7 @@ def test_blocks_in_a_new_order_predict_each_word_once_from_the_one_before(size, 
     for b in batches:
         assert b.anew
         assert b.ids.shape[1] <= length
-        assert b.words == len(learned(b.targets)) > 0
+        assert b.tokens == len(learned(b.targets)) > 0
         before = (b.targets - 2) % size + 1
         assert torch.equal(b.ids[b.targets >= 0], before[b.targets >= 0])
         assert torch.equal(b.ids[:, 1:][b.targets[:, 1:] >= 0], b.targets[:, :-1][b.targets[:, 1:] >= 0])

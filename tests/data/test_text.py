@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from seqloom.data.sources.text import Text, TextFiles, blocks_of, encode_text, held_out, text_source
 from seqloom.errors import DataError, UsageError
-from seqloom.text.tokenizer import Words, train_tokenizer
+from seqloom.text.tokenizer import WordLevel, train_tokenizer
 
 
 def read(path: Path, documents: str = "blocks") -> Text:
@@ -82,7 +82,7 @@ def test_text_that_is_none(tmp_path: Path, name: str, content: bytes, told: str)
 
 def test_lines_end_with_one_word_and_documents_with_another():
     text = Text(["a b", "c", None, "", "b", None], [1, 2, 3, 3, 4, 5])
-    tokenizer = train_tokenizer(Words(), filter(None, text.lines))
+    tokenizer = train_tokenizer(WordLevel(), filter(None, text.lines))
     ids, lines = encode_text(text, tokenizer)
     a, b, c = (tokenizer.inner.token_to_id(word) for word in "abc")
     end, start = tokenizer.end, tokenizer.start

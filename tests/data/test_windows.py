@@ -52,7 +52,7 @@ def test_a_batch_of_windows():
     assert batch.owner is not None
     assert batch.owner.tolist() == [0] * len(long.windows) + [1]
     assert batch.targets is not None
-    assert (batch.targets.tolist(), batch.words, batch.segments) == ([1, 0], 2, None)
+    assert (batch.targets.tolist(), batch.tokens, batch.segments) == ([1, 0], 2, None)
     pair = collate([Item(framed(1, 2, False), np.array([[4, 5]])), Item(framed(1, 1, False), np.array([[0, 0]]))])
     assert pair.segments is not None
     assert pair.segments.tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1]]
@@ -62,7 +62,7 @@ def test_a_batch_of_windows():
         [Item(framed(2, None, False), np.array([-1, 4, -1, -1])), Item(framed(0, None, False), np.array([-1, -1]))]
     )
     assert tags.targets is not None
-    assert (tags.targets.tolist(), tags.words) == ([[-1, 4, -1, -1], [-1, -1, -1, -1]], 1)  # fmt: skip
+    assert (tags.targets.tolist(), tags.tokens) == ([[-1, 4, -1, -1], [-1, -1, -1, -1]], 1)  # fmt: skip
 
 
 def test_every_text_is_in_an_epoch_once_and_batches_are_a_function_of_their_number():

@@ -21,8 +21,8 @@ class Seen:
 
     words: tuple[int, ...] = ()
 
-    def back(self, words: int) -> Seen:
-        return Seen(self.words[: len(self.words) - words])
+    def back(self, count: int) -> Seen:
+        return Seen(self.words[: len(self.words) - count])
 
 
 class Markov:

@@ -78,9 +78,9 @@ def test_each_member_tells_what_it_has(member: str):
 
 def test_traces_are_of_the_words_in_the_order_of_reading():
     found = examined("lstm")["gates"]  # of the second batch
-    assert found["encoder.layers.0.0"]["trace"]["words"] == ["s4", "s8", "s13", "s6", "s2"]
-    assert found["encoder.layers.0.1"]["trace"]["words"] == ["s2", "s6", "s13", "s8", "s4"]
-    assert found["decoder.stack.layers.0"]["trace"]["words"] == ["t1", "t6"]
+    assert found["encoder.layers.0.0"]["trace"]["tokens"] == ["s4", "s8", "s13", "s6", "s2"]
+    assert found["encoder.layers.0.1"]["trace"]["tokens"] == ["s2", "s6", "s13", "s8", "s4"]
+    assert found["decoder.stack.layers.0"]["trace"]["tokens"] == ["t1", "t6"]
     trace = found["encoder.layers.0.0"]["trace"]
     assert (trace["gate"], np.shape(trace["values"]), len(trace["units"])) == ("f", (3, 5), 3)
     assert np.mean(trace["values"]) > 0.6  # forget gates start open

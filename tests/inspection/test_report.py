@@ -178,7 +178,7 @@ def test_text_is_shown_as_it_is() -> None:
 ODD = st.one_of(st.none(), st.floats(), st.integers(), st.text(max_size=3), st.booleans(), st.just([]))
 
 
-KEYS = ("step", "seconds", "loss", "nll", "lr", "bleu", "perplexity", "words_per_second")
+KEYS = ("step", "seconds", "loss", "nll", "lr", "bleu", "perplexity", "tokens_per_second")
 ROWS = st.fixed_dictionaries({"kind": st.sampled_from(["train", "valid"])}, optional=dict.fromkeys(KEYS, ODD))
 
 

@@ -212,7 +212,7 @@ def test_pegasus_answers_a_text_as_transformers_does(transformers: Any, tmp_path
     for parameter in model.parameters():
         if parameter.requires_grad:
             nn.init.normal_(parameter, std=0.5)
-    with torch.no_grad():  # ends, and words that mean nothing, are improbable
+    with torch.no_grad():  # ends, and tokens without a text, are improbable
         model.final_logits_bias[:, :106] = -9.0
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

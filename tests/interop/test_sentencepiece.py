@@ -86,13 +86,13 @@ def test_t5_has_further_words_at_the_end(tmp_path: Path, folder: Path) -> None:
     pair = read_tokenizers(own, config)
     assert pair is not None
     assert pair[0] is pair[1]
-    assert pair[0].words == pieces + 128
+    assert pair[0].vocab_size == pieces + 128
     assert pair[0].inner.token_to_id("<extra_id_0>") == pieces + 99
     with pytest.raises(RunError, match="its model"):
         read_tokenizers(own, {**config, "vocab_size": pieces})
 
 
-def test_pegasus_has_special_words_before_the_others(tmp_path: Path) -> None:
+def test_pegasus_has_special_tokens_before_the_others(tmp_path: Path) -> None:
     spm = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed: nothing is compared")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed: nothing is compared")
     folder = tmp_path / "pegasus"
@@ -107,12 +107,12 @@ def test_pegasus_has_special_words_before_the_others(tmp_path: Path) -> None:
     )
     pieces = spm.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
     theirs = transformers.PegasusTokenizer.from_pretrained(folder)
-    words = pieces.get_piece_size() + 103
-    config = {"model_type": "pegasus", "vocab_size": words, "is_encoder_decoder": True, "eos_token_id": 1}
+    vocab_size = pieces.get_piece_size() + 103
+    config = {"model_type": "pegasus", "vocab_size": vocab_size, "is_encoder_decoder": True, "eos_token_id": 1}
     pair = read_tokenizers(folder, {**config, "pad_token_id": 0, "decoder_start_token_id": 0})
     assert pair is not None
     own = pair[0]
-    assert own.inner.get_vocab_size() == words == len(theirs.get_vocab())
+    assert own.inner.get_vocab_size() == vocab_size == len(theirs.get_vocab())
     assert (own.pad, own.start, own.end, own.unknown) == (0, 0, 1, 105)
     texts = [text for text in [*TEXTS, *sentences(30, 3)] if ">>" not in text]
     found = [ids.tolist() for ids in own.encode(texts)]

@@ -21,7 +21,7 @@ from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.tasks.seq2seq.task import TranslateConfig
-from seqloom.text.tokenizer import Words
+from seqloom.text.tokenizer import WordLevel
 from seqloom.training.fit import TrainingConfig
 from seqloom.training.log import Reporter
 from seqloom.training.optimizer import AdamW
@@ -60,7 +60,7 @@ def learned(folder: Path, task: str, encoder: str, decoder: str, seed: int = 1) 
         seed=seed,
         # A context vector holds what it can.
         data=Digits(task, 4, 8 if attends else 6, 8000, 300, 500, fresh=True, seed=seed),  # type: ignore[arg-type]
-        tokenizer=Words(joint=True),
+        tokenizer=WordLevel(joint=True),
         model=EncoderDecoderConfig(encoder=ENCODERS[encoder], decoder=DECODERS[decoder], embedding=WIDTH),
         objective=CrossEntropy(smoothing=0.0),
         batches=BatchConfig(tokens=1500),

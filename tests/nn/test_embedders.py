@@ -44,7 +44,7 @@ def test_a_given_table_is_shared() -> None:
 
 
 def test_given_vectors_are_taken_at_the_size_of_drawn_ones():
-    embedder = TokenEmbedder(words=2003, width=17, embedding=17)
+    embedder = TokenEmbedder(vocab_size=2003, width=17, embedding=17)
     before = embedder.weight.detach().clone()
     vectors, at = torch.randn(3, 17) * 40, torch.tensor([7, 2, 11])
     embedder.take(vectors, at)

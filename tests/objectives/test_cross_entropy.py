@@ -170,7 +170,7 @@ class TestObjective:
         logits = model.head(model(batch.source, batch.source_mask, batch.target_in))[batch.target_mask]
         targets = batch.target_out[batch.target_mask]
         expected = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
-        assert loss.words == batch.words == 13
+        assert loss.tokens == batch.tokens == 13
         torch.testing.assert_close(loss.value, expected)
         assert loss.nll == pytest.approx(F.cross_entropy(logits, targets, reduction="sum").item(), rel=1e-5)
 

@@ -12,7 +12,7 @@ from seqloom.data.batches.batch import ReadingBatch
 from seqloom.data.batches.windows import Item, TextBatchConfig, collate, frame
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.objectives.reading import Labels, MaskedWords, Numbers, batch_scores
+from seqloom.objectives.reading import Labels, MaskedTokens, Numbers, batch_scores
 
 CONFIG = EncoderOnlyConfig(encoder=TransformerConfig(layers=1, width=12, inner=8, heads=2), pooling="mean")
 WINDOWS = TextBatchConfig(length=8, long="windows")
@@ -40,7 +40,7 @@ def test_a_label_of_windows_is_that_of_the_mean_vector():
     found = Labels()(net, collate(items))
     expected = -sum(s.log_softmax(-1)[t] for s, t in zip(scores, (2, 0), strict=True))
     assert float(found.value) == pytest.approx(float(expected), rel=1e-5)
-    assert (found.words, found.nll) == (2, pytest.approx(float(expected), rel=1e-5))
+    assert (found.tokens, found.nll) == (2, pytest.approx(float(expected), rel=1e-5))
     smoothed = float(Labels(smoothing=0.3)(net, collate(items)).value)
     even = -sum(s.log_softmax(-1).mean() for s in scores)
     assert smoothed == pytest.approx(float(0.7 * expected + 0.3 * even), rel=1e-5)
@@ -59,7 +59,7 @@ def test_words_without_a_label_do_not_count():
     found = Labels()(net, collate([one, item(5, [-1] * 7)]))
     log_p = batch_scores(net, "tags", collate([one]))[0].log_softmax(-1)
     assert float(found.value) == pytest.approx(float(-log_p[1, 2] - log_p[3, 0]), rel=1e-5)
-    assert found.words == 2
+    assert found.tokens == 2
 
 
 def test_a_span_is_in_the_second_text_or_at_the_very_first_word():
@@ -101,7 +101,7 @@ def test_r_drop_is_its_equation(head, number):
     share = 0.5 if head == "span" else 1.0
     assert not torch.equal(*passes)
     assert found.value.item() == pytest.approx(share * expected, rel=1e-5)
-    assert (found.nll, found.words) == (pytest.approx(share * nll, rel=1e-5), batch.words)
+    assert (found.nll, found.tokens) == (pytest.approx(share * nll, rel=1e-5), batch.tokens)
     plain, dropped = (Labels(r_drop=r)(net.eval(), batch) for r in (0.0, 3.0))
     assert plain.value.item() == dropped.value.item()
 
@@ -112,16 +112,16 @@ def test_r_drop_is_not_negative():
 
 
 def test_masked_words_and_pairs():
-    net = model(words=0, next=2)
+    net = model(masked=0, next=2)
     ids = torch.randint(4, 29, (2, 6))
     targets = torch.full((2, 6), -1)
     targets[0, 2], targets[1, 4] = 7, 9
     segments = torch.tensor([[0, 0, 0, 1, 1, 1]] * 2)
     batch = ReadingBatch(ids, None, segments, targets, None, 2, pairs=torch.tensor([1, 0]))
     memory = net(ids, None, segments)
-    log_p = net.score("words", memory).log_softmax(-1)
+    log_p = net.score("masked", memory).log_softmax(-1)
     nll = -(log_p[0, 2, 7] + log_p[1, 4, 9])
     pairs = net.score("next", memory).log_softmax(-1)
-    found = MaskedWords(next_weight=0.5)(net, batch)
+    found = MaskedTokens(next_weight=0.5)(net, batch)
     assert found.nll == pytest.approx(float(nll), rel=1e-5)
     assert float(found.value) == pytest.approx(float(nll - 0.5 * 2 * (pairs[0, 1] + pairs[1, 0]) / 2), rel=1e-5)

@@ -10,7 +10,7 @@ from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.positions import Learned, Rotary
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.language_model.predictor import Generator
-from seqloom.text.tokenizer import BPE, Special, Tokenizer, Words, train_tokenizer
+from seqloom.text.tokenizer import BPE, Special, Tokenizer, WordLevel, train_tokenizer
 
 TEXT = ["one two three four five six seven eight nine ten"]
 STACK = TransformerConfig(layers=2, width=12, inner=8, heads=2, positions=Learned(length=9))
@@ -23,8 +23,8 @@ def generator(
     decoder: object, context: int = 64, config: DecodingConfig = GREEDY, tokenizer: object = None
 ) -> Generator:
     torch.manual_seed(4)
-    words = tokenizer or train_tokenizer(Words(), TEXT)
-    model = LanguageModel(DecoderOnlyConfig(decoder=decoder), words.words).double().eval()
+    words = tokenizer or train_tokenizer(WordLevel(), TEXT)
+    model = LanguageModel(DecoderOnlyConfig(decoder=decoder), words.vocab_size).double().eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
     return Generator(model, words, config, context=context)
@@ -66,7 +66,7 @@ def test_samples_are_a_function_of_the_seed():
 
 
 def test_a_prompt_stays_as_it_was_written():
-    for tokenizer in (train_tokenizer(Words(lowercase=True), TEXT), train_tokenizer(BPE(size=270), TEXT)):
+    for tokenizer in (train_tokenizer(WordLevel(lowercase=True), TEXT), train_tokenizer(BPE(size=270), TEXT)):
         made = generator(LSTM, tokenizer=tokenizer)
         for prompt in ("", "One  UNHEARD two", "one\ntwo\n", "süß one", "a\n\nb"):
             assert made(prompt).startswith(prompt)
@@ -110,7 +110,7 @@ def test_a_draft_changes_nothing_of_a_greedy_text(context):
 
 
 def test_drafts_that_cannot_be():
-    made, words = generator(LLAMA), train_tokenizer(Words(), ["other words"])
+    made, words = generator(LLAMA), train_tokenizer(WordLevel(), ["other words"])
     for draft, problem in ((generator(LLAMA, tokenizer=words), "another tokenizer"), (generator(LSTM), "Transformer")):
         with pytest.raises(UsageError, match=problem):
             list(made.stream("one", draft=draft))
@@ -159,7 +159,7 @@ def test_an_unknown_option_is_refused():
 @pytest.mark.parametrize("opens", [False, True])
 def test_a_published_model_s_text_begins_as_it_was_trained(opens: bool) -> None:
     words = train_tokenizer(BPE(size=280), TEXT)
-    special = Special(words.words, words.pad, words.unknown, words.start, words.end, opens)
+    special = Special(words.vocab_size, words.pad, words.unknown, words.start, words.end, opens)
     made = generator(STACK, tokenizer=Tokenizer(words.inner, special))
     prompt = "one\ntwo"
     assert made.encode(prompt) == [words.start] * opens + words.encode([prompt])[0].tolist()

@@ -19,9 +19,9 @@ from seqloom.nn.memory import Memory
 from seqloom.nn.positions import Alibi, Learned, PositionConfig, Relative, Rotary, Sinusoidal
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.seq2seq.predictor import Translator
-from seqloom.text.tokenizer import Tokenizer, Words, train_tokenizer
+from seqloom.text.tokenizer import Tokenizer, WordLevel, train_tokenizer
 
-TOKENIZER = train_tokenizer(Words(), ["one two three four five six seven eight nine ten eleven"])
+TOKENIZER = train_tokenizer(WordLevel(), ["one two three four five six seven eight nine ten eleven"])
 TEXTS = [
     "one two three four five six seven",
     "two",
@@ -38,7 +38,7 @@ def build(positions: PositionConfig | None = None, **options: Any) -> EncoderDec
     stack = TransformerConfig(layers=2, width=24, inner=29, heads=2, positions=positions or Sinusoidal(), **options)
     torch.manual_seed(3)
     model = EncoderDecoder(
-        EncoderDecoderConfig(encoder=stack, decoder=stack, tie="none"), TOKENIZER.words, TOKENIZER.words
+        EncoderDecoderConfig(encoder=stack, decoder=stack, tie="none"), TOKENIZER.vocab_size, TOKENIZER.vocab_size
     )
     with torch.no_grad():
         model.head.weight *= 2
@@ -286,10 +286,10 @@ class TestMistakes:
 
 
 def test_other_tokenizers_on_each_side():
-    source: Tokenizer = train_tokenizer(Words(), ["alpha beta gamma"])
+    source: Tokenizer = train_tokenizer(WordLevel(), ["alpha beta gamma"])
     stack = TransformerConfig(layers=1, width=24, inner=29, heads=2)
     config = EncoderDecoderConfig(encoder=stack, decoder=stack, tie="decoder-output")
-    found = Translator(EncoderDecoder(config, source.words, TOKENIZER.words), source, TOKENIZER, BEAMS)
-    known = {*TOKENIZER.tokens(range(TOKENIZER.words)), ""}
+    found = Translator(EncoderDecoder(config, source.vocab_size, TOKENIZER.vocab_size), source, TOKENIZER, BEAMS)
+    known = {*TOKENIZER.tokens(range(TOKENIZER.vocab_size)), ""}
     for row in found.translate(["gamma beta", "alpha"]):
         assert all(word in known for t in row for word in t.text.split(" "))

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from seqloom.errors import UsageError
 from seqloom.text.chat import END, ROLES, Message, chat_prompt, encode_chats, with_chat
-from seqloom.text.tokenizer import BPE, Characters, Tokenizer, Words, train_tokenizer
+from seqloom.text.tokenizer import BPE, Characters, Tokenizer, WordLevel, train_tokenizer
 
 TEXTS = ["how are you", "I am fine .", "a b"]
-KINDS = [BPE(size=300), Words(), Characters()]
+KINDS = [BPE(size=300), WordLevel(), Characters()]
 
 
-def chatting(kind: BPE | Words | Characters) -> Tokenizer:
+def chatting(kind: BPE | WordLevel | Characters) -> Tokenizer:
     return with_chat(train_tokenizer(kind, TEXTS))
 
 
@@ -46,7 +46,7 @@ def test_what_looks_like_a_special_word_is_text(kind, text):
 def test_a_tokenizer_grows_once_and_says_none_of_its_new_words():
     tokenizer = train_tokenizer(BPE(size=300), TEXTS)
     grown = with_chat(tokenizer)
-    assert grown.words == tokenizer.words + 4
+    assert grown.vocab_size == tokenizer.vocab_size + 4
     assert with_chat(grown) is grown
     assert Tokenizer(grown.inner.from_str(grown.to_json())).digest() == grown.digest()
     ids = np.concatenate(grown.encode(["how are"]))
@@ -56,5 +56,5 @@ def test_a_tokenizer_grows_once_and_says_none_of_its_new_words():
 
 def test_a_tokenizer_without_the_format_is_refused():
     with pytest.raises(UsageError, match=r"no word <\|system\|>") as caught:
-        chat_prompt([Message("user", "a")], train_tokenizer(Words(), TEXTS))
+        chat_prompt([Message("user", "a")], train_tokenizer(WordLevel(), TEXTS))
     assert "--data.kind conversations" in caught.value.cure

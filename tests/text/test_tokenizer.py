@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import models
 
 from seqloom.errors import DataError, RunError, UsageError
-from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Special, Tokenizer, Words, train_tokenizer
+from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Special, Tokenizer, WordLevel, train_tokenizer
 
 TEXTS = [
     "The weather in Zürich is 12.5 °C on 3 May 2021.",
@@ -99,7 +99,7 @@ class TestRoundTrip:
 
 
 class TestRepeatability:
-    @pytest.mark.parametrize("config", [BPE(size=330), Words(size=20), Characters()], ids=lambda c: c.kind)
+    @pytest.mark.parametrize("config", [BPE(size=330), WordLevel(size=20), Characters()], ids=lambda c: c.kind)
     def test_trained_again_gives_the_same_bytes(self, config):
         assert train_tokenizer(config, TEXTS).to_json() == train_tokenizer(config, list(TEXTS)).to_json()
 
@@ -108,10 +108,10 @@ class TestRepeatability:
             "from seqloom.text.tokenizer import *\n"
             "import json, sys\n"
             "texts = json.load(sys.stdin)\n"
-            "for config in (BPE(size=330), Words(size=20), Characters()):\n"
+            "for config in (BPE(size=330), WordLevel(size=20), Characters()):\n"
             "    print(train_tokenizer(config, texts).digest())\n"
         )
-        expected = [train_tokenizer(c, TEXTS).digest() for c in (BPE(size=330), Words(size=20), Characters())]
+        expected = [train_tokenizer(c, TEXTS).digest() for c in (BPE(size=330), WordLevel(size=20), Characters())]
         for seed, parallel in (("1", "false"), ("2", "true")):
             environment = os.environ | {"PYTHONHASHSEED": seed, "TOKENIZERS_PARALLELISM": parallel}
             found = subprocess.run(
@@ -135,7 +135,7 @@ class TestBPE:
         tokenizer = TRAINED["bpe"]
         assert [tokenizer.inner.id_to_token(i) for i in range(4)] == list(SPECIAL)
         assert (tokenizer.pad, tokenizer.unknown, tokenizer.start, tokenizer.end) == (0, 1, 2, 3)
-        assert tokenizer.words == 330
+        assert tokenizer.vocab_size == 330
 
     def test_a_word_is_the_same_at_the_start_and_inside(self):
         first, second = TRAINED["bpe"].encode(["weather", "all weather"])
@@ -172,7 +172,7 @@ class TestCharacters:
         assert len(tokenizer.encode([text])[0]) == len(text)
 
     def test_the_vocabulary_is_specials_bytes_and_what_was_seen(self):
-        assert TRAINED["characters"].words == 4 + 256 + len(set("".join(TEXTS)))
+        assert TRAINED["characters"].vocab_size == 4 + 256 + len(set("".join(TEXTS)))
 
     def test_lowercase(self):
         lower = train_tokenizer(Characters(lowercase=True), TEXTS)
@@ -181,46 +181,46 @@ class TestCharacters:
 
 class TestWords:
     def test_the_most_frequent_by_count_then_alphabet(self):
-        tokenizer = train_tokenizer(Words(size=7), ["c b b a", "a d"])
-        assert tokenizer.tokens(range(4, tokenizer.words)) == ["a", "b", "c"]
+        tokenizer = train_tokenizer(WordLevel(size=7), ["c b b a", "a d"])
+        assert tokenizer.tokens(range(4, tokenizer.vocab_size)) == ["a", "b", "c"]
         assert again(tokenizer, ["a  d b"]) == ["a <unk> b"]
 
     @given(st.lists(st.sampled_from("abcdefgh"), min_size=1).map(" ".join))
     def test_known_words_come_back(self, text):
-        tokenizer = train_tokenizer(Words(), ["a b c d e f g h"])
+        tokenizer = train_tokenizer(WordLevel(), ["a b c d e f g h"])
         assert again(tokenizer, [text]) == [text]
 
     def test_lowercase(self):
-        tokenizer = train_tokenizer(Words(lowercase=True), ["Das Haus"])
+        tokenizer = train_tokenizer(WordLevel(lowercase=True), ["Das Haus"])
         assert again(tokenizer, ["DAS haus"]) == ["das haus"]
 
     def test_tokens_can_be_read(self):
-        tokenizer = train_tokenizer(Words(), ["Ä Ġ"])
+        tokenizer = train_tokenizer(WordLevel(), ["Ä Ġ"])
         assert tokenizer.tokens(tokenizer.encode(["Ä Ġ x"])[0]) == ["Ä", "Ġ", "<unk>"]
 
     @pytest.mark.parametrize("word", SPECIAL)
     def test_what_looks_special_is_an_unknown_word(self, word):
-        tokenizer = train_tokenizer(Words(), ["a b </s> <s> <pad> <unk> <s>c"])
+        tokenizer = train_tokenizer(WordLevel(), ["a b </s> <s> <pad> <unk> <s>c"])
         a, b = (int(tokenizer.encode([w])[0][0]) for w in "ab")
         assert tokenizer.encode([f"a {word} {word} b"])[0].tolist() == [a, tokenizer.unknown, tokenizer.unknown, b]
         assert again(tokenizer, ["<s>c"]) == ["<s>c"]
 
     def test_no_words_at_all(self):
         with pytest.raises(DataError):
-            train_tokenizer(Words(), ["", "  "])
+            train_tokenizer(WordLevel(), ["", "  "])
 
 
 class TestFiles:
     @pytest.mark.parametrize("name", [*TRAINED, "words"])
     def test_a_loaded_one_does_the_same(self, tmp_path, name):
-        tokenizer = TRAINED.get(name) or train_tokenizer(Words(), TEXTS)
+        tokenizer = TRAINED.get(name) or train_tokenizer(WordLevel(), TEXTS)
         path = tmp_path / "tokenizer.json"
         path.write_text(tokenizer.to_json(), encoding="utf-8")
         loaded = Tokenizer.load(path)
         texts = TEXTS + LOOKALIKES
         assert [r.tolist() for r in loaded.encode(texts)] == [r.tolist() for r in tokenizer.encode(texts)]
         assert again(loaded, texts) == again(tokenizer, texts)
-        assert loaded.words == tokenizer.words
+        assert loaded.vocab_size == tokenizer.vocab_size
 
     def test_names_of_other_houses(self, tmp_path):
         names = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4}
@@ -283,12 +283,12 @@ def test_whole_words_are_those_that_vectors_are_known_of():
     bpe = train_tokenizer(BPE(size=280), texts).whole_words()
     assert {"the", "dog"} <= {*bpe}
     assert not {"_the", "<s>", "\u0120the", ""} & {*bpe}
-    words = train_tokenizer(Words(), texts)
+    words = train_tokenizer(WordLevel(), texts)
     assert {*words.whole_words()} == {*texts[0].split()}
     assert words.encode(["dog"])[0].tolist() == [words.whole_words()["dog"]]
 
 
-PUBLISHED = Special(words=300, pad=7, unknown=8, start=9, end=10, opens=False)
+PUBLISHED = Special(vocab_size=300, pad=7, unknown=8, start=9, end=10, opens=False)
 
 
 def test_what_a_published_model_says_of_its_words_is_kept(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_what_a_published_model_says_of_its_words_is_kept(tmp_path: Path) -> Non
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
     again = Tokenizer.load(tmp_path / "tokenizer.json")
     assert again.special == PUBLISHED
-    assert (again.words, again.pad, again.unknown, again.start, again.end, again.stop) == (300, 7, 8, 9, 10, 10)
+    assert (again.vocab_size, again.pad, again.unknown, again.start, again.end, again.stop) == (300, 7, 8, 9, 10, 10)
     assert again.digest() == tokenizer.digest() != plain.digest()
     assert plain.stop == plain.start
 
@@ -312,5 +312,5 @@ def test_lines_are_parted_by_the_end_word_unless_the_model_knows_better() -> Non
 def test_words_that_a_model_lacks_are_unknown() -> None:
     plain = train_tokenizer(BPE(size=280), ["a b"])
     (ids,) = plain.encode(["xyz"])
-    few = Tokenizer(plain.inner, replace(PUBLISHED, words=int(ids.max())))
+    few = Tokenizer(plain.inner, replace(PUBLISHED, vocab_size=int(ids.max())))
     assert few.encode(["xyz"])[0].tolist() == [8 if i == ids.max() else i for i in ids]

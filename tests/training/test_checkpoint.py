@@ -9,7 +9,7 @@ from torch import nn
 from seqloom.errors import RunError
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.weights import of_words
-from seqloom.nn.heads import MaskedWordHead
+from seqloom.nn.heads import MaskedTokenHead
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.training.checkpoint import load_weights, save_weights, start_weights
 
@@ -62,5 +62,5 @@ def test_nothing_grows_that_was_not_asked_to(tmp_path: Path) -> None:
 
 def test_the_scores_of_words_grow_with_their_table() -> None:
     table = nn.Parameter(torch.zeros(5, 3))
-    head = MaskedWordHead(5, 3, 3, table)
+    head = MaskedTokenHead(5, 3, 3, table)
     assert set(of_words(head)) == {"weight", "bias"}

@@ -72,9 +72,9 @@ def test_lines_of_metrics(toy):
     train = [row for row in rows if row["kind"] == "train"]
     assert [row["step"] for row in train] == [1, 3, 6]
     assert set(train[0]) == {
-        "kind", "step", "words", "seconds", "loss", "nll", "norm", "lr", "words_per_second"
+        "kind", "step", "tokens", "seconds", "loss", "nll", "norm", "lr", "tokens_per_second"
     }  # fmt: skip
-    assert [row["words"] for row in train] == [1, 1 + 3 + 5, 1 + 3 + 5 + 2 + 4 + 1]
+    assert [row["tokens"] for row in train] == [1, 1 + 3 + 5, 1 + 3 + 5 + 2 + 4 + 1]
     assert [row["bleu"] for row in rows if row["kind"] == "valid"] == [0.0] * 4
 
 

@@ -37,7 +37,7 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks import load
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.text.chat import Message
-from seqloom.text.tokenizer import BPE, TokenizerFile, Words, train_tokenizer
+from seqloom.text.tokenizer import BPE, TokenizerFile, WordLevel, train_tokenizer
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam
@@ -125,7 +125,7 @@ def test_every_decoder_learns_is_measured_and_writes(config, name):
 
 
 def test_with_words_both_perplexities_are_one(config):
-    run = train_run(replace(config, tokenizer=Words()), Listener())
+    run = train_run(replace(config, tokenizer=WordLevel()), Listener())
     last = run.rows("metrics.jsonl")[-1]
     assert last["perplexity"] == last["word_perplexity"] == pytest.approx(math.exp(last["loss"]))
 
@@ -203,7 +203,7 @@ def test_given_vectors_are_taken_and_stay_where_they_are_frozen(config, tmp_path
     word = Text.of(text_source(config.data.train)).lines[0].split()[0]
     (tmp_path / "v.txt").write_text(f"{word} " + " ".join(map(str, range(11))))
     own = EmbedderConfig(str(tmp_path / "v.txt"), frozen=True)
-    config = replace(config, tokenizer=Words(), model=replace(config.model, embedder=own, embedding=11))
+    config = replace(config, tokenizer=WordLevel(), model=replace(config.model, embedder=own, embedding=11))
     run = train_run(config, Listener())
     generator = load(run.path, precision="fp32")
     row = generator.model.embedder.weight.detach()[generator.tokenizer.whole_words()[word]]
@@ -342,7 +342,7 @@ def test_tuning_starts_from_the_weights_of_the_run_and_new_words_from_the_mean(c
         if len(after[key]) > len(weight):
             assert len(after[key]) == len(weight) + 4
             torch.testing.assert_close(after[key][len(weight) :], weight.mean(0).expand(4, -1))
-    assert load(run.path).tokenizer.words == plain.words + 4
+    assert load(run.path).tokenizer.vocab_size == plain.vocab_size + 4
 
 
 def test_the_model_is_that_of_the_run_and_not_of_a_preset(config):

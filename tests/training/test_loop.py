@@ -39,7 +39,7 @@ def parts_of(whole: SequenceBatch, *cuts: int) -> list[SequenceBatch]:
         words = int(mask.sum()) if mask is not None else whole.target_out[rows].numel()
         source_mask = whole.source_mask[rows] if whole.source_mask is not None else None
         sides = {k: getattr(whole, k)[rows] for k in ("source", "target_in", "target_out")}
-        found.append(replace(whole, **sides, source_mask=source_mask, target_mask=mask, words=words, rows=()))
+        found.append(replace(whole, **sides, source_mask=source_mask, target_mask=mask, tokens=words, rows=()))
     return found
 
 
@@ -48,7 +48,7 @@ def test_a_step_is_the_same_however_its_words_are_cut_into_batches(cuts):
     # 30 words in the first rows, 3 in each of the last: the mean over parts would be another one.
     whole = make_batch(pairs(9, 8, 3, 3, 3, 3), pairs(15, 15, 3, 3, 3, 3), 2)
     parts = parts_of(whole, *cuts)
-    assert sum(part.words for part in parts) == whole.words
+    assert sum(part.tokens for part in parts) == whole.tokens
     found = []
     for batches in ([whole], parts):
         model = transformer()
@@ -62,7 +62,7 @@ def test_a_step_is_the_same_however_its_words_are_cut_into_batches(cuts):
         found.append((next(steps), seen[0]))
     (one, gradient), (many, gathered) = found
     torch.testing.assert_close(gathered, gradient, rtol=1e-4, atol=1e-6)
-    assert (many.number, many.words) == (1, one.words)
+    assert (many.number, many.tokens) == (1, one.tokens)
     assert (many.loss, many.nll, many.norm) == pytest.approx((one.loss, one.nll, one.norm), rel=1e-5)
 
 
@@ -111,7 +111,7 @@ def test_what_is_not_finite_stops_before_the_step_and_names_the_examples(gradien
     optimizer = Optimizer(flat, AdamW(), ema=0.5)
 
     def batch(number: int) -> object:
-        return type("Batch", (), {"words": 2, "rows": tuple(range(100 * number, 100 * number + 6))})()
+        return type("Batch", (), {"tokens": 2, "rows": tuple(range(100 * number, 100 * number + 6))})()
 
     steps = train(model, lambda m, b: m.loss(b), batch, optimizer, lambda n: 0.1, accumulate=2)
     next(steps)

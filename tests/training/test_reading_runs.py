@@ -27,7 +27,7 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.reading import Labels
 from seqloom.tasks.encoder.classify import ClassifyConfig
 from seqloom.tasks.encoder.masked_words import MaskedWordsConfig
-from seqloom.text.tokenizer import BPE, Words
+from seqloom.text.tokenizer import BPE, WordLevel
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Linear
@@ -62,7 +62,9 @@ def classify(folder: Path, shared: dict[str, Any], **more: Any) -> ClassifyConfi
     data = LabelledFiles((str(folder / "train.tsv"),), (str(folder / "valid.tsv"),))
     batches = TextBatchConfig(tokens=100, length=8, long="windows", accumulate=2)
     model = ENCODERS["transformer"]
-    return ClassifyConfig(**({"data": data, "batches": batches, "model": model, "tokenizer": Words()} | shared | more))
+    return ClassifyConfig(
+        **({"data": data, "batches": batches, "model": model, "tokenizer": WordLevel()} | shared | more)
+    )
 
 
 def masked(folder: Path, shared: dict[str, Any], **more: Any) -> MaskedWordsConfig:

@@ -37,7 +37,7 @@ from seqloom.tasks import load
 from seqloom.tasks.seq2seq.data import read_corpus
 from seqloom.tasks.seq2seq.look import look
 from seqloom.tasks.seq2seq.task import TranslateConfig
-from seqloom.text.tokenizer import BPE, Characters, Tokenizer, Words
+from seqloom.text.tokenizer import BPE, Characters, Tokenizer, WordLevel
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam, Plateau
@@ -361,7 +361,7 @@ def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_pat
     (tmp_path / "words.vec").write_text("ba " + "1 " * 15 + "1\nko " + "0 " * 15 + "3\nnowhere " + "2 " * 15 + "2\n")
     own = EmbedderConfig(str(tmp_path / "words.vec"), frozen=True)
     model = EncoderDecoderConfig(encoder=STACK, decoder=STACK, tie="none", source=own)
-    run = train_run(replace(config, tokenizer=Words(), model=model), listener)
+    run = train_run(replace(config, tokenizer=WordLevel(), model=model), listener)
     assert any("vectors of 2 of" in line for line in listener.said)
     translator = load(run.path, precision="fp32")
     ba, ko = (translator.source.inner.token_to_id(word) for word in ("ba", "ko"))
@@ -375,7 +375,7 @@ def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_pat
     ):
         (tmp_path / "words.vec").write_text(text)
         with pytest.raises(SeqloomError, match=problem):
-            train_run(replace(config, run=str(tmp_path / "b"), tokenizer=Words(), model=model), Listener())
+            train_run(replace(config, run=str(tmp_path / "b"), tokenizer=WordLevel(), model=model), Listener())
         assert not (tmp_path / "b").exists()
     with pytest.raises(ValueError, match="one table"):
         EncoderDecoderConfig(tie="all", target=own)

@@ -82,7 +82,7 @@ def bits(own: WordLearner) -> list[bytes]:
 
 
 def facts(steps: list[Step]) -> list[tuple[object, ...]]:
-    return [(s.number, s.loss, s.nll, s.lr, s.words) for s in steps]
+    return [(s.number, s.loss, s.nll, s.lr, s.tokens) for s in steps]
 
 
 def test_it_is_a_learner(ids):
@@ -166,7 +166,7 @@ def test_a_step_tells_what_it_learned_from(ids):
     own = learner(ids)
     steps = taken(own, own.per_epoch)
     assert [s.number for s in steps] == list(range(1, own.per_epoch + 1))
-    assert sum(s.words for s in steps) == ids.size
+    assert sum(s.tokens for s in steps) == ids.size
     assert [s.lr for s in steps] == [0.05 / number**0.5 for number in range(1, own.per_epoch + 1)]
     # At the beginning all scores are near 0: log 2 for the word and each of at most five others drawn against it.
     assert 2 * np.log(2) < taken(learner(ids), 1, lr=1e-9)[0].loss < 6 * np.log(2)

@@ -112,7 +112,7 @@ class Toy:
 
     def metrics(self) -> list[dict[str, object]]:
         """The lines of metrics.jsonl without the times."""
-        times = ("seconds", "words_per_second")
+        times = ("seconds", "tokens_per_second")
         return [{k: v for k, v in row.items() if k not in times} for row in self.run.rows("metrics.jsonl")]
 
     def bits(self, step: int = 8) -> tuple[bytes, ...]:
@@ -128,7 +128,7 @@ def left_behind(path: str) -> tuple[object, ...]:
     run = Run.open(path)
     newest = run.newest(pytest.fail)
     assert newest is not None
-    times = ("seconds", "words_per_second")
+    times = ("seconds", "tokens_per_second")
     rows = [{k: v for k, v in row.items() if k not in times} for row in run.rows("metrics.jsonl")]
     digests = [digest_of(newest.path / f"{name}.safetensors") for name in ("model", "optimizer")]
     words = next(p for name in ("tokenizer.json", "vocabulary.tsv") if (p := run.path / name).is_file())

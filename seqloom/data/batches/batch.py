@@ -29,11 +29,11 @@ class SequenceBatch(_Movable):
     """Sources and targets of one batch, padded on the right with id 0.
 
     Args:
-        source: ids; ends with the end-of-sentence word.
+        source: ids; ends with the end-of-sentence token.
         source_mask: True on real positions; None = there is no padding.
-        target_in: begins with the start word; `target_out` is the same, one word later, up to end-of-sentence.
+        target_in: begins with the start token; `target_out` is the same, one word later, up to end-of-sentence.
         target_mask: True where `target_out` is real; None = everywhere.
-        words: the number of real words of `target_out`.
+        tokens: the number of real tokens of `target_out`.
         rows: which pairs of the corpus these are, for messages.
         number: which batch of the endless sequence this is.
     """
@@ -43,7 +43,7 @@ class SequenceBatch(_Movable):
     target_in: Int[Tensor, "B T"]
     target_out: Int[Tensor, "B T"]
     target_mask: Bool[Tensor, "B T"] | None
-    words: int
+    tokens: int
     rows: tuple[int, ...] = ()
     number: int = 0
 
@@ -56,7 +56,7 @@ class StreamBatch(_Movable):
         ids: the words read.
         targets: the word after each; -1 where there is none to be learned.
         anew: whether the lanes begin; else each goes on where the last batch ended.
-        words: how many targets there are.
+        tokens: how many targets there are.
         rows: the line each piece begins in, from 0, for messages.
         documents: which document of its row each word read belongs to, from 0; None = each row is one.
     """
@@ -64,7 +64,7 @@ class StreamBatch(_Movable):
     ids: Int[Tensor, "B T"]
     targets: Int[Tensor, "B T"]
     anew: bool
-    words: int
+    tokens: int
     rows: tuple[int, ...] = ()
     documents: Int[Tensor, "B T"] | None = None
 
@@ -80,7 +80,7 @@ class ReadingBatch(_Movable):
         targets: what is to be learned: (B) of each text, (R T) of each word with -1 = nothing, or (R 2) first and last
             position in each window.
         owner: which text each window belongs to; None = each is one.
-        words: how many targets there are.
+        tokens: how many targets there are.
         rows: which texts of the corpus these are, for messages.
         number: which batch of the endless sequence this is.
         pairs: whether the second text goes on from the first, of each pair.
@@ -91,7 +91,7 @@ class ReadingBatch(_Movable):
     segments: Int[Tensor, "R T"] | None
     targets: Tensor | None
     owner: Int[Tensor, " R"] | None
-    words: int
+    tokens: int
     rows: tuple[int, ...] = ()
     number: int = 0
     pairs: Int[Tensor, " R"] | None = None

@@ -87,7 +87,7 @@ class Documents:
 
 def word_starts(tokenizer: Tokenizer) -> np.ndarray:
     """Which ids begin a word (V): the others go on with the one before them."""
-    names = tokenizer.tokens(range(tokenizer.words))
+    names = tokenizer.tokens(range(tokenizer.vocab_size))
     if any(name.startswith("##") for name in names):
         return np.array([not name.startswith("##") for name in names])
     if sum(name.startswith(("_", "\u2581")) for name in names) < 2:  # no spaces in it: each id is a word
@@ -106,7 +106,7 @@ class MaskedBatches:
         self.ends = tokenizer.start, tokenizer.end
         self.mask = mask_of(tokenizer)[1]
         special = {tokenizer.pad, tokenizer.unknown, tokenizer.start, tokenizer.end, self.mask}
-        self.ordinary = np.array([i for i in range(tokenizer.words) if i not in special])
+        self.ordinary = np.array([i for i in range(tokenizer.vocab_size) if i not in special])
         self.starts = word_starts(tokenizer) if config.whole_words else None
         self.order = Batches(self, self, 0, config, seed)
         self.per_epoch = self.order.per_epoch
@@ -175,9 +175,9 @@ class MaskedBatches:
             seconds = torch.from_numpy(parts[:, 1] - parts[:, 0] + 2)
             segments = (torch.arange(ids.shape[1]) >= seconds[:, None]).long()
             pairs = torch.from_numpy(goes_on)
-        words = int((targets >= 0).sum())
+        tokens = int((targets >= 0).sum())
         target = torch.from_numpy(targets)
-        return ReadingBatch(torch.from_numpy(read), mask, segments, target, None, words, (), number, pairs)
+        return ReadingBatch(torch.from_numpy(read), mask, segments, target, None, tokens, (), number, pairs)
 
     def _masked(self, ids: np.ndarray, mask: np.ndarray | None, number: int) -> tuple[np.ndarray, np.ndarray]:
         chance = np.random.Generator(np.random.Philox(key=(self.seed, number), counter=[0, 0, 0, 1]))

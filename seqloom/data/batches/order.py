@@ -16,7 +16,7 @@ from seqloom.errors import DataError
 
 @runtime_checkable
 class Side(Protocol):
-    """The encoded texts of one side, each ending with the end-of-sentence word; BPE dropout changes them by epoch."""
+    """The encoded texts of one side, each ending with the end-of-sentence token; BPE dropout changes them by epoch."""
 
     def lengths(self, epoch: int) -> np.ndarray:
         """The words of each text."""
@@ -63,7 +63,7 @@ class BatchConfig:
     """How sentences are put together.
 
     Args:
-        tokens: the target words of a batch, on average over the epoch; no batch has much more. A sentence of more
+        tokens: the target tokens of a batch, on average over the epoch; no batch has much more. A sentence of more
             than that counts as that many.
         count: whose words `tokens` are: the target's, or those of the longer side, where sources are the longer ones.
         jitter: by how many words the sorting by length may be off, so that batches differ more between epochs.
@@ -97,20 +97,20 @@ class Batches:
     ) -> None:
         self.source, self.target, self.start, self.config, self.seed = source, target, start, config, seed
         self.longest = longest
-        words = self._counted(longest)
-        if len(words) == 0:
+        tokens = self._counted(longest)
+        if len(tokens) == 0:
             raise DataError("there is no sentence to train on", cure="seqloom check CONFIG says why")
-        self.per_epoch = -(-int(words.sum()) // config.tokens)  # never more than there are sentences
+        self.per_epoch = -(-int(tokens.sum()) // config.tokens)  # never more than there are sentences
 
     def lengths(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The words of each source and each target, with the end-of-sentence word."""
+        """The words of each source and each target, with the end-of-sentence token."""
         return self.source.lengths(epoch), self.target.lengths(epoch)
 
     def _counted(self, epoch: int) -> np.ndarray:
         """The words of each pair that a batch's budget is spent on."""
         source, target = self.lengths(epoch)
-        words = target if self.config.count == "target" else np.maximum(source, target)
-        return words.clip(max=self.config.tokens)
+        tokens = target if self.config.count == "target" else np.maximum(source, target)
+        return tokens.clip(max=self.config.tokens)
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """The pairs of each batch of an epoch, in the order of training."""
@@ -168,9 +168,9 @@ def _rounded(cuts: np.ndarray) -> np.ndarray:
 def make_batch(
     sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], start: int, rows: Sequence[int] = ()
 ) -> SequenceBatch:
-    """A batch of encoded pairs, each ending with the end-of-sentence word."""
+    """A batch of encoded pairs, each ending with the end-of-sentence token."""
     source, source_mask = pad(sources)
     target_out, target_mask = pad(targets)
     target_in = torch.cat((torch.full((len(targets), 1), start), target_out[:, :-1]), dim=1)
-    words = sum(len(t) for t in targets)
-    return SequenceBatch(source, source_mask, target_in, target_out, target_mask, words, tuple(rows))
+    tokens = sum(len(t) for t in targets)
+    return SequenceBatch(source, source_mask, target_in, target_out, target_mask, tokens, tuple(rows))

@@ -86,8 +86,8 @@ def write_shards(
     source: Source,
     tokenizer: Tokenizer,
     *,
-    say: Say = lambda share, words: None,
-    check: Callable[[int], None] = lambda words: None,
+    say: Say = lambda share, tokens: None,
+    check: Callable[[int], None] = lambda tokens: None,
     room: int = _ROOM,
 ) -> Shards:
     """Encodes a text into shards; the whole ones that an earlier call left are kept, as far as the text is the same.
@@ -101,22 +101,22 @@ def write_shards(
         room: how many words fill a shard.
     """
     done, sha, skip = _kept(folder, source, tokenizer)
-    words = sum(shard.state()["words"] for shard in done)
+    tokens = sum(shard.state()["tokens"] for shard in done)
     block: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    pieces = islice(source.pieces(lambda share, done: say(share, words)), skip, None)
+    pieces = islice(source.pieces(lambda share, done: say(share, tokens)), skip, None)
     (folder / _INDEX).unlink(missing_ok=True)
 
     def write() -> None:
-        check(words)
+        check(tokens)
         state = {"tokenizer": tokenizer.digest(), "pieces": skip, "text": sha.hexdigest()}
-        done.append(_write(_shard(folder, len(done)).path, block, tokenizer.words, state))
+        done.append(_write(_shard(folder, len(done)).path, block, tokenizer.vocab_size, state))
         block.clear()
 
     for some in blocks_of(pieces):
         sha.update(as_bytes(some))
         skip += len(some)
         block.append((*encode_block(some, tokenizer), np.array([number for _, number in some], dtype=np.uint32)))
-        words += len(block[-1][0])
+        tokens += len(block[-1][0])
         if sum(len(ids) for ids, _, _ in block) >= room:
             write()
     if block:
@@ -156,7 +156,7 @@ def _write(path: Path, blocks: Iterable[tuple[np.ndarray, ...]], vocabulary: int
     def write(beside: Path) -> None:
         np.save(beside / "ids.npy", ids.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32))
         np.save(beside / "lines.npy", np.stack((begins, numbers)))
-        write_json(beside / "state.json", {**state, "words": len(ids)})
+        write_json(beside / "state.json", {**state, "tokens": len(ids)})
 
     return write_folder(path, write)
 

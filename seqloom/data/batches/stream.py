@@ -51,7 +51,7 @@ class StreamConfig:
 def check_length(size: int, config: StreamConfig) -> None:
     """Raises DataError for a text of too few words."""
     if size < config.lanes:
-        problem = f"the text has {size} words of the tokenizer, fewer than batches.lanes = {config.lanes}"
+        problem = f"the text has {size} tokens, fewer than batches.lanes = {config.lanes}"
         raise DataError(problem, cure="use more text, or fewer lanes")
 
 
@@ -123,14 +123,14 @@ class Stream:
         return self._batch(at + cut, at < last[:, None], True)
 
     def _batch(self, at: np.ndarray, real: np.ndarray, anew: bool) -> StreamBatch:
-        words = self.ids[np.concatenate((at[:, :1] - 1, at), 1) % len(self.ids)].astype(np.int64)
+        tokens = self.ids[np.concatenate((at[:, :1] - 1, at), 1) % len(self.ids)].astype(np.int64)
         return StreamBatch(
-            torch.from_numpy(words[:, :-1]),
-            torch.from_numpy(np.where(real, words[:, 1:], -1)),
+            torch.from_numpy(tokens[:, :-1]),
+            torch.from_numpy(np.where(real, tokens[:, 1:], -1)),
             anew,
             int(real.sum()),
             tuple(int(line) - 1 for line in self.lines[at[:, 0] % len(self.ids)]),
-            self._documents(words[:, :-1]),
+            self._documents(tokens[:, :-1]),
         )
 
     def _documents(self, read: np.ndarray) -> torch.Tensor | None:

@@ -53,7 +53,7 @@ class Window:
     """What is read at once.
 
     Args:
-        ids: with the special words.
+        ids: with the special tokens.
         second: where the second text begins; their number if there is none.
         first_word: which word of the text that is windowed comes first.
     """
@@ -85,8 +85,8 @@ def frame(
     """The windows of an encoded text or pair of texts; of a pair, the second text is windowed.
 
     Args:
-        text, second: ids without special words.
-        ends: the start word and the end word.
+        text, second: ids without special tokens.
+        ends: the start token and the end token.
         config: how long.
         windows: whether a long text has several; else it is cut, the longer one of a pair first.
     """
@@ -118,10 +118,10 @@ def collate(items: Sequence[Item], rows: Sequence[int] = (), number: int = 0) ->
     if len(windows) > len(items):
         owner = torch.repeat_interleave(torch.tensor([len(item.windows) for item in items]))
     if given := [item.targets for item in items if item.targets is not None]:
-        targets, words = _targets(given, windows, ids.shape[1])
+        targets, tokens = _targets(given, windows, ids.shape[1])
     else:
-        words = len(items)
-    return ReadingBatch(ids, mask, segments, targets, owner, words, tuple(rows), number)
+        tokens = len(items)
+    return ReadingBatch(ids, mask, segments, targets, owner, tokens, tuple(rows), number)
 
 
 def _targets(given: list[np.ndarray], windows: list[Window], width: int) -> tuple[torch.Tensor, int]:

@@ -180,7 +180,7 @@ class Packs:
         self.rows = [[i] for i in range(len(sizes))] if carries else pack(sizes, T)
         self.config, self.seed, self.apart = config, seed, not carries and not config.crossing
         self.per_epoch = -(-len(self.rows) // config.lanes)
-        self.words = sum(int(learned.sum()) for _, learned, _ in self.chats)
+        self.tokens = sum(int(learned.sum()) for _, learned, _ in self.chats)
 
     def __call__(self, number: int) -> StreamBatch:
         """Batch `number` of the endless sequence."""

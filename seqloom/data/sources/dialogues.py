@@ -20,7 +20,7 @@ class Dialogues(PairSource):
         train, valid, test: the files; plain, .gz or .xz; ${VARIABLES} of the environment are filled in.
         turns: how many of the last turns a reply is made from.
         separator: what stands between two turns of a source.
-        max_length: a training pair with a side of more words of the tokenizer is left out, and counted.
+        max_length: a training pair with a side of more tokens is left out, and counted.
     """
 
     kind: ClassVar[str] = "dialogues"

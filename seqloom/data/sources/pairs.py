@@ -19,7 +19,7 @@ class Files(PairSource):
     Args:
         train, valid, test: the files; ${VARIABLES} of the environment are filled in.
         source, target: language codes, where the files or Moses tokenization need them.
-        max_length: a training sentence of more words of the tokenizer is left out, and counted.
+        max_length: a training sentence of more tokens is left out, and counted.
     """
 
     kind: ClassVar[str] = "files"

@@ -34,7 +34,7 @@ class QuestionFiles(Splits):
 
     Args:
         no_answer: whether questions may have none.
-        longest: the most words of the tokenizer that an answer may have.
+        longest: the most tokens that an answer may have.
     """
 
     kind: ClassVar[str] = "questions"

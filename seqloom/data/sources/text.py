@@ -243,7 +243,7 @@ def as_bytes(block: Sequence[Piece]) -> bytes:
 def encode_block(block: Sequence[Piece], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """The ids of a block, and how many belong to each piece.
 
-    A line ends with the tokenizer's end word, or with what a published one has for the end of a line. Its start word
+    A line ends with the tokenizer's end token, or with what a published one has for the end of a line. Its start token
     stands after each document, and so before the next one.
     """
     own = tokenizer.special is None

@@ -36,9 +36,9 @@ def attention(model: EncoderOnly, tokenizer: Tokenizer, windows: Sequence[Window
         with torch.inference_mode(), captured(model) as weights:
             model(batch.ids, batch.mask, batch.segments)
         if weights:
-            words, layers = tokenizer.tokens(ids), torch.stack([torch.cat(w, 2)[0] for w in weights.values()])
-            seen = AttentionMap("self-attention", words, words, layers.numpy())
-            found.append(Example(" ".join(words), "", "", [seen]))
+            tokens, layers = tokenizer.tokens(ids), torch.stack([torch.cat(w, 2)[0] for w in weights.values()])
+            seen = AttentionMap("self-attention", tokens, tokens, layers.numpy())
+            found.append(Example(" ".join(tokens), "", "", [seen]))
     return found
 
 
@@ -52,14 +52,16 @@ def _labels(name: str, scores: Json) -> list[Markup]:
     )
     bins = scores["reliability"]
     points = [(row["confidence"], row["accuracy"]) for row in bins]
-    words = ", ".join(f"{row['examples']} of {row['confidence']:.0f} %: {row['accuracy']:.0f} % right" for row in bins)
+    summary = ", ".join(
+        f"{row['examples']} of {row['confidence']:.0f} %: {row['accuracy']:.0f} % right" for row in bins
+    )
     note = f"Accuracy by confidence, in percent; mean difference {scores['calibration_error']:.1f} points."
     even = Curve("as confident as right", [(0.0, 0.0), (100.0, 100.0)], "train")
     axis = Steps(100.0, lambda x: f"confidence {x:.0f} %")
     calibration = element(
         "figure",
         element("figcaption", element("h3", f"Calibration: {name}"), element("p", note)),
-        line_chart("Calibration", words, [even, Curve("accuracy", points, "valid")], axis, 230, 0.0),
+        line_chart("Calibration", summary, [even, Curve("accuracy", points, "valid")], axis, 230, 0.0),
         element("output"),
     )
     return [confusion, calibration]

@@ -19,7 +19,7 @@ from seqloom.data.sources.text import Text, TextFiles, text_source
 from seqloom.errors import RunError, UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.weights import parameter_count
-from seqloom.objectives.reading import MaskedWords, masked
+from seqloom.objectives.reading import MaskedTokens, masked
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.look import attention
@@ -43,7 +43,7 @@ class MaskedWordsConfig(ReadingConfig):
 
     task: Literal["masked_words"] = "masked_words"
     data: TextFiles | NoData
-    objective: MaskedWords = field(default_factory=MaskedWords)
+    objective: MaskedTokens = field(default_factory=MaskedTokens)
     batches: MaskConfig = field(default_factory=MaskConfig)
 
     @property
@@ -77,7 +77,7 @@ class MaskedWordsConfig(ReadingConfig):
         return self.prepared(
             {name: text.digest() for name, text in texts.items()},
             Assets(
-                (tokenizer, tokenizer), {"heads": {"words": 0, **({"next": 2} if self.batches.next_sentence else {})}}
+                (tokenizer, tokenizer), {"heads": {"masked": 0, **({"next": 2} if self.batches.next_sentence else {})}}
             ),
             batches,
             measure,
@@ -95,7 +95,7 @@ class MaskedWordsConfig(ReadingConfig):
         reporter.say(f"reading {len(text.ids):,} words")
         began = time.perf_counter()
         scores = _scores(predictor.model, MaskedBatches(text, predictor.tokenizer, self.batches, _TEST_SEED))
-        return {"words": len(text.ids), **scores, "seconds": round(time.perf_counter() - began, 3)}
+        return {"tokens": len(text.ids), **scores, "seconds": round(time.perf_counter() - began, 3)}
 
     def look(self, run: Run, predictor: Filler, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: the attention within texts, or else within the last samples."""
@@ -120,20 +120,20 @@ def _summary(name: str, text: Text, tokenizer: Tokenizer) -> Json:
 def _scores(model: EncoderOnly, batches: MaskedBatches) -> dict[str, float]:
     """Loss, perplexity and accuracy (%) of the masked words, and of whether second texts go on."""
     device = next(model.parameters()).device
-    nll, words, right, goes_on, pairs = 0.0, 0, 0, 0, 0
+    nll, tokens, right, goes_on, pairs = 0.0, 0, 0, 0, 0
     model.eval()
     for number in range(batches.per_epoch):
         batch = batches(number).to(device)
         memory = model(batch.ids, batch.mask, batch.segments)
         hidden, targets = masked(memory, batch)
-        log_p = model.heads["words"](hidden).float().log_softmax(-1)
+        log_p = model.heads["masked"](hidden).float().log_softmax(-1)
         nll -= float(log_p.gather(1, targets[:, None]).sum(dtype=torch.float64))
         right += int((log_p.argmax(-1) == targets).sum())
-        words += len(targets)
+        tokens += len(targets)
         if batch.pairs is not None:
             goes_on += int((model.score("next", memory).argmax(-1) == batch.pairs).sum())
             pairs += len(batch.pairs)
-    found = {"loss": nll / words, "perplexity": math.exp(min(nll / words, 50.0)), "accuracy": 100 * right / words}
+    found = {"loss": nll / tokens, "perplexity": math.exp(min(nll / tokens, 50.0)), "accuracy": 100 * right / tokens}
     return found | ({"next_accuracy": 100 * goes_on / pairs} if pairs else {})
 
 
@@ -159,11 +159,11 @@ class Filler:
 
     Args:
         model, tokenizer: of a run that learned masked words.
-        length: the most words of the tokenizer in a text, with the special ones.
+        length: the most tokens in a text, with the special ones.
     """
 
     def __init__(self, model: EncoderOnly, tokenizer: Tokenizer, length: int) -> None:
-        if "words" not in model.heads:
+        if "masked" not in model.heads:
             raise RunError("has no head for masked words", cure="name a run of the task masked_words")
         self.model, self.tokenizer = model, tokenizer
         self.length = min(length, model.config.encoder.limit or length)
@@ -176,7 +176,7 @@ class Filler:
         for number, part in enumerate(parts):
             ids += [self.mask] * (number > 0) + part.tolist()
         if len(ids) >= self.length:
-            raise UsageError(f"has {len(ids) + 1} words of the tokenizer, the most is {self.length}", cure="shorten it")
+            raise UsageError(f"has {len(ids) + 1} tokens, the most is {self.length}", cure="shorten it")
         return [*ids, self.tokenizer.end]
 
     def __call__(self, text: str, count: int = 5) -> list[list[tuple[str, float]]]:
@@ -187,6 +187,6 @@ class Filler:
         self.model.eval()
         with torch.inference_mode():
             states = self.model(ids, None).states[ids == self.mask]
-            best = self.model.heads["words"](states).float().softmax(-1).topk(count)
-        words = [[self.tokenizer.decode([[i]])[0].strip() for i in row] for row in best.indices.tolist()]
-        return [list(zip(w, p, strict=True)) for w, p in zip(words, best.values.tolist(), strict=True)]
+            best = self.model.heads["masked"](states).float().softmax(-1).topk(count)
+        tokens = [[self.tokenizer.decode([[i]])[0].strip() for i in row] for row in best.indices.tolist()]
+        return [list(zip(w, p, strict=True)) for w, p in zip(tokens, best.values.tolist(), strict=True)]

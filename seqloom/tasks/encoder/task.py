@@ -53,7 +53,7 @@ class ReadingConfig(GradientConfig):
         if isinstance(self.tokenizer, BPE) and self.tokenizer.dropout:
             raise ValueError("tokenizer.dropout is for pairs of sentences to translate")
         if not isinstance(self.model.embedder, EmbedderConfig):
-            raise ValueError("model.embedder must be of the kind 'words': texts are read here")
+            raise ValueError("model.embedder must be of the kind 'tokens': texts are read here")
         if self.pairs and self.model.segments == 1:
             raise ValueError("model.segments must be 0, or 2 to tell the texts of a pair apart")
         limit = self.model.encoder.limit
@@ -117,7 +117,7 @@ class ReadingConfig(GradientConfig):
         return Prepared(
             corpus,
             assets,
-            lambda model: gradient_plan(self, model, batches, measure(model)),
+            lambda config, model: gradient_plan(config, model, batches, measure(model)),
             f"{batches.per_epoch} batches an epoch; {assets.vocab_size:,} in the vocabulary",
             summary,
             findings,

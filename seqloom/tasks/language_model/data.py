@@ -50,7 +50,7 @@ class Reading:
 
     Args:
         batches: the text.
-        tokens: how many words of the tokenizer are predicted; `unknown`: how many of them it has not.
+        tokens: how many tokens are predicted; `unknown`: how many of them it has not.
         sizes: of what is predicted; see `Text.sizes`.
         prompts: what a model may go on from, to show what it makes of it.
     """
@@ -79,7 +79,7 @@ class Corpus:
     digests: Mapping[str, str]
     tokenizer: Tokenizer
     batches: Stream | Packs
-    words: int
+    tokens: int
     valid: Reading
 
 
@@ -143,13 +143,13 @@ def _shards(
     if old:
         refuse_other_data(run, {"train": text_digest(source)})
 
-    def check(words: int) -> None:
-        check_length(words, config.batches)
+    def check(tokens: int) -> None:
+        check_length(tokens, config.batches)
         if not old:
             run.claim()
 
     return write_shards(
-        folder, source, tokenizer, say=lambda share, words: reporter.progress("tokenizing", share, words), check=check
+        folder, source, tokenizer, say=lambda share, tokens: reporter.progress("tokenizing", share, tokens), check=check
     )
 
 
@@ -168,7 +168,7 @@ def _prepare_conversations(
         lost = f", of which {batches.dropped:,} are left out, with no answer in reach" * (batches.dropped > 0)
         reporter.warn(f"{batches.cut:,} conversations are cut to batches.length = {config.batches.length} words{lost}")
     corpus = {name: chats_digest(own) for name, own in chats.items()}
-    return Corpus(texts, corpus, tokenizer, batches, batches.words, read_on(config, chats["valid"], tokenizer))
+    return Corpus(texts, corpus, tokenizer, batches, batches.tokens, read_on(config, chats["valid"], tokenizer))
 
 
 def _packs(config: LanguageModelConfig, chats: Sequence[Chat], tokenizer: Tokenizer) -> Packs:
@@ -213,7 +213,7 @@ def read_on(config: LanguageModelConfig, data: Text | list[Chat], tokenizer: Tok
     lines = tokenizer.decode([row for row in rows if row])
     asked = [chat.messages[:1] for chat in data[:: max(1, len(data) // 3)][:3]]
     sizes = Text(lines, [1] * len(lines)).sizes()
-    return Reading(packs, packs.words, sum(row.count(tokenizer.unknown) for row in rows), sizes, asked)
+    return Reading(packs, packs.tokens, sum(row.count(tokenizer.unknown) for row in rows), sizes, asked)
 
 
 def summary(name: str, pieces: Iterable[Piece], tokenizer: Tokenizer) -> Json:

@@ -21,6 +21,6 @@ def look(generator: Generator, texts: Sequence[str]) -> list[Example]:
         with torch.inference_mode(), captured(model) as weights:
             model(torch.tensor([ids], device=next(model.parameters()).device))
         if weights:
-            words, layers = tokenizer.tokens(ids), torch.stack([torch.cat(w, 2)[0] for w in weights.values()])
-            found.append(Example(text, "", "", [AttentionMap("self-attention", words, words, layers.numpy())]))
+            tokens, layers = tokenizer.tokens(ids), torch.stack([torch.cat(w, 2)[0] for w in weights.values()])
+            found.append(Example(text, "", "", [AttentionMap("self-attention", tokens, tokens, layers.numpy())]))
     return found

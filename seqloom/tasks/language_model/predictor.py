@@ -35,7 +35,7 @@ class Generator:
     Args:
         model: in the type it is to compute in.
         tokenizer: its own.
-        config: how to decode, unless a call says otherwise; max_length 0 = 100 words of the tokenizer.
+        config: how to decode, unless a call says otherwise; max_length 0 = 100 tokens.
         context: the most words a model is to see that carries no state.
         long_text: what to do with more words than that: begin anew over the last half of them, or refuse.
     """
@@ -145,7 +145,7 @@ class Generator:
         return "\n".join(self.tokenizer.decode(lines))
 
     def score(self, texts: Sequence[str], after: Sequence[str]) -> list[tuple[float, int]]:
-        """The log-probability of each text after another one, and how many words of the tokenizer it has.
+        """The log-probability of each text after another one, and how many tokens it has.
 
         Where both together are longer than the model's context, the beginning is left out.
         """
@@ -160,7 +160,7 @@ class Generator:
         own = len(whole) - min(shared, len(whole) - 1)
         most = len(whole) if self.context is None else self.context + 1
         if own >= most:
-            problem = f"the text has {own} words of the tokenizer, more than the model's context of {self.context}"
+            problem = f"the text has {own} tokens, more than the model's context of {self.context}"
             raise DataError(problem, cure="shorten it")
         return whole[-most:], own
 

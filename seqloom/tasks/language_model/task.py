@@ -23,7 +23,7 @@ from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.weights import parameter_count
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
-from seqloom.objectives.next_word import NextWord
+from seqloom.objectives.next_token import NextToken
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import on_start
@@ -62,7 +62,7 @@ class LanguageModelConfig(GradientConfig):
     data: DataConfig = field(default_factory=StandardLibrary)
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: DecoderOnlyConfig = field(default_factory=DecoderOnlyConfig)
-    objective: NextWord = field(default_factory=NextWord)
+    objective: NextToken = field(default_factory=NextToken)
     batches: StreamConfig = field(default_factory=StreamConfig)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="loss"))
     decoding: DecodingConfig = field(default_factory=lambda: Sampling(temperature=0.8, top_p=0.95))
@@ -111,9 +111,9 @@ class LanguageModelConfig(GradientConfig):
         return Prepared(
             corpus.digests,
             Assets((tokenizer, tokenizer)),
-            lambda model: gradient_plan(self, model, batches, Validation(self, corpus, model).measure),
-            f"{corpus.words:,} words of text, {batches.per_epoch} batches an epoch; "
-            f"{tokenizer.words:,} in the vocabulary",
+            lambda config, model: gradient_plan(config, model, batches, Validation(self, corpus, model).measure),
+            f"{corpus.tokens:,} words of text, {batches.per_epoch} batches an epoch; "
+            f"{tokenizer.vocab_size:,} in the vocabulary",
             lambda: [summary(name, text, tokenizer) for name, text in corpus.texts.items()],
         )
 

@@ -64,11 +64,17 @@ class Corpus:
 
 @dataclass
 class Encoded:
-    """Training pairs as ids; `lines` = where they stand, from 0."""
+    """Training pairs as ids.
+
+    Args:
+        lines: where they stand, from 0.
+        sizes: of each side, the tokens and the unknown ones among them, with those of pairs that are left out.
+    """
 
     source: Side
     target: Side
     lines: list[int]
+    sizes: list[tuple[int, int]]
 
 
 def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = None) -> Corpus:
@@ -104,7 +110,8 @@ def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer,
         _side(config, config.seed + n, t, [texts[n][i] for i in kept], [ids[n][i] for i in kept])
         for n, t in enumerate(tokenizers)
     )
-    return Encoded(source, target, [train.line(i) - 1 for i in kept])
+    sizes = [_size(t, rows) for t, rows in zip(tokenizers, ids, strict=True)]
+    return Encoded(source, target, [train.line(i) - 1 for i in kept], sizes)
 
 
 def _short_enough(
@@ -133,17 +140,17 @@ def _side(
     return Fixed([np.append(row, tokenizer.end).astype(np.int32) for row in ids])
 
 
-def summary(splits: Splits, source: Tokenizer, target: Tokenizer) -> list[Json]:
+def summary(corpus: Corpus) -> list[Json]:
     """A row for each side of each split."""
-    rows = []
+    rows, splits = [], corpus.splits
     for name, pairs in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
         if pairs is None:
             continue
         facts: dict[str, Any] = facts_of(pairs)
-        sides = (("source", source, pairs.sources), ("target", target, pairs.targets))
-        for side, tokenizer, texts in sides:
+        tokenizers, texts = (corpus.source, corpus.target), (pairs.sources, pairs.targets)
+        sizes = corpus.epoch(corpus.batches.longest).sizes if name == "train" else _sizes(tokenizers, texts)
+        for side, (tokens, unknown) in zip(("source", "target"), sizes, strict=True):
             own = facts[side]
-            tokens, unknown = _coverage(tokenizer, list(texts))
             rows.append(
                 {
                     "split": name,
@@ -161,12 +168,14 @@ def summary(splits: Splits, source: Tokenizer, target: Tokenizer) -> list[Json]:
     return rows
 
 
-def _coverage(tokenizer: Tokenizer, texts: list[str]) -> tuple[int, int]:
-    tokens = unknown = 0
-    for ids in tokenizer.encode(texts):
-        tokens += len(ids)
-        unknown += int((ids == tokenizer.unknown).sum())
-    return tokens, unknown
+def _sizes(tokenizers: Sequence[Tokenizer], texts: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
+    return [_size(t, t.encode(side)) for t, side in zip(tokenizers, texts, strict=True)]
+
+
+def _size(tokenizer: Tokenizer, rows: Sequence[np.ndarray]) -> tuple[int, int]:
+    """The tokens of a side, and the unknown ones among them."""
+    ids = np.concatenate([np.zeros(0, np.int32), *rows])
+    return len(ids), int((ids == tokenizer.unknown).sum())
 
 
 def trial(corpus: Corpus) -> Trial:
@@ -195,8 +204,8 @@ def _evaluation_seconds(corpus: Corpus, model: Any) -> float:
     sample = list(pairs.sources[:: max(1, len(pairs) // 256)])
     lengths = [len(ids) for ids in corpus.target.encode(pairs.targets[:: max(1, len(pairs) // 256)])]
     # An untrained model does not know when to stop: it is made to write as much as the references have.
-    words = max(1, round(statistics.fmean(lengths)))
-    forced = Greedy(min_length=words, max_length=words)
+    length = max(1, round(statistics.fmean(lengths)))
+    forced = Greedy(min_length=length, max_length=length)
     translator = Translator(model, corpus.source, corpus.target, forced, long_input="cut")
     began = time.perf_counter()
     translator(sample)

@@ -22,7 +22,7 @@ def look(translator: Translator, text: str, reference: str = "") -> Example:
     device = next(model.parameters()).device
     with torch.inference_mode(), captured(model) as weights:
         model(pad([source])[0].to(device), None, pad([target_in])[0].to(device))
-    words = {
+    tokens = {
         "source": translator.source.tokens(source),
         "read": translator.target.tokens(target_in),
         "written": translator.target.tokens(target),
@@ -38,5 +38,5 @@ def look(translator: Translator, text: str, reference: str = "") -> Example:
     ):
         if chosen:  # a recurrent decoder attends step by step
             layers = torch.stack([torch.cat(weights[name], 2)[0] for name in chosen])
-            maps.append(AttentionMap(title, words[rows], words[columns], layers.numpy()))
+            maps.append(AttentionMap(title, tokens[rows], tokens[columns], layers.numpy()))
     return Example(text, best.text, reference, maps)

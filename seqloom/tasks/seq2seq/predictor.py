@@ -95,9 +95,9 @@ class Translator:
             batch = make_batch([ids[i] for i in part], ended, self.target.start).to(device)
             with torch.inference_mode():
                 hidden = self.model(batch.source, batch.source_mask, batch.target_in)
-                for i, h, words in zip(part, hidden, ended, strict=True):
-                    log_p = self.model.head(h[: len(words)]).float().log_softmax(-1)
-                    chosen = torch.from_numpy(words).to(device, torch.long)
+                for i, h, tokens in zip(part, hidden, ended, strict=True):
+                    log_p = self.model.head(h[: len(tokens)]).float().log_softmax(-1)
+                    chosen = torch.from_numpy(tokens).to(device, torch.long)
                     scores[i] = float(log_p.gather(1, chosen[:, None]).sum())
         return scores
 
@@ -110,12 +110,12 @@ class Translator:
         rows, limit = self.target.encode(targets), self.model.config.decoder.limit
         for number, row in enumerate(rows, start=1):
             if limit is not None and len(row) >= limit:
-                problem = f"has {len(row)} words of the tokenizer, the most is {limit - 1}"
+                problem = f"has {len(row)} tokens, the most is {limit - 1}"
                 raise DataError(problem, where=f"target {number}", cure="shorten it")
         return rows
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of the texts, each with the end-of-sentence word; an empty text has none."""
+        """The ids of the texts, each with the end-of-sentence token; an empty text has none."""
         if isinstance(texts, str):
             raise UsageError("expected a list of texts, got one text", cure='write translator(["..."])')
         rows = []
@@ -123,7 +123,7 @@ class Translator:
             if len(ids) >= self.max_source:
                 if self.long_input == "refuse":
                     raise DataError(
-                        f"has {len(ids)} words of the tokenizer, the most is {self.max_source - 1}",
+                        f"has {len(ids)} tokens, the most is {self.max_source - 1}",
                         where=f"text {number}",
                         cure="split it into sentences, or let it be cut: --long cut",
                     )

@@ -56,12 +56,12 @@ def score(
 
 
 def _perplexity(translator: Translator, pairs: Pairs) -> float | None:
-    """Of the references, by the words of the tokenizer with the end; those too long for the model are left out."""
+    """Of the references, by the tokens with the end; those too long for the model are left out."""
     limit = translator.model.config.decoder.limit or 1 << 30
-    words = [len(ids) + 1 for ids in translator.target.encode(pairs.targets)]
-    fit = [i for i, n in enumerate(words) if n <= limit]
+    tokens = [len(ids) + 1 for ids in translator.target.encode(pairs.targets)]
+    fit = [i for i, n in enumerate(tokens) if n <= limit]
     log_p = translator.score([pairs.sources[i] for i in fit], [pairs.targets[i] for i in fit])
-    return math.exp(-sum(log_p) / sum(words[i] for i in fit)) if fit else None
+    return math.exp(-sum(log_p) / sum(tokens[i] for i in fit)) if fit else None
 
 
 def _test_pairs(config: TranslateConfig) -> Pairs:

@@ -87,10 +87,10 @@ class TranslateConfig(GradientConfig):
         return Prepared(
             {name: pairs.digest() for name, pairs in named.items() if pairs is not None},
             Assets((corpus.source, corpus.target)),
-            lambda model: gradient_plan(self, model, corpus, _Validation(corpus, model).measure),
+            lambda config, model: gradient_plan(config, model, corpus, _Validation(corpus, model).measure),
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
-            f"{100 * batches.padding():.1f} % padding; {corpus.target.words:,} words",
-            lambda: summary(splits, corpus.source, corpus.target),
+            f"{100 * batches.padding():.1f} % padding; {corpus.target.vocab_size:,} words",
+            lambda: summary(corpus),
             lambda: check_splits(splits),
             trial(corpus),
         )
@@ -100,7 +100,7 @@ class TranslateConfig(GradientConfig):
         assert assets.tokenizers is not None
         torch.manual_seed(self.seed)
         source, target = assets.tokenizers
-        return EncoderDecoder(self.model, source.words, target.words)
+        return EncoderDecoder(self.model, source.vocab_size, target.vocab_size)
 
     def tables(
         self, model: EncoderDecoder, assets: Assets
@@ -154,14 +154,14 @@ class _Validation:
         """Loss and perplexity in nats a word, BLEU and exact match; and the first translations."""
         device = next(self.model.parameters()).device
         order = sorted(range(len(self.pairs)), key=lambda i: len(self.rows[1][i]))
-        nll, words = 0.0, 0
+        nll, tokens = 0.0, 0
         plain = CrossEntropy(smoothing=0.0)
         with torch.inference_mode():
             for i in range(0, len(order), 64):
                 part = order[i : i + 64]
                 batch = make_batch([self.rows[0][j] for j in part], [self.rows[1][j] for j in part], self.start)
                 found = plain(self.model, batch.to(device))
-                nll, words = nll + found.nll, words + found.words
+                nll, tokens = nll + found.nll, tokens + found.tokens
         hypotheses = self.translator(self.pairs.sources)
         bleu, _ = corpus_bleu(hypotheses, self.pairs.targets)
         exact = exact_match(hypotheses, self.pairs.targets)
@@ -171,6 +171,6 @@ class _Validation:
                 self.pairs.sources[:5], self.pairs.targets[:5], hypotheses[:5], strict=True
             )
         ]
-        loss = nll / max(1, words)
+        loss = nll / max(1, tokens)
         metrics = {"loss": loss, "perplexity": math.exp(min(loss, 50.0)), "bleu": bleu, "exact_match": exact}
         return metrics, samples

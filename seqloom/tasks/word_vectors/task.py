@@ -76,14 +76,14 @@ class EmbedWordsConfig(RunConfig):
         with nullcontext(run.path) if run is not None else TemporaryDirectory() as folder:
             vocabulary, ids = read_corpus(self, Path(folder), reporter)
 
-        def plan(model: Word2Vec) -> Plan:
-            learner = WordLearner(model, vocabulary, ids, self.batches, self.seed, torch.get_num_threads())
-            training = self.training.lasting(learner.per_epoch)
+        def plan(config: EmbedWordsConfig, model: Word2Vec) -> Plan:
+            learner = WordLearner(model, vocabulary, ids, config.batches, config.seed, torch.get_num_threads())
+            training = config.training.lasting(learner.per_epoch)
             return Plan(
                 learner,
                 _measure(learner, vocabulary),
-                self.optimizer.lr,
-                self.schedule,
+                config.optimizer.lr,
+                config.schedule,
                 training,
                 per_epoch=float(learner.per_epoch),
             )

@@ -16,7 +16,7 @@ from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.objectives.next_word import NextWord
+from seqloom.objectives.next_token import NextToken
 from seqloom.training.loop import train
 from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
 
@@ -57,7 +57,7 @@ def test_gradients_are_those_of_a_loop_whose_state_is_detached_between_batches(d
     expected, gradients = by_hand(made, batches)
     carry, total = None, 0.0
     for batch in batches:
-        found = NextWord()(made, batch, carry)
+        found = NextToken()(made, batch, carry)
         found.value.backward()
         assert all(not tensor.requires_grad for tensor in found.carry.values())
         carry, total = found.carry, total + found.nll
@@ -74,7 +74,7 @@ def test_a_state_carried_over_batches_is_one_long_pass(decoder):
     whole, end = made(ids)
     carry, found, nll = None, [], 0.0
     for piece in pieces:
-        loss = NextWord()(made, piece, carry)
+        loss = NextToken()(made, piece, carry)
         found.append(made(piece.ids, carry)[0])
         carry, nll = loss.carry, nll + loss.nll
     torch.testing.assert_close(torch.cat(found, 1), whole, rtol=0, atol=1e-12)
@@ -90,13 +90,13 @@ def test_a_batch_that_begins_anew_forgets():
     made, batch = model(CELLS[1]), text()(0)
     assert batch.anew
     carry = {"carry": torch.randn(3, 2, 2, 7).double()}
-    assert NextWord()(made, batch, carry).nll == NextWord()(made, batch).nll
-    assert NextWord()(made, replace(batch, anew=False), carry).nll != NextWord()(made, batch).nll
+    assert NextToken()(made, batch, carry).nll == NextToken()(made, batch).nll
+    assert NextToken()(made, replace(batch, anew=False), carry).nll != NextToken()(made, batch).nll
 
 
 @pytest.mark.parametrize("decoder", [STACK, ConvolutionalConfig(layers=2, width=12, dropout=0.0)], ids=["t", "c"])
 def test_what_has_no_state_carries_none(decoder):
-    assert NextWord()(model(decoder), text()(0)).carry == {}
+    assert NextToken()(model(decoder), text()(0)).carry == {}
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -104,7 +104,7 @@ def test_the_loop_hands_the_state_from_batch_to_batch(accumulate):
     stream, seen = text(), []
 
     def objective(made: LanguageModel, batch: StreamBatch, carry: Any = None) -> Any:
-        found = NextWord()(made, batch, carry)
+        found = NextToken()(made, batch, carry)
         seen.append((batch, carry, found.carry))
         return found
 
@@ -122,4 +122,4 @@ def test_the_loop_hands_the_state_from_batch_to_batch(accumulate):
 
 def test_impossible_objectives_are_refused():
     with pytest.raises(ValueError, match="smoothing"):
-        NextWord(smoothing=1.0)
+        NextToken(smoothing=1.0)

@@ -1,4 +1,4 @@
-"""The next word of a running text."""
+"""The next token of a running text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from seqloom.shapes import Tensor
 
 
 @dataclass(frozen=True)
-class NextWord:
-    """Cross-entropy of each next word; a recurrent state goes on from batch to batch, its gradients do not.
+class NextToken:
+    """Cross-entropy of each next token; a recurrent state goes on from batch to batch, its gradients do not.
 
     That is truncated back-propagation through time (Williams and Peng 1990).
 
@@ -22,7 +22,7 @@ class NextWord:
         smoothing: the share of the target probability spread evenly over all words.
     """
 
-    kind: ClassVar[str] = "next-word"
+    kind: ClassVar[str] = "next-token"
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -33,8 +33,8 @@ class NextWord:
         """The loss summed over the batch's words; `carry` is that of the batch before it."""
         hidden, after = model(batch.ids, None if batch.anew else carry, batch.documents)
         hidden, targets = hidden.flatten(0, 1), batch.targets.flatten()
-        if batch.words < len(targets):
+        if batch.tokens < len(targets):
             real = (targets >= 0).nonzero().squeeze(1)
             hidden, targets = hidden.index_select(0, real), targets.index_select(0, real)
         value, nll = vocabulary_loss(model.head, hidden, targets, self.smoothing)
-        return Loss(value, nll, batch.words, after)
+        return Loss(value, nll, batch.tokens, after)
