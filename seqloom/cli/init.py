@@ -47,7 +47,7 @@ kind = "bpe"                           # or words, characters
 size = 8000
 
 [model]
-preset = "small-transformer"           # or small-lstm
+preset = "small-llama"                 # or gpt2, llama-nano, small-transformer, small-lstm
 
 [training]
 minutes = 30                           # or steps, or epochs

@@ -68,15 +68,16 @@ def _llama(layers: int, width: int, heads: int, kv_heads: int, inner: int) -> Tr
     return {"decoder": {**sizes, **form}, "embedder": {"scaled": False}}
 
 
-# small-lstm and small-transformer are of one size, 6.5 million numbers over 8,000 words. nano is nanoGPT's "baby".
-# gpt2 to gpt2-xl: Radford et al. 2019, with 50,257 words there. The llama ones have the form of Touvron et al. 2023
+# small-lstm, small-transformer and small-llama are of one size, 6.5 million numbers over 8,000 words. nano is nanoGPT's
+# "baby". gpt2 to gpt2-xl: Radford et al. 2019, with 50,257 words there. The llama ones have the form of Touvron et al. 2023
 # with grouped queries, in the sizes of nano (with Qwen3's normalized queries and keys), SmolLM2-135M and SmolLM2-360M.
 LANGUAGE: dict[str, Tree] = {
     "small-lstm": {
         "decoder": {"kind": "recurrent", "cell": "lstm", "layers": 2, "width": 512, "dropout": 0.2, "weight_drop": 0.2},
         "embedding": 320,
     },
-    "small-transformer": merge(_gpt2(4, 320, 5), {"decoder": {"inner": 896, "activation": "relu", "dropout": 0.1}}),
+    "small-transformer": {"decoder": {"layers": 4, "width": 320, "inner": 896, "heads": 5, "dropout": 0.1}},
+    "small-llama": merge(_llama(4, 320, 5, 0, 608), {"decoder": {"dropout": 0.1}}),
     "nano": merge(
         _gpt2(6, 384, 6),
         {"decoder": {"activation": "gelu", "bias": False, "dropout": 0.2, "attention_dropout": 0.2}},

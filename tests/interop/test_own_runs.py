@@ -138,8 +138,8 @@ def test_what_init_s_config_trains_can_leave_and_come_back(
     main(["init", task])
     for name, text in FILES[task].items():
         Path(name).write_text(text, encoding="utf-8")
-    short = ["--tokenizer.size", "280", "--training.steps", "2", "--training.threads", "1", "--optimizer.lr", "0.02"]
-    main(["train", f"{task}.toml", "-q", *short, *SIZES.get(task, made_small("encoder"))])
+    short = ["--training.steps", "2", "--training.minutes", "0", "--training.epochs", "0", "--training.threads", "1"]
+    main(["train", f"{task}.toml", "-q", *short, "--tokenizer.size", "280", *SIZES.get(task, made_small("encoder"))])
     run = f"runs/{task}"
     main(["export", run, "hf", "--to", "hf", "--verify", "-q"])
     main(["import", "hf", "again", "-q"])

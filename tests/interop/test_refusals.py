@@ -20,6 +20,7 @@ from seqloom.interop.huggingface import express, find
 from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
+from seqloom.tasks.seq2seq.demo import demo_config
 from seqloom.training.log import Reporter
 from seqloom.workflows.import_ import import_run
 
@@ -153,8 +154,11 @@ def test_a_name_is_looked_up_only_when_it_is_no_directory(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("kind", "preset", "family"),
     [
-        *[(DecoderOnlyConfig, preset, "gpt2") for preset in ("nano", "gpt2-xl", "small-transformer")],
-        *[(DecoderOnlyConfig, preset, family) for preset, family in (("llama-nano", "qwen3"), ("llama-135m", "llama"))],
+        *[(DecoderOnlyConfig, preset, "gpt2") for preset in ("nano", "gpt2-xl")],
+        *[
+            (DecoderOnlyConfig, preset, family)
+            for preset, family in (("llama-nano", "qwen3"), ("small-llama", "llama"))
+        ],
         *[
             (EncoderOnlyConfig, preset, family)
             for preset, family in (("bert-tiny", "bert"), ("small-megatron", "megatron-bert"))
@@ -165,6 +169,10 @@ def test_a_name_is_looked_up_only_when_it_is_no_directory(tmp_path: Path, monkey
 )
 def test_which_family_says_our_own_models(kind: type, preset: str, family: str) -> None:
     assert express(build(kind, {"preset": preset}), {})[0].name == family
+
+
+def test_the_demo_s_model_is_of_pegasus_form() -> None:
+    assert express(demo_config("en", "de", "", 1, 0).model, {})[0].name == "pegasus"
 
 
 def test_what_no_family_can_say_is_named() -> None:
