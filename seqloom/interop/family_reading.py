@@ -47,6 +47,21 @@ def _bert_block(theirs: str, norms: tuple[str, str]) -> tuple[Rule, ...]:
     )
 
 
+def _bert_fields(offset: int) -> tuple[Field | Via, ...]:
+    return (
+        *_reading(_BERT_SIZES, eps=1e-12, dropout=0.1, attention_dropout=0.1),
+        Field("hidden_act", "encoder.activation", "gelu", _EXACT),
+        Via(
+            lambda config: {"segments": config.get("type_vocab_size") or 2},
+            lambda tree: {"type_vocab_size": tree.get("segments")},
+        ),
+        Via(
+            lambda config: half("encoder", positions__length=config["max_position_embeddings"] - offset),
+            lambda tree: {"max_position_embeddings": (at(tree, "encoder.positions.length") or 0) + offset},
+        ),
+    )
+
+
 def _bert(
     name: str,
     title: str,
@@ -65,18 +80,7 @@ def _bert(
         architecture=f"{title}Model",
         prefix=f"{root}.",
         config=ConfigMap(
-            fields=(
-                *_reading(_BERT_SIZES, eps=1e-12, dropout=0.1, attention_dropout=0.1),
-                Field("hidden_act", "encoder.activation", "gelu", _EXACT),
-                Via(
-                    lambda config: {"segments": config.get("type_vocab_size") or 2},
-                    lambda tree: {"type_vocab_size": tree.get("segments")},
-                ),
-                Via(
-                    lambda config: half("encoder", positions__length=config["max_position_embeddings"] - offset),
-                    lambda tree: {"max_position_embeddings": (at(tree, "encoder.positions.length") or 0) + offset},
-                ),
-            ),
+            fields=_bert_fields(offset),
             fixed=form,
             must={
                 "position_embedding_type": ("absolute",),

@@ -26,6 +26,40 @@ def _halves(theirs: str, names: dict[str, str | tuple[str, ...]], cross: dict[st
     return *encoder, *block("decoder", theirs.replace("HALF", "decoder"), names | cross)
 
 
+_MARIAN_FIELDS: tuple[Field | Via, ...] = (
+    Field("d_model", _both("width")),
+    *(
+        Field(f"{side}_{theirs}", f"{side}.{ours}")
+        for side in _SIDES
+        for theirs, ours in (("layers", "layers"), ("ffn_dim", "inner"), ("attention_heads", "heads"))
+    ),
+    Field("activation_function", _both("activation"), "gelu", {"swish": "silu", **ACTIVATIONS}),
+    Field("scale_embedding", "source.scaled", False),
+    Field("dropout", _both("dropout"), 0.1),
+    Field("attention_dropout", _both("attention_dropout"), 0.0),
+    Field("activation_dropout", _both("activation_dropout"), 0.0),
+    # Ours have no end; this is theirs where nothing else is known.
+    Via(lambda config: {}, lambda tree: {"max_position_embeddings": 1024}),
+)
+_MARIAN_BLOCKS = _halves(
+    "model.HALF.layers.{}",
+    {
+        "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "attention.output": "self_attn.out_proj",
+        "attention_norm": "self_attn_layer_norm",
+        "feedforward.expand": "fc1",
+        "feedforward.contract": "fc2",
+        "feedforward_norm": "final_layer_norm",
+    },
+    {
+        "cross.query": "encoder_attn.q_proj",
+        "cross.key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
+        "cross.output": "encoder_attn.out_proj",
+        "cross_norm": "encoder_attn_layer_norm",
+    },
+)
+
+
 def _marian(
     name: str, architecture: str, norm_position: str, must: dict[str, tuple[Any, ...]], *rules: Rule, **more: Any
 ) -> Family:
@@ -44,21 +78,7 @@ def _marian(
         architecture=architecture,
         prefix="model.",
         config=ConfigMap(
-            fields=(
-                Field("d_model", _both("width")),
-                *(
-                    Field(f"{side}_{theirs}", f"{side}.{ours}")
-                    for side in _SIDES
-                    for theirs, ours in (("layers", "layers"), ("ffn_dim", "inner"), ("attention_heads", "heads"))
-                ),
-                Field("activation_function", _both("activation"), "gelu", {"swish": "silu", **ACTIVATIONS}),
-                Field("scale_embedding", "source.scaled", False),
-                Field("dropout", _both("dropout"), 0.1),
-                Field("attention_dropout", _both("attention_dropout"), 0.0),
-                Field("activation_dropout", _both("activation_dropout"), 0.0),
-                # Ours have no end; this is theirs where nothing else is known.
-                Via(lambda config: {}, lambda tree: {"max_position_embeddings": 1024}),
-            ),
+            fields=_MARIAN_FIELDS,
             fixed={
                 **_fixed(norm_position=norm_position, positions__kind="sinusoidal", positions__interleaved=False),
                 "output_bias": True,
@@ -77,23 +97,7 @@ def _marian(
         rules=(
             Rule("source.weight", "model.shared.weight"),
             Rule("head.bias", "final_logits_bias", ones=1),
-            *_halves(
-                "model.HALF.layers.{}",
-                {
-                    "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-                    "attention.output": "self_attn.out_proj",
-                    "attention_norm": "self_attn_layer_norm",
-                    "feedforward.expand": "fc1",
-                    "feedforward.contract": "fc2",
-                    "feedforward_norm": "final_layer_norm",
-                },
-                {
-                    "cross.query": "encoder_attn.q_proj",
-                    "cross.key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
-                    "cross.output": "encoder_attn.out_proj",
-                    "cross_norm": "encoder_attn_layer_norm",
-                },
-            ),
+            *_MARIAN_BLOCKS,
             *rules,
         ),
         copies={

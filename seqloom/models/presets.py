@@ -70,7 +70,8 @@ def _llama(layers: int, width: int, heads: int, kv_heads: int, inner: int) -> Tr
 
 # small-lstm, small-transformer and small-llama are of one size, 6.5 million numbers over 8,000 words. nano is nanoGPT's
 # "baby". gpt2 to gpt2-xl: Radford et al. 2019, with 50,257 words there. The llama ones have the form of Touvron et al.
-# 2023, with grouped queries, in the sizes of nano (with Qwen3's normalized queries and keys), SmolLM2-135M and SmolLM2-360M.
+# 2023; llama-nano to llama-360m with grouped queries, in the sizes of nano (with Qwen3's normalized queries and keys),
+# SmolLM2-135M and SmolLM2-360M.
 LANGUAGE: dict[str, Tree] = {
     "small-lstm": {
         "decoder": {"kind": "recurrent", "cell": "lstm", "layers": 2, "width": 512, "dropout": 0.2, "weight_drop": 0.2},
