@@ -6,10 +6,11 @@ import errno
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 
 from seqloom.errors import RunError
 from seqloom.run import Checkpoint, Run, write_json
+
+WEIGHTS, FROZEN = "model.safetensors", "frozen.safetensors"
 
 
 @dataclass
@@ -53,11 +56,11 @@ class Saved(Protocol):
     """What a checkpoint saves."""
 
     def save(self, folder: Path) -> None:
-        """Writes model.safetensors, the weights to use, and whatever else it needs to resume."""
+        """Writes the weights to use, as `saved_weights` reads them, and whatever else it needs to resume."""
         ...
 
     def load(self, folder: Path) -> None:
-        """Loads what `save` wrote."""
+        """Takes up what `save` wrote."""
         ...
 
 
@@ -86,7 +89,7 @@ def load_checkpoint(checkpoint: Checkpoint, saved: Saved) -> Progress:
     return Progress(**state)
 
 
-def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Saves weights by name, in float32."""
     save_tensors(path, {k: v.detach().float().cpu() for k, v in weights.items()})
 
@@ -100,27 +103,38 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise OSError(number, os.strerror(number), str(path)) from None
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Loads weights into a model by name. Raises RunError with the names and shapes that differ."""
-    start_weights(path, model)
+@contextmanager
+def saved_weights(checkpoint: Path) -> Iterator[dict[str, Any]]:
+    """A context with the open file of each weight of a checkpoint, by the name of the weight.
+
+    Trained weights are in model.safetensors, frozen ones in frozen.safetensors, which the checkpoints of a run share.
+    """
+    with ExitStack() as stack:
+        paths = [checkpoint / WEIGHTS, *checkpoint.glob(FROZEN)]
+        files = [stack.enter_context(safe_open(path, "pt")) for path in paths]
+        yield {name: file for file in files for name in file.keys()}  # noqa: SIM118 - no mapping
+
+
+def load_weights(checkpoint: Path, model: nn.Module) -> None:
+    """Loads the weights of a checkpoint into a model. Raises RunError with the names and shapes that differ."""
+    start_weights(checkpoint, model)
 
 
 def start_weights(
-    path: Path, model: nn.Module, *, grown: Mapping[str, int] | None = None, fresh: tuple[str, ...] = ()
+    checkpoint: Path, model: nn.Module, *, grown: Mapping[str, int] | None = None, fresh: tuple[str, ...] = ()
 ) -> None:
     """Loads the weights of another model to continue from.
 
     Args:
-        path: model.safetensors.
+        checkpoint: its folder.
         model: the model that gets them.
         grown: by name, the rows in the file of weights that may have more rows here; new rows start as the mean.
         fresh: prefixes of names to skip, both of the model's weights, which it keeps, and of the file's.
     """
     rows_of = grown or {}
     parameters = {name: p for name, p in model.named_parameters() if not name.startswith(fresh)}
-    with safe_open(path, "pt") as file, torch.no_grad():
-        names = [name for name in file.keys() if not name.startswith(fresh)]  # noqa: SIM118 - no mapping
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    with saved_weights(checkpoint) as files, torch.no_grad():
+        shapes = {n: tuple(f.get_slice(n).get_shape()) for n, f in files.items() if not n.startswith(fresh)}
         wrong = [f"missing {n}" for n in parameters if n not in shapes]
         wrong += [f"unknown {n}" for n in shapes if n not in parameters]
         wrong += [
@@ -129,18 +143,18 @@ def start_weights(
             if n in shapes and shapes[n] != (*(min(rows_of.get(n, r), r) for r in p.shape[:1]), *p.shape[1:])
         ]
         if wrong:
-            raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=str(path))
+            raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=str(checkpoint))
         for name, parameter in parameters.items():  # one at a time, so that memory never holds all of them twice
-            saved = file.get_tensor(name)
+            saved = files[name].get_tensor(name)
             if more := math.prod(parameter.shape[:1]) - math.prod(saved.shape[:1]):
                 saved = torch.cat((saved, saved.mean(0).expand(more, *saved.shape[1:])))
             parameter.copy_(saved)
 
 
-def average_weights(paths: list[Path]) -> dict[str, Tensor]:
-    """The mean of the weights of several checkpoints (Vaswani et al. 2017, section 6.1)."""
+def average_weights(checkpoints: list[Path]) -> dict[str, Tensor]:
+    """The mean of the trained weights of several checkpoints (Vaswani et al. 2017, section 6.1)."""
     total: dict[str, Tensor] = {}
-    for path in paths:
-        for name, tensor in load_file(path).items():
+    for path in checkpoints:
+        for name, tensor in load_file(path / WEIGHTS).items():
             total[name] = total[name] + tensor.double() if name in total else tensor.double()
-    return {name: (tensor / len(paths)).float() for name, tensor in total.items()}
+    return {name: (tensor / len(checkpoints)).float() for name, tensor in total.items()}
