@@ -106,7 +106,7 @@ class TransformerState(State):
     """What a Transformer decoder carries from step to step.
 
     Args:
-        own: each block's keys and values of the decoded positions, R rows.
+        caches: each block's keys and values of the decoded positions, R rows.
         memory: each block's keys and values of the memory, B rows; R is a multiple of B, consecutive rows share one.
         memory_mask: True on the real positions of the memory.
         padding: the number of padding positions at the start of each row; None = no padding.
@@ -115,7 +115,7 @@ class TransformerState(State):
 
     keeps_positions: ClassVar[bool] = True
 
-    own: tuple[Cache, ...]
+    caches: tuple[Cache, ...]
     memory: tuple[KeyValues, ...] = ()
     memory_mask: Bool[Tensor, "B S"] | None = None
     padding: Int[Tensor, " R"] | None = None
@@ -123,18 +123,18 @@ class TransformerState(State):
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> TransformerState:
         """The state of the given rows; `sentences` = the memory rows they belong to. None = all, unchanged."""
-        own = tuple(cache.fork(rows) for cache in self.own)
+        caches = tuple(cache.fork(rows) for cache in self.caches)
         padding = self.padding if rows is None or self.padding is None else self.padding[rows]
         if sentences is None:
-            return replace(self, own=own, padding=padding)
+            return replace(self, caches=caches, padding=padding)
         mask = None if self.memory_mask is None else self.memory_mask[sentences]
         memory = tuple(kv.select(sentences) for kv in self.memory)
-        return replace(self, own=own, padding=padding, memory=memory, memory_mask=mask)
+        return replace(self, caches=caches, padding=padding, memory=memory, memory_mask=mask)
 
     def back(self, positions: int) -> TransformerState:
         """The state `positions` steps earlier."""
         length = self.length - positions
-        return replace(self, length=length, own=tuple(cache.cut(length) for cache in self.own))
+        return replace(self, length=length, caches=tuple(cache.cut(length) for cache in self.caches))
 
     def padded(self, padding: Int[Tensor, " R"] | None) -> TransformerState:
         """The state that ignores the first `padding` positions of each row; None = no padding."""
@@ -216,7 +216,7 @@ class TransformerStack(nn.Module):
         scope = self._scope(x, start, mask, state, place.bias)
         across = Scope(None if state is None or state.memory_mask is None else state.memory_mask[:, None, None, :])
         for i, block in enumerate(self._blocks()):
-            cache = state.own[i] if state is not None and state.own else None
+            cache = state.caches[i] if state is not None and state.caches else None
             memory = (state.memory[i], across) if state is not None and state.memory else None
             x = block(x, scope, place.rotation, cache, memory)
         out: Tensor = self.norm(x)
@@ -255,10 +255,10 @@ def _places(state: TransformerState, x: Tensor) -> Int[Tensor, "R T"] | None:
 
 def empty_state(stack: TransformerStack, memory: Memory | None, *, keep: bool) -> TransformerState:
     """The state before the first position; `keep` = whether more steps will follow."""
-    own = tuple(Cache() for _ in stack.blocks) if keep else ()
+    caches = tuple(Cache() for _ in stack.blocks) if keep else ()
     if memory is None:
-        return TransformerState(0, own)
-    return TransformerState(0, own, stack.read(memory), memory.mask)
+        return TransformerState(0, caches)
+    return TransformerState(0, caches, stack.read(memory), memory.mask)
 
 
 def advance(state: TransformerState, positions: int) -> TransformerState:

@@ -39,8 +39,8 @@ class TrainingConfig:
     Args:
         steps: optimizer steps.
         epochs: if above 0, the number of passes over the data, instead of `steps`.
-        minutes: if above 0, a budget that goes before `steps` and `epochs`: the rate is measured before training, and
-            the steps that it allows are written into the config of the run, with evaluations and warm-up to fit them.
+        minutes: if above 0, a time budget, instead of `steps` and `epochs`: the speed is measured before training, and
+            the steps that fit are written into the run's config, with evaluations and warm-up adjusted to them.
         evaluate_every: steps between evaluations on the validation data; each one saves a checkpoint.
         log_every: steps between lines of metrics.jsonl.
         metric: the score that selects the best checkpoint and decides on early stopping; "latest" = the newest
@@ -89,15 +89,15 @@ class TrainingConfig:
         return replace(self, steps=max(1, round(self.epochs * per_epoch))) if counted else self
 
     def within_minutes(self, step: float, evaluation: float) -> TrainingConfig:
-        """The same with the steps that fit into `minutes`, and five evaluations or more where they are quick.
+        """The config with the steps that fit into `minutes`, and at least five evaluations if they are quick.
 
         Args:
-            step: seconds of a step.
-            evaluation: seconds of an evaluation; together they take a quarter of the budget at most, if one fits.
+            step: seconds per step.
+            evaluation: seconds per evaluation; if one fits, evaluations take at most a quarter of the budget.
         """
         budget = 60 * self.minutes
         every = max(1, min(self.evaluate_every, int(budget / step / 5)), math.ceil(4 * evaluation / step))
-        apart = 1 + (self.average != "none")  # evaluations beside those that every `every` steps have
+        apart = 1 + (self.average != "none")  # evaluations besides those every `every` steps
         steps = int((budget - apart * evaluation) / (step + evaluation / every))
         if steps < 1:
             problem = (
