@@ -22,9 +22,9 @@ def verify(recipe: str, /, *overrides: Overrides, quiet: Quiet = False, json: As
         print_json(verdicts)
     else:
         rows = [
-            (v["member"], v["metric"], v["wanted"], v["found"], "reached" if v["reached"] else "NOT reached")
+            (v["member"], v["metric"], v["accept"], v["measured"], "reached" if v["reached"] else "NOT reached")
             for v in verdicts
         ]
-        print_table(recipe, ("member", "metric", "wanted", "found", "verdict"), rows)
+        print_table(recipe, ("member", "metric", "accept", "measured", "verdict"), rows)
     if not all(v["reached"] for v in verdicts):
         sys.exit(1)

@@ -12,7 +12,7 @@ from seqloom.run import Json, Run, read_json, write_json, write_text
 from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer
 from seqloom.text.vocabulary import Vocabulary
 
-_LABELS, _VOCABULARY = "labels.json", "vocabulary.tsv"
+LABELS, _VOCABULARY = "labels.json", "vocabulary.tsv"
 _CURE = "put back the one that the run was written with"
 
 
@@ -50,7 +50,7 @@ class Assets:
         if self.tokenizers is not None:
             save_tokenizers(folder, *self.tokenizers)
         if self.facts is not None:
-            write_json(folder / _LABELS, self.facts)
+            write_json(folder / LABELS, self.facts)
         if self.vocabulary is not None:
             write_text(folder / _VOCABULARY, self.vocabulary.to_tsv())
 
@@ -106,7 +106,7 @@ def load_tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer]:
 
 def load_facts(run: Run) -> Json:
     """What a run knows of its labels. Raises RunError."""
-    return read_json(run.path / _LABELS, _CURE)
+    return read_json(run.path / LABELS, _CURE)
 
 
 def load_vocabulary(run: Run) -> Vocabulary:

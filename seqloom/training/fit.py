@@ -262,7 +262,7 @@ class _Session:
         progress, config = self.progress, self.plan.training
         if config.average != "none":
             steps = {step for _, step in progress.scores}
-            chosen = [c for c in self.run.checkpoints() if c.step in steps and c.fault() is None]
+            chosen = [c for c in self.run.checkpoints() if c.step in steps and c.fault(c.weights.name) is None]
             if len(chosen) > 1:
                 self._average(chosen)
         progress.done = True
@@ -270,7 +270,7 @@ class _Session:
 
     def _average(self, chosen: list[Checkpoint]) -> None:
         progress, config = self.progress, self.plan.training
-        mean = average_weights([c.path / "model.safetensors" for c in chosen])
+        mean = average_weights([c.weights for c in chosen])
         metrics, _ = self._metrics(mean)
         score = self._score(metrics)
         better = progress.best is None or score >= progress.best

@@ -1,4 +1,4 @@
-"""Data and config looked over before any training."""
+"""Data and config, checked before any training."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from seqloom.workflows.train import started
 
 
 def check_config(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
-    """Findings, a summary of each split, and an estimate; without the last two if the data cannot be read."""
+    """Findings, a summary of each split, and an estimate; only the findings if the data cannot be read."""
     torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
     reporter.say("reading the data")
     findings, unusable = config.scan()
     result: dict[str, Any] = {"summary": [], "findings": findings}
     if not unusable:
-        reporter.say("making the tokenizer and timing a few steps")
+        reporter.say("training the tokenizer and timing a few steps")
         try:
             prepared = config.prepare(reporter)
         except DataError as error:
             findings.append(Finding("error", "unusable data", error.where, error.problem, error.cure, 1))
         else:
-            # What the scan of the files has said already is not said twice.
-            known = {(f.what, f.where) for f in findings}
-            findings += [f for f in prepared.findings() if (f.what, f.where) not in known]
+            scanned = {(f.what, f.where) for f in findings}
+            findings += [f for f in prepared.findings() if (f.what, f.where) not in scanned]
             result["summary"] = prepared.summary()
             result["estimate"] = estimate(config, prepared, started(config, prepared, reporter)).as_dict()
     return result | {"findings": [asdict(finding) for finding in findings]}

@@ -1,4 +1,4 @@
-"""What a training will take: measured on a few real steps, before it begins."""
+"""The cost of a training, measured on a few real steps before it begins."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _WARM, _TIMED, _RATE = 4, 8, 1e-5
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training will take on this machine.
+    """The cost of a training on this machine.
 
     Args:
-        steps: of the optimizer.
-        epochs: how often each sentence is seen.
-        minutes: of training and evaluations.
-        gigabytes: the most memory at a time.
+        steps: steps of the optimizer.
+        epochs: passes over the training data.
+        minutes: training and evaluations.
+        gigabytes: peak memory.
         disk_gigabytes: the run directory at its largest.
-        parameters: numbers learned.
+        parameters: the parameters of the model.
         tokens_per_second: target tokens.
-        padding: share of positions that are padding.
+        padding: the share of positions that are padding.
     """
 
     steps: int
@@ -44,19 +44,19 @@ class Estimate:
     padding: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The estimate as plain values."""
         return asdict(self)
 
 
 def estimate(config: RunConfig, prepared: Prepared, model: nn.Module) -> Estimate:
     """Takes a few steps and evaluates once, as training will.
 
-    Where the task has a trial, the steps are on batches from the whole range of sizes, the largest among them.
+    Where the task has a trial, its batches cover the whole range of sizes, with the largest.
 
     Args:
-        config: of the task.
+        config: the config of the run.
         prepared: its data.
-        model: on its device.
+        model: the model, on its device.
     """
     device = next(model.parameters()).device
     plan, trial = prepared.plan(model), prepared.trial
@@ -71,7 +71,7 @@ def estimate(config: RunConfig, prepared: Prepared, model: nn.Module) -> Estimat
         batches_a_step = plan.learner.accumulate
         taken, per_shape = _chosen_batches(plan.learner, trial)
         seconds, evaluation = batches_a_step * fmean(s.seconds for s in taken), trial.evaluation(model)
-        # A later shape shares about half of its kernels with earlier ones, as measured on the demo.
+        # Measured on the demo: a later shape shares about half of its kernels with earlier ones.
         shapes = max(0, trial.shapes(steps * batches_a_step) - len(taken))
         kernels = min(per_shape / 2 * shapes, KERNELS * KERNEL_BYTES) if device.type == "cpu" else 0.0
     evaluations = -(-steps // plan.training.evaluate_every) + (plan.training.average != "none")
@@ -99,9 +99,9 @@ def _first_steps(plan: Plan) -> list[Step]:
 
 
 def _chosen_batches(learner: GradientLearner, trial: Trial) -> tuple[list[Step], float]:
-    """The steps on the trial's batches, and the bytes that each shape's kernels take."""
+    """The steps on the trial's batches, and the bytes of the kernels of each shape."""
     count = len(trial.numbers)
-    # Twice: a shape met for the first time costs the compilation of its kernels. The largest first, for the memory.
+    # Twice, because the first use of a shape compiles its kernels. The largest first, for the peak of memory.
     learner.rehearse([*reversed(trial.numbers), *trial.numbers])
     steps = learner.steps(0, lambda n: _RATE)
     next(steps)

@@ -341,10 +341,10 @@ def test_microscope_measures_runs_side_by_side(call: Call, folder):
 
 def test_runs_that_cannot_be_measured(call: Call, folder):
     call("microscope").refused(2, "needs runs")
-    call("microscope", "run", "run").refused(2, "each of them once")
+    call("microscope", "run", "run").refused(2, "each named once")
     call("microscope", "run", "--sentences", "0").refused(2, "at least one sentence")
     call("microscope", "nowhere").refused(2, "no such run")
-    call("microscope", "run").refused(3, "only 4 validation pairs, 64 were asked for", "--sentences 4")
+    call("microscope", "run").refused(3, "64 pairs are asked for, and the validation data has 4", "--sentences 4")
     config = Path("run/config.toml")
     config.write_text(config.read_text(encoding="utf-8").replace('"translate"', '"dance"'), encoding="utf-8")
     call("microscope", "run", "--sentences", "4").refused(2, "dance")

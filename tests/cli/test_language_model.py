@@ -190,7 +190,7 @@ def test_what_is_for_pairs_refuses_a_language_model(call: Call, texts, words):
 
 
 def test_chat_refuses_a_model_that_has_seen_no_conversations(call: Call, texts):
-    call("chat", "run").refused(2, "run: has seen no conversations")
+    call("chat", "run").refused(2, "run: was not trained on conversations")
 
 
 def test_generate_goes_on_from_the_lines_of_a_file(call: Call, texts, tmp_path):

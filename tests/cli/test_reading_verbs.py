@@ -199,7 +199,7 @@ def test_fine_tuning_starts_from_the_weights_of_another_run(call: Call, here, tm
     quick = ("--run", run, "--training.steps", "1", "--training.threads", "1", "--optimizer.lr", "1e-9")
     result = call("train", "tuned.toml", *quick, "--batches.length", "20")
     assert result.code == 0, result.err
-    assert "drawn anew: heads.label" in result.err
+    assert "newly initialized: heads.label" in result.err
     assert " examples/s" in result.err
     # its encoder is as good as unchanged, and what it makes of a text too
     texts = ("ba ko mi", "ve")

@@ -158,17 +158,17 @@ def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Me
     return measure
 
 
-def load_words(path: str | Path, *, say: Callable[[str], None] = lambda text: None) -> WordVectors:
+def load_words(path: str | Path | Run, *, say: Callable[[str], None] = lambda text: None) -> WordVectors:
     """The vectors of a run from its newest checkpoint, or of a file in a format of word2vec, fastText or GloVe.
 
-    `say` is told which damaged checkpoints were passed over.
+    `say` reports the damaged checkpoints that were skipped.
     """
-    if Path(path).is_file():
+    if not isinstance(path, Run) and Path(path).is_file():
         return load_vectors(str(path))
     run = Run.open(path)
     config = configs.load(EmbedWordsConfig, run.path / "config.toml")
     vocabulary = load_vocabulary(run)
-    with safe_open(run.best(say).path / "model.safetensors", "numpy") as file:
+    with safe_open(run.best(say).weights, "numpy") as file:
         return vectors_of(file.get_tensor("input"), vocabulary, config.model)
 
 
