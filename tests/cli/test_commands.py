@@ -262,7 +262,7 @@ def test_init_writes_a_config_that_check_reads(call: Call, folder):
     small = ["--tokenizer.size", "280", "--model.preset", "tiny", "--training.threads", "1"]
     result = call("check", "translate.toml", *small)
     assert result.code == 0
-    for word in ("the data", "what training will take here", "minutes", "memory", "steps", "disk"):
+    for word in ("data", "estimate for this machine", "minutes", "memory", "steps", "disk"):
         assert word in result.out
     assert not Path("runs").exists()
 
@@ -418,7 +418,7 @@ def test_demo_without_patience(call: Call, folder, monkeypatch):
     result = call("demo", "--steps", "2", "--run", "demo")
     assert result.code == 0
     assert "expected: " in result.err
-    assert "five of them" in result.out
+    assert "five translations" in result.out
     assert "translate demo" in result.out
     assert Path("demo/report.html").is_file()
     assert json.loads(Path("demo/eval/test.json").read_text(encoding="utf-8"))["sentences"] == 8

@@ -99,7 +99,7 @@ def test_eval_check_report_and_runs(call: Call, texts):
         ("train", 60, 1), ("valid", 8, 1), ("test", 9, 1)
     ]  # fmt: skip
     assert found["estimate"]["parameters"] == Run.open("run").info()["training"]["parameters"]
-    assert "tokens a second" in call("check", "small.toml").out
+    assert "tokens/s" in call("check", "small.toml").out
     (row,) = json.loads(call("runs", ".", "--json").out)
     assert (row["task"], row["metric"]) == ("language_model", "loss")
     assert row["best"] == min(r["loss"] for r in Run.open("run").rows("metrics.jsonl") if r["kind"] == "valid")

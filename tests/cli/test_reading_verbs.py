@@ -120,7 +120,7 @@ def test_classify_from_words_file_and_standard_input(call: Call, here):
 
 def test_eval_prints_tables_and_saves(call: Call, here):
     shown = call("eval", "label").out
-    for words in ("accuracy of the commonest label", "Matthews", "calibration error", "true \\ said"):
+    for words in ("accuracy of the commonest label", "Matthews", "calibration error", "true \\ predicted"):
         assert words in shown
     scores = json.loads(Path("label/eval/test.json").read_text(encoding="utf-8"))
     assert sum(map(sum, scores["confusion"])) == scores["examples"] == 14
@@ -129,7 +129,7 @@ def test_eval_prints_tables_and_saves(call: Call, here):
     assert "Examples a second" in page
     assert "best accuracy, %" in page
     assert "Calibration: test" in page
-    assert "true \\ said" in page
+    assert "true \\ predicted" in page
     assert "self-attention" in page
 
 
@@ -230,7 +230,7 @@ def test_a_ladder_of_readers_is_trained_and_compared(call: Call, here, tmp_path)
         assert row["minutes_to_reach"] <= row["minutes"]
     runs = [tmp_path / "ladder" / name for name in ("bag", "tuned")]
     shown = call("compare", *runs, "--test", "valid.tsv", "--to", tmp_path / "both", "-q").out
-    assert "valid, 12 examples, commonest label" in shown
+    assert "valid, 12 examples, most frequent label" in shown
     assert "±" in shown
     page = (tmp_path / "both" / "compare.html").read_text(encoding="utf-8")
     assert "2 runs on valid" in page

@@ -348,8 +348,9 @@ def test_tuning_starts_from_the_weights_of_the_run_and_new_words_from_the_mean(c
     assert load(run.path).tokenizer.vocab_size == plain.vocab_size + 4
 
 
-def test_what_only_reads_the_model_hashes_only_the_model_and_that_once(config, tmp_path, monkeypatch):
+def test_what_only_reads_the_model_hashes_only_the_model_and_that_once(config, monkeypatch):
     run = train_run(config, Listener())
+    assets, weights = config.assets(run), run.best(pytest.fail).weights
     hashed: list[Path] = []
     monkeypatch.setattr(runs, "digest_of", lambda path: (hashed.append(path), digest_of(path))[1])
     uses: dict[str, Callable[[], object]] = {
@@ -361,14 +362,11 @@ def test_what_only_reads_the_model_hashes_only_the_model_and_that_once(config, t
             evaluate_run(opened := Run.open(run.path), (), "", (), Listener()),
             write_report(opened, Listener()),
         ),
-        "start": lambda: begin(
-            replace(config, start=str(run.path)), LanguageModel(config.model, 280), assets, Listener()
-        ),
+        "start": lambda: begin(replace(config, start=str(run.path)), config.build(assets), assets, Listener()),
     }
-    assets = config.assets(run)
     for name, use in uses.items():
         use()
-        assert (name, hashed) == (name, [run.best(pytest.fail).weights])
+        assert (name, hashed) == (name, [weights])
         hashed.clear()
 
 

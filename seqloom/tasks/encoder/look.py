@@ -48,7 +48,7 @@ def _labels(name: str, scores: Json) -> list[Markup]:
     confusion = element(
         "figure",
         element("figcaption", element("h3", f"Confusion: {name}"), element("p", "A row for each true label.")),
-        table(["true \\ said", *labels], cells),
+        table(["true \\ predicted", *labels], cells),
     )
     bins = scores["reliability"]
     points = [(row["confidence"], row["accuracy"]) for row in bins]
