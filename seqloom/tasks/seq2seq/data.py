@@ -1,4 +1,4 @@
-"""The data of a translation run: from a source of pairs to tokenizers and batches."""
+"""The data of a translation run: from pairs of texts to tokenizers and batches."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DataConfig = Files | Dialogues | Phrases | Digits | Programs | NoData
 
 @dataclass
 class Corpus:
-    """Data, tokenizers and batches of pairs; `epoch` gives what the batches of an epoch are cut from."""
+    """Data, tokenizers and batches of pairs; `epoch` gives the encoded pairs of an epoch."""
 
     splits: Splits
     source: Tokenizer
@@ -53,18 +53,18 @@ class Corpus:
 
     @property
     def per_epoch(self) -> int:
-        """How many batches an epoch has."""
+        """The number of batches in an epoch."""
         return self.batches.per_epoch
 
     def __call__(self, number: int) -> SequenceBatch:
-        """A batch whose rows are lines of the training data."""
+        """Batch `number`; its rows are line numbers of the training data."""
         batch, lines = self.batches(number), self.epoch(number // self.batches.per_epoch).lines
         return replace(batch, rows=tuple(lines[i] for i in batch.rows))
 
 
 @dataclass
 class Encoded:
-    """Training pairs as ids; `lines` = where they stand, from 0."""
+    """Training pairs as ids; `lines` = their line numbers, from 0."""
 
     source: Side
     target: Side
@@ -72,18 +72,20 @@ class Encoded:
 
 
 def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = None) -> Corpus:
-    """Reads the data, makes (or, in a run that has them, loads) the tokenizers, and lays out the batches."""
+    """Reads the data, trains the tokenizers or loads those of the run, and plans the batches."""
     splits = config.data.splits()
     train, dropped = usable(splits.train)
     if dropped:
         reporter.warn(f"{dropped} training pairs with an empty side are left out")
-    usable(splits.valid)  # or there is nothing to validate on: better now than after the first steps
+    usable(splits.valid)  # raises now, not after the first steps, if there is nothing to validate on
     saved = load_tokenizers(run) if run is not None and begun(run) else None
     source, target = saved or make_tokenizers(config.tokenizer, train)
     first, fresh = _encoded(config, train, (source, target)), splits.fresh
     longest = fresh.longest if fresh else 0
     if left_out := len(train) - len(first.lines):
-        reporter.warn(f"{left_out} training pairs are too long (data.max_length, or the model's positions): left out")
+        reporter.warn(
+            f"{left_out} training pairs are too long (data.max_length, or the model's positions) and are left out"
+        )
 
     @lru_cache(maxsize=2)
     def epoch(number: int) -> Encoded:
@@ -110,7 +112,7 @@ def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer,
 def _short_enough(
     config: TranslateConfig, train: Pairs, ids: Sequence[Sequence[np.ndarray]], tokenizers: Sequence[Tokenizer]
 ) -> list[int]:
-    """The pairs within data.max_length for which the model has positions, whatever BPE dropout makes of them."""
+    """The pairs within data.max_length for which the model has enough positions, even with BPE dropout."""
     most = config.data.longest()
     halves = (config.model.encoder, config.model.decoder)
     room = [1 << 30 if n.limit is None else n.limit - 1 for n in halves]
@@ -142,35 +144,27 @@ def summary(splits: Splits, source: Tokenizer, target: Tokenizer) -> list[Json]:
         facts: dict[str, Any] = facts_of(pairs)
         sides = (("source", source, pairs.sources), ("target", target, pairs.targets))
         for side, tokenizer, texts in sides:
-            own = facts[side]
-            tokens, unknown = _coverage(tokenizer, list(texts))
+            sizes = facts[side]
+            ids = np.concatenate(tokenizer.encode(texts))
             rows.append(
                 {
                     "split": name,
                     "side": side,
                     "pairs": len(pairs),
-                    "words": own["words"],
-                    "mean": own["words_mean"],
-                    "95 %": own["words_95"],
-                    "longest": own["words_max"],
-                    "distinct": own["distinct_words"],
-                    "tokens": tokens,
-                    "unknown": unknown,
+                    "words": sizes["words"],
+                    "mean": sizes["words_mean"],
+                    "95 %": sizes["words_95"],
+                    "longest": sizes["words_max"],
+                    "distinct": sizes["distinct_words"],
+                    "tokens": len(ids),
+                    "unknown": int((ids == tokenizer.unknown).sum()),
                 }
             )
     return rows
 
 
-def _coverage(tokenizer: Tokenizer, texts: list[str]) -> tuple[int, int]:
-    tokens = unknown = 0
-    for ids in tokenizer.encode(texts):
-        tokens += len(ids)
-        unknown += int((ids == tokenizer.unknown).sum())
-    return tokens, unknown
-
-
 def trial(corpus: Corpus) -> Trial:
-    """Batches of all lengths, to time a training by."""
+    """Batches of all lengths, on which a training is timed."""
     batches = corpus.batches
     return Trial(
         _chosen(batches),
@@ -194,20 +188,20 @@ def _evaluation_seconds(corpus: Corpus, model: Any) -> float:
     pairs, _ = usable(corpus.splits.valid)
     sample = list(pairs.sources[:: max(1, len(pairs) // 256)])
     lengths = [len(ids) for ids in corpus.target.encode(pairs.targets[:: max(1, len(pairs) // 256)])]
-    # An untrained model does not know when to stop: it is made to write as much as the references have.
+    # An untrained model does not know when to stop: it is forced to the mean length of the references.
     length = max(1, round(statistics.fmean(lengths)))
     forced = Greedy(min_length=length, max_length=length)
     translator = Translator(model, corpus.source, corpus.target, forced, long_input="cut")
     began = time.perf_counter()
     translator(sample)
-    # The validation loss is one pass more, about as much as a twentieth of the decoding.
+    # The validation loss takes one more pass, about a twentieth of the time of decoding.
     return 1.05 * (time.perf_counter() - began) * len(pairs) / len(sample)
 
 
 def _shapes(batches: Batches, count: int) -> int:
-    """How many shapes of batches a training of `count` batches meets, as far as its first epochs tell."""
-    found = set()
+    """The number of distinct shapes among `count` batches, judged by the first epochs."""
+    shapes = set()
     for epoch in range(min(_EPOCHS, -(-count // batches.per_epoch))):
         source, target = batches.lengths(epoch)
-        found |= {(len(p), int(source[p].max()), int(target[p].max())) for p in batches.epoch(epoch)}
-    return len(found)
+        shapes |= {(len(p), int(source[p].max()), int(target[p].max())) for p in batches.epoch(epoch)}
+    return len(shapes)
