@@ -20,6 +20,7 @@ def demo(
     run: str = "",
     seed: int = 1,
     steps: int = 0,
+    minutes: float = 0.0,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -34,6 +35,7 @@ def demo(
         run: The run directory; by default runs/demo, or runs/demo-SOURCE-TO.
         seed: The seed of everything random.
         steps: Training steps; by default as many as the demo needs.
+        minutes: A time budget, instead of steps.
     """
     from seqloom.cli.common import print_table
     from seqloom.cli.evaluate import show_scores
@@ -44,12 +46,14 @@ def demo(
     from seqloom.workflows.report import finish
     from seqloom.workflows.train import started, train_run
 
-    if steps < 0 or not 0 <= seed < 1 << 63:
-        raise UsageError("--steps and --seed must not be negative", cure="seqloom demo --help")
+    if min(steps, minutes, seed) < 0 or seed >= 1 << 63:
+        raise UsageError("--steps, --minutes and --seed must not be negative", cure="seqloom demo --help")
     reporter = make_reporter(quiet, verbose)
-    config = demo_config(source, to, run, seed, steps)
+    config = demo_config(source, to, run, seed, steps, minutes)
 
     def announce(chosen: RunConfig, prepared: Prepared) -> None:
+        if minutes:  # the steps follow from the budget
+            return
         expected = estimate(chosen, prepared, started(chosen, prepared, Reporter(0)))
         reporter.say(f"expected: {expected.minutes:.1f} minutes for {expected.steps:,} steps on this machine")
 

@@ -28,7 +28,7 @@ size = 8192                            # a smaller vocabulary for less data: 400
 preset = "small"                       # tiny, small, base, big
 
 [training]
-steps = 10000
+minutes = 30                           # or steps, or epochs
 evaluate_every = 500
 """
 
@@ -50,7 +50,7 @@ size = 8000
 preset = "small-transformer"           # or small-lstm
 
 [training]
-steps = 4000
+minutes = 30                           # or steps, or epochs
 evaluate_every = 500
 """
 
@@ -71,7 +71,7 @@ width = 100
 window = 5
 
 [training]
-epochs = 5
+epochs = 5                             # or minutes
 """
 
 _READING = """\
@@ -92,7 +92,7 @@ size = 8000
 preset = "small-bert"                  # or small-lstm, lstm-attention, bag
 
 [training]
-epochs = 4
+epochs = 4                             # or minutes, or steps
 evaluate_every = 200
 """
 _COLUMNS = """\

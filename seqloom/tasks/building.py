@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,7 +17,7 @@ from seqloom.models.assemblies import CONFIGS, Model, make_model
 from seqloom.models.weights import of_words
 from seqloom.nn.linear import pack
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets, load_tokenizers
+from seqloom.tasks.assets import Assets, begun, load_tokenizers, make_tokenizer
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.tasks.word_vectors.starting import take_vectors
 from seqloom.text.tokenizer import Tokenizer
@@ -151,9 +151,13 @@ def on_start(tree: Mapping[str, Any]) -> Tree:
     return {**tree, "model": merge(base.get("model", {}), changes), "tokenizer": base.get("tokenizer", {})}
 
 
-def start_tokenizer(start: str) -> Tokenizer:
-    """The tokenizer of the run that training starts from. Raises RunError where there is no such run."""
-    return load_tokenizers(Run.open(start))[0]
+def tokenizer_for(config: Any, run: Run | None, texts: Callable[[], Iterable[str]]) -> Tokenizer:
+    """The tokenizer of a run that has one, else of the run that training starts from, else one trained on texts."""
+    if run is not None and begun(run):
+        return load_tokenizers(run)[0]
+    if config.start:
+        return load_tokenizers(Run.open(config.start))[0]
+    return make_tokenizer(config.tokenizer, texts())
 
 
 def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tuple[Tokenizer, Tokenizer] | None]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from seqloom import config as configs
 from seqloom.data.checks.pairs import Finding
+from seqloom.data.sources.source import no_test_data
 from seqloom.decoding.config import ALL_KEYS, DecodingConfig
 from seqloom.errors import ConfigError, RunError, UsageError
 from seqloom.inspection.page import Markup
@@ -52,7 +53,7 @@ class Prepared:
     Args:
         corpus: the digest of each split.
         assets: what the run keeps of the data.
-        plan: (model) -> how it is trained, once it is on its device.
+        plan: (config, model) -> how the model is trained, once it is on its device.
         sizes: the sizes of the data, in words.
         summary: () -> a row for each split.
         findings: () -> what is suspicious in the data.
@@ -61,7 +62,7 @@ class Prepared:
 
     corpus: Mapping[str, str]
     assets: Assets
-    plan: Callable[[Any], Plan]
+    plan: Callable[[Any, Any], Plan]
     sizes: str
     summary: Callable[[], list[Json]]
     findings: Callable[[], list[Finding]] = list
@@ -228,12 +229,17 @@ def gradient_plan(config: Any, model: nn.Module, batches: Numbered, measure: Cal
     return Plan(learner, measure, config.optimizer.lr, config.schedule, training, config.unit, per_epoch)
 
 
-def tested_on(files: Sequence[str], defaults: tuple[str, ...], options: Sequence[str]) -> tuple[str, ...]:
-    """The test files, by default those of the config, of a task without options for evaluation."""
+def refuse_options(options: Sequence[str]) -> None:
+    """Raises UsageError for any option, in a task that has none for evaluation."""
     if options:
         raise UsageError(f"unknown option {options[0]!r}", cure="leave it out: this task does not decode")
+
+
+def tested_on(files: Sequence[str], defaults: tuple[str, ...], options: Sequence[str]) -> tuple[str, ...]:
+    """The test files, by default those of the config, of a task without options for evaluation."""
+    refuse_options(options)
     if not (files := tuple(files) or defaults):
-        raise UsageError("the config names no test data", where="--test", cure="--test FILE ...")
+        raise no_test_data()
     return files
 
 

@@ -58,19 +58,22 @@ class GradientLearner:
         device = next(model.parameters()).device
         self.optimizer = Optimizer(FlatWeights(model, dtype_for(precision, device)), optimizer, ema)
         self.carry: Mapping[str, Tensor] = {}
+        self._rehearsed: list[int] = []
         self.copies = 4 + (ema > 0)  # to use, master, and two moments
 
     def rehearse(self, numbers: Sequence[int]) -> None:
         """From now on each step takes one of these batches, in this order: to time them."""
-        batches, self.accumulate = self.batches, 1
-        self.batches = lambda n: batches(numbers[n])
+        self._rehearsed, self.accumulate = [*numbers], 1
+
+    def _batch(self, number: int) -> Any:
+        return self.batches(self._rehearsed[number] if self._rehearsed else number)
 
     def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
         """See Learner."""
         for step in train(
             self.model,
             self.objective,
-            self.batches,
+            self._batch,
             self.optimizer,
             rate,
             start=start,

@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from seqloom.data.sources.words import WordIds
+from seqloom.data.batches.word_ids import WordIds
 from seqloom.errors import DivergedError
 from seqloom.models.word2vec import Word2Vec
 from seqloom.text.vocabulary import Vocabulary

@@ -5,23 +5,9 @@ import lzma
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from seqloom.data.batches.stream import StreamConfig
-from seqloom.data.sources.conversations import (
-    Conversations,
-    Packs,
-    chats_digest,
-    last_held_out,
-    pack,
-    parse_conversations,
-    pieces_of,
-    read_conversations,
-)
+from seqloom.data.sources.conversations import Chats, Conversations, parse_conversations, read_conversations
 from seqloom.errors import DataError
 
 ASKED = {"instruction": "Add.", "input": "1 2", "output": "3"}
@@ -90,13 +76,17 @@ def test_what_is_no_conversation_is_named_with_its_line(tmp_path: Path, line: st
 
 def test_files_digests_and_what_is_held_out(tmp_path: Path):
     (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress("".join(json.dumps(ASKED) + "\n" for _ in range(40)).encode()))
-    chats = read_conversations([str(tmp_path / "a.jsonl.xz")])
+    source = Conversations((str(tmp_path / "a.jsonl.xz"),))
+    chats = source.read(source.train).chats
     assert [chat.number for chat in chats] == list(range(1, 41))
-    assert [len(part) for part in last_held_out(chats)] == [38, 2]
-    assert chats_digest(chats[:3]) == chats_digest(chats[3:6]) != chats_digest(chats[:2])
-    assert [line for line, _ in pieces_of(chats[:1])] == ["Add.", "", "1 2", "3", None]
+    held_out: list[str] = []
+    assert [len(split.chats) for split in source.splits(held_out.append).values()] == [38, 2]
+    assert held_out == ["the last 2 conversations are held out as validation data"]
+    assert source.tested(()).chats == chats[38:]
+    assert Chats(chats[:3]).digest() == Chats(chats[3:6]).digest() != Chats(chats[:2]).digest()
+    assert [line for line, _ in Chats(chats[:1]).pieces()] == ["Add.", "", "1 2", "3", None]
     with pytest.raises(DataError, match="a single conversation"):
-        last_held_out(chats[:1])
+        source.hold_out(Chats(chats[:1]), 1)
     (tmp_path / "b.jsonl").write_text("\n")
     with pytest.raises(DataError, match="no conversation in it"):
         read_conversations([str(tmp_path / "b.jsonl")])
@@ -114,64 +104,3 @@ def test_files_digests_and_what_is_held_out(tmp_path: Path):
 )  # fmt: skip
 def test_public_data_sets_are_read(name, count):
     assert len(read_conversations([f"${{SEQLOOM_DATA}}/{name}.jsonl.xz"])) == count
-
-
-# Packing
-
-
-@given(st.lists(st.integers(1, 11), min_size=1, max_size=40))
-def test_groups_have_room_and_hold_each_once_and_waste_little(sizes):
-    groups = pack(sizes, 11)
-    assert sorted(i for group in groups for i in group) == list(range(len(sizes)))
-    totals = [sum(sizes[i] for i in group) for group in groups]
-    assert max(totals) <= 11
-    assert all(a + b > 11 for n, a in enumerate(totals) for b in totals[:n])  # no two groups would fit into one
-
-
-def chats(sizes: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Conversations of so many words: 100 i, 100 i + 1, ... of which the second half is learned."""
-    return [(100 * (i + 1) + np.arange(size), np.arange(size) >= (size + 1) // 2) for i, size in enumerate(sizes)]
-
-
-@given(sizes=st.lists(st.integers(2, 20), min_size=1, max_size=15), lanes=st.integers(1, 4), epoch=st.integers(0, 2))
-def test_an_epoch_learns_each_answer_once_from_its_own_conversation(sizes, lanes, epoch):
-    given, length = chats(sizes), 13
-    answers = sorted(int(i) for ids, learned in given for i in ids[: length + 1][learned[: length + 1]])
-    for carries in (False, True):
-        packs = Packs(given, list(range(1, len(sizes) + 1)), StreamConfig(lanes, length), 3, carries=carries)
-        batches = [packs(epoch * packs.per_epoch + n) for n in range(packs.per_epoch)]
-        found = [b.targets[b.targets >= 0] for b in batches]
-        assert sorted(torch.cat(found).tolist()) == answers
-        assert [b.tokens for b in batches] == [len(words) for words in found]
-        assert packs.tokens == len(answers)
-        assert packs.cut == sum(size > length + 1 for size in sizes)
-        for b in batches:
-            real = b.targets >= 0
-            assert b.anew
-            assert b.ids.shape[1] <= length
-            assert torch.equal(b.ids[real] + 1, b.targets[real])
-            alone = all(len({i // 100 for i in row if i}) == 1 for row in b.ids.tolist())
-            assert (b.documents is None) == (carries or alone)
-            if b.documents is not None:
-                for row, number in zip(b.ids.tolist(), b.documents.tolist(), strict=True):
-                    assert len({n for i, n in zip(row, number, strict=True) if i}) == len({i // 100 for i in row if i})
-                    assert number == sorted(number)
-        whole = torch.cat([b.targets[b.targets >= 0] for b in packs.windows()])
-        assert sorted(whole.tolist()) == answers
-        again = Packs(given, list(range(1, len(sizes) + 1)), StreamConfig(lanes, length), 3, carries=carries)
-        assert all(torch.equal(again(epoch * packs.per_epoch + n).ids, b.ids) for n, b in enumerate(batches))
-
-
-def test_epochs_come_in_another_order_and_crossing_is_left():
-    packs = Packs(chats([9] * 30), list(range(1, 31)), StreamConfig(2, 16))
-    orders = {tuple(packs(epoch * packs.per_epoch + n).rows for n in range(packs.per_epoch)) for epoch in range(4)}
-    assert len(orders) == 4
-    assert packs(0).documents is not None
-    assert Packs(chats([9] * 30), [1] * 30, StreamConfig(2, 16, crossing=True))(0).documents is None
-
-
-def test_what_is_too_long_is_cut_and_what_has_no_answer_left_is_dropped():
-    packs = Packs(chats([30, 8, 12]), [1, 2, 3], StreamConfig(2, 10))
-    assert (packs.cut, packs.dropped, len(packs.chats)) == (2, 1, 2)
-    with pytest.raises(DataError, match="so short"):
-        Packs(chats([30]), [1], StreamConfig(2, 10))
