@@ -1,4 +1,4 @@
-"""Models that read whole texts, to look at: attention within some texts, and what an evaluation tells of labels."""
+"""What the report shows of encoder models: attention within texts, confusion and calibration of labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Json, Run
 from seqloom.text.tokenizer import Tokenizer
 
-_LOOKED_AT = 40  # words of a text
+_LOOKED_AT = 40  # tokens of a text
 _LABELS = 30
 
 
