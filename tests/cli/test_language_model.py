@@ -156,7 +156,7 @@ def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, co
         (("generate", "nowhere"), "no such run"),
         (("generate", "run", "ba", "--decoding.temprature", "1"), "did you mean 'temperature'?"),
         (("generate", "run", "ba", "--decoding.temperature", "0"), "temperature must be above 0"),
-        (("eval", "run", "--decoding.beam", "3"), "nothing is decoded here"),
+        (("eval", "run", "--decoding.beam", "3"), "this task does not decode"),
         (("eval", "run", "--batches.stride", "3"), "its state goes on"),
         (("eval", "run", "--test", "nowhere.txt"), "no such file"),
         (("train", "small.toml", "--model.decoder.attention.score", "dot", "-q"), "about a memory"),

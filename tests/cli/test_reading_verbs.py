@@ -301,7 +301,7 @@ def test_training_data_that_makes_no_sense(call: Call, here, tmp_path):
         (("fill", "words", " ".join(["<mask>"] * 30)), "the most is 20"),
         (("embed", "words", "ba", "--to", "v.txt"), "must end in .npy or .json"),
         (("answer", "span", "--passage", "nowhere.txt", "ba"), "no such file"),
-        (("eval", "label", "--decoding.beam", "3"), "nothing is decoded here"),
+        (("eval", "label", "--decoding.beam", "3"), "this task does not decode"),
         (("train", "label.toml", "--training.metric", "bleu", "-q"), "must be 'accuracy' or 'f1'"),
         (("train", "label.toml", "--batches.length", "3", "-q"), "length must be at least 8"),
         (("train", "label.toml", "--start", "nowhere", "--run", "new", "-q"), "nowhere: no such run"),
