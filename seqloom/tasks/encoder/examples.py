@@ -129,8 +129,8 @@ class ExamplesConfig(ReadingConfig):
         found = outputs(predictor.model, reader.head, items)
         scores = reader.measure(rows, items, found)
         each = zip(rows, items, found, strict=True)
-        told = [reader.sample(row, reader.predict(row, item, scores_of)) for row, item, scores_of in each]
-        return {**scores, "predictions": told, "seconds": round(time.perf_counter() - began, 3)}
+        predictions = [reader.sample(row, reader.predict(row, item, scores_of)) for row, item, scores_of in each]
+        return {**scores, "predictions": predictions, "seconds": round(time.perf_counter() - began, 3)}
 
     def look(self, run: Run, predictor: Predictor, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: attention within texts; confusion and calibration of each evaluation."""
