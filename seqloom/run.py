@@ -26,7 +26,8 @@ from typing import Any
 from seqloom.errors import RunError, UsageError
 
 FORMAT = 1
-_MANIFEST, _WEIGHTS = "MANIFEST.json", "model.safetensors"
+_MANIFEST = "MANIFEST.json"
+WEIGHTS, FROZEN = "model.safetensors", "frozen.safetensors"
 Json = dict[str, Any]
 
 
@@ -117,19 +118,19 @@ class Checkpoint:
 
     @property
     def weights(self) -> Path:
-        """The file of the weights to use."""
-        return self.path / _WEIGHTS
+        """The file of the weights to use, without those that are frozen."""
+        return self.path / WEIGHTS
 
-    def fault(self, *names: str, checked: set[Path] | None = None) -> str | None:
-        """What its manifest shows to be wrong with the files of these names (none = all of its files), or None.
+    def fault(self, *, weights: bool = False, checked: set[Path] | None = None) -> str | None:
+        """What its manifest shows to be wrong with its files, or with those of its weights only; or None.
 
         Files in `checked` are taken as sound; those found sound are added to it.
         """
         checked = set() if checked is None else checked
         try:
             entries = read_json(self.path / _MANIFEST)["files"]
-            for file in [self.path / name for name in names or entries]:
-                name, entry = file.name, entries[file.name]
+            for name in (WEIGHTS, *{FROZEN} & entries.keys()) if weights else entries:
+                file, entry = self.path / name, entries[name]
                 if file in checked:
                     continue
                 if not file.is_file():
@@ -317,10 +318,10 @@ class Run:
         folder = self.path / "checkpoints"
         return [Checkpoint(p) for p in sorted(folder.glob("step-*")) if re.fullmatch(r"step-\d{8,}", p.name)]
 
-    def newest(self, say: Callable[[str], None], *names: str) -> Checkpoint | None:
-        """The newest checkpoint whose files of these names (none = all) are sound; `say` reports each damaged one."""
+    def newest(self, say: Callable[[str], None], *, weights: bool = False) -> Checkpoint | None:
+        """The newest checkpoint whose files, or only `weights`, are sound; `say` reports each damaged one."""
         for checkpoint in reversed(self.checkpoints()):
-            fault = checkpoint.fault(*names, checked=self._checked)
+            fault = checkpoint.fault(weights=weights, checked=self._checked)
             if fault is None:
                 return checkpoint
             say(f"{checkpoint.path} is damaged: {fault}; using the one before it")
@@ -345,10 +346,10 @@ class Run:
         """The checkpoint to use, whose weights are sound: the best, else the newest. An opened run looks once."""
         if self._best is None:
             best = self.pointed("best")
-            if best is not None and (fault := best.fault(_WEIGHTS, checked=self._checked)) is not None:
+            if best is not None and (fault := best.fault(weights=True, checked=self._checked)) is not None:
                 say(f"{best.path} is damaged: {fault}; using the newest undamaged one")
                 best = None
-            self._best = best or self.newest(say, _WEIGHTS)
+            self._best = best or self.newest(say, weights=True)
         if self._best is None:
             raise RunError("no usable checkpoint", where=str(self.path), cure="train it first: seqloom train CONFIG")
         return self._best

@@ -12,7 +12,7 @@ def import_(
 ) -> None:
     """Import a published checkpoint as a run.
 
-    Supported: GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa, DistilBERT, ViT, Marian, T5.
+    Supported: GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa, DistilBERT, Megatron-BERT, ViT, Marian, Pegasus, T5.
 
     Args:
         source: A directory with config.json and *.safetensors, or a name on the Hugging Face hub.

@@ -47,7 +47,7 @@ kind = "bpe"                           # or words, characters
 size = 8000
 
 [model]
-preset = "small-transformer"           # or small-lstm
+preset = "small-llama"                 # or gpt2, llama-nano, small-transformer, small-lstm
 
 [training]
 minutes = 30                           # or steps, or epochs
@@ -89,7 +89,7 @@ kind = "bpe"                           # or words, characters
 size = 8000
 
 [model]                                # leave out with start
-preset = "small-bert"                  # or small-lstm, lstm-attention, bag
+preset = "small-megatron"              # or bert-tiny to bert-base, small-bert, small-lstm, lstm-attention, bag
 
 [training]
 epochs = 4                             # or minutes, or steps

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from seqloom.config import Arguments, Tree, merge, read_tree
@@ -21,7 +20,7 @@ from seqloom.tasks.assets import Assets, begun, load_tokenizers, make_tokenizer
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.tasks.word_vectors.starting import take_vectors
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.checkpoint import load_weights, start_weights
+from seqloom.training.checkpoint import load_weights, saved_weights, start_weights
 from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision, dtype_for, pick_device
 
@@ -62,11 +61,9 @@ def load_run(
     run = Run.open(path)
     config = config_of(run, kind)
     assets = config.assets(run)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the initial weights are overwritten; the caller's generator stays as it is
+    with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
         model = config.build(assets)
-    load_weights(run.best(say).weights, model)
+    load_weights(run.best(say).path, model)
     where = pick_device(device)
     model = model.to(where, dtype_for(precision, where)).eval()
     pack(model)
@@ -101,9 +98,9 @@ def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporte
     run = Run.open(config.begins_with)
     vocab_size = load_tokenizers(run)[0].vocab_size
     best = run.best(reporter.warn)
-    fresh = _differing(best.weights, model)
+    fresh = _differing(best.path, model)
     try:
-        start_weights(best.weights, model, grown=dict.fromkeys(of_words(model), vocab_size), fresh=fresh)
+        start_weights(best.path, model, grown=dict.fromkeys(of_words(model), vocab_size), fresh=fresh)
     except RunError as error:
         cure = "leave out [model], which is then that of the run, or start from another one"
         raise RunError(error.problem, where=str(best.path), cure=cure) from None
@@ -113,10 +110,10 @@ def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporte
         reporter.say(f"newly initialized: {', '.join(initialized)}")
 
 
-def _differing(weights: Path, model: nn.Module) -> tuple[str, ...]:
-    """The heads, pooling layers and match embeddings that only one of file and model has, or in another shape."""
+def _differing(checkpoint: Path, model: nn.Module) -> tuple[str, ...]:
+    """The heads, pooling layers and match embeddings that only one of checkpoint and model has, or in another shape."""
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    saved = _shapes(weights)
+    saved = _shapes(checkpoint)
     differing: set[str] = set()
     for name in shapes.keys() | saved.keys():
         part = ".".join(name.split(".")[:2])
@@ -126,9 +123,9 @@ def _differing(weights: Path, model: nn.Module) -> tuple[str, ...]:
     return tuple(sorted(differing))
 
 
-def _shapes(weights: Path) -> dict[str, tuple[int, ...]]:
-    with safe_open(weights, "pt") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+def _shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
+    with saved_weights(checkpoint) as files:
+        return {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
 
 
 def on_start(tree: Mapping[str, Any]) -> Tree:
@@ -166,15 +163,15 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
     if getattr(tree, "kind", "") not in CONFIGS:
         raise UsageError("a model of this kind cannot be exported", where=str(run.path))
     pair = load_tokenizers(run) if (run.path / "tokenizer.json").is_file() else None
-    weights = run.best(reporter.warn).weights
+    checkpoint = run.best(reporter.warn).path
     heads = {
         name.split(".")[1]: shape[0]
-        for name, shape in _shapes(weights).items()
+        for name, shape in _shapes(checkpoint).items()
         if name.startswith("heads.") and name.endswith((".linear.weight", ".project.0.weight"))
     }
     vocab_size = pair[1].vocab_size if pair is not None else 0
     if pair is not None and pair[0].vocab_size != vocab_size:
         raise UsageError("it has two vocabularies, which no published format has", where=str(run.path))
     model = make_model(tree, vocab_size, heads)  # not packed, as it is written
-    load_weights(weights, model)
+    load_weights(checkpoint, model)
     return model.eval(), heads, pair

@@ -22,7 +22,6 @@ from seqloom.training.checkpoint import (
     checkpoint_at,
     load_checkpoint,
     save_checkpoint,
-    save_weights,
 )
 from seqloom.training.learner import Learner
 from seqloom.training.log import Reporter
@@ -285,7 +284,7 @@ class _Session:
         progress, config = self.progress, self.plan.training
         if config.average != "none":
             steps = {step for _, step in progress.scores}
-            chosen = [c for c in self.run.checkpoints() if c.step in steps and c.fault(c.weights.name) is None]
+            chosen = [c for c in self.run.checkpoints() if c.step in steps and c.fault(weights=True) is None]
             if len(chosen) > 1:
                 self._average(chosen)
         progress.done = True
@@ -293,7 +292,7 @@ class _Session:
 
     def _average(self, chosen: list[Checkpoint]) -> None:
         progress, config = self.progress, self.plan.training
-        mean = average_weights([c.weights for c in chosen])
+        mean = average_weights([c.path for c in chosen])
         metrics, _ = self._metrics(mean)
         score = self._score(metrics)
         better = progress.best is None or score >= progress.best
@@ -301,7 +300,7 @@ class _Session:
             f"the mean of {len(chosen)} checkpoints: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items())
         )
         if better:
-            checkpoint = self.run.save("average", lambda folder: save_weights(folder / "model.safetensors", mean))
+            checkpoint = self.run.save("average", lambda folder: self.plan.learner.write(folder, mean))
             self.run.point(
                 "best", checkpoint, step=progress.step, **{config.metric: score}, averaged=[c.step for c in chosen]
             )

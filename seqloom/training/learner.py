@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seqloom.errors import RunError
+from seqloom.run import FROZEN, WEIGHTS, digest_of
 from seqloom.training.checkpoint import Saved, save_tensors, save_weights
 from seqloom.training.loop import Step, train
 from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
@@ -30,6 +31,10 @@ class Learner(Saved, Protocol):
 
     def measured(self, weights: Mapping[str, Tensor] | None) -> AbstractContextManager[None]:
         """Within it the model may be evaluated, with these weights or else with those that would be saved."""
+        ...
+
+    def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Writes these weights, as `saved_weights` reads them, with what is frozen."""
         ...
 
 
@@ -59,6 +64,7 @@ class GradientLearner:
         self.optimizer = Optimizer(FlatWeights(model, dtype_for(precision, device)), optimizer, ema)
         self.carry: Mapping[str, Tensor] = {}
         self._rehearsed: list[int] = []
+        self._digest = ""  # of frozen.safetensors
         self.copies = 4 + (ema > 0)  # to use, master, and two moments
 
     def rehearse(self, numbers: Sequence[int]) -> None:
@@ -96,13 +102,25 @@ class GradientLearner:
             yield
 
     def save(self, folder: Path) -> None:
-        """See Saved; model.safetensors has the EMA's weights if there is one."""
+        """See Saved; the weights to use are the EMA's if there is one."""
         used = self.optimizer.weights.master if self.optimizer.ema is None else self.optimizer.ema
-        save_weights(folder / "model.safetensors", self.optimizer.weights.views(used))
+        self.write(folder, self.optimizer.weights.views(used))
         tensors = {k: v.detach() for k, v in self.optimizer.state().items()}
         tensors |= {f"random.{k}": v for k, v in _random_state().items()}
         tensors |= {f"carry.{k}": v for k, v in self.carry.items()}
         save_tensors(folder / "optimizer.safetensors", tensors)
+
+    def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """See Learner; what is frozen is on the disk once, in as many folders as there are checkpoints."""
+        save_weights(folder / WEIGHTS, weights)
+        if frozen := self.optimizer.weights.frozen:
+            for earlier in folder.parent.glob(f"step-*/{FROZEN}"):
+                if digest_of(earlier) == self._digest:
+                    with suppress(OSError):  # not every file system has links
+                        (folder / FROZEN).hardlink_to(earlier)
+                        return
+            save_weights(folder / FROZEN, frozen)
+            self._digest = digest_of(folder / FROZEN)
 
     def load(self, folder: Path) -> None:
         """Takes up weights, optimizer, random state and what the next batch goes on from."""
@@ -110,6 +128,9 @@ class GradientLearner:
         expected = {k: v.shape for k, v in self.optimizer.state().items() if k in ("master", "ema")}
         if any(k not in tensors or tensors[k].shape != shape for k, shape in expected.items()):
             raise RunError("its weights do not fit the config", where=str(folder), cure="use another --run")
+        if self.optimizer.weights.frozen:
+            self.optimizer.weights.freeze(load_file(folder / FROZEN))
+            self._digest = digest_of(folder / FROZEN)
         random, carry = (
             {k.removeprefix(kind): tensors.pop(k) for k in list(tensors) if k.startswith(kind)}
             for kind in ("random.", "carry.")
