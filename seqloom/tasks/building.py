@@ -61,7 +61,7 @@ def load_run(
     run = Run.open(path)
     config = config_of(run, kind)
     assets = config.assets(run)
-    with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
+    with torch.random.fork_rng(devices=[]):  # these weights are overwritten: the caller's generator stays as it is
         model = config.build(assets)
     load_weights(run.best(say).path, model)
     where = pick_device(device)
