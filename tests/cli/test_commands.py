@@ -386,7 +386,7 @@ def test_doctor_lists_the_extras_and_what_each_lacks(call: Call, monkeypatch):
     assert facts["extras"] == {"words": {"numba": "0.62.1"}, "export": {"onnx": "1.19.0", "ctranslate2": None}}
     assert facts["babel"] == "not installed"
     lines = [" ".join(line.split()) for line in call("doctor").lines]
-    assert "words learning word vectors numba 0.62.1" in lines
+    assert "words training word vectors numba 0.62.1" in lines
     assert "export models as CTranslate2 or ONNX onnx 1.19.0, ctranslate2 is missing" in lines
 
 
