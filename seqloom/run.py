@@ -28,6 +28,7 @@ from seqloom.errors import RunError, UsageError
 
 FORMAT = 1
 _MANIFEST = "MANIFEST.json"
+WEIGHTS, FROZEN = "model.safetensors", "frozen.safetensors"
 Json = dict[str, Any]
 
 
@@ -116,17 +117,30 @@ class Checkpoint:
         """The step after which it was saved."""
         return int(self.path.name.removeprefix("step-"))
 
-    def fault(self) -> str | None:
-        """How it differs from its manifest; None = it does not."""
+    @property
+    def weights(self) -> Path:
+        """The file of the weights to use, without those that are frozen."""
+        return self.path / WEIGHTS
+
+    def fault(self, *, weights: bool = False, checked: set[Path] | None = None) -> str | None:
+        """What its manifest shows to be wrong with its files, or with those of its weights only; or None.
+
+        Files in `checked` are taken as sound; those found sound are added to it.
+        """
+        checked = set() if checked is None else checked
         try:
-            for name, entry in read_json(self.path / _MANIFEST)["files"].items():
-                file = self.path / name
+            entries = read_json(self.path / _MANIFEST)["files"]
+            for name in (WEIGHTS, *{FROZEN} & entries.keys()) if weights else entries:
+                file, entry = self.path / name, entries[name]
+                if file in checked:
+                    continue
                 if not file.is_file():
                     return f"{name} is missing"
                 if file.stat().st_size != entry["bytes"]:
                     return f"{name} has {file.stat().st_size} bytes instead of {entry['bytes']}"
                 if digest_of(file) != entry["sha256"]:
                     return f"{name} differs from its digest"
+                checked.add(file)
         except RunError as error:
             return f"its manifest {error.problem}"
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -166,10 +180,16 @@ def write_folder(final: Path, write: Callable[[Path], None]) -> Checkpoint:
 
 
 class Run:
-    """A run directory."""
+    """A run directory that exists.
+
+    It knows its best checkpoint and which files agree with their digests: each is hashed once at most, when it is
+    first read.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._checked: set[Path] = set()
+        self._best: Checkpoint | None = None
 
     @property
     def name(self) -> str:
@@ -199,8 +219,10 @@ class Run:
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
-        """An existing run. Raises RunError if there is none, or it is incomplete or of another version."""
+    def open(cls, path: str | Path | Run) -> Run:
+        """An existing run, or one that is open. Raises RunError for none, a half-written one or another version."""
+        if isinstance(path, Run):
+            return path
         run = cls(path)
         if not run.path.is_dir():
             others = ", ".join(str(r.path) for r in runs(run.path.parent)) if run.path.parent.is_dir() else ""
@@ -295,10 +317,10 @@ class Run:
         folder = self.path / "checkpoints"
         return [Checkpoint(p) for p in sorted(folder.glob("step-*")) if re.fullmatch(r"step-\d{8,}", p.name)]
 
-    def newest(self, warn: Callable[[str], None]) -> Checkpoint | None:
-        """The newest undamaged checkpoint; `warn` is called for each damaged one that is skipped."""
+    def newest(self, warn: Callable[[str], None], *, weights: bool = False) -> Checkpoint | None:
+        """The newest checkpoint whose files, or only `weights`, are sound; `warn` reports each damaged one."""
         for checkpoint in reversed(self.checkpoints()):
-            fault = checkpoint.fault()
+            fault = checkpoint.fault(weights=weights, checked=self._checked)
             if fault is None:
                 return checkpoint
             warn(f"{checkpoint.path} is damaged: {fault}; using the one before it")
@@ -306,6 +328,7 @@ class Run:
 
     def point(self, name: str, checkpoint: Checkpoint, **more: Any) -> None:
         """Writes latest.json or best.json."""
+        self._best = None
         write_json(self.path / f"{name}.json", {"checkpoint": checkpoint.path.name, **more})
 
     def pointed(self, name: str) -> Checkpoint | None:
@@ -319,14 +342,16 @@ class Run:
         return read_json(path) if path.is_file() else {}
 
     def best(self, warn: Callable[[str], None]) -> Checkpoint:
-        """The checkpoint to use: the best, else the newest undamaged one."""
-        if (best := self.pointed("best")) is not None:
-            if (fault := best.fault()) is None:
-                return best
-            warn(f"{best.path} is damaged: {fault}; using the newest undamaged one")
-        if (newest := self.newest(warn)) is None:
+        """The checkpoint to use, whose weights are sound: the best, else the newest. An opened run looks once."""
+        if self._best is None:
+            best = self.pointed("best")
+            if best is not None and (fault := best.fault(weights=True, checked=self._checked)) is not None:
+                warn(f"{best.path} is damaged: {fault}; using the newest undamaged one")
+                best = None
+            self._best = best or self.newest(warn, weights=True)
+        if self._best is None:
             raise RunError("no usable checkpoint", where=str(self.path), cure="train it first: seqloom train CONFIG")
-        return newest
+        return self._best
 
     def keep_only(self, steps: set[int]) -> None:
         """Removes the checkpoints of all other steps."""

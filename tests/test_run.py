@@ -23,9 +23,17 @@ def run(tmp_path: Path) -> Run:
     return Run.create(tmp_path / "runs" / "one", "seed = 1\n", {"task": "t"})
 
 
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are hashed from now on."""
+    paths: list[Path] = []
+    monkeypatch.setattr(runs_module, "digest_of", lambda path: (paths.append(path), digest_of(path))[1])
+    return paths
+
+
 def contents(number: int) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
-        (folder / "weights.bin").write_bytes(bytes([number]) * 1000)
+        (folder / "model.safetensors").write_bytes(bytes([number]) * 1000)
         write_json(folder / "state.json", {"number": number})
 
     return write
@@ -86,7 +94,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch,
 def test_the_manifest_has_size_and_digest_of_every_file(run):
     (checkpoint,) = save(run, 3)
     manifest = json.loads((checkpoint.path / "MANIFEST.json").read_text())["files"]
-    assert set(manifest) == {"weights.bin", "state.json"}
+    assert set(manifest) == {"model.safetensors", "state.json"}
     for name in manifest:
         data = (checkpoint.path / name).read_bytes()
         assert manifest[name] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -102,9 +110,12 @@ def flip(path: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (lambda p: os.truncate(p / "weights.bin", 999), "weights.bin has 999 bytes instead of 1000"),
-    "emptied": (lambda p: os.truncate(p / "weights.bin", 0), "weights.bin has 0 bytes"),
-    "flipped bit": (lambda p: flip(p / "weights.bin"), "weights.bin differs from its digest"),
+    "truncated": (
+        lambda p: os.truncate(p / "model.safetensors", 999),
+        "model.safetensors has 999 bytes instead of 1000",
+    ),
+    "emptied": (lambda p: os.truncate(p / "model.safetensors", 0), "model.safetensors has 0 bytes"),
+    "flipped bit": (lambda p: flip(p / "model.safetensors"), "model.safetensors differs from its digest"),
     "missing file": (lambda p: (p / "state.json").unlink(), "state.json is missing"),
     "missing manifest": (lambda p: (p / "MANIFEST.json").unlink(), "its manifest cannot be read"),
     "cut manifest": (lambda p: os.truncate(p / "MANIFEST.json", 40), "its manifest cannot be read"),
@@ -131,24 +142,43 @@ def test_a_damaged_checkpoint_is_recognized_and_the_one_before_it_used(run, dama
 @pytest.mark.parametrize("byte", range(0, 1000, 97))
 def test_any_flipped_byte_is_seen(run, byte):
     (checkpoint,) = save(run, 1)
-    data = bytearray((checkpoint.path / "weights.bin").read_bytes())
+    data = bytearray((checkpoint.path / "model.safetensors").read_bytes())
     data[byte] ^= 0x80
-    (checkpoint.path / "weights.bin").write_bytes(bytes(data))
-    assert checkpoint.fault() == "weights.bin differs from its digest"
+    (checkpoint.path / "model.safetensors").write_bytes(bytes(data))
+    assert checkpoint.fault() == "model.safetensors differs from its digest"
 
 
 def test_a_damaged_best_checkpoint_gives_way_to_the_newest(run):
     best, newest = save(run, 2, 4)
     run.point("best", best, step=2)
     assert run.best(pytest.fail) == best
-    flip(best.path / "weights.bin")
-    said: list[str] = []
-    assert run.best(said.append) == newest
-    assert len(said) == 1
-    assert str(best.path) in said[0]
-    flip(newest.path / "weights.bin")
+    flip(best.weights)
+    warnings: list[str] = []
+    again = Run.open(run.path)
+    assert again.best(warnings.append) == newest == again.best(pytest.fail)
+    assert len(warnings) == 1
+    assert str(best.path) in warnings[0]
+    flip(newest.weights)
     with pytest.raises(RunError, match="no usable checkpoint"):
-        run.best(said.append)
+        Run.open(run.path).best(warnings.append)
+
+
+def test_an_open_run_hashes_each_file_once_and_for_use_only_the_weights(run, hashed):
+    best, newest = save(run, 2, 4)
+    run.point("best", best, step=2)
+    hashed.clear()
+    for opened in (Run.open(run.path), Run.open(str(run.path))):
+        assert [opened.best(pytest.fail) for _ in range(3)] == [best] * 3
+        assert hashed == [best.weights]
+        hashed.clear()
+    assert Run.open(opened) is opened
+    assert opened.newest(pytest.fail) == newest == opened.newest(pytest.fail)
+    assert sorted(hashed) == [newest.weights, newest.path / "state.json"]
+    opened.point("best", newest, step=4)
+    assert opened.best(pytest.fail) == newest
+    assert len(hashed) == 2
+    (newest.path / "state.json").unlink()
+    assert Run.open(run.path).best(pytest.fail) == newest
 
 
 def test_a_pointer_to_a_checkpoint_that_is_gone_points_nowhere(run):
@@ -180,7 +210,7 @@ def test_a_full_disk_leaves_every_checkpoint_as_it_was(run, monkeypatch):
     before = fingerprint(run.path)
 
     def half(folder: Path) -> None:
-        (folder / "weights.bin").write_bytes(b"half")
+        (folder / "model.safetensors").write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     for name in ("step-00000005", "step-00000006"):
@@ -381,7 +411,7 @@ def test_what_a_killed_process_was_writing_is_cleared_away(run):
     before = fingerprint(run.path)
     left = run.path / "checkpoints" / ".step-00000002.999"
     left.mkdir()
-    (left / "weights.bin").write_bytes(b"half")
+    (left / "model.safetensors").write_bytes(b"half")
     assert [c.step for c in run.checkpoints()] == [1]
     with run.locked():
         pass

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import sys
 
-from seqloom.cli.common import Overrides
+from seqloom.cli.common import Overrides, make_reporter
 
 
 def chat(run: str, /, *overrides: Overrides, system: str = "") -> None:
-    """Talk with a model of conversations: each line is a turn and is answered. /new forgets what was said, Ctrl-D ends.
+    """Talk with a conversational model, one line a turn.
 
-    Decoding options as config keys: --decoding.temperature 0.7, --decoding.seed 3, --decoding.kind greedy.
+    /new starts a new conversation, Ctrl-D ends. Decoding options are config keys: --decoding.temperature 0.7,
+    --decoding.seed 3, --decoding.kind greedy.
 
     Args:
-        system: what a language model is told before the conversation begins.
+        run: The run directory: a model trained on dialogues or fine-tuned on conversations.
+        system: The system prompt, for a language model.
     """
     from seqloom.data.formats.lines import decoded_stream
-    from seqloom.training.log import Reporter
-    from seqloom.training.precision import keep_freed_memory
     from seqloom.workflows.chat import Conversation
 
-    keep_freed_memory()
-    conversation = Conversation(run, overrides, Reporter(1), system)
-    asked = sys.stdin.isatty()
-    prompt = "> " if asked else ""
+    conversation = Conversation(run, overrides, make_reporter(quiet=False), system)
+    interactive = sys.stdin.isatty()
+    prompt = "> " if interactive else ""
     print(prompt, end="", flush=True)
     for line in decoded_stream(sys.stdin.buffer, "standard input"):
         if line.strip() == "/new":
@@ -33,5 +32,5 @@ def chat(run: str, /, *overrides: Overrides, system: str = "") -> None:
                 print(piece, end="", flush=True)
             print()
         print(prompt, end="", flush=True)
-    if asked:
+    if interactive:
         print()

@@ -1,40 +1,50 @@
-"""seqloom classify, answer, fill and embed: models that read whole texts, in use."""
+"""seqloom classify, answer, fill and embed: encoder models in use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from json import dumps
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Quiet
-from seqloom.errors import UsageError
+from seqloom.cli.common import AsJson, Quiet, make_reporter
+from seqloom.errors import RunError, UsageError
 
-File = Annotated[str, Parameter(help="A text file with one a line.")]
-Texts = Annotated[str, Parameter(help="Texts; none = the lines of --file, or of standard input.")]
+File = Annotated[str, Parameter(help="A file with one text a line.")]
+Texts = Annotated[str, Parameter(help="The texts; without any, the lines of --file or of standard input.")]
 
 
 def classify(run: str, /, *texts: Texts, file: File = "", quiet: Quiet = False, json: AsJson = False) -> None:
-    """Say the labels of texts with their probabilities, or of the words of sentences; or numbers.
+    """Predict labels of texts, labels of words, or numbers.
 
-    Of pairs of texts a tab stands between the two. --json gives a line for each.
+    The two texts of a pair are separated by a tab. --json prints a line for each text.
+
+    Args:
+        run: The run directory.
     """
     predictor = _loaded(run, ("classify", "tag"), quiet)
     for block in _lines(texts, file):
-        for found in predictor(block):
-            print(dumps(_plain(found), ensure_ascii=False) if json else found)
+        for prediction in predictor(block):
+            print(_as_json(prediction) if json else prediction)
 
 
 def answer(
     run: str,
     /,
-    *questions: Annotated[str, Parameter(help="Questions; none = the lines of standard input.")],
-    passage: Annotated[str, Parameter(help="The text file that the answers stand in.")],
+    *questions: Annotated[str, Parameter(help="The questions; without any, the lines of standard input.")],
+    passage: str,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Answer questions by parts of a passage; an empty line where it has no answer."""
+    """Answer questions with spans of a passage.
+
+    The line of a question that the passage does not answer is empty.
+
+    Args:
+        run: The run directory.
+        passage: The text file with the passage.
+    """
     from seqloom.data.formats.parallel import read_lines
 
     text = "\n".join(read_lines(passage))
@@ -42,25 +52,29 @@ def answer(
         raise UsageError("has no text", where=passage, cure="name a file with the passage in it")
     predictor = _loaded(run, ("answer",), quiet)
     for block in _lines(questions, ""):
-        for found in predictor([(question, text) for question in block]):
-            print(dumps(_plain(found), ensure_ascii=False) if json else " ".join(str(found).split()))
+        for prediction in predictor([(question, text) for question in block]):
+            print(_as_json(prediction) if json else " ".join(str(prediction).split()))
 
 
 def fill(
     run: str, /, *texts: Texts, file: File = "", count: int = 5, quiet: Quiet = False, json: AsJson = False
 ) -> None:
-    """Find masked words: the most probable ones for each [MASK] of a text, with their probabilities."""
+    """Predict masked words: the most probable tokens for each [MASK] of a text.
+
+    Args:
+        run: The run directory.
+        count: The number of candidates for each mask.
+    """
     if count < 1:
         raise UsageError("must be at least 1", where="--count", cure="--count 5")
     filler = _loaded(run, ("masked_words",), quiet)
-    for block in _lines(texts, file):
-        for text in block:
-            found = filler(text, count)
-            if json:
-                words = [[{"word": word, "probability": p} for word, p in one] for one in found]
-                print(dumps({"text": text, "words": words}, ensure_ascii=False))
-            else:
-                print("\t".join(" ".join(f"{word}={p:.3f}" for word, p in one) for one in found))
+    for text in (text for block in _lines(texts, file) for text in block):
+        masks = filler(text, count)
+        if json:
+            words = [[{"word": word, "probability": p} for word, p in candidates] for candidates in masks]
+            print(dumps({"text": text, "words": words}, ensure_ascii=False))
+        else:
+            print("\t".join(" ".join(f"{word}={p:.3f}" for word, p in candidates) for candidates in masks))
 
 
 def embed(
@@ -68,12 +82,19 @@ def embed(
     /,
     *texts: Texts,
     file: File = "",
-    to: Annotated[str, Parameter(help="A .npy or .json file to write; none = a line of JSON for each text.")] = "",
-    pooling: Annotated[Literal["mean", "own"], Parameter(help="The mean of the states, or the model's own.")] = "mean",
-    normalize: Annotated[bool, Parameter(negative="", help="Scale each vector to the length 1.")] = False,
+    to: str = "",
+    pooling: Literal["mean", "own"] = "mean",
+    normalize: bool = False,
     quiet: Quiet = False,
 ) -> None:
-    """Give texts vectors: the mean of a model's states, or its own pooling of them."""
+    """Compute a vector for each text.
+
+    Args:
+        run: The run directory.
+        to: The .npy or .json file to write; by default, a line of JSON is printed for each text.
+        pooling: The mean of the model's states, or the model's own pooling.
+        normalize: Scale each vector to length 1.
+    """
     from pathlib import Path
 
     import numpy as np
@@ -83,7 +104,7 @@ def embed(
 
     if to and not to.endswith((".npy", ".json")):
         raise UsageError("the name of the file must end in .npy or .json", where=to, cure="--to vectors.npy")
-    encoder = load_encoder(run, say=_ready(quiet))
+    encoder = load_encoder(run, say=make_reporter(quiet).warn)
     read = [text for block in _lines(texts, file) for text in block]
     vectors = encoder(read, pooling=pooling, normalize=normalize)
     lines = [{"text": text, "vector": row.tolist()} for text, row in zip(read, vectors, strict=True)]
@@ -97,29 +118,20 @@ def embed(
             np.save(to, vectors)
 
 
-def _plain(found: Any) -> dict[str, Any]:
-    return {key: value for key, value in vars(found).items() if key != "where"}
+def _as_json(prediction: Any) -> str:
+    return dumps({key: value for key, value in vars(prediction).items() if key != "where"}, ensure_ascii=False)
 
 
-def _ready(quiet: bool) -> Callable[[str], None]:
-    from seqloom.training.log import Reporter
-    from seqloom.training.precision import keep_freed_memory
-
-    keep_freed_memory()
-    return Reporter(0 if quiet else 1).warn
-
-
-def _loaded(run: str, tasks: tuple[str, ...], quiet: bool) -> Any:
-    from seqloom.errors import RunError
+def _loaded(path: str, tasks: tuple[str, ...], quiet: bool) -> Any:
     from seqloom.run import Run
     from seqloom.tasks import load
 
-    say = _ready(quiet)
-    task = str(Run.open(run).info().get("task"))
+    reporter, run = make_reporter(quiet), Run.open(path)
+    task = str(run.info().get("task"))
     if task not in tasks:
         cure = f"name a run of the task {' or '.join(tasks)}"
-        raise RunError(f"is a run of the task {task!r}", where=run, cure=cure)
-    return load(run, say=say)
+        raise RunError(f"is a run of the task {task!r}", where=path, cure=cure)
+    return load(run, say=reporter.warn)
 
 
 def _lines(texts: tuple[str, ...], file: str) -> Iterator[list[str]]:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from seqloom.errors import DataError
 
+if TYPE_CHECKING:
+    from seqloom.training.log import Reporter
+
 Overrides = Annotated[
     str, Parameter(allow_leading_hyphen=True, help="Config keys: --section.key VALUE ... (e.g. --training.steps 1000).")
 ]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Only warnings.")]
-Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative="", help="Every step as a line.")]
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="The result as JSON on standard output.")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Print only warnings.")]
+Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], help="Print a line for each step.")]
+AsJson = Annotated[bool, Parameter(name="--json", help="Print the result as JSON.")]
 
 
-def verbosity(quiet: bool, verbose: bool) -> int:
-    """0, 1 or 2."""
-    return 0 if quiet else 2 if verbose else 1
+def make_reporter(quiet: bool, verbose: bool = False) -> Reporter:
+    """What prints progress and warnings on standard error. From now on torch keeps freed memory for reuse."""
+    from seqloom.training.log import Reporter
+    from seqloom.training.precision import keep_freed_memory
+
+    keep_freed_memory()
+    return Reporter(0 if quiet else 2 if verbose else 1)
 
 
 def print_json(value: Any) -> None:
@@ -29,12 +36,17 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_result(result: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    """A result on standard output, as JSON or as `show` prints it."""
+    (print_json if as_json else show)(result)
+
+
 class Right(str):
-    """A text that stands to the right in its column, as numbers do."""
+    """A text that is aligned right in its column, like numbers."""
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on standard output; numbers to the right."""
+    """A table on standard output; numbers are aligned right."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -45,11 +57,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         numeric = all(row[i] is None or isinstance(row[i], (int, float, Right)) for row in rows) and bool(rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(_shown, row))
+        table.add_row(*map(_formatted, row))
     Console(file=sys.stdout, highlight=False, markup=False).print(table)
 
 
-def _shown(value: object) -> str:
+def _formatted(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -58,7 +70,13 @@ def _shown(value: object) -> str:
 
 
 def check_typed(texts: Sequence[str]) -> None:
-    """Raises DataError for a text of the command line that was not UTF-8."""
+    """Raises DataError for a command-line text that is not UTF-8."""
     for number, text in enumerate(texts, start=1):
         if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
             raise DataError("is not UTF-8", where=f"text {number}", cure="give the text in UTF-8")
+
+
+def split_options(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The texts of a command line, and the config keys with their values that follow them."""
+    cut = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
+    return tuple(words[:cut]), tuple(words[cut:])

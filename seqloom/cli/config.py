@@ -10,17 +10,18 @@ from cyclopts import Parameter
 
 from seqloom.errors import UsageError, nearest
 
-Target = Annotated[str, Parameter(help="A task, or a config file.")]
-KeyPath = Annotated[str, Parameter(help="A key, dotted: training.steps, model.encoder.positions.rotary, ...")]
-Schema = Annotated[
-    tuple[str, ...] | None,
-    Parameter(consume_multiple=True, negative="", help="Write a JSON schema for editors: to FILE or standard output."),
-]
-Markdown = Annotated[bool, Parameter(negative="", help="Print the help as Markdown, on one task or on all.")]
+Schema = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)]
 
 
-def config(target: Target = "", key: KeyPath = "", /, *, schema: Schema = None, markdown: Markdown = False) -> None:
-    """List the tasks; print every key of a task, or help on one key; or print the complete config of a file."""
+def config(target: str = "", key: str = "", /, *, schema: Schema = None, markdown: bool = False) -> None:
+    """List the tasks, explain config keys, or print the complete config of a file.
+
+    Args:
+        target: A task, whose keys are printed, or a config file; without one, the tasks are listed.
+        key: A key to explain: training.steps, model.encoder.positions.rotary, ...
+        schema: Write a JSON schema for editors, to FILE or to standard output.
+        markdown: Print the help as Markdown, for one task or for all.
+    """
     from seqloom import config_help, config_schema
     from seqloom.config import to_toml
     from seqloom.tasks import TASKS, read_config, task_class
@@ -30,7 +31,7 @@ def config(target: Target = "", key: KeyPath = "", /, *, schema: Schema = None, 
         sys.stdout.write(config_help.markdown({task: task_class(task) for task in tasks}))
     elif schema is not None:
         if len(schema) > 1 or not target:
-            raise UsageError("--schema needs a task or a config before it, and at most one file after it")
+            raise UsageError("--schema takes a task or a config before it, and at most one file after it")
         task = _task(target)
         if schema:
             write_schema(task, Path(schema[0]))
@@ -43,12 +44,12 @@ def config(target: Target = "", key: KeyPath = "", /, *, schema: Schema = None, 
         print(config_help.help_on(task_class(target), key))
     else:
         _task(target)
-        held = read_config(target)
-        print(config_help.help_on(type(held), key, held) if key else to_toml(held).rstrip("\n"))
+        loaded = read_config(target)
+        print(config_help.help_on(type(loaded), key, loaded) if key else to_toml(loaded).rstrip("\n"))
 
 
 def write_schema(task: str, path: Path) -> None:
-    """Writes the schema of a task's configs. Raises UsageError for a file that exists and has another content."""
+    """Writes the schema of a task's configs. Raises UsageError for a file that exists with other content."""
     from seqloom.config_schema import schema_text
     from seqloom.run import write_text
     from seqloom.tasks import task_class
@@ -63,7 +64,7 @@ def write_schema(task: str, path: Path) -> None:
 
 
 def _task(target: str) -> str:
-    """The task of that name, or of the config file of that name."""
+    """The task with that name, or the task of the config file."""
     from seqloom.config import read_tree
     from seqloom.tasks import TASKS, task_of
 

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from seqloom.cli.common import Quiet, Verbose, verbosity
+from seqloom.cli.common import Quiet, Verbose, make_reporter
 from seqloom.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,16 +24,23 @@ def demo(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train, measure and use a small translator of everyday phrases, in minutes and without any data.
+    """Train, evaluate and use a small translation model in minutes, without any data.
 
-    Dates, times, money, units, names of countries, spelled-out numbers: phrases of CLDR in two languages.
-    Started again, it goes on where it was.
+    It translates everyday phrases of CLDR: dates, times, money, units, names of countries, spelled-out numbers.
+    The same command again resumes.
+
+    Args:
+        source: The source language.
+        to: The target language.
+        run: The run directory; by default runs/demo, or runs/demo-SOURCE-TO.
+        seed: The seed of everything random.
+        steps: Training steps; by default as many as the demo needs.
+        minutes: A time budget, instead of steps.
     """
     from seqloom.cli.common import print_table
     from seqloom.cli.evaluate import show_scores
     from seqloom.tasks.seq2seq.demo import demo_config
     from seqloom.training.log import Reporter
-    from seqloom.training.precision import keep_freed_memory
     from seqloom.workflows.estimate import estimate
     from seqloom.workflows.evaluate import evaluate_run
     from seqloom.workflows.report import finish
@@ -41,12 +48,11 @@ def demo(
 
     if min(steps, minutes, seed) < 0 or seed >= 1 << 63:
         raise UsageError("--steps, --minutes and --seed must not be negative", cure="seqloom demo --help")
-    keep_freed_memory()
-    reporter = Reporter(verbosity(quiet, verbose))
+    reporter = make_reporter(quiet, verbose)
     config = demo_config(source, to, run, seed, steps, minutes)
 
     def announce(chosen: RunConfig, prepared: Prepared) -> None:
-        if minutes:  # that is what the steps were set by
+        if minutes:  # the steps follow from the budget
             return
         expected = estimate(chosen, prepared, started(chosen, prepared, Reporter(0)))
         reporter.say(f"expected: {expected.minutes:.1f} minutes for {expected.steps:,} steps on this machine")
@@ -56,7 +62,9 @@ def demo(
     finish(trained, reporter)
     show_scores(scores)
     shown = scores["translations"][:: max(1, len(scores["translations"]) // 5)][:5]
-    print_table("five of them", ("source", "translation", "reference"), [tuple(row[k] for k in _KEYS) for row in shown])
+    print_table(
+        "five translations", ("source", "translation", "reference"), [tuple(row[k] for k in _KEYS) for row in shown]
+    )
     program = os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else sys.argv[0]
     print(
         f"next:\n"

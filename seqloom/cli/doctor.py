@@ -15,29 +15,31 @@ _PACKAGES = ("seqloom", "torch", "numpy", "tokenizers", "safetensors", "sacreble
 WHAT_FOR = {
     "tensorboard": "curves in TensorBoard",
     "moses": "BLEU on Moses tokens",
-    "words": "learning word vectors",
+    "words": "training word vectors",
     "maps": "maps of word vectors by t-SNE",
-    "gensim": "word vectors as gensim's objects",
+    "gensim": "word vectors as gensim objects",
     "hf": "models from the Hugging Face hub",
-    "verify": "comparing with transformers",
-    "export": "models as CTranslate2 or ONNX",
+    "verify": "comparison with transformers",
+    "export": "export to CTranslate2 and ONNX",
 }
-"""What each extra of pyproject.toml is for; those of developers, test and bench, have no words here."""
+"""What each extra of pyproject.toml is for, except those for developers: test and bench."""
 
 
 def doctor(*, json: AsJson = False) -> None:
-    """Tell what this machine offers: versions, threads, bfloat16, memory, GPU, extras."""
+    """Print versions, threads, processor, bfloat16 support, device and extras."""
     import torch
 
     from seqloom.training.precision import bf16_is_fast, processor_flags
 
+    variables = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    waiting = [f"{name}={os.environ[name]}" for name in variables if name in os.environ]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     facts: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform()}
     facts |= {name: _version(name) or "not installed" for name in _PACKAGES}
     facts |= {
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
-        "waiting threads": _waiting(),
+        "waiting threads": " ".join(waiting) or "as libgomp has it",
         "processor": " ".join(sorted(processor_flags())) or "unknown",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "bf16 is fast": bf16_is_fast(device),
@@ -47,28 +49,27 @@ def doctor(*, json: AsJson = False) -> None:
     if json:
         print_json(facts | {"extras": extras})
         return
-    print_table("seqloom doctor", ("what", "value"), [(k, str(v)) for k, v in facts.items()])
+    print_table("seqloom doctor", ("", "value"), [(k, str(v)) for k, v in facts.items()])
     rows = [
-        (name, WHAT_FOR[name], ", ".join(f"{package} {version or 'is missing'}" for package, version in found.items()))
-        for name, found in extras.items()
+        (
+            name,
+            WHAT_FOR[name],
+            ", ".join(f"{package} {version or 'is missing'}" for package, version in packages.items()),
+        )
+        for name, packages in extras.items()
     ]
-    print_table("extras: pip install 'seqloom[NAME]'", ("name", "what for", "packages"), rows)
-
-
-def _waiting() -> str:
-    named = [f"{name}={os.environ[name]}" for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if name in os.environ]
-    return " ".join(named) or "as libgomp has it"
+    print_table("extras: pip install 'seqloom[NAME]'", ("name", "used for", "packages"), rows)
 
 
 def _extras() -> dict[str, dict[str, str | None]]:
-    """The installed version of each package of each extra, by the metadata of the installed seqloom; None is absent."""
+    """The installed version of each package of each extra, from the metadata of seqloom; None = not installed."""
     try:
         required = importlib.metadata.requires("seqloom") or []
     except importlib.metadata.PackageNotFoundError:
         return {}
-    # A requirement of an extra is written so by every builder: "numba>=0.62; extra == 'words'".
-    found = [re.match(r"([\w.-]+).*;.*extra == ['\"]([\w.-]+)['\"]", line) for line in required]
-    pairs = [(match[2], match[1]) for match in found if match]
+    # Every build tool writes the requirement of an extra like this: "numba>=0.62; extra == 'words'".
+    matches = [re.match(r"([\w.-]+).*;.*extra == ['\"]([\w.-]+)['\"]", line) for line in required]
+    pairs = [(match[2], match[1]) for match in matches if match]
     names = dict.fromkeys(extra for extra, _ in pairs if extra in WHAT_FOR)
     return {name: {package: _version(package) for extra, package in pairs if extra == name} for name in names}
 

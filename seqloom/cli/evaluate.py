@@ -7,13 +7,16 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Overrides, Quiet, Right, print_json, print_table, verbosity
+from seqloom.cli.common import AsJson, Overrides, Quiet, Right, make_reporter, print_result, print_table
 from seqloom.measures import MEASURES, count_of, measured
 
 _SHOWN_LABELS = 12
 Test = Annotated[
     tuple[str, ...],
-    Parameter(consume_multiple=True, help="Source and reference file, or one file of pairs; or texts."),
+    Parameter(
+        consume_multiple=True,
+        help="The test files: source and reference, one file of pairs, or texts; by default those of the config.",
+    ),
 ]
 
 
@@ -28,35 +31,31 @@ def evaluate(
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Score a run on a test set: BLEU, chrF, exact match, and by source length; perplexity of a language model;
-    analogies and similarity lists for word vectors; accuracy, F1, correlation, confusion and calibration of labels.
+    """Evaluate a run on a test set.
 
-    Without --test on the test data of its config. Decoding options as config keys: --decoding.beam 5; of a language
-    model how far apart its windows are: --batches.stride 64. The result is saved as eval/NAME.json in the run.
+    Translation: BLEU, chrF and exact match, also by source length. Language models: perplexity. Word vectors:
+    analogies and similarity lists. Labels: accuracy, F1, correlation, confusion and calibration. Decoding options are
+    config keys: --decoding.beam 5. For a language model, --batches.stride 64 sets the distance of its windows.
 
     Args:
-        choices: questions for a language model, which chooses the likeliest answer: JSON lines of
+        run: The run directory.
+        name: The result is saved as eval/NAME.json in the run; by default, the name of the first test file.
+        choices: Multiple-choice questions for a language model, which chooses the most probable answer: JSON lines of
             {"context": "...", "choices": ["...", "..."], "answer": 0}.
-        shots: how many of these, the first, stand solved before each of the others.
+        shots: The number of questions from the file that precede each other question, with their answers.
     """
-    from seqloom.training.log import Reporter
-    from seqloom.training.precision import keep_freed_memory
     from seqloom.workflows.evaluate import evaluate_choices, evaluate_run
 
-    keep_freed_memory()
-    reporter = Reporter(verbosity(quiet, False))
+    reporter = make_reporter(quiet)
     if choices:
         scores = evaluate_choices(run, choices, shots, name, reporter)
     else:
         scores = evaluate_run(run, test, name, overrides, reporter)
-    if json:
-        print_json(scores)
-    else:
-        show_scores(scores)
+    print_result(scores, json, show_scores)
 
 
 def show_scores(scores: dict[str, Any]) -> None:
-    """The scores as tables: all that were measured, and then what they are made of."""
+    """The scores as tables: first all of them, then their details."""
     parts = [scores["test"]]
     if "seconds" in scores:
         parts[0] += f" in {scores['seconds']:.1f} s"
@@ -66,10 +65,15 @@ def show_scores(scores: dict[str, Any]) -> None:
         (MEASURES[key].name, None if value is None else Right(MEASURES[key].shown(value)), MEASURES[key].note(scores))
         for key, value in measured(scores).items()
     ]
-    print_table(", ".join(parts), ("score", "value", "what"), rows)
+    print_table(", ".join(parts), ("score", "value", "note"), rows)
     for key, show in _DETAILS.items():
         if scores.get(key):
             show(scores)
+
+
+def length_names(groups: Sequence[dict[str, Any]]) -> list[str]:
+    """The names of groups of sentences by length."""
+    return [f"{r['from']} to {r['below'] - 1}" if r["below"] else f"{r['from']} and more" for r in groups]
 
 
 def _group_table(title: str, column: str, names: Sequence[str], groups: Sequence[dict[str, Any]]) -> None:
@@ -79,36 +83,33 @@ def _group_table(title: str, column: str, names: Sequence[str], groups: Sequence
 
 
 def _show_lengths(scores: dict[str, Any]) -> None:
-    groups = scores["by_length"]
-    names = [f"{r['from']} to {r['below'] - 1}" if r["below"] else f"{r['from']} and more" for r in groups]
-    _group_table("by words of the source", "words", names, groups)
+    _group_table("by words of the source", "words", length_names(scores["by_length"]), scores["by_length"])
 
 
 def _show_kinds(scores: dict[str, Any]) -> None:
-    groups = scores["by_kind"]
-    _group_table("by kind", "kind", [row["kind"] for row in groups], groups)
+    _group_table("by kind", "kind", [row["kind"] for row in scores["by_kind"]], scores["by_kind"])
 
 
 def _show_lists(scores: dict[str, Any]) -> None:
-    for found in scores["lists"]:
-        if found["kind"] == "similarity":
-            row = (found["pairs"], found["known"], found["spearman"])
-            print_table(found["file"], ("pairs", "known", MEASURES["spearman"].name), [row])
+    for test in scores["lists"]:
+        if test["kind"] == "similarity":
+            row = (test["pairs"], test["known"], test["spearman"])
+            print_table(test["file"], ("pairs", "known", MEASURES["spearman"].name), [row])
             continue
-        rows = [(r["section"], r["asked"], r["known"], r["right"], r["accuracy"]) for r in found["sections"]]
-        title = f"{found['file']}, among the {found['restrict']:,} most frequent words"
-        print_table(title, ("section", "questions", "known", "right", "%"), rows)
+        rows = [(r["section"], r["asked"], r["known"], r["right"], r["accuracy"]) for r in test["sections"]]
+        title = f"{test['file']}, among the {test['restrict']:,} most frequent words"
+        print_table(title, ("section", "questions", "known", "correct", "accuracy, %"), rows)
 
 
 def _show_confusion(scores: dict[str, Any]) -> None:
     if len(scores["labels"]) <= _SHOWN_LABELS:
         table = [(name, *row) for name, row in zip(scores["labels"], scores["confusion"], strict=True)]
-        print_table("confusion", ("true \\ said", *scores["labels"]), table)
+        print_table("confusion matrix", ("true \\ predicted", *scores["labels"]), table)
 
 
 def _show_reliability(scores: dict[str, Any]) -> None:
     bins = [(row["confidence"], row["accuracy"], row["examples"]) for row in scores["reliability"]]
-    print_table("by confidence", ("confidence, %", "right, %", "examples"), bins)
+    print_table("calibration", ("confidence, %", "accuracy, %", "examples"), bins)
 
 
 _DETAILS: dict[str, Callable[[dict[str, Any]], None]] = {

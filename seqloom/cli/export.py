@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from seqloom.cli.common import AsJson, Quiet, verbosity
+from seqloom.cli.common import AsJson, Quiet, make_reporter
 from seqloom.cli.import_ import show_parity
 
 
@@ -19,17 +19,21 @@ def export(
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Write a run for other programs: --to hf DIR (Hugging Face), ctranslate2 DIR, or onnx FILE (models that read).
+    """Export a run to Hugging Face, CTranslate2 or ONNX (encoder models).
 
-    --verify loads it there, compares, and exits with 1 if it differs. --precision bf16 halves a directory of
-    Hugging Face's.
+    Args:
+        run: The run directory.
+        out: The directory or, for ONNX, the file to write.
+        to: The format.
+        precision: The type of the weights, for Hugging Face; bf16 halves the size.
+        verify: Load the export in its own program and compare; exits with 1 if the results differ.
     """
-    from seqloom.training.log import Reporter
+    from seqloom.run import Run
     from seqloom.workflows.export import export_run
 
-    reporter = Reporter(verbosity(quiet, False))
-    export_run(run, to, out, reporter, precision)
+    reporter, opened = make_reporter(quiet), Run.open(run)
+    export_run(opened, to, out, reporter, precision)
     if verify:
         from seqloom.workflows.parity import compare_export
 
-        show_parity(compare_export(run, to, out, reporter), json, 1e-3 if precision == "fp32" else 1.0)
+        show_parity(compare_export(opened, to, out, reporter), json, 1e-3 if precision == "fp32" else 1.0)

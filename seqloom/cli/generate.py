@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from json import dumps
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Overrides, Quiet, check_typed
+from seqloom.cli.common import AsJson, Quiet, check_typed, make_reporter, split_options
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Writing:
-    """How texts are gone on with.
+class Continuation:
+    """How texts are continued.
 
     Args:
-        file: one prompt a line, continued side by side.
-        stop: a text ends before the first of these.
-        draft: the run of a smaller model that writes ahead; the texts are as likely as without it.
-        ahead: by how many words it does.
-        long_text: what to do when there are more words than the model has positions: begin anew over the last half,
-            or refuse.
+        file: A file with one prompt a line; the prompts are continued in one batch.
+        stop: A text ends before the first of these strings.
+        draft: The run of a smaller model for speculative decoding, which does not change the distribution of texts.
+        ahead: The number of tokens that the draft model proposes at a time.
+        long_text: What to do when a text exceeds the model's context: slide = continue from its last half; or refuse.
     """
 
     file: str = ""
@@ -37,55 +34,52 @@ class Writing:
 def generate(
     run: str,
     /,
-    *words: Overrides,
+    *words: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="The prompt, then config keys: --decoding.temperature 0.7 ...")
+    ],
     prompt: str = "",
     length: int = 0,
     seed: int = 0,
-    how: Writing = Writing(),
+    how: Continuation = Continuation(),
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Write on from a prompt with a language model: from the words given, or --prompt; without one a new text.
+    """Continue a prompt with a language model, or write a new text.
 
-    One text appears as it is written; several (--decoding.n-best 3, --file), or those of a beam
-    (--decoding.beam 5), when they are done. Decoding options as config keys:
-    --decoding.temperature 0.7 --decoding.top-k 40.
+    A single text is printed while it is written; several texts (--decoding.n-best 3, --file) and those of beam search
+    (--decoding.beam 5) are printed when they are complete. With --json, each text is a line.
 
     Args:
-        length: the most tokens to add.
-        seed: another seed, another text.
-        json: a line for each text.
+        run: The run directory.
+        prompt: The prompt, if it is not given as words.
+        length: The most tokens to add; by default 100, or decoding.max_length.
+        seed: The seed of sampling.
     """
     from seqloom.data.formats.lines import read_lines
     from seqloom.tasks.building import open_predictor
     from seqloom.tasks.language_model.task import LanguageModelConfig
     from seqloom.tasks.task import decoding_config
-    from seqloom.training.log import Reporter
-    from seqloom.training.precision import keep_freed_memory
 
-    keep_freed_memory()
-    cut = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
-    prompts = read_lines(how.file) if how.file else [prompt or " ".join(words[:cut])]
+    reporter = make_reporter(quiet)
+    typed, options = split_options(words)
+    prompts = read_lines(how.file) if how.file else [prompt or " ".join(typed)]
     check_typed(prompts)
-    typed = [*words[cut:], *(["--decoding.max-length", str(length)] if length else [])]
-    typed += ["--decoding.seed", str(seed)] if seed else []
-    say = Reporter(0 if quiet else 1).warn
-    generator = open_predictor(run, LanguageModelConfig, say=say)
-    generator.config = config = decoding_config(generator.config, typed)
+    for key, value in (("max-length", length), ("seed", seed)):
+        options += (f"--decoding.{key}", str(value)) if value else ()
+    generator = open_predictor(run, LanguageModelConfig, say=reporter.warn)
+    generator.config = config = decoding_config(generator.config, options)
     generator.long_text = how.long_text
     single = len(prompts) == 1 and config.n_best == 1 and config.beam == 1
     if how.draft or (single and not json):
-        small = open_predictor(how.draft, LanguageModelConfig, say=say) if how.draft else None
+        draft = open_predictor(how.draft, LanguageModelConfig, say=reporter.warn) if how.draft else None
         for text in prompts:
-            _show(text, generator.stream(text, how.stop, small, how.ahead))
+            pieces = generator.stream(text, how.stop, draft, how.ahead)
+            print(text + next(pieces, ""), end="", flush=True)  # an error is raised before anything is printed
+            for piece in pieces:
+                print(piece, end="", flush=True)
+            print()
         return
-    for text, found in zip(prompts, generator.batch(prompts, how.stop), strict=True):
-        for one in found:
-            print(dumps({"prompt": text, **vars(one)}, ensure_ascii=False) if json else one.text)
-
-
-def _show(text: str, pieces: Iterator[str]) -> None:
-    first = next(pieces, "")  # what is refused is refused before anything is written
-    for piece in chain((text, first), pieces):
-        print(piece, end="", flush=True)
-    print()
+    for text, generations in zip(prompts, generator.batch(prompts, how.stop), strict=True):
+        for generation in generations:
+            row = {"prompt": text, **vars(generation)}
+            print(dumps(row, ensure_ascii=False) if json else generation.text)

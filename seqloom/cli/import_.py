@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import sys
 
-from seqloom.cli.common import AsJson, Quiet, print_json, print_table, verbosity
+from seqloom.cli.common import AsJson, Quiet, make_reporter, print_result, print_table
 
 
 def import_(
     source: str, run: str, /, *, verify: bool = False, task: str = "", quiet: Quiet = False, json: AsJson = False
 ) -> None:
-    """Make a run of a published checkpoint: GPT-2, Llama, Mistral, Qwen, BERT and its kin, ViT, Marian, Pegasus, T5.
+    """Import a published checkpoint as a run.
 
-    SOURCE is a directory with config.json and *.safetensors, or a name on the Hugging Face hub. --verify compares
-    what it computes with transformers, and exits with 1 if it differs. --task: what the run is for, if not what its
-    architecture says.
+    Supported: GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa, DistilBERT, Megatron-BERT, ViT, Marian, Pegasus, T5.
+
+    Args:
+        source: A directory with config.json and *.safetensors, or a name on the Hugging Face hub.
+        run: The run directory to create.
+        verify: Compare the results with transformers; exits with 1 if they differ.
+        task: The task of the run; by default that of the architecture.
     """
-    from seqloom.training.log import Reporter
     from seqloom.workflows.import_ import import_run
 
-    reporter = Reporter(verbosity(quiet, False))
-    made = import_run(source, run, reporter, task)
+    reporter = make_reporter(quiet)
+    imported = import_run(source, run, reporter, task)
     if verify:
         from seqloom.workflows.parity import compare_with_transformers
 
-        show_parity(compare_with_transformers(made, source, reporter), json)
+        show_parity(compare_with_transformers(imported, source, reporter), json)
 
 
-def show_parity(found: dict[str, object], json: bool, most: float = 1e-3) -> None:
-    """The differences found, as a table or JSON; exits with 1 if one is more than `most`, or words differ."""
-    if json:
-        print_json(found)
-    else:
-        rows = [(name, f"{value:.1e}" if isinstance(value, float) else value) for name, value in found.items()]
-        print_table("verified", ("what", "found"), rows)
-    if any(not value <= most if isinstance(value, float) else value == "DIFFERENT" for value in found.values()):
+def show_parity(differences: dict[str, object], json: bool, tolerance: float = 1e-3) -> None:
+    """The differences as a table or JSON; exits with 1 if one exceeds `tolerance`, or the greedy output differs."""
+    rows = [(name, f"{value:.1e}" if isinstance(value, float) else value) for name, value in differences.items()]
+    print_result(differences, json, lambda _: print_table("verified", ("comparison", "result"), rows))
+    if any(not v <= tolerance if isinstance(v, float) else v == "DIFFERENT" for v in differences.values()):
         sys.exit(1)

@@ -12,7 +12,7 @@ from seqloom.errors import UsageError
 
 _TRANSLATE = """\
 # seqloom train translate.toml         (the same command again resumes)
-# seqloom check translate.toml         (first: what the data is, what is wrong with it, how long training will take)
+# seqloom check translate.toml         (first: checks the data, and estimates the training)
 task = "translate"
 
 [data]                                 # two parallel files, or one .tsv, .jsonl, .tmx or .po; also .gz and .xz
@@ -22,7 +22,7 @@ valid = ["val.en", "val.de"]
 
 [tokenizer]
 kind = "bpe"
-size = 8192                            # fewer words for fewer sentences: 4000 below 20,000 pairs
+size = 8192                            # a smaller vocabulary for less data: 4000 below 20,000 pairs
 
 [model]
 preset = "small"                       # tiny, small, base, big
@@ -34,13 +34,13 @@ evaluate_every = 500
 
 _LANGUAGE_MODEL = """\
 # seqloom train language_model.toml    (the same command again resumes)
-# seqloom check language_model.toml    (first: what the text is, how long training will take)
+# seqloom check language_model.toml    (first: checks the text, and estimates the training)
 task = "language_model"
 
 [data]                                 # text files, one or more each; also .jsonl with "text", .gz and .xz
 train = ["train.txt"]
 valid = ["valid.txt"]                  # without it, the last 5 % of train
-documents = "blocks"                   # parted by blank lines; or files, lines
+documents = "blocks"                   # separated by blank lines; or files, lines
 
 [tokenizer]
 kind = "bpe"                           # or words, characters
@@ -56,12 +56,12 @@ evaluate_every = 500
 
 _EMBED_WORDS = """\
 # seqloom train embed_words.toml       (the same command again resumes)
-# seqloom check embed_words.toml       (first: what the text is, how long training will take)
+# seqloom check embed_words.toml       (first: checks the text, and estimates the training)
 task = "embed_words"
 
-[data]                                 # files or folders of text of any size, a sentence a line; also .gz and .xz
+[data]                                 # files or folders of text of any size, one sentence a line; also .gz and .xz
 train = ["text.txt"]
-split = "words"                        # or spaces: the text is in words already
+split = "words"                        # or spaces: the text is split into words already
 lowercase = true
 min_count = 5
 
@@ -76,19 +76,19 @@ epochs = 5                             # or minutes
 
 _READING = """\
 # seqloom train {task}.toml         (the same command again resumes)
-# seqloom check {task}.toml         (first: what the data are, how long training will take)
+# seqloom check {task}.toml         (first: checks the data, and estimates the training)
 task = "{task}"
-# start = "runs/bert"                  # a run of masked words, or an imported one, to begin with
+# start = "runs/bert"                  # a run of masked words, or an imported one, to start from
 
 [data]                                 # {what}; also .gz and .xz
 train = ["train.{suffix}"]
 valid = ["valid.{suffix}"]
 {columns}
-[tokenizer]                            # not with start
+[tokenizer]                            # leave out with start
 kind = "bpe"                           # or words, characters
 size = 8000
 
-[model]                                # not with start
+[model]                                # leave out with start
 preset = "small-megatron"              # or bert-tiny to bert-base, small-bert, small-lstm, lstm-attention, bag
 
 [training]
@@ -112,25 +112,28 @@ _TEMPLATES = {
     "embed_words": _EMBED_WORDS,
     "classify": _reading("classify", "tables with tabs, or .jsonl", "tsv", _COLUMNS),
     "tag": _reading("tag", "a word and its label a line, or .jsonl with words and labels", "txt"),
-    "answer": _reading("answer", "questions about passages as SQuAD has them, or .jsonl", "json"),
+    "answer": _reading("answer", "questions about passages in the format of SQuAD, or .jsonl", "json"),
     "masked_words": _reading("masked_words", "text files", "txt"),
 }
 
-File = Annotated[str, Parameter(allow_leading_hyphen=True, help='Where to write it; "-" = standard output.')]
+File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 
 def init(
-    task: Annotated[
-        Literal["translate", "language_model", "embed_words", "classify", "tag", "answer", "masked_words"],
-        Parameter(help="What to train."),
+    task: Literal[
+        "translate", "language_model", "embed_words", "classify", "tag", "answer", "masked_words"
     ] = "translate",
     /,
     *,
     file: File = "",
 ) -> None:
-    """Write a commented config to start from (TASK.toml, or --file; "-" = standard output).
+    """Write a commented config to start from, and its JSON schema.
 
-    Beside it goes its JSON schema, by which editors complete and check it (Even Better TOML, Taplo, ...).
+    Editors use the schema to complete and check the config (Even Better TOML, Taplo, ...).
+
+    Args:
+        task: What to train.
+        file: The file to write; by default TASK.toml, "-" = standard output.
     """
     if file == "-":
         sys.stdout.write(_TEMPLATES[task])

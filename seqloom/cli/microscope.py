@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
-from seqloom.cli.common import AsJson, Quiet, print_json, print_table, verbosity
-
-Untrained = Annotated[bool, Parameter(negative="", help="Also measure each run with the weights it began with.")]
+from seqloom.cli.common import AsJson, Quiet, make_reporter, print_result, print_table
 
 
 def microscope(
     *runs: str,
     to: str = "runs/microscope",
     sentences: int = 64,
-    untrained: Untrained = False,
+    untrained: bool = False,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Measure how far back runs remember: the gradient of each state with respect to earlier words and states.
+    """Measure how far back translation models remember.
 
-    Also the gates of recurrent cells and the entropy of attention. On some of the sentences each run was validated on.
-    Writes microscope.html and microscope.json into --to.
+    That is the gradient of each state with respect to earlier words and states, with the gates of recurrent cells and
+    the entropy of attention. Each run is measured on its own validation data.
+
+    Args:
+        runs: The run directories.
+        to: The folder for microscope.html and microscope.json.
+        sentences: The number of validation sentences.
+        untrained: Also measure each run with its initial weights.
     """
-    from seqloom.training.log import Reporter
-    from seqloom.training.precision import keep_freed_memory
     from seqloom.workflows.microscope import examine_runs
 
-    keep_freed_memory()
-    result = examine_runs(runs, to, Reporter(verbosity(quiet, False)), sentences, untrained)
-    if json:
-        print_json(result)
-    else:
-        show_memory(result)
+    result = examine_runs(runs, to, make_reporter(quiet), sentences, untrained)
+    print_result(result, json, show_memory)
 
 
 def show_memory(result: dict[str, Any]) -> None:
-    """The reach as a table."""
+    """The reach of the gradient as a table."""
     from seqloom.inspection.microscope_page import COLUMNS, reach_rows
 
-    print_table(
-        f"Share of the gradient left after k words, {result['sentences']} sentences", COLUMNS, reach_rows(result)
-    )
+    title = f"Share of the gradient left after k words, {result['sentences']} sentences"
+    print_table(title, COLUMNS, reach_rows(result))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from seqloom.cli.common import Quiet
+from seqloom.cli.common import Quiet, make_reporter
 
 
 def report(run: str, /, *texts: str, quiet: Quiet = False) -> None:
-    """Write report.html of a run anew; with the attention over the given texts, if any are."""
+    """Write the report of a run (report.html) again.
+
+    Args:
+        run: The run directory.
+        texts: Texts whose attention is shown; by default some of the validation samples.
+    """
     from seqloom.run import Run
-    from seqloom.training.log import Reporter
     from seqloom.workflows.report import write_report
 
-    print(write_report(Run.open(run), Reporter(0 if quiet else 1), texts))
+    print(write_report(Run.open(run), make_reporter(quiet), texts))

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from seqloom.cli.common import AsJson, print_json, print_table
+from seqloom.errors import UsageError
 from seqloom.measures import MEASURES, measured, rank
 
 
 def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
-    """List the runs in a folder: task, steps, best validation score, evaluations."""
-    from seqloom.errors import UsageError
+    """List runs: task, steps, state, best validation score, evaluations.
+
+    Args:
+        folder: The folder to search.
+    """
     from seqloom.run import runs as find
 
     if not Path(folder).is_dir():
@@ -18,17 +22,17 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
     rows = []
     for run in find(Path(folder)):
         info = run.info()
-        ranks = measured(run.pointer("best"))  # of the checkpoint that is used
-        metric, score = next(((key, rank(key, own)) for key, own in ranks.items() if own is not None), ("", None))
+        ranks = measured(run.pointer("best"))
+        metric, best = next(((key, rank(key, own)) for key, own in ranks.items() if own is not None), ("", None))
         tests = sorted(p.stem for p in (run.path / "eval").glob("*.json"))
         step = max((int(r.get("step", 0)) for r in run.rows("metrics.jsonl")), default=0)
         state = "finished" if "training" in info else "resumable"
         name = str(run.path.relative_to(folder))
-        rows.append((name, str(info.get("task")), step, state, metric, score, ", ".join(tests)))
+        rows.append((name, str(info.get("task")), step, state, metric, best, ", ".join(tests)))
     columns = ("run", "task", "steps", "state", "metric", "best", "evaluated on")
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:  # the name of a ladder's member is long, and 80 columns are all there are
+    else:  # metric and score share a column: the name of a ladder's member is long, and a terminal has 80 columns
         shown = [(*row[:4], _score(row[4], row[5]), row[6]) for row in rows]
         print_table(folder, (*columns[:4], "best", "tests"), shown)
 

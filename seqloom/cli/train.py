@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, print_json, verbosity
+from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, make_reporter, print_json
 
 _USE = {
     "translate": "translate",
@@ -24,29 +24,26 @@ def train(
     verbose: Verbose = False,
     json: AsJson = False,
 ) -> None:
-    """Train what a config describes; the same command again resumes.
+    """Train a model from a config; the same command again resumes.
 
-    The run directory is --run DIR, or runs/ and the name of the config file.
+    The run directory is --run DIR, by default runs/ and the name of the config file.
 
     Args:
-        member: of a ladder (see lineage), this one alone; its run is a folder of its name in the run directory.
+        config: The config file.
+        member: Train one member of a ladder (see lineage); its run is a folder of its name in the run directory.
     """
     from seqloom.tasks import read_config
-    from seqloom.training.log import Reporter
-    from seqloom.training.precision import keep_freed_memory
     from seqloom.workflows.lineage import read_members
     from seqloom.workflows.report import finish
     from seqloom.workflows.train import train_run
 
-    keep_freed_memory()
-    reporter = Reporter(verbosity(quiet, verbose))
+    reporter = make_reporter(quiet, verbose)
     chosen = read_members(config, overrides, member)[member] if member else read_config(config, overrides)
     run = train_run(chosen, reporter)
     summary = finish(run, reporter)
     if json:
         print_json(summary)
-    else:
-        reporter.say(f"{run.path}: {summary['steps']} steps in {summary['minutes']:.1f} minutes of training")
-        reporter.say(
-            f"next: seqloom eval {run.path}   seqloom {_USE[chosen.task]} {run.path}   open {run.path}/report.html"
-        )
+        return
+    reporter.say(f"{run.path}: {summary['steps']} steps in {summary['minutes']:.1f} minutes of training")
+    use = f"seqloom {_USE[chosen.task]} {run.path}"
+    reporter.say(f"next: seqloom eval {run.path}   {use}   open {run.path}/report.html")

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import sys
 
-from seqloom.cli.common import AsJson, Overrides, Quiet, print_json, print_table, verbosity
+from seqloom.cli.common import AsJson, Overrides, Quiet, make_reporter, print_result, print_table
 
 
 def verify(recipe: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJson = False) -> None:
-    """Train a recipe (or take its finished run), score it, and check that it reaches its [accept] band.
+    """Train a recipe, and check that it reaches the results in its [accept] table.
 
-    Of a ladder, each member. Exits with 1 if one does not.
+    A finished run is not trained again; of a ladder, each member is checked. Exits with 1 if a result is not reached.
+
+    Args:
+        recipe: The config file with an [accept] table.
     """
-    from seqloom.training.log import Reporter
-    from seqloom.training.precision import keep_freed_memory
     from seqloom.workflows.verify import verify_recipe
 
-    keep_freed_memory()
-    verdicts = verify_recipe(recipe, overrides, Reporter(verbosity(quiet, False)))
-    if json:
-        print_json(verdicts)
-    else:
-        rows = [
-            (v["member"], v["metric"], v["wanted"], v["found"], "reached" if v["reached"] else "NOT reached")
-            for v in verdicts
-        ]
-        print_table(recipe, ("member", "metric", "wanted", "found", "verdict"), rows)
+    verdicts = verify_recipe(recipe, overrides, make_reporter(quiet))
+    rows = [
+        (v["member"], v["metric"], v["accept"], v["measured"], "reached" if v["reached"] else "NOT reached")
+        for v in verdicts
+    ]
+    columns = ("member", "metric", "accept", "measured", "verdict")
+    print_result(verdicts, json, lambda _: print_table(recipe, columns, rows))
     if not all(v["reached"] for v in verdicts):
         sys.exit(1)

@@ -17,43 +17,51 @@ def words(
     run: str,
     action: Action,
     /,
-    *given: Annotated[str, Parameter(help="Words; for export, the file to write.")],
+    *arguments: Annotated[str, Parameter(help="Words; for export, the file to write.")],
     count: int = 10,
     method: Literal["pca", "tsne"] = "pca",
     to: Literal["word2vec", "binary", "glove"] | None = None,
     json: AsJson = False,
 ) -> None:
-    """Use word vectors: of a run, or of a file in a format of word2vec, fastText or GloVe.
+    """Use word vectors: nearest words, analogies, maps, export.
 
-    similar WORD...: the nearest words. analogy A B C: what is to C as B is to A. odd-one-out WORD...: what fits least.
-    similarity A B: the cosine. map [WORD...]: a picture by --method pca or tsne, in the run's report. export FILE:
-    written --to word2vec (text), binary or glove; by default binary for .bin, else word2vec.
+    similar WORD...: the nearest words. analogy A B C: the word that is to C as B is to A. odd-one-out WORD...: the word
+    that fits least. similarity A B: the cosine. map [WORD...]: a map in the run's report. export FILE: all vectors.
+
+    Args:
+        run: The run directory, or a file of vectors in a format of word2vec, fastText or GloVe.
+        action: What to do.
+        count: The number of words to print.
+        method: How the map projects the vectors to two dimensions.
+        to: The format of the export: word2vec (text), binary or glove; by default binary for .bin, else word2vec.
     """
     from seqloom.tasks.word_vectors.task import export_words, load_words
     from seqloom.workflows.report import map_words
 
-    check_typed(given)
+    check_typed(arguments)
     least, most = _NEEDED.get(action, (0, 10_000))
-    if not least <= len(given) <= most:
-        raise UsageError(f"{action} takes {least} words{' or more' * (most > least)}, not {len(given)}")
+    if not least <= len(arguments) <= most:
+        raise UsageError(f"{action} takes {least} words{' or more' * (most > least)}, not {len(arguments)}")
     if action == "map":
-        print(map_words(run, given, method))
+        print(map_words(run, arguments, method))
         return
     vectors = load_words(run)
     match action:
         case "similar":
-            found = vectors.similar(given, count)
+            cosines = vectors.similar(arguments, count)
         case "analogy":
-            found = vectors.analogy(given[0], given[1], given[2], count)
+            cosines = vectors.analogy(arguments[0], arguments[1], arguments[2], count)
         case "odd-one-out":
-            found = vectors.odd_one_out(given)
+            cosines = vectors.odd_one_out(arguments)
         case "similarity":
-            found = [(f"{given[0]} {given[1]}", vectors.similarity(given[0], given[1]))]
+            cosines = [(" ".join(arguments), vectors.similarity(arguments[0], arguments[1]))]
         case "export":
-            export_words(vectors, given[0], to)
-            print(f"{given[0]} written: {len(vectors.vocabulary):,} words, {vectors.vectors.shape[1]} numbers each")
+            export_words(vectors, arguments[0], to)
+            size, width = vectors.vectors.shape
+            print(f"{arguments[0]} written: {size:,} words, {width} dimensions")
             return
     if json:
-        print_json([{"word": word, "cosine": cosine} for word, cosine in found])
+        print_json([{"word": word, "cosine": cosine} for word, cosine in cosines])
     else:
-        print_table(f"{action} {' '.join(given)}", ("word", "cosine"), [(w, round(c, 4)) for w, c in found])
+        rows = [(word, round(cosine, 4)) for word, cosine in cosines]
+        print_table(f"{action} {' '.join(arguments)}", ("word", "cosine"), rows)

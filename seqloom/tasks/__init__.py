@@ -1,4 +1,4 @@
-"""One config class for each thing a user wants done; it binds data, model, objective, evaluation and use."""
+"""Tasks: one config class each, which binds data, model, objective, evaluation and use."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from seqloom.config import load as load_config
 from seqloom.errors import ConfigError, RunError, nearest
 
 if TYPE_CHECKING:
+    from seqloom.run import Run
     from seqloom.tasks.task import RunConfig
 
 TASKS = {
@@ -25,20 +26,20 @@ TASKS = {
     "encode": "encoder.encode:EncodeConfig",
     "embed_words": "word_vectors.task:EmbedWordsConfig",
 }
-"""The config class of each task (see task.py for what it has), imported only when it is asked for."""
+"""The config class of each task (see task.py for its methods), imported when it is needed."""
 
 
 def task_class(name: str) -> type[Any]:
-    """The config class of a task. Raises RunError for one that this version does not know."""
+    """The config class of a task. Raises RunError for one that this version does not have."""
     if name not in TASKS:
-        raise RunError(f"of the unknown task {name!r}", cure=nearest(name, TASKS))
+        raise RunError(f"unknown task {name!r}", cure=nearest(name, TASKS))
     module, _, attribute = TASKS[name].partition(":")
-    found: type[Any] = getattr(import_module(f"seqloom.tasks.{module}"), attribute)
-    return found
+    config: type[Any] = getattr(import_module(f"seqloom.tasks.{module}"), attribute)
+    return config
 
 
 def task_of(tree: Tree, origin: Origin) -> str:
-    """The task that the tree of a config is for. Raises ConfigError for an unknown one."""
+    """The task of the tree of a config. Raises ConfigError for an unknown one."""
     task = tree.get("task", "translate")
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}", where=origin.where(("task",)), cure=nearest(str(task), TASKS))
@@ -46,7 +47,7 @@ def task_of(tree: Tree, origin: Origin) -> str:
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config of a TOML file with command-line words laid over it; its run defaults to runs/ and the file's name."""
+    """The config of a TOML file with config keys of the command line; `run` defaults to runs/ and the file's name."""
     tree, origin = read_tree(path)
     task = task_of(tree, origin)
     if "members" in tree:
@@ -57,11 +58,13 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return config if config.run else replace(config, run=f"runs/{Path(path).stem}")
 
 
-def load(path: str | Path, **options: Any) -> Any:
-    """The predictor of a run: of a translator `seqloom.load("runs/demo")(["a text"], beam=5)`, of a language model
-    `seqloom.load("runs/novels")("Once upon a time", temperature=0.7)`, of word vectors
-    `seqloom.load("runs/words").similar(["king"])`, of labels of texts or words `seqloom.load("runs/sst2")(["a text"])`,
-    of answers `seqloom.load("runs/squad")([("a question", "a passage")])`, of masked words
+def load(path: str | Path | Run, **options: Any) -> Any:
+    """The predictor of a run.
+
+    Translation: `seqloom.load("runs/demo")(["a text"], beam=5)`; language model:
+    `seqloom.load("runs/novels")("Once upon a time", temperature=0.7)`; word vectors:
+    `seqloom.load("runs/words").similar(["king"])`; labels of texts or words: `seqloom.load("runs/sst2")(["a text"])`;
+    answers: `seqloom.load("runs/squad")([("a question", "a passage")])`; masked words:
     `seqloom.load("runs/bert")("Paris is the <mask> of France")`.
 
     `options` are those of `seqloom.tasks.building.load_run`, and of the predictor.

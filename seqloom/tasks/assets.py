@@ -1,4 +1,4 @@
-"""What a run keeps of its data beside the weights: tokenizers or a vocabulary, and what was learned of the labels."""
+"""What a run keeps besides the weights: tokenizers or a vocabulary, and facts about the labels."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from seqloom.run import Json, Run, read_json, write_json, write_text
 from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer
 from seqloom.text.vocabulary import Vocabulary
 
-_LABELS, _VOCABULARY = "labels.json", "vocabulary.tsv"
+LABELS, _VOCABULARY = "labels.json", "vocabulary.tsv"
 _CURE = "put back the one that the run was written with"
 
 
 @dataclass(frozen=True)
 class Assets:
-    """What model and predictor of a run need of its data.
+    """What the model and the predictor of a run need from its data.
 
     Args:
-        tokenizers: of source and target, one object where one serves both; None for a model that reads no text.
-        facts: what the training data say of the labels; None for a task without.
-        vocabulary: of word vectors, which have no tokenizer.
+        tokenizers: of source and target, the same object where they share one; None for a model that reads no text.
+        facts: the labels of the training data; None for a task without labels.
+        vocabulary: that of word vectors, which have no tokenizer.
     """
 
     tokenizers: tuple[Tokenizer, Tokenizer] | None = None
@@ -43,36 +43,36 @@ class Assets:
 
     def digests(self) -> list[str]:
         """SHA-256 of each tokenizer, or of the vocabulary."""
-        return [one.digest() for one in self.tokenizers or ([self.vocabulary] if self.vocabulary else ())]
+        return [asset.digest() for asset in self.tokenizers or ([self.vocabulary] if self.vocabulary else ())]
 
     def save(self, folder: Path) -> None:
         """Writes them into the directory of a run."""
         if self.tokenizers is not None:
             save_tokenizers(folder, *self.tokenizers)
         if self.facts is not None:
-            write_json(folder / _LABELS, self.facts)
+            write_json(folder / LABELS, self.facts)
         if self.vocabulary is not None:
             write_text(folder / _VOCABULARY, self.vocabulary.to_tsv())
 
 
 def begun(run: Run | None) -> bool:
-    """Whether there is a run that has its tokenizers already."""
+    """Whether this is a run that already has its tokenizers."""
     return run is not None and (run.path / "run.json").is_file()
 
 
 def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
-    """The tokenizer of texts without a second side."""
+    """The tokenizer of single texts: read from its file, or trained."""
     return _read_tokenizer(config.path) if isinstance(config, TokenizerFile) else train_tokenizer(config, texts)
 
 
 def make_tokenizers(config: TokenizerConfig, train: Pairs) -> tuple[Tokenizer, Tokenizer]:
-    """The tokenizers of source and target; the same object where they are joint."""
+    """The tokenizers of source and target; the same object if they are joint."""
     if isinstance(config, TokenizerFile):
         source = _read_tokenizer(config.path)
         return source, _read_tokenizer(config.target) if config.target else source
     if config.joint:
-        both = train_tokenizer(config, [*train.sources, *train.targets])
-        return both, both
+        joint = train_tokenizer(config, [*train.sources, *train.targets])
+        return joint, joint
     return train_tokenizer(config, train.sources), train_tokenizer(config, train.targets)
 
 
@@ -88,30 +88,30 @@ def _load_tokenizer(path: str | Path, cure: str) -> Tokenizer:
 
 
 def save_tokenizers(path: Path, source: Tokenizer, target: Tokenizer) -> None:
-    """Writes tokenizer.json, and tokenizer.source.json where the source has one of its own."""
+    """Writes tokenizer.json, and tokenizer.source.json if the source has its own tokenizer."""
     write_text(path / "tokenizer.json", target.to_json())
     if source is not target:
         write_text(path / "tokenizer.source.json", source.to_json())
 
 
 def load_tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer]:
-    """The tokenizers of a run. Raises RunError if they are not those it was trained with."""
-    path, own = run.path / "tokenizer.json", run.path / "tokenizer.source.json"
+    """The tokenizers of a run. Raises RunError unless it was trained with them."""
+    path, source_path = run.path / "tokenizer.json", run.path / "tokenizer.source.json"
     target = _load_tokenizer(path, _CURE)
-    source = _load_tokenizer(own, _CURE) if own.is_file() else target
+    source = _load_tokenizer(source_path, _CURE) if source_path.is_file() else target
     if [source.digest(), target.digest()] != run.info()["tokenizer"]:
         raise RunError("is not the tokenizer this run was trained with", where=str(path), cure=_CURE)
     return source, target
 
 
 def load_facts(run: Run) -> Json:
-    """What a run knows of its labels. Raises RunError."""
-    return read_json(run.path / _LABELS, _CURE)
+    """The facts about the labels of a run. Raises RunError."""
+    return read_json(run.path / LABELS, _CURE)
 
 
 def load_vocabulary(run: Run) -> Vocabulary:
-    """The vocabulary of a run of word vectors. Raises RunError if it is not that which the run was trained with."""
+    """The vocabulary of a run of word vectors. Raises RunError unless it was trained with it."""
     vocabulary = Vocabulary.load(run.path / _VOCABULARY)
     if [vocabulary.digest()] != run.info()["tokenizer"]:
-        raise RunError("is not the vocabulary of this run", where=str(run.path / _VOCABULARY), cure=_CURE)
+        raise RunError("is not the vocabulary this run was trained with", where=str(run.path / _VOCABULARY), cure=_CURE)
     return vocabulary

@@ -1,4 +1,4 @@
-"""The one place where the model of a run is made, started from another run, and loaded."""
+"""The one place where the model of a run is built, initialized from another run, and loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from seqloom.config import Arguments, Tree, merge, read_tree
 from seqloom.errors import RunError, UsageError
-from seqloom.models.assemblies import Model, make_model
+from seqloom.models.assemblies import CONFIGS, Model, make_model
 from seqloom.models.weights import of_words
 from seqloom.nn.linear import pack
 from seqloom.run import Run
@@ -25,7 +25,6 @@ from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision, dtype_for, pick_device
 
 C = TypeVar("C", bound=RunConfig)
-_ASSEMBLIES = ("decoder-only", "encoder-decoder", "encoder-only")
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,12 @@ class Loaded(Generic[C]):
     assets: Assets
 
     def predictor(self, **options: Any) -> Any:
-        """What the run is for its user; the options are those of the task's predictor."""
+        """The run in use; the options are those of the task's predictor."""
         return self.config.predictor(self.model, self.assets, **options)
 
 
 def load_run(
-    path: str | Path,
+    path: str | Path | Run,
     kind: type[C],
     *,
     precision: Precision = "auto",
@@ -53,16 +52,16 @@ def load_run(
     """A run for use.
 
     Args:
-        path: the run directory.
-        kind: the class of its config, for RunError where it is of another; RunConfig = any.
+        path: the run, or its directory.
+        kind: the config class it must have, or RunError; RunConfig = any.
         precision: what to compute in; "auto" = bfloat16 where it is fast.
         device: "auto" = a GPU if there is one.
-        say: is told which damaged checkpoints were passed over.
+        say: reports the damaged checkpoints that were skipped.
     """
     run = Run.open(path)
     config = config_of(run, kind)
     assets = config.assets(run)
-    with torch.random.fork_rng(devices=[]):  # the weights drawn are not used, and a caller's random numbers are its own
+    with torch.random.fork_rng(devices=[]):  # these weights are overwritten: the caller's generator stays as it is
         model = config.build(assets)
     load_weights(run.best(say).path, model)
     where = pick_device(device)
@@ -72,7 +71,7 @@ def load_run(
 
 
 def open_predictor(
-    path: str | Path,
+    path: str | Path | Run,
     kind: type[RunConfig],
     *,
     precision: Precision = "auto",
@@ -85,38 +84,55 @@ def open_predictor(
 
 
 def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporter) -> None:
-    """Gives a new model what it starts from: the weights of a run, but for heads that differ, or word vectors."""
-    if start := config.begins_with:
-        fresh = _differing(start, model)
-        take_start(start, model, assets.vocab_size, reporter, fresh)
-        if drawn := [name for name in fresh if any(n.startswith(name) for n, _ in model.named_parameters())]:
-            reporter.say(f"drawn anew: {', '.join(drawn)}")
+    """Gives a new model its initial values: the weights of another run, but for heads that differ, or word vectors.
+
+    Tokens that the other run does not have begin as the mean of its tokens.
+
+    Raises:
+        RunError: no such run, or its weights do not fit.
+    """
+    if not config.begins_with:
+        for table, embedder, tokenizer in config.tables(model, assets):
+            take_vectors(table, embedder, tokenizer, reporter)
         return
-    for table, embedder, tokenizer in config.tables(model, assets):
-        take_vectors(table, embedder, tokenizer, reporter)
+    run = Run.open(config.begins_with)
+    vocab_size = load_tokenizers(run)[0].vocab_size
+    best = run.best(reporter.warn)
+    fresh = _differing(best.path, model)
+    try:
+        start_weights(best.path, model, grown=dict.fromkeys(of_words(model), vocab_size), fresh=fresh)
+    except RunError as error:
+        cure = "leave out [model], which is then that of the run, or start from another one"
+        raise RunError(error.problem, where=str(best.path), cure=cure) from None
+    added = assets.vocab_size - vocab_size
+    reporter.say(f"starting from {best.path}" + f"; {added} new tokens" * (added > 0))
+    if initialized := [name for name in fresh if any(n.startswith(name) for n, _ in model.named_parameters())]:
+        reporter.say(f"newly initialized: {', '.join(initialized)}")
 
 
-def _differing(start: str, model: nn.Module) -> tuple[str, ...]:
-    """The heads, layers of the pooling and vectors of matches that a run's weights have not, or have otherwise."""
-    checkpoint = Run.open(start).best(lambda text: None)
-    own = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    with saved_weights(checkpoint.path) as files:
-        saved = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
-    found: dict[str, bool] = {}
-    for name in own.keys() | saved.keys():
+def _differing(checkpoint: Path, model: nn.Module) -> tuple[str, ...]:
+    """The heads, pooling layers and match embeddings that only one of checkpoint and model has, or in another shape."""
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    saved = _shapes(checkpoint)
+    differing: set[str] = set()
+    for name in shapes.keys() | saved.keys():
         part = ".".join(name.split(".")[:2])
-        if part.startswith(("heads.", "pooling.", "matches")):
-            grown = part == "heads.masked" and name in own and name in saved  # by new tokens
-            found[part] = found.get(part, False) or (own.get(name) != saved.get(name) and not grown)
-    return tuple(sorted(part for part, differs in found.items() if differs))
+        grown = part == "heads.masked" and name in shapes and name in saved  # by new tokens
+        if part.startswith(("heads.", "pooling.", "matches")) and shapes.get(name) != saved.get(name) and not grown:
+            differing.add(part)
+    return tuple(sorted(differing))
+
+
+def _shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
+    with saved_weights(checkpoint) as files:
+        return {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
 
 
 def on_start(tree: Mapping[str, Any]) -> Tree:
-    """The tree of a config laid over the model of the run it starts from; the tokenizer is that run's.
+    """The tree of a config merged into the model of the run it starts from; the tokenizer is that run's.
 
-    The model's preset is left out: it would bring sizes that are not those of the run. Raises UsageError for one that
-    the command line names.
-    A run that is no longer there changes nothing, because the config of a run that has begun is complete.
+    A preset of the model is dropped, because its sizes are not those of the run; one named on the command line raises
+    UsageError. A run that no longer exists changes nothing: the config of a run that has begun is complete.
     """
     start = tree.get("start", "")
     start = start[0] if isinstance(start, Arguments) and start else start
@@ -124,74 +140,38 @@ def on_start(tree: Mapping[str, Any]) -> Tree:
     if not start or not path.is_file():
         return dict(tree)
     base, _ = read_tree(path)
-    own = tree.get("model", {})
-    if isinstance(own, Mapping):
-        if isinstance(own.get("preset"), Arguments):
+    changes = tree.get("model", {})
+    if isinstance(changes, Mapping):
+        if isinstance(changes.get("preset"), Arguments):
             raise UsageError(f"the model is that of {start}", where="--model.preset", cure="leave one of the two out")
-        own = {key: value for key, value in own.items() if key != "preset"}
-    model = merge(base.get("model", {}), own)
-    return {**tree, "model": model, "tokenizer": base.get("tokenizer", {})}
-
-
-def start_tokenizer(start: str) -> Tokenizer:
-    """The tokenizer of the run that is started from. Raises RunError where there is no such run."""
-    return load_tokenizers(Run.open(start))[0]
+        changes = {key: value for key, value in changes.items() if key != "preset"}
+    return {**tree, "model": merge(base.get("model", {}), changes), "tokenizer": base.get("tokenizer", {})}
 
 
 def tokenizer_for(config: Any, run: Run | None, texts: Callable[[], Iterable[str]]) -> Tokenizer:
-    """That of a run that has one, of the run that the config starts from, or one made of texts."""
+    """The tokenizer of a run that has one, else of the run that training starts from, else one trained on texts."""
     if run is not None and begun(run):
         return load_tokenizers(run)[0]
-    return start_tokenizer(config.start) if config.start else make_tokenizer(config.tokenizer, texts())
+    if config.start:
+        return load_tokenizers(Run.open(config.start))[0]
+    return make_tokenizer(config.tokenizer, texts())
 
 
-def take_start(start: str, model: nn.Module, vocab_size: int, reporter: Reporter, fresh: tuple[str, ...] = ()) -> None:
-    """Gives a model the weights of the best checkpoint of a run; words that the run had not begin as the mean.
-
-    Args:
-        start: the run.
-        model: over a vocabulary of `vocab_size`, the run's first.
-        vocab_size: V.
-        reporter: is told.
-        fresh: see `start_weights`: what a new task has of its own, or does without.
-
-    Raises:
-        RunError: no such run, or the weights do not fit.
-    """
-    run = Run.open(start)
-    known = start_tokenizer(start).vocab_size
-    best = run.best(reporter.warn)
-    try:
-        grown = dict.fromkeys(of_words(model), known)
-        start_weights(best.path, model, grown=grown, fresh=fresh)
-    except RunError as error:
-        cure = "leave out [model], which is then that of the run, or start from another one"
-        raise RunError(error.problem, where=str(best.path), cure=cure) from None
-    reporter.say(f"starting from {best.path}" + f"; {vocab_size - known} new words" * (vocab_size > known))
-
-
-def load_model(run: Run, reporter: Reporter) -> tuple[Model, Mapping[str, int], tuple[Tokenizer, Tokenizer] | None]:
-    """The model of any run in float32, the labels of its heads, and its tokenizers."""
-    config = config_of(run, RunConfig)
-    tree: Any = getattr(config, "model", None)
-    if getattr(tree, "kind", "") not in _ASSEMBLIES:
-        raise UsageError("its model is none that can be exported", where=str(run.path))
+def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tuple[Tokenizer, Tokenizer] | None]:
+    """The model of any run in float32, the number of outputs of each head, and the tokenizers."""
+    tree: Any = getattr(config_of(run, RunConfig), "model", None)
+    if getattr(tree, "kind", "") not in CONFIGS:
+        raise UsageError("a model of this kind cannot be exported", where=str(run.path))
     pair = load_tokenizers(run) if (run.path / "tokenizer.json").is_file() else None
-    heads = _heads(run)
+    checkpoint = run.best(reporter.warn).path
+    heads = {
+        name.split(".")[1]: shape[0]
+        for name, shape in _shapes(checkpoint).items()
+        if name.startswith("heads.") and name.endswith((".linear.weight", ".project.0.weight"))
+    }
     vocab_size = pair[1].vocab_size if pair is not None else 0
     if pair is not None and pair[0].vocab_size != vocab_size:
-        raise UsageError("it has two vocabularies, which no published form has", where=str(run.path))
-    model = make_model(tree, vocab_size, heads)  # as it is, not packed for use
-    load_weights(run.best(reporter.warn).path, model)
+        raise UsageError("it has two vocabularies, which no published format has", where=str(run.path))
+    model = make_model(tree, vocab_size, heads)  # not packed, as it is written
+    load_weights(checkpoint, model)
     return model.eval(), heads, pair
-
-
-def _heads(run: Run) -> dict[str, int]:
-    found: dict[str, int] = {}
-    with saved_weights(run.best(lambda text: None).path) as files:
-        for name, file in files.items():
-            if name.startswith("heads."):
-                head, shape = name.split(".")[1], file.get_slice(name).get_shape()
-                if name.endswith((".linear.weight", ".project.0.weight")):
-                    found[head] = int(shape[0])
-    return found

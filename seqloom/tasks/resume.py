@@ -1,4 +1,4 @@
-"""Whether a run may be gone on with: only with the config and the data it began with."""
+"""Whether a run may be resumed: only with the config and the data it began with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seqloom.config import tree_of
 from seqloom.errors import RunError
 from seqloom.run import Run
 
-# What may differ between the sittings of one run without making it another run.
+# Keys that may change when a run is resumed.
 _FREE = {
     "run",
     "accept",
@@ -25,7 +25,7 @@ _CURE = "give the new one a directory of its own with --run, or remove this one"
 
 
 def refuse_another(run: Run, old: Any, new: Any, corpus: Mapping[str, str]) -> None:
-    """Raises RunError unless the configs, but for what is free, and the data trained and validated on are the run's."""
+    """Raises RunError unless the data and all config keys that may not change are those of the run."""
     refuse_other_data(run, corpus)
     differing = [
         f"{key}: {was} -> {now}"
@@ -38,17 +38,17 @@ def refuse_another(run: Run, old: Any, new: Any, corpus: Mapping[str, str]) -> N
 
 
 def refuse_other_data(run: Run, corpus: Mapping[str, str]) -> None:
-    """Raises RunError unless the data trained and validated on are the run's, as far as their digests are given."""
-    known = run.info()["corpus"]
+    """Raises RunError unless the training and validation data with a digest in `corpus` are those of the run."""
+    digests = run.info()["corpus"]
     for name in {"train", "valid"} & corpus.keys():
-        if known[name] != corpus[name]:
+        if digests[name] != corpus[name]:
             raise RunError(f"the {name} data is not what this run began with", where=str(run.path), cure=_CURE)
 
 
 def _differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
-        found: dict[str, tuple[Any, Any]] = {}
+        differences: dict[str, tuple[Any, Any]] = {}
         for key in sorted({*old, *new}):
-            found |= _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-        return found
+            differences |= _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        return differences
     return {} if old == new else {path: (old, new)}

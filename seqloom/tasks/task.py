@@ -1,4 +1,4 @@
-"""What a task is: a config class with methods, which the workflows call without knowing which task it is."""
+"""The protocol of a task: a config class with methods that the workflows call, whatever the task."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from seqloom.training.schedule import Noam, Schedule
 
 @dataclass(frozen=True)
 class Trial:
-    """What an estimate goes by where the first batches do not stand for all.
+    """What an estimate is based on where the first batches are not typical.
 
     Args:
-        numbers: of batches from the whole range of sizes, the smallest first.
-        shapes: (count) -> how many shapes so many batches have.
+        numbers: the numbers of batches from the whole range of sizes, the smallest first.
+        shapes: (count) -> the number of distinct shapes among this many batches.
         evaluation: (model) -> the seconds that an evaluation takes.
-        padding: the share of positions that is padding.
+        padding: the share of positions that are padding.
     """
 
     numbers: Sequence[int]
@@ -48,16 +48,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a task has made of its data.
+    """The data of a task, ready for training.
 
     Args:
         corpus: the digest of each split.
-        assets: what the run keeps of it.
+        assets: what the run keeps of the data.
         plan: (config, model) -> how the model is trained, once it is on its device.
-        sizes: of the data, for a person to read.
-        summary: a row for each split.
-        findings: what is suspicious in the data.
-        trial: see there.
+        sizes: the sizes of the data, in words.
+        summary: () -> a row for each split.
+        findings: () -> what is suspicious in the data.
+        trial: see Trial.
     """
 
     corpus: Mapping[str, str]
@@ -70,12 +70,12 @@ class Prepared:
 
 
 class Seen(NamedTuple):
-    """What a task shows of a run, beside what all have.
+    """What a task adds to the report of a run.
 
     Args:
-        examples: texts with attention.
-        parameters: of the model.
-        sections: more of the report, by title.
+        examples: texts with their attention.
+        parameters: the parameters of the model.
+        sections: more sections of the report, by title.
     """
 
     examples: list[Example]
@@ -85,14 +85,14 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What the configs of all tasks have.
+    """The keys of all tasks.
 
     Args:
         task: what is trained; it decides which other keys there are.
         run: the run directory; by default runs/ and the name of the config file.
-        seed: what everything random is drawn from.
+        seed: the seed of everything random.
         training: how long it trains, how often it is evaluated, and where it runs.
-        accept: what the run must reach, by metric, for `seqloom verify`; "minutes" is the most training may take.
+        accept: the results that `seqloom verify` requires, by metric; "minutes" is the most training may take.
     """
 
     task: str = ""
@@ -101,11 +101,11 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     accept: dict[str, float] = field(default_factory=dict)
     unit: ClassVar[str] = "tokens"
-    """What each step learns some of, as people are told."""
-    wanted: ClassVar[str] = "name another run"
-    """The cure where a run of another kind is named."""
+    """What the speed of training is counted in."""
+    other_run: ClassVar[str] = "name another run"
+    """The cure in the error for a run of another task."""
     measured_in: ClassVar[Precision] = "fp32"
-    """What a finished run is evaluated in."""
+    """The precision in which a finished run is evaluated."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 63:
@@ -117,58 +117,58 @@ class RunConfig:
         return ""
 
     def scan(self) -> tuple[list[Finding], bool]:
-        """What is suspicious in the files, before they are read as training does; and whether they cannot be."""
+        """What is suspicious in the raw files, and whether they are too damaged to be read."""
         return [], False
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
-        """Reads the data and makes the assets or, in a run that has them, loads them. Raises DataError, UsageError."""
-        raise UsageError(f"nothing is learned in the task {self.task!r}", cure="name another task")
+        """Reads the data, and makes the assets or loads those of the run. Raises DataError, UsageError."""
+        raise UsageError(f"the task {self.task!r} has no training", cure="name another task")
 
     def assets(self, run: Run) -> Assets:
-        """Those of a run. Raises RunError for files that the run was not written with."""
+        """The assets of a run. Raises RunError for files that are not the run's."""
         return Assets(load_tokenizers(run))
 
     def build(self, assets: Assets) -> nn.Module:
-        """The model, with weights drawn from the seed."""
+        """The model, with initial weights from the seed."""
         raise NotImplementedError
 
     def tables(self, model: Any, assets: Assets) -> Iterable[tuple[EmbedderConfig, TokenEmbedder, Tokenizer]]:
-        """The embeddings that may begin as vectors of a file, with the tokenizer of each."""
+        """The embeddings that can be initialized with vectors from a file, with the tokenizer of each."""
         return ()
 
     def predictor(self, model: Any, assets: Assets, **options: Any) -> Any:
-        """What the model is for its user."""
+        """The model in use."""
         raise NotImplementedError
 
     def score(self, predictor: Any, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
-        """How good the predictor is on test data, with the seconds it took.
+        """The scores of the predictor on test data, and the seconds it took.
 
         Args:
-            predictor: of a run with this config.
-            test: files; empty = the test data of the config.
-            options: as on the command line.
-            reporter: where progress goes.
+            predictor: the predictor of a run with this config.
+            test: test files; empty = the test data of the config.
+            options: options as on the command line.
+            reporter: prints progress.
         """
-        raise UsageError(f"there is nothing to evaluate for runs of the task {self.task!r}")
+        raise UsageError(f"the task {self.task!r} has no evaluation")
 
     @property
     def title(self) -> str:
-        """What an evaluation without files is saved as."""
+        """The name of an evaluation on the test data of the config."""
         return "test"
 
     def look(self, run: Run, predictor: Any, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
-        """What the report shows beside what all runs have.
+        """What the report shows of this task.
 
         Args:
-            run: with this config.
-            predictor: of the run.
-            texts: what to look at; by default some of the samples.
-            samples: of the validation.
+            run: a run with this config.
+            predictor: its predictor.
+            texts: texts whose attention is shown; by default some of the samples.
+            samples: the samples from validation.
         """
-        raise UsageError(f"there is no report for runs of the task {self.task!r}")
+        raise UsageError(f"the task {self.task!r} has no report")
 
-    def compared(self, runs: Sequence[Run], names: Sequence[str], found: Sequence[Json]) -> Json | None:
-        """More on evaluations of several runs on one test set than their scores; None = there is no more."""
+    def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json | None:
+        """A detailed comparison of several runs on one test set; None = only the scores are compared."""
         return None
 
 
@@ -176,20 +176,21 @@ C = TypeVar("C", bound=RunConfig)
 
 
 def config_of(run: Run, kind: type[C]) -> C:
-    """The config of a run, of the class of its task. Raises RunError for a run of another kind."""
-    found = task_class(task := str(run.info().get("task")))
-    if not issubclass(found, kind):
-        raise RunError(f"is a run of the task {task!r}, which this is not for", where=str(run.path), cure=kind.wanted)
-    config: C = configs.load(found, run.path / "config.toml")
+    """The config of a run. Raises RunError unless its class is `kind` or derived from it."""
+    own = task_class(task := str(run.info().get("task")))
+    if not issubclass(own, kind):
+        problem = f"is a run of the task {task!r}, which this is not for"
+        raise RunError(problem, where=str(run.path), cure=kind.other_run)
+    config: C = configs.load(own, run.path / "config.toml")
     return config
 
 
 @dataclass(frozen=True)
 class GradientConfig(RunConfig):
-    """What the configs of all tasks have whose models learn by gradients.
+    """The keys of all tasks whose models are trained by gradient descent.
 
     Args:
-        optimizer: how a step is made of the gradients.
+        optimizer: how the gradients become a step.
         schedule: the learning rate of each step, as a share of optimizer.lr.
     """
 
@@ -199,11 +200,11 @@ class GradientConfig(RunConfig):
 
 @runtime_checkable
 class Numbered(Protocol):
-    """Batches by number, without end."""
+    """An endless sequence of batches, by number."""
 
     @property
     def per_epoch(self) -> int:
-        """How many there are in an epoch."""
+        """The number of batches in an epoch."""
         ...
 
     def __call__(self, number: int) -> Any:
@@ -212,7 +213,7 @@ class Numbered(Protocol):
 
 
 def gradient_plan(config: Any, model: nn.Module, batches: Numbered, measure: Callable[[int], Measured]) -> Plan:
-    """How a model learns by gradients; `config` is a GradientConfig with an objective and batches.accumulate."""
+    """The plan of training by gradient descent; `config` is a GradientConfig with an objective and batches."""
     device, accumulate = next(model.parameters()).device, config.batches.accumulate
     per_epoch = batches.per_epoch / accumulate
     training = config.training.lasting(per_epoch)
@@ -228,37 +229,34 @@ def gradient_plan(config: Any, model: nn.Module, batches: Numbered, measure: Cal
     return Plan(learner, measure, config.optimizer.lr, config.schedule, training, config.unit, per_epoch)
 
 
-def refuse_options(words: Sequence[str]) -> None:
-    """Raises UsageError for any option, in a task that decodes nothing and so has none."""
-    if words:
-        raise UsageError(f"unknown option {words[0]!r}", cure="nothing is decoded here")
+def refuse_options(options: Sequence[str]) -> None:
+    """Raises UsageError for any option, in a task that has none for evaluation."""
+    if options:
+        raise UsageError(f"unknown option {options[0]!r}", cure="leave it out: this task does not decode")
 
 
-def tested_on(given: Sequence[str], own: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
-    """The files given, or else those of a config, for a task that has no options."""
-    refuse_options(words)
-    if not (files := tuple(given) or own):
+def tested_on(files: Sequence[str], defaults: tuple[str, ...], options: Sequence[str]) -> tuple[str, ...]:
+    """The test files, by default those of the config, of a task without options for evaluation."""
+    refuse_options(options)
+    if not (files := tuple(files) or defaults):
         raise no_test_data()
     return files
 
 
 def refuse_other_tests(tested: Sequence[Any], runs: Sequence[Run], names: Sequence[str]) -> None:
-    """Raises UsageError unless all runs were tested on the same."""
-    for run, own in zip(runs, tested, strict=True):
-        if own != tested[0]:
-            problem = f"was not tested on what {names[0]} was"
+    """Raises UsageError unless all runs were tested on the same data."""
+    for run, data in zip(runs, tested, strict=True):
+        if data != tested[0]:
+            problem = f"was not tested on the same data as {names[0]}"
             raise UsageError(problem, where=str(run.path), cure="name the files with --test")
 
 
-def decoding_config(base: DecodingConfig, words: Sequence[str]) -> DecodingConfig:
-    """A decoding config with words like `--decoding.beam 5` laid over it."""
-    typed = configs.read_overrides(words)
+def decoding_config(base: DecodingConfig, options: Sequence[str]) -> DecodingConfig:
+    """A decoding config with options like `--decoding.beam 5` of the command line."""
+    typed = configs.read_overrides(options)
     if wrong := next((key for key in typed if key != "decoding"), None):
-        cure = (
-            f"did you mean '--decoding.{wrong}'?"
-            if wrong in ALL_KEYS
-            else "--help lists the options; decoding has its own, too"
-        )
+        known = wrong in ALL_KEYS
+        cure = f"did you mean '--decoding.{wrong}'?" if known else "--help lists the options; those of decoding too"
         raise ConfigError("unknown option", where=f"--{wrong}", cure=cure)
     chosen: DecodingConfig = configs.over(DecodingConfig, base, typed.get("decoding", {}), keys=("decoding",))
     return chosen

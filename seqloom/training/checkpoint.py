@@ -18,9 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from seqloom.errors import RunError
-from seqloom.run import Checkpoint, Run, write_json
-
-WEIGHTS, FROZEN = "model.safetensors", "frozen.safetensors"
+from seqloom.run import FROZEN, WEIGHTS, Checkpoint, Run, write_json
 
 
 @dataclass

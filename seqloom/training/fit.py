@@ -281,7 +281,7 @@ class _Session:
         progress, config = self.progress, self.plan.training
         if config.average != "none":
             steps = {step for _, step in progress.scores}
-            chosen = [c for c in self.run.checkpoints() if c.step in steps and c.fault() is None]
+            chosen = [c for c in self.run.checkpoints() if c.step in steps and c.fault(weights=True) is None]
             if len(chosen) > 1:
                 self._average(chosen)
         progress.done = True

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seqloom.errors import RunError
-from seqloom.run import digest_of
-from seqloom.training.checkpoint import FROZEN, WEIGHTS, Saved, save_tensors, save_weights
+from seqloom.run import FROZEN, WEIGHTS, digest_of
+from seqloom.training.checkpoint import Saved, save_tensors, save_weights
 from seqloom.training.loop import Step, train
 from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
 from seqloom.training.precision import Precision, dtype_for

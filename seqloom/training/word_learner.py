@@ -18,8 +18,9 @@ from torch import Tensor
 from seqloom.data.batches.word_ids import WordIds
 from seqloom.errors import DivergedError
 from seqloom.models.word2vec import Word2Vec
+from seqloom.run import WEIGHTS
 from seqloom.text.vocabulary import Vocabulary
-from seqloom.training.checkpoint import WEIGHTS, load_weights, save_tensors
+from seqloom.training.checkpoint import load_weights, save_tensors
 from seqloom.training.loop import Step
 
 _PARTS = 64  # an epoch has about this many blocks or more

@@ -1,1 +1,1 @@
-"""What a command does, written once over the protocol of a task."""
+"""What each command does, written once over the protocol of a task."""

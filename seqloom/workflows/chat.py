@@ -1,4 +1,4 @@
-"""Conversation with a run: of pairs, trained on dialogues, or a language model fine-tuned on conversations."""
+"""Conversation with a run: a sequence-to-sequence model of dialogues, or a fine-tuned language model."""
 
 from __future__ import annotations
 
@@ -18,57 +18,57 @@ from seqloom.training.log import Reporter
 
 
 class Conversation:
-    """What was said so far, and the model that replies.
+    """The turns so far, and the model that replies.
 
     Args:
         path: the run; UsageError if it was not trained on conversations.
-        words: decoding options as on the command line, over those of the run.
-        reporter: where warnings go.
-        system: what a language model is told before the conversation begins.
+        options: decoding options as on the command line, over those of the run.
+        reporter: prints warnings.
+        system: the system prompt, for a language model.
     """
 
-    def __init__(self, path: str | Path, words: Sequence[str], reporter: Reporter, system: str = "") -> None:
-        self.said: list[str] = []
+    def __init__(self, path: str | Path, options: Sequence[str], reporter: Reporter, system: str = "") -> None:
+        self.turns: list[str] = []
         self.system = [Message("system", system)] if system else []
         run = Run.open(path)
         if run.info().get("task") == "language_model":
             config = config_of(run, LanguageModelConfig)
             if not config.data.chats:
                 cure = f"fine-tune it: seqloom train CONFIG --start {path} --data.kind conversations --data.train FILE"
-                raise UsageError("has seen no conversations", where=str(path), cure=cure)
-            self.generator = open_predictor(path, LanguageModelConfig, say=reporter.warn)
-            self.generator.config = decoding_config(self.generator.config, words)
-            self.config, self._answer = self.generator.config, self._written
+                raise UsageError("was not trained on conversations", where=str(path), cure=cure)
+            self.generator = open_predictor(run, LanguageModelConfig, say=reporter.warn)
+            self.generator.config = self.config = decoding_config(self.generator.config, options)
+            self._answer = self._generated
             return
         data = config_of(run, TranslateConfig).data
         if not isinstance(data, Dialogues):
-            cure = f"for single texts there is: seqloom translate {path}"
+            cure = f"translate single texts: seqloom translate {path}"
             raise UsageError("was not trained on dialogues", where=str(path), cure=cure)
         self.data = data
-        self.translator = open_predictor(path, TranslateConfig, long_input="cut", say=reporter.warn)
-        self.translator.config = decoding_config(self.translator.config, words)
-        self.config, self._answer = self.translator.config, self._translated
+        self.translator = open_predictor(run, TranslateConfig, long_input="cut", say=reporter.warn)
+        self.translator.config = self.config = decoding_config(self.translator.config, options)
+        self._answer = self._translated
 
     def reply(self, text: str) -> Iterator[str]:
         """The answer to a turn, piece by piece.
 
-        Sampling goes on from turn to turn, so that the same words get other answers.
+        Each turn samples with another seed, so that the same text gets different answers.
         """
-        self.said.append(" ".join(text.split()))
+        self.turns.append(" ".join(text.split()))
         answer = ""
-        drawn = {"seed": self.config.seed + len(self.said)} if isinstance(self.config, Sampling) else {}
-        for piece in self._answer(**drawn):
+        seed = {"seed": self.config.seed + len(self.turns)} if isinstance(self.config, Sampling) else {}
+        for piece in self._answer(**seed):
             answer += piece
             yield piece
-        self.said.append(answer)
+        self.turns.append(answer)
 
     def _translated(self, **options: int) -> Iterator[str]:
-        yield from self.translator([self.data.context(self.said)], **options)
+        yield from self.translator([self.data.context(self.turns)], **options)
 
-    def _written(self, **options: int) -> Iterator[str]:
-        sides = [Message("assistant" if i % 2 else "user", text) for i, text in enumerate(self.said)]
-        yield from self.generator.reply([*self.system, *sides], **options)
+    def _generated(self, **options: int) -> Iterator[str]:
+        messages = [Message("assistant" if i % 2 else "user", text) for i, text in enumerate(self.turns)]
+        yield from self.generator.reply([*self.system, *messages], **options)
 
     def forget(self) -> None:
-        """Begins a new conversation."""
-        self.said.clear()
+        """Starts a new conversation."""
+        self.turns.clear()

@@ -1,4 +1,4 @@
-"""Data and config looked over before any training."""
+"""Data and config, checked before any training."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from seqloom.workflows.train import started
 
 
 def check_config(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
-    """Findings, a summary of each split, and an estimate; without the last two if the data cannot be read."""
+    """Findings, a summary of each split, and an estimate; only the findings if the data cannot be read."""
     torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
     reporter.say("reading the data")
     findings, unusable = config.scan()
     result: dict[str, Any] = {"summary": [], "findings": findings}
     if not unusable:
-        reporter.say("making the tokenizer and the batches")
+        reporter.say("training the tokenizer and making batches")
         try:
             prepared = config.prepare(reporter)
         except DataError as error:
             findings.append(Finding("error", "unusable data", error.where, error.problem, error.cure, 1))
         else:
-            reporter.say("looking for what is suspicious in the data")
-            # What the scan of the files has said already is not said twice.
-            known = {(f.what, f.where) for f in findings}
-            findings += [f for f in prepared.findings() if (f.what, f.where) not in known]
+            reporter.say("checking the data")
+            scanned = {(f.what, f.where) for f in findings}
+            findings += [f for f in prepared.findings() if (f.what, f.where) not in scanned]
             result["summary"] = prepared.summary()
             reporter.say("timing a few steps")
             result["estimate"] = estimate(config, prepared, started(config, prepared, reporter)).as_dict()

@@ -16,36 +16,38 @@ from seqloom.training.log import Reporter
 from seqloom.workflows.evaluate import evaluate_run
 
 
-def compare_runs(paths: Sequence[str | Path], folder: str | Path, reporter: Reporter, test: Sequence[str] = ()) -> Json:
-    """Compares runs on a test set, and writes compare.json and compare.html into `folder`.
+def compare_runs(
+    paths: Sequence[str | Path | Run], folder: str | Path, reporter: Reporter, test: Sequence[str] = ()
+) -> Json:
+    """Compares runs on a test set, and writes compare.json and compare.html to `folder`.
 
     Args:
-        paths: the runs; the first is what the others are tested against.
-        folder: where to write to.
-        reporter: where progress goes.
-        test: its files; empty = the test data of each run's config, which must be the same.
+        paths: the runs; the first is the baseline.
+        folder: where the files are written.
+        reporter: prints progress.
+        test: test files; empty = the test data of each run's config, which must be the same.
 
     Raises:
-        UsageError: fewer than two runs, two of one name, runs of several tasks, or tested on several things.
+        UsageError: fewer than two runs, the same run twice, runs of different tasks, or different test data.
     """
     opened = [Run.open(path) for path in paths]
     names = run_names(opened)
     if len(opened) < 2:
         raise UsageError("a comparison needs at least two runs", cure="seqloom compare RUN RUN ...")
     if len({*names}) < len(names):
-        raise UsageError(f"the same run twice: {', '.join(map(str, paths))}", cure="name each run once")
+        raise UsageError(f"the same run twice: {', '.join(str(run.path) for run in opened)}", cure="name each run once")
     task, *others = dict.fromkeys(str(run.info().get("task")) for run in opened)
     if others:
         raise UsageError(f"these are runs of the tasks {task!r} and {others[0]!r}", cure="compare runs of one task")
-    found = [_evaluated(run, test, reporter) for run in opened]
+    evaluations = [_evaluation(run, test, reporter) for run in opened]
     config = config_of(opened[0], RunConfig)
-    metric = _metric(config)
+    metric = config.training.metric if config.training.metric in MEASURES else "loss"
     bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
     reached = measures.worst(bests, metric) if len(bests) == len(opened) else None
-    more = config.compared(opened, names, found)
-    result = {"test": found[0]["test"], **(scores_alone(opened, names, found) if more is None else more)}
+    result = {"test": evaluations[0]["test"]}
+    result |= config.compared(opened, names, evaluations) or scores_alone(opened, names, evaluations)
     result |= {"task": task, "reached": reached, "metric": metric, "unit": config.unit}
-    for row, run, scores in zip(result["systems"], opened, found, strict=True):
+    for row, run, scores in zip(result["systems"], opened, evaluations, strict=True):
         row |= _costs(run, scores, metric, reached)
     target = Path(folder)
     write_json(target / "compare.json", result)
@@ -54,32 +56,28 @@ def compare_runs(paths: Sequence[str | Path], folder: str | Path, reporter: Repo
     return result
 
 
-def scores_alone(runs: Sequence[Run], names: Sequence[str], found: Sequence[Json]) -> Json:
-    """The scores of several runs on one test set, with 95 % intervals of shares, and how each came to learn."""
-    refuse_other_tests([scores.get("examples", scores.get("bytes")) for scores in found], runs, names)
+def scores_alone(runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json:
+    """The scores of several runs on one test set, with 95 % intervals for percentages, and their learning curves."""
+    refuse_other_tests([scores.get("examples", scores.get("bytes")) for scores in evaluations], runs, names)
     systems = []
-    for run, name, scores in zip(runs, names, found, strict=True):
+    for run, name, scores in zip(runs, names, evaluations, strict=True):
         shown = measures.measured(scores, headline=True)
-        share = {key: value / 100 for key, value in shown.items() if MEASURES[key].share and value is not None}
-        share = share if "examples" in scores else {}
-        intervals = {key: 196 * (p * (1 - p) / scores["examples"]) ** 0.5 for key, p in share.items()}
+        shares = {key: value / 100 for key, value in shown.items() if MEASURES[key].share and value is not None}
+        shares = shares if "examples" in scores else {}
+        intervals = {key: 196 * (p * (1 - p) / scores["examples"]) ** 0.5 for key, p in shares.items()}
         systems.append({"name": name, "scores": shown, "intervals": intervals, "valid": _valid(run)})
-    floor = {"majority": found[0]["majority"]} if "majority" in found[0] else {}
-    return {"systems": systems, "examples": found[0].get("examples"), **floor}
+    first = evaluations[0]
+    return {"systems": systems, "examples": first.get("examples")} | {k: first[k] for k in ("majority",) if k in first}
 
 
 def run_names(runs: Sequence[Run]) -> list[str]:
-    """The names of the runs, or their paths where two are called alike."""
+    """The names of the runs, or their paths where two have the same name."""
     short = [run.name for run in runs]
     return short if len({*short}) == len(short) else [str(run.path) for run in runs]
 
 
-def _metric(config: RunConfig) -> str:
-    return config.training.metric if config.training.metric in MEASURES else "loss"
-
-
-def _evaluated(run: Run, test: Sequence[str], reporter: Reporter) -> Json:
-    """The run's scores on the test set: those it has, if they are of its best checkpoint; else made now."""
+def _evaluation(run: Run, test: Sequence[str], reporter: Reporter) -> Json:
+    """The run's scores on the test set: the saved ones if they are of its best checkpoint, else new ones."""
     title = title_of("", test)
     best = run.best(reporter.warn).path.name
     if run.evaluation_path(title).is_file():
@@ -88,7 +86,7 @@ def _evaluated(run: Run, test: Sequence[str], reporter: Reporter) -> Json:
         if (scores.get("checkpoint"), scores.get("files"), scores.get("decoding")) == (best, list(test), decoding):
             return scores
     reporter.say(f"evaluating {run.path}")
-    return evaluate_run(run.path, test, title, (), reporter)
+    return evaluate_run(run, test, title, (), reporter)
 
 
 def _valid(run: Run) -> list[Json]:
@@ -98,14 +96,14 @@ def _valid(run: Run) -> list[Json]:
 def _costs(run: Run, scores: Json, metric: str, reached: float | None) -> Json:
     training = run.info().get("training", {})
     minutes, tokens = training.get("minutes"), training.get("tokens")
-    found = [(row["seconds"] / 60, row[metric]) for row in _valid(run) if metric in row]
-    there = (when for when, value in found if reached is not None and measures.reaches(metric, value, reached))
+    curve = [(row["seconds"] / 60, row[metric]) for row in _valid(run) if metric in row]
+    arrivals = (when for when, value in curve if reached is not None and measures.reaches(metric, value, reached))
     count = measures.count_of(scores)
     return {
         "parameters": training.get("parameters"),
         "minutes": minutes,
         "tokens_per_second": tokens / (60 * minutes) if tokens and minutes else None,
-        "minutes_to_reach": next(there, None),
+        "minutes_to_reach": next(arrivals, None),
         "sentences_per_second": count[0] / scores["seconds"] if count and scores["seconds"] else None,
         "gigabytes": training.get("gigabytes"),
     }

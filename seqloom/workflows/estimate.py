@@ -1,4 +1,4 @@
-"""What a training will take: measured on a few real steps, before it begins."""
+"""The cost of a training, measured on a few real steps before it begins."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ C = TypeVar("C", bound=RunConfig)
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training will take on this machine.
+    """The cost of a training on this machine.
 
     Args:
-        steps: of the optimizer.
+        steps: steps of the optimizer.
         evaluate_every: steps between evaluations.
-        epochs: how often each sentence is seen.
-        minutes: of training and evaluations.
-        gigabytes: the most memory at a time.
+        epochs: passes over the training data.
+        minutes: training and evaluations.
+        gigabytes: peak memory.
         disk_gigabytes: the run directory at its largest.
-        parameters: numbers learned.
+        parameters: the parameters of the model.
         tokens_per_second: target tokens.
-        padding: share of positions that are padding.
+        padding: the share of positions that are padding.
     """
 
     steps: int
@@ -49,19 +49,19 @@ class Estimate:
     padding: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The estimate as plain values."""
         return asdict(self)
 
 
 def estimate(config: RunConfig, prepared: Prepared, model: nn.Module) -> Estimate:
     """Takes a few steps and evaluates once, as training will.
 
-    Where the task has a trial, the steps are on batches from the whole range of sizes, the largest among them.
+    Where the task has a trial, its batches cover the whole range of sizes, with the largest.
 
     Args:
-        config: of the task.
+        config: the config of the run.
         prepared: its data.
-        model: on its device.
+        model: the model, on its device.
     """
     device = next(model.parameters()).device
     plan, trial, accumulate = prepared.plan(config, model), prepared.trial, 1
@@ -133,13 +133,13 @@ def _first_steps(plan: Plan) -> list[Step]:
 
 
 def _chosen_batches(learner: GradientLearner, trial: Trial) -> tuple[list[Step], float]:
-    """The steps on the trial's batches, on fewer where they are long, and the bytes that each shape's kernels take."""
+    """The steps on the trial's batches (on fewer where they are long), and the bytes of the kernels of each shape."""
     numbers = trial.numbers
-    learner.rehearse(numbers[-1:])  # the largest first, for the memory
+    learner.rehearse(numbers[-1:])  # the largest first, for the peak of memory
     first = next(learner.steps(0, lambda n: _RATE)).seconds
     count = max(_LEAST, min(len(numbers), int(_PATIENCE / first)))
     chosen = [numbers[round(i * (len(numbers) - 1) / (count - 1))] for i in range(count)]
-    # Twice where it is quick: a shape met for the first time costs the compilation of its kernels.
+    # Twice where it is quick, because the first use of a shape compiles its kernels.
     learner.rehearse(chosen * 2 if count > _LEAST else chosen)
     steps = learner.steps(0, lambda n: _RATE)
     before = resident_bytes()

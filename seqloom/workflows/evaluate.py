@@ -1,4 +1,4 @@
-"""The score of a run on a test set, saved in the run."""
+"""The scores of a run on a test set, saved in the run."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ from seqloom.tasks.task import RunConfig, config_of
 from seqloom.training.log import Reporter
 
 
-def evaluate_run(path: str | Path, test: Sequence[str], name: str, options: Sequence[str], reporter: Reporter) -> Json:
-    """Scores a run on test data, and saves all that its task has to say of it as eval/NAME.json.
+def evaluate_run(
+    path: str | Path | Run, test: Sequence[str], name: str, options: Sequence[str], reporter: Reporter
+) -> Json:
+    """Scores a run on test data, and saves the scores and predictions of its task as eval/NAME.json.
 
     Args:
-        path: the run.
+        path: the run, or its directory.
         test: files like those it was trained on; empty = the test data of its config.
         name: what to save it as; by default the name of the first file, or "test".
-        options: as on the command line, for what the task decodes.
-        reporter: where progress goes.
+        options: decoding options, as on the command line.
+        reporter: prints progress.
     """
-    config = config_of(Run.open(path), RunConfig)
-    title, measured_in = title_of(name, test, config.title), config.measured_in
-    loaded = load_run(path, RunConfig, precision=measured_in, say=reporter.warn)
-    scores = loaded.config.score(loaded.predictor(), test, options, reporter)
-    return _saved(loaded.run, title, scores, test)
+    run = Run.open(path)
+    config = config_of(run, RunConfig)
+    title = title_of(name, test, config.title)
+    predictor = load_run(run, RunConfig, precision=config.measured_in, say=reporter.warn).predictor()
+    return _saved(run, title, config.score(predictor, test, options, reporter), test, reporter)
 
 
 def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporter: Reporter) -> Json:
-    """Lets a language model choose answers, and saves its score as eval/NAME.json; see `score_choices`."""
+    """Scores a language model on multiple-choice questions, and saves the result as eval/NAME.json; see
+    `score_choices`."""
     title = title_of(name, (file,))
     loaded = load_run(path, LanguageModelConfig, precision="fp32", say=reporter.warn)
-    scores = score_choices(loaded.predictor(), file, shots, reporter)
-    return _saved(loaded.run, title, scores, [file])
+    return _saved(loaded.run, title, score_choices(loaded.predictor(), file, shots, reporter), [file], reporter)
 
 
-def _saved(run: Run, title: str, scores: Json, files: Sequence[str]) -> Json:
-    facts = {"checkpoint": run.best(lambda text: None).path.name, "files": list(files)}
-    result = {"test": title, **scores, **facts}
+def _saved(run: Run, title: str, scores: Json, files: Sequence[str], reporter: Reporter) -> Json:
+    checkpoint = run.best(reporter.warn).path.name
+    result = {"test": title, **scores, "checkpoint": checkpoint, "files": list(files)}
     write_json(run.evaluation_path(title), result)
     return result

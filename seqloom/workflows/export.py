@@ -1,24 +1,26 @@
-"""A run in the formats of other programs."""
+"""Runs in the formats of other programs."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tokenizers
 import torch
 from tokenizers import processors
 
-from seqloom.config import read_tree
 from seqloom.errors import UsageError
 from seqloom.interop.fields import Json
 from seqloom.interop.huggingface import write_checkpoint
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.decoder import LanguageModel
-from seqloom.run import Run, read_json, write_json, write_text
+from seqloom.run import Run, write_json, write_text
+from seqloom.tasks.assets import LABELS, load_facts
 from seqloom.tasks.building import load_model
+from seqloom.tasks.language_model.task import LanguageModelConfig
+from seqloom.tasks.task import config_of
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 
@@ -27,14 +29,14 @@ Precision = Literal["fp32", "bf16"]
 SHARD = 5 * 10**9
 
 
-def export_run(path: str, to: Target, out: str, reporter: Reporter, precision: Precision = "fp32") -> None:
-    """Writes a run to `out`: a directory of Hugging Face's or CTranslate2's, or an ONNX file.
+def export_run(path: str | Run, to: Target, out: str, reporter: Reporter, precision: Precision = "fp32") -> None:
+    """Writes a run to `out`: a Hugging Face or CTranslate2 directory, or an ONNX file.
 
-    Raises UsageError for a model that the format cannot say.
+    Raises UsageError for a model that the format cannot express.
     """
     run, folder = Run.open(path), Path(out)
     if folder.is_file() if to != "onnx" else folder.is_dir():
-        raise UsageError(f"is a {'file' if to != 'onnx' else 'directory'}", where=out, cure="give another place")
+        raise UsageError(f"is a {'file' if to != 'onnx' else 'directory'}", where=out, cure="choose another path")
     if precision != "fp32" and to != "hf":
         raise UsageError(f"--precision {precision} is for --to hf only", cure="leave it out")
     match to:
@@ -45,7 +47,7 @@ def export_run(path: str, to: Target, out: str, reporter: Reporter, precision: P
 
             model, _, pair = load_model(run, reporter)
             if pair is None:
-                raise UsageError("a model of images cannot be written for CTranslate2", where=path)
+                raise UsageError("a vision model cannot be written for CTranslate2", where=str(run.path))
             write_ctranslate2(folder, model, pair)
         case "onnx":
             from seqloom.interop.onnx import write_onnx
@@ -60,13 +62,10 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     vocab_size = pair[1].vocab_size if pair is not None else 0
     special = _special(pair[1], model.config.kind) if pair is not None else {}
     more: Json = dict(special)
-    if (labels := run.path / "labels.json").is_file():
-        names = read_json(labels, "put back the one that the run was written with").get("labels", [])
-        more |= (
-            {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}} if names else {}
-        )
+    if (run.path / LABELS).is_file() and (names := load_facts(run).get("labels")):
+        more |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
     if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
-        more |= _length(run)
+        more["max_position_embeddings"] = config_of(run, LanguageModelConfig).batches.length
     imported = run.info().get("imported", {})
     more |= {key: imported[key] for key in imported if key == "max_position_embeddings"}
     first = str(imported.get("family", ""))
@@ -79,19 +78,13 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
             shutil.copyfile(run.path / "published" / kept, folder / kept)
 
 
-def _length(run: Run) -> Json:
-    tree, _ = read_tree(run.path / "config.toml")
-    return {"max_position_embeddings": tree["batches"]["length"]}
-
-
 def _special(tokenizer: Tokenizer, kind: str) -> Json:
-    more: Json = {"pad_token_id": tokenizer.pad, "eos_token_id": tokenizer.end, "bos_token_id": tokenizer.start}
+    ids: Json = {"pad_token_id": tokenizer.pad, "eos_token_id": tokenizer.end}
     if kind == "encoder-decoder":
-        more = {"pad_token_id": tokenizer.pad, "eos_token_id": tokenizer.end, "decoder_start_token_id": tokenizer.start}
-        more |= {"forced_eos_token_id": tokenizer.end}
-    elif tokenizer.special is None and kind == "decoder-only":
-        more["eos_token_id"] = tokenizer.stop
-    return more
+        return ids | {"decoder_start_token_id": tokenizer.start, "forced_eos_token_id": tokenizer.end}
+    if tokenizer.special is None and kind == "decoder-only":
+        ids["eos_token_id"] = tokenizer.stop
+    return ids | {"bos_token_id": tokenizer.start}
 
 
 _AROUND = {"decoder-only": ("START $A",), "encoder-decoder": ("$A END",)}
@@ -118,10 +111,9 @@ def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], special: 
     write_text(folder / "tokenizer.json", _with_special(target, kind))
     if source is not target:
         write_text(folder / "tokenizer.source.json", _with_special(source, kind))
-    names = {"pad_token": target.pad, "eos_token": special["eos_token_id"], "unk_token": target.unknown}
-    own: dict[str, Any] = {key: target.inner.id_to_token(i) for key, i in names.items()}
+    ids = {"pad": target.pad, "eos": special["eos_token_id"], "unk": target.unknown, "bos": target.start}
+    settings: Json = {f"{name}_token": target.inner.id_to_token(i) for name, i in ids.items()}
     if kind != "encoder-only":
-        own["model_input_names"] = ["input_ids", "attention_mask"]
-    own |= {"bos_token": target.inner.id_to_token(target.start), "tokenizer_class": "PreTrainedTokenizerFast"}
-    write_json(folder / "tokenizer_config.json", own)
+        settings["model_input_names"] = ["input_ids", "attention_mask"]
+    write_json(folder / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
     write_json(folder / "generation_config.json", special)

@@ -1,4 +1,4 @@
-"""A published checkpoint as a run, which every verb takes as one of its own."""
+"""A published checkpoint as a run that every verb accepts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
 from seqloom.models.assemblies import limit_of
 from seqloom.models.weights import parameter_count
 from seqloom.run import Json, Run, write_json
-from seqloom.tasks import TASKS, task_class
+from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import Tokenizer
@@ -23,31 +23,29 @@ from seqloom.training.checkpoint import Progress, checkpoint_at, save_weights
 from seqloom.training.log import Reporter
 from seqloom.workflows.train import facts as facts_of
 
-Tokenizers = tuple[Tokenizer, Tokenizer] | None
 _TASKS = {"decoder-only": "language_model", "encoder-decoder": "translate", "encoder-only": "encode"}
 _OF_HEADS = {"label": "classify", "tags": "tag", "span": "answer", "masked": "masked_words"}
-_LABELS = "labels.json"
 
 
 def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
-    """A new run from a checkpoint in a directory, or on the hub under that name.
+    """A new run from a checkpoint in a directory or on the Hugging Face hub.
 
     Args:
-        name: the directory or name.
-        path: the run to make.
-        reporter: is told.
-        task: what the run is for; by default what its architecture says.
+        name: the directory, or the name on the hub.
+        path: the run to create.
+        reporter: prints progress and warnings.
+        task: the task of the run; by default that of its architecture.
 
     Raises:
-        RunError, ConfigError: a checkpoint that would not be the same model here.
-        MissingExtra: a name, and huggingface_hub is not installed.
+        RunError, ConfigError: a checkpoint whose model seqloom cannot reproduce.
+        MissingExtra: a name on the hub, and huggingface_hub is not installed.
     """
     folder = find(name)
     published = read_checkpoint(folder)
     pair = read_tokenizers(folder, published.config)
     run = Run(path)
     if (run.path / "run.json").exists():
-        raise RunError("there is a run already", where=path, cure="give another directory, or remove this one")
+        raise RunError("there is a run already", where=path, cure="choose another directory, or remove this one")
     config = _config(published, run, pair, folder, task)
     facts: Json | None = None
     if published.family.kind == "encoder-only":
@@ -76,40 +74,40 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     for pointer in ("latest", "best"):
         run.point(pointer, checkpoint, step=0)
     if published.unused:
-        reporter.warn(f"weights without use here: {', '.join(published.unused)}")
+        reporter.warn(f"unused weights: {', '.join(published.unused)}")
     reporter.say(f"{path}: {published.family.name}, {count:,} parameters, for the task {config.task}")
     return run
 
 
 def _config(
-    published: Published, run: Run, pair: tuple[Tokenizer, Tokenizer] | None, folder: Path, wanted: str
+    published: Published, run: Run, pair: tuple[Tokenizer, Tokenizer] | None, folder: Path, task: str
 ) -> RunConfig:
     reads_text = published.family.kind == "encoder-only" and pair is not None
-    heads = [task for name, task in _OF_HEADS.items() if name in published.form.heads or name == "masked"]
-    usual = [task for task in heads if reads_text and task in TASKS] + [_TASKS[published.family.kind]]
-    chosen = wanted or usual[0]
-    if chosen not in usual:
-        problem = f"a checkpoint of the form {published.family.name} is not for the task {chosen!r}"
-        raise UsageError(problem, where="--task", cure=nearest(chosen, usual))
-    examples = chosen in ("classify", "tag", "answer")
-    tree: Tree = {"task": chosen, "run": str(run.path), "data": {} if examples else {"kind": "none"}}
-    tree |= {
+    heads = [of_head for name, of_head in _OF_HEADS.items() if name in published.form.heads or name == "masked"]
+    tasks = heads * reads_text + [_TASKS[published.family.kind]]
+    task = task or tasks[0]
+    if task not in tasks:
+        problem = f"a checkpoint of the form {published.family.name} is not for the task {task!r}"
+        raise UsageError(problem, where="--task", cure=nearest(task, tasks))
+    tree: Tree = {
+        "task": task,
+        "run": str(run.path),
+        "data": {} if task in ("classify", "tag", "answer") else {"kind": "none"},
         "tokenizer": {"kind": "file", "path": str(run.path / "tokenizer.json")},
         "model": tree_of(published.form.config),
     }
-    generation = read_json(folder / "generation_config.json")
-    if chosen == "translate" and isinstance(beams := generation.get("num_beams"), int):
+    beams = read_json(folder / "generation_config.json").get("num_beams")
+    if task == "translate" and isinstance(beams, int):
         tree["decoding"] = {"beam": beams}
     length = published.config.get("max_position_embeddings", published.config.get("n_positions"))
-    limit = limit_of(published.form.config)
-    if chosen not in ("translate", "encode") and isinstance(length, int):
-        tree["batches"] = {"length": min(length, limit or length)}
-    config: RunConfig = build(task_class(chosen), tree)
+    if task not in ("translate", "encode") and isinstance(length, int):
+        tree["batches"] = {"length": min(length, limit_of(published.form.config) or length)}
+    config: RunConfig = build(task_class(task), tree)
     return config
 
 
 def _labels(published: Published) -> list[str]:
-    """The names of the classes of a head, in their order."""
+    """The names of the classes of a head, in order."""
     count = next((n for name, n in published.form.heads.items() if name in ("label", "tags")), 0)
-    named = published.config.get("id2label") or {}
-    return [str(named.get(str(i), f"LABEL_{i}")) for i in range(count)]
+    names = published.config.get("id2label") or {}
+    return [str(names.get(str(i), f"LABEL_{i}")) for i in range(count)]

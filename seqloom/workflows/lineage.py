@@ -1,4 +1,4 @@
-"""A ladder of members on one data set with one budget: what each generation brought."""
+"""A ladder of members trained on one data set with one budget: the gain of each generation."""
 
 from __future__ import annotations
 
@@ -33,48 +33,47 @@ _PRESETS = {
     "transformer": "small",
 }
 LADDER: dict[str, configs.Tree] = {name: {"model": {"preset": preset}} for name, preset in _PRESETS.items()}
-"""The members where a config names none: 2014 (LSTM, then GRU, with a context vector), 2015, and twice 2017."""
+"""The default members: 2014 (LSTM, then GRU, with a context vector), 2015, and two of 2017."""
 
 _DEMO_MINUTES = 1.25  # of each member
 
 
 def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> dict[str, RunConfig]:
-    """The config of each member of a ladder, or of one alone (`only`), by its name.
+    """The config of each member of a ladder, or of one (`only`), by name.
 
-    A member is the config of the file with its table [members.NAME] laid over it, and then the words of the command
-    line, which are for all; a member's `model` replaces the file's. A file without such tables has the members of
-    LADDER. Without a file: the demo's phrases.
-    The run of a member is a folder of its name in `run`, by default runs/ and the name of the file.
+    The config of a member is that of the file, overridden by the table [members.NAME] and then by the command line,
+    which is for all members; a member's `model` replaces the file's. A file without such tables has the members of
+    LADDER. Without a file, the data are the demo's phrases.
+    The run of a member is a folder of its name in `run`, by default in runs/ and the name of the file.
 
     Raises:
-        ConfigError: as for any config; of a member, or of what is not a table of members.
-        UsageError: for a member that is not there.
+        ConfigError: an invalid config, of a member or of the file.
+        UsageError: there is no such member.
     """
     tree, origin = configs.read_tree(path) if path else (_demo(), configs.Origin())
     members = tree.pop("members", LADDER)
-    if not isinstance(members, Mapping) or not all(isinstance(own, Mapping) for own in members.values()):
+    if not isinstance(members, Mapping) or not all(isinstance(table, Mapping) for table in members.values()):
         cure = 'for example [members.lstm] and, below it, model.preset = "small-lstm"'
         raise ConfigError("members must be tables", where=origin.where(("members",)), cure=cure)
     if only and only not in members:
         raise UsageError(f"{path} has no member {only!r}", where="--member", cure=nearest(only, members))
     typed, task = configs.read_overrides(overrides), task_of(tree, origin)
-    found: dict[str, RunConfig] = {}
-    for name, own in ((only, members[only]),) if only else members.items():
-        base = {key: value for key, value in tree.items() if key != "model" or key not in own}
+    chosen: dict[str, RunConfig] = {}
+    for name, table in ((only, members[only]),) if only else members.items():
+        base = {key: value for key, value in tree.items() if key != "model" or key not in table}
         try:
-            config = configs.build(task_class(task), configs.merge(configs.merge(base, own), typed), origin)
+            config = configs.build(task_class(task), configs.merge(configs.merge(base, table), typed), origin)
         except ConfigError as error:
             raise ConfigError(f"member {name!r}: {error.problem}", where=error.where, cure=error.cure) from None
         folder = Path(config.run or f"runs/{Path(path).stem if path else 'lineage'}")
-        found[name] = replace(config, run=str(folder / name))
-    return found
+        chosen[name] = replace(config, run=str(folder / name))
+    return chosen
 
 
 def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[str, Any]:
-    """Trains the members one after the other, or goes on where an earlier call stopped, and compares them.
+    """Trains the members one after another, or resumes where an earlier call stopped, and compares them.
 
-    The comparison, in the folder of the runs, is that of `compare_runs`; the first member is what the others are
-    tested against.
+    `compare_runs` writes the comparison to the folder of the runs; the first member is the baseline.
     """
     if len(members) < 2:
         raise UsageError("a lineage needs at least two members", cure="add a table [members.NAME] to the config")
@@ -83,19 +82,19 @@ def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[
         reporter.say(f"{name}, member {number} of {len(members)}")
         run = train_run(config, reporter)
         finish(run, reporter)
-        runs.append(run.path)
-    return compare_runs(runs, runs[0].parent, reporter)
+        runs.append(run)
+    return compare_runs(runs, runs[0].path.parent, reporter)
 
 
 def train_seeds(path: str, overrides: Sequence[str], seeds: Sequence[int], reporter: Reporter) -> Json:
-    """A ladder once for each seed, in folders seed-N; and of each member's scores and minutes, mean and deviation.
+    """Trains a ladder once for each seed, in folders seed-N; returns mean and deviation of each member's scores.
 
-    Written to seeds.json beside these folders. The deviation is that of a sample of this many seeds.
+    Writes them to seeds.json beside these folders. The deviation is the sample standard deviation.
 
-    Raises UsageError for fewer than two seeds, or one named twice.
+    Raises UsageError for fewer than two seeds, or a seed named twice.
     """
     if len({*seeds}) < max(2, len(seeds)):
-        raise UsageError("wants two seeds or more, each once", where="--seeds", cure="for example --seeds 1 2 3")
+        raise UsageError("needs two different seeds or more", where="--seeds", cure="for example --seeds 1 2 3")
     ladders = {seed: read_members(path, (*overrides, "--seed", str(seed))) for seed in seeds}
     folder = Path(next(iter(ladders[seeds[0]].values())).run).parent
     results = []
@@ -105,7 +104,7 @@ def train_seeds(path: str, overrides: Sequence[str], seeds: Sequence[int], repor
         results.append(train_lineage(moved, reporter))
     systems = [
         {"name": rows[0]["name"], "scores": _over_seeds([_scores(row) for row in rows])}
-        for rows in zip(*(found["systems"] for found in results), strict=True)
+        for rows in zip(*(result["systems"] for result in results), strict=True)
     ]
     result: Json = {"test": results[0]["test"], "seeds": [*seeds], "systems": systems}
     write_json(folder / "seeds.json", result)
@@ -118,11 +117,11 @@ def _scores(row: Mapping[str, Any]) -> dict[str, float]:
 
 def _over_seeds(rows: Sequence[Mapping[str, float]]) -> Json:
     values = {key: [row[key] for row in rows] for key in rows[0] if all(key in row for row in rows)}
-    return {key: {"mean": fmean(own), "deviation": stdev(own), "values": own} for key, own in values.items()}
+    return {key: {"mean": fmean(row), "deviation": stdev(row), "values": row} for key, row in values.items()}
 
 
 def _demo() -> configs.Tree:
-    """The demo's phrases, with members of one width, all trained as recurrent ones are used to."""
+    """The demo's phrases, with members of one width, all with an optimizer that suits recurrent models."""
     stack = TransformerConfig(layers=3, width=192, inner=512, heads=4, dropout=0.1)
     config = replace(
         demo_config("en", "de", "", 1, 0, _DEMO_MINUTES),
@@ -133,6 +132,6 @@ def _demo() -> configs.Tree:
     )
     tree = configs.tree_of(config)
     sizes = {half: {"width": 192, "dropout": 0.1} for half in ("encoder", "decoder")} | {"embedding": 192}
-    own = {"transformer": {"model": tree.pop("model")}}
-    members = {name: {"model": {**more["model"], **sizes}} for name, more in LADDER.items()} | own
+    transformer = {"transformer": {"model": tree.pop("model")}}
+    members = {name: {"model": {**table["model"], **sizes}} for name, table in LADDER.items()} | transformer
     return {**tree, "run": "", "members": members}

@@ -1,4 +1,4 @@
-"""How far back runs remember, side by side."""
+"""How far back the states of several runs remember."""
 
 from __future__ import annotations
 
@@ -27,37 +27,36 @@ _ROWS = 16
 def examine_runs(
     paths: Sequence[str | Path], folder: str | Path, reporter: Reporter, sentences: int = 64, untrained: bool = False
 ) -> dict[str, Any]:
-    """Measures the memory of runs, and writes microscope.json and microscope.html into `folder`.
+    """Measures how far back runs remember, and writes microscope.json and microscope.html to `folder`.
 
     Args:
         paths: the runs, each measured on its own validation data.
-        folder: where to write to.
-        reporter: where progress goes.
-        sentences: how many pairs, evenly spread over the validation data.
-        untrained: whether each run is also measured with the weights it began with.
+        folder: where the files are written.
+        reporter: prints progress.
+        sentences: the number of pairs, evenly spaced over the validation data.
+        untrained: whether each run is also measured with its initial weights.
 
     Raises:
-        UsageError: no run, or one twice.
-        DataError: fewer sentences than asked for.
+        UsageError: no run, or the same run twice.
+        DataError: the validation data has fewer pairs.
     """
     opened = [Run.open(path) for path in paths]
     names = run_names(opened)
     if not names or sentences < 1 or len({*names}) < len(names):
-        problem = "needs runs, each of them once, and at least one sentence"
+        problem = "needs one run or more, each named once, and at least one sentence"
         raise UsageError(problem, where="microscope", cure="seqloom microscope RUN [RUN ...]")
-    found = []
+    measured = []
     for name, run in zip(names, opened, strict=True):
-        loaded = load_run(run.path, TranslateConfig, precision="fp32", say=reporter.warn)
-        config = loaded.config
+        loaded = load_run(run, TranslateConfig, precision="fp32", say=reporter.warn)
         translator = loaded.predictor(long_input="cut")
-        batches = _sample(config, translator, sentences)
-        words = translator.source.tokens, translator.target.tokens
+        batches = _sample(loaded.config, translator, sentences)
+        tokens = translator.source.tokens, translator.target.tokens
         reporter.say(f"measuring {run.path}")
-        found.append({"name": name, **examine(translator.model, batches, words)})
+        measured.append({"name": name, **examine(translator.model, batches, tokens)})
         if untrained:
-            fresh = config.build(loaded.assets).to(batches[0].source.device)
-            found.append({"name": f"{name}, untrained", **examine(fresh, batches, words)})
-    result = {"sentences": sentences, "runs": found}
+            initial = loaded.config.build(loaded.assets).to(batches[0].source.device)
+            measured.append({"name": f"{name}, untrained", **examine(initial, batches, tokens)})
+    result = {"sentences": sentences, "runs": measured}
     target = Path(folder)
     write_json(target / "microscope.json", result)
     write_text(target / "microscope.html", render_microscope(result))
@@ -66,11 +65,13 @@ def examine_runs(
 
 
 def _sample(config: TranslateConfig, translator: Translator, count: int) -> list[SequenceBatch]:
-    """Pairs evenly spread over the validation data, in batches sorted by length; long ones are cut."""
+    """Pairs evenly spaced over the validation data, in batches sorted by length; long ones are truncated."""
     pairs, _ = usable(config.data.splits().valid)
     if len(pairs) < count:
         cure = f"--sentences {len(pairs)}"
-        raise DataError(f"only {len(pairs)} validation pairs, {count} were asked for", where=pairs.files[0], cure=cure)
+        raise DataError(
+            f"{count} pairs are asked for, and the validation data has {len(pairs)}", where=pairs.files[0], cure=cure
+        )
     chosen = np.linspace(0, len(pairs) - 1, count).round().astype(int)
     sources = translator.encode([pairs.sources[i] for i in chosen])
     most = min(translator.max_source, config.model.decoder.limit or translator.max_source) - 1
@@ -78,11 +79,8 @@ def _sample(config: TranslateConfig, translator: Translator, count: int) -> list
     targets = [np.append(row[:most], translator.target.end) for row in targets]
     order = sorted(range(count), key=lambda i: len(sources[i]))
     device = next(translator.model.parameters()).device
+    parts = [order[at : at + _ROWS] for at in range(0, count, _ROWS)]
     return [
-        make_batch(
-            [sources[i] for i in order[at : at + _ROWS]],
-            [targets[i] for i in order[at : at + _ROWS]],
-            translator.target.start,
-        ).to(device)
-        for at in range(0, count, _ROWS)
+        make_batch([sources[i] for i in part], [targets[i] for i in part], translator.target.start).to(device)
+        for part in parts
     ]

@@ -1,4 +1,4 @@
-"""Whether a model computes the same here and in another program: logits, and greedy output."""
+"""Whether a model computes the same here and in another program: logits and greedy output."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from seqloom.tasks.building import load_model
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 
-Found = dict[str, object]
+Differences = dict[str, object]
 _ROWS, _LENGTH, NEW = 2, 12, 20
 
 
-def compare_with_transformers(run: Run, source: str, reporter: Reporter) -> Found:
-    """The largest difference of the logits of random words, and whether greedy output is the same.
+def compare_with_transformers(run: Run, source: str, reporter: Reporter) -> Differences:
+    """The largest difference of the logits on random tokens, and whether greedy output is the same.
 
     Raises MissingExtra where transformers is not installed.
     """
@@ -47,27 +47,27 @@ def compare_with_transformers(run: Run, source: str, reporter: Reporter) -> Foun
     model, heads, pair = load_model(run, reporter)
     with torch.inference_mode():
         differences = _differences(model, heads, theirs, example(model, pair))
-        found: Found = {f"max difference, {name}": float(d) for name, d in differences.items()}
+        result: Differences = {f"max difference, {name}": float(d) for name, d in differences.items()}
         if pair is not None and not isinstance(model, EncoderOnly):
-            found["greedy output"] = "the same" if _greedy_agrees(model, pair, theirs) else "DIFFERENT"
-    return found
+            result["greedy output"] = "the same" if _greedy_agrees(model, pair, theirs) else "DIFFERENT"
+    return result
 
 
-def compare_export(run: str, to: str, out: str, reporter: Reporter) -> Found:
-    """The same for what a run was exported to."""
-    opened = Run.open(run)
+def compare_export(run: str | Run, to: str, out: str, reporter: Reporter) -> Differences:
+    """The same for an exported run."""
+    run = Run.open(run)
     if to == "hf":
-        return compare_with_transformers(opened, out, reporter)
-    model, heads, pair = load_model(opened, reporter)
+        return compare_with_transformers(run, out, reporter)
+    model, heads, pair = load_model(run, reporter)
     if to == "onnx":
         assert isinstance(model, EncoderOnly)
         from seqloom.interop.onnx import run_onnx
 
-        read = example(model, pair)
+        inputs = example(model, pair)
         with torch.inference_mode():
-            own = encoder_outputs(model, heads, read)
-        theirs = run_onnx(Path(out), read)
-        return {f"max difference, {name}": float((own[name] - theirs[name]).abs().max()) for name in own}
+            ours = encoder_outputs(model, heads, inputs)
+        theirs = run_onnx(Path(out), inputs)
+        return {f"max difference, {name}": float((ours[name] - theirs[name]).abs().max()) for name in ours}
     from seqloom.interop.ctranslate import greedy_ctranslate2
 
     assert pair is not None
@@ -79,60 +79,60 @@ def compare_export(run: str, to: str, out: str, reporter: Reporter) -> Found:
 
 
 def example(model: Model, pair: tuple[Tokenizer, Tokenizer] | None) -> Tensor:
-    """Random words without padding, or pixels; the same ones each time."""
+    """Random tokens without padding, or pixels; the same each time."""
     generator = torch.Generator().manual_seed(1)
     if isinstance(model, EncoderOnly) and isinstance(model.embedder, PatchEmbedder):
-        own = model.embedder.config
-        return torch.randn(_ROWS, own.channels, own.size, own.size, generator=generator)
+        image = model.embedder.config
+        return torch.randn(_ROWS, image.channels, image.size, image.size, generator=generator)
     assert pair is not None
     special = {pair[1].pad, pair[1].start, pair[1].end, pair[1].unknown}
-    usual = torch.tensor([i for i in range(pair[1].vocab_size) if i not in special])
+    ids = torch.tensor([i for i in range(pair[1].vocab_size) if i not in special])
     limit = limit_of(model.config) or _LENGTH
-    return usual[torch.randint(len(usual), (_ROWS, min(_LENGTH, limit)), generator=generator)]
+    return ids[torch.randint(len(ids), (_ROWS, min(_LENGTH, limit)), generator=generator)]
 
 
-def encoder_outputs(model: EncoderOnly, heads: Mapping[str, int], read: Tensor) -> dict[str, Tensor]:
-    """States and what each head says."""
-    memory = model(read, None)
+def encoder_outputs(model: EncoderOnly, heads: Mapping[str, int], inputs: Tensor) -> dict[str, Tensor]:
+    """The states and the output of each head."""
+    memory = model(inputs, None)
     pooled = {name: model.heads[name](model.pooled(memory)) for name in heads if name in ("label", "next")}
     return {"states": memory.states, **pooled, **{n: model.heads[n](memory.states) for n in heads if n not in pooled}}
 
 
-def _differences(model: Model, heads: Mapping[str, int], theirs: Any, read: Tensor) -> dict[str, Tensor]:
+def _differences(model: Model, heads: Mapping[str, int], theirs: Any, inputs: Tensor) -> dict[str, Tensor]:
     match model:
         case LanguageModel():
-            return {"logits": (model.head(model(read)[0]) - theirs(read).logits).abs().max()}
+            return {"logits": (model.head(model(inputs)[0]) - theirs(inputs).logits).abs().max()}
         case EncoderDecoder():
-            onto = read.flip(0)
-            own = model.head(model(read, None, onto))
-            return {"logits": (own - theirs(input_ids=read, decoder_input_ids=onto).logits).abs().max()}
-    own = encoder_outputs(model, heads, read)
-    said = {"states": theirs.base_model(read).last_hidden_state}
-    out = theirs(read)
+            targets = inputs.flip(0)
+            logits = model.head(model(inputs, None, targets))
+            return {"logits": (logits - theirs(input_ids=inputs, decoder_input_ids=targets).logits).abs().max()}
+    ours = encoder_outputs(model, heads, inputs)
+    expected = {"states": theirs.base_model(inputs).last_hidden_state}
+    out = theirs(inputs)
     names = {"next": ("seq_relationship_logits", "logits"), "masked": ("prediction_logits", "logits")}
     for name in heads:
         if name == "span" and "start_logits" in out:
-            said[name] = torch.stack((out.start_logits, out.end_logits), -1)
+            expected[name] = torch.stack((out.start_logits, out.end_logits), -1)
         elif name != "span" and (key := next((k for k in names.get(name, ("logits",)) if k in out), None)):
-            said[name] = out[key]
-    return {n: (own[n] - it).abs().max() for n, it in said.items() if own[n].shape == it.shape}
+            expected[name] = out[key]
+    return {n: (ours[n] - value).abs().max() for n, value in expected.items() if ours[n].shape == value.shape}
 
 
 def greedy(model: Model, pair: tuple[Any, Any], rows: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The most probable words one by one after each row, or as its translation, without the end."""
+    """The greedy continuation of each row, or its translation, without the end."""
     config = Greedy(max_length=NEW)
     tokenizer = pair[1]
     if isinstance(model, EncoderDecoder):
         ends = {"start": tokenizer.start, "end": tokenizer.end, "padding": tokenizer.pad}
-        found = decode_rows(model, [np.asarray([*row, tokenizer.end]) for row in rows], config, **ends)
-        return [list(own[0].ids) for own in found]
+        sources = [np.asarray([*row, tokenizer.end]) for row in rows]
+        return [list(hypotheses[0].ids) for hypotheses in decode_rows(model, sources, config, **ends)]
     assert isinstance(model, LanguageModel)
     engine = Engine(model, None, tokenizer.pad)
     results = []
     for row in rows:
         most = min(NEW, (limit_of(model.config) or 1 << 30) - len(row))
-        found = engine.generate([row], Request(most, tokenizer.stop), config)
-        results.append(list(found[0][0].ids))
+        hypotheses = engine.generate([row], Request(most, tokenizer.stop), config)
+        results.append(list(hypotheses[0][0].ids))
     return results
 
 
@@ -147,15 +147,15 @@ def _greedy_agrees(model: Model, pair: tuple[Any, Any], theirs: Any) -> bool:
     }
     if isinstance(model, EncoderDecoder) and tokenizer.start == tokenizer.pad:
         options["bad_words_ids"] = [[tokenizer.pad]]
-    for row, own in zip(rows, greedy(model, pair, rows), strict=True):
-        given = torch.tensor([[*row, tokenizer.end] if isinstance(model, EncoderDecoder) else row])
-        most = len(own) + 1 if isinstance(model, EncoderDecoder) else len(own)
+    for row, ours in zip(rows, greedy(model, pair, rows), strict=True):
+        inputs = torch.tensor([[*row, tokenizer.end] if isinstance(model, EncoderDecoder) else row])
+        most = len(ours) + isinstance(model, EncoderDecoder)
         if most == 0:
             continue
-        said = theirs.generate(
-            given, attention_mask=torch.ones_like(given), max_new_tokens=most, forced_eos_token_id=None, **options
+        ids = theirs.generate(
+            inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=most, forced_eos_token_id=None, **options
         )[0].tolist()
-        said = said[1:] if isinstance(model, EncoderDecoder) else said[len(row) :]
-        if said[: len(own)] != own:
+        begin = 1 if isinstance(model, EncoderDecoder) else len(row)
+        if ids[begin : begin + len(ours)] != ours:
             return False
     return True

@@ -1,4 +1,4 @@
-"""The report of a run: curves, scores, samples and the attention of a few sentences."""
+"""The report of a run: curves, scores, samples, and attention over a few sentences."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from seqloom.training.log import Reporter
 
 
 def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Path:
-    """Writes report.html of a run; `texts` are what attention is shown for, by default samples of its validation."""
+    """Writes report.html of a run. It shows attention over `texts`, by default over samples from validation."""
     samples = run.rows("samples.jsonl")
-    loaded = load_run(run.path, RunConfig, precision="fp32", say=reporter.warn)
+    loaded = load_run(run, RunConfig, precision="fp32", say=reporter.warn)
     seen = loaded.config.look(run, loaded.predictor(), texts, samples)
     data = ReportData(
         name=run.name,
@@ -41,22 +41,22 @@ def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Pat
 
 
 def finish(run: Run, reporter: Reporter) -> dict[str, Any]:
-    """Writes the report of a trained run; returns what is worth telling."""
+    """Writes the report of a trained run; returns a summary of the training."""
     write_report(run, reporter)
     training = run.info()["training"]
     metric = config_of(run, RunConfig).training.metric
     valid = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
-    chosen = measures.best(valid, metric) if metric in measures.MEASURES else next(reversed(valid), None)
-    return {"run": str(run.path), **training, "best": chosen or {}, "report": str(run.path / "report.html")}
+    best = measures.best(valid, metric) if metric in measures.MEASURES else next(reversed(valid), None)
+    return {"run": str(run.path), **training, "best": best or {}, "report": str(run.path / "report.html")}
 
 
 def map_words(path: str, words: Sequence[str], method: str) -> Path:
-    """Draws a map of words of a run (none = frequent ones) into its report; returns the page."""
+    """Draws a map of words (none = frequent ones) in the report of a run; returns the path of the report."""
     if Path(path).is_file():
-        raise UsageError("a map is drawn into the report of a run", where=path, cure="name a run")
+        raise UsageError("a map is drawn in the report of a run", where=path, cure="name a run")
     run = Run.open(path)
-    vectors = load_words(path)
+    vectors = load_words(run)
     for word in words:
-        vectors.unit(word)  # refused before anything is written
+        vectors.unit(word)  # an unknown word raises before anything is written
     write_json(run.path / MAP_FILE, {"words": list(words), "method": method})
     return write_report(run, Reporter(0))

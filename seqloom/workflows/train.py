@@ -1,4 +1,4 @@
-"""Training, from a config to a finished run."""
+"""Training: from a config to a finished run."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from seqloom.workflows.estimate import estimate, paced, resumed
 
 
 def train(config: str | Path | RunConfig, *overrides: str, reporter: Reporter | None = None) -> Run:
-    """Trains what a config describes, or goes on with it, and returns the run.
+    """Trains the run that a config describes, or resumes it, and returns it.
 
     Args:
         config: a TOML file or a config object.
-        overrides: words as on the command line, for a file: "--training.steps", "1000".
-        reporter: where progress goes; by default nowhere.
+        overrides: config keys as on the command line, for a file: "--training.steps", "1000".
+        reporter: prints progress; by default nothing is printed.
     """
     if isinstance(config, (str, Path)):
         config = read_config(config, overrides)
@@ -43,7 +43,7 @@ def train(config: str | Path | RunConfig, *overrides: str, reporter: Reporter | 
 
 
 def started(config: RunConfig, prepared: Prepared, reporter: Reporter) -> nn.Module:
-    """The model as a new training begins, on its device."""
+    """The model at the start of a new training, on its device."""
     model = config.build(prepared.assets)
     begin(config, model, prepared.assets, reporter)
     return model.to(pick_device(config.training.device))
@@ -54,9 +54,9 @@ def train_run(
     reporter: Reporter,
     announce: Callable[[RunConfig, Prepared], None] = lambda config, prepared: None,
 ) -> Run:
-    """Trains to the end and returns the run; goes on where an earlier call stopped.
+    """Trains to the end and returns the run; resumes where an earlier call stopped.
 
-    `announce` is called before a new training begins, with all that is ready for it.
+    `announce` is called before a new training begins, with the config and the prepared data.
     """
     path = Path(config.run or f"runs/{config.task}")
     exists = (path / "run.json").is_file()
@@ -76,14 +76,14 @@ def train_run(
         begin(config, model, prepared.assets, reporter)
     if not exists:
         run.claim()
-        with torch.random.fork_rng():  # what is announced must not change what is trained
+        with torch.random.fork_rng():  # the announcement must not change the training
             announce(config, prepared)
         prepared.assets.save(path)
         run = Run.create(path, configs.to_toml(config), facts(config, prepared.assets, prepared.corpus, threads))
     model = model.to(device)
     reporter.say(f"{prepared.sizes}; {parameter_count(model):,} parameters")
     with run.locked():
-        if exists:  # what may differ is from now on as it was asked for this time
+        if exists:  # keys that may change keep the values of this call
             run.write_config(configs.to_toml(config))
             run.update_info(corpus=prepared.corpus)
         _record(run, fit(run, prepared.plan(config, model), reporter), model)
@@ -111,7 +111,7 @@ def _record(run: Run, progress: Progress, model: nn.Module) -> None:
 
 
 def facts(config: RunConfig, assets: Assets, corpus: Mapping[str, str], threads: int) -> dict[str, Any]:
-    """What run.json says of a new run."""
+    """The content of run.json for a new run."""
     import seqloom
 
     return {

@@ -1,4 +1,4 @@
-"""Whether a recipe reaches the band it states."""
+"""Whether a recipe reaches the result it promises."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from seqloom.workflows.train import train_run
 
 
 def verify_recipe(path: str | Path, overrides: Sequence[str], reporter: Reporter) -> list[dict[str, Any]]:
-    """For each metric of a recipe's `accept`: wanted, found, and whether it was reached.
+    """For each metric in a recipe's `accept` table: the bound, the measured value, and whether it was reached.
 
-    Of what is the better the less of it there is, such as minutes and perplexities, it is the most there may be.
-
-    A recipe with members is verified member by member.
+    The bound is a maximum where less is better, as for minutes and perplexities, and else a minimum. A recipe with
+    members is verified member by member.
     """
     tree, _ = read_tree(path)
     members: dict[str, RunConfig] = (
@@ -31,19 +30,18 @@ def verify_recipe(path: str | Path, overrides: Sequence[str], reporter: Reporter
     )
     if not any(config.accept for config in members.values()):
         raise ConfigError("has no [accept] table", where=str(path), cure='add one: [accept] and, say, "bleu = 30.0"')
-    known = measures.directed()
+    metrics = measures.directed()
     for config in members.values():
-        if wrong := next((name for name in config.accept if name not in known), None):
-            raise ConfigError(f"unknown metric {wrong!r}", where=f"accept.{wrong}", cure=nearest(wrong, known))
+        if wrong := next((name for name in config.accept if name not in metrics), None):
+            raise ConfigError(f"unknown metric {wrong!r}", where=f"accept.{wrong}", cure=nearest(wrong, metrics))
     return [row for name, config in members.items() for row in _verdicts(name, config, reporter)]
 
 
 def _verdicts(member: str, config: RunConfig, reporter: Reporter) -> Iterator[dict[str, Any]]:
     run = train_run(config, reporter)
-    scores = evaluate_run(run.path, (), "test", (), reporter)
-    found = {**scores, "minutes": run.info()["training"]["minutes"]}
+    scores = evaluate_run(run, (), "test", (), reporter) | {"minutes": run.info()["training"]["minutes"]}
     finish(run, reporter)
-    for metric, wanted in config.accept.items():
-        value = found.get(metric)
-        met = measures.reaches(metric, value, wanted)
-        yield {"member": member, "metric": metric, "wanted": wanted, "found": value, "reached": met}
+    for metric, bound in config.accept.items():
+        value = scores.get(metric)
+        reached = measures.reaches(metric, value, bound)
+        yield {"member": member, "metric": metric, "accept": bound, "measured": value, "reached": reached}

@@ -262,7 +262,7 @@ def test_init_writes_a_config_that_check_reads(call: Call, folder):
     small = ["--tokenizer.size", "280", "--model.preset", "tiny", "--training.threads", "1"]
     result = call("check", "translate.toml", *small)
     assert result.code == 0
-    for word in ("the data", "what training will take here", "minutes", "memory", "steps", "disk"):
+    for word in ("data", "estimate for this machine", "minutes", "memory", "steps", "disk"):
         assert word in result.out
     assert not Path("runs").exists()
 
@@ -341,10 +341,10 @@ def test_microscope_measures_runs_side_by_side(call: Call, folder):
 
 def test_runs_that_cannot_be_measured(call: Call, folder):
     call("microscope").refused(2, "needs runs")
-    call("microscope", "run", "run").refused(2, "each of them once")
+    call("microscope", "run", "run").refused(2, "each named once")
     call("microscope", "run", "--sentences", "0").refused(2, "at least one sentence")
     call("microscope", "nowhere").refused(2, "no such run")
-    call("microscope", "run").refused(3, "only 4 validation pairs, 64 were asked for", "--sentences 4")
+    call("microscope", "run").refused(3, "64 pairs are asked for, and the validation data has 4", "--sentences 4")
     config = Path("run/config.toml")
     config.write_text(config.read_text(encoding="utf-8").replace('"translate"', '"dance"'), encoding="utf-8")
     call("microscope", "run", "--sentences", "4").refused(2, "dance")
@@ -386,7 +386,7 @@ def test_doctor_lists_the_extras_and_what_each_lacks(call: Call, monkeypatch):
     assert facts["extras"] == {"words": {"numba": "0.62.1"}, "export": {"onnx": "1.19.0", "ctranslate2": None}}
     assert facts["babel"] == "not installed"
     lines = [" ".join(line.split()) for line in call("doctor").lines]
-    assert "words learning word vectors numba 0.62.1" in lines
+    assert "words training word vectors numba 0.62.1" in lines
     assert "export models as CTranslate2 or ONNX onnx 1.19.0, ctranslate2 is missing" in lines
 
 
@@ -419,7 +419,7 @@ def test_demo_without_patience(call: Call, folder, monkeypatch):
     result = call("demo", "--steps", "2", "--run", "demo")
     assert result.code == 0
     assert "expected: " in result.err
-    assert "five of them" in result.out
+    assert "five translations" in result.out
     assert "translate demo" in result.out
     assert Path("demo/report.html").is_file()
     assert json.loads(Path("demo/eval/test.json").read_text(encoding="utf-8"))["sentences"] == 8

@@ -99,7 +99,7 @@ def test_eval_check_report_and_runs(call: Call, texts):
         ("train", 60, 1), ("valid", 8, 1), ("test", 9, 1)
     ]  # fmt: skip
     assert found["estimate"]["parameters"] == Run.open("run").info()["training"]["parameters"]
-    assert "tokens a second" in call("check", "small.toml").out
+    assert "tokens/s" in call("check", "small.toml").out
     (row,) = json.loads(call("runs", ".", "--json").out)
     assert (row["task"], row["metric"]) == ("language_model", "loss")
     assert row["best"] == min(r["loss"] for r in Run.open("run").rows("metrics.jsonl") if r["kind"] == "valid")
@@ -156,7 +156,7 @@ def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, co
         (("generate", "nowhere"), "no such run"),
         (("generate", "run", "ba", "--decoding.temprature", "1"), "did you mean 'temperature'?"),
         (("generate", "run", "ba", "--decoding.temperature", "0"), "temperature must be above 0"),
-        (("eval", "run", "--decoding.beam", "3"), "nothing is decoded here"),
+        (("eval", "run", "--decoding.beam", "3"), "this task does not decode"),
         (("eval", "run", "--batches.stride", "3"), "its state goes on"),
         (("eval", "run", "--test", "nowhere.txt"), "no such file"),
         (("train", "small.toml", "--model.decoder.attention.score", "dot", "-q"), "about a memory"),
@@ -190,7 +190,7 @@ def test_what_is_for_pairs_refuses_a_language_model(call: Call, texts, words):
 
 
 def test_chat_refuses_a_model_that_has_seen_no_conversations(call: Call, texts):
-    call("chat", "run").refused(2, "run: has seen no conversations")
+    call("chat", "run").refused(2, "run: was not trained on conversations")
 
 
 def test_generate_goes_on_from_the_lines_of_a_file(call: Call, texts, tmp_path):

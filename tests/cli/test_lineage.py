@@ -60,8 +60,10 @@ def test_a_lineage_over_seeds(call: Call, folder):
     shown = call(*words)
     assert "step 2: valid" not in shown.err
     assert "over seeds 1, 2" in shown.out
-    call("lineage", "ladder.toml", "--seeds", "3").refused(2, "--seeds", "two seeds or more", "--seeds 1 2 3")
-    call("lineage", "ladder.toml", "--seeds", "3", "3").refused(2, "--seeds", "two seeds or more", "--seeds 1 2 3")
+    call("lineage", "ladder.toml", "--seeds", "3").refused(2, "--seeds", "two different seeds or more", "--seeds 1 2 3")
+    call("lineage", "ladder.toml", "--seeds", "3", "3").refused(
+        2, "--seeds", "two different seeds or more", "--seeds 1 2 3"
+    )
 
 
 def test_one_member_is_trained_alone(call: Call, folder):

@@ -120,7 +120,7 @@ def test_classify_from_words_file_and_standard_input(call: Call, here):
 
 def test_eval_prints_tables_and_saves(call: Call, here):
     shown = call("eval", "label").out
-    for words in ("accuracy of the most frequent label", "Matthews", "calibration error", "true \\ said"):
+    for words in ("accuracy of the most frequent label", "Matthews", "calibration error", "true \\ predicted"):
         assert words in shown
     scores = json.loads(Path("label/eval/test.json").read_text(encoding="utf-8"))
     assert sum(map(sum, scores["confusion"])) == scores["examples"] == 14
@@ -129,7 +129,7 @@ def test_eval_prints_tables_and_saves(call: Call, here):
     assert "Examples a second" in page
     assert "best accuracy, %" in page
     assert "Calibration: test" in page
-    assert "true \\ said" in page
+    assert "true \\ predicted" in page
     assert "self-attention" in page
 
 
@@ -199,7 +199,7 @@ def test_fine_tuning_starts_from_the_weights_of_another_run(call: Call, here, tm
     quick = ("--run", run, "--training.steps", "1", "--training.threads", "1", "--optimizer.lr", "1e-9")
     result = call("train", "tuned.toml", *quick, "--batches.length", "20")
     assert result.code == 0, result.err
-    assert "drawn anew: heads.label" in result.err
+    assert "newly initialized: heads.label" in result.err
     assert " examples/s" in result.err
     # its encoder is as good as unchanged, and what it makes of a text too
     texts = ("ba ko mi", "ve")
@@ -301,7 +301,7 @@ def test_training_data_that_makes_no_sense(call: Call, here, tmp_path):
         (("fill", "words", " ".join(["<mask>"] * 30)), "the most is 20"),
         (("embed", "words", "ba", "--to", "v.txt"), "must end in .npy or .json"),
         (("answer", "span", "--passage", "nowhere.txt", "ba"), "no such file"),
-        (("eval", "label", "--decoding.beam", "3"), "nothing is decoded here"),
+        (("eval", "label", "--decoding.beam", "3"), "this task does not decode"),
         (("train", "label.toml", "--training.metric", "bleu", "-q"), "must be 'accuracy' or 'f1'"),
         (("train", "label.toml", "--batches.length", "3", "-q"), "length must be at least 8"),
         (("train", "label.toml", "--start", "nowhere", "--run", "new", "-q"), "nowhere: no such run"),

@@ -11,7 +11,8 @@ from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.weights import of_words
 from seqloom.nn.heads import MaskedTokenHead
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.training.checkpoint import WEIGHTS, load_weights, save_weights, start_weights
+from seqloom.run import WEIGHTS
+from seqloom.training.checkpoint import load_weights, save_weights, start_weights
 
 
 def test_weights_by_name(tmp_path: Path) -> None:

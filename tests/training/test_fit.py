@@ -14,7 +14,8 @@ from torch import nn
 from toys import Listener, Toy, ToyBatch, ToyLoss, toy_model, toy_objective
 
 from seqloom.errors import DivergedError, RunError
-from seqloom.training.checkpoint import FROZEN, load_weights
+from seqloom.run import FROZEN
+from seqloom.training.checkpoint import load_weights
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.schedule import Cosine, Plateau
 

@@ -1,4 +1,4 @@
-"""Questions to spans of passages: the first and the last word of the answer (Devlin et al. 2019, section 4.2)."""
+"""Questions to spans of passages: the first and the last token of the answer (Devlin et al. 2019, section 4.2)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from seqloom.training.fit import Metric, TrainingConfig
 
 @dataclass(frozen=True)
 class Answer:
-    """A part of a passage, from character `start` to before `end`; "" = the passage has no answer."""
+    """A span of a passage, from character `start` up to `end`; "" = the passage has no answer."""
 
     question: str
     text: str
@@ -35,17 +35,17 @@ class Answer:
 
 
 class Answerer(Reader):
-    """Reads questions with their passages, which are read in overlapping windows where they are long.
+    """Questions with their passages; a long passage is split into overlapping windows.
 
-    A window without the answer points at its very first word, as does a passage without one.
+    In a window without the answer the target is its very first token.
     """
 
-    head, given = "span", ("question", "passage")
+    head, inputs = "span", ("question", "passage")
     config: AnswerConfig
 
     @staticmethod
     def outputs(facts: Json) -> int:
-        """First and last."""
+        """Two: the first and the last position."""
         return 2
 
     def items(self, rows: Sequence[Question], learn: bool) -> list[Item]:
@@ -61,8 +61,8 @@ class Answerer(Reader):
             found.append(Item(windows, _spans(row, windows, places) if learn else None, places))
         return found
 
-    def tell(self, row: Question, item: Item, scores: list[np.ndarray]) -> Answer:
-        """The most probable span of all windows; none where that is more probable and there may be none."""
+    def predict(self, row: Question, item: Item, scores: list[np.ndarray]) -> Answer:
+        """The most probable span of all windows; or no answer, if that is allowed and more probable."""
         best, none = (-math.inf, 0, 0), math.inf
         for window, own in zip(item.windows, scores, strict=True):
             log_p = own.astype(np.float64)
@@ -83,27 +83,28 @@ class Answerer(Reader):
         text = row.passage[start:end].rstrip()
         return Answer(row.question, text, start, start + len(text), math.exp(best[0]))
 
-    def measure(self, rows: Sequence[Question], items: Sequence[Item], found: Sequence[list[np.ndarray]]) -> Json:
+    def measure(self, rows: Sequence[Question], items: Sequence[Item], outputs: Sequence[list[np.ndarray]]) -> Json:
         """See Reader."""
-        told = [self.tell(*each).text for each in zip(rows, items, found, strict=True)]
+        predictions = [self.predict(*each).text for each in zip(rows, items, outputs, strict=True)]
         losses = []
-        for item, own in zip(items, found, strict=True):
+        for item, windows in zip(items, outputs, strict=True):
             assert item.targets is not None
-            for target, scores in zip(item.targets, own, strict=True):
+            for target, scores in zip(item.targets, windows, strict=True):
                 log_p = scores.astype(np.float64) - np.logaddexp.reduce(scores.astype(np.float64), axis=0)
                 losses.append(-log_p[target, [0, 1]].mean())
-        return {"loss": float(np.mean(losses)), **score_answers(told, [[t for t, _ in row.answers] for row in rows])}
+        references = [[text for text, _ in row.answers] for row in rows]
+        return {"loss": float(np.mean(losses)), **score_answers(predictions, references)}
 
-    def sample(self, row: Question, told: Answer) -> Json:
+    def sample(self, row: Question, prediction: Answer) -> Json:
         """See Reader."""
-        right = {"answers": " / ".join(dict.fromkeys(text for text, _ in row.answers))}
-        return {"question": row.question, "passage": row.passage, **right, "said": told.text}
+        answers = {"answers": " / ".join(dict.fromkeys(text for text, _ in row.answers))}
+        return {"question": row.question, "passage": row.passage, **answers, "prediction": prediction.text}
 
-    def row(self, given: Any) -> Question:
+    def row(self, example: Any) -> Question:
         """(question, passage)."""
-        if isinstance(given, str) or len(given) != 2 or not all(isinstance(t, str) and t.strip() for t in given):
+        if isinstance(example, str) or len(example) != 2 or not all(isinstance(t, str) and t.strip() for t in example):
             raise UsageError("a question and a passage are needed", cure="give pairs: (question, passage)")
-        return Question(*given)
+        return Question(*example)
 
 
 def _allowed(size: int, longest: int) -> np.ndarray:
@@ -113,7 +114,7 @@ def _allowed(size: int, longest: int) -> np.ndarray:
 
 
 def _spans(row: Question, windows: Sequence[Window], places: np.ndarray) -> np.ndarray:
-    """First and last position (W 2) of the first answer in each window; 0 and 0 where it is not."""
+    """First and last position (W 2) of the first answer in each window; 0 and 0 in a window without it."""
     found = np.zeros((len(windows), 2), dtype=np.int64)
     if row.answers and len(places):
         text, start = row.answers[0]
@@ -127,7 +128,7 @@ def _spans(row: Question, windows: Sequence[Window], places: np.ndarray) -> np.n
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerConfig(ExamplesConfig):
-    """All of a run that answers questions."""
+    """The config of a run that answers questions."""
 
     task: Literal["answer"] = "answer"
     data: QuestionFiles

@@ -21,21 +21,21 @@ from seqloom.training.fit import Metric, TrainingConfig
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What is said of a text: a label with the probabilities of all, or a number."""
+class Classified:
+    """The prediction for a text: a label with the probabilities of all labels, or a number."""
 
     text: str
     label: str | float
     probabilities: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        said = f"{self.label:.4g}" if isinstance(self.label, float) else self.label
+        label = f"{self.label:.4g}" if isinstance(self.label, float) else self.label
         ranked = sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:5]
-        return "\t".join([said, " ".join(f"{name}={p:.3f}" for name, p in ranked), " ".join(self.text.split("\n"))])
+        return "\t".join([label, " ".join(f"{name}={p:.3f}" for name, p in ranked), " ".join(self.text.split("\n"))])
 
 
 class Classifier(Reader):
-    """Reads labelled texts."""
+    """Labelled texts, or pairs of texts."""
 
     head = "label"
     config: ClassifyConfig
@@ -70,38 +70,42 @@ class Classifier(Reader):
             raise DataError(problem, where=row.where, cure=nearest(row.label, names))
         return np.array(names.index(row.label))
 
-    def tell(self, row: Example, item: Item, scores: list[np.ndarray]) -> Judged:
+    def predict(self, row: Example, item: Item, scores: list[np.ndarray]) -> Classified:
         """See Reader."""
         text = f"{row.text}\t{row.second}" if row.second else row.text
         if "labels" not in self.facts:
-            return Judged(text, float(scores[0][0]) * self.facts["deviation"] + self.facts["mean"])
+            return Classified(text, float(scores[0][0]) * self.facts["deviation"] + self.facts["mean"])
         p = dict(zip(self.names, softmax(scores[0]).tolist(), strict=True))
-        return Judged(text, max(p, key=p.__getitem__), p)
+        return Classified(text, max(p, key=p.__getitem__), p)
 
-    def measure(self, rows: Sequence[Example], items: Sequence[Item], found: Sequence[list[np.ndarray]]) -> Json:
+    def measure(self, rows: Sequence[Example], items: Sequence[Item], outputs: Sequence[list[np.ndarray]]) -> Json:
         """See Reader."""
-        truth, said = np.array([item.targets for item in items]), np.stack([own[0] for own in found])
+        truth, scores = np.array([item.targets for item in items]), np.stack([windows[0] for windows in outputs])
         if "labels" in self.facts:
-            return score_labels(truth, softmax(said), self.names)
+            return score_labels(truth, softmax(scores), self.names)
         scale = self.facts["deviation"]
-        loss = float(np.mean((truth - said[:, 0]) ** 2))
-        return {"loss": loss, **score_numbers(scale * truth, scale * said[:, 0].astype(np.float64))}
+        loss = float(np.mean((truth - scores[:, 0]) ** 2))
+        return {"loss": loss, **score_numbers(scale * truth, scale * scores[:, 0].astype(np.float64))}
 
-    def sample(self, row: Example, told: Judged) -> Json:
+    def sample(self, row: Example, prediction: Classified) -> Json:
         """See Reader."""
         shown = {"text": row.text, **({"second": row.second} if row.second else {}), "label": row.label}
-        probability = {"probability": round(told.probabilities[str(told.label)], 4)} if told.probabilities else {}
-        said = told.label if isinstance(told.label, str) else f"{told.label:.4g}"
-        return {**shown, **probability, "said": said}
-
-    def row(self, given: Any) -> Example:
-        """A text; or a pair, as a tuple or with a tab between the two."""
-        parts = (
-            tuple(given) if not isinstance(given, str) else tuple(given.split("\t")) if self.config.pairs else (given,)
+        probability = (
+            {"probability": round(prediction.probabilities[str(prediction.label)], 4)}
+            if prediction.probabilities
+            else {}
         )
+        label = prediction.label if isinstance(prediction.label, str) else f"{prediction.label:.4g}"
+        return {**shown, **probability, "prediction": label}
+
+    def row(self, example: Any) -> Example:
+        """A text; or a pair, as a tuple or with a tab between the two."""
+        parts = (example,) if isinstance(example, str) else tuple(example)
+        if isinstance(example, str) and self.config.pairs:
+            parts = tuple(example.split("\t"))
         if len(parts) != 1 + self.config.pairs or not all(isinstance(part, str) and part.strip() for part in parts):
-            wanted = "pairs of texts: FIRST<TAB>SECOND" if self.config.pairs else "texts"
-            raise UsageError(f"cannot be read: {str(given)[:80]!r}", cure=f"this run is for {wanted}")
+            expected = "pairs of texts: FIRST<TAB>SECOND" if self.config.pairs else "texts"
+            raise UsageError(f"cannot be read: {str(example)[:80]!r}", cure=f"this run is for {expected}")
         return Example(*parts)
 
 
@@ -126,7 +130,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(ExamplesConfig):
-    """All of a run that classifies; objective.kind = "numbers" for numbers instead of labels."""
+    """The config of a run that predicts labels, or numbers with objective.kind = "numbers"."""
 
     task: Literal["classify"] = "classify"
     data: LabelledFiles

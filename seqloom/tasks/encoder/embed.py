@@ -1,4 +1,4 @@
-"""Texts to vectors, with any model that reads whole texts."""
+"""Vectors of texts, from any encoder model."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _TOKENS = 8192
 
 
 class TextEncoder:
-    """Gives texts vectors; long ones are read in windows, whose vectors are averaged.
+    """Computes vectors of texts; a long text is split into windows, whose vectors are averaged.
 
     Args:
         model, tokenizer: of a run.
-        length: the most words of a window.
+        length: the most tokens of a window.
     """
 
     def __init__(self, model: EncoderOnly, tokenizer: Tokenizer, length: int) -> None:
@@ -38,9 +38,9 @@ class TextEncoder:
         """One vector a text (N D).
 
         Args:
-            texts: any.
-            pooling: the mean of the states, or the model's own pooling, as it is trained to classify with.
-            normalize: whether each vector is scaled to the length 1.
+            texts: any number of texts.
+            pooling: the mean of the states, or the model's own pooling, which is trained for classification.
+            normalize: whether each vector is scaled to length 1.
         """
         if isinstance(texts, str):
             raise UsageError("expected a list of texts, got one text", cure='write encoder(["..."])')
@@ -62,6 +62,6 @@ class TextEncoder:
 
 
 def load_encoder(path: str | Path, **options: Any) -> TextEncoder:
-    """What gives texts vectors, of a run; the options are those of `load_run`. Raises RunError for one of no texts."""
+    """The text encoder of a run; the options are those of `load_run`. Raises RunError for another model."""
     loaded = load_run(path, ReadingConfig, **options)
     return TextEncoder(loaded.model, loaded.assets.tokenizer, loaded.config.batches.length)

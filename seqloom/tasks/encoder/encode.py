@@ -1,4 +1,4 @@
-"""A published model that reads, for its states: nothing is learned here."""
+"""An imported encoder model, used for its states; this task has no training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqloom.text.tokenizer import TokenizerFile
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig(RunConfig):
-    """Of a run that reads, and has learned nothing here.
+    """The config of an imported encoder model without a task.
 
     Args:
         data: none; the model was trained elsewhere.

@@ -1,4 +1,4 @@
-"""What the tasks have in common that learn from examples with answers: classify, tag and answer."""
+"""The common part of the tasks that learn from labelled examples: classify, tag and answer."""
 
 from __future__ import annotations
 
@@ -30,44 +30,44 @@ _VALIDATED = ("loss", "accuracy", "f1", "matthews", "exact_match", "pearson", "s
 
 
 class Reader:
-    """How a task reads its examples, scores what a model says of them, and tells it.
+    """How a task encodes its examples, and decodes and scores the predictions of a model.
 
     Args:
-        config: of the task.
-        tokenizer: of the run.
-        facts: learned from the training examples.
+        config: the config of the task.
+        tokenizer: the tokenizer of the run.
+        facts: the facts about the labels of the training examples.
     """
 
     head: ClassVar[str]
-    given: ClassVar[tuple[str, ...]] = ("text", "second")
-    """What of a sample is given to the model."""
+    inputs: ClassVar[tuple[str, ...]] = ("text", "second")
+    """The keys of a sample that are the input of the model."""
 
     def __init__(self, config: Any, tokenizer: Tokenizer, facts: Json) -> None:
         self.config, self.tokenizer, self.facts = config, tokenizer, facts
 
     @staticmethod
     def outputs(facts: Json) -> int:
-        """How many scores the head gives."""
+        """The number of outputs of the head."""
         raise NotImplementedError
 
     def items(self, rows: Sequence[Any], learn: bool) -> list[Item]:
-        """The examples encoded, with what is to be learned of them or without. Raises DataError."""
+        """The encoded examples, with targets if `learn`. Raises DataError."""
         raise NotImplementedError
 
-    def tell(self, row: Any, item: Item, scores: list[np.ndarray]) -> Any:
-        """What the model says of an example."""
+    def predict(self, row: Any, item: Item, scores: list[np.ndarray]) -> Any:
+        """The prediction for an example, from the outputs of the head."""
         raise NotImplementedError
 
-    def measure(self, rows: Sequence[Any], items: Sequence[Item], found: Sequence[list[np.ndarray]]) -> Json:
-        """How right it is."""
+    def measure(self, rows: Sequence[Any], items: Sequence[Item], outputs: Sequence[list[np.ndarray]]) -> Json:
+        """The metrics of the predictions, with the loss."""
         raise NotImplementedError
 
-    def sample(self, row: Any, told: Any) -> Json:
-        """An example and what is said of it, to look at."""
+    def sample(self, row: Any, prediction: Any) -> Json:
+        """An example with its prediction, for the report."""
         raise NotImplementedError
 
-    def row(self, given: Any) -> Any:
-        """An example as a person gives it. Raises UsageError."""
+    def row(self, example: Any) -> Any:
+        """An example from user input. Raises UsageError."""
         raise NotImplementedError
 
 
@@ -129,13 +129,13 @@ class ExamplesConfig(ReadingConfig):
         found = outputs(predictor.model, reader.head, items)
         scores = reader.measure(rows, items, found)
         each = zip(rows, items, found, strict=True)
-        told = [reader.sample(row, reader.tell(row, item, scores_of)) for row, item, scores_of in each]
-        return {**scores, "predictions": told, "seconds": round(time.perf_counter() - began, 3)}
+        predictions = [reader.sample(row, reader.predict(row, item, scores_of)) for row, item, scores_of in each]
+        return {**scores, "predictions": predictions, "seconds": round(time.perf_counter() - began, 3)}
 
     def look(self, run: Run, predictor: Predictor, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: attention within texts; confusion and calibration of each evaluation."""
         reader = predictor.reader
-        shown: list[Any] = list(texts) or [tuple(row[k] for k in reader.given if k in row) for row in samples[-2:]]
+        shown: list[Any] = list(texts) or [tuple(row[k] for k in reader.inputs if k in row) for row in samples[-2:]]
         windows = [item.windows[0] for item in reader.items([reader.row(one) for one in shown], learn=False)]
         seen = attention(predictor.model, reader.tokenizer, windows)
         return Seen(seen, parameter_count(predictor.model), label_sections(run))
@@ -156,7 +156,7 @@ def _validated(reader: Reader, model: EncoderOnly, rows: Sequence[Any], items: S
     found = outputs(model, reader.head, items)
     scores = reader.measure(rows, items, found)
     chosen = range(0, len(rows), -(-len(rows) // _SAMPLES))
-    samples = [{"step": step, **reader.sample(rows[i], reader.tell(rows[i], items[i], found[i]))} for i in chosen]
+    samples = [{"step": step, **reader.sample(rows[i], reader.predict(rows[i], items[i], found[i]))} for i in chosen]
     return {name: scores[name] for name in _VALIDATED if name in scores}, samples
 
 
@@ -191,4 +191,4 @@ class Predictor:
         rows = [self.reader.row(one) for one in given]
         items = self.reader.items(rows, learn=False)
         found = outputs(self.model, self.reader.head, items)
-        return [self.reader.tell(*each) for each in zip(rows, items, found, strict=True)]
+        return [self.reader.predict(*each) for each in zip(rows, items, found, strict=True)]

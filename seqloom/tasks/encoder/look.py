@@ -1,4 +1,4 @@
-"""Models that read whole texts, to look at: attention within some texts, and what an evaluation tells of labels."""
+"""What the report shows of encoder models: attention within texts, confusion and calibration of labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Json, Run
 from seqloom.text.tokenizer import Tokenizer
 
-_LOOKED_AT = 40  # words of a text
+_LOOKED_AT = 40  # tokens of a text
 _LABELS = 30
 
 
@@ -48,7 +48,7 @@ def _labels(name: str, scores: Json) -> list[Markup]:
     confusion = element(
         "figure",
         element("figcaption", element("h3", f"Confusion: {name}"), element("p", "A row for each true label.")),
-        table(["true \\ said", *labels], cells),
+        table(["true \\ predicted", *labels], cells),
     )
     bins = scores["reliability"]
     points = [(row["confidence"], row["accuracy"]) for row in bins]

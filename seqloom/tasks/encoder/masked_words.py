@@ -1,4 +1,4 @@
-"""Masked words: from running text to a model that reads (BERT), to be used or to start other tasks from."""
+"""Masked language modelling: an encoder model (BERT) from running text, for use or for fine-tuning."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured, Metric
 from seqloom.training.log import Reporter
 
-_TEST_SEED = 0  # of the masks of all that is measured
+_TEST_SEED = 0  # of the masks in every evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedWordsConfig(ReadingConfig):
-    """All of a run that learns masked words.
+    """The config of a run of masked language modelling.
 
     Args:
         data: the text it learns from, and is evaluated and tested with.
@@ -88,7 +88,7 @@ class MaskedWordsConfig(ReadingConfig):
         return Filler(model, assets.tokenizer, self.batches.length, **options)
 
     def score(self, predictor: Filler, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
-        """See RunConfig: how well masked words are found, always the same ones; there are no options."""
+        """See RunConfig: the scores of masked tokens, which are the same in every evaluation; there are no options."""
         files = tested_on(test, self.data.test, options)
         text = Documents.of(self.data.tested(files).text, predictor.tokenizer)
         reporter.say(f"reading {len(text.ids):,} words")
@@ -97,7 +97,7 @@ class MaskedWordsConfig(ReadingConfig):
         return {"tokens": len(text.ids), **scores, "seconds": round(time.perf_counter() - began, 3)}
 
     def look(self, run: Run, predictor: Filler, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
-        """See RunConfig: the attention within texts, or else within the last samples."""
+        """See RunConfig: the attention within texts, by default within the last samples."""
         rows = [np.array(predictor.encode(text)) for text in list(texts) or [row["text"] for row in samples[-2:]]]
         seen = attention(predictor.model, predictor.tokenizer, [Window(ids, len(ids)) for ids in rows])
         return Seen(seen, parameter_count(predictor.model))
@@ -117,9 +117,9 @@ def _summary(name: str, text: Text, tokenizer: Tokenizer) -> Json:
 
 @torch.inference_mode()
 def _scores(model: EncoderOnly, batches: MaskedBatches) -> dict[str, float]:
-    """Loss, perplexity and accuracy (%) of the masked words, and of whether second texts go on."""
+    """Loss, perplexity and accuracy (%) of the masked tokens, and the accuracy of next-sentence prediction."""
     device = next(model.parameters()).device
-    nll, tokens, right, goes_on, pairs = 0.0, 0, 0, 0, 0
+    nll, tokens, correct, next_correct, pairs = 0.0, 0, 0, 0, 0
     model.eval()
     for number in range(batches.per_epoch):
         batch = batches(number).to(device)
@@ -127,17 +127,17 @@ def _scores(model: EncoderOnly, batches: MaskedBatches) -> dict[str, float]:
         hidden, targets = masked(memory, batch)
         log_p = model.heads["masked"](hidden).float().log_softmax(-1)
         nll -= float(log_p.gather(1, targets[:, None]).sum(dtype=torch.float64))
-        right += int((log_p.argmax(-1) == targets).sum())
+        correct += int((log_p.argmax(-1) == targets).sum())
         tokens += len(targets)
         if batch.pairs is not None:
-            goes_on += int((model.score("next", memory).argmax(-1) == batch.pairs).sum())
+            next_correct += int((model.score("next", memory).argmax(-1) == batch.pairs).sum())
             pairs += len(batch.pairs)
-    found = {"loss": nll / tokens, "perplexity": math.exp(min(nll / tokens, 50.0)), "accuracy": 100 * right / tokens}
-    return found | ({"next_accuracy": 100 * goes_on / pairs} if pairs else {})
+    found = {"loss": nll / tokens, "perplexity": math.exp(min(nll / tokens, 50.0)), "accuracy": 100 * correct / tokens}
+    return found | ({"next_accuracy": 100 * next_correct / pairs} if pairs else {})
 
 
 def _prompts(text: Text, tokenizer: Tokenizer) -> list[str]:
-    """Some lines with a word in their midst masked."""
+    """Some lines with a masked word in the middle."""
     name, _ = mask_of(tokenizer)
     rows = [line.split()[:24] for line in text.lines if line and len(line.split()) > 5]
     chosen = rows[len(rows) // 8 :: max(1, len(rows) // 4)][:4]
@@ -154,11 +154,11 @@ _MASKED = re.compile("|".join(map(re.escape, MASKS)))
 
 
 class Filler:
-    """Finds masked words: `filler("Paris is the <mask> of France")`.
+    """Predicts masked words: `filler("Paris is the <mask> of France")`.
 
     Args:
-        model, tokenizer: of a run that learned masked words.
-        length: the most tokens in a text, with the special ones.
+        model, tokenizer: those of a run of masked language modelling.
+        length: the most tokens a text may have, with the special ones.
     """
 
     def __init__(self, model: EncoderOnly, tokenizer: Tokenizer, length: int) -> None:
@@ -169,7 +169,7 @@ class Filler:
         self.name, self.mask = mask_of(tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text whose masked words are written <mask> or [MASK]. Raises UsageError."""
+        """The ids of a text with its masked words written <mask> or [MASK]. Raises UsageError."""
         parts = self.tokenizer.encode([part.strip() for part in _MASKED.split(text)])
         ids = [self.tokenizer.start]
         for number, part in enumerate(parts):
@@ -179,9 +179,9 @@ class Filler:
         return [*ids, self.tokenizer.end]
 
     def __call__(self, text: str, count: int = 5) -> list[list[tuple[str, float]]]:
-        """For each masked word the most probable ones, with their probabilities."""
+        """The most probable tokens for each mask, with their probabilities."""
         if not _MASKED.search(text):
-            raise UsageError("no word is masked", cure=f"write {self.name} where one is to be found")
+            raise UsageError("no word is masked", cure=f"write {self.name} in place of a word")
         ids = torch.tensor([self.encode(text)], device=next(self.model.parameters()).device)
         self.model.eval()
         with torch.inference_mode():

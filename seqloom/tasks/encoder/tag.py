@@ -20,9 +20,9 @@ from seqloom.training.fit import Metric, TrainingConfig
 
 
 class Tagger(Reader):
-    """Reads sentences whose words have labels; the label of a word is learned, and read off, at its first piece."""
+    """Sentences with a label for each word, which is trained and predicted at the first token of the word."""
 
-    head, given = "tags", ("text",)
+    head, inputs = "tags", ("text",)
     config: TagConfig
 
     @staticmethod
@@ -31,7 +31,7 @@ class Tagger(Reader):
         return len(facts["labels"])
 
     def items(self, rows: Sequence[TaggedWords], learn: bool) -> list[Item]:
-        """See Reader; a long sentence is read in parts. A label that was not in the training data is a DataError."""
+        """See Reader; a long sentence is split into windows. Raises DataError for a new label."""
         pieces = iter(self.tokenizer.encode([word for row in rows for word in row.words]))
         return [self._item(row, [next(pieces) for _ in row.words], learn) for row in rows]
 
@@ -62,30 +62,30 @@ class Tagger(Reader):
             )
         return labels.index(label)
 
-    def tell(self, row: TaggedWords, item: Item, scores: list[np.ndarray]) -> TaggedWords:
+    def predict(self, row: TaggedWords, item: Item, scores: list[np.ndarray]) -> TaggedWords:
         """See Reader."""
         best = np.concatenate(scores)[item.places].argmax(-1)
         return TaggedWords(row.words, tuple(self.facts["labels"][i] for i in best.tolist()))
 
-    def measure(self, rows: Sequence[TaggedWords], items: Sequence[Item], found: Sequence[list[np.ndarray]]) -> Json:
+    def measure(self, rows: Sequence[TaggedWords], items: Sequence[Item], outputs: Sequence[list[np.ndarray]]) -> Json:
         """See Reader."""
-        said = [self.tell(*each).labels for each in zip(rows, items, found, strict=True)]
+        predictions = [self.predict(*each).labels for each in zip(rows, items, outputs, strict=True)]
         nll = 0.0
-        for item, own in zip(items, found, strict=True):
+        for item, windows in zip(items, outputs, strict=True):
             assert item.targets is not None
-            scores = np.concatenate(own)[item.places].astype(np.float64)
+            scores = np.concatenate(windows)[item.places].astype(np.float64)
             right = scores[np.arange(len(scores)), item.targets[item.places]]
             nll += float((np.logaddexp.reduce(scores, axis=-1) - right).sum())
-        scored = score_tags([row.labels for row in rows], said)
+        scored = score_tags([row.labels for row in rows], predictions)
         return {"loss": nll / scored["words"], **scored}
 
-    def sample(self, row: TaggedWords, told: TaggedWords) -> Json:
+    def sample(self, row: TaggedWords, prediction: TaggedWords) -> Json:
         """See Reader."""
-        return {"text": " ".join(row.words), "labels": " ".join(row.labels), "said": " ".join(told.labels)}
+        return {"text": " ".join(row.words), "labels": " ".join(row.labels), "prediction": " ".join(prediction.labels)}
 
-    def row(self, given: Any) -> TaggedWords:
-        """A sentence with blanks between its words, or its words."""
-        words = tuple(given.split()) if isinstance(given, str) else tuple(w for part in given for w in part.split())
+    def row(self, example: Any) -> TaggedWords:
+        """A sentence with spaces between its words, or a list of its words."""
+        words = tuple((example if isinstance(example, str) else " ".join(example)).split())
         if not words:
             raise UsageError("there are no words", cure="give sentences with blanks between their words")
         return TaggedWords(words)
@@ -93,7 +93,7 @@ class Tagger(Reader):
 
 @dataclass(frozen=True, kw_only=True)
 class TagConfig(ExamplesConfig):
-    """All of a run that labels words."""
+    """The config of a run that labels words."""
 
     task: Literal["tag"] = "tag"
     data: TaggedFiles

@@ -1,4 +1,4 @@
-"""What all tasks have in common whose models read whole texts: config, training, and the trained model found again."""
+"""The common part of all tasks with encoder models: config, training, and the outputs of a model."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.fit import Measured, Metric, TrainingConfig
 from seqloom.training.schedule import Linear, Schedule
 
-_TOKENS = 8192  # words of a batch where nothing is learned
+_TOKENS = 8192  # tokens of a batch without gradients
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingConfig(GradientConfig):
-    """What the configs of all tasks have whose models read whole texts.
+    """The keys of all tasks with encoder models.
 
     Args:
-        start: the run whose model and tokenizer training begins with; "" = the model is drawn, the tokenizer made.
+        start: the run whose weights and tokenizer training starts from; "" = new ones.
         tokenizer: how texts are cut into tokens.
         model: the parts of the network and their sizes.
         objective: the loss.
-        batches: how texts are put together into batches.
+        batches: how texts are grouped into batches.
     """
 
     start: str = ""
-    wanted: ClassVar[str] = "name a run of the task classify, tag, answer or masked_words"
+    other_run: ClassVar[str] = "name a run of the task classify, tag, answer or masked_words"
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: EncoderOnlyConfig = field(default_factory=EncoderOnlyConfig)
     objective: Any = None
@@ -62,7 +62,7 @@ class ReadingConfig(GradientConfig):
 
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
-        """The tree laid over the model of the run that is started from."""
+        """The tree merged into the model of the run that training starts from."""
         tree = on_start(tree)
         model = tree.get("model")
         kind = model.get("kind") if isinstance(model, Mapping) else None
@@ -82,11 +82,11 @@ class ReadingConfig(GradientConfig):
 
     @property
     def pairs(self) -> bool:
-        """Whether there are pairs of texts."""
+        """Whether the inputs are pairs of texts."""
         return False
 
     def heads(self, facts: Json) -> Mapping[str, int]:
-        """Of the model, when the facts of the data are known."""
+        """The number of outputs of each head, from the facts about the data."""
         raise NotImplementedError
 
     def assets(self, run: Run) -> Assets:
@@ -113,7 +113,7 @@ class ReadingConfig(GradientConfig):
         summary: Callable[[], list[Json]],
         findings: Callable[[], list[Finding]] = list,
     ) -> Prepared:
-        """What all tasks that read whole texts make of their data."""
+        """The data of a task with an encoder model, ready for training."""
         return Prepared(
             corpus,
             assets,
@@ -126,8 +126,8 @@ class ReadingConfig(GradientConfig):
 
 @torch.inference_mode()
 def outputs(model: EncoderOnly, head: str, items: Sequence[Item]) -> list[list[np.ndarray]]:
-    """What a head says of each text: one vector (L) for "label", else of each window (T L)."""
-    found: list[list[np.ndarray]] = [[] for _ in items]
+    """The outputs of a head for each text: one vector (L) for "label", else one matrix (T L) for each window."""
+    results: list[list[np.ndarray]] = [[] for _ in items]
     device = next(model.parameters()).device
     model.eval()
     for part in by_length(items, _TOKENS):
@@ -135,5 +135,5 @@ def outputs(model: EncoderOnly, head: str, items: Sequence[Item]) -> list[list[n
         rows = iter(batch_scores(model, head, batch).float().cpu().numpy())
         for i in part:
             windows = items[i].windows
-            found[i] = [next(rows)] if head == "label" else [next(rows)[: len(w.ids)] for w in windows]
-    return found
+            results[i] = [next(rows)] if head == "label" else [next(rows)[: len(w.ids)] for w in windows]
+    return results

@@ -1,4 +1,4 @@
-"""A language model asked to choose: it takes the answer it finds likeliest, with or without examples before it."""
+"""Multiple-choice questions for a language model, which chooses the most probable answer, zero-shot or few-shot."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from seqloom.training.log import Reporter
 
 
 def score_choices(generator: Generator, file: str, shots: int, reporter: Reporter) -> Json:
-    """How often the right choice is the likeliest, as a whole and a byte.
+    """How often the correct choice is the most probable, in total and per byte.
 
     Args:
-        generator: of a language model.
+        generator: the predictor of a language model.
         file: see `read_questions`.
-        shots: how many questions of the file, the first ones, stand solved before each other one; they do not count.
-        reporter: where progress goes.
+        shots: the number of questions from the file that precede each other question, with their answers, unscored.
+        reporter: prints progress.
     """
     questions = read_questions(file)
     if not 0 <= shots < len(questions):

@@ -1,4 +1,4 @@
-"""A language model to look at: its attention within some texts."""
+"""The attention of a language model within some texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seqloom.inspection.capture import captured
 from seqloom.inspection.report import AttentionMap, Example
 from seqloom.tasks.language_model.predictor import Generator
 
-_LOOKED_AT = 40  # words of a text
+_LOOKED_AT = 40  # tokens of a text
 
 
 def look(generator: Generator, texts: Sequence[str]) -> list[Example]:

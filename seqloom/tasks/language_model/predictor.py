@@ -1,4 +1,4 @@
-"""What a trained language model is for its user: the beginning of a text in, the text out."""
+"""A trained language model in use: a prompt in, its continuation out."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Generator:
     """Continues texts.
 
     Args:
-        model: in the type it is to compute in.
-        tokenizer: its own.
-        config: how to decode, unless a call says otherwise; max_length 0 = 100 tokens.
-        context: the most words a model is to see that carries no state.
-        long_text: what to do with more words than that: begin anew over the last half of them, or refuse.
+        model: the model, in the precision of the computation.
+        tokenizer: its tokenizer.
+        config: how to decode, unless a call has other options; max_length 0 = 100 tokens.
+        context: the most tokens that a model without a recurrent state sees.
+        long_text: what to do with longer texts: continue from the last half of them, or raise DataError.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Generator:
 
     @property
     def context(self) -> int | None:
-        """The most words the model sees; None = any number."""
+        """The most tokens the model sees; None = any number."""
         return self.engine.context
 
     def __call__(self, prompt: str = "", **options: Any) -> str:
@@ -82,12 +82,12 @@ class Generator:
     def stream(
         self, prompt: str = "", stop: Sequence[str] = (), draft: Generator | None = None, ahead: int = 4, **options: Any
     ) -> Iterator[str]:
-        """The continuation of one prompt, piece by piece as it is settled.
+        """The continuation of one prompt, piece by piece.
 
         Args:
             prompt, stop, options: as for `batch`; one text, by greedy search or drawn.
-            draft: a smaller model with the same tokenizer that writes ahead (see decoding/speculative.py).
-            ahead: by how many words.
+            draft: a smaller model with the same tokenizer, for speculative decoding (see decoding/speculative.py).
+            ahead: the number of tokens that the draft model proposes at a time.
         """
         config = with_options(self.config, options)
         given = self.encode(prompt)
@@ -97,7 +97,7 @@ class Generator:
         yield from self._pieces(prompt, given, stop, config, self.engine.stream(given, request, config, small, ahead))
 
     def reply(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
-        """What is answered to a conversation, piece by piece. Raises UsageError for a model that has seen none."""
+        """The answer to a conversation, piece by piece. Raises UsageError unless it was trained on conversations."""
         config = with_options(self.config, options)
         given = chat_prompt(messages, self.tokenizer)
         request = replace(self._request([given], config, ()), end=chat_token(self.tokenizer, END))
@@ -168,7 +168,7 @@ class Generator:
         length = config.max_length or _LENGTH
         longest = max(map(len, given), default=0) + length
         if self.long_text == "refuse" and self.context is not None and longest > self.context:
-            problem = f"prompt and {length} more words are {longest}, more than the model's context of {self.context}"
+            problem = f"prompt and {length} more tokens are {longest}, more than the model's context of {self.context}"
             raise DataError(problem, cure="shorten the prompt or the length, or let the context slide")
         # The tail is enough to see a stop in: no word of a tokenizer is longer than a few characters.
         ends = (lambda ids: any(s in self.decode(ids[-_tail(stop) :]) for s in stop)) if stop else None

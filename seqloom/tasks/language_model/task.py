@@ -38,13 +38,13 @@ from seqloom.training.log import Reporter
 
 DataConfig = TextFiles | StandardLibrary | Conversations | NoData
 
-_SAMPLE = 40  # words that a sample goes on for
+_SAMPLE = 40  # tokens of a sample
 _STRIDE = "--batches.stride"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelConfig(GradientConfig):
-    """All of a language model's run.
+    """The config of a run of a language model.
 
     Args:
         data: without any, the library of Python; with files and no kind, text.
@@ -53,12 +53,12 @@ class LanguageModelConfig(GradientConfig):
         model: the parts of the network and their sizes.
         objective: the loss.
         batches: how a text is cut into batches.
-        decoding: how a continuation is chosen, in samples and by default in use.
+        decoding: how continuations are decoded, in samples and by default in use.
     """
 
     task: Literal["language_model"] = "language_model"
     start: str = ""
-    wanted: ClassVar[str] = "name a run of a language model"
+    other_run: ClassVar[str] = "name a run of a language model"
     data: DataConfig = field(default_factory=StandardLibrary)
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: DecoderOnlyConfig = field(default_factory=DecoderOnlyConfig)
@@ -72,7 +72,7 @@ class LanguageModelConfig(GradientConfig):
         if self.training.metric != "loss":
             raise ValueError("training.metric must be 'loss' for a language model")
         if isinstance(self.tokenizer, BPE) and self.tokenizer.dropout:
-            raise ValueError("tokenizer.dropout is for pairs of sentences; a running text is cut into words once")
+            raise ValueError("tokenizer.dropout is for pairs of sentences; running text is tokenized once")
         limit = self.model.decoder.limit
         if limit is not None and limit < self.batches.length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")

@@ -1,4 +1,4 @@
-"""The data of a translation run: from a source of pairs to tokenizers and batches."""
+"""The data of a translation run: from pairs of texts to tokenizers and batches."""
 
 from __future__ import annotations
 
@@ -64,18 +64,20 @@ class Corpus:
 
 
 def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = None) -> Corpus:
-    """Reads the data, makes (or, in a run that has them, loads) the tokenizers, and lays out the batches."""
+    """Reads the data, trains the tokenizers or loads those of the run, and plans the batches."""
     splits = config.data.splits()
     train, dropped = usable(splits.train)
     if dropped:
         reporter.warn(f"{dropped} training pairs with an empty side are left out")
-    usable(splits.valid)  # or there is nothing to validate on: better now than after the first steps
+    usable(splits.valid)  # raises now, not after the first steps, if there is nothing to validate on
     saved = load_tokenizers(run) if run is not None and begun(run) else None
     source, target = saved or make_tokenizers(config.tokenizer, train)
     first, fresh = _encoded(config, train, (source, target)), splits.fresh
     longest = fresh.longest if fresh else 0
     if left_out := len(train) - len(first.lines):
-        reporter.warn(f"{left_out} training pairs are too long (data.max_length, or the model's positions): left out")
+        reporter.warn(
+            f"{left_out} training pairs are too long (data.max_length, or the model's positions) and are left out"
+        )
 
     @lru_cache(maxsize=2)
     def epoch(number: int) -> Encoded:
@@ -102,7 +104,7 @@ def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer,
 def _short_enough(
     config: TranslateConfig, train: Pairs, ids: Sequence[Sequence[np.ndarray]], tokenizers: Sequence[Tokenizer]
 ) -> list[int]:
-    """The pairs within data.max_length for which the model has positions, whatever BPE dropout makes of them."""
+    """The pairs within data.max_length for which the model has enough positions, even with BPE dropout."""
     most = config.data.longest()
     halves = (config.model.encoder, config.model.decoder)
     room = [1 << 30 if n.limit is None else n.limit - 1 for n in halves]
@@ -171,20 +173,20 @@ def _evaluation_seconds(corpus: Corpus, model: Any) -> float:
     pairs, _ = usable(corpus.splits.valid)
     sample = list(pairs.sources[:: max(1, len(pairs) // 256)])
     lengths = [len(ids) for ids in corpus.target.encode(pairs.targets[:: max(1, len(pairs) // 256)])]
-    # An untrained model does not know when to stop: it is made to write as much as the references have.
+    # An untrained model does not know when to stop: it is forced to the mean length of the references.
     length = max(1, round(statistics.fmean(lengths)))
     forced = Greedy(min_length=length, max_length=length)
     translator = Translator(model, corpus.source, corpus.target, forced, long_input="cut")
     began = time.perf_counter()
     translator(sample)
-    # The validation loss is one pass more, about as much as a twentieth of the decoding.
+    # The validation loss takes one more pass, about a twentieth of the time of decoding.
     return 1.05 * (time.perf_counter() - began) * len(pairs) / len(sample)
 
 
 def _shapes(order: Order, count: int) -> int:
-    """How many shapes of batches a training of `count` batches meets, as far as its first epochs tell."""
-    found = set()
+    """The number of distinct shapes among `count` batches, judged by the first epochs."""
+    shapes = set()
     for epoch in range(min(_EPOCHS, -(-count // order.per_epoch))):
         source, target = order.lengths(epoch)
-        found |= {(len(p), int(source[p].max()), int(target[p].max())) for p in order.epoch(epoch)}
-    return len(found)
+        shapes |= {(len(p), int(source[p].max()), int(target[p].max())) for p in order.epoch(epoch)}
+    return len(shapes)

@@ -1,4 +1,4 @@
-"""The demo: a small Transformer on phrases that are always there."""
+"""The demo: a small Transformer on phrases that come with the program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEPS = 1200
 
 def demo_config(source: str, target: str, run: str, seed: int, steps: int, minutes: float = 0.0) -> TranslateConfig:
     """The demo's config for a pair of languages; `steps` 0 = as many as it needs, `minutes` = a budget instead."""
-    # Few passes over the data: dropout only slows them down. Small batches of mixed lengths teach more per word.
+    # With few epochs dropout only slows learning. Small batches of mixed lengths teach more per token.
     stack = TransformerConfig(layers=2, width=128, inner=512, heads=4, dropout=0.0)
     steps = steps or STEPS
     return replace(

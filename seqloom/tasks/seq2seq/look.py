@@ -1,4 +1,4 @@
-"""A translator to look at: its attention over some texts."""
+"""The attention of a translation model over some texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seqloom.tasks.seq2seq.predictor import Translator
 
 
 def look(translator: Translator, text: str, reference: str = "") -> Example:
-    """A text with its translation and all attention weights, read off one pass over both."""
+    """A text with its translation and all attention weights, from one pass over both."""
     best = translator.translate([text])[0][0]
     source = translator.encode([text])[0]
     target = np.append(translator.target.encode([best.text])[0], translator.target.end)

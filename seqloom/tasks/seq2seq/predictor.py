@@ -1,4 +1,4 @@
-"""What a trained translator is for its user: text in, text out."""
+"""A trained translation model in use: text in, text out."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ class Translator:
     """Translates texts in batches sorted by length; results come in the order of the texts.
 
     Args:
-        model: in the type it is to compute in.
+        model: the model, in the precision of the computation.
         source, target: the tokenizers.
-        config: how to decode, unless a call says otherwise.
-        rows: sentences decoded at a time.
-        long_input: what to do with a text of more than `max_source` words: cut it (`cuts` counts), or refuse.
+        config: how to decode, unless a call has other options.
+        rows: the number of sentences decoded at a time.
+        max_source: the most tokens a text may have, with the end; the model's limit, if it is lower.
+        long_input: what to do with longer texts: cut them (`cuts` counts), or raise DataError.
     """
 
     def __init__(
@@ -60,26 +61,26 @@ class Translator:
 
     def __call__(self, texts: Sequence[str], **options: Any) -> list[str]:
         """The best translation of each text. `options` are those of DecodingConfig: beam=5, length_penalty=0.6, ..."""
-        return [found[0].text if found else "" for found in self.translate(texts, **options)]
+        return [translations[0].text if translations else "" for translations in self.translate(texts, **options)]
 
     def translate(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None, **options: Any
     ) -> list[list[Translation]]:
         """The n best translations of each text; an empty text has one empty translation.
 
-        `prefixes`: what each translation must begin with.
+        Each translation begins with the prefix of its text.
         """
         config = with_options(self.config, options)
         ids = self.encode(texts)
         forced = [row.tolist() for row in self._targets([""] * len(texts) if prefixes is None else prefixes, texts)]
-        found: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
+        translations: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
         self.model.eval()
         for part in self._parts(ids):
             results = self.decode([ids[i] for i in part], config, [forced[i] for i in part])
             for i, hypotheses in zip(part, results, strict=True):
                 decoded = self.target.decode([h.ids for h in hypotheses])
-                found[i] = [Translation(t, h.log_p, h.score) for t, h in zip(decoded, hypotheses, strict=True)]
-        return found
+                translations[i] = [Translation(t, h.log_p, h.score) for t, h in zip(decoded, hypotheses, strict=True)]
+        return translations
 
     def score(self, texts: Sequence[str], targets: Sequence[str]) -> list[float]:
         """The log-probability of each target, end included, as the translation of its text.
@@ -102,11 +103,10 @@ class Translator:
         return scores
 
     def _targets(self, targets: Sequence[str], texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of targets, or of what they begin with, one for each text."""
+        """The ids of targets or prefixes, one for each text."""
         if isinstance(targets, str) or len(targets) != len(texts):
-            raise UsageError(
-                f"{len(targets)} targets or prefixes for {len(texts)} texts", cure="give one for each text"
-            )
+            problem = f"{len(targets)} targets or prefixes for {len(texts)} texts"
+            raise UsageError(problem, cure="give one for each text")
         rows, limit = self.target.encode(targets), self.model.config.decoder.limit
         for number, row in enumerate(rows, start=1):
             if limit is not None and len(row) >= limit:
@@ -122,11 +122,8 @@ class Translator:
         for number, ids in enumerate(self.source.encode(texts), start=1):
             if len(ids) >= self.max_source:
                 if self.long_input == "refuse":
-                    raise DataError(
-                        f"has {len(ids)} tokens, the most is {self.max_source - 1}",
-                        where=f"text {number}",
-                        cure="split it into sentences, or let it be cut: --long cut",
-                    )
+                    problem = f"has {len(ids)} tokens, the most is {self.max_source - 1}"
+                    raise DataError(problem, where=f"text {number}", cure="split it into sentences, or --long cut")
                 self.cuts += 1
                 ids = ids[: self.max_source - 1]
             rows.append(np.append(ids, self.source.end) if len(ids) else ids)

@@ -1,4 +1,4 @@
-"""How good translations of test data are."""
+"""The scores of translations of test data."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def score(
     if dropped:
         reporter.warn(f"{dropped} test pairs with an empty side are left out")
     translator.config, translator.long_input = decoding_config(translator.config, options), "cut"
-    how = "drawing words" if translator.config.kind == "sample" else f"beam {translator.config.beam}"
+    how = "sampling" if translator.config.kind == "sample" else f"beam {translator.config.beam}"
     reporter.say(f"translating {len(pairs):,} sentences, {how}")
     began = time.perf_counter()
     hypotheses = translator(pairs.sources)
     seconds = time.perf_counter() - began
     if translator.cuts:
-        reporter.warn(f"{translator.cuts} over-long sources were cut to {translator.max_source - 1} words")
+        reporter.warn(f"{translator.cuts} sources were too long and were cut to {translator.max_source - 1} tokens")
     scores = score_translations(pairs.sources, hypotheses, pairs.targets, pairs.kinds).as_dict()
     scores["perplexity"] = _perplexity(translator, pairs)
     if language := config.data.language():
@@ -56,7 +56,7 @@ def score(
 
 
 def _perplexity(translator: Translator, pairs: Pairs) -> float | None:
-    """Of the references, by the tokens with the end; those too long for the model are left out."""
+    """The perplexity of the references per token, with the end; those too long for the model are left out."""
     limit = translator.model.config.decoder.limit or 1 << 30
     tokens = [len(ids) + 1 for ids in translator.target.encode(pairs.targets)]
     fit = [i for i, n in enumerate(tokens) if n <= limit]
@@ -65,24 +65,24 @@ def _perplexity(translator: Translator, pairs: Pairs) -> float | None:
 
 
 def _test_pairs(config: TranslateConfig) -> Pairs:
-    found = config.data.splits().test
-    if found is None:
+    pairs = config.data.splits().test
+    if pairs is None:
         raise UsageError("the config names no test data", where="--test", cure="--test SOURCE REFERENCE")
-    return found
+    return pairs
 
 
-def compare(names: Sequence[str], found: Sequence[Json], seen: Mapping[str, int]) -> Json:
-    """Translations of one test set by several systems; `seen` = how often each word is in the training data."""
-    sources, references = ([row[side] for row in found[0]["translations"]] for side in ("source", "reference"))
-    systems = {
-        name: [row["translation"] for row in scores["translations"]] for name, scores in zip(names, found, strict=True)
-    }
+def compare(names: Sequence[str], evaluations: Sequence[Json], counts: Mapping[str, int]) -> Json:
+    """Compares translations of one test set by several systems; `counts`: of each word in the training data."""
+    rows = evaluations[0]["translations"]
+    sources, references = ([row[side] for row in rows] for side in ("source", "reference"))
+    translations = ([row["translation"] for row in scores["translations"]] for scores in evaluations)
+    systems = dict(zip(names, translations, strict=True))
     kinds = [
         {
             "kind": rows[0]["kind"],
             "sentences": rows[0]["sentences"],
             "exact_match": {name: row["exact_match"] for name, row in zip(names, rows, strict=True)},
         }
-        for rows in zip(*(scores["by_kind"] for scores in found), strict=True)
+        for rows in zip(*(scores["by_kind"] for scores in evaluations), strict=True)
     ]
-    return {**compare_translations(systems, sources, references, seen), "by_kind": kinds}
+    return {**compare_translations(systems, sources, references, counts), "by_kind": kinds}

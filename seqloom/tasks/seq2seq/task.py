@@ -29,33 +29,28 @@ from seqloom.tasks.seq2seq.data import Corpus, DataConfig, read_corpus, summary,
 from seqloom.tasks.seq2seq.look import look
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.score import compare, score
-from seqloom.tasks.task import (
-    GradientConfig,
-    Prepared,
-    Seen,
-    gradient_plan,
-    refuse_other_tests,
-)
+from seqloom.tasks.task import GradientConfig, Prepared, Seen, gradient_plan, refuse_other_tests
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
+from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision
 
 
 @dataclass(frozen=True)
 class TranslateConfig(GradientConfig):
-    """All of a translation run.
+    """The config of a translation run.
 
     Args:
-        data: the pairs of texts it learns from, and is evaluated and tested with.
+        data: the pairs of texts for training, validation and test.
         tokenizer: how texts are cut into tokens.
         model: the parts of the network and their sizes.
         objective: the loss.
         batches: how pairs are put together into batches.
-        decoding: how a translation is searched for, in evaluations and by default in use.
+        decoding: how translations are decoded, in evaluations and by default in use.
     """
 
     task: Literal["translate"] = "translate"
-    wanted: ClassVar[str] = "name runs of pairs: translation, programs, dialogues"
+    other_run: ClassVar[str] = "name runs of pairs: translation, programs, dialogues"
     measured_in: ClassVar[Precision] = "auto"
     data: DataConfig = field(default_factory=Phrases)
     tokenizer: TokenizerConfig = field(default_factory=BPE)
@@ -77,8 +72,8 @@ class TranslateConfig(GradientConfig):
 
     def scan(self) -> tuple[list[Finding], bool]:
         """See RunConfig."""
-        found = self.data.scan()
-        return found, any(finding.severity == "error" for finding in found)
+        findings = self.data.scan()
+        return findings, any(finding.severity == "error" for finding in findings)
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See RunConfig."""
@@ -90,7 +85,7 @@ class TranslateConfig(GradientConfig):
             Assets((corpus.source, corpus.target)),
             lambda config, model: gradient_plan(config, model, batches, _Validation(corpus, model).measure),
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
-            f"{100 * batches.order.padding():.1f} % padding; {corpus.target.vocab_size:,} words",
+            f"{100 * batches.order.padding():.1f} % padding; vocabulary of {corpus.target.vocab_size:,}",
             lambda: summary(corpus),
             lambda: check_splits(splits),
             trial(corpus),
@@ -121,57 +116,53 @@ class TranslateConfig(GradientConfig):
         return score(self, predictor, test, options, reporter)
 
     def look(self, run: Run, predictor: Translator, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
-        """See RunConfig: the attention over texts, or else over some samples."""
+        """See RunConfig: the attention over texts, by default over some samples."""
         references = {row["source"]: row["reference"] for row in samples}
         chosen = list(texts) or list(dict.fromkeys(row["source"] for row in samples))[:3]
         predictor.long_input = "cut"
-        found = [look(predictor, text, references.get(text, "")) for text in chosen]
-        return Seen(found, parameter_count(predictor.model))
+        examples = [look(predictor, text, references.get(text, "")) for text in chosen]
+        return Seen(examples, parameter_count(predictor.model))
 
-    def compared(self, runs: Sequence[Run], names: Sequence[str], found: Sequence[Json]) -> Json:
+    def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json:
         """See RunConfig."""
-        refuse_other_tests([[(r["source"], r["reference"]) for r in own["translations"]] for own in found], runs, names)
+        tests = [[(row["source"], row["reference"]) for row in scores["translations"]] for scores in evaluations]
+        refuse_other_tests(tests, runs, names)
         train = self.data.splits().train
-        return compare(names, found, Counter(word for text in train.targets for word in text.split()))
+        return compare(names, evaluations, Counter(word for text in train.targets for word in text.split()))
 
 
 class _Validation:
     """The loss of the validation pairs, the BLEU of their greedy translations, and a few samples."""
 
-    def __init__(self, prepared: Corpus, model: EncoderDecoder) -> None:
-        self.pairs, _ = usable(prepared.splits.valid)
+    def __init__(self, corpus: Corpus, model: EncoderDecoder) -> None:
+        self.pairs, _ = usable(corpus.splits.valid)
         self.model = model
-        self.translator = Translator(model, prepared.source, prepared.target, Greedy(), long_input="cut")
+        self.translator = Translator(model, corpus.source, corpus.target, Greedy(), long_input="cut")
         self.rows = [
             [np.append(ids[: (limit or len(ids) + 1) - 1], t.end) for ids in t.encode(texts)]
             for t, texts, limit in (
-                (prepared.source, self.pairs.sources, model.config.encoder.limit),
-                (prepared.target, self.pairs.targets, model.config.decoder.limit),
+                (corpus.source, self.pairs.sources, model.config.encoder.limit),
+                (corpus.target, self.pairs.targets, model.config.decoder.limit),
             )
         ]
-        self.start = prepared.target.start
+        self.start = corpus.target.start
 
-    def measure(self, step: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """Loss and perplexity in nats a word, BLEU and exact match; and the first translations."""
+    def measure(self, step: int) -> Measured:
+        """Loss in nats a token, perplexity, BLEU and exact match; and the first translations."""
         device = next(self.model.parameters()).device
         order = sorted(range(len(self.pairs)), key=lambda i: len(self.rows[1][i]))
         nll, tokens = 0.0, 0
-        plain = CrossEntropy(smoothing=0.0)
+        objective = CrossEntropy(smoothing=0.0)
         with torch.inference_mode():
             for i in range(0, len(order), 64):
                 part = order[i : i + 64]
                 batch = make_batch([self.rows[0][j] for j in part], [self.rows[1][j] for j in part], self.start)
-                found = plain(self.model, batch.to(device))
-                nll, tokens = nll + found.nll, tokens + found.tokens
+                loss = objective(self.model, batch.to(device))
+                nll, tokens = nll + loss.nll, tokens + loss.tokens
         hypotheses = self.translator(self.pairs.sources)
         bleu, _ = corpus_bleu(hypotheses, self.pairs.targets)
         exact = exact_match(hypotheses, self.pairs.targets)
-        samples = [
-            {"step": step, "source": source, "reference": reference, "translation": translation}
-            for source, reference, translation in zip(
-                self.pairs.sources[:5], self.pairs.targets[:5], hypotheses[:5], strict=True
-            )
-        ]
-        loss = nll / max(1, tokens)
-        metrics = {"loss": loss, "perplexity": math.exp(min(loss, 50.0)), "bleu": bleu, "exact_match": exact}
-        return metrics, samples
+        rows = zip(self.pairs.sources[:5], self.pairs.targets[:5], hypotheses[:5], strict=True)
+        samples = [{"step": step, "source": s, "reference": r, "translation": t} for s, r, t in rows]
+        mean = nll / max(1, tokens)
+        return {"loss": mean, "perplexity": math.exp(min(mean, 50.0)), "bleu": bleu, "exact_match": exact}, samples

@@ -1,4 +1,4 @@
-"""Word vectors to look at: a map of words in the report."""
+"""The map of word vectors in the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAPPED = 150
 
 
 def look(run: Run, vectors: WordVectors, texts: Sequence[str]) -> Seen:
-    """A map of the words given; or of those of the last `map_words`; or of frequent ones but for the most frequent."""
+    """A map of `texts`, or of the words of the last `map_words`, or of frequent words without the most frequent."""
     words, saved = vectors.vocabulary.words, run.path / MAP_FILE
     known = read_json(saved, "remove it: a map of frequent words is drawn then") if saved.is_file() else {}
     chosen = list(texts) or known.get("words") or words[len(words) // 50 :][:_MAPPED]

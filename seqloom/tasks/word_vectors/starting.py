@@ -1,4 +1,4 @@
-"""Word vectors of other programs as what a model's tables begin with."""
+"""Initialization of a model's embeddings with word vectors of other programs or runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seqloom.training.log import Reporter
 
 
 def take_vectors(config: EmbedderConfig, embedder: TokenEmbedder, tokenizer: Tokenizer, reporter: Reporter) -> None:
-    """Gives a table the vectors of the words that are in the file or run its config names, if it names one.
+    """Initializes an embedding with the vectors of the file or run that its config names, if it names one.
 
     Raises:
         ConfigError: vectors of another width than the table's.

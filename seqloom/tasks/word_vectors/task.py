@@ -32,7 +32,7 @@ from seqloom.training.log import Reporter
 from seqloom.training.schedule import Linear, Schedule
 from seqloom.training.word_learner import SGD, BlockConfig, WordLearner
 
-_USUAL = 30_000  # most frequent words that analogies are asked among
+_USUAL = 30_000  # most frequent words among which analogies are solved
 _EVERY = 5.0  # seconds between lines about progress
 _SHOWN = 5
 _WORDS = 10_000  # whose n-grams are gathered at a time
@@ -44,7 +44,7 @@ def _training() -> TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedWordsConfig(RunConfig):
-    """All of a run of word vectors.
+    """The config of a run of word vectors.
 
     Args:
         data: the text it learns from, and the test sets of its vectors.
@@ -114,35 +114,35 @@ class EmbedWordsConfig(RunConfig):
         return vectors_of(model.input.detach().numpy(), assets.vocabulary, self.model)
 
     def score(self, predictor: WordVectors, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
-        """See RunConfig: what lists of analogies and of similar words say of the vectors; there are no options.
+        """See RunConfig: scores on lists of analogies and of word similarities; there are no options.
 
-        Analogies are asked among the 30,000 most frequent words, as is usual, and among all.
+        Analogies are solved among the 30,000 most frequent words, as usual, and among all words.
         """
         files = tested_on(test, self.data.test, options)
         began = time.perf_counter()
-        found = [test for file in files for test in _both(predictor, file)]
-        return {**_summary(found), "lists": found, "seconds": round(time.perf_counter() - began, 3)}
+        lists = [test for file in files for test in _both(predictor, file)]
+        return {**_summary(lists), "lists": lists, "seconds": round(time.perf_counter() - began, 3)}
 
     def look(self, run: Run, predictor: WordVectors, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
-        """See RunConfig: a map of the words given, of those of the last map, or of frequent ones."""
+        """See RunConfig: a map of `texts`, of the words of the last map, or of frequent words."""
         return look(run, predictor, texts)
 
 
 def read_corpus(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> tuple[Vocabulary, WordIds]:
-    """Reads the text twice: counts its words, and writes those of the vocabulary as numbers into `folder`."""
+    """Reads the text twice: counts its words, then writes the ids of those in the vocabulary to `folder`."""
     last = time.monotonic()
 
-    def said(text: str) -> None:
+    def report(text: str) -> None:
         nonlocal last
         if time.monotonic() - last > _EVERY:
             last = time.monotonic()
             reporter.say(text)
 
-    return config.data.encoded(folder, said)
+    return config.data.encoded(folder, report)
 
 
 def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Measured]:
-    """The loss of training since the last time, and what some words are near to."""
+    """The training loss since the last call, and the nearest words of some words."""
     words, table = vocabulary.words, learner.model.input.numpy()[: len(vocabulary)]
     chosen = [words[at] for at in (300, 1000, 3000) if at < len(words)] or words[:2]
 
@@ -155,17 +155,17 @@ def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Me
     return measure
 
 
-def load_words(path: str | Path, *, say: Callable[[str], None] = lambda text: None) -> WordVectors:
+def load_words(path: str | Path | Run, *, say: Callable[[str], None] = lambda text: None) -> WordVectors:
     """The vectors of a run from its newest checkpoint, or of a file in a format of word2vec, fastText or GloVe.
 
-    `say` is told which damaged checkpoints were passed over.
+    `say` reports the damaged checkpoints that were skipped.
     """
-    if Path(path).is_file():
+    if not isinstance(path, Run) and Path(path).is_file():
         return load_vectors(str(path))
     run = Run.open(path)
     config = configs.load(EmbedWordsConfig, run.path / "config.toml")
     vocabulary = load_vocabulary(run)
-    with safe_open(run.best(say).path / "model.safetensors", "numpy") as file:
+    with safe_open(run.best(say).weights, "numpy") as file:
         return vectors_of(file.get_tensor("input"), vocabulary, config.model)
 
 
@@ -184,24 +184,24 @@ def vectors_of(table: NDArray[np.float32], vocabulary: Vocabulary, config: Word2
 
 
 def _both(vectors: WordVectors, file: str) -> list[dict[str, Any]]:
-    """A list as it is usually asked, and, if it is one of analogies, among all words."""
+    """The result of a list as usual and, for analogies, also among all words."""
     usual = word_test(vectors, file, _USUAL)
     more = usual["kind"] == "analogies" and len(vectors.vocabulary) > _USUAL
     return [usual, word_test(vectors, file, 0)] if more else [usual]
 
 
-def _summary(found: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """One number for each list: accuracy by kind of analogy, rank correlation by list; and the mean of the latter."""
+def _summary(lists: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Accuracy by kind of analogy, rank correlation by similarity list, and the mean of these correlations."""
     result: dict[str, float] = {}
-    for test in found:
+    for test in lists:
         if test["kind"] == "similarity":
             result[test["file"].split(".")[0].replace("-", "_")] = test["spearman"]
         else:
             for row in test["sections"][-3:]:
                 key = "analogies" if row["section"] == "all" else row["section"]
                 result.setdefault(key, row["accuracy"])
-    alike = [test["spearman"] for test in found if test["kind"] == "similarity" and test["spearman"] is not None]
-    return result | ({"similarity": float(np.mean(alike))} if alike else {})
+    correlations = [test["spearman"] for test in lists if test["kind"] == "similarity" and test["spearman"] is not None]
+    return result | ({"similarity": float(np.mean(correlations))} if correlations else {})
 
 
 def export_words(vectors: WordVectors, path: str, kind: VectorFormat | None) -> None:

@@ -137,7 +137,7 @@ def test_matches_show_whether_texts_share_a_word_and_start_from_a_run_without(sh
     assert found[True] > 90
     assert found[False] < 65
     train_run(classify(tmp_path, common, model=replace(own, matches=True), start=str(tmp_path / "False")), said)
-    assert "drawn anew: matches" in said.said
+    assert "newly initialized: matches" in said.said
     single = {"model": replace(own, matches=True), "start": str(tmp_path / "True")}
     train_run(classify(tmp_path, shared | {"run": str(tmp_path / "single")}, **single), said)
 

@@ -19,6 +19,7 @@ from made_up import sentences
 from toys import Listener, left_behind
 
 import seqloom
+from seqloom import run as runs
 from seqloom.config import load as load_config
 from seqloom.config import to_toml
 from seqloom.data.batches.shards import Keeping, Shards, Source, write_shards
@@ -35,7 +36,9 @@ from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
+from seqloom.run import Run, digest_of
 from seqloom.tasks import load
+from seqloom.tasks.building import begin, load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.text.chat import Message
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerFile, WordLevel, train_tokenizer
@@ -43,7 +46,7 @@ from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam
 from seqloom.workflows.evaluate import evaluate_run
-from seqloom.workflows.report import write_report
+from seqloom.workflows.report import finish, write_report
 from seqloom.workflows.train import train_run
 
 LSTM = RecurrentDecoderConfig(cell="lstm", layers=2, width=16, dropout=0.2, weight_drop=0.3)
@@ -346,6 +349,40 @@ def test_tuning_starts_from_the_weights_of_the_run_and_new_words_from_the_mean(c
             assert len(after[key]) == len(weight) + 4
             torch.testing.assert_close(after[key][len(weight) :], weight.mean(0).expand(4, -1))
     assert load(run.path).tokenizer.vocab_size == plain.vocab_size + 4
+
+
+def test_what_only_reads_the_model_hashes_only_the_model_and_that_once(config, monkeypatch):
+    run = train_run(config, Listener())
+    assets, weights = config.assets(run), run.best(pytest.fail).weights
+    hashed: list[Path] = []
+    monkeypatch.setattr(runs, "digest_of", lambda path: (hashed.append(path), digest_of(path))[1])
+    uses: dict[str, Callable[[], object]] = {
+        "load": lambda: load(run.path),
+        "evaluate": lambda: evaluate_run(run.path, (), "", (), Listener()),
+        "report": lambda: write_report(Run.open(run.path), Listener()),
+        "export": lambda: load_model(Run.open(run.path), Listener()),
+        "evaluate and report": lambda: (
+            evaluate_run(opened := Run.open(run.path), (), "", (), Listener()),
+            write_report(opened, Listener()),
+        ),
+        "start": lambda: begin(replace(config, start=str(run.path)), config.build(assets), assets, Listener()),
+    }
+    for name, use in uses.items():
+        use()
+        assert (name, hashed) == (name, [weights])
+        hashed.clear()
+
+
+def test_a_run_that_is_resumed_hashes_each_file_once(config, monkeypatch):
+    train_run(config, Listener())
+    hashed: list[Path] = []
+    monkeypatch.setattr(runs, "digest_of", lambda path: (hashed.append(path), digest_of(path))[1])
+    run = train_run(config, Listener())
+    finish(run, Listener())
+    newest = run.newest(pytest.fail)
+    files = {run.best(pytest.fail).weights, *(newest.path / f"{n}.safetensors" for n in ("model", "optimizer"))}
+    assert files <= {*hashed}
+    assert len(hashed) == len({*hashed})
 
 
 def test_the_model_is_that_of_the_run_and_not_of_a_preset(config):
