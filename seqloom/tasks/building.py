@@ -13,8 +13,7 @@ from torch import nn
 
 from seqloom.config import Arguments, Tree, merge, read_tree
 from seqloom.errors import RunError, UsageError
-from seqloom.models.assemblies import Model, make_model
-from seqloom.models.weights import of_words
+from seqloom.models.assemblies import Model, make_model, vocabulary_parameters
 from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_tokenizers
@@ -156,7 +155,7 @@ def take_start(start: str, model: nn.Module, vocab_size: int, reporter: Reporter
     known = start_tokenizer(start).vocab_size
     best = run.best(reporter.warn)
     try:
-        grown = dict.fromkeys(of_words(model), known)
+        grown = dict.fromkeys(vocabulary_parameters(model), known)
         start_weights(best.path / "model.safetensors", model, grown=grown, fresh=fresh)
     except RunError as error:
         cure = "leave out [model], which is then that of the run, or start from another one"

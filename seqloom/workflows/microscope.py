@@ -55,7 +55,7 @@ def examine_runs(
         reporter.say(f"measuring {run.path}")
         found.append({"name": name, **examine(translator.model, batches, words)})
         if untrained:
-            fresh = config.build(loaded.assets).to(batches[0].source.device)
+            fresh = config.build(loaded.assets).to(batches[0].target_in.device)
             found.append({"name": f"{name}, untrained", **examine(fresh, batches, words)})
     result = {"sentences": sentences, "runs": found}
     target = Path(folder)

@@ -19,7 +19,7 @@ from seqloom.models.assemblies import Model, limit_of
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder
-from seqloom.nn.embedders import PatchEmbedder
+from seqloom.nn.embedders import Inputs, Modality, PatchEmbedder
 from seqloom.run import Run
 from seqloom.tasks.building import load_model
 from seqloom.text.tokenizer import Tokenizer
@@ -92,19 +92,18 @@ def example(model: Model, pair: tuple[Tokenizer, Tokenizer] | None) -> Tensor:
 
 
 def encoder_outputs(model: EncoderOnly, heads: Mapping[str, int], read: Tensor) -> dict[str, Tensor]:
-    """States and what each head says."""
-    memory = model(read, None)
-    pooled = {name: model.heads[name](model.pooled(memory)) for name in heads if name in ("label", "next")}
-    return {"states": memory.states, **pooled, **{n: model.heads[n](memory.states) for n in heads if n not in pooled}}
+    """The states and the scores of each head."""
+    memory = model(Inputs({model.embedder.modality: Modality(read)}))
+    return {"states": memory.states, **{name: model.score(name, memory) for name in heads}}
 
 
 def _differences(model: Model, heads: Mapping[str, int], theirs: Any, read: Tensor) -> dict[str, Tensor]:
     match model:
         case LanguageModel():
-            return {"logits": (model.head(model(read)[0]) - theirs(read).logits).abs().max()}
+            return {"logits": (model.head(model(Inputs.text(read))[0]) - theirs(read).logits).abs().max()}
         case EncoderDecoder():
             onto = read.flip(0)
-            own = model.head(model(read, None, onto))
+            own = model.head(model(Inputs.text(read), onto))
             return {"logits": (own - theirs(input_ids=read, decoder_input_ids=onto).logits).abs().max()}
     own = encoder_outputs(model, heads, read)
     said = {"states": theirs.base_model(read).last_hidden_state}

@@ -129,7 +129,7 @@ def test_eval_prints_tables_and_saves(call: Call, here):
     assert "Examples a second" in page
     assert "best accuracy, %" in page
     assert "Calibration: test" in page
-    assert "true \\ said" in page
+    assert "true \\ predicted" in page
     assert "self-attention" in page
 
 

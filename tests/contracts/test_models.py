@@ -19,6 +19,7 @@ from seqloom.models.encoders import BagConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
 from seqloom.nn import attention
 from seqloom.nn.attention import CrossAttention, SelfAttention
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.feedforward import Activation
 from seqloom.nn.masks import padding_mask
 from seqloom.nn.norms import NormKind
@@ -122,9 +123,13 @@ class Subject:
     source: Tensor
     target: Tensor
 
+    @property
+    def inputs(self) -> Inputs:
+        return Inputs.text(self.source, MASK)
+
     def hidden(self, target: Tensor, rows: Tensor | None = None) -> Tensor:
         """The whole target at once, over the memory of the given sentences."""
-        memory = self.model.encode(self.source, MASK)
+        memory = self.model.encode(self.inputs)
         memory = memory if rows is None else memory.select(rows)
         return self.model.decode(target, self.model.start(memory, keep=False))[0]
 
@@ -162,8 +167,8 @@ def test_the_cover_meets_every_pair_of_values() -> None:
 @torch.no_grad()
 def test_the_whole_sequence_at_once_is_one_step_at_a_time(subject: Subject) -> None:
     model, whole = subject.model, subject.hidden(subject.target)
-    same(model(subject.source, MASK, subject.target), whole)
-    memory = model.encode(subject.source, MASK)
+    same(model(subject.inputs, subject.target), whole)
+    memory = model.encode(subject.inputs)
     for pieces in ([1] * T, [2, 1, 2], [4, 1]):
         state, found = model.start(memory), []
         for piece in subject.target.split(pieces, dim=1):
@@ -177,9 +182,9 @@ def test_the_whole_sequence_at_once_is_one_step_at_a_time(subject: Subject) -> N
 @torch.no_grad()
 def test_padding_and_batch_mates_change_nothing(subject: Subject) -> None:
     model, together = subject.model, subject.hidden(subject.target)
-    memory = model.encode(subject.source, MASK)
+    memory = model.encode(subject.inputs)
     for b, length in enumerate(LENGTHS.tolist()):
-        alone = model.encode(subject.source[b : b + 1, :length], None)
+        alone = model.encode(Inputs.text(subject.source[b : b + 1, :length]))
         same(memory.states[b, :length], alone.states[0])
         same(memory.summary[b], alone.summary[0])
         hidden, _ = model.decode(subject.target[b : b + 1], model.start(alone, keep=False))
@@ -189,7 +194,7 @@ def test_padding_and_batch_mates_change_nothing(subject: Subject) -> None:
 @torch.no_grad()
 def test_what_stands_in_the_padding_changes_nothing(subject: Subject) -> None:
     other = torch.where(MASK, subject.source, (subject.source + 1) % V)
-    first, second = (subject.model.encode(source, MASK) for source in (subject.source, other))
+    first, second = (subject.model.encode(Inputs.text(source, MASK)) for source in (subject.source, other))
     same(first.states[MASK], second.states[MASK])
     same(first.summary, second.summary)
     same(replace(subject, source=other).hidden(subject.target), subject.hidden(subject.target))
@@ -222,7 +227,7 @@ def test_rows_that_share_a_memory_row_are_rows_with_a_copy_each(subject: Subject
     model, K = subject.model, 2
     target = torch.randint(V, (B * K, T))
     expected = subject.hidden(target, torch.arange(B).repeat_interleave(K))
-    state, found = model.start(model.encode(subject.source, MASK)).select(torch.arange(B).repeat_interleave(K)), []
+    state, found = model.start(model.encode(subject.inputs)).select(torch.arange(B).repeat_interleave(K)), []
     for piece in target.split([2, 1, 1, 1], dim=1):
         hidden, state = model.decode(piece, state)
         found.append(hidden)
@@ -243,7 +248,7 @@ def test_a_selected_state_is_one_computed_anew(subject: Subject) -> None:
     twice = torch.arange(B).repeat_interleave(K)
     prefix, rest = torch.randint(V, (B * K, 3)), torch.randint(V, (B * K, 1))
     whole = subject.hidden(torch.cat([prefix, rest], 1), twice)
-    memory = model.encode(subject.source, MASK)
+    memory = model.encode(subject.inputs)
     for rows, sentences in CHOSEN:
         chosen = torch.tensor(rows)
         _, state = model.decode(prefix, model.start(memory).select(twice))
@@ -261,11 +266,11 @@ def test_capture_changes_no_bit(subject: Subject, monkeypatch: pytest.MonkeyPatc
     model = subject.model
     for fused in (False, True):
         monkeypatch.setattr(attention, "fused_is_faster", lambda q, k, fused=fused: fused)
-        plain = model(subject.source, MASK, subject.target)
+        plain = model(subject.inputs, subject.target)
         with captured(model) as found:
-            watched = model(subject.source, MASK, subject.target)
+            watched = model(subject.inputs, subject.target)
         assert torch.equal(watched, plain)
-        assert torch.equal(model(subject.source, MASK, subject.target), plain)
+        assert torch.equal(model(subject.inputs, subject.target), plain)
         the_weights_are_all_there(model, found)
 
 
@@ -289,8 +294,8 @@ def the_weights_are_all_there(model: EncoderDecoder, found: dict[str, list[Tenso
 def test_capture_while_decoding_sees_the_same_weights(subject: Subject) -> None:
     model = subject.model
     with captured(model) as whole:
-        model(subject.source, MASK, subject.target)
-    state = model.start(model.encode(subject.source, MASK))
+        model(subject.inputs, subject.target)
+    state = model.start(model.encode(subject.inputs))
     with captured(model) as steps:
         for word in subject.target.split(1, dim=1):
             _, state = model.decode(word, state)
@@ -302,16 +307,16 @@ def test_capture_while_decoding_sees_the_same_weights(subject: Subject) -> None:
 def test_weights_loaded_elsewhere_give_the_same_bits(subject: Subject) -> None:
     weights = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
     other = EncoderDecoder(subject.config, V, V).double().eval()
-    expected = subject.model(subject.source, MASK, subject.target)
-    assert not torch.equal(other(subject.source, MASK, subject.target), expected)
+    expected = subject.model(subject.inputs, subject.target)
+    assert not torch.equal(other(subject.inputs, subject.target), expected)
     other.load_state_dict(weights)
-    assert torch.equal(other(subject.source, MASK, subject.target), expected)
+    assert torch.equal(other(subject.inputs, subject.target), expected)
     assert torch.equal(other.head(expected), subject.model.head(expected))
 
 
 def test_every_parameter_has_a_finite_gradient(subject: Subject) -> None:
     model = EncoderDecoder(subject.config, V, V).train()
-    hidden = model(subject.source, MASK, subject.target)
+    hidden = model(subject.inputs, subject.target)
     torch.nn.functional.cross_entropy(model.head(hidden).flatten(0, 1), subject.target.flatten()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqloom.data.batches.batch import StreamBatch
 from seqloom.data.batches.stream import StreamConfig
 from seqloom.data.sources.conversations import (
     Conversations,
@@ -25,6 +26,10 @@ from seqloom.data.sources.conversations import (
 from seqloom.errors import DataError
 
 ASKED = {"instruction": "Add.", "input": "1 2", "output": "3"}
+
+
+def read(batch: StreamBatch) -> torch.Tensor:
+    return batch.inputs["text"].values
 
 
 def told(record: object) -> list[list[tuple[str, str]]]:
@@ -148,26 +153,26 @@ def test_an_epoch_learns_each_answer_once_from_its_own_conversation(sizes, lanes
         for b in batches:
             real = b.targets >= 0
             assert b.anew
-            assert b.ids.shape[1] <= length
-            assert torch.equal(b.ids[real] + 1, b.targets[real])
-            alone = all(len({i // 100 for i in row if i}) == 1 for row in b.ids.tolist())
-            assert (b.documents is None) == (carries or alone)
-            if b.documents is not None:
-                for row, number in zip(b.ids.tolist(), b.documents.tolist(), strict=True):
+            assert read(b).shape[1] <= length
+            assert torch.equal(read(b)[real] + 1, b.targets[real])
+            alone = all(len({i // 100 for i in row if i}) == 1 for row in read(b).tolist())
+            assert (b.inputs["text"].segments is None) == (carries or alone)
+            if b.inputs["text"].segments is not None:
+                for row, number in zip(read(b).tolist(), b.inputs["text"].segments.tolist(), strict=True):
                     assert len({n for i, n in zip(row, number, strict=True) if i}) == len({i // 100 for i in row if i})
                     assert number == sorted(number)
         whole = torch.cat([b.targets[b.targets >= 0] for b in packs.windows()])
         assert sorted(whole.tolist()) == answers
         again = Packs(given, list(range(1, len(sizes) + 1)), StreamConfig(lanes, length), 3, carries=carries)
-        assert all(torch.equal(again(epoch * packs.per_epoch + n).ids, b.ids) for n, b in enumerate(batches))
+        assert all(torch.equal(read(again(epoch * packs.per_epoch + n)), read(b)) for n, b in enumerate(batches))
 
 
 def test_epochs_come_in_another_order_and_crossing_is_left():
     packs = Packs(chats([9] * 30), list(range(1, 31)), StreamConfig(2, 16))
     orders = {tuple(packs(epoch * packs.per_epoch + n).rows for n in range(packs.per_epoch)) for epoch in range(4)}
     assert len(orders) == 4
-    assert packs(0).documents is not None
-    assert Packs(chats([9] * 30), [1] * 30, StreamConfig(2, 16, crossing=True))(0).documents is None
+    assert packs(0).inputs["text"].segments is not None
+    assert Packs(chats([9] * 30), [1] * 30, StreamConfig(2, 16, crossing=True))(0).inputs["text"].segments is None
 
 
 def test_what_is_too_long_is_cut_and_what_has_no_answer_left_is_dropped():

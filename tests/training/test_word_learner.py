@@ -15,7 +15,7 @@ from toys import Listener, left_behind
 
 from seqloom.data.sources.words import END, WordIds, WordText
 from seqloom.errors import DivergedError, RunError
-from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
+from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, rows_of_words
 from seqloom.run import Run
 from seqloom.tasks.word_vectors.task import EmbedWordsConfig, load_words
 from seqloom.text.vocabulary import Vocabulary

@@ -135,12 +135,12 @@ def tokenizer_for(config: ReadingConfig, run: Run | None, texts: Callable[[], An
 def outputs(model: EncoderOnly, head: str, items: Sequence[Item]) -> list[list[np.ndarray]]:
     """What a head says of each text: one vector (L) for "label", else of each window (T L)."""
     found: list[list[np.ndarray]] = [[] for _ in items]
-    device = next(model.parameters()).device
+    device, pooled = next(model.parameters()).device, model.heads[head].reads == "pooled"
     model.eval()
     for part in by_length(items, _TOKENS):
         batch = collate([replace(items[i], targets=None) for i in part]).to(device)
         rows = iter(batch_scores(model, head, batch).float().cpu().numpy())
         for i in part:
             windows = items[i].windows
-            found[i] = [next(rows)] if head == "label" else [next(rows)[: len(w.ids)] for w in windows]
+            found[i] = [next(rows)] if pooled else [next(rows)[: len(w.ids)] for w in windows]
     return found
