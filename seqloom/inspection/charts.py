@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.inspection.page import Markup, element
+from seqloom.inspection.page import Markup, element, figure
 
 _WIDTH, _LEFT, _RIGHT = 460, 46, 10
 _TOP, _BOTTOM = 8.0, 26.0
@@ -111,15 +111,16 @@ def line_figure(
     steps: Steps,
     height: int = 230,
     low: float = 0.0,
+    description: str = "",
 ) -> Iterator[Markup]:
     """Curves with a caption, a legend and a text description; nothing if no curve has two points."""
     curves = [c for c in curves if c.points]
     if not any(len(c.points) > 1 for c in curves):
         return
-    description = " ".join(_described(c, steps.label) for c in curves if c.look != "raw")
+    description = description or " ".join(_described(c, steps.label) for c in curves if c.look != "raw")
     legend = [element("span", c.name, class_=f"key {c.look}") for c in curves] if len(curves) > 1 else []
-    caption = element("figcaption", element("h3", title), element("p", note) if note else None, *legend)
-    yield element("figure", caption, line_chart(title, description, curves, steps, height, low), element("output"))
+    chart = line_chart(title, description, curves, steps, height, low)
+    yield figure(title, note, chart, element("output"), keys=legend)
 
 
 def _described(curve: Curve, when: Callable[[float], str]) -> str:

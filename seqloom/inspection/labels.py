@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from seqloom.inspection.charts import Curve, Steps, line_chart
-from seqloom.inspection.page import Markup, element, join, table
+from seqloom.inspection.charts import Curve, Steps, line_figure
+from seqloom.inspection.page import Markup, figure, join, table
 
 _LABELS = 30  # shown of a confusion
 
@@ -20,8 +20,7 @@ def label_sections(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, Ma
 def _labels(name: str, scores: Mapping[str, Any]) -> Iterator[Markup]:
     labels, rows = scores["labels"][:_LABELS], scores["confusion"][:_LABELS]
     cells = [[label, *row[:_LABELS]] for label, row in zip(labels, rows, strict=True)]
-    caption = element("h3", f"Confusion: {name}"), element("p", "A row for each true label.")
-    yield element("figure", element("figcaption", *caption), table(["true \\ predicted", *labels], cells))
+    yield figure(f"Confusion: {name}", "A row for each true label.", table(["true \\ predicted", *labels], cells))
     bins = scores["reliability"]
     points = [(row["confidence"], row["accuracy"]) for row in bins]
     summary = ", ".join(
@@ -30,9 +29,5 @@ def _labels(name: str, scores: Mapping[str, Any]) -> Iterator[Markup]:
     note = f"Accuracy by confidence, in percent; mean difference {scores['calibration_error']:.1f} points."
     ideal = Curve("as confident as right", [(0.0, 0.0), (100.0, 100.0)], "train")
     axis = Steps(100.0, lambda x: f"confidence {x:.0f} %")
-    yield element(
-        "figure",
-        element("figcaption", element("h3", f"Calibration: {name}"), element("p", note)),
-        line_chart("Calibration", summary, [ideal, Curve("accuracy", points, "valid")], axis, 230, 0.0),
-        element("output"),
-    )
+    curves = [ideal, Curve("accuracy", points, "valid")]
+    yield from line_figure(f"Calibration: {name}", note, curves, axis, description=summary)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seqloom.inspection.charts import Curve, Steps, heat_map, line_chart, number
+from seqloom.inspection.charts import Curve, Steps, heat_map, line_figure, number
 from seqloom.inspection.page import Markup, details, element, join, page, table
 
 COLUMNS = ("run", "gradient", "half at", "tenth at", "at 10", "at 20", "entropy, %")
@@ -89,7 +89,7 @@ def _reached(reach: Mapping[str, Any]) -> tuple[object, ...]:
     return *first, reach["at_10"], reach["at_20"]
 
 
-def _reach_chart(title: str, note: str, reaches: Mapping[str, Mapping[str, Any]]) -> Markup | None:
+def _reach_chart(title: str, note: str, reaches: Mapping[str, Mapping[str, Any]]) -> Markup:
     curves = []
     for i, (name, reach) in enumerate(reaches.items()):
         points = [(float(k), math.log10(share)) for k, share in enumerate(reach["share"]) if share > 0]
@@ -98,16 +98,10 @@ def _reach_chart(title: str, note: str, reaches: Mapping[str, Mapping[str, Any]]
     return _chart(title, note, description, curves, "k =", -1.0)
 
 
-def _chart(
-    title: str, note: str, description: str, curves: Sequence[Curve], axis: str, low: float = 0.0
-) -> Markup | None:
-    curves = [c for c in curves if c.points]
-    if not curves:
-        return None
-    steps = Steps(max(1.0, *(x for c in curves for x, _ in c.points)), lambda k: f"{axis} {k:.0f}")
-    legend = [element("span", c.name, class_=f"key {c.look}") for c in curves]
-    caption = element("figcaption", element("h3", title[0].upper() + title[1:]), element("p", note), *legend)
-    return element("figure", caption, line_chart(title, description, curves, steps, 230, low), element("output"))
+def _chart(title: str, note: str, description: str, curves: Sequence[Curve], axis: str, low: float = 0.0) -> Markup:
+    steps = Steps(max([1.0, *(x for c in curves for x, _ in c.points)]), lambda k: f"{axis} {k:.0f}")
+    title = title[0].upper() + title[1:]
+    return join(line_figure(title, note, curves, steps, low=low, description=description))
 
 
 def _run(run: Mapping[str, Any]) -> Iterator[Markup]:

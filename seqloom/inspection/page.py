@@ -50,6 +50,11 @@ def texts(rows: Mapping[str, str]) -> Markup:
     return element("table", element("tbody", *(element("tr", *row) for row in cells)), class_="texts")
 
 
+def figure(title: str, note: str | None, *content: object, keys: Sequence[Markup] = ()) -> Markup:
+    """Content below its title, a note, and the keys of a legend."""
+    return element("figure", element("figcaption", element("h3", title), note and element("p", note), *keys), *content)
+
+
 def details(summary: str, *content: object, class_: str | None = None) -> Markup:
     """Content that opens on a click."""
     return element("details", element("summary", summary), *content, class_=class_)

@@ -10,7 +10,7 @@ from typing import Any
 from seqloom import measures
 from seqloom.inspection.attention import AttentionMap, Example, attention_svg, example_part
 from seqloom.inspection.charts import Curve, Steps, bar_chart, line_figure, smooth
-from seqloom.inspection.page import Markup, details, element, join, page, table, texts
+from seqloom.inspection.page import Markup, details, element, figure, join, page, table, texts
 from seqloom.measures import COUNTS, MEASURES
 
 __all__ = ["AttentionMap", "Example", "ReportData", "attention_svg", "render"]
@@ -213,17 +213,13 @@ def _groups(name: str, scores: Row) -> Iterator[Markup]:
     if bars:
         title = f"BLEU by source length: {name}"
         note = "Words of the source; below them, the number of sentences."
-        words = ", ".join(f"{label} words: {value:.1f} ({count})" for label, value, count in bars)
-        yield element(
-            "figure",
-            element("figcaption", element("h3", title), element("p", note)),
-            bar_chart(title, words, bars),
-            details("As a table", table(["words", *columns], [[c, *cells(r)] for c, r in classes]), class_="data"),
-        )
+        description = ", ".join(f"{label} words: {value:.1f} ({count})" for label, value, count in bars)
+        as_table = table(["words", *columns], [[label, *cells(row)] for label, row in classes])
+        chart = bar_chart(title, description, bars)
+        yield figure(title, note, chart, details("As a table", as_table, class_="data"))
     if kinds := scores.get("by_kind"):
         rows = [[row.get("kind", "–"), *cells(row)] for row in kinds]
-        caption = element("figcaption", element("h3", f"By kind of sentence: {name}"))
-        yield element("figure", caption, table(["kind", *columns], rows))
+        yield figure(f"By kind of sentence: {name}", None, table(["kind", *columns], rows))
 
 
 def _class_name(row: Row) -> str:

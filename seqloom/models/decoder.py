@@ -10,7 +10,7 @@ from torch import nn
 
 from seqloom.config import Tree
 from seqloom.models.decoders import DecoderConfig, make_decoder
-from seqloom.models.inputs import make_embedder
+from seqloom.models.inputs import token_embedder
 from seqloom.models.presets import LANGUAGE, under
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, Inputs
@@ -63,7 +63,7 @@ class LanguageModel(nn.Module):
         self.config = config
         inputs = config.decoder.input_width(config.embedding)
         E = config.embedding or inputs
-        self.embedder = make_embedder(config.embedder, inputs, vocab_size, E)
+        self.embedder = token_embedder(config.embedder, inputs, vocab_size, E)
         self.head = VocabularyHead(vocab_size, config.decoder.width, E, self.embedder.weight if config.tie else None)
         self.decoder = make_decoder(config.decoder, inputs)
         initialize(self)

@@ -11,7 +11,7 @@ from torch import nn
 from seqloom.config import Tree
 from seqloom.models.decoders import DecoderConfig, make_decoder
 from seqloom.models.encoders import EncoderConfig, make_encoder
-from seqloom.models.inputs import make_embedder
+from seqloom.models.inputs import token_embedder
 from seqloom.models.presets import TRANSLATION, under
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.attention import CrossAttention
@@ -82,9 +82,9 @@ class EncoderDecoder(nn.Module):
         self.config = config
         E = config.embedding
         into, onto = config.encoder.input_width(E), config.decoder.input_width(E)
-        self.source = make_embedder(config.source, into, source_size, E or into)
+        self.source = token_embedder(config.source, into, source_size, E or into)
         target, shared = (config.source, self.source.weight) if config.one_input else (config.target, None)
-        self.target = make_embedder(target, onto, target_size, E or onto, shared)
+        self.target = token_embedder(target, onto, target_size, E or onto, shared)
         tied = self.target.weight if config.tie in ("all", "decoder-output") else None
         self.head = VocabularyHead(target_size, config.decoder.width, E or onto, tied, bias=config.output_bias)
         self.encoder = make_encoder(config.encoder, into)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
 
 from torch import nn
 
@@ -12,34 +11,19 @@ from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory
 
 
-@overload
-def make_embedder(
-    config: EmbedderConfig, width: int, vocab_size: int, embedding: int, table: nn.Parameter | None = None
-) -> TokenEmbedder: ...
-
-
-@overload
 def make_embedder(
     config: EmbedderConfig | PatchConfig, width: int, vocab_size: int, embedding: int
-) -> TokenEmbedder | PatchEmbedder: ...
-
-
-def make_embedder(
-    config: EmbedderConfig | PatchConfig,
-    width: int,
-    vocab_size: int,
-    embedding: int,
-    table: nn.Parameter | None = None,
 ) -> TokenEmbedder | PatchEmbedder:
-    """The embedder a config describes.
-
-    Args:
-        config: its kind is what is read.
-        width: D, of the vectors it gives.
-        vocab_size, embedding, table: of tokens; see TokenEmbedder.
-    """
+    """The embedder a config describes, for a model of width D; see TokenEmbedder for the other two."""
     if isinstance(config, PatchConfig):
         return PatchEmbedder(config, width)
+    return token_embedder(config, width, vocab_size, embedding)
+
+
+def token_embedder(
+    config: EmbedderConfig, width: int, vocab_size: int, embedding: int, table: nn.Parameter | None = None
+) -> TokenEmbedder:
+    """The same for tokens; `table` is that of another embedder to share."""
     embedder = TokenEmbedder(vocab_size, width, embedding, table, scaled=config.scaled)
     if config.frozen:
         embedder.weight.requires_grad_(False)

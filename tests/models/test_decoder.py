@@ -50,7 +50,7 @@ def test_the_lstm_counted_by_hand() -> None:
 def test_what_needs_a_memory_is_refused(decoder: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="need an encoder's memory, and this model has none"):
         build(DecoderOnlyConfig, {"decoder": {"kind": "recurrent", **decoder}})
-    with pytest.raises(ValueError, match="need an encoder.s memory"):
+    with pytest.raises(ValueError, match="need an encoder's memory"):
         RecurrentDecoder(RecurrentDecoderConfig(attention=AttentionConfig()), 5, 0, 0)
 
 
