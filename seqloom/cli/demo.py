@@ -20,6 +20,7 @@ def demo(
     run: str = "",
     seed: int = 1,
     steps: int = 0,
+    minutes: float = 0.0,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -38,13 +39,15 @@ def demo(
     from seqloom.workflows.report import finish
     from seqloom.workflows.train import started, train_run
 
-    if steps < 0 or not 0 <= seed < 1 << 63:
-        raise UsageError("--steps and --seed must not be negative", cure="seqloom demo --help")
+    if min(steps, minutes, seed) < 0 or seed >= 1 << 63:
+        raise UsageError("--steps, --minutes and --seed must not be negative", cure="seqloom demo --help")
     keep_freed_memory()
     reporter = Reporter(verbosity(quiet, verbose))
-    config = demo_config(source, to, run, seed, steps)
+    config = demo_config(source, to, run, seed, steps, minutes)
 
     def announce(chosen: RunConfig, prepared: Prepared) -> None:
+        if minutes:  # that is what the steps were set by
+            return
         expected = estimate(chosen, prepared, started(chosen, prepared, Reporter(0)))
         reporter.say(f"expected: {expected.minutes:.1f} minutes for {expected.steps:,} steps on this machine")
 

@@ -10,7 +10,7 @@ from seqloom.cli.common import AsJson, Quiet, print_json, print_table, verbosity
 def import_(
     source: str, run: str, /, *, verify: bool = False, task: str = "", quiet: Quiet = False, json: AsJson = False
 ) -> None:
-    """Make a run of a published checkpoint: GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa, DistilBERT, ViT, Marian, T5.
+    """Make a run of a published checkpoint: GPT-2, Llama, Mistral, Qwen, BERT and its kin, ViT, Marian, Pegasus, T5.
 
     SOURCE is a directory with config.json and *.safetensors, or a name on the Hugging Face hub. --verify compares
     what it computes with transformers, and exits with 1 if it differs. --task: what the run is for, if not what its

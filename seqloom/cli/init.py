@@ -28,7 +28,7 @@ size = 8192                            # fewer words for fewer sentences: 4000 b
 preset = "small"                       # tiny, small, base, big
 
 [training]
-steps = 10000
+minutes = 30                           # or steps, or epochs
 evaluate_every = 500
 """
 
@@ -47,10 +47,10 @@ kind = "bpe"                           # or words, characters
 size = 8000
 
 [model]
-preset = "small-transformer"           # or small-lstm
+preset = "small-llama"                 # or gpt2, llama-nano, small-transformer, small-lstm
 
 [training]
-steps = 4000
+minutes = 30                           # or steps, or epochs
 evaluate_every = 500
 """
 
@@ -71,7 +71,7 @@ width = 100
 window = 5
 
 [training]
-epochs = 5
+epochs = 5                             # or minutes
 """
 
 _READING = """\
@@ -89,10 +89,10 @@ kind = "bpe"                           # or words, characters
 size = 8000
 
 [model]                                # not with start
-preset = "small-bert"                  # or small-lstm, lstm-attention, bag
+preset = "small-megatron"              # or bert-tiny to bert-base, small-bert, small-lstm, lstm-attention, bag
 
 [training]
-epochs = 4
+epochs = 4                             # or minutes, or steps
 evaluate_every = 200
 """
 _COLUMNS = """\

@@ -1,10 +1,30 @@
-"""Parallel text in memory: the form in which every reader and generator hands its sentences on."""
+"""What an example is: a pair, a running text, a conversation, a labelled text, a question."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from seqloom.text.chat import Message
+
+Piece = tuple[str | None, int]
+"""A line of a document, or None after its last one; and the number of the line in its file, from 1."""
+
+Say = Callable[[float, int], None]
+"""Is told which share of a text is done, and how many lines or words that is."""
+
+_BLOCK_LINES, _BLOCK_CHARACTERS = 10_000, 1 << 22  # of pieces that are encoded together
+
+
+def digest_of(parts: Iterable[bytes]) -> str:
+    """SHA-256 of bytes that come in parts."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part)
+    return sha.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -34,10 +54,8 @@ class Pairs:
 
     def digest(self) -> str:
         """SHA-256 over both sides; equal digests mean equal sentences in equal order."""
-        sha = hashlib.sha256()
-        for source, target in zip(self.sources, self.targets, strict=True):
-            sha.update(f"{source}\x00{target}\x01".encode())
-        return sha.hexdigest()
+        pairs = zip(self.sources, self.targets, strict=True)
+        return digest_of(f"{source}\x00{target}\x01".encode() for source, target in pairs)
 
 
 @dataclass(frozen=True)
@@ -64,3 +82,130 @@ class Splits:
     valid: Pairs
     test: Pairs | None = None
     fresh: Fresh | None = None
+
+
+@dataclass(frozen=True)
+class Text:
+    """Documents of lines in memory.
+
+    Args:
+        lines: None after each document.
+        numbers: where each stands in its file, from 1.
+    """
+
+    lines: Sequence[str | None]
+    numbers: Sequence[int] = field(repr=False)
+
+    @classmethod
+    def of(cls, pieces: Iterable[Piece]) -> Text:
+        """All of it."""
+        lines, numbers = zip(*pieces, strict=True)
+        return cls(lines, numbers)
+
+    def __iter__(self) -> Iterator[Piece]:
+        return zip(self.lines, self.numbers, strict=True)
+
+    def digest(self) -> str:
+        """SHA-256; equal digests mean equal documents."""
+        return text_digest(self)
+
+    def sizes(self) -> dict[str, int]:
+        """How many "words" (between blanks; each end of a line or document is one), "characters" and "bytes"."""
+        lines = [line or "" for line in self.lines]
+        return {
+            "words": sum(len(line.split()) + 1 for line in lines),
+            "characters": sum(len(line) + 1 for line in lines),
+            "bytes": sum(len(line.encode()) + 1 for line in lines),
+        }
+
+
+def blocks_of(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Some pieces at a time, so many as are well encoded together."""
+    block: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        block.append(piece)
+        size += len(piece[0] or "")
+        if len(block) >= _BLOCK_LINES or size >= _BLOCK_CHARACTERS:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def text_digest(pieces: Iterable[Piece]) -> str:
+    """SHA-256 of a text; equal digests mean equal documents."""
+    return digest_of(map(as_bytes, blocks_of(pieces)))
+
+
+def as_bytes(block: Sequence[Piece]) -> bytes:
+    """The block as it enters a digest."""
+    return "".join("\0" if line is None else f"{line}\n" for line, _ in block).encode()
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation, and the line of its file that it is from."""
+
+    messages: tuple[Message, ...]
+    number: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text, or a pair of them, with its label as written in the file; `second` "" = no pair."""
+
+    text: str
+    second: str = ""
+    label: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class TaggedWords:
+    """The words of a sentence with a label each."""
+
+    words: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    where: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(f"{word}/{label}" for word, label in zip(self.words, self.labels, strict=True))
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a passage.
+
+    Args:
+        question, passage: texts.
+        answers: right ones, each with the character of the passage that it begins at; none = there is no answer.
+        where: its place, for messages.
+    """
+
+    question: str
+    passage: str
+    answers: tuple[tuple[str, int], ...] = ()
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class MultipleChoice:
+    """What is asked, what may be answered, and which of these is right."""
+
+    context: str
+    choices: tuple[str, ...]
+    answer: int
+
+    def solved(self) -> str:
+        """The question with its right answer."""
+        return self.context + self.joined(self.choices[self.answer])
+
+    def joined(self, choice: str) -> str:
+        """A choice as it follows the context: after a space, unless there is white space already."""
+        return choice if not self.context or self.context[-1].isspace() or choice[:1].isspace() else f" {choice}"
+
+
+def digest_rows(rows: Iterable[Any]) -> str:
+    """SHA-256 of examples of any kind, wherever they stand."""
+    return digest_of(json.dumps({k: v for k, v in asdict(row).items() if k != "where"}).encode() for row in rows)

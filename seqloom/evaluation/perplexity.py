@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import torch
 
+from seqloom.data.batches.packs import Packs
 from seqloom.data.batches.stream import Stream
-from seqloom.data.sources.conversations import Packs
 from seqloom.models.decoder import LanguageModel
 from seqloom.objectives.next_token import NextToken
 from seqloom.shapes import Tensor

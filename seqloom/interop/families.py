@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from seqloom.interop.family_language import GPT2, llama
-from seqloom.interop.family_reading import BERT, DISTILBERT, ROBERTA, VIT
-from seqloom.interop.family_translation import MARIAN, T5
+from seqloom.interop.family_reading import BERT, DISTILBERT, MEGATRON_BERT, ROBERTA, VIT
+from seqloom.interop.family_translation import MARIAN, PEGASUS, T5
 
 FAMILIES = {
     family.name: family
@@ -15,10 +15,12 @@ FAMILIES = {
         llama("qwen2", "Qwen2ForCausalLM", qkv_bias="yes"),
         llama("qwen3", "Qwen3ForCausalLM", qk_norm=True),
         BERT,
+        MEGATRON_BERT,
         ROBERTA,
         DISTILBERT,
         VIT,
         MARIAN,
+        PEGASUS,
         T5,
     )
 }

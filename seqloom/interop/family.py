@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
 from seqloom.config import Tree, build, tree_of
 from seqloom.errors import ConfigError
 from seqloom.interop.fields import ConfigMap, Json, at
 from seqloom.interop.rules import Rule
 from seqloom.models.assemblies import CONFIGS, ModelConfig
 from seqloom.models.encoder import EncoderOnlyConfig
+from seqloom.nn.positions import sinusoids
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Family:
         harmless: what the names end with of weights that are computed, or that the model does not use.
         heads: of an encoder, by our name.
         poolers: a weight that tells that there is a pooler of a kind.
+        sines: names of tables of all sines before all cosines that are saved with the weights; here they are computed.
     """
 
     name: str
@@ -49,10 +54,16 @@ class Family:
     harmless: tuple[str, ...] = ()
     heads: Mapping[str, HeadName] = field(default_factory=dict)
     poolers: Mapping[str, Literal["tanh", "relu"]] = field(default_factory=dict)
+    sines: tuple[str, ...] = ()
 
     def model_config(self, config: Json) -> Any:
         """Our config of a config.json. Raises ConfigError for options that we cannot do."""
         return build(CONFIGS[self.kind], self.config.read(config))
+
+    def tables(self, config: Json) -> dict[str, Tensor]:
+        """The tables of sines of a config.json, by name."""
+        positions = torch.arange(config["max_position_embeddings"] if self.sines else 0)
+        return {name: sinusoids(positions, config["d_model"]) for name in self.sines}
 
     def written(self, config: ModelConfig) -> tuple[Json, ModelConfig, list[str]]:
         """The config.json of our config, our config as read from it again, and what of ours was lost on the way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from seqloom.config import Tree
@@ -31,42 +32,56 @@ _BERT_FORM = half("encoder", norm_position="after", embedding_norm=True, positio
 _EXACT = {"gelu": "gelu"}
 
 
-def _bert_block(theirs: str) -> tuple[Rule, ...]:
+def _bert_block(theirs: str, norms: tuple[str, str]) -> tuple[Rule, ...]:
     return block(
         "encoder",
         theirs,
         {
             "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
             "attention.output": "attention.output.dense",
-            "attention_norm": "attention.output.LayerNorm",
+            "attention_norm": norms[0],
             "feedforward.expand": "intermediate.dense",
             "feedforward.contract": "output.dense",
-            "feedforward_norm": "output.LayerNorm",
+            "feedforward_norm": norms[1],
         },
     )
 
 
-def _bert(name: str, title: str, offset: int, rules: tuple[Rule, ...], **more: Any) -> Family:
-    """BERT, and RoBERTa, whose first position is 2."""
+def _bert_fields(offset: int) -> tuple[Field | Via, ...]:
+    return (
+        *_reading(_BERT_SIZES, eps=1e-12, dropout=0.1, attention_dropout=0.1),
+        Field("hidden_act", "encoder.activation", "gelu", _EXACT),
+        Via(
+            lambda config: {"segments": config.get("type_vocab_size") or 2},
+            lambda tree: {"type_vocab_size": tree.get("segments")},
+        ),
+        Via(
+            lambda config: half("encoder", positions__length=config["max_position_embeddings"] - offset),
+            lambda tree: {"max_position_embeddings": (at(tree, "encoder.positions.length") or 0) + offset},
+        ),
+    )
+
+
+def _bert(
+    name: str,
+    title: str,
+    rules: tuple[Rule, ...],
+    *,
+    root: str,
+    offset: int = 0,
+    form: Mapping[str, Any] = _BERT_FORM,
+    norms: tuple[str, str] = ("attention.output.LayerNorm", "output.LayerNorm"),
+    **more: Any,
+) -> Family:
+    """BERT; RoBERTa, whose first position is 2; Megatron's BERT, whose norms stand before the sublayers."""
     return Family(
         name=name,
         kind="encoder-only",
         architecture=f"{title}Model",
-        prefix=f"{name}.",
+        prefix=f"{root}.",
         config=ConfigMap(
-            fields=(
-                *_reading(_BERT_SIZES, eps=1e-12, dropout=0.1, attention_dropout=0.1),
-                Field("hidden_act", "encoder.activation", "gelu", _EXACT),
-                Via(
-                    lambda config: {"segments": config.get("type_vocab_size") or 2},
-                    lambda tree: {"type_vocab_size": tree.get("segments")},
-                ),
-                Via(
-                    lambda config: half("encoder", positions__length=config["max_position_embeddings"] - offset),
-                    lambda tree: {"max_position_embeddings": (at(tree, "encoder.positions.length") or 0) + offset},
-                ),
-            ),
-            fixed=_BERT_FORM,
+            fields=_bert_fields(offset),
+            fixed=form,
             must={
                 "position_embedding_type": ("absolute",),
                 "is_decoder": (False,),
@@ -75,11 +90,10 @@ def _bert(name: str, title: str, offset: int, rules: tuple[Rule, ...], **more: A
             },
         ),
         rules=(
-            Rule("embedder.weight", f"{name}.embeddings.word_embeddings.weight"),
-            Rule("segments", f"{name}.embeddings.token_type_embeddings.weight"),
-            Rule("encoder.stack.positions.table", f"{name}.embeddings.position_embeddings", skipped=offset),
-            Rule("encoder.stack.embedding_norm", f"{name}.embeddings.LayerNorm"),
-            *_bert_block(f"{name}.encoder.layer.{{}}"),
+            Rule("embedder.weight", f"{root}.embeddings.word_embeddings.weight"),
+            Rule("segments", f"{root}.embeddings.token_type_embeddings.weight"),
+            Rule("encoder.stack.positions.table", f"{root}.embeddings.position_embeddings", skipped=offset),
+            *_bert_block(f"{root}.encoder.layer.{{}}", norms),
             *rules,
             Rule("heads.tags.linear", "classifier"),
             Rule("heads.span.linear", "qa_outputs"),
@@ -107,36 +121,50 @@ def _heads(title: str, masked: str, label: str, **more: HeadName) -> dict[str, H
     }
 
 
-BERT = _bert(
-    "bert",
-    "Bert",
-    0,
-    (
-        Rule("pooling.layer", "bert.pooler.dense"),
-        Rule("heads.masked.project.0", "cls.predictions.transform.dense"),
-        Rule("heads.masked.project.1", "cls.predictions.transform.LayerNorm"),
-        Rule("heads.masked.bias", "cls.predictions.bias"),
-        Rule("heads.next.linear", "cls.seq_relationship"),
-        Rule("heads.label.linear", "classifier"),
-    ),
-    copies={
-        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    },
-    heads=_heads(
-        "Bert",
-        "cls.predictions.transform.dense.weight",
-        "classifier.weight",
-        next=HeadName("cls.seq_relationship.weight", "BertForNextSentencePrediction"),
-    ),
-    poolers={"bert.pooler.dense.weight": "tanh"},
+def _of_bert(name: str, title: str, *norms: Rule, **more: Any) -> Family:
+    """BERT, and what has its heads; `norms` are those outside the blocks."""
+    return _bert(
+        name,
+        title,
+        (
+            *norms,
+            Rule("pooling.layer", "bert.pooler.dense"),
+            Rule("heads.masked.project.0", "cls.predictions.transform.dense"),
+            Rule("heads.masked.project.1", "cls.predictions.transform.LayerNorm"),
+            Rule("heads.masked.bias", "cls.predictions.bias"),
+            Rule("heads.next.linear", "cls.seq_relationship"),
+            Rule("heads.label.linear", "classifier"),
+        ),
+        root="bert",
+        copies={
+            "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+            "cls.predictions.decoder.bias": "cls.predictions.bias",
+        },
+        heads=_heads(
+            title,
+            "cls.predictions.transform.dense.weight",
+            "classifier.weight",
+            next=HeadName("cls.seq_relationship.weight", f"{title}ForNextSentencePrediction"),
+        ),
+        poolers={"bert.pooler.dense.weight": "tanh"},
+        **more,
+    )
+
+
+BERT = _of_bert("bert", "Bert", Rule("encoder.stack.embedding_norm", "bert.embeddings.LayerNorm"))
+MEGATRON_BERT = _of_bert(
+    "megatron-bert",
+    "MegatronBert",
+    Rule("encoder.stack.norm", "bert.encoder.ln"),
+    form=_BERT_FORM | half("encoder", norm_position="before", embedding_norm=False),
+    norms=("attention.ln", "ln"),
 )
 
 ROBERTA = _bert(
     "roberta",
     "Roberta",
-    2,
     (
+        Rule("encoder.stack.embedding_norm", "roberta.embeddings.LayerNorm"),
         Rule("pooling.layer", "roberta.pooler.dense", when=_unlabelled),
         Rule("pooling.layer", "classifier.dense", when=_labelled),
         Rule("heads.masked.project.0", "lm_head.dense"),
@@ -144,6 +172,8 @@ ROBERTA = _bert(
         Rule("heads.masked.bias", "lm_head.bias"),
         Rule("heads.label.linear", "classifier.out_proj"),
     ),
+    root="roberta",
+    offset=2,
     copies={
         "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",

@@ -1,4 +1,4 @@
-"""Families that turn one text into another: Marian, T5."""
+"""Families that turn one text into another: Marian, Pegasus, T5."""
 
 from __future__ import annotations
 
@@ -26,67 +26,98 @@ def _halves(theirs: str, names: dict[str, str | tuple[str, ...]], cross: dict[st
     return *encoder, *block("decoder", theirs.replace("HALF", "decoder"), names | cross)
 
 
-MARIAN = Family(
-    name="marian",
-    kind="encoder-decoder",
-    architecture="MarianMTModel",
-    prefix="model.",
-    config=ConfigMap(
-        fields=(
-            Field("d_model", _both("width")),
-            *(
-                Field(f"{side}_{theirs}", f"{side}.{ours}")
-                for side in _SIDES
-                for theirs, ours in (("layers", "layers"), ("ffn_dim", "inner"), ("attention_heads", "heads"))
-            ),
-            Field("activation_function", _both("activation"), "gelu", {"swish": "silu", **ACTIVATIONS}),
-            Field("scale_embedding", "source.scaled", False),
-            Field("dropout", _both("dropout"), 0.1),
-            Field("attention_dropout", _both("attention_dropout"), 0.0),
-            Field("activation_dropout", _both("activation_dropout"), 0.0),
-        ),
-        fixed={
-            **_fixed(norm_position="after", positions__kind="sinusoidal", positions__interleaved=False),
-            "output_bias": True,
-            "tie": "all",
-        },
-        must={
-            "share_encoder_decoder_embeddings": (True,),
-            "tie_word_embeddings": (True,),
-            "is_encoder_decoder": (True,),
-            "normalize_before": (False,),
-            "normalize_embedding": (False,),
-            "add_final_layer_norm": (False,),
-            "static_position_embeddings": (True,),
-        },
+_MARIAN_FIELDS: tuple[Field | Via, ...] = (
+    Field("d_model", _both("width")),
+    *(
+        Field(f"{side}_{theirs}", f"{side}.{ours}")
+        for side in _SIDES
+        for theirs, ours in (("layers", "layers"), ("ffn_dim", "inner"), ("attention_heads", "heads"))
     ),
-    rules=(
-        Rule("source.weight", "model.shared.weight"),
-        Rule("head.bias", "final_logits_bias", ones=1),
-        *_halves(
-            "model.HALF.layers.{}",
-            {
-                "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-                "attention.output": "self_attn.out_proj",
-                "attention_norm": "self_attn_layer_norm",
-                "feedforward.expand": "fc1",
-                "feedforward.contract": "fc2",
-                "feedforward_norm": "final_layer_norm",
-            },
-            {
-                "cross.query": "encoder_attn.q_proj",
-                "cross.key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
-                "cross.output": "encoder_attn.out_proj",
-                "cross_norm": "encoder_attn_layer_norm",
-            },
-        ),
-    ),
-    copies={
-        "model.encoder.embed_tokens.weight": "model.shared.weight",
-        "model.decoder.embed_tokens.weight": "model.shared.weight",
-        "lm_head.weight": "model.shared.weight",
+    Field("activation_function", _both("activation"), "gelu", {"swish": "silu", **ACTIVATIONS}),
+    Field("scale_embedding", "source.scaled", False),
+    Field("dropout", _both("dropout"), 0.1),
+    Field("attention_dropout", _both("attention_dropout"), 0.0),
+    Field("activation_dropout", _both("activation_dropout"), 0.0),
+    # Ours have no end; this is theirs where nothing else is known.
+    Via(lambda config: {}, lambda tree: {"max_position_embeddings": 1024}),
+)
+_MARIAN_BLOCKS = _halves(
+    "model.HALF.layers.{}",
+    {
+        "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "attention.output": "self_attn.out_proj",
+        "attention_norm": "self_attn_layer_norm",
+        "feedforward.expand": "fc1",
+        "feedforward.contract": "fc2",
+        "feedforward_norm": "final_layer_norm",
     },
-    harmless=("embed_positions.weight",),
+    {
+        "cross.query": "encoder_attn.q_proj",
+        "cross.key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
+        "cross.output": "encoder_attn.out_proj",
+        "cross_norm": "encoder_attn_layer_norm",
+    },
+)
+
+
+def _marian(
+    name: str, architecture: str, norm_position: str, must: dict[str, tuple[Any, ...]], *rules: Rule, **more: Any
+) -> Family:
+    """Marian, and Pegasus, whose norms stand before the sublayers and after the last block.
+
+    Args:
+        name, architecture: of the family.
+        norm_position: before or after.
+        must: see `ConfigMap`.
+        rules: of what else it has.
+        more: of the family.
+    """
+    return Family(
+        name=name,
+        kind="encoder-decoder",
+        architecture=architecture,
+        prefix="model.",
+        config=ConfigMap(
+            fields=_MARIAN_FIELDS,
+            fixed={
+                **_fixed(norm_position=norm_position, positions__kind="sinusoidal", positions__interleaved=False),
+                "output_bias": True,
+                "tie": "all",
+            },
+            must={
+                "tie_word_embeddings": (True,),
+                "is_encoder_decoder": (True,),
+                "normalize_before": (norm_position == "before",),
+                "normalize_embedding": (False,),
+                "add_final_layer_norm": (norm_position == "before",),
+                "static_position_embeddings": (True,),
+                **must,
+            },
+        ),
+        rules=(
+            Rule("source.weight", "model.shared.weight"),
+            Rule("head.bias", "final_logits_bias", ones=1),
+            *_MARIAN_BLOCKS,
+            *rules,
+        ),
+        copies={
+            "model.encoder.embed_tokens.weight": "model.shared.weight",
+            "model.decoder.embed_tokens.weight": "model.shared.weight",
+            "lm_head.weight": "model.shared.weight",
+        },
+        harmless=("embed_positions.weight",),
+        **more,
+    )
+
+
+MARIAN = _marian("marian", "MarianMTModel", "after", {"share_encoder_decoder_embeddings": (True,)})
+PEGASUS = _marian(
+    "pegasus",
+    "PegasusForConditionalGeneration",
+    "before",
+    {},
+    *(Rule(f"{side}.stack.norm", f"model.{side}.layer_norm") for side in _SIDES),
+    sines=tuple(f"model.{side}.embed_positions.weight" for side in _SIDES),
 )
 
 

@@ -171,6 +171,7 @@ def read_checkpoint(folder: Path) -> Published:
         wanted = expected(bound, form, _shapes_of(model))
         weights.without_copies(family.copies, wanted)
         unused = _check(family, weights.shapes(), wanted)
+        _check_tables(family.tables(config), weights)
     except (ConfigError, RunError) as error:
         raise type(error)(error.problem, where=error.where or str(path), cure=error.cure) from None
     except (KeyError, TypeError, ValueError) as error:
@@ -229,6 +230,14 @@ def _check(family: Family, shapes: Mapping[str, tuple[int, ...]], wanted: Mappin
     return unused
 
 
+def _check_tables(tables: Mapping[str, Tensor], weights: _Weights) -> None:
+    """Raises RunError where a table that is computed here holds something else, which would be lost."""
+    shapes = weights.shapes()
+    for name, table in tables.items():
+        if name in shapes and (shapes[name] != table.shape or (weights(name) - table).abs().max() > 1e-2):  # bfloat16's
+            raise RunError(f"{name} has not the sines of its positions", cure="only fixed positions can be read")
+
+
 def _some(names: Iterable[str], most: int = 8) -> str:
     listed = sorted(names)
     return ", ".join(listed[:most]) + f" and {len(listed) - most} more" * (len(listed) > most)
@@ -243,7 +252,8 @@ def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> t
     for family in FAMILIES.values():
         theirs, again, lost = family.written(config)
         lost += [f"head {name!r}" for name in heads if name not in family.heads]
-        if getattr(config, "pooler", "none") not in ("none", *family.poolers.values()):
+        without = () if heads.keys() & {"label", "next"} and family.name != "vit" else ("none",)
+        if getattr(config, "pooler", "none") not in (*without, *family.poolers.values()):
             lost.append(f"pooler = {config.pooler!r}")  # type: ignore[union-attr]
         if heads.keys() & {"label", "next"} and getattr(config, "pooling", "first") != "first":
             lost.append(f"pooling = {config.pooling!r}")  # type: ignore[union-attr]
@@ -252,7 +262,7 @@ def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> t
     if lost:
         problem = f"cannot be expressed in Hugging Face's formats; {family.name} comes nearest, but not {_some(lost)}"
         raise UsageError(
-            problem, cure="presets gpt2, llama-135m, bert-base, vit-tiny and their sisters are of forms that can"
+            problem, cure="presets small, gpt2, llama-135m, bert-base, vit-tiny and their sisters are of forms that can"
         )
     return family, theirs, again
 
@@ -295,6 +305,7 @@ def write_checkpoint(
     weights = {n.removeprefix(prefix): t.to(dtype) for n, t in given(bound, form, tensor)}
     dtypes = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
     config |= {"architectures": [architecture], "dtype": dtypes[dtype], **more}
+    weights |= {name: table.to(dtype) for name, table in family.tables(config).items()}
     for labels in (n for name, n in heads.items() if name in ("label", "tags")):
         config.setdefault("id2label", {str(i): f"LABEL_{i}" for i in range(labels)})
     if vocab_size:

@@ -21,6 +21,9 @@ KEPT = (
 )
 """Small files that a run keeps, so that it can be published again with them."""
 
+_PEGASUS = ("<pad>", "</s>", "<mask_1>", "<mask_2>", *(f"<unk_{i}>" for i in range(2, 103)))
+"""What its models have before the pieces of their spiece.model, whose ids are moved by 103 (Zhang et al. 2020)."""
+
 
 def read_tokenizers(folder: Path, config: Json) -> tuple[Tokenizer, Tokenizer] | None:
     """The tokenizers of source and target, the same object where there is one; None for a model of images.
@@ -30,7 +33,7 @@ def read_tokenizers(folder: Path, config: Json) -> tuple[Tokenizer, Tokenizer] |
     vocab_size = int(config.get("vocab_size") or 0)
     if not vocab_size:
         return None
-    inner = _read(folder)
+    inner = _read(folder, str(config.get("model_type")))
     said = {**read_json(folder / "special_tokens_map.json"), **read_json(folder / "tokenizer_config.json")}
     ids = {**config, **read_json(folder / "generation_config.json")}
     target, source = (_made(one, said, ids, vocab_size, str(folder)) for one in inner)
@@ -40,7 +43,7 @@ def read_tokenizers(folder: Path, config: Json) -> tuple[Tokenizer, Tokenizer] |
     return (target, target) if inner[0] is inner[1] else (source, target)
 
 
-def _read(folder: Path) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
+def _read(folder: Path, family: str) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
     """Those of target and source."""
     path = folder / "tokenizer.json"
     if path.is_file():
@@ -54,8 +57,9 @@ def _read(folder: Path) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
         source, target = (read_sentencepiece(folder / f"{side}.spm", ids) for side in ("source", "target"))
         return target, source
     if (folder / "spiece.model").is_file():
-        one = read_sentencepiece(folder / "spiece.model")
-        one.add_tokens([f"<extra_id_{i}>" for i in reversed(range(100))])
+        one = read_sentencepiece(folder / "spiece.model", first=_PEGASUS if family == "pegasus" else ())
+        if family == "t5":
+            one.add_tokens([f"<extra_id_{i}>" for i in reversed(range(100))])
         return one, one
     cure = "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) of transformers writes one"
     raise RunError("has no tokenizer.json", where=str(folder), cure=cure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tokenizers
@@ -15,13 +15,16 @@ _UNIGRAM, _NORMAL, _UNKNOWN = 1, 1, 2
 _NOWHERE = "\ufdd0"  # in no text
 
 
-def read_sentencepiece(path: Path, ids: Mapping[str, int] | None = None) -> tokenizers.Tokenizer:
+def read_sentencepiece(
+    path: Path, ids: Mapping[str, int] | None = None, first: Sequence[str] = ()
+) -> tokenizers.Tokenizer:
     """The tokenizer of a *.spm or *.model file.
 
     Args:
         path: the file.
         ids: the ids that pieces have in the model, if others than in the file (Marian's vocab.json). Pieces of the file
             that are not among them come after them.
+        first: special tokens that come before the pieces of the file, or are among them.
 
     Raises RunError for what is no such file, or of another algorithm than Unigram.
     """
@@ -41,7 +44,7 @@ def read_sentencepiece(path: Path, ids: Mapping[str, int] | None = None) -> toke
         raise RunError(problem, where=str(path), cure=cure)
     scores = {piece: score for piece, score, _ in pieces}
     unknown = next((piece for piece, _, kind in pieces if kind == _UNKNOWN), "<unk>")
-    vocabulary = [(piece, score) for piece, score, _ in pieces]
+    vocabulary = [*((token, 0.0) for token in first), *((p, score) for p, score, _ in pieces if p not in first)]
     codes = [p for p in ids or () if p.startswith(">>") and p.endswith("<<")]  # of languages to translate into
     if ids is not None:
         # A piece of the other side has a place, but no text becomes it.
@@ -55,6 +58,7 @@ def read_sentencepiece(path: Path, ids: Mapping[str, int] | None = None) -> toke
     inner.normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip()])
     inner.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     inner.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    inner.add_special_tokens([*first])
     inner.add_tokens([tokenizers.AddedToken(code, normalized=False, rstrip=True) for code in codes])
     return inner
 

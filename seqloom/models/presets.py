@@ -68,15 +68,17 @@ def _llama(layers: int, width: int, heads: int, kv_heads: int, inner: int) -> Tr
     return {"decoder": {**sizes, **form}, "embedder": {"scaled": False}}
 
 
-# small-lstm and small-transformer have 6.5 million parameters with 8,000 tokens. nano is nanoGPT's "baby".
-# gpt2 to gpt2-xl: Radford et al. 2019, with 50,257 tokens there. The llama ones have the form of Touvron et al. 2023
-# with grouped queries, in the sizes of nano (with Qwen3's normalized queries and keys), SmolLM2-135M and SmolLM2-360M.
+# small-lstm, small-transformer and small-llama have 6.5 million parameters with 8,000 tokens. nano is nanoGPT's
+# "baby". gpt2 to gpt2-xl: Radford et al. 2019, with 50,257 tokens there. The llama ones have the form of Touvron et al.
+# 2023; llama-nano to llama-360m with grouped queries, in the sizes of nano (with Qwen3's normalized queries and keys),
+# SmolLM2-135M and SmolLM2-360M.
 LANGUAGE: dict[str, Tree] = {
     "small-lstm": {
         "decoder": {"kind": "recurrent", "cell": "lstm", "layers": 2, "width": 512, "dropout": 0.2, "weight_drop": 0.2},
         "embedding": 320,
     },
     "small-transformer": {"decoder": {"layers": 4, "width": 320, "inner": 896, "heads": 5, "dropout": 0.1}},
+    "small-llama": merge(_llama(4, 320, 5, 0, 608), {"decoder": {"dropout": 0.1}}),
     "nano": merge(
         _gpt2(6, 384, 6),
         {"decoder": {"activation": "gelu", "bias": False, "dropout": 0.2, "attention_dropout": 0.2}},
@@ -99,9 +101,11 @@ def _bert(layers: int, width: int, heads: int) -> Tree:
 
 
 _LSTM: Tree = {"kind": "recurrent", "cell": "lstm", "layers": 1, "width": 256, "direction": "both", "dropout": 0.3}
+_SMALL: Tree = {"layers": 4, "width": 192, "inner": 768, "heads": 4, "activation": "gelu"}
 
 # bert-base, bert-large: Devlin et al. 2019; bert-tiny to bert-medium: Turc et al. 2019. minilm: Wang et al. 2020, with
-# 6 layers. small-bert has today's form. vit-tiny: for images of 32 x 32 in patches of 4.
+# 6 layers. small-bert has today's form, small-megatron that of Shoeybi et al. 2019, which Hugging Face's formats have.
+# vit-tiny: for images of 32 x 32 in patches of 4.
 READING: dict[str, Tree] = {
     "bert-tiny": _bert(2, 128, 2),
     "bert-mini": _bert(4, 256, 4),
@@ -110,12 +114,11 @@ READING: dict[str, Tree] = {
     "bert-base": _bert(12, 768, 12),
     "bert-large": _bert(24, 1024, 16),
     "minilm": merge(_bert(6, 384, 12), {"pooling": "mean", "pooler": "none"}),
-    "small-bert": {
-        "encoder": {
-            **{"layers": 4, "width": 192, "inner": 768, "heads": 4, "activation": "gelu"},
-            "positions": "rotary",
-        },
+    "small-bert": {"encoder": {**_SMALL, "positions": "rotary"}, "embedder": {"scaled": False}},
+    "small-megatron": {
+        "encoder": {**_SMALL, "positions": {"kind": "learned", "length": 512}},
         "embedder": {"scaled": False},
+        "pooler": "tanh",
     },
     "small-lstm": {"encoder": _LSTM, "pooling": "summary"},
     "lstm-attention": {"encoder": _LSTM, "pooling": "attention"},

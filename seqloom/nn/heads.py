@@ -30,6 +30,7 @@ class VocabularyHead(nn.Module):
     """
 
     packed: Tensor | None = None
+    packed_from: int = 1
 
     def __init__(
         self,

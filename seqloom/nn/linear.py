@@ -1,7 +1,8 @@
 """Linear layers whose weights can be packed for use.
 
-A packed weight lies in memory as the processor's kernels read it. For the few rows of a step of decoding that is 1.5 to
-4 times as fast as packing it anew in every product (docs/benchmarks.md, "Packed weights").
+A packed weight lies in memory as the processor's kernels read it. For the few rows of a step of decoding that is up to
+4 times as fast as packing it anew in every product, and slower where weights are small (docs/benchmarks.md, "Packed
+weights").
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ from torch import nn
 from seqloom.nn.effective import effective
 from seqloom.shapes import Float, Tensor
 
+_SMALL = 1 << 18  # values of a weight below which packing does not pay on a processor with AVX2 alone
 _ROWS = 16  # for which the layout is chosen; what is best for these is good for any number
 
 
 def product(x: Float[Tensor, "*B D"], layer: nn.Module) -> Float[Tensor, "*B E"]:
     """x @ weight^T + bias of a layer, by its effective weight.
 
-    Its `packed` is None or that weight as `packed_weight` gave it, which is of no use where gradients are wanted.
+    Its `packed` is None or that weight as `packed_weight` gave it, which is of no use where gradients are wanted, or
+    for fewer than `packed_from` rows.
     """
     packed: Any = layer.packed
     bias: Any = layer.bias
-    if packed is None or torch.is_grad_enabled() or x.dtype != packed.dtype or not x.numel():
+    least: Any = layer.packed_from
+    few = x.numel() < max(1, least * x.shape[-1])
+    if packed is None or torch.is_grad_enabled() or x.dtype != packed.dtype or few:
         return F.linear(x, effective(layer), bias)
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return found
@@ -41,6 +46,7 @@ class Linear(nn.Linear):
     """
 
     packed: Tensor | None = None
+    packed_from: int = 1
 
     def __init__(self, inputs: int, outputs: int | tuple[int, ...], bias: bool = True) -> None:
         rows = (outputs,) if isinstance(outputs, int) else outputs
@@ -86,7 +92,12 @@ def packed_weight(weight: Float[Tensor, "E D"]) -> Tensor | None:
 
 
 def pack(model: nn.Module) -> None:
-    """Packs the weights of a model that will not change any more; it takes their memory once more."""
-    for module in model.modules():
-        if hasattr(module, "packed") and isinstance(module.weight, Tensor):
-            setattr(module, "packed", packed_weight(effective(module)))  # noqa: B010 - the attribute of two classes
+    """Packs the weights of a model that will not change any more, where it pays; it takes their memory once more."""
+    wide = torch.backends.cpu.get_cpu_capability() != "AVX2"
+    layer: Any
+    for layer in model.modules():
+        if hasattr(layer, "packed") and isinstance(layer.weight, Tensor):
+            weight = effective(layer)
+            always = wide or weight is not layer.weight  # a changed weight would be made anew in every product
+            if always or weight.numel() >= _SMALL:
+                layer.packed, layer.packed_from = packed_weight(weight), 1 if always else 2

@@ -20,11 +20,12 @@ class Sinusoidal:
     """Fixed sines and cosines added to the embeddings (Vaswani et al. 2017).
 
     Args:
-        interleaved: sine and cosine of a wavelength side by side as in the paper, or all sines before all cosines.
+        interleaved: sine and cosine of a wavelength side by side as in the paper, or all sines before all cosines, as
+            the authors' own code and published checkpoints have them.
     """
 
     kind: ClassVar[str] = "sinusoidal"
-    interleaved: bool = True
+    interleaved: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Positions(nn.Module):
                 return Place(bias=self.table(bucket).permute(2, 0, 1))
 
 
-def sinusoids(positions: Int[Tensor, "*T"], width: int, interleaved: bool = True) -> Float[Tensor, "*T D"]:
+def sinusoids(positions: Int[Tensor, "*T"], width: int, interleaved: bool = False) -> Float[Tensor, "*T D"]:
     """sin and cos of the position at geometric wavelengths from 2 pi to 10,000 * 2 pi."""
     rates = torch.exp(torch.arange(0, width, 2, device=positions.device) * (-math.log(10_000.0) / width))
     angles = positions[..., None] * rates

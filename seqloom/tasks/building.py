@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from seqloom.config import Arguments, Tree, merge, read_tree
@@ -16,11 +15,11 @@ from seqloom.errors import RunError, UsageError
 from seqloom.models.assemblies import Model, make_model, vocabulary_parameters
 from seqloom.nn.linear import pack
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets, load_tokenizers
+from seqloom.tasks.assets import Assets, begun, load_tokenizers, make_tokenizer
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.tasks.word_vectors.starting import take_vectors
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.checkpoint import load_weights, start_weights
+from seqloom.training.checkpoint import load_weights, saved_weights, start_weights
 from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision, dtype_for, pick_device
 
@@ -64,7 +63,7 @@ def load_run(
     assets = config.assets(run)
     with torch.random.fork_rng(devices=[]):  # the weights drawn are not used, and a caller's random numbers are its own
         model = config.build(assets)
-    load_weights(run.best(say).path / "model.safetensors", model)
+    load_weights(run.best(say).path, model)
     where = pick_device(device)
     model = model.to(where, dtype_for(precision, where)).eval()
     pack(model)
@@ -98,10 +97,10 @@ def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporte
 
 def _differing(start: str, model: nn.Module) -> tuple[str, ...]:
     """The heads, layers of the pooling and vectors of matches that a run's weights have not, or have otherwise."""
-    path = Run.open(start).best(lambda text: None).path / "model.safetensors"
+    checkpoint = Run.open(start).best(lambda text: None)
     own = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    with safe_open(path, "pt") as file:
-        saved = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+    with saved_weights(checkpoint.path) as files:
+        saved = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
     found: dict[str, bool] = {}
     for name in own.keys() | saved.keys():
         part = ".".join(name.split(".")[:2])
@@ -138,6 +137,13 @@ def start_tokenizer(start: str) -> Tokenizer:
     return load_tokenizers(Run.open(start))[0]
 
 
+def tokenizer_for(config: Any, run: Run | None, texts: Callable[[], Iterable[str]]) -> Tokenizer:
+    """That of a run that has one, of the run that the config starts from, or one made of texts."""
+    if run is not None and begun(run):
+        return load_tokenizers(run)[0]
+    return start_tokenizer(config.start) if config.start else make_tokenizer(config.tokenizer, texts())
+
+
 def take_start(start: str, model: nn.Module, vocab_size: int, reporter: Reporter, fresh: tuple[str, ...] = ()) -> None:
     """Gives a model the weights of the best checkpoint of a run; words that the run had not begin as the mean.
 
@@ -156,7 +162,7 @@ def take_start(start: str, model: nn.Module, vocab_size: int, reporter: Reporter
     best = run.best(reporter.warn)
     try:
         grown = dict.fromkeys(vocabulary_parameters(model), known)
-        start_weights(best.path / "model.safetensors", model, grown=grown, fresh=fresh)
+        start_weights(best.path, model, grown=grown, fresh=fresh)
     except RunError as error:
         cure = "leave out [model], which is then that of the run, or start from another one"
         raise RunError(error.problem, where=str(best.path), cure=cure) from None
@@ -175,14 +181,14 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, Mapping[str, int], 
     if pair is not None and pair[0].vocab_size != vocab_size:
         raise UsageError("it has two vocabularies, which no published form has", where=str(run.path))
     model = make_model(tree, vocab_size, heads)  # as it is, not packed for use
-    load_weights(run.best(reporter.warn).path / "model.safetensors", model)
+    load_weights(run.best(reporter.warn).path, model)
     return model.eval(), heads, pair
 
 
 def _heads(run: Run) -> dict[str, int]:
     found: dict[str, int] = {}
-    with safe_open(run.best(lambda text: None).path / "model.safetensors", "pt") as file:
-        for name in list(file.keys()):
+    with saved_weights(run.best(lambda text: None).path) as files:
+        for name, file in files.items():
             if name.startswith("heads."):
                 head, shape = name.split(".")[1], file.get_slice(name).get_shape()
                 if name.endswith((".linear.weight", ".project.0.weight")):

@@ -11,6 +11,7 @@ from torch import nn
 
 from seqloom import config as configs
 from seqloom.data.checks.pairs import Finding
+from seqloom.data.sources.source import no_test_data
 from seqloom.decoding.config import ALL_KEYS, DecodingConfig
 from seqloom.errors import ConfigError, RunError, UsageError
 from seqloom.inspection.page import Markup
@@ -52,7 +53,7 @@ class Prepared:
     Args:
         corpus: the digest of each split.
         assets: what the run keeps of it.
-        plan: (model) -> how it is trained, once it is on its device.
+        plan: (config, model) -> how the model is trained, once it is on its device.
         sizes: of the data, for a person to read.
         summary: a row for each split.
         findings: what is suspicious in the data.
@@ -61,7 +62,7 @@ class Prepared:
 
     corpus: Mapping[str, str]
     assets: Assets
-    plan: Callable[[Any], Plan]
+    plan: Callable[[Any, Any], Plan]
     sizes: str
     summary: Callable[[], list[Json]]
     findings: Callable[[], list[Finding]] = list
@@ -227,12 +228,17 @@ def gradient_plan(config: Any, model: nn.Module, batches: Numbered, measure: Cal
     return Plan(learner, measure, config.optimizer.lr, config.schedule, training, config.unit, per_epoch)
 
 
-def tested_on(given: Sequence[str], own: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
-    """The files given, or else those of a config, for a task that decodes nothing and so has no options for it."""
+def refuse_options(words: Sequence[str]) -> None:
+    """Raises UsageError for any option, in a task that decodes nothing and so has none."""
     if words:
         raise UsageError(f"unknown option {words[0]!r}", cure="nothing is decoded here")
+
+
+def tested_on(given: Sequence[str], own: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
+    """The files given, or else those of a config, for a task that has no options."""
+    refuse_options(words)
     if not (files := tuple(given) or own):
-        raise UsageError("the config names no test data", where="--test", cure="--test FILE ...")
+        raise no_test_data()
     return files
 
 

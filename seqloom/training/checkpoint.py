@@ -6,10 +6,11 @@ import errno
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 
 from seqloom.errors import RunError
 from seqloom.run import Checkpoint, Run, write_json
+
+WEIGHTS, FROZEN = "model.safetensors", "frozen.safetensors"
 
 
 @dataclass
@@ -52,7 +55,7 @@ class Saved(Protocol):
     """What a checkpoint is of."""
 
     def save(self, folder: Path) -> None:
-        """Writes model.safetensors, the weights to use, and whatever else it needs to go on."""
+        """Writes the weights to use, as `saved_weights` reads them, and whatever else it needs to go on."""
         ...
 
     def load(self, folder: Path) -> None:
@@ -85,7 +88,7 @@ def load_checkpoint(checkpoint: Checkpoint, saved: Saved) -> Progress:
     return Progress(**state)
 
 
-def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Weights by name, in float32."""
     save_tensors(path, {k: v.detach().float().cpu() for k, v in weights.items()})
 
@@ -99,27 +102,38 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise OSError(number, os.strerror(number), str(path)) from None
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Puts weights by name into a model. Raises RunError where names or shapes differ, and lists them."""
-    start_weights(path, model)
+@contextmanager
+def saved_weights(checkpoint: Path) -> Iterator[dict[str, Any]]:
+    """The open file of each weight of a checkpoint, by the name of the weight.
+
+    What is learned is in model.safetensors; what is frozen in frozen.safetensors, which the checkpoints of a run share.
+    """
+    with ExitStack() as stack:
+        paths = [checkpoint / WEIGHTS, *checkpoint.glob(FROZEN)]
+        files = [stack.enter_context(safe_open(path, "pt")) for path in paths]
+        yield {name: file for file in files for name in file.keys()}  # noqa: SIM118 - no mapping
+
+
+def load_weights(checkpoint: Path, model: nn.Module) -> None:
+    """Puts the weights of a checkpoint into a model. Raises RunError where names or shapes differ, and lists them."""
+    start_weights(checkpoint, model)
 
 
 def start_weights(
-    path: Path, model: nn.Module, *, grown: Mapping[str, int] | None = None, fresh: tuple[str, ...] = ()
+    checkpoint: Path, model: nn.Module, *, grown: Mapping[str, int] | None = None, fresh: tuple[str, ...] = ()
 ) -> None:
     """The same for a model that goes on from another one's weights.
 
     Args:
-        path: model.safetensors.
+        checkpoint: its folder.
         model: what they are for.
         grown: how many rows the file has of the weights, by name, that may have more here: these begin as the mean.
         fresh: how the names begin of weights that the model keeps as they are, and of those it does not want.
     """
     known = grown or {}
     own = {name: p for name, p in model.named_parameters() if not name.startswith(fresh)}
-    with safe_open(path, "pt") as file, torch.no_grad():
-        names = [name for name in file.keys() if not name.startswith(fresh)]  # noqa: SIM118 - no mapping
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    with saved_weights(checkpoint) as files, torch.no_grad():
+        shapes = {n: tuple(f.get_slice(n).get_shape()) for n, f in files.items() if not n.startswith(fresh)}
         wrong = [f"missing {n}" for n in own if n not in shapes] + [f"unknown {n}" for n in shapes if n not in own]
         wrong += [
             f"{n} is {shapes[n]} instead of {tuple(p.shape)}"
@@ -127,18 +141,18 @@ def start_weights(
             if n in shapes and shapes[n] != (*(min(known.get(n, r), r) for r in p.shape[:1]), *p.shape[1:])
         ]
         if wrong:
-            raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=str(path))
+            raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=str(checkpoint))
         for name, parameter in own.items():  # one at a time, so that memory never holds all of them twice
-            saved = file.get_tensor(name)
+            saved = files[name].get_tensor(name)
             if more := math.prod(parameter.shape[:1]) - math.prod(saved.shape[:1]):
                 saved = torch.cat((saved, saved.mean(0).expand(more, *saved.shape[1:])))
             parameter.copy_(saved)
 
 
-def average_weights(paths: list[Path]) -> dict[str, Tensor]:
-    """The mean of the weights of several checkpoints (Vaswani et al. 2017, section 6.1)."""
+def average_weights(checkpoints: list[Path]) -> dict[str, Tensor]:
+    """The mean of what was learned in several checkpoints (Vaswani et al. 2017, section 6.1)."""
     total: dict[str, Tensor] = {}
-    for path in paths:
-        for name, tensor in load_file(path).items():
+    for path in checkpoints:
+        for name, tensor in load_file(path / WEIGHTS).items():
             total[name] = total[name] + tensor.double() if name in total else tensor.double()
-    return {name: (tensor / len(paths)).float() for name, tensor in total.items()}
+    return {name: (tensor / len(checkpoints)).float() for name, tensor in total.items()}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from seqloom.errors import DivergedError, MissingExtra, SeqloomError
+from seqloom.errors import DivergedError, MissingExtra, SeqloomError, UsageError
 from seqloom.measures import rank
 from seqloom.run import Checkpoint, Run
 from seqloom.training.checkpoint import (
@@ -22,7 +22,6 @@ from seqloom.training.checkpoint import (
     checkpoint_at,
     load_checkpoint,
     save_checkpoint,
-    save_weights,
 )
 from seqloom.training.learner import Learner
 from seqloom.training.log import Reporter
@@ -40,6 +39,8 @@ class TrainingConfig:
     Args:
         steps: steps of the optimizer.
         epochs: if above 0, training goes on for so many passes over the data, and not for `steps`.
+        minutes: if above 0, a budget that goes before `steps` and `epochs`: the rate is measured before training, and
+            the steps that it allows are written into the config of the run, with evaluations and warm-up to fit them.
         evaluate_every: steps between evaluations on the validation data; each one saves a checkpoint.
         log_every: steps between lines of metrics.jsonl.
         metric: what "best" means, and what early stopping looks at; "latest" = the newest is the best. Each task has
@@ -56,6 +57,7 @@ class TrainingConfig:
 
     steps: int = 10_000
     epochs: float = 0.0
+    minutes: float = 0.0
     evaluate_every: int = 500
     log_every: int = 20
     metric: Metric = "bleu"
@@ -73,8 +75,8 @@ class TrainingConfig:
             raise ValueError("steps, evaluate_every, log_every and average_count must be at least 1")
         if not 0 <= self.ema < 1 or self.patience < 0 or self.threads < 0:
             raise ValueError("ema must be in [0, 1), patience and threads not negative")
-        if self.epochs < 0:
-            raise ValueError("epochs must not be negative")
+        if not (0 <= self.epochs < math.inf and 0 <= self.minutes < math.inf):
+            raise ValueError("epochs and minutes must be finite and not negative")
 
     def check_metric(self, *known: Metric) -> None:
         """Raises ValueError for a metric that is none of these or "latest"."""
@@ -83,7 +85,27 @@ class TrainingConfig:
 
     def lasting(self, per_epoch: float | int) -> TrainingConfig:
         """The same with the steps that `epochs` asks for, where an epoch has `per_epoch` steps."""
-        return replace(self, steps=max(1, round(self.epochs * per_epoch))) if self.epochs else self
+        counted = self.epochs and not self.minutes
+        return replace(self, steps=max(1, round(self.epochs * per_epoch))) if counted else self
+
+    def within_minutes(self, step: float, evaluation: float) -> TrainingConfig:
+        """The same with the steps that fit into `minutes`, and five evaluations or more where they are quick.
+
+        Args:
+            step: seconds of a step.
+            evaluation: seconds of an evaluation; together they take a quarter of the budget at most, if one fits.
+        """
+        budget = 60 * self.minutes
+        every = max(1, min(self.evaluate_every, int(budget / step / 5)), math.ceil(4 * evaluation / step))
+        apart = 1 + (self.average != "none")  # evaluations beside those that every `every` steps have
+        steps = int((budget - apart * evaluation) / (step + evaluation / every))
+        if steps < 1:
+            problem = (
+                f"{self.minutes:g} minutes are too few: an evaluation takes {evaluation:.1f} s, a step {step:.2f} s"
+            )
+            cure = "give more minutes, or validate on less data"
+            raise UsageError(problem, where="training.minutes", cure=cure)
+        return replace(self, steps=steps, evaluate_every=every)
 
 
 Measured = tuple[dict[str, float], list[dict[str, Any]]]
@@ -270,7 +292,7 @@ class _Session:
 
     def _average(self, chosen: list[Checkpoint]) -> None:
         progress, config = self.progress, self.plan.training
-        mean = average_weights([c.path / "model.safetensors" for c in chosen])
+        mean = average_weights([c.path for c in chosen])
         metrics, _ = self._metrics(mean)
         score = self._score(metrics)
         better = progress.best is None or score >= progress.best
@@ -278,7 +300,7 @@ class _Session:
             f"the mean of {len(chosen)} checkpoints: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items())
         )
         if better:
-            checkpoint = self.run.save("average", lambda folder: save_weights(folder / "model.safetensors", mean))
+            checkpoint = self.run.save("average", lambda folder: self.plan.learner.write(folder, mean))
             self.run.point(
                 "best", checkpoint, step=progress.step, **{config.metric: score}, averaged=[c.step for c in chosen]
             )

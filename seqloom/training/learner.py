@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seqloom.errors import RunError
-from seqloom.training.checkpoint import Saved, save_tensors, save_weights
+from seqloom.run import digest_of
+from seqloom.training.checkpoint import FROZEN, WEIGHTS, Saved, save_tensors, save_weights
 from seqloom.training.loop import Step, train
 from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
 from seqloom.training.precision import Precision, dtype_for
@@ -30,6 +31,10 @@ class Learner(Saved, Protocol):
 
     def measured(self, weights: Mapping[str, Tensor] | None) -> AbstractContextManager[None]:
         """Within it the model may be evaluated, with these weights or else with those that would be saved."""
+        ...
+
+    def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Writes these weights, as `saved_weights` reads them, with what is frozen."""
         ...
 
 
@@ -58,19 +63,23 @@ class GradientLearner:
         device = next(model.parameters()).device
         self.optimizer = Optimizer(FlatWeights(model, dtype_for(precision, device)), optimizer, ema)
         self.carry: Mapping[str, Tensor] = {}
+        self._rehearsed: list[int] = []
+        self._digest = ""  # of frozen.safetensors
         self.copies = 4 + (ema > 0)  # to use, master, and two moments
 
     def rehearse(self, numbers: Sequence[int]) -> None:
         """From now on each step takes one of these batches, in this order: to time them."""
-        batches, self.accumulate = self.batches, 1
-        self.batches = lambda n: batches(numbers[n])
+        self._rehearsed, self.accumulate = [*numbers], 1
+
+    def _batch(self, number: int) -> Any:
+        return self.batches(self._rehearsed[number] if self._rehearsed else number)
 
     def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
         """See Learner."""
         for step in train(
             self.model,
             self.objective,
-            self.batches,
+            self._batch,
             self.optimizer,
             rate,
             start=start,
@@ -93,13 +102,25 @@ class GradientLearner:
             yield
 
     def save(self, folder: Path) -> None:
-        """See Saved; model.safetensors has the EMA's weights if there is one."""
+        """See Saved; the weights to use are the EMA's if there is one."""
         used = self.optimizer.weights.master if self.optimizer.ema is None else self.optimizer.ema
-        save_weights(folder / "model.safetensors", self.optimizer.weights.views(used))
+        self.write(folder, self.optimizer.weights.views(used))
         tensors = {k: v.detach() for k, v in self.optimizer.state().items()}
         tensors |= {f"random.{k}": v for k, v in _random_state().items()}
         tensors |= {f"carry.{k}": v for k, v in self.carry.items()}
         save_tensors(folder / "optimizer.safetensors", tensors)
+
+    def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """See Learner; what is frozen is on the disk once, in as many folders as there are checkpoints."""
+        save_weights(folder / WEIGHTS, weights)
+        if frozen := self.optimizer.weights.frozen:
+            for earlier in folder.parent.glob(f"step-*/{FROZEN}"):
+                if digest_of(earlier) == self._digest:
+                    with suppress(OSError):  # not every file system has links
+                        (folder / FROZEN).hardlink_to(earlier)
+                        return
+            save_weights(folder / FROZEN, frozen)
+            self._digest = digest_of(folder / FROZEN)
 
     def load(self, folder: Path) -> None:
         """Takes up weights, optimizer, random state and what the next batch goes on from."""
@@ -107,6 +128,9 @@ class GradientLearner:
         expected = {k: v.shape for k, v in self.optimizer.state().items() if k in ("master", "ema")}
         if any(k not in tensors or tensors[k].shape != shape for k, shape in expected.items()):
             raise RunError("its weights do not fit the config", where=str(folder), cure="use another --run")
+        if self.optimizer.weights.frozen:
+            self.optimizer.weights.freeze(load_file(folder / FROZEN))
+            self._digest = digest_of(folder / FROZEN)
         random, carry = (
             {k.removeprefix(kind): tensors.pop(k) for k in list(tensors) if k.startswith(kind)}
             for kind in ("random.", "carry.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -68,28 +68,25 @@ OptimizerConfig = AdamW | Muon
 
 
 class FlatWeights:
-    """The parameters of a model as views of one buffer.
+    """The parameters that a model learns as views of one buffer; frozen ones stay where they are.
 
     Args:
-        model: its parameters are moved into the buffer, its gradients into another.
-        dtype: what the model computes in; the master stays float32.
+        model: what it learns is moved into the buffer, its gradients into another.
+        dtype: what the model computes in; the master and `frozen`, by name, stay float32.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        named = dict(model.named_parameters())
-        # Matrices, then vectors, then what is frozen: weight decay and learning apply to one contiguous part each.
-        self.names = sorted(named, key=lambda n: (not named[n].requires_grad, named[n].ndim < 2))
+        self.model = model
+        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.names = sorted(named, key=lambda n: named[n].ndim < 2)  # matrices first: weight decay applies to one part
         self._spans: dict[str, tuple[int, torch.Size]] = {}
         end = 0
         for name in self.names:
             self._spans[name] = end, named[name].shape
             end += -(-named[name].numel() // _ALIGN) * _ALIGN
-        self.matrices = {n: rows for n, rows in matrices(model).items() if n in named and named[n].requires_grad}
-        begins = [(self._spans[n][0], named[n]) for n in self.names]
-        self.frozen = {n for n, p in named.items() if not p.requires_grad}
-        self.learned = next((at for at, p in begins if not p.requires_grad), end)
-        self.decayed = next((at for at, p in begins if p.ndim < 2 or not p.requires_grad), end)
-        device = next(iter(named.values())).device
+        self.matrices = {n: rows for n, rows in matrices(model).items() if n in named}
+        self.decayed = next((self._spans[n][0] for n in self.names if named[n].ndim < 2), end)
+        device = next(model.parameters()).device
         self.master = torch.zeros(end, device=device)
         for name, view in self.views(self.master).items():
             view.copy_(named[name].detach())
@@ -98,12 +95,19 @@ class FlatWeights:
         self.grads = torch.zeros_like(self.weights)
         weights, grads = self.views(self.weights), self.views(self.grads)
         for name, parameter in named.items():
-            parameter.data = weights[name]
-            parameter.grad = grads[name] if parameter.requires_grad else None
+            parameter.data, parameter.grad = weights[name], grads[name]
+        self.frozen = {name: p.detach().float() for name, p in model.named_parameters() if not p.requires_grad}
+        self.freeze(self.frozen)
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """The parameters by name as views of a buffer laid out like the weights."""
         return {n: flat[start : start + shape.numel()].view(shape) for n, (start, shape) in self._spans.items()}
+
+    def freeze(self, weights: Mapping[str, Tensor]) -> None:
+        """Gives what is frozen these values, by name."""
+        for name, own in self.frozen.items():
+            parameter = self.model.get_parameter(name)
+            parameter.data = own.copy_(weights[name]).to(self.weights.dtype)
 
     def publish(self) -> None:
         """Gives the model the master's weights."""
@@ -137,12 +141,12 @@ class Optimizer:
             for both in zip(torch.split(masters[n], list(rows)), torch.split(grads[n], list(rows)), strict=True)
         ]
         if turning:
-            rest = [n for n, p in masters.items() if n not in turning and n not in weights.frozen]
+            rest = [n for n in masters if n not in turning]
             decayed, other = (
                 [(masters[n], grads[n]) for n in rest if (masters[n].ndim > 1) == d] for d in (True, False)
             )
         else:
-            spans = slice(weights.decayed), slice(weights.decayed, weights.learned)
+            spans = slice(weights.decayed), slice(weights.decayed, None)
             decayed, other = ([(weights.master[span], self.gradient[span])] for span in spans)
         sorts = [[_learned(*both) for both in sort if both[0].numel()] for sort in (decayed, other, turned)]
         self._parts = [part for sort in sorts for part in sort]

@@ -15,11 +15,11 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from seqloom.data.sources.words import WordIds
+from seqloom.data.batches.word_ids import WordIds
 from seqloom.errors import DivergedError
 from seqloom.models.word_vectors import Word2Vec
 from seqloom.text.vocabulary import Vocabulary
-from seqloom.training.checkpoint import load_weights, save_tensors
+from seqloom.training.checkpoint import WEIGHTS, load_weights, save_tensors
 from seqloom.training.loop import Step
 
 _PARTS = 64  # an epoch has about so many blocks or more
@@ -127,12 +127,16 @@ class WordLearner:
         """See Learner; there are no other weights than the tables."""
         return nullcontext()
 
+    def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """See Learner; the tables are written without a copy."""
+        save_tensors(folder / WEIGHTS, {name: weight.detach() for name, weight in weights.items()})
+
     def save(self, folder: Path) -> None:
-        """Writes the tables without a copy, and what the next mean of the loss begins with."""
-        save_tensors(folder / "model.safetensors", {k: v.detach() for k, v in self.model.named_parameters()})
+        """Writes the tables, and what the next mean of the loss begins with."""
+        self.write(folder, dict(self.model.named_parameters()))
         save_tensors(folder / "optimizer.safetensors", {"sums": torch.from_numpy(self.sums)})
 
     def load(self, folder: Path) -> None:
         """Takes up what `save` wrote."""
-        load_weights(folder / "model.safetensors", self.model)
+        load_weights(folder, self.model)
         self.sums = load_file(folder / "optimizer.safetensors")["sums"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from seqloom.data.sources.conversations import Conversations
 from seqloom.data.sources.dialogues import Dialogues
 from seqloom.decoding.config import Sampling
 from seqloom.errors import UsageError
@@ -34,7 +33,7 @@ class Conversation:
         run = Run.open(path)
         if run.info().get("task") == "language_model":
             config = config_of(run, LanguageModelConfig)
-            if not isinstance(config.data, Conversations):
+            if not config.data.chats:
                 cure = f"fine-tune it: seqloom train CONFIG --start {path} --data.kind conversations --data.train FILE"
                 raise UsageError("has seen no conversations", where=str(path), cure=cure)
             self.generator = open_predictor(path, LanguageModelConfig, say=reporter.warn)

@@ -23,15 +23,17 @@ def check_config(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
     findings, unusable = config.scan()
     result: dict[str, Any] = {"summary": [], "findings": findings}
     if not unusable:
-        reporter.say("making the tokenizer and timing a few steps")
+        reporter.say("making the tokenizer and the batches")
         try:
             prepared = config.prepare(reporter)
         except DataError as error:
             findings.append(Finding("error", "unusable data", error.where, error.problem, error.cure, 1))
         else:
+            reporter.say("looking for what is suspicious in the data")
             # What the scan of the files has said already is not said twice.
             known = {(f.what, f.where) for f in findings}
             findings += [f for f in prepared.findings() if (f.what, f.where) not in known]
             result["summary"] = prepared.summary()
+            reporter.say("timing a few steps")
             result["estimate"] = estimate(config, prepared, started(config, prepared, reporter)).as_dict()
     return result | {"findings": [asdict(finding) for finding in findings]}

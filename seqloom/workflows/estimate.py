@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from torch import nn
 
@@ -16,7 +16,10 @@ from seqloom.training.learner import GradientLearner
 from seqloom.training.loop import Step
 from seqloom.training.precision import KERNEL_BYTES, KERNELS, peak_bytes, resident_bytes
 
-_WARM, _TIMED, _RATE = 4, 8, 1e-5
+_WARM, _LEAST, _TIMED, _RATE = 4, 3, 8, 1e-5
+_PATIENCE = 4.0  # seconds of warming up, and of steps that are timed, where steps are long
+
+C = TypeVar("C", bound=RunConfig)
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Estimate:
 
     Args:
         steps: of the optimizer.
+        evaluate_every: steps between evaluations.
         epochs: how often each sentence is seen.
         minutes: of training and evaluations.
         gigabytes: the most memory at a time.
@@ -35,6 +39,7 @@ class Estimate:
     """
 
     steps: int
+    evaluate_every: int
     epochs: float
     minutes: float
     gigabytes: float
@@ -59,26 +64,30 @@ def estimate(config: RunConfig, prepared: Prepared, model: nn.Module) -> Estimat
         model: on its device.
     """
     device = next(model.parameters()).device
-    plan, trial = prepared.plan(model), prepared.trial
-    steps = plan.training.steps
+    plan, trial, accumulate = prepared.plan(config, model), prepared.trial, 1
     if trial is None:
         taken = _first_steps(plan)
         began = time.perf_counter()
         plan.evaluate(0)
-        seconds, evaluation, kernels = fmean(s.seconds for s in taken), time.perf_counter() - began, 0.0
+        seconds, evaluation, per_shape = fmean(s.seconds for s in taken), time.perf_counter() - began, 0.0
     else:
         assert isinstance(plan.learner, GradientLearner)
-        batches_a_step = plan.learner.accumulate
+        accumulate = plan.learner.accumulate
         taken, per_shape = _chosen_batches(plan.learner, trial)
-        seconds, evaluation = batches_a_step * fmean(s.seconds for s in taken), trial.evaluation(model)
+        seconds, evaluation = accumulate * fmean(s.seconds for s in taken), trial.evaluation(model)
+    training = plan.training.within_minutes(seconds, evaluation) if plan.training.minutes else plan.training
+    steps, kernels = training.steps, 0.0
+    if trial is not None and device.type == "cpu":
         # A later shape shares about half of its kernels with earlier ones, as measured on the demo.
-        shapes = max(0, trial.shapes(steps * batches_a_step) - len(taken))
-        kernels = min(per_shape / 2 * shapes, KERNELS * KERNEL_BYTES) if device.type == "cpu" else 0.0
-    evaluations = -(-steps // plan.training.evaluate_every) + (plan.training.average != "none")
+        shapes = max(0, trial.shapes(steps * accumulate) - len(taken))
+        kernels = min(per_shape / 2 * shapes, KERNELS * KERNEL_BYTES)
+    averaged = training.average != "none"
+    evaluations = -(-steps // training.evaluate_every) + averaged
     parameters = parameter_count(model)
-    kept = 3 + (plan.training.average_count if plan.training.average != "none" else 0)
+    kept = 3 + averaged * training.average_count
     return Estimate(
         steps=steps,
+        evaluate_every=training.evaluate_every,
         epochs=steps / plan.per_epoch,
         minutes=(steps * seconds + evaluations * evaluation) / 60,
         gigabytes=(peak_bytes(device) + kernels) / 1e9,
@@ -89,24 +98,51 @@ def estimate(config: RunConfig, prepared: Prepared, model: nn.Module) -> Estimat
     )
 
 
+def paced(config: C, steps: int, evaluate_every: int, warmup_of: int = 0) -> C:
+    """A config with a budget of minutes and the steps that it allows; a tenth of them at most is warm-up.
+
+    `warmup_of`: the steps of which the warm-up is a tenth, if not of these.
+    """
+    chosen: Any = config
+    training = replace(config.training, steps=steps, evaluate_every=evaluate_every)
+    warmup = min(chosen.schedule.warmup, (warmup_of or steps) // 10)
+    return cast(C, replace(chosen, training=training, schedule=replace(chosen.schedule, warmup=warmup)))
+
+
+def resumed(config: C, begun: C) -> tuple[C, C]:
+    """The config of a run that goes on, and the one it was begun with, where both have a budget of minutes.
+
+    What the budget was measured to be worth stays; a longer or shorter one is worth more or fewer steps in proportion.
+    """
+    now, before = config.training, begun.training
+    if not now.minutes or not before.minutes:
+        return config, begun
+    steps = max(1, round(before.steps * now.minutes / before.minutes))
+    config = paced(config, steps, before.evaluate_every, before.steps)
+    return config, replace(begun, training=replace(before, minutes=now.minutes))
+
+
 def _first_steps(plan: Plan) -> list[Step]:
     steps, taken = plan.learner.steps(0, lambda n: _RATE), list[Step]()
     for _ in range(_WARM):
-        next(steps)
-    while len(taken) < _TIMED:
+        if next(steps).seconds > _PATIENCE / _WARM:  # so long a step that warming up makes no difference
+            break
+    while len(taken) < _LEAST or (len(taken) < _TIMED and sum(s.seconds for s in taken) < _PATIENCE):
         taken.append(next(steps))
     return taken
 
 
 def _chosen_batches(learner: GradientLearner, trial: Trial) -> tuple[list[Step], float]:
-    """The steps on the trial's batches, and the bytes that each shape's kernels take."""
-    count = len(trial.numbers)
-    # Twice: a shape met for the first time costs the compilation of its kernels. The largest first, for the memory.
-    learner.rehearse([*reversed(trial.numbers), *trial.numbers])
+    """The steps on the trial's batches, on fewer where they are long, and the bytes that each shape's kernels take."""
+    numbers = trial.numbers
+    learner.rehearse(numbers[-1:])  # the largest first, for the memory
+    first = next(learner.steps(0, lambda n: _RATE)).seconds
+    count = max(_LEAST, min(len(numbers), int(_PATIENCE / first)))
+    chosen = [numbers[round(i * (len(numbers) - 1) / (count - 1))] for i in range(count)]
+    # Twice where it is quick: a shape met for the first time costs the compilation of its kernels.
+    learner.rehearse(chosen * 2 if count > _LEAST else chosen)
     steps = learner.steps(0, lambda n: _RATE)
-    next(steps)
     before = resident_bytes()
-    for _ in range(count - 1):
-        next(steps)
+    taken = [next(steps) for _ in chosen]
     per_shape = (resident_bytes() - before) / (count - 1)
-    return [next(steps) for _ in range(count)], per_shape
+    return [next(steps) for _ in chosen] if count > _LEAST else taken, per_shape

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Literal
 
+import tokenizers
 import torch
+from tokenizers import processors
 
 from seqloom.config import read_tree
 from seqloom.errors import UsageError
@@ -64,10 +67,12 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
         )
     if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
         more |= _length(run)
-    first = str(run.info().get("imported", {}).get("family", ""))
+    imported = run.info().get("imported", {})
+    more |= {key: imported[key] for key in imported if key == "max_position_embeddings"}
+    first = str(imported.get("family", ""))
     write_checkpoint(folder, model, heads, vocab_size=vocab_size, dtype=dtype, shard=SHARD, more=more, first=first)
     if pair is not None:
-        _write_tokenizers(folder, pair, special)
+        _write_tokenizers(folder, pair, special, model.config.kind)
     for kept in KEPT:
         if (run.path / "published" / kept).is_file():
             (folder / kept).parent.mkdir(exist_ok=True)
@@ -89,13 +94,34 @@ def _special(tokenizer: Tokenizer, kind: str) -> Json:
     return more
 
 
-def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], special: Json) -> None:
+_AROUND = {"decoder-only": ("START $A",), "encoder-decoder": ("$A END",)}
+_AROUND_TEXTS = "START $A END", "START $A END $B:1 END:1"
+
+
+def _with_special(tokenizer: Tokenizer, kind: str) -> str:
+    """A tokenizer.json that puts those special tokens around a text that the model was trained with."""
+    inner = tokenizers.Tokenizer.from_str(tokenizer.inner.to_str())
+    if tokenizer.special is None:  # a published one has its own way
+        names = {"START": str(inner.id_to_token(tokenizer.start)), "END": str(inner.id_to_token(tokenizer.end))}
+        forms = [
+            [re.sub("START|END", lambda found: names[found[0]], piece) for piece in form.split()]
+            for form in _AROUND.get(kind, _AROUND_TEXTS)
+        ]
+        special = [(name, inner.token_to_id(name)) for name in names.values()]
+        both = {"pair": forms[1]} if len(forms) > 1 else {}
+        inner.post_processor = processors.TemplateProcessing(single=forms[0], special_tokens=special, **both)
+    return str(inner.to_str(pretty=True)) + "\n"
+
+
+def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], special: Json, kind: str) -> None:
     source, target = pair
-    write_text(folder / "tokenizer.json", str(target.inner.to_str(pretty=True)) + "\n")
+    write_text(folder / "tokenizer.json", _with_special(target, kind))
     if source is not target:
-        write_text(folder / "tokenizer.source.json", str(source.inner.to_str(pretty=True)) + "\n")
+        write_text(folder / "tokenizer.source.json", _with_special(source, kind))
     names = {"pad_token": target.pad, "eos_token": special["eos_token_id"], "unk_token": target.unknown}
     own: dict[str, Any] = {key: target.inner.id_to_token(i) for key, i in names.items()}
+    if kind != "encoder-only":
+        own["model_input_names"] = ["input_ids", "attention_mask"]
     own |= {"bos_token": target.inner.id_to_token(target.start), "tokenizer_class": "PreTrainedTokenizerFast"}
     write_json(folder / "tokenizer_config.json", own)
     write_json(folder / "generation_config.json", special)

@@ -63,6 +63,8 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     about = facts_of(config, assets, {}, torch.get_num_threads())
     about["training"] = {"steps": 0, "minutes": 0.0, "tokens": 0, "parameters": count, "gigabytes": 0.0}
     about["imported"] = {"from": name, "family": published.family.name, "heads": dict(published.form.heads)}
+    if published.family.sines:
+        about["imported"]["max_position_embeddings"] = published.config["max_position_embeddings"]
     run = Run.create(path, to_toml(config), about)
 
     def write(at: Path) -> None:

@@ -35,7 +35,7 @@ _PRESETS = {
 LADDER: dict[str, configs.Tree] = {name: {"model": {"preset": preset}} for name, preset in _PRESETS.items()}
 """The members where a config names none: 2014 (LSTM, then GRU, with a context vector), 2015, and twice 2017."""
 
-_DEMO_STEPS = 600
+_DEMO_MINUTES = 1.25  # of each member
 
 
 def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> dict[str, RunConfig]:
@@ -125,7 +125,7 @@ def _demo() -> configs.Tree:
     """The demo's phrases, with members of one width, all trained as recurrent ones are used to."""
     stack = TransformerConfig(layers=3, width=192, inner=512, heads=4, dropout=0.1)
     config = replace(
-        demo_config("en", "de", "", 1, _DEMO_STEPS),
+        demo_config("en", "de", "", 1, 0, _DEMO_MINUTES),
         model=EncoderDecoderConfig(encoder=stack, decoder=stack),
         batches=BatchConfig(tokens=3000),
         optimizer=AdamW(lr=2e-3),

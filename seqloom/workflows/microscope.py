@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqloom.data.batches.batch import SequenceBatch
-from seqloom.data.batches.order import make_batch
+from seqloom.data.batches.pairs import make_batch
 from seqloom.data.formats.parallel import usable
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.microscope import examine

@@ -24,6 +24,7 @@ from seqloom.training.checkpoint import Progress
 from seqloom.training.fit import fit
 from seqloom.training.log import Reporter
 from seqloom.training.precision import peak_bytes, pick_device, processor_flags
+from seqloom.workflows.estimate import estimate, paced, resumed
 
 
 def train(config: str | Path | RunConfig, *overrides: str, reporter: Reporter | None = None) -> Run:
@@ -66,7 +67,10 @@ def train_run(
     device = pick_device(config.training.device)
     prepared = config.prepare(reporter, run)
     if exists:
-        refuse_another(run, configs.load(type(config), run.path / "config.toml"), config, prepared.corpus)
+        config, begun = resumed(config, configs.load(type(config), run.path / "config.toml"))
+        refuse_another(run, begun, config, prepared.corpus)
+    elif config.training.minutes:
+        config = _measured(config, prepared, reporter)
     model = config.build(prepared.assets)
     if not run.checkpoints():
         begin(config, model, prepared.assets, reporter)
@@ -82,8 +86,20 @@ def train_run(
         if exists:  # what may differ is from now on as it was asked for this time
             run.write_config(configs.to_toml(config))
             run.update_info(corpus=prepared.corpus)
-        _record(run, fit(run, prepared.plan(model), reporter), model)
+        _record(run, fit(run, prepared.plan(config, model), reporter), model)
     return run
+
+
+def _measured(config: RunConfig, prepared: Prepared, reporter: Reporter) -> RunConfig:
+    """The config with the steps that its budget of minutes allows here."""
+    reporter.say("timing a few steps")
+    with torch.random.fork_rng():  # what is timed must not change what is trained
+        expected = estimate(config, prepared, started(config, prepared, Reporter(0)))
+    reporter.say(
+        f"{config.training.minutes:g} minutes allow {expected.steps:,} steps ({expected.epochs:.1f} epochs) here, "
+        f"with an evaluation every {expected.evaluate_every:,}"
+    )
+    return paced(config, expected.steps, expected.evaluate_every)
 
 
 def _record(run: Run, progress: Progress, model: nn.Module) -> None:

@@ -17,7 +17,7 @@ from test_models import FAMILY as TRANSLATORS
 from torch import nn
 
 from seqloom.data.batches.batch import ReadingBatch, StreamBatch
-from seqloom.data.batches.order import make_batch
+from seqloom.data.batches.pairs import make_batch
 from seqloom.decoding.config import BeamSearch, Greedy
 from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.search import Hypothesis, Task, decode

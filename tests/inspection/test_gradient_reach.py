@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
-from seqloom.data.batches.order import make_batch
+from seqloom.data.batches.pairs import make_batch
 from seqloom.inspection.gates import Pass, recorded, state_reach, unrolled
 from seqloom.inspection.gradient_reach import Reach, input_reach, squared_norms, steps_back
 from seqloom.models.convolutional import ConvolutionalConfig

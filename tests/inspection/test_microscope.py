@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_report import Page
 
-from seqloom.data.batches.order import make_batch
+from seqloom.data.batches.pairs import make_batch
 from seqloom.inspection.capture import entropies
 from seqloom.inspection.microscope import examine
 from seqloom.inspection.microscope_page import COLUMNS, reach_rows, render_microscope

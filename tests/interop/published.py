@@ -31,6 +31,10 @@ MARIAN = {
     **{"decoder_start_token_id": V - 1, "eos_token_id": 0, "forced_eos_token_id": 0, "activation_function": "swish"},
     **{"scale_embedding": True, "max_position_embeddings": 64},
 }
+PEGASUS = {
+    **{key: value for key, value in MARIAN.items() if key not in ("pad_token_id", "decoder_start_token_id")},
+    **{"eos_token_id": 1, "forced_eos_token_id": 1, "activation_function": "relu"},
+}
 GPT2 = {
     "vocab_size": V,
     "n_embd": 12,
@@ -61,11 +65,15 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert-span": ("BertForQuestionAnswering", "BertConfig", BERT),
     "roberta": ("RobertaForMaskedLM", "RobertaConfig", ROBERTA),
     "roberta-label": ("RobertaForSequenceClassification", "RobertaConfig", ROBERTA),
+    "megatron-words": ("MegatronBertForPreTraining", "MegatronBertConfig", BERT),
+    "megatron-label": ("MegatronBertForSequenceClassification", "MegatronBertConfig", {**BERT, "num_labels": 3}),
+    "megatron-span": ("MegatronBertForQuestionAnswering", "MegatronBertConfig", BERT),
     "distilbert": ("DistilBertForMaskedLM", "DistilBertConfig", DISTIL),
     "distilbert-label": ("DistilBertForSequenceClassification", "DistilBertConfig", DISTIL),
     "vit": ("ViTModel", "ViTConfig", VIT),
     "vit-label": ("ViTForImageClassification", "ViTConfig", {**VIT, "qkv_bias": False, "num_labels": 3}),
     "marian": ("MarianMTModel", "MarianConfig", MARIAN),
+    "pegasus": ("PegasusForConditionalGeneration", "PegasusConfig", PEGASUS),
     "t5": ("T5ForConditionalGeneration", "T5Config", T5),
     "t5-gated": (
         "T5ForConditionalGeneration",
@@ -92,7 +100,8 @@ def publish(transformers: Any, tmp_path: Path) -> Publish:
         architecture, config, arguments = MODELS[name]
         model = getattr(transformers, architecture)(getattr(transformers, config)(**arguments))
         for parameter in model.parameters():
-            nn.init.normal_(parameter, std=0.3)
+            if parameter.requires_grad:  # all but tables of sines
+                nn.init.normal_(parameter, std=0.3)
         if name == "t5-gated":  # its table of outputs is one of its own
             model.lm_head.weight = nn.Parameter(torch.randn(V, 12))
         folder = tmp_path / "published" / name

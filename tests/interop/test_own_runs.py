@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import sentences, write_corpus
+from made_up import sentences, translated, write_corpus
 from published import transformers
 
 from seqloom.cli import main
@@ -87,3 +87,61 @@ def test_a_translator_of_marian_s_form(trained: Any, transformers: Any) -> None:
 def test_a_translator_of_the_usual_form(trained: Any) -> None:
     pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is compared")
     agrees(trained(TRANSLATION.replace(", FORM", "")), "ctranslate2", "ctranslate2")
+
+
+LINES = sentences(30, 1)
+FILES = {
+    "translate": {
+        f"{split}.{end}": "".join(f"{line}\n" for line in lines)
+        for split in ("train", "val")
+        for end, lines in (("en", LINES), ("de", [translated(line) for line in LINES]))
+    },
+    "classify": dict.fromkeys(
+        ("train.tsv", "valid.tsv"), "label\ttext\n" + "".join(f"{len(s.split()) > 3}\t{s}\n" for s in LINES)
+    ),
+    "tag": dict.fromkeys(
+        ("train.txt", "valid.txt"),
+        "\n".join("".join(f"{word} {'B-X' if word < 'l' else 'O'}\n" for word in s.split()) for s in LINES),
+    ),
+    "answer": dict.fromkeys(
+        ("train.json", "valid.json"),
+        '{"data": [{"paragraphs": [{"context": "ba ko mi", "qas": ['
+        '{"id": "1", "question": "ko", "answers": [{"text": "mi", "answer_start": 6}]}]}]}]}',
+    ),
+    **dict.fromkeys(
+        ("language_model", "masked_words"), dict.fromkeys(("train.txt", "valid.txt"), "\n".join(LINES) + "\n")
+    ),
+}
+ASKED: dict[str, tuple[Any, ...]] = {
+    "translate": (["ba ko mi", "gor"],),
+    "language_model": ("ba ko",),
+    "classify": (["ba ko mi", "gor"],),
+    "tag": ([["ba", "ko"], ["gor"]],),
+    "answer": ([("ko", "ba ko mi")],),
+    "masked_words": ("ba <mask> mi",),
+}
+
+
+def made_small(half: str, **more: int) -> list[str]:
+    sizes = {"layers": 1, "width": 12, "inner": 16, "heads": 2, **more}
+    return [word for key, value in sizes.items() for word in (f"--model.{half}.{key}", str(value))]
+
+
+SIZES = {"translate": [*made_small("encoder"), *made_small("decoder")], "language_model": made_small("decoder")}
+
+
+@pytest.mark.parametrize("task", FILES)
+def test_what_init_s_config_trains_can_leave_and_come_back(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transformers: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["init", task])
+    for name, text in FILES[task].items():
+        Path(name).write_text(text, encoding="utf-8")
+    short = ["--training.steps", "2", "--training.minutes", "0", "--training.epochs", "0", "--training.threads", "1"]
+    main(["train", f"{task}.toml", "-q", *short, "--tokenizer.size", "280", *SIZES.get(task, made_small("encoder"))])
+    run = f"runs/{task}"
+    main(["export", run, "hf", "--to", "hf", "--verify", "-q"])
+    main(["import", "hf", "again", "-q"])
+    options = {"translate": {"kind": "greedy"}, "language_model": {"kind": "greedy", "max_length": 9}}.get(task, {})
+    assert repr(load("again")(*ASKED[task], **options)) == repr(load(run)(*ASKED[task], **options))

@@ -20,7 +20,7 @@ from seqloom.interop.huggingface import express, find
 from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
-from seqloom.models.presets import LANGUAGE
+from seqloom.tasks.seq2seq.demo import demo_config
 from seqloom.training.log import Reporter
 from seqloom.workflows.import_ import import_run
 
@@ -75,6 +75,12 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
     "biases": ("llama", config(attention_bias=True), ["attention_bias = True is not supported"]),
     "activation": ("gpt2", config(activation_function="mish"), ["activation_function = 'mish'", "'gelu_new'"]),
     "two vocabularies": ("marian", config(share_encoder_decoder_embeddings=False), ["share_encoder_decoder"]),
+    "no sines": (
+        "pegasus",
+        tensors(lambda t: t["model.decoder.embed_positions.weight"].add_(0.1)),
+        ["model.decoder.embed_positions.weight has not the sines of its positions"],
+    ),
+    "norms after": ("pegasus", config(normalize_before=False), ["normalize_before = False is not supported"]),
     "no size": ("bert", config(hidden_size=None), ["has no 'hidden_size'"]),
     "another table": (
         "llama-3",
@@ -146,20 +152,39 @@ def test_a_name_is_looked_up_only_when_it_is_no_directory(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("preset", "family"), [("nano", "gpt2"), ("gpt2-xl", "gpt2"), ("llama-nano", "qwen3"), ("llama-135m", "llama")]
+    ("kind", "preset", "family"),
+    [
+        *[(DecoderOnlyConfig, preset, "gpt2") for preset in ("nano", "gpt2-xl")],
+        *[
+            (DecoderOnlyConfig, preset, family)
+            for preset, family in (("llama-nano", "qwen3"), ("small-llama", "llama"))
+        ],
+        *[
+            (EncoderOnlyConfig, preset, family)
+            for preset, family in (("bert-tiny", "bert"), ("small-megatron", "megatron-bert"))
+        ],
+        *[(EncoderDecoderConfig, preset, "pegasus") for preset in ("", "tiny", "small")],
+        *[(EncoderDecoderConfig, preset, "marian") for preset in ("base", "big")],
+    ],
 )
-def test_which_family_says_our_own_models(preset: str, family: str) -> None:
-    assert preset in LANGUAGE
-    assert express(build(DecoderOnlyConfig, {"preset": preset}), {})[0].name == family
+def test_which_family_says_our_own_models(kind: type, preset: str, family: str) -> None:
+    assert express(build(kind, {"preset": preset}), {})[0].name == family
+
+
+def test_the_demo_s_model_is_of_pegasus_form() -> None:
+    assert express(demo_config("en", "de", "", 1, 0).model, {})[0].name == "pegasus"
 
 
 def test_what_no_family_can_say_is_named() -> None:
     recurrent = build(DecoderOnlyConfig, {"preset": "small-lstm"})
     with pytest.raises(UsageError, match=r"decoder\.kind = 'recurrent'"):
         express(recurrent, {})
-    with pytest.raises(UsageError, match=r"marian comes nearest, but not .*norm_position = 'before'.*interleaved"):
-        express(EncoderDecoderConfig(), {})
-    with pytest.raises(UsageError, match=r"bert comes nearest, but not .*positions\.kind = 'rotary'"):
+    interleaved = {"positions": {"kind": "sinusoidal", "interleaved": True}}
+    with pytest.raises(UsageError, match=r"pegasus comes nearest, but not decoder\.positions\.interleaved = True"):
+        express(build(EncoderDecoderConfig, {"decoder": interleaved}), {})
+    with pytest.raises(UsageError, match=r"megatron-bert comes nearest, but not .*positions\.kind = 'rotary'"):
         express(build(EncoderOnlyConfig, {"preset": "small-bert"}), {})
+    with pytest.raises(UsageError, match="bert comes nearest, but not pooler = 'none'"):
+        express(build(EncoderOnlyConfig, {"preset": "bert-tiny", "pooler": "none"}), {"label": 3})
     with pytest.raises(UsageError, match="bert comes nearest, but not matches = True"):
         express(build(EncoderOnlyConfig, {"preset": "bert-tiny", "matches": True}), {})

@@ -76,7 +76,13 @@ def test_t5_has_further_words_at_the_end(tmp_path: Path, folder: Path) -> None:
     own.mkdir()
     (own / "spiece.model").write_bytes((folder / "source.spm").read_bytes())
     pieces = read_sentencepiece(own / "spiece.model").get_vocab_size()
-    config = {"vocab_size": pieces + 128, "is_encoder_decoder": True, "eos_token_id": 2, "pad_token_id": 0}
+    config = {
+        "model_type": "t5",
+        "vocab_size": pieces + 128,
+        "is_encoder_decoder": True,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
     pair = read_tokenizers(own, config)
     assert pair is not None
     assert pair[0] is pair[1]
@@ -84,6 +90,35 @@ def test_t5_has_further_words_at_the_end(tmp_path: Path, folder: Path) -> None:
     assert pair[0].inner.token_to_id("<extra_id_0>") == pieces + 99
     with pytest.raises(RunError, match="its model"):
         read_tokenizers(own, {**config, "vocab_size": pieces})
+
+
+def test_pegasus_has_special_tokens_before_the_others(tmp_path: Path) -> None:
+    spm = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed: nothing is compared")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: nothing is compared")
+    folder = tmp_path / "pegasus"
+    folder.mkdir()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences(150, 1)),
+        model_prefix=str(folder / "spiece"),
+        vocab_size=60,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **{"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1},
+    )
+    pieces = spm.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
+    theirs = transformers.PegasusTokenizer.from_pretrained(folder)
+    vocab_size = pieces.get_piece_size() + 103
+    config = {"model_type": "pegasus", "vocab_size": vocab_size, "is_encoder_decoder": True, "eos_token_id": 1}
+    pair = read_tokenizers(folder, {**config, "pad_token_id": 0, "decoder_start_token_id": 0})
+    assert pair is not None
+    own = pair[0]
+    assert own.inner.get_vocab_size() == vocab_size == len(theirs.get_vocab())
+    assert (own.pad, own.start, own.end, own.unknown) == (0, 0, 1, 105)
+    texts = [text for text in [*TEXTS, *sentences(30, 3)] if ">>" not in text]
+    found = [ids.tolist() for ids in own.encode(texts)]
+    assert found == [theirs(text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert own.decode(found[9:]) == theirs.batch_decode(found[9:], skip_special_tokens=True) == sentences(30, 3)[1:]
+    assert found[0] == [pieces.piece_to_id(p) + 103 for p in pieces.encode(TEXTS[0], out_type=str)]
 
 
 def test_what_is_no_sentencepiece_model(tmp_path: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ import resource, sys
 import numpy as np
 import torch
 from seqloom.config import load
-from seqloom.data.batches.order import make_batch
+from seqloom.data.batches.pairs import make_batch
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.models.assemblies import parameter_count
 from seqloom.objectives.cross_entropy import CrossEntropy

@@ -4,8 +4,17 @@ import pytest
 import torch
 from torch import nn
 
+from seqloom.nn import linear
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.linear import Linear, pack, packed_weight
+
+
+@pytest.fixture(autouse=True, params=["AVX2", "AVX512"])
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: request.param)
+    monkeypatch.setattr(linear, "_SMALL", 11 * 13)
+    return str(request.param)
+
 
 TYPES = [torch.float32, torch.bfloat16]
 
@@ -48,6 +57,19 @@ def test_a_model_is_packed_with_its_head_and_no_weight_is_lost() -> None:
         assert model["head"].packed is not None
         torch.testing.assert_close(model["head"](model["layer"](x)), expected)
     assert list(model.state_dict()) == names
+
+
+def test_small_weights_and_single_rows_are_left_to_plain_products_where_these_are_faster(processor: str) -> None:
+    small, large = Linear(13, 10), Linear(13, 11)
+    pack(nn.ModuleList([small, large]))
+    assert (small.packed is None) == (processor == "AVX2")
+    assert large.packed is not None
+    large.packed = packed_weight(torch.zeros(11, 13))  # so that it shows which of the two weights is used
+    with torch.inference_mode():
+        for rows in (1, 2):
+            x, plain = torch.randn(rows, 13), processor == "AVX2" and rows == 1
+            expected = nn.functional.linear(x, large.weight, large.bias) if plain else large.bias.expand(rows, -1)
+            assert torch.equal(large(x), expected)
 
 
 def test_what_no_kernel_knows_stays_as_it_is() -> None:

@@ -42,14 +42,18 @@ def test_sinusoids_are_the_formula(width: int) -> None:
 
     positions = [0, 1, 2, 17, 499]
     expected = torch.tensor([[value(p, i) for i in range(width)] for p in positions])
-    torch.testing.assert_close(sinusoids(torch.tensor(positions), width), expected, rtol=0, atol=1e-4)
+    halves = torch.cat((expected[:, 0::2], expected[:, 1::2]), 1)  # all sines, then all cosines
+    for interleaved, table in ((True, expected), (False, halves)):
+        found = sinusoids(torch.tensor(positions), width, interleaved)
+        torch.testing.assert_close(found, table, rtol=0, atol=1e-4)
 
 
 def test_sinusoids_and_learned_vectors_are_those_of_the_positions_from_the_start_on() -> None:
-    added, bias = place(Sinusoidal())[1:]
-    assert bias is None
-    assert added is not None
-    assert torch.equal(added, sinusoids(torch.arange(START, START + T), WIDTH))
+    for interleaved in (True, False):
+        added, bias = place(Sinusoidal(interleaved))[1:]
+        assert bias is None
+        assert added is not None
+        assert torch.equal(added, sinusoids(torch.arange(START, START + T), WIDTH, interleaved))
     positions, added, bias = place(Learned(length=START + T))
     assert bias is None
     assert added is not None

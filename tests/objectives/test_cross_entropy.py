@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqloom.data.batches.batch import SequenceBatch
-from seqloom.data.batches.order import make_batch
+from seqloom.data.batches.pairs import make_batch
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
 from seqloom.nn.scored_attention import AttentionConfig

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from seqloom.data.batches.batch import StreamBatch
-from seqloom.data.batches.stream import Stream, StreamConfig
+from seqloom.data.batches.stream import Layout, Stream, StreamConfig
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
@@ -28,7 +28,7 @@ CELLS = [RecurrentDecoderConfig(cell=cell, layers=2, width=7, dropout=0.0) for c
 
 def text(lanes: int = 3, length: int = 5, accumulate: int = 1) -> Stream:
     ids = np.random.default_rng(3).integers(V, size=SIZE).astype(np.int32)
-    return Stream(ids, np.ones(SIZE, np.int32), StreamConfig(lanes, length, accumulate), 1)
+    return Stream(ids, np.ones(SIZE, np.int32), Layout(StreamConfig(lanes, length, accumulate), 1, carries=True))
 
 
 def model(decoder: Any, **options: Any) -> LanguageModel:

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from toys import Toy
 
 
@@ -16,10 +15,3 @@ def make_toy(tmp_path: Path) -> Callable[[str], Toy]:
 @pytest.fixture
 def toy(make_toy: Callable[[str], Toy]) -> Toy:
     return make_toy("toy")
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)

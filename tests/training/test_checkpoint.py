@@ -11,13 +11,13 @@ from seqloom.models.assemblies import vocabulary_parameters
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.nn.heads import MaskedTokenHead
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.training.checkpoint import load_weights, save_weights, start_weights
+from seqloom.training.checkpoint import WEIGHTS, load_weights, save_weights, start_weights
 
 
 def test_weights_by_name(tmp_path: Path) -> None:
     first, second = nn.Linear(3, 5), nn.Linear(3, 5)
-    save_weights(tmp_path / "w.safetensors", dict(first.named_parameters()))
-    load_weights(tmp_path / "w.safetensors", second)
+    save_weights(tmp_path / WEIGHTS, dict(first.named_parameters()))
+    load_weights(tmp_path, second)
     assert torch.equal(first.weight, second.weight)
     assert torch.equal(first.bias, second.bias)
 
@@ -25,9 +25,9 @@ def test_weights_by_name(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_are_listed_and_change_nothing(tmp_path: Path) -> None:
     model = nn.Linear(3, 5)
     before = model.weight.clone()
-    save_weights(tmp_path / "w.safetensors", {"weight": torch.zeros(5, 7), "scale": torch.zeros(2)})
+    save_weights(tmp_path / WEIGHTS, {"weight": torch.zeros(5, 7), "scale": torch.zeros(2)})
     with pytest.raises(RunError, match=r"missing bias; unknown scale; weight is \(5, 7\) instead of \(5, 3\)"):
-        load_weights(tmp_path / "w.safetensors", model)
+        load_weights(tmp_path, model)
     assert torch.equal(model.weight, before)
 
 
@@ -38,10 +38,9 @@ def language_model(words: int) -> LanguageModel:
 
 def test_only_what_has_a_row_a_word_grows_though_others_have_as_many_rows(tmp_path: Path) -> None:
     first, second = language_model(7), language_model(11)
-    path = tmp_path / "w.safetensors"
-    save_weights(path, dict(first.named_parameters()))
+    save_weights(tmp_path / WEIGHTS, dict(first.named_parameters()))
     assert set(vocabulary_parameters(second)) == {"embedder.weight", "head.weight"}
-    start_weights(path, second, grown=dict.fromkeys(vocabulary_parameters(second), 7))
+    start_weights(tmp_path, second, grown=dict.fromkeys(vocabulary_parameters(second), 7))
     old = dict(first.named_parameters())
     for name, parameter in second.named_parameters():
         assert torch.equal(parameter[: len(old[name])], old[name])
@@ -50,14 +49,13 @@ def test_only_what_has_a_row_a_word_grows_though_others_have_as_many_rows(tmp_pa
 
 
 def test_nothing_grows_that_was_not_asked_to(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    save_weights(path, {"weight": torch.zeros(5, 3), "bias": torch.zeros(5)})
+    save_weights(tmp_path / WEIGHTS, {"weight": torch.zeros(5, 3), "bias": torch.zeros(5)})
     for grown in ({}, {"bias": 5}, {"weight": 5}, {"weight": 4, "bias": 4}):
         with pytest.raises(RunError, match=r"is \(5,.* instead of \(7,"):
-            start_weights(path, nn.Linear(3, 7), grown=grown)
+            start_weights(tmp_path, nn.Linear(3, 7), grown=grown)
     with pytest.raises(RunError, match=r"instead of \(3, 3\)"):  # and nothing shrinks
-        start_weights(path, nn.Linear(3, 3), grown={"weight": 5, "bias": 5})
-    start_weights(path, nn.Linear(3, 7), grown={"weight": 5, "bias": 5})
+        start_weights(tmp_path, nn.Linear(3, 3), grown={"weight": 5, "bias": 5})
+    start_weights(tmp_path, nn.Linear(3, 7), grown={"weight": 5, "bias": 5})
 
 
 def test_the_scores_of_words_grow_with_their_table() -> None:

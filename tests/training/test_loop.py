@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from seqloom.data.batches.batch import SequenceBatch
-from seqloom.data.batches.order import make_batch
+from seqloom.data.batches.pairs import make_batch
 from seqloom.errors import DivergedError
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.embedders import Inputs

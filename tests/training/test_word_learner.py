@@ -13,7 +13,8 @@ import pytest
 from safetensors.numpy import load_file
 from toys import Listener, left_behind
 
-from seqloom.data.sources.words import END, WordIds, WordText
+from seqloom.data.batches.word_ids import END, WordIds
+from seqloom.data.sources.words import WordText
 from seqloom.errors import DivergedError, RunError
 from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, rows_of_words
 from seqloom.run import Run

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.data.sources.words import END, WordIds, WordText, chosen_words
+from seqloom.data.batches.word_ids import END, WordIds
 from seqloom.text.vocabulary import Vocabulary
 
 Pairs = NDArray[np.int64]
@@ -17,26 +17,38 @@ _PART = 1 << 22  # numbers sorted at a time
 _PAIRS = 20_000_000  # different ones counted before the rarest are dropped
 
 
-def join_phrases(config: WordText, vocabulary: Vocabulary, ids: WordIds) -> tuple[Vocabulary, WordIds]:
-    """Vocabulary and text with each phrase as one word ("new_york"); words that became rare are left out."""
-    for _ in range(config.phrases):
-        pairs = _striking(config, vocabulary, ids)
-        names = vocabulary.words + ["_".join(vocabulary.words[i] for i in divmod(p, len(vocabulary))) for p in pairs]
-        joined, counts = WordIds(ids.folder), np.zeros(len(names), dtype=np.int64)
-        for part in _by_lines(ids):
-            found = _join(part, pairs, len(vocabulary))
-            counts += np.bincount(found[found >= 0], minlength=len(names))
-            joined.append(found)
-        # Two pairs may spell the same phrase: a_b with c, a with b_c.
-        totals: dict[str, int] = {}
-        for name, count in zip(names, counts.tolist(), strict=True):
-            totals[name] = totals.get(name, 0) + count
-        vocabulary = chosen_words(config, totals)
-        table = np.array([*(vocabulary.index.get(name, END - 1) for name in names), END], dtype=np.int32)
-        ids = WordIds(ids.folder)
-        for part in joined.parts():
-            found = table[part]
-            ids.append(found[found >= END])
+def join_phrases(
+    vocabulary: Vocabulary,
+    ids: WordIds,
+    least: int,
+    threshold: float,
+    choose: Callable[[Mapping[str, int]], Vocabulary],
+) -> tuple[Vocabulary, WordIds]:
+    """Vocabulary and text with each phrase as one word ("new_york"); words that became rare are left out.
+
+    Args:
+        vocabulary, ids: the words of a text, and the text.
+        least: how often a pair must occur to count at all.
+        threshold: how strikingly often; see WordText.
+        choose: the vocabulary of words that occur so often each.
+    """
+    pairs = _striking(vocabulary, ids, least, threshold)
+    names = vocabulary.words + ["_".join(vocabulary.words[i] for i in divmod(p, len(vocabulary))) for p in pairs]
+    joined, counts = WordIds(ids.folder), np.zeros(len(names), dtype=np.int64)
+    for part in _by_lines(ids):
+        found = _join(part, pairs, len(vocabulary))
+        counts += np.bincount(found[found >= 0], minlength=len(names))
+        joined.append(found)
+    # Two pairs may spell the same phrase: a_b with c, a with b_c.
+    totals: dict[str, int] = {}
+    for name, count in zip(names, counts.tolist(), strict=True):
+        totals[name] = totals.get(name, 0) + count
+    vocabulary = choose(totals)
+    table = np.array([*(vocabulary.index.get(name, END - 1) for name in names), END], dtype=np.int32)
+    ids = WordIds(ids.folder)
+    for part in joined.parts():
+        found = table[part]
+        ids.append(found[found >= END])
     return vocabulary, ids
 
 
@@ -51,7 +63,7 @@ def _keys(part: NDArray[np.int32], words: int) -> Pairs:
     return np.where((left >= 0) & (right >= 0), left * words + right, -1)
 
 
-def _striking(config: WordText, vocabulary: Vocabulary, ids: WordIds) -> Pairs:
+def _striking(vocabulary: Vocabulary, ids: WordIds, min_count: int, threshold: float) -> Pairs:
     """The numbers of the pairs that are phrases, in order."""
     words, least = len(vocabulary), 1
     keys, counts, waiting, more = np.zeros(0, np.int64), np.zeros(0, np.int64), list[tuple[Pairs, Pairs]](), 0
@@ -70,8 +82,8 @@ def _striking(config: WordText, vocabulary: Vocabulary, ids: WordIds) -> Pairs:
             least += 1
     keys, counts = keys[keys >= 0], counts[keys >= 0]
     single = vocabulary.counts.astype(np.float64)
-    score = (counts - config.min_count) * single.sum() / (single[keys // words] * single[keys % words])
-    return np.asarray(keys[score > config.threshold])
+    score = (counts - min_count) * single.sum() / (single[keys // words] * single[keys % words])
+    return np.asarray(keys[score > threshold])
 
 
 def _join(part: NDArray[np.int32], pairs: Pairs, words: int) -> NDArray[np.int32]:

@@ -12,14 +12,13 @@ import numpy as np
 import torch
 
 from seqloom.data.batches.batch import ReadingBatch, pad
-from seqloom.data.batches.order import Batches
+from seqloom.data.batches.order import Order
 from seqloom.data.batches.windows import LengthConfig
-from seqloom.data.sources.text import Text
+from seqloom.data.rows import Text, blocks_of
 from seqloom.errors import DataError, UsageError
 from seqloom.nn.embedders import Inputs
 from seqloom.text.tokenizer import Tokenizer
 
-_BLOCK = 10_000  # lines encoded at a time
 MASKS = ("<mask>", "[MASK]")
 
 
@@ -71,19 +70,13 @@ class Documents:
     @classmethod
     def of(cls, text: Text, tokenizer: Tokenizer) -> Documents:
         """A text encoded. Raises DataError for one of fewer than two words."""
-        rows: list[np.ndarray] = []
-        lines, documents = [0], [0]
-        for first in range(0, len(text.lines), _BLOCK):
-            block = text.lines[first : first + _BLOCK]
-            for line, row in zip(block, tokenizer.encode([line or "" for line in block]), strict=True):
-                rows.append(row)
-                if len(row):
-                    lines.append(lines[-1] + len(row))
-                if line is None and lines[-1] > documents[-1]:
-                    documents.append(lines[-1])
-        if lines[-1] < 2:
+        rows = [row for block in blocks_of(text) for row in tokenizer.encode([line or "" for line, _ in block])]
+        ends = np.cumsum([len(row) for row in rows])
+        if ends[-1] < 2:
             raise DataError("the text has fewer than two words", cure="name files with text in them")
-        return cls(np.concatenate(rows), lines, documents if documents[-1] == lines[-1] else [*documents, lines[-1]])
+        last = [line is None for line in text.lines]
+        documents = np.unique([0, *ends[last], ends[-1]])
+        return cls(np.concatenate(rows), np.unique([0, *ends]).tolist(), documents.tolist())
 
 
 def word_starts(tokenizer: Tokenizer) -> np.ndarray:
@@ -109,7 +102,7 @@ class MaskedBatches:
         special = {tokenizer.pad, tokenizer.unknown, tokenizer.start, tokenizer.end, self.mask}
         self.ordinary = np.array([i for i in range(tokenizer.vocab_size) if i not in special])
         self.starts = word_starts(tokenizer) if config.whole_words else None
-        self.order = Batches(self, self, 0, config, seed)
+        self.order = Order(lambda epoch: (self.lengths(epoch),), config, seed)
         self.per_epoch = self.order.per_epoch
 
     def lengths(self, epoch: int) -> np.ndarray:

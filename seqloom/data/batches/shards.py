@@ -4,21 +4,53 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from seqloom.data.batches.stream import Row
-from seqloom.data.sources.text import Say, Source, as_bytes, blocks_of, encode_block, text_digest
+from seqloom.data.batches.stream import Row, encode_block
+from seqloom.data.rows import Piece, Say, as_bytes, blocks_of, text_digest
 from seqloom.run import Checkpoint, write_folder, write_json
 from seqloom.text.tokenizer import Tokenizer
 
 _ROOM = 1 << 24  # words of a shard, but for the block that fills it
 _INDEX = "corpus.json"
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A text that is read anew each time."""
+
+    def pieces(self, say: Say = ..., /) -> Iterator[Piece]:
+        """All of it; see `TextSplit.pieces`."""
+        ...
+
+    def stamp(self) -> list[Any]:
+        """What stays the same while the text does, and can be had without reading it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where shards are kept, and who follows how they are written.
+
+    Args:
+        folder: where they go.
+        say: is told now and then which share of the text is done, and how many tokens that is.
+        before: is told the text before any of it is encoded, and may raise.
+        check: is told the number of tokens so far before each shard is written, and may raise.
+        room: how many tokens fill a shard.
+    """
+
+    folder: Path
+    say: Say = lambda share, tokens: None
+    before: Callable[[Iterable[Piece]], None] = lambda pieces: None
+    check: Callable[[int], None] = lambda tokens: None
+    room: int = _ROOM
 
 
 class Joined:
@@ -74,40 +106,25 @@ def find_shards(folder: Path, source: Source, tokenizer: Tokenizer) -> Shards | 
         return None
     if index["tokenizer"] != tokenizer.digest() or any(shard.fault() for shard in shards):
         return None
-    if index["stamp"] != _stamp(source):
-        if text_digest(source) != index["text"]:
+    if index["stamp"] != source.stamp():
+        if text_digest(source.pieces()) != index["text"]:
             return None
-        write_json(folder / _INDEX, {**index, "stamp": _stamp(source)})
+        write_json(folder / _INDEX, {**index, "stamp": source.stamp()})
     return _opened(shards, index["text"])
 
 
-def write_shards(
-    folder: Path,
-    source: Source,
-    tokenizer: Tokenizer,
-    *,
-    say: Say = lambda share, tokens: None,
-    check: Callable[[int], None] = lambda tokens: None,
-    room: int = _ROOM,
-) -> Shards:
-    """Encodes a text into shards; the whole ones that an earlier call left are kept, as far as the text is the same.
-
-    Args:
-        folder: where they go.
-        source: the text.
-        tokenizer: whose words.
-        say: is told now and then which share is done, and how many words that is.
-        check: is told the number of words so far before each shard is written, and may raise.
-        room: how many words fill a shard.
-    """
+def write_shards(source: Source, tokenizer: Tokenizer, keeping: Keeping) -> Shards:
+    """Encodes a text into shards; the whole ones that an earlier call left are kept, as far as the text is the same."""
+    keeping.before(source.pieces())
+    folder = keeping.folder
     done, sha, skip = _kept(folder, source, tokenizer)
     tokens = sum(shard.state()["tokens"] for shard in done)
     block: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    pieces = islice(source.pieces(lambda share, done: say(share, tokens)), skip, None)
+    pieces = islice(source.pieces(lambda share, done: keeping.say(share, tokens)), skip, None)
     (folder / _INDEX).unlink(missing_ok=True)
 
     def write() -> None:
-        check(tokens)
+        keeping.check(tokens)
         state = {"tokenizer": tokenizer.digest(), "pieces": skip, "text": sha.hexdigest()}
         done.append(_write(_shard(folder, len(done)).path, block, tokenizer.vocab_size, state))
         block.clear()
@@ -117,17 +134,13 @@ def write_shards(
         skip += len(some)
         block.append((*encode_block(some, tokenizer), np.array([number for _, number in some], dtype=np.uint32)))
         tokens += len(block[-1][0])
-        if sum(len(ids) for ids, _, _ in block) >= room:
+        if sum(len(ids) for ids, _, _ in block) >= keeping.room:
             write()
     if block:
         write()
-    index = {"text": sha.hexdigest(), "tokenizer": tokenizer.digest(), "stamp": _stamp(source), "shards": len(done)}
+    index = {"text": sha.hexdigest(), "tokenizer": tokenizer.digest(), "stamp": source.stamp(), "shards": len(done)}
     write_json(folder / _INDEX, index)
     return _opened(done, sha.hexdigest())
-
-
-def _stamp(source: Source) -> list[Any]:
-    return [*source.stamp(), source.first, source.last]
 
 
 def _shard(folder: Path, number: int) -> Checkpoint:
@@ -137,7 +150,7 @@ def _shard(folder: Path, number: int) -> Checkpoint:
 def _kept(folder: Path, source: Source, tokenizer: Tokenizer) -> tuple[list[Checkpoint], Any, int]:
     """The whole shards that are of this text and tokenizer, the digest so far, and how many pieces they hold."""
     kept: list[Checkpoint] = []
-    sha, taken, pieces = hashlib.sha256(), 0, iter(source)
+    sha, taken, pieces = hashlib.sha256(), 0, source.pieces()
     while not (shard := _shard(folder, len(kept))).fault():
         state, longer = shard.state(), sha.copy()
         for some in blocks_of(islice(pieces, state["pieces"] - taken)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from seqloom.data.batches.batch import StreamBatch
+from seqloom.data.rows import Piece, Text, blocks_of
 from seqloom.errors import DataError
 from seqloom.nn.embedders import Inputs
+from seqloom.text.tokenizer import Tokenizer
 
 
 @runtime_checkable
@@ -56,6 +58,26 @@ def check_length(size: int, config: StreamConfig) -> None:
         raise DataError(problem, cure="use more text, or fewer lanes")
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a text is laid out for a model.
+
+    Args:
+        config: how it is cut into batches.
+        seed: what their order is drawn from.
+        carries: whether the model carries a state.
+    """
+
+    config: StreamConfig
+    seed: int = 0
+    carries: bool = False
+
+    def stream(self, ids: Row, lines: Row, tokenizer: Tokenizer) -> Stream:
+        """The batches of a text that is encoded; see Stream."""
+        begins = None if self.carries or self.config.crossing else tokenizer.start
+        return Stream(ids, lines, self, begins)
+
+
 class Stream:
     """The batches of a text, by number, without end; batch n is a pure function of (seed, n).
 
@@ -65,26 +87,23 @@ class Stream:
 
     Args:
         ids: the text; its last word is read before the first one.
-        lines: the line of each word, for messages.
-        carries: whether the model carries a state.
-        begins: the word that documents begin with, where they are to be told apart.
+        lines: the line of each token, for messages.
+        layout: for which model.
+        begins: the token that documents begin with, where they are to be told apart.
+
+    Attributes:
+        tokens: how many are predicted in an epoch.
+        lost: what of the text is not learned, in words; "" = all is.
     """
 
-    def __init__(
-        self,
-        ids: Row,
-        lines: Row,
-        config: StreamConfig,
-        seed: int = 0,
-        *,
-        carries: bool = True,
-        begins: int | None = None,
-    ) -> None:
-        check_length(len(ids), config)
-        self.ids, self.lines, self.config, self.seed = ids, lines, config, seed
-        self.carries, self.begins = carries, begins
-        self._longest = -(-len(ids) // config.lanes)
-        self.per_epoch = -(-self._longest // config.length)
+    lost = ""
+
+    def __init__(self, ids: Row, lines: Row, layout: Layout, begins: int | None = None) -> None:
+        check_length(len(ids), layout.config)
+        self.ids, self.lines, self.begins, self.tokens = ids, lines, begins, len(ids)
+        self.config, self.seed, self.carries = layout.config, layout.seed, layout.carries
+        self._longest = -(-len(ids) // self.config.lanes)
+        self.per_epoch = -(-self._longest // self.config.length)
         self._drawn: tuple[int, int, np.ndarray] = (-1, 0, np.empty(0))
 
     def __call__(self, number: int) -> StreamBatch:
@@ -139,3 +158,27 @@ class Stream:
         number = (read == self.begins).cumsum(1)
         number -= number[:, :1]
         return torch.from_numpy(number) if number.any() else None
+
+
+def encode_block(block: Sequence[Piece], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of a block, and how many belong to each piece.
+
+    A line ends with the tokenizer's end token, or with what a published one has for the end of a line. Its start token
+    stands after each document, and so before the next one.
+    """
+    own = tokenizer.special is None
+    rows = tokenizer.encode(["" if line is None else line if own else f"{line}\n" for line, _ in block])
+    marked = np.array([own or line is None for line, _ in block])
+    sizes = np.fromiter(map(len, rows), np.int64, len(rows)) + marked
+    last = np.zeros(sizes.sum(), dtype=bool)
+    last[sizes.cumsum()[marked] - 1] = True
+    ids = np.empty(len(last), dtype=np.int32)
+    ids[~last] = np.concatenate(rows)
+    ids[last] = [tokenizer.start if line is None else tokenizer.end for line, _ in block if own or line is None]
+    return ids, sizes
+
+
+def encode_text(text: Text, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of the whole text, and the line that each belongs to."""
+    ids, sizes = zip(*(encode_block(block, tokenizer) for block in blocks_of(text)), strict=True)
+    return np.concatenate(ids), np.repeat(np.asarray(text.numbers, dtype=np.int32), np.concatenate(sizes))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from seqloom.data.batches.batch import ReadingBatch, pad
-from seqloom.data.batches.order import BatchConfig, Batches, Fixed
+from seqloom.data.batches.order import BatchConfig, Order
 from seqloom.nn.embedders import Inputs
 
 
@@ -137,12 +137,12 @@ def _targets(given: list[np.ndarray], windows: list[Window], width: int) -> tupl
 
 
 class ItemBatches:
-    """The batches of encoded texts, by number, without end; see Batches."""
+    """The batches of encoded texts, by number, without end; see Order."""
 
     def __init__(self, items: Sequence[Item], config: BatchConfig, seed: int) -> None:
         self.items = items
-        side = Fixed([np.concatenate([w.ids for w in item.windows]) for item in items])
-        self.order = Batches(side, side, 0, config, seed)
+        lengths = np.array([sum(len(w.ids) for w in item.windows) for item in items])
+        self.order = Order(lambda epoch: (lengths,), config, seed)
         self.per_epoch = self.order.per_epoch
 
     def __call__(self, number: int) -> ReadingBatch:

@@ -135,7 +135,8 @@ class _Alignment:
         lags = self._lags()
         near = [lag for lag in (-5, -4, 4, 5, 6, 7, 8) if lag not in lags][:2]
         raw = {lag: self._features(lag) for lag in (0, *lags, *near)}
-        edges = [_edges(np.concatenate([raw[lag][f] for lag in (0, *lags)])) for f in (0, 1)]
+        values = [np.concatenate([raw[lag][f] for lag in (0, *lags)]) for f in (0, 1)]
+        edges = [np.unique(np.quantile(each, np.linspace(0, 1, 13)[1:-1])) for each in values]
         bins = {lag: [np.digitize(raw[lag][f], edges[f]) for f in (0, 1)] for lag in raw}
         valid = {lag: self._exists(lag) for lag in raw}
 
@@ -202,10 +203,6 @@ def _standard(lines: Sequence[str], filled: npt.NDArray[np.bool_]) -> Floats:
     spread = float(logs[filled].std()) if filled.any() else 0.0
     middle = float(np.median(logs[filled])) if filled.any() else 0.0
     return np.where(filled, (logs - middle) / (spread or 1.0), 0.0)
-
-
-def _edges(values: Floats) -> Floats:
-    return np.unique(np.quantile(values, np.linspace(0, 1, 13)[1:-1]))
 
 
 def _log_shares(parts: Sequence[npt.NDArray[np.intp]], size: int) -> Floats:

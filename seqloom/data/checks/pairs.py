@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,15 @@ from typing import Literal
 
 import numpy as np
 
-from seqloom.data.checks.evidence import Tongues, character_lengths, find_shift, length_outliers
+from seqloom.data.checks.evidence import Tongues, find_shift, length_outliers
 from seqloom.data.formats.lines import MAX_BYTES, RECORD_BYTES, LineError, decode, expand, file_format, raw_lines
 from seqloom.data.formats.parallel import check_po_line, corpus_files, parse_json, parse_tsv, read_pairs
 from seqloom.data.rows import Pairs, Splits
 from seqloom.errors import DataError
 
 Severity = Literal["error", "warning", "note"]
+Parse = Callable[[str, str], object]
+"""(line, its place) -> what it holds. Raises LineError."""
 
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 _SHOWN = 3
@@ -212,7 +215,7 @@ def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -
     return found
 
 
-def scan_texts(paths: Sequence[str], parsers: Mapping[str, Callable[[str, str], object]]) -> list[Finding]:
+def scan_texts(paths: Sequence[str], parsers: Mapping[str, Parse]) -> list[Finding]:
     """Every line for which files would be refused, not only the first; empty if there is none.
 
     `parsers` are by format of a file, "" = all others, and are called with a line and its place.
@@ -230,9 +233,7 @@ def _unreadable(error: DataError) -> Finding:
     return Finding("error", "unreadable file", error.where, error.problem, error.cure, 1)
 
 
-def _scan(
-    path: Path, parse: Callable[[str, str], object] | None, found: list[Finding], max_bytes: int = MAX_BYTES
-) -> Iterator[str]:
+def _scan(path: Path, parse: Parse | None, found: list[Finding], max_bytes: int = MAX_BYTES) -> Iterator[str]:
     """The lines of a file, "" for each that cannot be read; what is wrong with them is added to `found` at the end."""
     faults: defaultdict[str, list[tuple[int, LineError]]] = defaultdict(list)
     try:
@@ -266,28 +267,22 @@ def _unequal(files: Sequence[Path], texts: Sequence[Sequence[str]]) -> Finding:
     return Finding("error", "unequal line counts", where, detail, cure, len(texts[long]) - common)
 
 
-def summary(pairs: Pairs) -> dict[str, int | dict[str, int | float]]:
-    """Sizes of a split: "pairs", and for "source" and "target" totals, distinct words and lengths of the sentences.
+def sizes(lines: Iterable[str]) -> dict[str, int | float]:
+    """Words, which are what blanks separate: their number, that of distinct ones, and lengths of the lines.
 
-    Words are what blanks separate. For words and for characters: "X" (all), "X_mean", "X_median", "X_95" (95 % of
-    the sentences are not longer) and "X_max"; and "distinct_words".
+    Of these "mean", "95 %" (that many lines are not longer) and "longest".
     """
-    return {"pairs": len(pairs), "source": _side_summary(pairs.sources), "target": _side_summary(pairs.targets)}
-
-
-def _side_summary(lines: Sequence[str]) -> dict[str, int | float]:
     words = Counter[str]()
-    counts = []
+    lengths = array("q")
     for line in lines:
         split = line.split()
         words.update(split)
-        counts.append(len(split))
-    result: dict[str, int | float] = {"distinct_words": len(words)}
-    for unit, lengths in (("words", np.array(counts, np.int64)), ("characters", character_lengths(lines))):
-        result[unit] = int(lengths.sum())
-        some = lengths if len(lengths) else np.zeros(1, np.int64)
-        result[f"{unit}_mean"] = float(some.mean())
-        result[f"{unit}_median"] = float(np.median(some))
-        result[f"{unit}_95"] = int(np.quantile(some, 0.95, method="higher"))
-        result[f"{unit}_max"] = int(some.max())
-    return result
+        lengths.append(len(split))
+    counts = np.array(lengths or [0])
+    return {
+        "words": int(counts.sum()),
+        "mean": float(counts.mean()),
+        "95 %": int(np.quantile(counts, 0.95, method="higher")),
+        "longest": int(counts.max()),
+        "distinct": len(words),
+    }

@@ -9,10 +9,10 @@ import lzma
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from seqloom.errors import DataError, UsageError, nearest
 
@@ -22,9 +22,15 @@ MAX_BYTES = 1_000_000
 RECORD_BYTES = 1 << 27
 """The longest line that holds a whole document, in bytes."""
 
+NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What no text holds: NUL, and halves of characters."""
+
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 16
 _PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+
+
+T = TypeVar("T")
 
 
 class LineError(DataError):
@@ -163,6 +169,36 @@ def json_object(line: str, where: str, wanted: str = "one JSON object a line") -
     if not isinstance(record, dict):
         raise LineError("lines that are not JSON", "not a JSON object", where=where, cure=f"write {wanted}")
     return record
+
+
+def is_text(value: object) -> bool:
+    """Whether a JSON value is a text that can be encoded: no NUL, no half of a character, not blank."""
+    return isinstance(value, str) and not NOT_TEXT.search(value) and bool(value.strip())
+
+
+def text_of(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a file of examples and their places; DataError for an empty one."""
+    number = 0
+    for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
+        yield decode(raw, path, number, RECORD_BYTES), f"{path}:{number}"
+    if not number:
+        raise DataError("the file is empty", where=str(path), cure="name files with examples in them")
+
+
+def json_records(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """The JSON objects of a file that has one a line, and their places."""
+    return ((json_object(line, where), where) for line, where in text_of(path) if line.strip())
+
+
+def read_each(paths: Sequence[str], read: Callable[[Path], Iterable[T]], problem: str, cure: str) -> list[T]:
+    """What `read` finds in some files; DataError, with problem and cure, for one in which it finds nothing."""
+    found: list[T] = []
+    for path in map(expand, paths):
+        before = len(found)
+        found += read(path)
+        if len(found) == before:
+            raise DataError(problem, where=str(path), cure=cure)
+    return found
 
 
 def text_lines(path: Path, max_bytes: int = MAX_BYTES) -> list[str]:

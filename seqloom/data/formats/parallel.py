@@ -15,6 +15,7 @@ from xml.parsers import expat
 
 from seqloom.data.formats.lines import (
     MAX_BYTES,
+    NOT_TEXT,
     LineError,
     blocks,
     expand,
@@ -32,7 +33,6 @@ BOTH_SIDES = (".tsv", ".jsonl", ".tmx", ".po")
 """The formats of which one file holds source and target."""
 
 _PO_LINE = re.compile(r'(?:msg(?:id|id_plural|ctxt|str|str\[[0-9]\])[ \t]*)?"(?:[^"\\]|\\.)*"')
-_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 
 Row = tuple[int, str, str]
 Parse = Callable[[str, str], tuple[str, str]]
@@ -84,7 +84,7 @@ def parse_json(languages: tuple[str, str]) -> Parse:
             problem = f"neither {wanted}" if languages[0] else "no 'source' and 'target'"
             raise fault(problem, where, f"its keys are: {', '.join(record)[:200]}; name the languages in the config")
         sides = [record[key] for key in keys]
-        if not all(isinstance(side, str) and not _NOT_TEXT.search(side) for side in sides):
+        if not all(isinstance(side, str) and not NOT_TEXT.search(side) for side in sides):
             raise fault(f"{keys[0]!r} or {keys[1]!r} is not a text", where, "write strings without NUL and surrogates")
         return _one_line(sides[0]), _one_line(sides[1])
 

@@ -35,48 +35,29 @@ class Dialogues(PairSource):
         if self.turns < 1 or self.max_length < 1:
             raise ValueError("turns and max_length must be at least 1")
 
-    @property
-    def source(self) -> str:
-        """The language of one side: it is not known."""
-        return ""
-
-    @property
-    def target(self) -> str:
-        """The language of the other side: it is not known."""
-        return ""
-
     def context(self, said: Sequence[str]) -> str:
         """The source of the reply to what was said so far."""
         return self.separator.join(said[-self.turns :])
 
     def splits(self) -> Splits:
-        """See PairSource."""
-        return read_dialogues(self)
+        """See PairSource: a pair for each turn but the first."""
+        train, valid = self._pairs(self.train), self._pairs(self.valid)
+        return Splits(train, valid, self._pairs(self.test) if self.test else None)
 
     def longest(self) -> int:
         """See PairSource."""
         return self.max_length
 
-
-def read_dialogues(config: Dialogues) -> Splits:
-    """The corpus a config describes: a pair for each turn but the first. Raises UsageError or DataError."""
-    train, valid = (_read(paths, config) for paths in (config.train, config.valid))
-    return Splits(train, valid, _read(config.test, config) if config.test else None)
-
-
-def _read(paths: Sequence[str], config: Dialogues) -> Pairs:
-    sources: list[str] = []
-    targets: list[str] = []
-    lines: list[int] = []
-    for path in map(expand, paths):
-        for number, line in enumerate(text_lines(path), 1):
-            if line.strip():
-                turns = _turns(line, f"{path}:{number}")
-                sources += [config.context(turns[:i]) for i in range(1, len(turns))]
-                targets += turns[1:]
-                lines += [number] * (len(turns) - 1)
-    name = ", ".join(paths)
-    return Pairs(sources, targets, (name, name), lines)
+    def _pairs(self, paths: Sequence[str]) -> Pairs:
+        sources, targets, lines = list[str](), list[str](), list[int]()
+        for path in map(expand, paths):
+            for number, line in enumerate(text_lines(path), 1):
+                if line.strip():
+                    turns = _turns(line, f"{path}:{number}")
+                    sources += [self.context(turns[:i]) for i in range(1, len(turns))]
+                    targets += turns[1:]
+                    lines += [number] * (len(turns) - 1)
+        return Pairs(sources, targets, (", ".join(paths),) * 2, lines)
 
 
 def _turns(line: str, where: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from random import Random
 from typing import ClassVar, Literal
 
@@ -42,54 +42,31 @@ class Digits(PairSource):
         if 10**self.least < 2 * wanted / (self.most - self.least + 1):
             raise ValueError(f"there are not enough rows of {self.least} digits for {wanted}; raise least")
 
-    @property
-    def source(self) -> str:
-        """What one side is called."""
-        return "digits"
-
-    @property
-    def target(self) -> str:
-        """What the other side is called."""
-        return self.task
-
     def splits(self) -> Splits:
-        """See PairSource."""
-        return make_digits(self)
+        """See PairSource; `kinds` tells how many digits a row has."""
+        random = Random(f"seqloom digits {self.seed}")
+        ends = (0, self.size, self.size + self.valid_size, self.size + self.valid_size + self.test_size)
+        rows: dict[str, None] = {}
+        while len(rows) < ends[-1]:
+            rows[self._row(random)] = None
+        sources = list(rows)
+        train, valid, test = (self._pairs(sources[a:b]) for a, b in pairwise(ends))
+        held = frozenset(sources[self.size :])
 
+        def draw(epoch: int) -> Pairs:
+            if epoch == 0:
+                return train
+            random = Random(f"seqloom digits {self.seed} {epoch}")
+            found = (row for row in iter(lambda: self._row(random), "") if row not in held)
+            return self._pairs(list(islice(found, self.size)))
 
-def make_digits(config: Digits) -> Splits:
-    """The corpus a config describes; `kinds` tells how many digits a row has."""
-    random = Random(f"seqloom digits {config.seed}")
-    wanted = config.size + config.valid_size + config.test_size
-    rows: dict[str, None] = {}
-    while len(rows) < wanted:
-        rows[_row(config, random)] = None
-    sources = list(rows)
-    ends = (config.size, config.size + config.valid_size, wanted)
-    train, valid, test = (_pairs(sources[a:b], config.task) for a, b in zip((0, *ends[:2]), ends, strict=True))
-    held = frozenset(sources[config.size :])
+        return Splits(train, valid, test if self.test_size else None, Fresh(draw) if self.fresh else None)
 
-    def draw(epoch: int) -> Pairs:
-        if epoch == 0:
-            return train
-        random = Random(f"seqloom digits {config.seed} {epoch}")
-        found = (row for row in iter(lambda: _row(config, random), "") if row not in held)
-        return _pairs(list(islice(found, config.size)), config.task)
+    def _row(self, random: Random) -> str:
+        return " ".join(random.choices("0123456789", k=random.randint(self.least, self.most)))
 
-    return Splits(train, valid, test if config.test_size else None, Fresh(draw) if config.fresh else None)
-
-
-def _row(config: Digits, random: Random) -> str:
-    return " ".join(random.choices("0123456789", k=random.randint(config.least, config.most)))
-
-
-def _pairs(sources: list[str], task: str) -> Pairs:
-    rows = [source.split() for source in sources]
-    kinds = [f"{len(row)} digits" for row in rows]
-    return Pairs(sources, [" ".join(_rearranged(row, task)) for row in rows], ("digits", task), kinds=kinds)
-
-
-def _rearranged(row: list[str], task: str) -> list[str]:
-    if task == "sort":
-        return sorted(row)
-    return row[::-1] if task == "reverse" else row
+    def _pairs(self, sources: list[str]) -> Pairs:
+        rows = [source.split() for source in sources]
+        step = -1 if self.task == "reverse" else 1
+        targets = [" ".join((sorted(row) if self.task == "sort" else row)[::step]) for row in rows]
+        return Pairs(sources, targets, ("digits", self.task), kinds=[f"{len(row)} digits" for row in rows])

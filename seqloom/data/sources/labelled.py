@@ -1,42 +1,24 @@
-"""Texts with labels: tables (.tsv) and JSON lines (.jsonl) of texts or pairs of texts, and words with a label each."""
+"""Texts with labels, words with a label each, and questions with answers, in files."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
-from seqloom.data.formats.lines import RECORD_BYTES, decode, expand, file_format, json_object, raw_lines
-from seqloom.errors import DataError, nearest
+import numpy as np
 
+from seqloom.data.formats.labelled import read_examples, read_tagged
+from seqloom.data.formats.questions import read_questions
+from seqloom.data.rows import Example, Question, TaggedWords
+from seqloom.data.sources.none import NoData
+from seqloom.data.sources.source import SplitFiles
 
-@dataclass(frozen=True)
-class Example:
-    """A text, or a pair of them, with its label as written in the file; `second` "" = no pair."""
-
-    text: str
-    second: str = ""
-    label: str = ""
-    where: str = ""
+E = TypeVar("E")
 
 
 @dataclass(frozen=True)
-class TaggedWords:
-    """The words of a sentence with a label each."""
-
-    words: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    where: str = ""
-
-    def __str__(self) -> str:
-        return " ".join(f"{word}/{label}" for word, label in zip(self.words, self.labels, strict=True))
-
-
-@dataclass(frozen=True)
-class Splits:
+class ExampleFiles(SplitFiles[list[E]]):
     """Files of data, plain, .gz or .xz; ${VARIABLES} of the environment are filled in.
 
     Args:
@@ -44,12 +26,21 @@ class Splits:
     """
 
     train: tuple[str, ...] = ()
-    valid: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
+
+    def splits(self, say: Callable[[str], object], seed: int = 0) -> dict[str, list[E]]:
+        """See SplitFiles; the config of a run that was imported names no files."""
+        return super().splits(say, seed) if self.train else NoData().splits()
+
+    def hold_out(self, train: list[E], seed: int) -> tuple[list[E], list[E], str]:
+        """A tenth of the examples, drawn by the seed."""
+        drawn = np.random.Generator(np.random.Philox(key=(seed, 0))).permutation(len(train))
+        held = set(drawn[: max(1, len(drawn) // 10)].tolist())
+        kept, valid = ([row for i, row in enumerate(train) if (i in held) == chosen] for chosen in (False, True))
+        return kept, valid, f"{len(held):,} of the training examples are held out as validation data"
 
 
 @dataclass(frozen=True)
-class LabelledFiles(Splits):
+class LabelledFiles(ExampleFiles[Example]):
     """Files of labelled texts: .jsonl, or tables with tabs between their columns.
 
     Args:
@@ -63,9 +54,14 @@ class LabelledFiles(Splits):
     label: str = "label"
     header: bool = True
 
+    def read(self, files: Sequence[str]) -> list[Example]:
+        """See SplitFiles."""
+        columns = {"text": self.text, "second": self.second, "label": self.label}
+        return read_examples(files, {option: name for option, name in columns.items() if name}, self.header)
+
 
 @dataclass(frozen=True)
-class TaggedFiles(Splits):
+class TaggedFiles(ExampleFiles[TaggedWords]):
     """Files of sentences whose words have labels.
 
     A .jsonl file has {"words": [...], "labels": [...]} a line; any other one a word a line, its columns parted by
@@ -74,109 +70,24 @@ class TaggedFiles(Splits):
 
     kind: ClassVar[str] = "tagged"
 
-
-def text_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file and their places; DataError for an empty one."""
-    number = 0
-    for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
-        yield decode(raw, path, number, RECORD_BYTES), f"{path}:{number}"
-    if not number:
-        raise DataError("the file is empty", where=str(path), cure="name files with examples in them")
+    def read(self, files: Sequence[str]) -> list[TaggedWords]:
+        """See SplitFiles."""
+        return read_tagged(files)
 
 
-def _records(path: Path, header: bool) -> Iterator[tuple[Mapping[str, Any], str]]:
-    names: list[str] | None = None
-    for line, where in text_of(path):
-        if not line.strip():
-            continue
-        if file_format(path) == ".jsonl":
-            yield json_object(line, where), where
-            continue
-        cells = line.split("\t")
-        if names is None:
-            names = cells if header else [str(i) for i in range(1, len(cells) + 1)]
-            if header:
-                continue
-        if len(cells) != len(names):
-            problem = f"{len(cells)} columns instead of {len(names)}"
-            raise DataError(problem, where=where, cure=f"a line has: {', '.join(names)}")
-        yield dict(zip(names, cells, strict=True)), where
+@dataclass(frozen=True)
+class QuestionFiles(ExampleFiles[Question]):
+    """Files of questions: .json as SQuAD's, or .jsonl with "question", "context" and "answers" a line.
 
+    Args:
+        no_answer: whether questions may have none.
+        longest: the most tokens that an answer may have.
+    """
 
-def _cell(record: Mapping[str, Any], name: str, where: str, option: str) -> str:
-    if name not in record:
-        cure = f"{nearest(name, record)}; choose it with --data.{option} COLUMN"
-        raise DataError(f"no column {name!r}", where=where, cure=cure)
-    value = record[name]
-    if isinstance(value, (dict, list)) or value is None or not str(value).strip() or "\0" in str(value):
-        raise DataError(f"{name!r} is empty or not a text", where=where, cure="mend or remove the example")
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{name!r} has half a character", where=where, cure="mend or remove the example") from None
-    return value if isinstance(value, str) else json.dumps(value)
+    kind: ClassVar[str] = "questions"
+    no_answer: bool = False
+    longest: int = 40
 
-
-def read_examples(paths: Sequence[str], files: LabelledFiles) -> list[Example]:
-    """The labelled texts of some files. Raises DataError, UsageError for the first thing that cannot be read."""
-    found: list[Example] = []
-    for path in map(expand, paths):
-        before = len(found)
-        for record, where in _records(path, files.header):
-            text = _cell(record, files.text, where, "text")
-            second = _cell(record, files.second, where, "second") if files.second else ""
-            found.append(Example(text, second, _cell(record, files.label, where, "label").strip(), where))
-        if len(found) == before:
-            raise DataError(
-                "has no examples", where=str(path), cure="is its first line an example? --data.header false"
-            )
-    return found
-
-
-def read_tagged(paths: Sequence[str]) -> list[TaggedWords]:
-    """The sentences of some files. Raises DataError, UsageError for the first thing that cannot be read."""
-    found: list[TaggedWords] = []
-    for path in map(expand, paths):
-        before = len(found)
-        found += _json_sentences(path) if file_format(path) == ".jsonl" else _column_sentences(path)
-        if len(found) == before:
-            raise DataError("has no sentences", where=str(path), cure="write a word and its label a line")
-    return found
-
-
-def _json_sentences(path: Path) -> Iterator[TaggedWords]:
-    for line, where in text_of(path):
-        if line.strip():
-            record = json_object(line, where)
-            words, labels = record.get("words"), record.get("labels")
-            if not _texts(words) or not _texts(labels) or len(words) != len(labels):  # type: ignore[arg-type]
-                cure = 'write {"words": ["..."], "labels": ["..."]}, a label for each word'
-                raise DataError("no words with a label each", where=where, cure=cure)
-            yield TaggedWords(tuple(words), tuple(labels), where)  # type: ignore[arg-type]
-
-
-def _texts(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, str) and v.strip() for v in value)
-
-
-def _column_sentences(path: Path) -> Iterator[TaggedWords]:
-    words: list[tuple[str, str]] = []
-    start = ""
-    for line, where in (*text_of(path), ("", "")):
-        cells = line.split()
-        if len(cells) == 1:
-            raise DataError("a word without a label", where=where, cure="write WORD LABEL")
-        if cells and cells[0] != "-DOCSTART-":
-            start = start if words else where
-            words.append((cells[0], cells[-1]))
-        elif words:
-            yield TaggedWords(tuple(word for word, _ in words), tuple(label for _, label in words), start)
-            words = []
-
-
-def digest_rows(rows: Iterable[Any]) -> str:
-    """SHA-256 of examples of any kind, wherever they stand."""
-    sha = hashlib.sha256()
-    for row in rows:
-        sha.update(json.dumps({k: v for k, v in asdict(row).items() if k != "where"}).encode())
-    return sha.hexdigest()
+    def read(self, files: Sequence[str]) -> list[Question]:
+        """See SplitFiles."""
+        return read_questions(files, self.no_answer)

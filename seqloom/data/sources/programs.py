@@ -65,46 +65,21 @@ class Programs(PairSource):
             raise ValueError("size and valid_size must be at least 1, test_size and ramp not negative")
 
     @property
-    def source(self) -> str:
-        """What one side is called."""
-        return "program"
-
-    @property
-    def target(self) -> str:
-        """What the other side is called."""
-        return "output"
-
-    @property
     def levels(self) -> list[tuple[int, int]]:
         """Every length and nesting, in the order of the naive curriculum."""
         nestings = range(1, 2 if self.task == "addition" else self.nesting + 1)
         return [(length, nesting) for nesting in nestings for length in range(1, self.length + 1)]
 
     def splits(self) -> Splits:
-        """See PairSource."""
-        return make_programs(self)
+        """See PairSource; `kinds` tells the nesting and the length of a program.
 
-
-def make_programs(config: Programs) -> Splits:
-    """The corpus a config describes; `kinds` tells the nesting and the length of a program.
-
-    `train` is what the first epoch of the full difficulty holds.
-    """
-    longest = config.ramp if config.curriculum in ("naive", "combined") else 0
-    fresh = Fresh(lambda epoch: _training(config, epoch), longest)
-    valid = _held_out(config, 1, config.valid_size, config.levels[-1:])
-    test = _held_out(config, 0, config.test_size, config.levels if config.table else config.levels[-1:])
-    return Splits(fresh.draw(longest), valid, test if config.test_size else None, fresh)
-
-
-def to_line(program: str) -> str:
-    """A program as one line: ";" ends each line but the last, and stands nowhere else."""
-    return program.replace("\n", ";")
-
-
-def to_program(line: str) -> str:
-    """The program a line was made of, as Python takes it."""
-    return line.replace(";", "\n")
+        `train` is what the first epoch of the full difficulty holds.
+        """
+        longest = self.ramp if self.curriculum in ("naive", "combined") else 0
+        fresh = Fresh(lambda epoch: _training(self, epoch), longest)
+        valid = _held_out(self, 1, self.valid_size, self.levels[-1:])
+        test = _held_out(self, 0, self.test_size, self.levels if self.table else self.levels[-1:])
+        return Splits(fresh.draw(longest), valid, test if self.test_size else None, fresh)
 
 
 def difficulty(config: Programs, random: Random, epoch: int) -> tuple[int, int]:
@@ -164,7 +139,8 @@ def _rows(config: Programs, random: Random, level: Callable[[], tuple[int, int]]
         else:
             program, value = _program(random, config.statements, length, nesting)
             kind = f"nesting {nesting}, length {length}"
-        source = to_line(program)
+        # The lines of a program become one: ";" stands nowhere else.
+        source = program.replace("\n", ";")
         digest = hashlib.blake2b(f"{config.seed} {source}".encode(), digest_size=4).digest()
         yield int.from_bytes(digest) % _SHARES, _Row(source, str(value), kind)
 

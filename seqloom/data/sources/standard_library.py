@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from seqloom.data.sources.text import Piece, Source, as_document, is_text, read_file
+from seqloom.data.formats.lines import is_text
+from seqloom.data.rows import Piece
+from seqloom.data.sources.source import SPLITS, TextSource
+from seqloom.data.sources.text import Source, as_document, read_file, text_source
 from seqloom.errors import UsageError
 
-Split = Literal["train", "valid", "test"]
-SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 _TOPICS = Path("pydoc_data", "topics.py")
-_SHARES = 100, 3, 6  # of 100 names 3 are for validation, and 3 for testing
 
 
 @dataclass(frozen=True)
-class StandardLibrary:
+class StandardLibrary(TextSource):
     """The running Python's own library: its modules, without their tests, and the topics of its help().
 
     Each is a document. Which split it belongs to is a function of its name; 3 % each are validated and tested on.
@@ -29,8 +29,16 @@ class StandardLibrary:
 
     kind: ClassVar[str] = "standard-library"
 
+    def splits(self, say: Callable[[str], object], seed: int = 0) -> dict[str, Source]:
+        """See TextSource."""
+        return {name: library_source(name) for name in SPLITS}
 
-def library_source(split: Split) -> Source:
+    def tested(self, files: Sequence[str]) -> Source:
+        """See TextSource."""
+        return text_source(files, "files") if files else library_source("test")
+
+
+def library_source(split: str) -> Source:
     """A split of the library. Raises UsageError where its source is not installed."""
     root = Path(sysconfig.get_paths()["stdlib"])
     found = [path for path in sorted(root.rglob("*.py")) if not _LEFT_OUT & {*path.relative_to(root).parts}]
@@ -44,9 +52,8 @@ def library_source(split: Split) -> Source:
 
 
 def _split(name: Path | str) -> str:
-    whole, valid, test = _SHARES
-    number = int(hashlib.sha256(str(name).encode()).hexdigest(), 16) % whole
-    return "valid" if number < valid else "test" if number < test else "train"
+    number = int(hashlib.sha256(str(name).encode()).hexdigest(), 16) % 100
+    return "valid" if number < 3 else "test" if number < 6 else "train"
 
 
 def _is_text(path: Path) -> bool:
@@ -56,7 +63,7 @@ def _is_text(path: Path) -> bool:
         return False
 
 
-def _read(split: Split, help_topics: Path, path: Path, watch: Callable[[Any], object]) -> Iterator[Piece]:
+def _read(split: str, help_topics: Path, path: Path, watch: Callable[[Any], object]) -> Iterator[Piece]:
     if path != help_topics:
         yield from read_file(path, watch, "files")
         return

@@ -2,62 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
-import numpy as np
-
-from seqloom.data.formats.lines import RECORD_BYTES, LineError, decode, expand, file_format, json_object, raw_lines
+from seqloom.data.batches.shards import Keeping, find_shards, write_shards
+from seqloom.data.batches.stream import Layout, Stream, encode_text
+from seqloom.data.checks.pairs import Finding, Parse, scan_texts
+from seqloom.data.formats.lines import (
+    RECORD_BYTES,
+    LineError,
+    decode,
+    expand,
+    file_format,
+    is_text,
+    json_object,
+    raw_lines,
+)
+from seqloom.data.rows import Piece, Say, Text
+from seqloom.data.sources.source import Reading, SplitFiles, TextSource, TextSplit
 from seqloom.errors import DataError
 from seqloom.text.tokenizer import Tokenizer
 
 Documents = Literal["blocks", "files", "lines"]
-Piece = tuple[str | None, int]
-"""A line of a document, or None after its last one; and the number of the line in its file, from 1."""
 
-Say = Callable[[float, int], None]
-"""Is told which share of a text is done, and how many lines or words that is."""
-
-_BLOCK_LINES, _BLOCK_CHARACTERS = 10_000, 1 << 22  # encoded at a time
 _EVERY = 1000  # lines between words about progress
 _FEW, _MOST_DOCUMENTS, _MOST_LINES = 20, 10_000, 100_000
-_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+
+S = TypeVar("S", bound=TextSplit)
 
 
 @dataclass(frozen=True)
-class TextFiles:
-    """Text in files, plain, .gz or .xz; of a .jsonl file the "text" of each record is a document.
-
-    Args:
-        train, valid, test: the files; ${VARIABLES} of the environment are filled in.
-        held_out: without `valid`, which share of `train` is held out: its last documents, or lines if these are few.
-        documents: what parts them, beside ends of files: "blocks" = blank lines; "files" = nothing, and a blank line
-            is a line like any other; "lines" = each line is one.
-    """
-
-    kind: ClassVar[str] = "text"
-    train: tuple[str, ...]
-    valid: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
-    held_out: float = 0.05
-    documents: Documents = "blocks"
-
-    def __post_init__(self) -> None:
-        if not self.train:
-            raise ValueError("train must name at least one file")
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be above 0 and below 1, not {self.held_out}")
-
-
-@dataclass(frozen=True)
-class Source:
+class Source(TextSplit):
     """Documents in files, which are read anew each time.
 
     Args:
@@ -75,7 +55,7 @@ class Source:
         return self.pieces()
 
     def pieces(self, say: Say = lambda share, done: None) -> Iterator[Piece]:
-        """All pieces; `say` is told now and then which share of the files has been read, and how many pieces."""
+        """See TextSplit."""
         piece: Piece = (None, 0)
         for piece in islice(self._all(say), self.first, self.last):
             yield piece
@@ -83,7 +63,7 @@ class Source:
             yield None, piece[1] + 1
 
     def _all(self, say: Say) -> Iterator[Piece]:
-        sizes, done = [size for _, size, _ in self.stamp()], 0
+        sizes, done = [size for _, size, _ in self._files()], 0
         for i, path in enumerate(self.files):
             opened: list[Any] = []
             for piece in self.read(path, opened.append):
@@ -92,9 +72,35 @@ class Source:
                 if done % _EVERY == 0 and not opened[-1].closed:
                     say((sum(sizes[:i]) + opened[-1].tell()) / sum(sizes), done)
 
-    def stamp(self) -> list[list[Any]]:
-        """Name, size and time of each file: while they stay, the text is taken to stay."""
+    def stamp(self) -> list[Any]:
+        """Name, size and time of each file, and what part it is: while they stay, the text is taken to stay."""
+        return [*self._files(), self.first, self.last]
+
+    def _files(self) -> list[list[Any]]:
         return [[str(path), at.st_size, at.st_mtime_ns] for path, at in ((path, path.stat()) for path in self.files)]
+
+    @cached_property
+    def text(self) -> Text:
+        """All of it in memory."""
+        return Text.of(self)
+
+    def digest(self) -> str:
+        """See TextSplit."""
+        return self.text.digest()
+
+    def batches(self, tokenizer: Tokenizer, layout: Layout, keeping: Keeping) -> tuple[Stream, str]:
+        """See TextSplit; what was tokenized before is not tokenized again."""
+        shards = find_shards(keeping.folder, self, tokenizer) or write_shards(self, tokenizer, keeping)
+        return layout.stream(shards.ids, shards.lines, tokenizer), shards.digest
+
+    def reading(self, tokenizer: Tokenizer, layout: Layout, lanes: int) -> Reading:
+        """See TextSplit; the prompts are the first words of some lines."""
+        ids, numbers = encode_text(self.text, tokenizer)
+        long = [line for line in self.text.lines if line and len(line.split()) > 3]
+        prompts = [" ".join(line.split()[:4]) for line in long[len(long) // 6 :: max(1, len(long) // 3)][:3]]
+        layout = replace(layout, config=replace(layout.config, lanes=min(lanes, len(ids))))
+        stream = layout.stream(ids, numbers, tokenizer)
+        return Reading(stream, int((ids == tokenizer.unknown).sum()), self.text.sizes(), prompts)
 
 
 def text_source(paths: Sequence[str], documents: Documents = "blocks") -> Source:
@@ -145,11 +151,6 @@ def as_document(text: str, number: int) -> Iterator[Piece]:
     yield None, number
 
 
-def is_text(value: object) -> bool:
-    """Whether a JSON value is a text that can be encoded: no NUL, no half of a character, not blank."""
-    return isinstance(value, str) and not _NOT_TEXT.search(value) and bool(value.strip())
-
-
 def record_text(line: str, where: str) -> str:
     """The text of a JSON record. Raises LineError."""
     wanted = '{"text": "..."}'
@@ -159,106 +160,68 @@ def record_text(line: str, where: str) -> str:
     return str(text)
 
 
-def held_out(source: Source, share: float) -> tuple[Source, Source, str]:
-    """The text without the last share of it, this, and words about it: whole documents, or lines if there are under 20.
+@dataclass(frozen=True)
+class DocumentFiles(SplitFiles[S], TextSource):
+    """Files of what a language model learns."""
 
-    Raises DataError for a text of a single line.
-    """
-    ends = array("q", (n for n, (line, _) in enumerate(source, 1) if line is None))
-    documents, lines = len(ends), ends[-1]
-    if documents >= _FEW:
-        count = min(max(1, int(documents * share)), _MOST_DOCUMENTS)
-        cut, what = ends[-count - 1], f"{count:,} of {documents:,} documents"
-    else:
-        count = min(max(1, int((lines - documents) * share)), _MOST_LINES)
-        cut, what = lines - 1 - count, f"{count:,} of {lines - documents:,} lines"
-    if not cut:
-        cure = "name a text with --data.valid"
-        raise DataError("a single line: nothing can be held out", where=str(source.files[0]), cure=cure)
-    return replace(source, last=cut), replace(source, first=cut), f"the last {what} are held out as validation data"
+    parsers: ClassVar[Mapping[str, Parse]]
+    """What a line of a file holds, by the format of the file; "" = all others."""
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise ValueError("train must name at least one file")
+
+    def scan(self) -> list[Finding]:
+        """See TextSource."""
+        return [finding for paths in (self.train, self.valid, self.test) for finding in scan_texts(paths, self.parsers)]
+
+    def tested(self, files: Sequence[str]) -> S:
+        """See TextSource."""
+        files = files or self.test or self.valid
+        return self.read(files) if files else self.hold_out(self.read(self.train), 0)[1]
+
+    @property
+    def title(self) -> str:
+        """See TextSource."""
+        return "test" if self.test else "valid"
 
 
 @dataclass(frozen=True)
-class Text:
-    """Documents of lines in memory.
+class TextFiles(DocumentFiles[Source]):
+    """Text in files, plain, .gz or .xz; of a .jsonl file the "text" of each record is a document.
 
     Args:
-        lines: None after each document.
-        numbers: where each stands in its file, from 1.
+        train, valid, test: the files; ${VARIABLES} of the environment are filled in.
+        held_out: without `valid`, which share of `train` is held out: its last documents, or lines if these are few.
+        documents: what parts them, beside ends of files: "blocks" = blank lines; "files" = nothing, and a blank line
+            is a line like any other; "lines" = each line is one.
     """
 
-    lines: Sequence[str | None]
-    numbers: Sequence[int] = field(repr=False)
+    kind: ClassVar[str] = "text"
+    parsers: ClassVar[Mapping[str, Parse]] = {".jsonl": record_text}
+    held_out: float = 0.05
+    documents: Documents = "blocks"
 
-    @classmethod
-    def of(cls, pieces: Iterable[Piece]) -> Text:
-        """All of it."""
-        lines, numbers = zip(*pieces, strict=True)
-        return cls(lines, numbers)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be above 0 and below 1, not {self.held_out}")
 
-    def __iter__(self) -> Iterator[Piece]:
-        return zip(self.lines, self.numbers, strict=True)
+    def read(self, files: Sequence[str]) -> Source:
+        """See SplitFiles."""
+        return text_source(files, self.documents)
 
-    def digest(self) -> str:
-        """SHA-256; equal digests mean equal documents."""
-        return text_digest(self)
-
-    def sizes(self) -> dict[str, int]:
-        """How many "words" (between blanks; each end of a line or document is one), "characters" and "bytes"."""
-        lines = [line or "" for line in self.lines]
-        return {
-            "words": sum(len(line.split()) + 1 for line in lines),
-            "characters": sum(len(line) + 1 for line in lines),
-            "bytes": sum(len(line.encode()) + 1 for line in lines),
-        }
-
-
-def blocks_of(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Some pieces at a time, so many as are well encoded together."""
-    block: list[Piece] = []
-    size = 0
-    for piece in pieces:
-        block.append(piece)
-        size += len(piece[0] or "")
-        if len(block) >= _BLOCK_LINES or size >= _BLOCK_CHARACTERS:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
-
-
-def text_digest(pieces: Iterable[Piece]) -> str:
-    """SHA-256 of a text; equal digests mean equal documents."""
-    sha = hashlib.sha256()
-    for block in blocks_of(pieces):
-        sha.update(as_bytes(block))
-    return sha.hexdigest()
-
-
-def as_bytes(block: Sequence[Piece]) -> bytes:
-    """The block as it enters a digest."""
-    return "".join("\0" if line is None else f"{line}\n" for line, _ in block).encode()
-
-
-def encode_block(block: Sequence[Piece], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of a block, and how many belong to each piece.
-
-    A line ends with the tokenizer's end token, or with what a published one has for the end of a line. Its start token
-    stands after each document, and so before the next one.
-    """
-    own = tokenizer.special is None
-    rows = tokenizer.encode(["" if line is None else line if own else f"{line}\n" for line, _ in block])
-    marked = np.array([own or line is None for line, _ in block])
-    sizes = np.fromiter(map(len, rows), np.int64, len(rows)) + marked
-    last = np.zeros(sizes.sum(), dtype=bool)
-    last[sizes.cumsum()[marked] - 1] = True
-    ids = np.empty(len(last), dtype=np.int32)
-    ids[~last] = np.concatenate(rows)
-    ids[last] = [tokenizer.start if line is None else tokenizer.end for line, _ in block if own or line is None]
-    return ids, sizes
-
-
-def encode_text(text: Text, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of the whole text, and the line that each belongs to."""
-    ids, sizes = zip(*(encode_block(block, tokenizer) for block in blocks_of(text)), strict=True)
-    return np.concatenate(ids), np.repeat(np.asarray(text.numbers, dtype=np.int32), np.concatenate(sizes))
+    def hold_out(self, train: Source, seed: int) -> tuple[Source, Source, str]:
+        """The last documents are held out, or lines if there are under 20. Raises DataError for a single line."""
+        ends = array("q", (n for n, (line, _) in enumerate(train, 1) if line is None))
+        documents, lines = len(ends), ends[-1]
+        if documents >= _FEW:
+            count = min(max(1, int(documents * self.held_out)), _MOST_DOCUMENTS)
+            cut, what = ends[-count - 1], f"{count:,} of {documents:,} documents"
+        else:
+            count = min(max(1, int((lines - documents) * self.held_out)), _MOST_LINES)
+            cut, what = lines - 1 - count, f"{count:,} of {lines - documents:,} lines"
+        if not cut:
+            cure = "name a text with --data.valid"
+            raise DataError("a single line: nothing can be held out", where=str(train.files[0]), cure=cure)
+        return replace(train, last=cut), replace(train, first=cut), f"the last {what} are held out as validation data"

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import tempfile
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from seqloom.data.batches.collocations import join_phrases
+from seqloom.data.batches.word_ids import END, WordIds
 from seqloom.data.formats.lines import blocks, decode, expand
 from seqloom.errors import DataError, UsageError
-from seqloom.run import writing
 from seqloom.text.vocabulary import Vocabulary
 
-Ids = NDArray[np.int32]
-END = -1
-"""Stands after each line: no window reaches over it."""
 _NONE = -2
-_PART = 1 << 20  # ids read at a time
 _TYPES = 10_000_000  # words counted before the rarest are dropped
 _LONGEST = 1 << 20  # bytes without white space
 _END_MARK = "\0"  # which no text holds
@@ -65,6 +58,15 @@ class WordText:
             raise ValueError("train must name at least one file or folder")
         if self.min_count < 1 or min(self.max_words, self.phrases) < 0 or self.threshold <= 0:
             raise ValueError("min_count must be at least 1, max_words and phrases not negative, threshold above 0")
+
+    def encoded(self, folder: Path, say: Callable[[str], None]) -> tuple[Vocabulary, WordIds]:
+        """Reads the text twice: counts its words, and writes those of the vocabulary as numbers into `folder`."""
+        vocabulary = count_words(self, lambda read, types: say(f"{read:,} words read, {types:,} different ones"))
+        ids = encode_words(self, vocabulary, folder, lambda done: say(f"{done:,} words and ends of lines encoded"))
+        for _ in range(self.phrases):
+            choose = partial(chosen_words, self)
+            vocabulary, ids = join_phrases(vocabulary, ids, self.min_count, self.threshold, choose)
+        return vocabulary, ids
 
 
 def corpus_files(config: WordText) -> list[Path]:
@@ -150,52 +152,6 @@ def _decoded(piece: bytes, path: Path, line: int, column: int) -> str:
         for number, raw in enumerate(piece.split(b"\n"), line):
             decode(raw, path, number, len(raw), column if number == line else 0)
     return text
-
-
-class WordIds:
-    """Word ids in a file without a name, which is gone with the process.
-
-    Args:
-        folder: on whose disk it is: four bytes for each word.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with writing(folder):
-            self._file: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as this object
-        weakref.finalize(self, self._file.close)
-        self.size = 0
-        self._digest = hashlib.sha256()
-
-    def append(self, ids: Ids) -> None:
-        """Adds ids at the end."""
-        data = ids.astype("<i4").tobytes()
-        with writing(self.folder):
-            self._file.write(data)
-            self._file.flush()
-        self._digest.update(data)
-        self.size += len(ids)
-
-    def digest(self) -> str:
-        """SHA-256 of the ids."""
-        return self._digest.hexdigest()
-
-    def read(self, start: int, stop: int) -> Ids:
-        """Those from `start` to before `stop`; threads may read at the same time."""
-        return np.frombuffer(os.pread(self._file.fileno(), 4 * (stop - start), 4 * start), dtype="<i4")
-
-    def parts(self) -> Iterator[Ids]:
-        """All of them, some at a time."""
-        return (self.read(at, min(at + _PART, self.size)) for at in range(0, self.size, _PART))
-
-    def cut(self, most: int) -> NDArray[np.int64]:
-        """Where blocks begin and, as the last number, end: of at most `most` ids, at the ends of lines if possible."""
-        edges = [0]
-        while edges[-1] < self.size:
-            begin, end = edges[-1], min(edges[-1] + most, self.size)
-            ends = np.flatnonzero(self.read(begin, end) == END)
-            edges.append(begin + int(ends[-1]) + 1 if len(ends) and end < self.size else end)
-        return np.array(edges)
 
 
 def encode_words(config: WordText, vocabulary: Vocabulary, folder: Path, say: Callable[[int], None]) -> WordIds:

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from seqloom.data.batches.windows import Item, TextBatchConfig, Window, frame
-from seqloom.data.sources.questions import Question, QuestionFiles, read_questions
+from seqloom.data.rows import Question
+from seqloom.data.sources.labelled import QuestionFiles
 from seqloom.errors import UsageError
 from seqloom.evaluation.answers import score_answers
 from seqloom.objectives.reading import Labels
@@ -150,10 +151,6 @@ class AnswerConfig(ExamplesConfig):
     def pairs(self) -> bool:
         """A question and its passage are a pair."""
         return True
-
-    def read(self, paths: Sequence[str]) -> list[Question]:
-        """See ExamplesConfig."""
-        return read_questions(paths, self.data.no_answer)
 
     def texts(self, rows: Sequence[Question]) -> Iterable[str]:
         """Each passage once, and the questions."""

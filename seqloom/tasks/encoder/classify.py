@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from seqloom.data.batches.windows import Item, frame
-from seqloom.data.sources.labelled import Example, LabelledFiles, read_examples
+from seqloom.data.rows import Example
+from seqloom.data.sources.labelled import LabelledFiles
 from seqloom.errors import DataError, UsageError, nearest
 from seqloom.evaluation.classification import score_labels, score_numbers
 from seqloom.objectives.reading import Labels, Numbers
@@ -144,10 +145,6 @@ class ClassifyConfig(ExamplesConfig):
     def pairs(self) -> bool:
         """Whether there are pairs of texts."""
         return bool(self.data.second)
-
-    def read(self, paths: Sequence[str]) -> list[Example]:
-        """See ExamplesConfig."""
-        return read_examples(paths, self.data)
 
     def texts(self, rows: Sequence[Example]) -> Iterable[str]:
         """See ExamplesConfig."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from seqloom.data.sources.source import NoData
+from seqloom.data.sources.none import NoData
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers

@@ -11,16 +11,16 @@ import numpy as np
 
 from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.data.checks.pairs import Finding
-from seqloom.data.sources.labelled import Splits, digest_rows
-from seqloom.data.sources.source import NoData
+from seqloom.data.rows import digest_rows
 from seqloom.errors import UsageError
 from seqloom.inspection.labels import label_sections
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
+from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.encoder.look import attention
-from seqloom.tasks.encoder.task import ReadingConfig, outputs, tokenizer_for
+from seqloom.tasks.encoder.task import ReadingConfig, outputs
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured
@@ -88,10 +88,6 @@ class ExamplesConfig(ReadingConfig):
         """See ReadingConfig."""
         return {self.reading.head: self.reading.outputs(facts)}
 
-    def read(self, paths: Sequence[str]) -> list[Any]:
-        """The examples of some files. Raises DataError, UsageError."""
-        raise NotImplementedError
-
     def texts(self, rows: Sequence[Any]) -> Iterable[str]:
         """What a tokenizer is made of."""
         raise NotImplementedError
@@ -100,25 +96,9 @@ class ExamplesConfig(ReadingConfig):
         """What the training examples tell: the labels there are."""
         return {}
 
-    def splits(self) -> dict[str, list[Any]]:
-        """The examples of train, valid, and test if there is one."""
-        files: Splits = self.data
-        if not files.train:
-            NoData().refuse()
-        found = {name: self.read(paths) for name in ("train", "valid", "test") if (paths := getattr(files, name))}
-        if "valid" not in found:
-            drawn = np.random.Generator(np.random.Philox(key=(self.seed, 0))).permutation(len(found["train"]))
-            held = set(drawn[: max(1, len(drawn) // 10)].tolist())
-            rows = found["train"]
-            found["train"] = [row for i, row in enumerate(rows) if i not in held]
-            found["valid"] = [row for i, row in enumerate(rows) if i in held]
-        return found
-
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See ReadingConfig."""
-        rows = self.splits()
-        if not self.data.valid:
-            reporter.say(f"{len(rows['valid']):,} of the training examples are held out as validation data")
+        rows: dict[str, list[Any]] = self.data.splits(reporter.say, self.seed)
         tokenizer = tokenizer_for(self, run, lambda: self.texts(rows["train"]))
         facts = self.facts(rows["train"])
         reader = self.reading(self, tokenizer, facts)
@@ -143,7 +123,7 @@ class ExamplesConfig(ReadingConfig):
     def score(self, predictor: Predictor, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """See RunConfig; there are no options."""
         reader = predictor.reader
-        rows = self.read(tested_on(test, self.data.test, options))
+        rows = self.data.read(tested_on(test, self.data.test, options))
         items = reader.items(rows, learn=True)
         reporter.say(f"reading {len(rows):,} examples")
         began = time.perf_counter()

@@ -14,8 +14,9 @@ import torch
 
 from seqloom.data.batches.masked import MASKS, Documents, MaskConfig, MaskedBatches, mask_of, with_mask
 from seqloom.data.batches.windows import Window
-from seqloom.data.sources.source import NoData
-from seqloom.data.sources.text import Text, TextFiles, text_source
+from seqloom.data.rows import Text
+from seqloom.data.sources.none import NoData
+from seqloom.data.sources.text import TextFiles
 from seqloom.errors import RunError, UsageError
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder import EncoderOnly
@@ -23,9 +24,9 @@ from seqloom.nn.embedders import Inputs
 from seqloom.objectives.reading import MaskedTokens, masked
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
+from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.encoder.look import attention
-from seqloom.tasks.encoder.task import ReadingConfig, tokenizer_for
-from seqloom.tasks.language_model.data import text_sources
+from seqloom.tasks.encoder.task import ReadingConfig
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured, Metric
@@ -63,9 +64,7 @@ class MaskedWordsConfig(ReadingConfig):
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See ReadingConfig."""
-        if isinstance(self.data, NoData):
-            self.data.refuse()
-        texts = {name: Text.of(source) for name, source in text_sources(self.data, reporter).items()}
+        texts = {name: split.text for name, split in self.data.splits(reporter.say, self.seed).items()}
         lines = [line for line in texts["train"].lines if line]
         tokenizer = with_mask(tokenizer_for(self, run, lambda: lines))
         batches = MaskedBatches(Documents.of(texts["train"], tokenizer), tokenizer, self.batches, self.seed)
@@ -92,7 +91,7 @@ class MaskedWordsConfig(ReadingConfig):
     def score(self, predictor: Filler, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """See RunConfig: how well masked words are found, always the same ones; there are no options."""
         files = tested_on(test, self.data.test, options)
-        text = Documents.of(Text.of(text_source(files, self.data.documents)), predictor.tokenizer)
+        text = Documents.of(self.data.tested(files).text, predictor.tokenizer)
         reporter.say(f"reading {len(text.ids):,} words")
         began = time.perf_counter()
         scores = _scores(predictor.model, MaskedBatches(text, predictor.tokenizer, self.batches, _TEST_SEED))

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from seqloom.data.batches.windows import Item, Window
-from seqloom.data.sources.labelled import TaggedFiles, TaggedWords, read_tagged
+from seqloom.data.rows import TaggedWords
+from seqloom.data.sources.labelled import TaggedFiles
 from seqloom.errors import DataError, UsageError, nearest
 from seqloom.evaluation.classification import score_tags
 from seqloom.objectives.reading import Labels
@@ -104,10 +105,6 @@ class TagConfig(ExamplesConfig):
     def metrics(self) -> tuple[Metric, ...]:
         """What "best" may mean; "f1" is for BIO labels."""
         return ("accuracy", "f1", "loss")
-
-    def read(self, paths: Sequence[str]) -> list[TaggedWords]:
-        """See ExamplesConfig."""
-        return read_tagged(paths)
 
     def texts(self, rows: Sequence[TaggedWords]) -> Iterable[str]:
         """See ExamplesConfig."""

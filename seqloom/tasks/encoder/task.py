@@ -16,8 +16,8 @@ from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.reading import batch_scores
 from seqloom.run import Json, Run
-from seqloom.tasks.assets import Assets, begun, load_facts, load_tokenizers, make_tokenizer
-from seqloom.tasks.building import on_start, start_tokenizer
+from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
+from seqloom.tasks.building import on_start
 from seqloom.tasks.task import GradientConfig, Numbered, Prepared, gradient_plan
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.fit import Measured, Metric, TrainingConfig
@@ -117,18 +117,11 @@ class ReadingConfig(GradientConfig):
         return Prepared(
             corpus,
             assets,
-            lambda model: gradient_plan(self, model, batches, measure(model)),
+            lambda config, model: gradient_plan(config, model, batches, measure(model)),
             f"{batches.per_epoch} batches an epoch; {assets.vocab_size:,} in the vocabulary",
             summary,
             findings,
         )
-
-
-def tokenizer_for(config: ReadingConfig, run: Run | None, texts: Callable[[], Any]) -> Tokenizer:
-    """That of a run that has one, of the run started from, or one made of texts."""
-    if run is not None and begun(run):
-        return load_tokenizers(run)[0]
-    return start_tokenizer(config.start) if config.start else make_tokenizer(config.tokenizer, texts())
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from seqloom.data.sources.choices import read_questions
+from seqloom.data.formats.choices import read_questions
 from seqloom.errors import DataError
 from seqloom.run import Json
 from seqloom.tasks.language_model.predictor import Generator

@@ -11,12 +11,12 @@ import torch
 
 from seqloom import config as configs
 from seqloom.config import Tree
-from seqloom.data.batches.stream import StreamConfig
-from seqloom.data.checks.pairs import Finding, scan_texts
-from seqloom.data.sources.conversations import Conversations, parse_conversations
-from seqloom.data.sources.source import NoData
+from seqloom.data.batches.stream import Layout, StreamConfig
+from seqloom.data.checks.pairs import Finding
+from seqloom.data.sources.conversations import Conversations
+from seqloom.data.sources.none import NoData
 from seqloom.data.sources.standard_library import StandardLibrary
-from seqloom.data.sources.text import TextFiles, record_text
+from seqloom.data.sources.text import TextFiles
 from seqloom.decoding.config import DecodingConfig, Sampling
 from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
@@ -27,10 +27,10 @@ from seqloom.objectives.next_token import NextToken
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import on_start
-from seqloom.tasks.language_model.data import Corpus, read_corpus, read_files, summary
+from seqloom.tasks.language_model.data import Corpus, read_corpus, summary
 from seqloom.tasks.language_model.look import look
 from seqloom.tasks.language_model.predictor import Generator
-from seqloom.tasks.task import GradientConfig, Prepared, Seen, gradient_plan, tested_on
+from seqloom.tasks.task import GradientConfig, Prepared, Seen, gradient_plan, refuse_options
 from seqloom.text.chat import Message
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.fit import Measured, TrainingConfig
@@ -93,15 +93,16 @@ class LanguageModelConfig(GradientConfig):
     @property
     def title(self) -> str:
         """See RunConfig: without test data it is measured on the validation data."""
-        return "valid" if isinstance(self.data, TextFiles | Conversations) and not self.data.test else "test"
+        return self.data.title
+
+    @property
+    def layout(self) -> Layout:
+        """How texts are laid out for the model."""
+        return Layout(self.batches, self.seed, self.model.carries)
 
     def scan(self) -> tuple[list[Finding], bool]:
         """See RunConfig."""
-        data = self.data
-        if isinstance(data, StandardLibrary | NoData):
-            return [], False
-        parsers = {"": parse_conversations} if isinstance(data, Conversations) else {".jsonl": record_text}
-        found = [finding for paths in (data.train, data.valid, data.test) for finding in scan_texts(paths, parsers)]
+        found = self.data.scan()
         return found, bool(found)
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
@@ -111,8 +112,8 @@ class LanguageModelConfig(GradientConfig):
         return Prepared(
             corpus.digests,
             Assets((tokenizer, tokenizer)),
-            lambda model: gradient_plan(self, model, batches, Validation(self, corpus, model).measure),
-            f"{corpus.tokens:,} words of text, {batches.per_epoch} batches an epoch; "
+            lambda config, model: gradient_plan(config, model, batches, Validation(self, corpus, model).measure),
+            f"{batches.tokens:,} words of text, {batches.per_epoch} batches an epoch; "
             f"{tokenizer.vocab_size:,} in the vocabulary",
             lambda: [summary(name, text, tokenizer) for name, text in corpus.texts.items()],
         )
@@ -137,24 +138,24 @@ class LanguageModelConfig(GradientConfig):
         are read whole. The only option is --batches.stride, another number of words than that of the config.
         """
         other = [word for word in options if word.startswith("--") and word.partition("=")[0] != _STRIDE]
-        tested_on(test, self.data.test if isinstance(self.data, NoData) else ("its own",), other)
+        refuse_options(other)
         carries = predictor.model.carries
-        whole = (
-            "its state goes on" if carries else "conversations are read whole" * isinstance(self.data, Conversations)
-        )
+        whole = "its state goes on" if carries else "conversations are read whole" * self.data.chats
         if options and whole:
             raise UsageError(f"there are no windows: {whole}", where=_STRIDE, cure="leave it out")
         config = configs.build(type(self), configs.merge(configs.tree_of(self), configs.read_overrides(options)))
-        reading = read_files(config, test, predictor.tokenizer, 1 if carries else config.batches.lanes)
-        reporter.say(f"reading {reading.tokens:,} words")
+        lanes = 1 if carries else config.batches.lanes
+        reading = config.data.tested(test).reading(predictor.tokenizer, config.layout, lanes)
+        tokens = reading.batches.tokens
+        reporter.say(f"reading {tokens:,} words")
         began = time.perf_counter()
-        found = perplexities(text_nll(predictor.model, reading.batches), reading.tokens, reading.sizes)
+        found = perplexities(text_nll(predictor.model, reading.batches), tokens, reading.sizes)
         stride = None if whole else config.batches.stride or -(-config.batches.length // 2)
         return {
             **found,
-            "tokens": reading.tokens,
+            "tokens": tokens,
             "unknown": reading.unknown,
-            "unknown_share": 100 * reading.unknown / reading.tokens,
+            "unknown_share": 100 * reading.unknown / tokens,
             **reading.sizes,
             "context": None if carries else config.batches.length,
             "stride": stride,
@@ -178,7 +179,7 @@ class Validation:
     def measure(self, step: int) -> Measured:
         """Loss and perplexities; and what the model makes of the beginnings of some texts."""
         reading = self.reading
-        found = perplexities(text_nll(self.model, reading.batches), reading.tokens, reading.sizes)
+        found = perplexities(text_nll(self.model, reading.batches), reading.batches.tokens, reading.sizes)
         samples = [{"step": step, **self._sample(prompt)} for prompt in reading.prompts]
         return {name: found[name] for name in ("loss", "perplexity", "word_perplexity")}, samples
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqloom.data.batches.batch import SequenceBatch
-from seqloom.data.batches.order import Batches, ByEpoch, Fixed, Side
-from seqloom.data.checks.pairs import summary as facts_of
+from seqloom.data.batches.order import Order
+from seqloom.data.batches.pairs import EncodedPairs, Fixed, PairBatches, Side
+from seqloom.data.checks.pairs import sizes
 from seqloom.data.formats.parallel import usable
 from seqloom.data.rows import Pairs, Splits
 from seqloom.data.sources.dialogues import Dialogues
 from seqloom.data.sources.digits import Digits
+from seqloom.data.sources.none import NoData
 from seqloom.data.sources.pairs import Files
 from seqloom.data.sources.phrases.corpus import Phrases
 from seqloom.data.sources.programs import Programs
-from seqloom.data.sources.source import NoData
 from seqloom.decoding.config import Greedy
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import begun, load_tokenizers, make_tokenizers
@@ -41,34 +41,26 @@ _EPOCHS = 8
 DataConfig = Files | Dialogues | Phrases | Digits | Programs | NoData
 
 
+@dataclass(frozen=True)
+class Encoded(EncodedPairs):
+    """Training pairs as ids.
+
+    Args:
+        sizes: of each side, the tokens and the unknown ones among them, with those of pairs that are left out.
+    """
+
+    sizes: list[tuple[int, int]]
+
+
 @dataclass
 class Corpus:
-    """Data, tokenizers and batches of pairs; `epoch` gives what the batches of an epoch are cut from."""
+    """Data, tokenizers, the training pairs of the longest epoch, and batches of pairs."""
 
     splits: Splits
     source: Tokenizer
     target: Tokenizer
-    batches: Batches
-    epoch: Callable[[int], Encoded]
-
-    @property
-    def per_epoch(self) -> int:
-        """How many batches an epoch has."""
-        return self.batches.per_epoch
-
-    def __call__(self, number: int) -> SequenceBatch:
-        """A batch whose rows are lines of the training data."""
-        batch, lines = self.batches(number), self.epoch(number // self.batches.per_epoch).lines
-        return replace(batch, rows=tuple(lines[i] for i in batch.rows))
-
-
-@dataclass
-class Encoded:
-    """Training pairs as ids; `lines` = where they stand, from 0."""
-
-    source: Side
-    target: Side
-    lines: list[int]
+    train: Encoded
+    batches: PairBatches
 
 
 def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = None) -> Corpus:
@@ -91,9 +83,8 @@ def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = N
             return first
         return _encoded(config, fresh.draw(number), (source, target))
 
-    sides = ByEpoch(lambda n: epoch(n).source), ByEpoch(lambda n: epoch(n).target)
-    batches = Batches(*sides, target.start, config.batches, config.seed, longest)
-    return Corpus(replace(splits, train=train), source, target, batches, epoch)
+    batches = PairBatches(epoch, target.start, config.batches, config.seed, longest)
+    return Corpus(replace(splits, train=train), source, target, first, batches)
 
 
 def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer, Tokenizer]) -> Encoded:
@@ -104,7 +95,8 @@ def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer,
         _side(config, config.seed + n, t, [texts[n][i] for i in kept], [ids[n][i] for i in kept])
         for n, t in enumerate(tokenizers)
     )
-    return Encoded(source, target, [train.line(i) - 1 for i in kept])
+    sizes = [_size(t, rows) for t, rows in zip(tokenizers, ids, strict=True)]
+    return Encoded(source, target, [train.line(i) - 1 for i in kept], sizes)
 
 
 def _short_enough(
@@ -133,60 +125,45 @@ def _side(
     return Fixed([np.append(row, tokenizer.end).astype(np.int32) for row in ids])
 
 
-def summary(splits: Splits, source: Tokenizer, target: Tokenizer) -> list[Json]:
+def summary(corpus: Corpus) -> list[Json]:
     """A row for each side of each split."""
-    rows = []
+    rows, splits = [], corpus.splits
     for name, pairs in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
-        if pairs is None:
-            continue
-        facts: dict[str, Any] = facts_of(pairs)
-        sides = (("source", source, pairs.sources), ("target", target, pairs.targets))
-        for side, tokenizer, texts in sides:
-            own = facts[side]
-            tokens, unknown = _coverage(tokenizer, list(texts))
-            rows.append(
-                {
-                    "split": name,
-                    "side": side,
-                    "pairs": len(pairs),
-                    "words": own["words"],
-                    "mean": own["words_mean"],
-                    "95 %": own["words_95"],
-                    "longest": own["words_max"],
-                    "distinct": own["distinct_words"],
-                    "tokens": tokens,
-                    "unknown": unknown,
-                }
-            )
+        if pairs is not None:
+            sides = ("source", corpus.source, pairs.sources), ("target", corpus.target, pairs.targets)
+            for n, (side, tokenizer, texts) in enumerate(sides):
+                tokens, unknown = (
+                    corpus.train.sizes[n] if name == "train" else _size(tokenizer, tokenizer.encode(texts))
+                )
+                counted = {"tokens": tokens, "unknown": unknown}
+                rows.append({"split": name, "side": side, "pairs": len(pairs), **sizes(texts), **counted})
     return rows
 
 
-def _coverage(tokenizer: Tokenizer, texts: list[str]) -> tuple[int, int]:
-    tokens = unknown = 0
-    for ids in tokenizer.encode(texts):
-        tokens += len(ids)
-        unknown += int((ids == tokenizer.unknown).sum())
-    return tokens, unknown
+def _size(tokenizer: Tokenizer, rows: Sequence[np.ndarray]) -> tuple[int, int]:
+    """The tokens of a side, and the unknown ones among them."""
+    ids = np.concatenate([np.zeros(0, np.int32), *rows])
+    return len(ids), int((ids == tokenizer.unknown).sum())
 
 
 def trial(corpus: Corpus) -> Trial:
     """Batches of all lengths, to time a training by."""
-    batches = corpus.batches
+    order = corpus.batches.order
     return Trial(
-        _chosen(batches),
-        lambda count: _shapes(batches, count),
+        _chosen(order),
+        lambda count: _shapes(order, count),
         lambda model: _evaluation_seconds(corpus, model),
-        batches.padding(),
+        order.padding(),
     )
 
 
-def _chosen(batches: Batches) -> list[int]:
+def _chosen(order: Order) -> list[int]:
     """The numbers of some batches of the longest epoch, from the smallest to the largest."""
-    parts = batches.epoch(batches.longest)
-    sources, targets = batches.lengths(batches.longest)
+    parts = order.epoch(order.longest)
+    sources, targets = order.lengths(order.longest)
     positions = [len(p) * int(sources[p].max() + targets[p].max()) for p in parts]
     ranked = sorted(range(len(parts)), key=positions.__getitem__)
-    first = batches.longest * batches.per_epoch
+    first = order.longest * order.per_epoch
     return [first + ranked[round(i * (len(ranked) - 1) / (_SAMPLES - 1))] for i in range(_SAMPLES)]
 
 
@@ -204,10 +181,10 @@ def _evaluation_seconds(corpus: Corpus, model: Any) -> float:
     return 1.05 * (time.perf_counter() - began) * len(pairs) / len(sample)
 
 
-def _shapes(batches: Batches, count: int) -> int:
+def _shapes(order: Order, count: int) -> int:
     """How many shapes of batches a training of `count` batches meets, as far as its first epochs tell."""
     found = set()
-    for epoch in range(min(_EPOCHS, -(-count // batches.per_epoch))):
-        source, target = batches.lengths(epoch)
-        found |= {(len(p), int(source[p].max()), int(target[p].max())) for p in batches.epoch(epoch)}
+    for epoch in range(min(_EPOCHS, -(-count // order.per_epoch))):
+        source, target = order.lengths(epoch)
+        found |= {(len(p), int(source[p].max()), int(target[p].max())) for p in order.epoch(epoch)}
     return len(found)

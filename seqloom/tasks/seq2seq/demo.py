@@ -17,8 +17,8 @@ from seqloom.training.schedule import Linear
 STEPS = 1200
 
 
-def demo_config(source: str, target: str, run: str, seed: int, steps: int) -> TranslateConfig:
-    """The demo's config for a pair of languages; `steps` 0 = as many as it needs."""
+def demo_config(source: str, target: str, run: str, seed: int, steps: int, minutes: float = 0.0) -> TranslateConfig:
+    """The demo's config for a pair of languages; `steps` 0 = as many as it needs, `minutes` = a budget instead."""
     # Few passes over the data: dropout only slows them down. Small batches of mixed lengths teach more per word.
     stack = TransformerConfig(layers=2, width=128, inner=512, heads=4, dropout=0.0)
     steps = steps or STEPS
@@ -32,5 +32,5 @@ def demo_config(source: str, target: str, run: str, seed: int, steps: int) -> Tr
         batches=BatchConfig(tokens=1500, jitter=3.0),
         optimizer=Muon(lr=6e-3),
         schedule=Linear(warmup=steps // 20),
-        training=TrainingConfig(steps=steps, evaluate_every=max(1, steps // 5)),
+        training=TrainingConfig(steps=steps, minutes=minutes, evaluate_every=max(1, steps // 5)),
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from seqloom.data.batches.order import make_batch
+from seqloom.data.batches.pairs import make_batch
 from seqloom.decoding.config import DecodingConfig, with_options
 from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.search import Hypothesis

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from seqloom.data.batches.order import BatchConfig, make_batch
+from seqloom.data.batches.order import BatchConfig
+from seqloom.data.batches.pairs import make_batch
 from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
 from seqloom.data.sources.phrases.corpus import Phrases
@@ -87,10 +88,10 @@ class TranslateConfig(GradientConfig):
         return Prepared(
             {name: pairs.digest() for name, pairs in named.items() if pairs is not None},
             Assets((corpus.source, corpus.target)),
-            lambda model: gradient_plan(self, model, corpus, _Validation(corpus, model).measure),
+            lambda config, model: gradient_plan(config, model, batches, _Validation(corpus, model).measure),
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
-            f"{100 * batches.padding():.1f} % padding; {corpus.target.vocab_size:,} words",
-            lambda: summary(splits, corpus.source, corpus.target),
+            f"{100 * batches.order.padding():.1f} % padding; {corpus.target.vocab_size:,} words",
+            lambda: summary(corpus),
             lambda: check_splits(splits),
             trial(corpus),
         )

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from seqloom import config as configs
-from seqloom.data.batches.collocations import join_phrases
-from seqloom.data.sources.words import WordIds, WordText, count_words, encode_words
+from seqloom.data.batches.word_ids import WordIds
+from seqloom.data.sources.words import WordText
 from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
 from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, WordVectors, rows_of_words
@@ -75,14 +75,14 @@ class EmbedWordsConfig(RunConfig):
         with nullcontext(run.path) if run is not None else TemporaryDirectory() as folder:
             vocabulary, ids = read_corpus(self, Path(folder), reporter)
 
-        def plan(model: Word2Vec) -> Plan:
-            learner = WordLearner(model, vocabulary, ids, self.batches, self.seed, torch.get_num_threads())
-            training = self.training.lasting(learner.per_epoch)
+        def plan(config: EmbedWordsConfig, model: Word2Vec) -> Plan:
+            learner = WordLearner(model, vocabulary, ids, config.batches, config.seed, torch.get_num_threads())
+            training = config.training.lasting(learner.per_epoch)
             return Plan(
                 learner,
                 _measure(learner, vocabulary),
-                self.optimizer.lr,
-                self.schedule,
+                config.optimizer.lr,
+                config.schedule,
                 training,
                 per_epoch=float(learner.per_epoch),
             )
@@ -137,10 +137,7 @@ def read_corpus(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> t
             last = time.monotonic()
             reporter.say(text)
 
-    data = config.data
-    vocabulary = count_words(data, lambda read, types: said(f"{read:,} words read, {types:,} different ones"))
-    ids = encode_words(data, vocabulary, folder, lambda done: said(f"{done:,} words and ends of lines encoded"))
-    return join_phrases(data, vocabulary, ids) if data.phrases else (vocabulary, ids)
+    return config.data.encoded(folder, said)
 
 
 def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Measured]:

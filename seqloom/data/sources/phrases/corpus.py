@@ -43,64 +43,41 @@ class Phrases(PairSource):
     seed: int = 1
 
     def splits(self) -> Splits:
-        """See PairSource."""
-        return make_phrases(self)
+        """The same corpus on every machine, for the same versions of the two libraries.
+
+        No source stands in two splits, and a source has one target. Some territories, currencies and ranges of numbers
+        in words never occur in training: `Pairs.kinds` says of a phrase with one of them "territory (unseen)" and the
+        like.
+
+        Raises:
+            UsageError: a language that is unknown or the same as the other, or a size that cannot be had.
+        """
+        _check(self)
+        writer, _ = _begin(self)
+        unseen = [
+            [phrase._replace(kind=phrase.kind + UNSEEN) for phrase in writer.unseen(size)]
+            for size in (self.valid_size, self.test_size)
+        ]
+        wanted = self.size + self.valid_size + self.test_size
+        pool = writer.seen(wanted + wanted // 20 + 2)  # more than all the copies, which a small split may refuse
+        valid, test = (
+            _cut(pool, size - len(held)) + held
+            for size, held in zip((self.valid_size, self.test_size), unseen, strict=True)
+        )
+        train = _cut(pool, self.size)
+        if len(train) < self.size:
+            raise UsageError(
+                f"{self.source} and {self.target} give only {len(train)} training phrases, not {self.size}",
+                cure="ask for fewer, or for two languages that differ more",
+            )
+        for split in (valid, test):
+            writer.rng.shuffle(split)
+        files = f"phrases.{self.source}", f"phrases.{self.target}"
+        return Splits(_pairs(train, files), _pairs(valid, files), _pairs(test, files) if test else None)
 
     def read(self, files: Sequence[str]) -> Pairs:
         """See PairSource."""
         return read_pairs(files, languages=(self.source, self.target))
-
-
-def languages() -> list[str]:
-    """The languages the corpus can be made in: those both Babel and unicode-rbnf know."""
-    from seqloom.data.sources.phrases import unseen as phrase_unseen
-
-    return phrase_unseen.languages()
-
-
-def make_phrases(config: Phrases) -> Splits:
-    """The corpus a config describes: the same one on every machine, for the same versions of the two libraries.
-
-    No source stands in two splits, and a source has one target. Some territories, currencies and ranges of numbers in
-    words never occur in training: `Pairs.kinds` says of a phrase with one of them "territory (unseen)" and the like.
-
-    Raises:
-        UsageError: a language that is unknown or the same as the other, or a size that cannot be had.
-    """
-    _check(config)
-    writer, _ = _begin(config)
-    unseen = [
-        [phrase._replace(kind=phrase.kind + UNSEEN) for phrase in writer.unseen(size)]
-        for size in (config.valid_size, config.test_size)
-    ]
-    wanted = config.size + config.valid_size + config.test_size
-    pool = writer.seen(wanted + wanted // 20 + 2)  # more than all the copies, which a small split may refuse
-    valid, test = (
-        _cut(pool, size - len(held)) + held
-        for size, held in zip((config.valid_size, config.test_size), unseen, strict=True)
-    )
-    train = _cut(pool, config.size)
-    if len(train) < config.size:
-        raise UsageError(
-            f"{config.source} and {config.target} give only {len(train)} training phrases, not {config.size}",
-            cure="ask for fewer, or for two languages that differ more",
-        )
-    for split in (valid, test):
-        writer.rng.shuffle(split)
-    files = f"phrases.{config.source}", f"phrases.{config.target}"
-    return Splits(_pairs(train, files), _pairs(valid, files), _pairs(test, files) if test else None)
-
-
-def held_out_names(config: Phrases) -> dict[str, list[str]]:
-    """The territories and currencies that training never shows, in the source language, by the kind of phrase."""
-    _check(config)
-    from seqloom.data.sources.phrases.unseen import currency_name, territory_name
-
-    writer, held = _begin(config)
-    return {
-        "territory": [territory_name(writer.source, code) for code in held.territories],
-        "currency": [currency_name(writer.source, code) for code in held.currencies],
-    }
 
 
 def _begin(config: Phrases) -> tuple[Writer, HeldOut]:
@@ -114,6 +91,8 @@ def _begin(config: Phrases) -> tuple[Writer, HeldOut]:
 
 
 def _check(config: Phrases) -> None:
+    from seqloom.data.sources.phrases.unseen import languages
+
     known = languages()
     for where, language in (("source", config.source), ("target", config.target)):
         if language not in known:

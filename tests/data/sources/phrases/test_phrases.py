@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqloom.data.rows import Pairs, Splits
-from seqloom.data.sources.phrases.corpus import UNSEEN, Phrases, held_out_names, languages, make_phrases
-from seqloom.data.sources.phrases.unseen import every_kind, spelled
+from seqloom.data.sources.phrases.corpus import UNSEEN, Phrases
+from seqloom.data.sources.phrases.unseen import currency_name, every_kind, languages, spelled, territory_name
 from seqloom.data.sources.phrases.writer import Kind, Language, Writer, told_apart, translate
 from seqloom.errors import UsageError
 
@@ -34,7 +34,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    return make_phrases(CONFIG)
+    return CONFIG.splits()
 
 
 def parts(splits: Splits) -> list[Pairs]:
@@ -56,7 +56,7 @@ def of_kind(pairs: Pairs, *kinds: str) -> list[str]:
 def test_sizes_are_those_asked_for(splits: Splits) -> None:
     assert [len(pairs) for pairs in parts(splits)] == [3000, 400, 400]
     assert all(len(pairs.targets) == len(pairs.kinds) == len(pairs) for pairs in parts(splits))
-    assert make_phrases(Phrases(size=20, valid_size=5, test_size=0)).test is None
+    assert Phrases(size=20, valid_size=5, test_size=0).splits().test is None
 
 
 def test_every_kind_is_in_every_split(splits: Splits) -> None:
@@ -69,6 +69,16 @@ def test_every_kind_is_in_every_split(splits: Splits) -> None:
 def test_splits_share_no_source_and_each_source_has_one_target(splits: Splits) -> None:
     sources = [source for pairs in parts(splits) for source in pairs.sources]
     assert len(set(sources)) == len(sources)
+
+
+def held_out_names(config: Phrases) -> dict[str, list[str]]:
+    """What training never shows, in the source language, by the kind of phrase."""
+    source, target = Language(config.source), Language(config.target)
+    held = every_kind(source, target, Random(f"seqloom phrases {config.seed}"))[1]
+    return {
+        "territory": [territory_name(source, code) for code in held.territories],
+        "currency": [currency_name(source, code) for code in held.currencies],
+    }
 
 
 def test_held_out_names_are_marked_and_absent_from_training(splits: Splits) -> None:
@@ -105,13 +115,13 @@ def test_held_out_ranges_of_numbers_are_marked_and_absent_from_training(splits: 
 
 def test_same_config_same_corpus_on_any_machine(splits: Splits) -> None:
     get_month_names("wide", "stand-alone", "ja")  # with Babel 2.18 this changes the months of other locales
-    again = make_phrases(CONFIG)
+    again = CONFIG.splits()
     digests = [pairs.digest() for pairs in parts(splits)]
     assert [pairs.digest() for pairs in parts(again)] == digests
     assert list(again.valid.kinds) == list(splits.valid.kinds)
     code = (
-        "from seqloom.data.sources.phrases.corpus import Phrases, make_phrases\n"
-        "s = make_phrases(Phrases(size=3000, valid_size=400, test_size=400))\n"
+        "from seqloom.data.sources.phrases.corpus import Phrases\n"
+        "s = Phrases(size=3000, valid_size=400, test_size=400).splits()\n"
         "print(s.train.digest(), s.valid.digest(), s.test.digest())"
     )
     for seed, zone, locale in (("1", "Asia/Tokyo", "fr_FR.UTF-8"), ("2", "America/Lima", "C")):
@@ -124,15 +134,13 @@ def test_same_config_same_corpus_on_any_machine(splits: Splits) -> None:
 
 def test_seed_changes_phrases_and_what_is_held_out(splits: Splits) -> None:
     other = Phrases(size=50, valid_size=5, test_size=0, seed=2)
-    assert (
-        make_phrases(other).train.digest() != make_phrases(Phrases(size=50, valid_size=5, test_size=0)).train.digest()
-    )
+    assert other.splits().train.digest() != Phrases(size=50, valid_size=5, test_size=0).splits().train.digest()
     assert held_out_names(other) != held_out_names(CONFIG)
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_any_two_languages(source: str, target: str) -> None:
-    splits = make_phrases(Phrases(source, target, size=300, valid_size=60, test_size=60))
+    splits = Phrases(source, target, size=300, valid_size=60, test_size=60).splits()
     assert [len(pairs) for pairs in parts(splits)] == [300, 60, 60]
     sources = [text for pairs in parts(splits) for text in pairs.sources]
     targets = [text for pairs in parts(splits) for text in pairs.targets]
@@ -150,7 +158,7 @@ def test_any_two_languages(source: str, target: str) -> None:
     size=st.integers(1, 90), valid=st.integers(1, 40), test=st.integers(0, 40), pair=st.sampled_from(["en-de", "de-fr"])
 )
 def test_small_sizes_hold_every_promise(size: int, valid: int, test: int, pair: str) -> None:
-    splits = make_phrases(Phrases(*pair.split("-"), size=size, valid_size=valid, test_size=test))
+    splits = Phrases(*pair.split("-"), size=size, valid_size=valid, test_size=test).splits()
     assert sum(map(len, parts(splits))) == size + valid + test
     assert len({source for pairs in parts(splits) for source in pairs.sources}) == size + valid + test
     assert all(copies(pairs) <= 0.05 * len(pairs) for pairs in parts(splits))
@@ -200,21 +208,21 @@ def test_what_the_languages_say() -> None:
 
 def test_unknown_language_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"source: .*'pt-PT'\n.*'pt_PT'"):
-        make_phrases(Phrases("pt-PT", "de"))
+        Phrases("pt-PT", "de").splits()
     with pytest.raises(UsageError, match=r"target: .*'xxx'\n.*af, ak"):
-        make_phrases(Phrases("en", "xxx"))
+        Phrases("en", "xxx").splits()
     assert {"en", "de", "it", "fr", "ja", "es", "pl"} <= set(languages())
 
 
 def test_same_language_twice() -> None:
     with pytest.raises(UsageError, match="'fr' is the source language too"):
-        make_phrases(Phrases("fr", "fr"))
+        Phrases("fr", "fr").splits()
 
 
 @pytest.mark.parametrize("sizes", [{"size": 0}, {"valid_size": 0}, {"test_size": -1}])
 def test_impossible_sizes(sizes: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="no corpus has size"):
-        make_phrases(Phrases(**sizes))
+        Phrases(**sizes).splits()
 
 
 def test_languages_that_have_no_more_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +232,7 @@ def test_languages_that_have_no_more_to_say(monkeypatch: pytest.MonkeyPatch) -> 
     held = every_kind(english, german, Random(0))[1]
     monkeypatch.setattr("seqloom.data.sources.phrases.unseen.every_kind", lambda *_: ([three], held))
     with pytest.raises(UsageError, match=r"only 1 training phrases, not 5\n.*fewer"):
-        make_phrases(Phrases(size=5, valid_size=1, test_size=1))
+        Phrases(size=5, valid_size=1, test_size=1).splits()
 
 
 def test_a_config_costs_no_import() -> None:

@@ -311,7 +311,7 @@ def test_each_epoch_of_fresh_texts_is_another_and_its_rows_are_its_own(config):
         texts = prepared.splits.fresh.draw(epoch).sources
         seen = []
         for number in range(prepared.batches.per_epoch):
-            batch = prepared(epoch * prepared.batches.per_epoch + number)
+            batch = prepared.batches(epoch * prepared.batches.per_epoch + number)
             seen += batch.rows
             for row, ids in zip(batch.rows, batch.inputs["text"].values.tolist(), strict=True):
                 assert prepared.source.decode([ids]) == [texts[row]]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from seqloom.data.sources.labelled import Example, LabelledFiles, TaggedWords, digest_rows, read_examples, read_tagged
-from seqloom.data.sources.questions import Question, read_questions
+from seqloom.data.formats.labelled import read_tagged
+from seqloom.data.formats.questions import read_questions
+from seqloom.data.rows import Example, Question, TaggedWords, digest_rows
+from seqloom.data.sources.labelled import LabelledFiles
 from seqloom.errors import DataError
 
 
@@ -17,7 +19,7 @@ def write(path: Path, content: str) -> str:
 
 
 def read(path: str, **columns: object) -> list[Example]:
-    return read_examples([path], LabelledFiles((path,), **columns))  # type: ignore[arg-type]
+    return LabelledFiles((path,), **columns).read([path])  # type: ignore[arg-type]
 
 
 def test_a_table_by_the_names_of_its_columns(tmp_path):

@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seqloom.data.batches import collocations
-from seqloom.data.batches.collocations import join_phrases
-from seqloom.data.sources.words import END, WordText, count_words, encode_words
+from seqloom.data.batches.word_ids import END
+from seqloom.data.sources.words import WordText
 from seqloom.errors import DataError
 
 Lines = list[list[str]]
@@ -54,9 +54,7 @@ def joined(line: list[str], phrases: set[tuple[str, str]]) -> list[str]:
 
 def by_us(lines: Lines, config: WordText, folder: Path) -> tuple[dict[str, int], Lines]:
     Path(config.train[0]).write_text("".join(f"{' '.join(line)}\n" for line in lines), encoding="utf-8")
-    vocabulary = count_words(config, lambda read, types: None)
-    ids = encode_words(config, vocabulary, folder, lambda done: None)
-    vocabulary, ids = join_phrases(config, vocabulary, ids)
+    vocabulary, ids = config.encoded(folder, lambda text: None)
     found: Lines = [[]]
     for number in ids.read(0, ids.size).tolist():
         if number == END:

@@ -21,11 +21,12 @@ from toys import Listener, left_behind
 import seqloom
 from seqloom.config import load as load_config
 from seqloom.config import to_toml
-from seqloom.data.batches.shards import Shards, write_shards
-from seqloom.data.batches.stream import Stream, StreamConfig
+from seqloom.data.batches.shards import Keeping, Shards, Source, write_shards
+from seqloom.data.batches.stream import Layout, Stream, StreamConfig, encode_block
+from seqloom.data.rows import Text
 from seqloom.data.sources.conversations import Conversations
 from seqloom.data.sources.standard_library import StandardLibrary
-from seqloom.data.sources.text import Text, TextFiles, encode_block, text_source
+from seqloom.data.sources.text import TextFiles, text_source
 from seqloom.errors import RunError, UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.convolutional import ConvolutionalConfig
@@ -37,7 +38,7 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks import load
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.text.chat import Message
-from seqloom.text.tokenizer import BPE, TokenizerFile, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerFile, WordLevel, train_tokenizer
 from seqloom.training.fit import Interrupted, TrainingConfig
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam
@@ -137,7 +138,7 @@ def test_a_text_is_measured_as_by_hand(config, name):
     model, ids = generator.model, np.random.default_rng(1).integers(4, 280, 29).astype(np.int32)
 
     def stream(**sizes: int) -> Stream:
-        return Stream(ids, np.ones(29, np.int32), StreamConfig(**sizes))
+        return Stream(ids, np.ones(29, np.int32), Layout(StreamConfig(**sizes), carries=model.carries))
 
     read = torch.from_numpy(np.roll(ids, 1).astype(np.int64))[None]
     with torch.inference_mode():
@@ -160,7 +161,7 @@ def test_a_document_is_measured_as_if_it_stood_alone(length):
 
     def nll(ids: np.ndarray, begins: int | None) -> float:
         config = StreamConfig(lanes=1, length=length)
-        return text_nll(model, Stream(ids, ids, config, carries=False, begins=begins))
+        return text_nll(model, Stream(ids, ids, Layout(config), begins))
 
     alone = sum(nll(part, None) for part in parts)
     assert nll(np.concatenate(parts), 2) == pytest.approx(alone, rel=1e-5)
@@ -231,16 +232,16 @@ def test_a_run_that_goes_on_does_not_tokenize_again_but_sees_that_the_text_has_c
 
 
 def test_a_tokenization_that_was_broken_off_goes_on(config, monkeypatch):
-    def small(*values: Any, **options: Any) -> Shards:
-        return write_shards(*values, **options, room=90)
+    def small(source: Source, tokenizer: Tokenizer, keeping: Keeping) -> Shards:
+        return write_shards(source, tokenizer, replace(keeping, room=90))
 
     def broken(block: Any, tokenizer: Any) -> Any:
         if any(number > 40 for _, number in block):
             raise KeyboardInterrupt
         return encode_block(block, tokenizer)
 
-    monkeypatch.setattr("seqloom.tasks.language_model.data.write_shards", small)
-    monkeypatch.setattr("seqloom.data.sources.text._BLOCK_LINES", 10)
+    monkeypatch.setattr("seqloom.data.sources.text.write_shards", small)
+    monkeypatch.setattr("seqloom.data.rows._BLOCK_LINES", 10)
     with monkeypatch.context() as patch:
         patch.setattr("seqloom.data.batches.shards.encode_block", broken)
         with pytest.raises(KeyboardInterrupt):

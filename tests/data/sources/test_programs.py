@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from seqloom.data.checks.pairs import check_splits
 from seqloom.data.rows import Pairs, Splits
-from seqloom.data.sources.programs import Programs, difficulty, make_programs, to_line, to_program
+from seqloom.data.sources.programs import Programs, difficulty
 
 ALL = ("addition", "subtraction", "multiplication", "assignment", "if", "for")
 SMALL = Programs(size=200, valid_size=30, test_size=40, ramp=6)
@@ -33,6 +33,10 @@ OPTIONS = st.fixed_dictionaries(
         "seed": st.integers(0, 1000),
     }
 )
+
+
+def to_program(line: str) -> str:
+    return line.replace(";", "\n")
 
 
 def printed(program: str) -> str:
@@ -67,10 +71,9 @@ class TestPrograms:
     @given(options=OPTIONS, epoch=st.integers(0, 8))
     @settings(max_examples=120)
     def test_a_target_is_what_python_prints(self, options, epoch):
-        for pairs in all_pairs(make_programs(Programs(**options)), [epoch]):
+        for pairs in all_pairs(Programs(**options).splits(), [epoch]):
             for source, target in zip(pairs.sources, pairs.targets, strict=True):
                 assert printed(to_program(source)) == target
-                assert to_line(to_program(source)) == source
                 assert source.isascii()
                 assert not {"\n", "\t", "\r"} & set(source)
 
@@ -78,7 +81,7 @@ class TestPrograms:
     @settings(max_examples=60)
     def test_a_program_is_no_more_difficult_than_its_kind_says(self, options, epoch):
         config = Programs(**options)
-        for pairs in all_pairs(make_programs(config), [epoch]):
+        for pairs in all_pairs(config.splits(), [epoch]):
             for source, kind in zip(pairs.sources, pairs.kinds, strict=True):
                 length, nesting = bounds(kind)
                 assert (length, nesting) in config.levels
@@ -91,14 +94,14 @@ class TestPrograms:
 
     @pytest.mark.parametrize("statement", ALL)
     def test_one_statement_alone(self, statement):
-        pairs = make_programs(replace(SMALL, statements=(statement,), curriculum="baseline")).train
+        pairs = replace(SMALL, statements=(statement,), curriculum="baseline").splits().train
         sign = {"addition": "+", "subtraction": "-", "multiplication": "*", "assignment": "=", "if": " if ", "for": ":"}
         assert all(source.count(sign[statement]) >= 3 for source in pairs.sources)
         for other in {"multiplication", "if", "for"} - {statement}:
             assert not any(sign[other] in source for source in pairs.sources)
 
     def test_each_operand_can_be_the_value_so_far(self):
-        sources = make_programs(replace(SMALL, nesting=2, curriculum="baseline", size=3000)).train.sources
+        sources = replace(SMALL, nesting=2, curriculum="baseline", size=3000).splits().train.sources
         chosen = [r"if \(.*<\d+", r"if \d+<\(", r"\(\(.* if \d+.\d+ else", r"else \("]
         for pattern in (r"\(\d+-\(", r"\)-\d+\)", r"  .\+=\(", *chosen):
             assert any(re.search(pattern, source) for source in sources), pattern
@@ -107,7 +110,7 @@ class TestPrograms:
 class TestCurricula:
     def levels(self, epoch: int, **options: object) -> Counter[tuple[int, int]]:
         config = replace(SMALL, length=3, nesting=2, **{"size": 3000, **options})
-        fresh = make_programs(config).fresh
+        fresh = config.splits().fresh
         return Counter(map(bounds, fresh.draw(epoch).kinds))
 
     def test_baseline_is_always_as_difficult_as_can_be(self):
@@ -135,7 +138,7 @@ class TestCurricula:
     def test_the_longest_epoch_is_the_first_of_full_difficulty(self):
         for curriculum, epoch in (("baseline", 0), ("mix", 0), ("naive", 6), ("combined", 6)):
             config = replace(SMALL, curriculum=curriculum)
-            splits = make_programs(config)
+            splits = config.splits()
             assert splits.fresh.longest == epoch
             assert splits.train.digest() == splits.fresh.draw(epoch).digest()
             naive = replace(config, curriculum="naive")
@@ -148,19 +151,19 @@ class TestSplits:
     @settings(max_examples=60)
     def test_an_epoch_is_a_pure_function_of_seed_and_number(self, options):
         config = Programs(**options)
-        first, second = make_programs(config), make_programs(config)
+        first, second = config.splits(), config.splits()
         digests = {n: first.fresh.draw(n).digest() for n in (0, 1, 7)}
         assert {n: second.fresh.draw(n).digest() for n in (7, 0, 1)} == digests
         assert first.valid.digest() == second.valid.digest()
         assert all(len(first.fresh.draw(n)) == config.size for n in (0, 3))
 
     def test_epochs_and_seeds_differ(self):
-        draw, other = make_programs(SMALL).fresh.draw, make_programs(replace(SMALL, seed=2)).fresh.draw
+        draw, other = SMALL.splits().fresh.draw, replace(SMALL, seed=2).splits().fresh.draw
         assert len({draw(0).digest(), draw(1).digest(), draw(2).digest(), other(0).digest()}) == 4
 
     @pytest.mark.parametrize("config", [SMALL, ADDITION, replace(ADDITION, length=2, table=True)])
     def test_no_program_stands_in_two_splits(self, config):
-        splits = make_programs(replace(config, curriculum="mix", size=3000))
+        splits = replace(config, curriculum="mix", size=3000).splits()
         valid, test, *trained = (set(pairs.sources) for pairs in all_pairs(splits, range(3)))
         assert len(valid) == len(splits.valid)
         assert len(test) == len(splits.test)
@@ -169,23 +172,23 @@ class TestSplits:
 
     @pytest.mark.parametrize("config", [replace(SMALL, size=2000), replace(ADDITION, size=2000, length=3)])
     def test_nothing_is_found_wrong_with_them(self, config):
-        assert check_splits(make_programs(config)) == []
+        assert check_splits(config.splits()) == []
 
     def test_the_other_splits_are_of_full_difficulty(self):
-        splits = make_programs(SMALL)
+        splits = SMALL.splits()
         assert (set(splits.valid.kinds), len(splits.valid)) == ({"nesting 3, length 4"}, 30)
         assert (set(splits.test.kinds), len(splits.test)) == ({"nesting 3, length 4"}, 40)
-        assert make_programs(replace(SMALL, test_size=0)).test is None
+        assert replace(SMALL, test_size=0).splits().test is None
 
     def test_a_table_has_as_many_of_each_kind(self):
-        splits = make_programs(replace(SMALL, test_size=121, table=True))
+        splits = replace(SMALL, test_size=121, table=True).splits()
         counts = Counter(splits.test.kinds)
         assert set(splits.valid.kinds) == {"nesting 3, length 4"}
         assert set(counts) == {f"nesting {n}, length {m}" for n in (1, 2, 3) for m in (1, 2, 3, 4)}
         assert (min(counts.values()), max(counts.values())) == (10, 11)
 
     def test_a_difficulty_with_few_programs_gives_those_it_has(self):
-        splits = make_programs(replace(ADDITION, length=2, table=True, test_size=100))
+        splits = replace(ADDITION, length=2, table=True, test_size=100).splits()
         counts = Counter(splits.test.kinds)
         assert counts["length 2"] == 50
         assert 0 < counts["length 1"] < 20  # of 81

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from seqloom.data.sources.standard_library import SPLITS, library_source
-from seqloom.data.sources.text import Text
+from seqloom.data.rows import Text
+from seqloom.data.sources.source import SPLITS
+from seqloom.data.sources.standard_library import library_source
 from seqloom.errors import UsageError
 
 

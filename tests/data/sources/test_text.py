@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data.sources.text import Text, TextFiles, blocks_of, encode_text, held_out, text_source
+from seqloom.data.batches.stream import encode_text
+from seqloom.data.rows import Text, blocks_of
+from seqloom.data.sources.text import TextFiles, text_source
 from seqloom.errors import DataError, UsageError
 from seqloom.text.tokenizer import WordLevel, train_tokenizer
 
@@ -103,7 +105,8 @@ def test_lines_end_with_one_word_and_documents_with_another():
 )
 def test_the_end_is_held_out(tmp_path: Path, documents, lines, kept, said):
     (tmp_path / "a.txt").write_text("".join(f"line {n}\n" for n in range(lines)))
-    train, valid, told = held_out(text_source([str(tmp_path / "a.txt")], documents), 0.05)
+    data = TextFiles((str(tmp_path / "a.txt"),), documents=documents)
+    train, valid, told = data.hold_out(data.read(data.train), 1)
     assert said in told
     texts = [Text.of(train), Text.of(valid)]
     assert [[line for line in text.lines if line] for text in texts] == [
@@ -116,7 +119,7 @@ def test_the_end_is_held_out(tmp_path: Path, documents, lines, kept, said):
 def test_a_single_line_cannot_be_parted(tmp_path: Path):
     (tmp_path / "a.txt").write_text("one\n")
     with pytest.raises(DataError, match="a single line"):
-        held_out(text_source([str(tmp_path / "a.txt")]), 0.05)
+        TextFiles((str(tmp_path / "a.txt"),)).splits(print)
 
 
 def test_progress_goes_from_nothing_to_all(tmp_path: Path):

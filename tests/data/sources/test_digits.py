@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from seqloom.data.sources.digits import Digits, make_digits
+from seqloom.data.sources.digits import Digits
 
 SMALL = Digits(size=700, valid_size=50, test_size=60)
 
 
 @pytest.mark.parametrize("task", ["copy", "reverse", "sort"])
 def test_each_target_is_the_source_rearranged(task):
-    splits = make_digits(replace(SMALL, task=task))
+    splits = replace(SMALL, task=task).splits()
     assert splits.test is not None
     seen: set[str] = set()
     for pairs, size in ((splits.train, 700), (splits.valid, 50), (splits.test, 60)):
@@ -28,20 +28,20 @@ def test_each_target_is_the_source_rearranged(task):
 
 
 def test_every_length_is_about_as_frequent():
-    kinds = make_digits(SMALL).train.kinds
+    kinds = SMALL.splits().train.kinds
     for digits in range(4, 9):
         assert 90 < kinds.count(f"{digits} digits") < 190
 
 
 def test_a_seed_is_a_corpus():
-    assert make_digits(SMALL).train.digest() == make_digits(SMALL).train.digest()
-    assert make_digits(SMALL).train.digest() != make_digits(replace(SMALL, seed=2)).train.digest()
-    assert make_digits(replace(SMALL, test_size=0)).test is None
+    assert SMALL.splits().train.digest() == SMALL.splits().train.digest()
+    assert SMALL.splits().train.digest() != replace(SMALL, seed=2).splits().train.digest()
+    assert replace(SMALL, test_size=0).splits().test is None
 
 
 def test_fresh_rows_for_each_epoch():
-    splits = make_digits(replace(SMALL, fresh=True))
-    fixed = make_digits(SMALL)
+    splits = replace(SMALL, fresh=True).splits()
+    fixed = SMALL.splits()
     assert fixed.fresh is None
     assert [p.digest() for p in (splits.train, splits.valid, splits.test)] == [
         p.digest() for p in (fixed.train, fixed.valid, fixed.test)
@@ -54,7 +54,7 @@ def test_fresh_rows_for_each_epoch():
         assert len(pairs) == 700
         assert held.isdisjoint(pairs.sources)
         assert all(t == " ".join(s.split()[::-1]) for s, t in zip(pairs.sources, pairs.targets, strict=True))
-    assert make_digits(replace(SMALL, fresh=True)).fresh.draw(3).digest() == epochs[3].digest()
+    assert replace(SMALL, fresh=True).splits().fresh.draw(3).digest() == epochs[3].digest()
 
 
 @pytest.mark.parametrize(

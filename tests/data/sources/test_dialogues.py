@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seqloom.data.sources.dialogues import Dialogues, read_dialogues
+from seqloom.data.sources.dialogues import Dialogues
 from seqloom.errors import DataError, UsageError
 
 
@@ -17,7 +17,7 @@ def written(path: Path, *dialogues: list[str]) -> str:
 def test_each_turn_but_the_first_is_a_reply_to_the_last_ones(tmp_path):
     file = written(tmp_path / "a.jsonl", ["Hi", "Hello  you", "How?", "Well"], ["alone"], ["Yes?", "No"])
     config = Dialogues((file,), (file,), turns=2, separator=" / ")
-    splits = read_dialogues(config)
+    splits = config.splits()
     assert list(splits.train.sources) == ["Hi", "Hi / Hello you", "Hello you / How?", "Yes?"]
     assert list(splits.train.targets) == ["Hello you", "How?", "Well", "No"]
     assert [splits.train.line(i) for i in range(4)] == [1, 1, 1, 5]
@@ -32,7 +32,7 @@ def test_a_line_that_is_no_dialogue(tmp_path, line):
     file = tmp_path / "a.jsonl"
     file.write_text('{"turns": ["a", "b"]}\n' + line + "\n")
     with pytest.raises(DataError, match="no list of texts") as found:
-        read_dialogues(Dialogues((str(file),), (str(file),)))
+        Dialogues((str(file),), (str(file),)).splits()
     assert found.value.where == f"{file}:2"
 
 
@@ -40,4 +40,4 @@ def test_impossible_choices(tmp_path):
     with pytest.raises(ValueError, match="at least 1"):
         Dialogues((), (), turns=0)
     with pytest.raises(UsageError, match="no such file"):
-        read_dialogues(Dialogues((str(tmp_path / "b"),), ()))
+        Dialogues((str(tmp_path / "b"),), ()).splits()

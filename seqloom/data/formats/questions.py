@@ -3,43 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from seqloom.data.formats.lines import expand, file_format, json_object
-from seqloom.data.sources.labelled import Splits, text_of
+from seqloom.data.formats.lines import file_format, json_object, json_records, read_each, text_of
+from seqloom.data.rows import Question
 from seqloom.errors import DataError
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question about a passage.
-
-    Args:
-        question, passage: texts.
-        answers: right ones, each with the character of the passage that it begins at; none = there is no answer.
-        where: its place, for messages.
-    """
-
-    question: str
-    passage: str
-    answers: tuple[tuple[str, int], ...] = ()
-    where: str = ""
-
-
-@dataclass(frozen=True)
-class QuestionFiles(Splits):
-    """Files of questions: .json as SQuAD's, or .jsonl with "question", "context" and "answers" a line.
-
-    Args:
-        no_answer: whether questions may have none.
-        longest: the most tokens that an answer may have.
-    """
-
-    kind: ClassVar[str] = "questions"
-    no_answer: bool = False
-    longest: int = 40
 
 
 def read_questions(paths: Sequence[str], no_answer: bool) -> list[Question]:
@@ -49,12 +18,13 @@ def read_questions(paths: Sequence[str], no_answer: bool) -> list[Question]:
         DataError: what cannot be read, an answer that is not where it should be in its passage, a question without
             an answer unless there may be such.
     """
-    found: list[Question] = []
-    for path in map(expand, paths):
-        before = len(found)
-        found += _lines(path) if file_format(path) == ".jsonl" else _nested(path)
-        if len(found) == before:
-            raise DataError("has no questions", where=str(path), cure='write {"question", "context", "answers"} a line')
+
+    def read(path: Path) -> Iterator[Question]:
+        if file_format(path) != ".jsonl":
+            return _nested(path)
+        return (_question(record, record.get("context"), where) for record, where in json_records(path))
+
+    found = read_each(paths, read, "has no questions", 'write {"question", "context", "answers"} a line')
     for question in found:
         for text, start in question.answers:
             if question.passage[start : start + len(text)] != text or not text.strip():
@@ -64,13 +34,6 @@ def read_questions(paths: Sequence[str], no_answer: bool) -> list[Question]:
             cure = "if some have none: --data.no-answer true"
             raise DataError("a question without an answer", where=question.where, cure=cure)
     return found
-
-
-def _lines(path: Path) -> Iterator[Question]:
-    for line, where in text_of(path):
-        if line.strip():
-            record = json_object(line, where)
-            yield _question(record, record.get("context"), where)
 
 
 def _nested(path: Path) -> Iterator[Question]:

@@ -8,7 +8,8 @@ import torch
 from made_up import sentences
 
 from seqloom.data.batches.masked import Documents, MaskConfig, MaskedBatches, mask_of, with_mask, word_starts
-from seqloom.data.sources.text import Text, text_source
+from seqloom.data.rows import Text
+from seqloom.data.sources.text import text_source
 from seqloom.errors import DataError, UsageError
 from seqloom.text.tokenizer import BPE, Tokenizer, WordLevel, train_tokenizer
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom.data.batches.batch import StreamBatch
-from seqloom.data.batches.stream import Stream, StreamConfig
+from seqloom.data.batches.stream import Layout, Stream, StreamConfig
 from seqloom.errors import DataError
 
 
@@ -21,7 +21,7 @@ def stream(size: int, lanes: int, length: int, stride: int = 0, seed: int = 1, c
     """A text whose word at position p is p + 1."""
     config = StreamConfig(lanes, length, stride=stride)
     ids = np.arange(1, size + 1, dtype=np.int32)
-    return Stream(ids, ids, config, seed, carries=carries)
+    return Stream(ids, ids, Layout(config, seed, carries))
 
 
 def learned(targets: torch.Tensor) -> list[int]:
@@ -90,7 +90,7 @@ def test_once_begins_at_the_beginning():
 
 
 def test_a_text_too_short_for_its_lanes_and_impossible_configs():
-    with pytest.raises(DataError, match=r"3 words of the tokenizer, fewer than batches\.lanes = 4"):
+    with pytest.raises(DataError, match=r"3 tokens, fewer than batches\.lanes = 4"):
         stream(3, 4, 2)
     for wrong in ({"lanes": 0}, {"length": 0}, {"accumulate": 0}, {"stride": 9, "length": 8}, {"stride": -1}):
         with pytest.raises(ValueError, match="batches"):
@@ -130,7 +130,7 @@ def test_every_epoch_and_seed_has_another_order():
 def test_documents_are_numbered_within_each_row_from_the_word_that_begins_them(begins, lanes, length):
     ids = np.where(begins, 7, 5).astype(np.int32)
     config = StreamConfig(lanes, length)
-    told = Stream(ids, ids, config, 1, carries=False, begins=7)
+    told = Stream(ids, ids, Layout(config, 1), begins=7)
     for batch in (*(told(n) for n in range(told.per_epoch)), *told.windows()):
         rows = []
         for row in read(batch).tolist():
@@ -140,4 +140,4 @@ def test_documents_are_numbered_within_each_row_from_the_word_that_begins_them(b
             assert not any(map(any, rows))
         else:
             assert batch.inputs["text"].segments.tolist() == rows
-    assert Stream(ids, ids, config, 1, carries=False)(0).inputs["text"].segments is None
+    assert Stream(ids, ids, Layout(config, 1))(0).inputs["text"].segments is None

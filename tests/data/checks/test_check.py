@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom.data.checks.evidence import Tongues, find_shift, length_outliers
-from seqloom.data.checks.pairs import Finding, check_pairs, check_splits, scan_files, summary
+from seqloom.data.checks.pairs import Finding, check_pairs, check_splits, scan_files, sizes
 from seqloom.data.formats.parallel import read_pairs
 from seqloom.data.rows import Pairs, Splits
 from seqloom.errors import DataError, UsageError
@@ -299,25 +299,6 @@ class TestScan:
             scan_files([str(tmp_path / "a.tsv")])
 
 
-def test_summary():
-    result = summary(Pairs(["a b a", "c", "", "d e"], ["xyz", "", "x", "yy"]))
-    assert result["pairs"] == 4
-    assert result["source"] == {
-        "distinct_words": 5,
-        "words": 6,
-        "words_mean": 1.5,
-        "words_median": 1.5,
-        "words_95": 3,
-        "words_max": 3,
-        "characters": 9,
-        "characters_mean": 2.25,
-        "characters_median": 2.0,
-        "characters_95": 5,
-        "characters_max": 5,
-    }
-
-
-def test_summary_of_nothing():
-    side = summary(Pairs([], []))["target"]
-    assert isinstance(side, dict)
-    assert set(side.values()) == {0}
+def test_sizes():
+    assert sizes(["a b a", "c", "", "d e"]) == {"words": 6, "mean": 1.5, "95 %": 3, "longest": 3, "distinct": 5}
+    assert set(sizes([]).values()) == {0}

@@ -26,7 +26,7 @@ class ToyBatch:
     rows: tuple[int, ...]
 
     @property
-    def words(self) -> int:
+    def tokens(self) -> int:
         return len(self.x)
 
 
@@ -82,6 +82,7 @@ class Toy:
         self.options: dict[str, object] = {"steps": 8, "evaluate_every": 2, "log_every": 1, "precision": "fp32"}
         self.accumulate = 1
         self.seen: list[dict[str, Tensor]] = []
+        self.make = toy_model
         self.model = toy_model()
 
     def _evaluate(self, step: int) -> Measured:
@@ -93,7 +94,7 @@ class Toy:
     def fit(self, reporter: Reporter | None = None, **options: object) -> Listener:
         """Trains, or goes on; returns what was said."""
         listener = reporter if isinstance(reporter, Listener) else Listener()
-        self.model = toy_model()
+        self.model = self.make()
         training = TrainingConfig(**(self.options | options))
         optimizer = AdamW(lr=0.02, weight_decay=0.1)
         learner = GradientLearner(

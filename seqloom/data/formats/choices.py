@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from seqloom.data.formats.lines import read_lines
+from seqloom.data.rows import MultipleChoice
 from seqloom.errors import DataError
 
 
-@dataclass(frozen=True)
-class Question:
-    """What is asked, what may be answered, and which of these is right."""
-
-    context: str
-    choices: tuple[str, ...]
-    answer: int
-
-    def solved(self) -> str:
-        """The question with its right answer."""
-        return self.context + self.joined(self.choices[self.answer])
-
-    def joined(self, choice: str) -> str:
-        """A choice as it follows the context: after a space, unless there is white space already."""
-        return choice if not self.context or self.context[-1].isspace() or choice[:1].isspace() else f" {choice}"
-
-
-def read_questions(path: str) -> list[Question]:
+def read_questions(path: str) -> list[MultipleChoice]:
     """Questions from JSON lines: {"context": "...", "choices": ["...", ...], "answer": 0}, or the answer's text.
 
     Raises DataError, with the line, for any other.
@@ -47,7 +30,7 @@ def read_questions(path: str) -> list[Question]:
         except (ValueError, KeyError, TypeError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(f"not a question: {what}", where=f"{path}:{number}", cure=cure) from None
-        found.append(Question(context, choices, answer))
+        found.append(MultipleChoice(context, choices, answer))
     if not found:
         raise DataError("there is no question in it", where=path, cure=cure)
     return found

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqloom.data.batches import shards as module
-from seqloom.data.batches.shards import Joined, find_shards, write_shards
-from seqloom.data.sources.text import Source, Text, encode_text, text_source
+from seqloom.data.batches.shards import Joined, Keeping, find_shards, write_shards
+from seqloom.data.batches.stream import encode_text
+from seqloom.data.rows import Text
+from seqloom.data.sources.text import Source, text_source
 from seqloom.text.tokenizer import BPE, Tokenizer, train_tokenizer
 
 
@@ -23,7 +25,7 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     """A text of 60 lines, encoded ten at a time."""
-    monkeypatch.setattr("seqloom.data.sources.text._BLOCK_LINES", 10)
+    monkeypatch.setattr("seqloom.data.rows._BLOCK_LINES", 10)
     (tmp_path / "a.txt").write_text("".join(f"ba ko {n}\n" + "\n" * (n % 7 == 0) for n in range(60)))
     return text_source([str(tmp_path / "a.txt")])
 
@@ -47,8 +49,8 @@ def test_shards_are_the_whole_text(tmp_path_factory, tokenizer, texts, room):
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": f"x{text}"}) + "\n" for text in texts))
     source = text_source([str(folder / "a.jsonl")])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seqloom.data.sources.text._BLOCK_LINES", 3)
-        found = write_shards(folder / "shards", source, tokenizer, room=room)
+        patch.setattr("seqloom.data.rows._BLOCK_LINES", 3)
+        found = write_shards(source, tokenizer, Keeping(folder / "shards", room=room))
         ids, lines = encode_text(Text.of(source), tokenizer)
     at = np.arange(len(ids))
     assert (len(found.ids), len(found.lines)) == (len(ids), len(ids))
@@ -66,16 +68,16 @@ def test_what_was_broken_off_goes_on_at_the_last_whole_shard(tmp_path, source, t
         return encode(block, tokenizer)
 
     encode, folder = module.encode_block, tmp_path / "shards"
-    whole = write_shards(tmp_path / "other", source, tokenizer, room=60)
+    whole = write_shards(source, tokenizer, Keeping(tmp_path / "other", room=60))
     with monkeypatch.context() as patch:
         patch.setattr(module, "encode_block", broken)
         with pytest.raises(KeyboardInterrupt):
-            write_shards(folder, source, tokenizer, room=60)
+            write_shards(source, tokenizer, Keeping(folder, room=60))
     assert find_shards(folder, source, tokenizer) is None
     before = written(folder)
     assert 0 < len(before) < 2 * len(whole.ids.parts)
     told: list[tuple[float, int]] = []
-    found = write_shards(folder, source, tokenizer, room=60, say=lambda *words: told.append(words))
+    found = write_shards(source, tokenizer, Keeping(folder, room=60, say=lambda *words: told.append(words)))
     at = np.arange(len(whole.ids))
     assert np.array_equal(found.ids[at], whole.ids[at])
     assert np.array_equal(found.lines[at], whole.lines[at])
@@ -85,14 +87,14 @@ def test_what_was_broken_off_goes_on_at_the_last_whole_shard(tmp_path, source, t
 
 def test_a_changed_text_is_noticed_and_only_what_follows_is_encoded_anew(tmp_path, source, tokenizer):
     folder, path = tmp_path / "shards", source.files[0]
-    first = write_shards(folder, source, tokenizer, room=60)
+    first = write_shards(source, tokenizer, Keeping(folder, room=60))
     before = written(folder)
     assert find_shards(folder, source, tokenizer).digest == first.digest
     os.utime(path, ns=(1, 1))  # touched, not changed
     assert find_shards(folder, source, tokenizer).digest == first.digest
     path.write_text(path.read_text().replace("ba ko 40", "ba ko 41"))
     assert find_shards(folder, source, tokenizer) is None
-    second = write_shards(folder, source, tokenizer, room=60)
+    second = write_shards(source, tokenizer, Keeping(folder, room=60))
     assert second.digest == Text.of(source).digest() != first.digest
     assert np.array_equal(second.ids[np.arange(len(second.ids))], encode_text(Text.of(source), tokenizer)[0])
     kept = [name for name, time in written(folder).items() if before.get(name) == time]
@@ -102,19 +104,19 @@ def test_a_changed_text_is_noticed_and_only_what_follows_is_encoded_anew(tmp_pat
 @pytest.mark.parametrize("name", ["00001/ids.npy", "00001/lines.npy", "00001/MANIFEST.json", "corpus.json"])
 def test_damaged_and_missing_shards_are_made_again(tmp_path, source, tokenizer, name):
     folder = tmp_path / "shards"
-    at = np.arange(len(write_shards(folder, source, tokenizer, room=60).ids))
+    at = np.arange(len(write_shards(source, tokenizer, Keeping(folder, room=60)).ids))
     (folder / name).write_bytes(b"{")
     assert find_shards(folder, source, tokenizer) is None
-    again = write_shards(folder, source, tokenizer, room=60)
+    again = write_shards(source, tokenizer, Keeping(folder, room=60))
     assert np.array_equal(again.ids[at], encode_text(Text.of(source), tokenizer)[0])
     assert find_shards(folder, source, tokenizer) is not None
 
 
 def test_another_tokenizer_needs_other_shards(tmp_path, source, tokenizer):
-    write_shards(tmp_path, source, tokenizer, room=60)
+    write_shards(source, tokenizer, Keeping(tmp_path, room=60))
     other = train_tokenizer(BPE(size=270), ["mi ko"])
     assert find_shards(tmp_path, source, other) is None
-    found = write_shards(tmp_path, source, other, room=60)
+    found = write_shards(source, other, Keeping(tmp_path, room=60))
     assert np.array_equal(found.ids[np.arange(len(found.ids))], encode_text(Text.of(source), other)[0])
 
 
@@ -123,5 +125,5 @@ def test_nothing_is_written_before_the_check(tmp_path, source, tokenizer):
         raise ValueError(words)
 
     with pytest.raises(ValueError, match=str(len(encode_text(Text.of(source), tokenizer)[0]))):
-        write_shards(tmp_path / "shards", source, tokenizer, check=refuse)
+        write_shards(source, tokenizer, Keeping(tmp_path / "shards", check=refuse))
     assert not (tmp_path / "shards").exists()

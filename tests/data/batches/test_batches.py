@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqloom.data.batches.batch import SequenceBatch, pad
-from seqloom.data.batches.order import BatchConfig, Batches, ByEpoch, Fixed, make_batch
+from seqloom.data.batches.order import BatchConfig
+from seqloom.data.batches.pairs import EncodedPairs, Fixed, PairBatches, Side, make_batch
 from seqloom.errors import DataError
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, train_tokenizer
@@ -26,9 +27,14 @@ def side(lengths: list[int]) -> Fixed:
     return Fixed([np.array([*range(10, 10 + n - 1), END], dtype=np.int32) for n in lengths])
 
 
-def batches_of(lengths: list[tuple[int, int]], tokens: int, seed: int = 1, **options: Any) -> Batches:
+def paired(source: Side, target: Side, *options: Any) -> PairBatches:
+    pairs = EncodedPairs(source, target, range(len(source.lengths(0))))
+    return PairBatches(lambda epoch: pairs, *options)
+
+
+def batches_of(lengths: list[tuple[int, int]], tokens: int, seed: int = 1, **options: Any) -> PairBatches:
     sources, targets = zip(*lengths, strict=True)
-    return Batches(side(list(sources)), side(list(targets)), START, BatchConfig(tokens, **options), seed)
+    return paired(side(list(sources)), side(list(targets)), START, BatchConfig(tokens, **options), seed)
 
 
 def corpus(size: int, seed: int = 1) -> list[tuple[int, int]]:
@@ -70,16 +76,16 @@ class TestOrder:
     def test_epochs_and_seeds_differ(self):
         lengths = corpus(1000)
         batches = batches_of(lengths, 500)
-        epochs = [{frozenset(part.tolist()) for part in batches.epoch(n)} for n in range(4)]
-        orders = [[int(lengths[part[0]][1]) for part in batches.epoch(n)] for n in range(4)]
+        epochs = [{frozenset(part.tolist()) for part in batches.order.epoch(n)} for n in range(4)]
+        orders = [[int(lengths[part[0]][1]) for part in batches.order.epoch(n)] for n in range(4)]
         for n in range(1, 4):
             assert len(epochs[0] & epochs[n]) < len(epochs[0]) / 2
             assert orders[0] != orders[n]
-        assert epochs[0] != {frozenset(p.tolist()) for p in batches_of(lengths, 500, seed=2).epoch(0)}
+        assert epochs[0] != {frozenset(p.tolist()) for p in batches_of(lengths, 500, seed=2).order.epoch(0)}
 
     def test_long_and_short_come_in_no_order(self):
         batches = batches_of(corpus(2000), 300)
-        means = np.array([np.mean([batches.lengths(0)[1][i] for i in part]) for part in batches.epoch(0)])
+        means = np.array([np.mean([batches.order.lengths(0)[1][i] for i in part]) for part in batches.order.epoch(0)])
         assert len(means) > 80
         assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4
 
@@ -94,25 +100,25 @@ class TestBudget:
         # As few batches as hold all words, a sentence beyond the budget counting as all of one.
         assert batches.per_epoch == -(-int(counted.sum()) // tokens)
         longest = int(counted.max())
-        for part in batches.epoch(0):
+        for part in batches.order.epoch(0):
             words, share = int(counted[part].sum()), counted.sum() / batches.per_epoch
             assert words <= 1.25 * share + 3 * longest
 
     def test_a_real_corpus_keeps_near_it(self):
         batches = batches_of(corpus(5000), 2000)
-        targets = batches.lengths(0)[1]
-        words = [int(targets[part].sum()) for part in batches.epoch(3)]
+        targets = batches.order.lengths(0)[1]
+        words = [int(targets[part].sum()) for part in batches.order.epoch(3)]
         assert np.mean(words) == pytest.approx(2000, rel=0.05)
         assert max(words) < 1.2 * 2000
         assert sorted(words)[1] > 0.7 * 2000  # but for the one at the end
 
     def test_batches_have_few_sizes(self):
-        sizes = [len(part) for part in batches_of(corpus(20_000), 4000).epoch(0)]
+        sizes = [len(part) for part in batches_of(corpus(20_000), 4000).order.epoch(0)]
         assert len(set(sizes)) < len(sizes) / 2
 
     def test_a_huge_sentence_has_few_beside_it(self):
         batches = batches_of([*corpus(2000), (3000, 3000)], 1000)
-        sizes = {len(part) for part in batches.epoch(0) if 2000 in part}
+        sizes = {len(part) for part in batches.order.epoch(0) if 2000 in part}
         assert batches.per_epoch == pytest.approx(sum(t for _, t in corpus(2000)) / 1000, abs=3)
         assert max(sizes) < 100
 
@@ -123,20 +129,21 @@ class TestBudget:
         batches = batches_of(lengths, tokens, count="longer")
         assert batches.per_epoch == -(-int(counted.sum()) // tokens)
         share = counted.sum() / batches.per_epoch
-        assert all(int(counted[part].sum()) <= 1.25 * share + 3 * counted.max() for part in batches.epoch(0))
+        assert all(int(counted[part].sum()) <= 1.25 * share + 3 * counted.max() for part in batches.order.epoch(0))
 
 
 class TestFreshTexts:
-    def batches(self, drawn: list[int]) -> Batches:
+    def batches(self, drawn: list[int]) -> PairBatches:
         """Texts that grow for five epochs, and are noted as they are drawn."""
 
         @lru_cache(maxsize=2)
-        def draw(epoch: int) -> Fixed:
+        def draw(epoch: int) -> EncodedPairs:
             drawn.append(epoch)
             grown = min(epoch, 5)
-            return side(np.random.default_rng(epoch).integers(1 + grown, 6 + 4 * grown, 200).tolist())
+            both = side(np.random.default_rng(epoch).integers(1 + grown, 6 + 4 * grown, 200).tolist())
+            return EncodedPairs(both, both, range(200))
 
-        return Batches(ByEpoch(draw), ByEpoch(draw), START, BatchConfig(tokens=150), 1, longest=5)
+        return PairBatches(draw, START, BatchConfig(tokens=150), 1, longest=5)
 
     def test_batches_are_pure_and_any_step_can_be_the_first(self):
         batches = self.batches([])
@@ -150,19 +157,19 @@ class TestFreshTexts:
 
     def test_the_longest_epoch_fills_the_budget_and_no_other_exceeds_it(self):
         batches = self.batches([])
-        words = [np.mean([batches.lengths(e)[1][p].sum() for p in batches.epoch(e)]) for e in range(9)]
+        words = [np.mean([batches.order.lengths(e)[1][p].sum() for p in batches.order.epoch(e)]) for e in range(9)]
         assert words[5] == pytest.approx(150, rel=0.05)
         assert max(words) < 170
         assert words[0] < 60
-        assert all(len(batches.epoch(e)) == batches.per_epoch for e in range(9))
+        assert all(len(batches.order.epoch(e)) == batches.per_epoch for e in range(9))
 
 
 class TestPadding:
     @pytest.mark.parametrize("lengths", [corpus(20_000), [(n, n) for n in range(2, 40)] * 200], ids=["noisy", "equal"])
     def test_under_five_percent(self, lengths):
         batches = batches_of(lengths, 3000)
-        assert batches.padding(0) < 0.05
-        assert batches.padding(1) < 0.05
+        assert batches.order.padding(0) < 0.05
+        assert batches.order.padding(1) < 0.05
 
     def test_it_is_counted_on_the_real_tensors(self):
         batches = batches_of(corpus(300), 400)
@@ -173,23 +180,23 @@ class TestPadding:
             for ids, mask in ((source.values, source.mask), (batch.target_out, batch.target_mask)):
                 real += ids.numel() if mask is None else int(mask.sum())
                 total += ids.numel()
-        assert batches.padding(0) == pytest.approx(1 - real / total)
+        assert batches.order.padding(0) == pytest.approx(1 - real / total)
 
     def test_lengths_that_change_by_epoch(self):
         texts = [" ".join(["weather"] * n) for n in range(1, 60)] * 10
         tokenizer = train_tokenizer(BPE(size=300), texts[:20])
         dropped = [DroppedBPE(tokenizer, texts, 0.3, seed) for seed in (1, 2)]
-        batches = Batches(dropped[0], dropped[1], tokenizer.start, BatchConfig(tokens=1500), 1)
+        batches = paired(dropped[0], dropped[1], tokenizer.start, BatchConfig(tokens=1500), 1)
         plain = [len(row) + 1 for row in tokenizer.encode(texts)]
-        undropped = Batches(side(plain), side(plain), START, BatchConfig(tokens=1500), 1)
+        undropped = paired(side(plain), side(plain), START, BatchConfig(tokens=1500), 1)
         for epoch in (0, 1):
-            sources, _ = batches.lengths(epoch)
+            sources, _ = batches.order.lengths(epoch)
             assert sources.sum() > sum(plain)
-            # Batches of sentences that are alike before dropout are not alike after it.
-            stale = sum(int(sources[part].max()) * len(part) for part in undropped.epoch(epoch))
-            fresh = sum(int(sources[part].max()) * len(part) for part in batches.epoch(epoch))
+            # PairBatches of sentences that are alike before dropout are not alike after it.
+            stale = sum(int(sources[part].max()) * len(part) for part in undropped.order.epoch(epoch))
+            fresh = sum(int(sources[part].max()) * len(part) for part in batches.order.epoch(epoch))
             assert fresh < stale
-        assert batches.padding(1) < 0.1
+        assert batches.order.padding(1) < 0.1
 
     @pytest.mark.slow
     @pytest.mark.parametrize("target", ["de", "fr"])
@@ -203,10 +210,10 @@ class TestPadding:
         ]
         tokenizer = train_tokenizer(BPE(), [*texts[0], *texts[1]])
         sides = [Fixed([np.append(row, tokenizer.end) for row in tokenizer.encode(t)]) for t in texts]
-        batches = Batches(sides[0], sides[1], tokenizer.start, BatchConfig(), 1)
+        batches = paired(sides[0], sides[1], tokenizer.start, BatchConfig(), 1)
         assert len(sides[0].ids) == 29_000
         for epoch in range(3):
-            assert batches.padding(epoch) < 0.05
+            assert batches.order.padding(epoch) < 0.05
 
 
 class TestTensors:
@@ -232,7 +239,7 @@ class TestTensors:
 
 def test_nothing_to_train_on():
     with pytest.raises(DataError):
-        Batches(Fixed([]), Fixed([]), START, BatchConfig(), 1)
+        paired(Fixed([]), Fixed([]), START, BatchConfig(), 1)
 
 
 @pytest.mark.parametrize("wrong", [{"tokens": 0}, {"accumulate": 0}, {"jitter": -0.5}])

@@ -1,0 +1,88 @@
+"""Pairs of encoded texts, and their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from seqloom.data.batches.batch import SequenceBatch, pad
+from seqloom.data.batches.order import BatchConfig, Order
+from seqloom.nn.embedders import Inputs
+
+
+@runtime_checkable
+class Side(Protocol):
+    """The encoded texts of one side, each ending with the end-of-sentence token; BPE dropout changes them by epoch."""
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """The tokens of each text."""
+        ...
+
+    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+        """The ids of some of the texts."""
+        ...
+
+
+class Fixed:
+    """Texts that are the same in every epoch."""
+
+    def __init__(self, ids: Sequence[np.ndarray]) -> None:
+        self.ids = ids
+        self._lengths = np.array([len(row) for row in ids])
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """The tokens of each text."""
+        return self._lengths
+
+    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+        """The ids of some of the texts."""
+        return [self.ids[i] for i in indices.tolist()]
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """The two sides of some pairs; `lines` = where the pairs stand, from 0."""
+
+    source: Side
+    target: Side
+    lines: Sequence[int]
+
+
+class PairBatches:
+    """The batches of a corpus of pairs, by number, without end; their rows are lines of the corpus.
+
+    Args:
+        pairs: (epoch) -> the pairs of an epoch; each has as many.
+        start: the id a target begins with.
+        config, seed, longest: see Order.
+    """
+
+    def __init__(
+        self, pairs: Callable[[int], EncodedPairs], start: int, config: BatchConfig, seed: int, longest: int = 0
+    ) -> None:
+        def lengths(epoch: int) -> tuple[np.ndarray, np.ndarray]:
+            return pairs(epoch).source.lengths(epoch), pairs(epoch).target.lengths(epoch)
+
+        self.pairs, self.start, self.order = pairs, start, Order(lengths, config, seed, longest)
+        self.per_epoch = self.order.per_epoch
+
+    def __call__(self, number: int) -> SequenceBatch:
+        """Batch `number` of the endless sequence."""
+        epoch, indices = number // self.per_epoch, self.order.part(number)
+        pairs = self.pairs(epoch)
+        sources, targets = pairs.source.rows(epoch, indices), pairs.target.rows(epoch, indices)
+        return replace(make_batch(sources, targets, self.start, [pairs.lines[i] for i in indices]), number=number)
+
+
+def make_batch(
+    sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], start: int, rows: Sequence[int] = ()
+) -> SequenceBatch:
+    """A batch of encoded pairs, each ending with the end-of-sentence token."""
+    target_out, target_mask = pad(targets)
+    target_in = torch.cat((torch.full((len(targets), 1), start), target_out[:, :-1]), dim=1)
+    tokens = sum(len(t) for t in targets)
+    return SequenceBatch(Inputs.text(*pad(sources)), target_in, target_out, target_mask, tokens, tuple(rows))

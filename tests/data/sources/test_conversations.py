@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import lzma
+import os
+from pathlib import Path
+
+import pytest
+
+from seqloom.data.sources.conversations import Chats, Conversations, parse_conversations, read_conversations
+from seqloom.errors import DataError
+
+ASKED = {"instruction": "Add.", "input": "1 2", "output": "3"}
+
+
+def told(record: object) -> list[list[tuple[str, str]]]:
+    return [[(m.role, m.text) for m in chat] for chat in parse_conversations(json.dumps(record), "a.jsonl:1")]
+
+
+@pytest.mark.parametrize(
+    ("record", "messages"),
+    [
+        (ASKED, [("user", "Add.\n\n1 2"), ("assistant", "3")]),
+        ({**ASKED, "input": ""}, [("user", "Add."), ("assistant", "3")]),
+        ({"prompt": "Hi", "response": "Ho"}, [("user", "Hi"), ("assistant", "Ho")]),
+        ({"prompt": "Hi", "completion": "Ho"}, [("user", "Hi"), ("assistant", "Ho")]),
+        ({"instruction": "Hi", "chosen": "Ho", "rejected": "No"}, [("user", "Hi"), ("assistant", "Ho")]),
+        ({"topic": "x", "turns": ["a", "b", "c"]}, [("user", "a"), ("assistant", "b")]),
+        (
+            {"prompt": "Human: a\n\nAssistant: b\n\nHuman: c\n\nd\n\nAssistant:", "chosen": "e", "rejected": "f"},
+            [("user", "a"), ("assistant", "b"), ("user", "c\n\nd"), ("assistant", "e")],
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "system", "content": "s"},
+                    {"role": "user", "content": "a\nb"},
+                    {"role": "assistant", "content": "c"},
+                    {"role": "user", "content": "d"},
+                ]
+            },
+            [("system", "s"), ("user", "a\nb"), ("assistant", "c")],
+        ),
+    ],
+)
+def test_the_forms_a_conversation_has(record, messages):
+    assert told(record) == [messages]
+
+
+def test_an_instruction_with_several_instances_is_several():
+    instances = [{"input": "1", "output": "2"}, {"input": "", "output": "3"}]
+    assert told({"instruction": "Next", "instances": instances}) == [
+        [("user", "Next\n\n1"), ("assistant", "2")],
+        [("user", "Next"), ("assistant", "3")],
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{", "[]", "{}", '{"messages": []}', '{"messages": [{"role": "user", "content": "a"}]}', '{"turns": "ab"}',
+        '{"messages": [{"role": "cat", "content": "a"}, {"role": "assistant", "content": "b"}]}',
+        '{"messages": [{"role": "user"}, {"role": "assistant", "content": "b"}]}', '{"turns": ["a", 1]}',
+        '{"instruction": "a"}', '{"output": "a"}', '{"prompt": "a", "response": " "}', '{"prompt": 1, "response": "a"}',
+        '{"prompt": "a", "response": "\\ud800"}', '{"instruction": "a", "instances": [1]}',
+        '{"instruction": "a", "instances": 3}', '{"messages": 3}', '{"messages": [3]}',
+    ],
+)  # fmt: skip
+def test_what_is_no_conversation_is_named_with_its_line(tmp_path: Path, line: str):
+    (tmp_path / "a.jsonl").write_text(json.dumps(ASKED) + f"\n\n{line}\n")
+    with pytest.raises(DataError) as caught:
+        read_conversations([str(tmp_path / "a.jsonl")])
+    assert caught.value.where == f"{tmp_path}/a.jsonl:3"
+    assert '"messages"' in caught.value.cure
+
+
+def test_files_digests_and_what_is_held_out(tmp_path: Path):
+    (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress("".join(json.dumps(ASKED) + "\n" for _ in range(40)).encode()))
+    source = Conversations((str(tmp_path / "a.jsonl.xz"),))
+    chats = source.read(source.train).chats
+    assert [chat.number for chat in chats] == list(range(1, 41))
+    held_out: list[str] = []
+    assert [len(split.chats) for split in source.splits(held_out.append).values()] == [38, 2]
+    assert held_out == ["the last 2 conversations are held out as validation data"]
+    assert source.tested(()).chats == chats[38:]
+    assert Chats(chats[:3]).digest() == Chats(chats[3:6]).digest() != Chats(chats[:2]).digest()
+    assert [line for line, _ in Chats(chats[:1]).pieces()] == ["Add.", "", "1 2", "3", None]
+    with pytest.raises(DataError, match="a single conversation"):
+        source.hold_out(Chats(chats[:1]), 1)
+    (tmp_path / "b.jsonl").write_text("\n")
+    with pytest.raises(DataError, match="no conversation in it"):
+        read_conversations([str(tmp_path / "b.jsonl")])
+    with pytest.raises(ValueError, match="at least one file"):
+        Conversations(())
+
+
+@pytest.mark.skipif(not os.environ.get("SEQLOOM_DATA"), reason="needs the public data sets")
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("small_instructions/instructions", 989), ("small_instructions/preferences", 989),
+        ("small_instructions/alpaca_en_1000", 999), ("self_dialogue/valid", 404), ("hh_harmless/test", 300),
+    ],
+)  # fmt: skip
+def test_public_data_sets_are_read(name, count):
+    assert len(read_conversations([f"${{SEQLOOM_DATA}}/{name}.jsonl.xz"])) == count
