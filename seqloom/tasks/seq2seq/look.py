@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from seqloom.data.batches.order import make_batch
+from seqloom.data.batches.pairs import make_batch
 from seqloom.inspection.attention import Example
 from seqloom.inspection.capture import attention_map, captured
 from seqloom.models.encoder_decoder import cross_attentions

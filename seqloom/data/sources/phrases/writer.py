@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from random import Random
 from typing import Any, Literal, NamedTuple
@@ -21,6 +22,30 @@ COPIES = 0.04  # of a split's phrases may read the same in both languages
 _PLAIN = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2007": " ", "\u00ad": None})
 
 
+class Speller:
+    """Numbers in the words of a language; one for all corpora of a process, since spelling costs the most."""
+
+    def __init__(self, name: str) -> None:
+        self.engine = RbnfEngine.for_language(name)
+        self._spelled: dict[tuple[str, int], str] = {}
+
+    @staticmethod
+    @cache
+    def of(name: str) -> Speller:
+        """The one of a language."""
+        return Speller(name)
+
+    def __call__(self, rules: str, number: int) -> str:
+        """The number in words; "" where the rules do not reach."""
+        if (rules, number) not in self._spelled:
+            try:
+                words = "".join(self.engine.iter_format_number(number, rules))
+            except RbnfError:
+                words = ""
+            self._spelled[rules, number] = words.translate(_PLAIN)
+        return self._spelled[rules, number]
+
+
 class Language:
     """What Babel and unicode-rbnf know about one language; `name` is a name both have ("de", "pt_PT")."""
 
@@ -30,22 +55,15 @@ class Language:
         localedata._cache.clear()
         self.locale = Locale.parse(name)
         self.twelve_hours = "h" in self.locale.time_formats["short"].pattern
-        self._engine = RbnfEngine.for_language(name)
-        self._spelled: dict[tuple[str, int], str] = {}
+        self._speller = Speller.of(name)
 
     def rules(self, *names: str) -> str:
         """The first of the rule sets that the language has, or ""."""
-        return next((name for name in names if name in self._engine.rulesets), "")
+        return next((name for name in names if name in self._speller.engine.rulesets), "")
 
     def spell(self, rules: str, number: int) -> str:
         """The number in words by one of the language's rule sets; "" where its rules do not reach."""
-        if (rules, number) not in self._spelled:
-            try:
-                words = "".join(self._engine.iter_format_number(number, rules))
-            except RbnfError:
-                words = ""
-            self._spelled[rules, number] = words.translate(_PLAIN)
-        return self._spelled[rules, number]
+        return self._speller(rules, number)
 
 
 Style = Callable[[Language, Any], str]
