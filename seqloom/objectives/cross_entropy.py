@@ -17,6 +17,14 @@ from seqloom.nn.heads import VocabularyHead
 from seqloom.shapes import Float, Int, Tensor
 
 
+def check_range(smoothing: float, r_drop: float = 0.0) -> None:
+    """Raises ValueError for a share or a weight out of range."""
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing must be in [0, 1), not {smoothing}")
+    if r_drop < 0:
+        raise ValueError(f"r_drop must not be negative, not {r_drop}")
+
+
 @dataclass(frozen=True)
 class CrossEntropy:
     """Cross-entropy of each next token.
@@ -37,10 +45,7 @@ class CrossEntropy:
     teacher_forcing_batches: int = 10_000
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
-        if self.r_drop < 0:
-            raise ValueError(f"r_drop must not be negative, not {self.r_drop}")
+        check_range(self.smoothing, self.r_drop)
         if not (0 <= self.teacher_forcing <= 1 and 0 <= self.teacher_forcing_end <= 1):
             raise ValueError("teacher_forcing and teacher_forcing_end must be in [0, 1]")
         if self.teacher_forcing_batches < 1:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from seqloom.data.batches.batch import StreamBatch
 from seqloom.models.decoder import LanguageModel
-from seqloom.objectives.cross_entropy import Loss, vocabulary_loss
+from seqloom.objectives.cross_entropy import Loss, check_range, vocabulary_loss
 from seqloom.shapes import Tensor
 
 
@@ -26,8 +26,7 @@ class NextToken:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
+        check_range(self.smoothing)
 
     def __call__(self, model: LanguageModel, batch: StreamBatch, carry: Mapping[str, Tensor] | None = None) -> Loss:
         """The loss summed over the batch's tokens; `carry` is that of the batch before it."""

@@ -11,7 +11,7 @@ from seqloom.data.batches.batch import ReadingBatch
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.heads import MaskedTokenHead
 from seqloom.nn.memory import Memory
-from seqloom.objectives.cross_entropy import Loss, passes_loss, vocabulary_loss
+from seqloom.objectives.cross_entropy import Loss, check_range, passes_loss, vocabulary_loss
 from seqloom.shapes import Float, Tensor
 
 
@@ -29,10 +29,7 @@ class Labels:
     r_drop: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
-        if self.r_drop < 0:
-            raise ValueError(f"r_drop must not be negative, not {self.r_drop}")
+        check_range(self.smoothing, self.r_drop)
 
     def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
         """The loss summed over the batch's labels; that of a span is the mean of its two positions."""
