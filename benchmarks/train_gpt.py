@@ -58,6 +58,7 @@ def seqloom(first: Json) -> tuple[Any, Any]:
     from seqloom.config import build
     from seqloom.data.batches.batch import StreamBatch
     from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+    from seqloom.nn.embedders import Inputs
     from seqloom.objectives.next_token import NextToken
     from seqloom.training.loop import train
     from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
@@ -73,7 +74,9 @@ def seqloom(first: Json) -> tuple[Any, Any]:
     steps = train(model, NextToken(), lambda _: current[0], optimizer, lambda _: RATE)
 
     def step(ids: torch.Tensor) -> float:
-        current[:] = [StreamBatch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), True, ids[:, 1:].numel())]
+        current[:] = [
+            StreamBatch(Inputs.text(ids[:, :-1].contiguous()), ids[:, 1:].contiguous(), True, ids[:, 1:].numel())
+        ]
         return next(steps).loss
 
     return model, step

@@ -108,7 +108,8 @@ def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Prec
     import torch
 
     from seqloom.data.batches.batch import SequenceBatch
-    from seqloom.models.weights import parameter_count
+    from seqloom.models.assemblies import parameter_count
+    from seqloom.nn.embedders import Inputs
     from seqloom.objectives.cross_entropy import CrossEntropy
     from seqloom.training.loop import train
     from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
@@ -121,7 +122,7 @@ def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Prec
     for batch in batches:
         source, target_in, target_out = (torch.tensor(part) for part in batch)
         masks = [None if mask.all() else mask for mask in (source != PAD, target_out != PAD)]
-        ready.append(SequenceBatch(source, masks[0], target_in, target_out, masks[1], batch.tokens))
+        ready.append(SequenceBatch(Inputs.text(source, masks[0]), target_in, target_out, masks[1], batch.tokens))
     chosen = [0]
     steps = train(model, CrossEntropy(SMOOTHING), lambda _: ready[chosen[0]], optimizer, lambda _: LEARNING_RATE)
 

@@ -25,8 +25,7 @@ import numpy as np
 from seqloom.data.sources.words import WordText
 from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import from_gensim
-from seqloom.models.word2vec import Word2Vec, Word2VecConfig
-from seqloom.models.word_vectors import WordVectors
+from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, WordVectors
 from seqloom.tasks.word_vectors.task import EmbedWordsConfig, read_corpus
 from seqloom.training.log import Reporter
 from seqloom.training.schedule import Linear

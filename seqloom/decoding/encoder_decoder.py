@@ -18,6 +18,7 @@ from seqloom.decoding.transforms import without
 from seqloom.errors import UsageError
 from seqloom.models.encoder_decoder import EncoderDecoder, cross_attentions
 from seqloom.nn.attention import observed
+from seqloom.nn.embedders import Inputs
 from seqloom.shapes import Float, Tensor
 
 
@@ -36,8 +37,7 @@ def decode_rows(
     A `padding` id that is also the start (Marian, T5) is never generated.
     """
     device = next(model.parameters()).device
-    source, mask = pad(ids)
-    source, mask = source.to(device), None if mask is None else mask.to(device)
+    inputs = Inputs.text(*pad(ids)).to(device)
     lengths = torch.tensor([len(row) for row in ids], device=device)
     limits = torch.full_like(lengths, config.max_length) if config.max_length else 2 * lengths + 20
     if model.config.decoder.limit is not None:
@@ -46,10 +46,10 @@ def decode_rows(
     watching: AbstractContextManager[None] = nullcontext()
     if config.coverage_penalty:
         attention = _LastAttention(model)
-        task = replace(task, attention=attention.read, source_mask=mask)
+        task = replace(task, attention=attention.read, source_mask=inputs["text"].mask)
         watching = observed(attention.note)
     with torch.inference_mode():
-        state = model.start(model.encode(source, mask))
+        state = model.start(model.encode(inputs))
 
         def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:
             hidden, state = model.decode(last, state)

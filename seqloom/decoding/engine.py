@@ -12,6 +12,7 @@ from seqloom.decoding.config import DecodingConfig
 from seqloom.decoding.search import Hypothesis, Ids, Task, decode, decoding
 from seqloom.decoding.speculative import Side, speculating
 from seqloom.models.decoder import LanguageModel
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.state import State
 from seqloom.shapes import Float, Int, Tensor
 
@@ -109,7 +110,7 @@ class Engine:
         for part in (order[i : i + _ROWS] for i in range(0, len(order), _ROWS)):
             width = max(len(rows[i]) for i in part)
             ids = torch.tensor([[*rows[i], *[self.padding] * (width - len(rows[i]))] for i in part], device=device)
-            log_p = self.model.head(self.model(ids[:, :-1])[0]).float().log_softmax(-1)
+            log_p = self.model.head(self.model(Inputs.text(ids[:, :-1]))[0]).float().log_softmax(-1)
             each = log_p.gather(2, ids[:, 1:, None])[:, :, 0]
             for row, i in enumerate(part):
                 end = len(rows[i]) - 1

@@ -2,15 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from seqloom.errors import UsageError
 from seqloom.nn.effective import effective
-from seqloom.shapes import Float, Ids, Int, Tensor, Vectors
+from seqloom.shapes import Float, Ids, Int, Mask, Tensor, Vectors
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What a model reads of one modality, B rows.
+
+    Args:
+        values: ids, or the pixels of images.
+        mask: True on real positions; None = all are real.
+        segments: which text of its row each token belongs to, from 0; None = a row is one text.
+    """
+
+    values: Ids | Float[Tensor, "B N H W"]
+    mask: Mask | None = None
+    segments: Ids | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model reads, by modality: "text" or "image"."""
+
+    modalities: Mapping[str, Modality]
+
+    @classmethod
+    def text(cls, ids: Ids, mask: Mask | None = None, segments: Ids | None = None) -> Inputs:
+        """Token ids alone; see Modality."""
+        return cls({"text": Modality(ids, mask, segments)})
+
+    @classmethod
+    def image(cls, pixels: Float[Tensor, "B N H W"]) -> Inputs:
+        """Images alone."""
+        return cls({"image": Modality(pixels)})
+
+    def __getitem__(self, name: str) -> Modality:
+        """A modality. Raises UsageError where it was not given."""
+        if name not in self.modalities:
+            problem = f"the model reads {name}, the inputs are {', '.join(self.modalities) or 'empty'}"
+            raise UsageError(problem, cure=f"pass Inputs.{name}(...)")
+        return self.modalities[name]
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Inputs:
+        """The same inputs on a device."""
+
+        def moved(tensor: Tensor | None) -> Any:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
+        return Inputs({k: Modality(*map(moved, vars(m).values())) for k, m in self.modalities.items()})
 
 
 @dataclass(frozen=True)
@@ -58,6 +107,8 @@ class PatchConfig:
 class PatchEmbedder(nn.Module):
     """Pixels -> a learned first vector and one vector per patch, row by row."""
 
+    modality: ClassVar[str] = "image"
+
     def __init__(self, config: PatchConfig, width: int) -> None:
         super().__init__()
         self.config = config
@@ -80,6 +131,8 @@ class TokenEmbedder(nn.Module):
         table: the weights (V E) of another embedder to share.
         scaled: whether the vectors are multiplied by sqrt(E).
     """
+
+    modality: ClassVar[str] = "text"
 
     def __init__(
         self, vocab_size: int, width: int, embedding: int, table: nn.Parameter | None = None, *, scaled: bool = True

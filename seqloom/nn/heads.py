@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import nn
 
@@ -10,6 +12,9 @@ from seqloom.nn.feedforward import Activation, activate
 from seqloom.nn.linear import Linear, product
 from seqloom.nn.norms import NormKind, make_norm
 from seqloom.shapes import Float, Tensor
+
+Reads = Literal["states", "pooled"]
+"""What a head reads: every state, or one pooled vector a sequence."""
 
 
 class VocabularyHead(nn.Module):
@@ -58,6 +63,8 @@ class MaskedTokenHead(VocabularyHead):
         activation, norm, eps: those of the layer before the table.
     """
 
+    reads: Reads = "states"
+
     def __init__(
         self,
         vocab_size: int,
@@ -92,8 +99,9 @@ class _Activated(Linear):
 class LabelHead(nn.Module):
     """Scores of `labels` classes, or as many predicted numbers, for a pooled vector or for every state."""
 
-    def __init__(self, width: int, labels: int, dropout: float) -> None:
+    def __init__(self, width: int, labels: int, dropout: float, reads: Reads) -> None:
         super().__init__()
+        self.reads = reads
         self.dropout = Dropout(dropout)
         self.linear = Linear(width, labels)
 

@@ -58,6 +58,15 @@ class Linear(nn.Linear):
         return product(x, self)
 
 
+def initialize(model: nn.Module) -> None:
+    """Glorot-uniform matrices and zero biases; embeddings keep their own normal start."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def matrices(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """The weight matrices of a model's layers by name, each with the rows of the matrices stacked in it.
 

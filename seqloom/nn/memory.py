@@ -29,8 +29,13 @@ class Memory:
         return Memory(self.states[rows], mask, self.summary[rows])
 
     def concat(self, *others: Memory) -> Memory:
-        """The positions of this memory followed by those of other encoders' memories; the summaries are averaged."""
+        """This memory followed, position after position, by those of other encoders; the summaries are averaged.
+
+        Raises ValueError for memories of unequal width.
+        """
         parts = (self, *others)
+        if len({(p.states.shape[2], p.summary.shape[1]) for p in parts}) > 1:
+            raise ValueError("memories of unequal width cannot be joined: project them first (models.inputs.Join)")
         masks = [p.states.new_ones(p.states.shape[:2], dtype=torch.bool) if p.mask is None else p.mask for p in parts]
         summary = torch.stack([p.summary for p in parts]).mean(0)
         return Memory(torch.cat([p.states for p in parts], 1), torch.cat(masks, 1), summary)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from seqloom.nn.memory import Memory, mean_summary
-from seqloom.shapes import Float, Tensor
+from seqloom.shapes import Float, Int, Tensor
 
 PoolingKind = Literal["first", "mean", "max", "summary", "attention"]
 
@@ -59,3 +59,12 @@ class Pooling(nn.Module):
                 scores = self.score(states)[:, :, 0]
                 scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
                 return torch.einsum("bs,bsd->bd", scores.softmax(-1), states)
+
+
+def window_means(vectors: Float[Tensor, "R D"], owner: Int[Tensor, " R"] | None) -> Float[Tensor, "B D"]:
+    """The mean vector of each text's windows; `owner` is the text of each window, None = each is a text of its own."""
+    if owner is None:
+        return vectors
+    counts = torch.bincount(owner)
+    total = vectors.new_zeros(len(counts), vectors.shape[1]).index_add(0, owner, vectors)
+    return total / counts[:, None].to(vectors.dtype)
