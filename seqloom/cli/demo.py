@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from seqloom.cli.common import Quiet, Verbose, make_reporter
 from seqloom.errors import UsageError
-
-if TYPE_CHECKING:
-    from seqloom.tasks.task import Prepared, RunConfig
 
 
 def demo(
@@ -40,24 +36,16 @@ def demo(
     from seqloom.cli.common import print_table
     from seqloom.cli.evaluate import show_scores
     from seqloom.tasks.seq2seq.demo import demo_config
-    from seqloom.training.log import Reporter
-    from seqloom.workflows.estimate import estimate
     from seqloom.workflows.evaluate import evaluate_run
     from seqloom.workflows.report import finish
-    from seqloom.workflows.train import started, train_run
+    from seqloom.workflows.train import train_run
 
     if min(steps, minutes, seed) < 0 or seed >= 1 << 63:
         raise UsageError("--steps, --minutes and --seed must not be negative", cure="seqloom demo --help")
     reporter = make_reporter(quiet, verbose)
     config = demo_config(source, to, run, seed, steps, minutes)
 
-    def announce(chosen: RunConfig, prepared: Prepared) -> None:
-        if minutes:  # the steps follow from the budget
-            return
-        expected = estimate(chosen, prepared, started(chosen, prepared, Reporter(0)))
-        reporter.say(f"expected: {expected.minutes:.1f} minutes for {expected.steps:,} steps on this machine")
-
-    trained = train_run(config, reporter, announce)
+    trained = train_run(config, reporter, forecast=True)
     scores = evaluate_run(trained.path, (), "test", (), reporter)
     finish(trained, reporter)
     show_scores(scores)

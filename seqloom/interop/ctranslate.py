@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.errors import MissingExtra, UsageError
-from seqloom.interop.family import explicit
+from seqloom.interop.families.family import explicit
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.positions import Learned, Relative, Rotary, Sinusoidal, sinusoids

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from seqloom.errors import ConfigError, MissingExtra, RunError, UsageError, nearest
 from seqloom.interop.families import FAMILIES
-from seqloom.interop.family import Family
+from seqloom.interop.families.family import Family
 from seqloom.interop.fields import Json
 from seqloom.interop.rules import Bound, Form, bind, expected, given, taken
 from seqloom.models.assemblies import Model, ModelConfig, make_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,10 @@ def started(config: RunConfig, prepared: Prepared, reporter: Reporter) -> nn.Mod
     return model.to(pick_device(config.training.device))
 
 
-def train_run(
-    config: RunConfig,
-    reporter: Reporter,
-    announce: Callable[[RunConfig, Prepared], None] = lambda config, prepared: None,
-) -> Run:
+def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) -> Run:
     """Trains to the end and returns the run; resumes where an earlier call stopped.
 
-    `announce` is called before a new training begins, with the config and the prepared data.
+    With `forecast` a new training begins with the minutes to expect.
     """
     path = Path(config.run or f"runs/{config.task}")
     exists = (path / "run.json").is_file()
@@ -69,15 +65,13 @@ def train_run(
     if exists:
         config, begun = resumed(config, configs.load(type(config), run.path / "config.toml"))
         refuse_another(run, begun, config, prepared.corpus)
-    elif config.training.minutes:
+    elif forecast or config.training.minutes:
         config = _measured(config, prepared, reporter)
     model = config.build(prepared.assets)
     if not run.checkpoints():
         begin(config, model, prepared.assets, reporter)
     if not exists:
         run.claim()
-        with torch.random.fork_rng():  # the announcement must not change the training
-            announce(config, prepared)
         prepared.assets.save(path)
         run = Run.create(path, configs.to_toml(config), facts(config, prepared.assets, prepared.corpus, threads))
     model = model.to(device)
@@ -91,10 +85,13 @@ def train_run(
 
 
 def _measured(config: RunConfig, prepared: Prepared, reporter: Reporter) -> RunConfig:
-    """The config with the steps that its budget of minutes allows here."""
+    """The config with the steps that a budget of minutes allows, or as it is; reports what to expect."""
     reporter.say("timing a few steps")
     with torch.random.fork_rng():  # what is timed must not change what is trained
         expected = estimate(config, prepared, started(config, prepared, Reporter(0)))
+    if not config.training.minutes:
+        reporter.say(f"expected: {expected.minutes:.1f} minutes for {expected.steps:,} steps on this machine")
+        return config
     reporter.say(
         f"{config.training.minutes:g} minutes allow {expected.steps:,} steps ({expected.epochs:.1f} epochs) here, "
         f"with an evaluation every {expected.evaluate_every:,}"

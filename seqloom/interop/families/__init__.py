@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from seqloom.interop.family_language import GPT2, llama
-from seqloom.interop.family_reading import BERT, DISTILBERT, MEGATRON_BERT, ROBERTA, VIT
-from seqloom.interop.family_translation import MARIAN, PEGASUS, T5
+from seqloom.interop.families.language import GPT2, llama
+from seqloom.interop.families.reading import BERT, DISTILBERT, MEGATRON_BERT, ROBERTA, VIT
+from seqloom.interop.families.translation import MARIAN, PEGASUS, T5
 
 FAMILIES = {
     family.name: family

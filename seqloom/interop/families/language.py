@@ -6,7 +6,7 @@ from typing import Any
 
 from seqloom.config import Tree
 from seqloom.errors import ConfigError
-from seqloom.interop.family import ACTIVATIONS, Family, block, half
+from seqloom.interop.families.family import ACTIVATIONS, Family, block, half
 from seqloom.interop.fields import ConfigMap, Field, Json, Via
 from seqloom.interop.rules import Rule
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from seqloom.config import Tree
 from seqloom.errors import ConfigError
-from seqloom.interop.family import ACTIVATIONS, Family, HeadName, block, half
+from seqloom.interop.families.family import ACTIVATIONS, Family, HeadName, block, half
 from seqloom.interop.fields import ConfigMap, Field, Json, Via, at
 from seqloom.interop.rules import Form, Rule
 
