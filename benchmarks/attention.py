@@ -1,8 +1,8 @@
-"""Attention paths: plain products against torch's fused kernel, by type and length, forward alone and with backward.
+"""Attention: plain products against torch's fused kernel, by data type and length, forward alone and with backward.
 
     python benchmarks/attention.py
 
-`seqloom.nn.attention.fused_is_faster` states what follows from it.
+`seqloom.nn.attention.fused_is_faster` applies the results.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SHAPES = [(290, 4, 14, 64), (128, 4, 32, 64), (32, 4, 128, 64), (64, 6, 256, 64)
 def milliseconds(work: Callable[[], object], repeats: int = 9) -> float:
     for _ in range(2):
         work()
-    taken = []
+    seconds = []
     for _ in range(repeats):
         begun = time.perf_counter()
         work()
-        taken.append(time.perf_counter() - begun)
-    return 1000 * statistics.median(taken)
+        seconds.append(time.perf_counter() - begun)
+    return 1000 * statistics.median(seconds)
 
 
 def main() -> None:

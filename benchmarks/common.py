@@ -1,4 +1,4 @@
-"""What the translation benchmarks share: the model's sizes, the worker processes, the Marian peer.
+"""What the benchmarks share: worker processes, timing, the sizes of the translation models, the Marian peer.
 
 Only the standard library is imported at the top, so that a peer's own environment can use this file too.
 """
@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from transformers import MarianMTModel
 
-WORDS, WIDTH, INNER, LAYERS, HEADS = 8192, 256, 1024, 3, 4
+VOCAB_SIZE, WIDTH, INNER, LAYERS, HEADS = 8192, 256, 1024, 3, 4
 DROPOUT, SMOOTHING = 0.1, 0.1
 UNK, PAD, BOS, EOS = range(4)
 BEAM, OUTPUT_LENGTH = 5, 20
@@ -34,7 +35,7 @@ Translate = Callable[[Any, list[Ids], int], list[Ids]]
 
 
 def stop(problem: str) -> NoReturn:
-    """End with a message about something the user can put right."""
+    """Exit with a message about something the user can fix."""
     print(problem, file=sys.stderr)
     raise SystemExit(2)
 
@@ -43,14 +44,14 @@ def stop(problem: str) -> NoReturn:
 
 
 class Worker:
-    """A system in a process of its own, which stays alive and works only while it is asked.
+    """A system in a process of its own. It works only while it answers a question.
 
-    Questions and answers are JSON, one object a line. The first answer is kept in `ready`; if it holds "error" the
-    system could not be built.
+    Questions and answers are JSON, one object per line. `ready` is the first answer, which holds "error" if the system
+    could not be built; `latest` is the last one.
 
     Args:
-        system: the name to report.
-        command: what to start; it must call `serve`.
+        system: the name in the report.
+        command: the program to start; it must call `serve`.
         first: the first question. Its "threads" also sets the worker's OMP_NUM_THREADS.
     """
 
@@ -67,10 +68,10 @@ class Worker:
             )
         except OSError as error:
             stop(f"{system}: cannot start {command[0]}: {error.strerror}")
-        self.ready = self.ask(first)
+        self.ready = self.latest = self.ask(first)
 
     def ask(self, question: Json) -> Json:
-        """Let the worker do one piece of work and wait for its answer."""
+        """Send a question and wait for the answer."""
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -82,8 +83,8 @@ class Worker:
             line = ""
         if not line:
             raise SystemExit(f"{self.system}: its process ended early; its own messages are above")
-        answer: Json = json.loads(line)
-        return answer
+        self.latest: Json = json.loads(line)
+        return self.latest
 
     def __enter__(self) -> Worker:
         return self
@@ -94,9 +95,9 @@ class Worker:
 
 
 def serve(build: Callable[[Json], tuple[Work, Json]]) -> None:
-    """The worker's side: build the system from the first question, then answer one question after the other.
+    """The worker's side: build the system from the first question, then answer the others in turn.
 
-    Whatever the system prints goes to standard error, so that it cannot disturb the answers.
+    Whatever the system prints goes to standard error, so that it cannot mix with the answers.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -116,7 +117,7 @@ def serve(build: Callable[[Json], tuple[Work, Json]]) -> None:
 
 
 def prepare(first: Json) -> None:
-    """Set the allocator, the threads and the seed of this worker as the first question says."""
+    """Set the allocator, the threads and the seed of this worker from the first question."""
     if first["allocator_set"]:
         keep_freed_blocks()
     import torch
@@ -126,66 +127,75 @@ def prepare(first: Json) -> None:
 
 
 def keep_freed_blocks() -> None:
-    """Make glibc keep freed blocks, however large, so that large activations are not page-faulted in again."""
+    """Make glibc keep freed blocks of any size, so that large activations cause no new page faults."""
     trim_threshold, mmap_threshold = -1, -3
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None or not (mallopt(mmap_threshold, 1 << 30) and mallopt(trim_threshold, 2**31 - 1)):
-        raise OSError("this C library cannot be told to keep freed blocks")
+        raise OSError("this C library has no setting to keep freed blocks")
 
 
 def start(
     stack: ExitStack, systems: Iterable[str], command: Callable[[str], list[str | Path]], first: Json
 ) -> list[Worker]:
-    """Start the workers of the named systems; one that cannot be built is named on standard error and left out."""
+    """Start a worker for each system; print the name of one that cannot be built to standard error and skip it."""
     workers = []
     for name in systems:
         question = {**first, "allocator_set": name.endswith(ALLOCATOR_SET)}
         worker = stack.enter_context(Worker(name, command(base(name)), question))
         if "error" in worker.ready:
-            print(f"left out: {name}: {worker.ready['error']}", file=sys.stderr)
+            print(f"skipped: {name}: {worker.ready['error']}", file=sys.stderr)
         else:
             workers.append(worker)
     if not workers:
-        raise SystemExit("no system is left to be timed")
+        raise SystemExit("no system is left to time")
     return workers
 
 
 def base(system: str) -> str:
-    """A system's name without the mark that its allocator is set."""
+    """A system's name without the suffix for a set allocator."""
     return system.removesuffix(ALLOCATOR_SET)
 
 
 def resting_ask(worker: Worker, question: Json) -> Json:
-    """Ask after a short rest, in which the threads of the worker before stop spinning."""
+    """Ask after a short rest, in which the previous worker's threads stop spinning."""
     time.sleep(0.02)
     return worker.ask(question)
 
 
-# ---- what several workers need ----
+# ---- for the workers ----
 
 
 def settle(device: str) -> None:
-    """Wait until a GPU has done what it was asked to."""
+    """Wait until a GPU has finished its queue."""
     if device == "cuda":
         import torch
 
         torch.cuda.synchronize()
 
 
+def timed_step(step: Callable[[], float], device: str = "cpu") -> Json:
+    """Take one training step; its seconds and its loss, or an error if the loss is not finite."""
+    begun = time.perf_counter()
+    loss = step()
+    settle(device)
+    seconds = time.perf_counter() - begun
+    return {"seconds": seconds, "loss": loss} if math.isfinite(loss) else {"error": f"the loss is {loss}: it diverged"}
+
+
 def parameters(model: Any) -> int:
-    """The number of a torch module's trained parameters, tied ones counted once."""
+    """The number of a torch module's trainable parameters; tied ones count once."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def seqloom_model() -> Any:
-    """seqloom's encoder-decoder of these sizes, all embeddings tied, with random weights."""
+    """seqloom's encoder-decoder of these sizes, with tied embeddings and random weights."""
     from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
     from seqloom.nn.transformer import TransformerConfig
 
-    # As the command line has it: room for the kernels of every shape.
+    # As the command line sets it: room for the kernels of every shape.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
     stack = TransformerConfig(layers=LAYERS, width=WIDTH, inner=INNER, heads=HEADS, dropout=DROPOUT)
-    return EncoderDecoder(EncoderDecoderConfig(encoder=stack, decoder=stack), WORDS, WORDS)
+    return EncoderDecoder(EncoderDecoderConfig(encoder=stack, decoder=stack), VOCAB_SIZE, VOCAB_SIZE)
 
 
 def seqloom_lstm(layers: int, width: int) -> Any:
@@ -196,11 +206,11 @@ def seqloom_lstm(layers: int, width: int) -> Any:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
     encoder = RecurrentEncoderConfig("lstm", layers, width, "forward", dropout=0.0)
     decoder = RecurrentDecoderConfig("lstm", layers, width, dropout=0.0)
-    return EncoderDecoder(EncoderDecoderConfig(encoder=encoder, decoder=decoder, tie="none"), WORDS, WORDS)
+    return EncoderDecoder(EncoderDecoderConfig(encoder=encoder, decoder=decoder, tie="none"), VOCAB_SIZE, VOCAB_SIZE)
 
 
 def marian(attention: str) -> MarianMTModel:
-    """Hugging Face's Marian model of the benchmark's size, random weights, no dropout of attention weights.
+    """Hugging Face's Marian model of the benchmark's size, with random weights and no dropout on attention weights.
 
     Args:
         attention: "sdpa" (the library's default, a fused kernel) or "eager" (plain products).
@@ -209,7 +219,7 @@ def marian(attention: str) -> MarianMTModel:
 
     model = MarianMTModel(
         MarianConfig(
-            vocab_size=WORDS,
+            vocab_size=VOCAB_SIZE,
             d_model=WIDTH,
             encoder_layers=LAYERS,
             decoder_layers=LAYERS,
@@ -234,7 +244,7 @@ def marian(attention: str) -> MarianMTModel:
 
 
 def serve_translator(model: Callable[[], Any], translate: Translate) -> None:
-    """Serve a translating system: build its model once, then translate and time the slices that are asked for."""
+    """Serve a translation system: build its model once, then translate and time one slice per question."""
 
     def build(first: Json) -> tuple[Work, Json]:
         sources: list[Ids] = first["sources"]
@@ -247,8 +257,8 @@ def serve_translator(model: Callable[[], Any], translate: Translate) -> None:
             seconds = time.perf_counter() - begun
             if len(outputs) != len(part) or any(len(ids) != OUTPUT_LENGTH or EOS in ids for ids in outputs):
                 lengths = sorted({len(ids) for ids in outputs})
-                wanted = f"{len(part)} of {OUTPUT_LENGTH} ids without the end symbol"
-                return {"error": f"wanted {wanted}, got {len(outputs)} outputs of {lengths} ids"}
+                expected = f"{len(part)} of {OUTPUT_LENGTH} ids without the end symbol"
+                return {"error": f"expected {expected}, got {len(outputs)} outputs of {lengths} ids"}
             return {"seconds": seconds}
 
         return work, {"parameters": parameters(built), "versions": versions("torch", "transformers", "joeynmt")}
@@ -257,13 +267,11 @@ def serve_translator(model: Callable[[], Any], translate: Translate) -> None:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """The versions of those of the packages that are installed here."""
+    """The versions of the packages that are installed here."""
     from importlib import metadata
 
-    found = {}
+    installed = {}
     for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(metadata.PackageNotFoundError):
+            installed[package] = metadata.version(package)
+    return installed

@@ -4,19 +4,17 @@
     python benchmarks/generate_gpt.py --rows 8 --systems hf-bf16 seqloom-bf16
     python benchmarks/generate_gpt.py --device cuda
 
-Random weights of GPT-2's sizes; every system continues the same prompts greedily by exactly as many tokens. Each has a
-process of its own and they take turns. "of the memory's rate" is what share of the rate at which this machine reads its
-memory (measured beside it, by the sum of a large tensor) the weights alone take, each read once a step.
+Random weights of GPT-2's sizes. Every system continues the same prompts greedily by the same number of tokens. Each has
+a process of its own, and they take turns. A step reads every weight once; "of the memory's rate" is the rate of these
+reads as a share of the rate at which this machine reads its memory (measured in the same run by the sum of a large
+tensor).
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import common
@@ -24,7 +22,7 @@ import report
 from common import Json, Worker
 from report import Row
 
-WORDS, PROMPT = 50257, 32
+VOCAB_SIZE, PROMPT = 50257, 32
 Generate = Callable[[Any, int], int]
 
 
@@ -39,41 +37,34 @@ def hugging_face(first: Json, *, dtype: str) -> tuple[Any, Generate]:
 
     def generate(ids: Any, tokens: int) -> int:
         with torch.inference_mode():
-            found = model.generate(
+            outputs = model.generate(
                 ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens, pad_token_id=0
             )
-        return int(found.shape[1] - ids.shape[1])
+        return int(outputs.shape[1] - ids.shape[1])
 
     return model, generate
 
 
 def seqloom(first: Json, *, dtype: str) -> tuple[Any, Generate]:
-    """seqloom's preset and its decoding loop."""
+    """seqloom's preset and its engine."""
     import torch
 
     from seqloom.config import build
     from seqloom.decoding.config import Greedy
-    from seqloom.decoding.search import Task, decode
+    from seqloom.decoding.engine import Engine, Request
     from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
     from seqloom.nn.linear import pack
 
-    model = LanguageModel(build(DecoderOnlyConfig, {"preset": "gpt2"}), WORDS)
+    model = LanguageModel(build(DecoderOnlyConfig, {"preset": "gpt2"}), VOCAB_SIZE)
     model = model.to(first["device"], getattr(torch, dtype)).eval()
     with torch.no_grad():
         model.head.weight[0] = 0  # never the best of 50,257: no text ends early
     pack(model)  # as loading a run does
-
-    def step(last: Any, state: Any) -> Any:
-        hidden, state = model.decode(last, state)
-        return model.head(hidden[:, -1]), state
+    engine = Engine(model, context=None, padding=0)
 
     def generate(ids: Any, tokens: int) -> int:
-        with torch.inference_mode():
-            _, state = model.decode(ids[:, :-1], model.start())
-            task = Task(ids[:, -1], 0, torch.full((len(ids),), tokens, device=ids.device))
-            found = decode(step, state, task, Greedy())
-        lengths = {len(row[0].ids) for row in found}
-        return lengths.pop() if len(lengths) == 1 else -1
+        hypotheses = engine.generate(ids.tolist(), Request(tokens, end=0), Greedy())
+        return min(len(row[0].ids) for row in hypotheses)
 
     return model, generate
 
@@ -91,14 +82,14 @@ def build(system: str, first: Json) -> tuple[common.Work, Json]:
     import torch
 
     model, generate = SYSTEMS[system][1](first)
-    ids = torch.randint(1, WORDS, (first["rows"], PROMPT)).to(first["device"])
+    ids = torch.randint(1, VOCAB_SIZE, (first["rows"], PROMPT)).to(first["device"])
 
     def work(question: Json) -> Json:
-        begun = time.perf_counter()
-        tokens = generate(ids, question["tokens"])
+        begun, tokens = time.perf_counter(), question["tokens"]
+        count = generate(ids, tokens)
         common.settle(first["device"])
         seconds = time.perf_counter() - begun
-        return {"seconds": seconds} if tokens == question["tokens"] else {"error": f"wrote {tokens} tokens"}
+        return {"seconds": seconds} if count == tokens else {"error": f"wrote {count} tokens, not {tokens}"}
 
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     facts = {"parameters": common.parameters(model), "bytes": size, "read": _read_rate(first["device"])}
@@ -120,49 +111,36 @@ def _read_rate(device: str) -> float:
 
 def measure(workers: list[Worker], rounds: int, rows: int, tokens: int) -> list[Row]:
     """Let the systems take turns, round by round; the first round is not timed."""
-    labels = {name: text for name, (text, _) in SYSTEMS.items()}
-    found = [Row(worker.system, report.label(worker.system, labels)) for worker in workers]
-    for turn in report.track(range(rounds + 1), "rounds"):
-        for worker, row in zip(workers, found, strict=True):
-            answer = common.resting_ask(worker, {"tokens": tokens})
-            if "error" in answer:
-                raise SystemExit(f"{worker.system}: {answer['error']}, not {tokens}")
-            if turn:
-                row.rates.append(rows * tokens / answer["seconds"])
-                share = worker.ready["bytes"] * max(row.rates) / rows / worker.ready["read"]
-                row.extra = {"of the memory's rate": round(share, 2), "parameters": worker.ready["parameters"]}
-    return found
+    labels = {name: title for name, (title, _) in SYSTEMS.items()}
+    result = report.take_turns(workers, labels, [({"tokens": tokens}, rows * tokens)] * (rounds + 1), 1, "rounds")
+    for worker, row in zip(workers, result, strict=True):
+        share = worker.ready["bytes"] * max(row.rates) / rows / worker.ready["read"]
+        row.extra = {"of the memory's rate": round(share, 2), **row.extra}
+    return result
 
 
 def main() -> None:
     """Read the options, run the systems and report."""
     options = report.parser(__doc__, SYSTEMS, tuple(SYSTEMS))
     options.add_argument("--rows", type=int, default=1, help="texts continued side by side")
-    options.add_argument("--tokens", type=int, default=64, help="tokens that each is continued by")
+    options.add_argument("--tokens", type=int, default=64, help="new tokens of each text")
     options.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     options.add_argument("--rounds", type=int, default=5, help="timed rounds, after one that is not")
     chosen = options.parse_args()
     if chosen.worker:
         common.serve(partial(build, chosen.worker))
         return
-    report.check_systems(options, chosen.systems, SYSTEMS)
     if chosen.quick:
         chosen.rounds, chosen.tokens = 1, 4
-    first = {key: getattr(chosen, key) for key in ("threads", "seed", "rows", "device")}
-    with ExitStack() as stack:
-        script = Path(__file__).resolve()
-        workers = common.start(
-            stack, chosen.systems, lambda system: [sys.executable, script, "--worker", system], first
-        )
-        rows = measure(workers, chosen.rounds, chosen.rows, chosen.tokens)
-        versions = report.versions(workers)
-    settings = {
-        "work": f"{chosen.rows} prompts of {PROMPT}, {chosen.tokens} more tokens each, greedy; {chosen.rounds} rounds",
-        "threads": chosen.threads,
-        "versions": versions,
-        **report.machine(chosen.device),
-    }
-    report.deliver("generation by a GPT-2 of 124M", "tokens/s", rows, settings, chosen.json)
+    rows, tokens, rounds = chosen.rows, chosen.tokens, chosen.rounds
+    report.run(
+        "generation by a GPT-2 of 124M",
+        "tokens/s",
+        chosen,
+        {"rows": rows, "device": chosen.device},
+        lambda workers: measure(workers, rounds, rows, tokens),
+        {"work": f"{rows} prompts of {PROMPT}, {tokens} more tokens each, greedy; {rounds} rounds"},
+    )
 
 
 if __name__ == "__main__":

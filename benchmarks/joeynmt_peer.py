@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from common import BEAM, BOS, DROPOUT, EOS, HEADS, INNER, LAYERS, OUTPUT_LENGTH, PAD, UNK, WIDTH, WORDS, Ids
+from common import BEAM, BOS, DROPOUT, EOS, HEADS, INNER, LAYERS, OUTPUT_LENGTH, PAD, UNK, VOCAB_SIZE, WIDTH, Ids
 
 
 def joeynmt_model() -> Any:
@@ -17,7 +17,7 @@ def joeynmt_model() -> Any:
     tokens = {f"{name}_token": token for name, (token, _) in symbols.items()}
     ids = {f"{name}_id": i for name, (_, i) in symbols.items()}
     special = SimpleNamespace(**tokens, **ids, sep_token=None, sep_id=None, lang_tags=[])
-    vocabulary = Vocabulary([f"word{i}" for i in range(len(symbols), WORDS)], special)
+    vocabulary = Vocabulary([f"word{i}" for i in range(len(symbols), VOCAB_SIZE)], special)
     side = {
         "type": "transformer",
         "num_layers": LAYERS,

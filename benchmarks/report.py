@@ -1,4 +1,4 @@
-"""The benchmarks' options, and their figures as a table and as JSON."""
+"""The options that the benchmarks share, their timing loop, and their figures as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import common
 from common import ALLOCATOR_SET, Json, Worker, base
 
 T = TypeVar("T")
@@ -21,9 +24,9 @@ UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 
 @dataclass
 class Row:
-    """One system's rates, one for every piece of work, in the same order for all systems.
+    """One system's rates, one for each piece of work, in the same order for all systems.
 
-    `extra` holds further columns of the table, `details` what only the JSON tells.
+    `extra` holds further columns of the table, `details` what only the JSON has.
     """
 
     system: str
@@ -34,9 +37,8 @@ class Row:
 
 
 def reference(rows: Sequence[Row]) -> Row | None:
-    """The row of seqloom that the others are compared with: the one with the allocator set if there are two."""
-    own = [row for row in rows if base(row.system) == "seqloom"]
-    return max(own, key=lambda row: row.system, default=None)
+    """seqloom's row, which the others are compared with: the one with the allocator set if there are two."""
+    return max((row for row in rows if base(row.system) == "seqloom"), key=lambda row: row.system, default=None)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -45,17 +47,17 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def summaries(rows: Sequence[Row]) -> list[Json]:
-    """What is reported of each row; the ratio is taken piece of work by piece of work before its median is."""
-    own = reference(rows)
-    found = []
+    """Each row with its median and spread. Ratios are taken for each piece of work, then their median."""
+    seqloom = reference(rows)
+    result = []
     for row in rows:
-        ratio = spread([a / b for a, b in zip(own.rates, row.rates, strict=True)]) if own else None
-        found.append({**asdict(row), **spread(row.rates), "seqloom_to_system": ratio})
-    return found
+        ratio = spread([a / b for a, b in zip(seqloom.rates, row.rates, strict=True)]) if seqloom else None
+        result.append({**asdict(row), **spread(row.rates), "seqloom_to_system": ratio})
+    return result
 
 
 def deliver(title: str, unit: str, rows: Sequence[Row], settings: Json, json_path: str | None) -> None:
-    """Print the table, and write everything as JSON if a path is given ("-": to standard output, no table)."""
+    """Print the table, and write everything as JSON to `json_path` ("-": to standard output, without the table)."""
     report = {"benchmark": title, "unit": unit, "settings": settings, "systems": summaries(rows)}
     text = json.dumps(report, indent=1) + "\n"
     if json_path == "-":
@@ -67,7 +69,7 @@ def deliver(title: str, unit: str, rows: Sequence[Row], settings: Json, json_pat
 
 
 def show(report: Json) -> None:
-    """Print a report as a table, the settings below it."""
+    """Print a report as a table with the settings below it."""
     from rich.console import Console
     from rich.table import Table
 
@@ -92,7 +94,7 @@ def show(report: Json) -> None:
 
 
 def track(items: Sequence[T], what: str) -> Iterable[T]:
-    """The items, with a bar on standard error that shows how far one is."""
+    """The items, with a progress bar on standard error."""
     from rich.console import Console
     from rich.progress import track
 
@@ -101,14 +103,14 @@ def track(items: Sequence[T], what: str) -> Iterable[T]:
 
 
 def versions(workers: Iterable[Worker]) -> str:
-    """The versions that the workers named in their first answers; one that differs between them appears twice."""
+    """The versions from the workers' first answers; one that differs between workers appears twice."""
     return ", ".join(
         sorted({f"{name} {text}" for worker in workers for name, text in worker.ready["versions"].items()})
     )
 
 
 def machine(device: str = "cpu") -> Json:
-    """The processor with its wide vector and matrix units, the GPU, and the interpreter, for the report's settings."""
+    """The processor with its vector and matrix units, the GPU, and the Python version."""
     information: dict[str, str] = {}
     if (cpuinfo := Path("/proc/cpuinfo")).exists():
         for line in cpuinfo.read_text(encoding="utf-8").split("\n"):
@@ -117,37 +119,98 @@ def machine(device: str = "cpu") -> Json:
     units = [flag for flag in information.get("flags", "").split() if flag in UNITS]
     processor = information.get("model name") or platform.processor() or platform.machine()
     python = platform.python_version()
-    found: Json = {"processor": processor, "units": " ".join(units), "cores": os.cpu_count(), "python": python}
+    facts: Json = {"processor": processor, "units": " ".join(units), "cores": os.cpu_count(), "python": python}
     if device == "cuda":
         import torch
 
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
 
 
 def parser(description: str | None, systems: Iterable[str], default: Sequence[str]) -> argparse.ArgumentParser:
-    """The options that both benchmarks have."""
+    """The options that the benchmarks share."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    named = f"of {', '.join(systems)}, each also with {ALLOCATOR_SET}"
-    options.add_argument("--systems", nargs="+", default=list(default), metavar="NAME", help=named)
+    names = f"of {', '.join(systems)}, each also with {ALLOCATOR_SET}"
+    options.add_argument(
+        "--systems", nargs="+", default=list(default), metavar="NAME", help=names, type=partial(_system, systems)
+    )
     options.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of each system")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--quick", action="store_true", help="a smoke test: tiny work, figures without meaning")
+    options.add_argument("--quick", action="store_true", help="a smoke test: tiny work, meaningless figures")
     options.add_argument(
-        "--json", metavar="FILE", help="also write everything as JSON; - for standard output, no table"
+        "--json", metavar="FILE", help="also write everything as JSON; -: to standard output, no table"
     )
     options.add_argument("--worker", metavar="NAME", help=argparse.SUPPRESS)
     return options
 
 
-def check_systems(options: argparse.ArgumentParser, names: Iterable[str], known: Iterable[str]) -> None:
-    """Stop with a message if a name is not that of a known system."""
-    known = set(known)
-    for name in names:
-        if base(name) not in known:
-            options.error(f"unknown system {name!r}; known: {', '.join(sorted(known))}, each also with {ALLOCATOR_SET}")
+def _system(systems: Iterable[str], name: str) -> str:
+    if base(name) not in systems:
+        names = f"{', '.join(systems)}, each also with {ALLOCATOR_SET}"
+        raise argparse.ArgumentTypeError(f"unknown {name!r}; known: {names}")
+    return name
 
 
-def label(name: str, labels: dict[str, str]) -> str:
-    """A system's name in words."""
+def label(name: str, labels: Mapping[str, str]) -> str:
+    """A system's title for the table."""
     return labels[base(name)] + (", allocator set" if name.endswith(ALLOCATOR_SET) else "")
+
+
+def seconds(worker: Worker, question: Json) -> float:
+    """How long the worker takes over a question; an error in its answer ends the benchmark."""
+    answer = common.resting_ask(worker, question)
+    if "error" in answer:
+        raise SystemExit(f"{worker.system}: {answer['error']}")
+    taken: float = answer["seconds"]
+    return taken
+
+
+def take_turns(
+    workers: Sequence[Worker], labels: Mapping[str, str], work: Sequence[tuple[Json, float]], warm_up: int, what: str
+) -> list[Row]:
+    """Give the workers each piece of work in turn, and rate them by its amount over their seconds.
+
+    Args:
+        work: questions, each with the amount of work in it.
+        warm_up: how many of the first pieces are not timed.
+        what: the title of the progress bar.
+    """
+    rows = [Row(worker.system, label(worker.system, labels)) for worker in workers]
+    for i, (question, amount) in enumerate(track(work, what)):
+        for worker, row in zip(workers, rows, strict=True):
+            taken = seconds(worker, question)
+            if i >= warm_up:
+                row.rates.append(amount / taken)
+    for worker, row in zip(workers, rows, strict=True):
+        if "loss" in worker.latest:
+            row.extra["last loss"] = round(worker.latest["loss"], 3)
+        row.extra["parameters"] = worker.ready["parameters"]
+    return rows
+
+
+def run(
+    title: str,
+    unit: str,
+    options: argparse.Namespace,
+    first: Json,
+    measure: Callable[[list[Worker]], list[Row]],
+    settings: Json,
+    pythons: Mapping[str, str] | None = None,
+) -> None:
+    """Start the chosen systems, measure them and deliver the figures.
+
+    Args:
+        first: the workers' first question, beside the threads and the seed.
+        settings: what the report states of the work.
+        pythons: the Python of each system that has an environment of its own.
+    """
+
+    def command(system: str) -> list[str | Path]:
+        return [(pythons or {}).get(system, sys.executable), Path(sys.argv[0]).resolve(), "--worker", system]
+
+    shared = {"threads": options.threads, "seed": options.seed}
+    with ExitStack() as stack:
+        workers = common.start(stack, options.systems, command, first | shared)
+        rows = measure(workers)
+        settings |= {**shared, "versions": versions(workers), **machine(first.get("device", "cpu"))}
+    deliver(title, unit, rows, settings, options.json)

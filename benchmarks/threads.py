@@ -1,9 +1,9 @@
-"""What waiting threads cost: products of two threads a second, alone and beside programs that take a core each.
+"""The cost of waiting threads: matrix products per second on two threads, alone and beside busy programs.
 
-python benchmarks/threads.py [--busy 1] [--rounds 3]
+    python benchmarks/threads.py [--busy 1] [--rounds 3]
 
-Each setting runs in a process of its own, because libgomp reads its environment once, when it is loaded. Settings take
-turns, so that a machine that grows slower does so for all of them; a figure is the median of the rounds.
+Each setting runs in a process of its own, because libgomp reads its environment once, when it is loaded. The settings
+take turns, so that a machine that slows down does so for all of them. Each figure is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECONDS = 3.0
 
 
 def products() -> float:
-    """Products of 600 x 192 x 512 a second, with what lies between them in a layer."""
+    """Products of 600 x 192 x 512 per second, each with an activation after it, as in a layer."""
     import torch
 
     x, w = torch.randn(600, 192), torch.randn(192, 512)
@@ -41,26 +41,26 @@ def products() -> float:
 
 def measured(setting: dict[str, str]) -> float:
     clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")}
-    out = subprocess.run(
+    result = subprocess.run(
         [sys.executable, __file__, "--one"], env=clean | setting, capture_output=True, text=True, check=True
     )
-    return float(out.stdout)
+    return float(result.stdout)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--busy", type=int, default=1, help="programs beside, each of which takes a core")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--busy", type=int, default=1, help="busy programs beside it; each takes a core")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
+    options = parser.parse_args()
+    if options.one:
         print(products())
         return
     figures: dict[str, dict[str, float]] = {}
-    for title, count in (("alone", 0), (f"beside {given.busy}", given.busy)):
+    for title, count in (("alone", 0), (f"beside {options.busy}", options.busy)):
         beside = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
         try:
-            rounds = [{name: measured(own) for name, own in SETTINGS.items()} for _ in range(given.rounds)]
+            rounds = [{name: measured(setting) for name, setting in SETTINGS.items()} for _ in range(options.rounds)]
         finally:
             for program in beside:
                 program.kill()
@@ -68,8 +68,8 @@ def main() -> None:
     alone = figures["alone"]["default"]
     print(f"{'setting':26s}" + "".join(f"{title:>12s} {'of default':>11s}" for title in figures))
     for name in SETTINGS:
-        print(f"{name:26s}" + "".join(f"{own[name]:12.0f} {own[name] / alone:10.2f}x" for own in figures.values()))
-    print("of default: against the default alone")
+        print(f"{name:26s}" + "".join(f"{rate[name]:12.0f} {rate[name] / alone:10.2f}x" for rate in figures.values()))
+    print("of default: the rate as a share of the default's rate alone")
 
 
 if __name__ == "__main__":

@@ -7,25 +7,21 @@
 FOLDER is a checkout of https://github.com/karpathy/nanoGPT. The model is the "baby" of its train_shakespeare_char.py: 6
 layers, 384 wide, 6 heads, context 256, 65 characters, batches of 64; forward, loss, backward, clipping, AdamW. Dropout
 is where nanoGPT has it: on embeddings, attention weights and both sublayers. Each system has a process of its own, and
-they take turns step by step, so that whatever disturbs the machine disturbs all alike.
+they take turns step by step, so that other load on the machine affects all alike.
 """
 
 from __future__ import annotations
 
-import math
 import sys
-import time
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import common
 import report
-from common import Json, Worker
-from report import Row
+from common import Json
 
-LAYERS, WIDTH, HEADS, WORDS, RATE = 6, 384, 6, 65, 1e-3
+LAYERS, WIDTH, HEADS, VOCAB_SIZE, RATE = 6, 384, 6, 65, 1e-3
 
 
 def nanogpt(first: Json, *, bf16: bool, compiled: bool = False) -> tuple[Any, Any]:
@@ -37,15 +33,15 @@ def nanogpt(first: Json, *, bf16: bool, compiled: bool = False) -> tuple[Any, An
     sys.path.insert(0, first["nanogpt"])
     from model import GPT, GPTConfig  # type: ignore[import-not-found]
 
-    config = GPTConfig(first["context"], WORDS, LAYERS, HEADS, WIDTH, first["dropout"], False)
+    config = GPTConfig(first["context"], VOCAB_SIZE, LAYERS, HEADS, WIDTH, first["dropout"], False)
     model = GPT(config).train().to(first["device"])
     optimizer = model.configure_optimizers(0.1, RATE, (0.9, 0.99), first["device"])
-    called = torch.compile(model) if compiled else model
+    forward = torch.compile(model) if compiled else model
     torch.set_float32_matmul_precision("high")  # as its train.py allows
 
     def step(ids: torch.Tensor) -> float:
         with torch.autocast(first["device"], torch.bfloat16, enabled=bf16):
-            _, loss = called(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
+            _, loss = forward(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -62,6 +58,7 @@ def seqloom(first: Json) -> tuple[Any, Any]:
     from seqloom.config import build
     from seqloom.data.batches.batch import StreamBatch
     from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+    from seqloom.nn.embedders import Inputs
     from seqloom.objectives.next_token import NextToken
     from seqloom.training.loop import train
     from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
@@ -69,14 +66,17 @@ def seqloom(first: Json) -> tuple[Any, Any]:
 
     sizes = {"dropout": first["dropout"], "attention_dropout": first["dropout"]}
     decoder = {**sizes, "positions": {"kind": "learned", "length": first["context"]}}
-    model = LanguageModel(build(DecoderOnlyConfig, {"preset": "nano", "decoder": decoder}), WORDS).to(first["device"])
-    weights = FlatWeights(model, dtype_for("auto", torch.device(first["device"])))
+    device = torch.device(first["device"])
+    model = LanguageModel(build(DecoderOnlyConfig, {"preset": "nano", "decoder": decoder}), VOCAB_SIZE).to(device)
+    weights = FlatWeights(model, dtype_for("auto", device))
     optimizer = Optimizer(weights, AdamW(lr=RATE, betas=(0.9, 0.99), weight_decay=0.1))
-    now: list[StreamBatch] = []
-    steps = train(model, NextToken(), lambda _: now[0], optimizer, lambda _: RATE)
+    current: list[StreamBatch] = []
+    steps = train(model, NextToken(), lambda _: current[0], optimizer, lambda _: RATE)
 
     def step(ids: torch.Tensor) -> float:
-        now[:] = [StreamBatch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), True, ids[:, 1:].numel())]
+        current[:] = [
+            StreamBatch(Inputs.text(ids[:, :-1].contiguous()), ids[:, 1:].contiguous(), True, ids[:, 1:].numel())
+        ]
         return next(steps).loss
 
     return model, step
@@ -99,28 +99,10 @@ def build(system: str, first: Json) -> tuple[common.Work, Json]:
 
     def work(question: Json) -> Json:
         generator = torch.Generator().manual_seed(question["step"])
-        ids = torch.randint(WORDS, (first["batch"], first["context"] + 1), generator=generator)
-        begun = time.perf_counter()
-        loss = step(ids.to(first["device"]))
-        common.settle(first["device"])
-        return {"seconds": time.perf_counter() - begun, "loss": loss}
+        ids = torch.randint(VOCAB_SIZE, (first["batch"], first["context"] + 1), generator=generator)
+        return common.timed_step(lambda: step(ids.to(first["device"])), first["device"])
 
     return work, {"parameters": common.parameters(model), "versions": common.versions("torch", "seqloom")}
-
-
-def measure(workers: list[Worker], steps: int, tokens: int) -> list[Row]:
-    """Let the systems take turns step by step; the first step is not timed."""
-    labels = {name: words for name, (words, _) in SYSTEMS.items()}
-    rows = [Row(worker.system, report.label(worker.system, labels)) for worker in workers]
-    for i in report.track(range(steps + 1), "steps"):
-        for worker, row in zip(workers, rows, strict=True):
-            answer = common.resting_ask(worker, {"step": i})
-            if not math.isfinite(answer["loss"]):
-                raise SystemExit(f"{worker.system}: the loss of step {i} is {answer['loss']}: it diverged")
-            if i:
-                row.rates.append(tokens / answer["seconds"])
-            row.extra = {"last loss": round(answer["loss"], 3), "parameters": worker.ready["parameters"]}
-    return rows
 
 
 def main() -> None:
@@ -129,33 +111,26 @@ def main() -> None:
     options.add_argument("--nanogpt", default="", metavar="FOLDER", help="a checkout of nanoGPT")
     options.add_argument("--dropout", type=float, default=0.2)
     options.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    options.add_argument("--steps", type=int, default=6, help="timed steps of each, after one that is not")
+    options.add_argument("--steps", type=int, default=6, help="timed steps of each system, after one that is not")
     options.add_argument("--batch", type=int, default=64, help="texts in a batch")
-    options.add_argument("--context", type=int, default=256, help="characters of each")
+    options.add_argument("--context", type=int, default=256, help="characters of each text")
     chosen = options.parse_args()
     if chosen.worker:
         common.serve(partial(build, chosen.worker))
         return
-    report.check_systems(options, chosen.systems, SYSTEMS)
     if chosen.quick:
         chosen.steps, chosen.batch, chosen.context = 1, 2, 16
-    keys = ("threads", "seed", "nanogpt", "dropout", "batch", "context", "device")
-    first = {key: getattr(chosen, key) for key in keys}
-    with ExitStack() as stack:
-        script = Path(__file__).resolve()
-        workers = common.start(
-            stack, chosen.systems, lambda system: [sys.executable, script, "--worker", system], first
-        )
-        rows = measure(workers, chosen.steps, chosen.batch * chosen.context)
-        versions = report.versions(workers)
-    settings = {
-        "model": f"{LAYERS} layers, {WIDTH} wide, {HEADS} heads, context {chosen.context}, dropout {chosen.dropout}",
-        "batch": f"{chosen.batch} x {chosen.context}; {chosen.steps} steps after one of warm-up",
-        "threads": chosen.threads,
-        "versions": versions,
-        **report.machine(chosen.device),
-    }
-    report.deliver("training a GPT", "tokens/s", rows, settings, chosen.json)
+    labels = {name: title for name, (title, _) in SYSTEMS.items()}
+    work = [({"step": i}, chosen.batch * chosen.context) for i in range(chosen.steps + 1)]
+    sizes = f"{LAYERS} layers, {WIDTH} wide, {HEADS} heads, context {chosen.context}, dropout {chosen.dropout}"
+    report.run(
+        "training a GPT",
+        "tokens/s",
+        chosen,
+        {key: getattr(chosen, key) for key in ("nanogpt", "dropout", "batch", "context", "device")},
+        lambda workers: report.take_turns(workers, labels, work, 1, "steps"),
+        {"model": sizes, "batch": f"{chosen.batch} x {chosen.context}; {chosen.steps} steps after one of warm-up"},
+    )
 
 
 if __name__ == "__main__":

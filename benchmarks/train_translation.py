@@ -6,29 +6,23 @@
     python benchmarks/train_translation.py --quick --systems hf-fp32
 
 All systems train an encoder-decoder of the same size on the same length-sorted batches: forward, loss with label
-smoothing, backward, clipping of the gradient, AdamW. It is a Transformer, or, where the name has lstm in it, an LSTM of
-2 layers of 512 without attention, whose last state is the decoder's first; seqloom has a learned bridge between. Each
-system has a process of its own, and they take turns batch by batch, so that whatever disturbs the machine disturbs all
+smoothing, backward, gradient clipping, AdamW. The model is a Transformer or, where the name has lstm in it, an LSTM of
+2 layers of 512 without attention, whose last encoder state starts the decoder; seqloom has a learned bridge in between.
+Each system has a process of its own, and they take turns batch by batch, so that other load on the machine affects all
 alike. Target tokens are counted without padding.
 """
 
 from __future__ import annotations
 
-import math
 import random
-import sys
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import common
 import report
 import translation_data
-from common import PAD, SMOOTHING, WORDS, Json, Worker
-from report import Row
+from common import PAD, SMOOTHING, VOCAB_SIZE, Json
 from translation_data import Batch
 
 if TYPE_CHECKING:
@@ -44,7 +38,7 @@ LSTM_LAYERS, LSTM_WIDTH = 2, 512
 
 
 class Stepper(NamedTuple):
-    """What a system must offer: `step(i)` trains on batch i once and returns its loss per token; its parameters."""
+    """A system's interface: `step(i)` trains on batch i once and returns its loss per token; its parameter count."""
 
     step: Callable[[int], float]
     parameters: int
@@ -65,7 +59,7 @@ def plain_stepper(model: nn.Module, logits: Logits, batches: list[Batch], *, aut
     def step(i: int) -> float:
         source, target_in, target_out = tensors[i]
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            scores = logits(source, target_in).view(-1, WORDS).float()
+            scores = logits(source, target_in).view(-1, VOCAB_SIZE).float()
             loss = cross_entropy(scores, target_out.view(-1), ignore_index=PAD, label_smoothing=SMOOTHING)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
@@ -77,26 +71,25 @@ def plain_stepper(model: nn.Module, logits: Logits, batches: list[Batch], *, aut
 
 
 def hf_stepper(batches: list[Batch], *, bf16: bool, attention: str = "sdpa") -> Stepper:
-    """Marian, with the fused AdamW that its Trainer takes."""
+    """Marian, with the fused AdamW that its Trainer uses."""
     model = common.marian(attention).train()
 
     def logits(source: Tensor, target_in: Tensor) -> Tensor:
         mask = (source != PAD).long()
-        found: Tensor = model(
-            input_ids=source, attention_mask=mask, decoder_input_ids=target_in, use_cache=False
-        ).logits
-        return found
+        output = model(input_ids=source, attention_mask=mask, decoder_input_ids=target_in, use_cache=False)
+        scores: Tensor = output.logits
+        return scores
 
     return plain_stepper(model, logits, batches, autocast=bf16)
 
 
 def lstm_stepper(batches: list[Batch], *, autocast: bool = False, bf16_weights: bool = False) -> Stepper:
-    """torch.nn.LSTM; padding is read like words."""
+    """torch.nn.LSTM; it reads padding like other tokens."""
     import torch
     from torch import nn
 
-    read, written = (nn.Embedding(WORDS, LSTM_WIDTH) for _ in range(2))
-    head = nn.Linear(LSTM_WIDTH, WORDS)
+    read, written = (nn.Embedding(VOCAB_SIZE, LSTM_WIDTH) for _ in range(2))
+    head = nn.Linear(LSTM_WIDTH, VOCAB_SIZE)
     encoder, decoder = (nn.LSTM(LSTM_WIDTH, LSTM_WIDTH, LSTM_LAYERS, batch_first=True) for _ in range(2))
     model = nn.ModuleList([read, written, encoder, decoder, head])
     model.to(torch.bfloat16 if bf16_weights else torch.float32)
@@ -111,11 +104,12 @@ def lstm_stepper(batches: list[Batch], *, autocast: bool = False, bf16_weights: 
 
 
 def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Precision = "auto") -> Stepper:
-    """seqloom's model, objective, optimizer and step, as its training loop runs them; in bf16 where that is fast."""
+    """seqloom's model, objective, optimizer and step, as its training loop runs them; bf16 where it is fast."""
     import torch
 
     from seqloom.data.batches.batch import SequenceBatch
-    from seqloom.models.weights import parameter_count
+    from seqloom.models.assemblies import parameter_count
+    from seqloom.nn.embedders import Inputs
     from seqloom.objectives.cross_entropy import CrossEntropy
     from seqloom.training.loop import train
     from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
@@ -128,7 +122,7 @@ def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Prec
     for batch in batches:
         source, target_in, target_out = (torch.tensor(part) for part in batch)
         masks = [None if mask.all() else mask for mask in (source != PAD, target_out != PAD)]
-        ready.append(SequenceBatch(source, masks[0], target_in, target_out, masks[1], batch.tokens))
+        ready.append(SequenceBatch(Inputs.text(source, masks[0]), target_in, target_out, masks[1], batch.tokens))
     chosen = [0]
     steps = train(model, CrossEntropy(SMOOTHING), lambda _: ready[chosen[0]], optimizer, lambda _: LEARNING_RATE)
 
@@ -167,29 +161,9 @@ def build(system: str, first: Json) -> tuple[common.Work, Json]:
     stepper = SYSTEMS[system][1]([Batch(*parts) for parts in first["batches"]])
 
     def work(question: Json) -> Json:
-        begun = time.perf_counter()
-        loss = stepper.step(question["batch"])
-        return {"seconds": time.perf_counter() - begun, "loss": loss}
+        return common.timed_step(lambda: stepper.step(question["batch"]))
 
     return work, {"parameters": stepper.parameters, "versions": common.versions("torch", "transformers", "seqloom")}
-
-
-def measure(workers: list[Worker], batches: list[Batch], passes: int) -> list[Row]:
-    """Let the systems take turns on each batch, pass after pass; the first pass is not timed.
-
-    In it every system meets each shape for the first time, for which oneDNN compiles kernels.
-    """
-    labels = {name: words for name, (words, _) in SYSTEMS.items()}
-    rows = [Row(worker.system, report.label(worker.system, labels)) for worker in workers]
-    for turn, i in report.track([(turn, i) for turn in range(passes + 1) for i in range(len(batches))], "batches"):
-        for worker, row in zip(workers, rows, strict=True):
-            answer = common.resting_ask(worker, {"batch": i})
-            if not math.isfinite(answer["loss"]):
-                raise SystemExit(f"{worker.system}: the loss of batch {i} is {answer['loss']}: it diverged")
-            if turn:
-                row.rates.append(batches[i].tokens / answer["seconds"])
-            row.extra = {"last loss": round(answer["loss"], 3), "parameters": worker.ready["parameters"]}
-    return rows
 
 
 def main() -> None:
@@ -201,7 +175,6 @@ def main() -> None:
     if chosen.worker:
         common.serve(partial(build, chosen.worker))
         return
-    report.check_systems(options, chosen.systems, SYSTEMS)
     count, passes, tokens = (2, 1, QUICK_TOKENS) if chosen.quick else (chosen.batches, chosen.passes, TOKENS)
     if count < 1 or passes < 1:
         options.error("--batches and --passes must be at least 1")
@@ -210,25 +183,23 @@ def main() -> None:
     if len(batches) < count:
         options.error(f"--batches asks for {count} batches; the data make {len(batches)}")
     batches = batches[:count]
-    with ExitStack() as stack:
-        first = {"threads": chosen.threads, "seed": chosen.seed, "batches": batches}
-        script = Path(__file__).resolve()
-        workers = common.start(
-            stack, chosen.systems, lambda system: [sys.executable, script, "--worker", system], first
-        )
-        rows = measure(workers, batches, passes)
-        versions = report.versions(workers)
+    labels = {name: title for name, (title, _) in SYSTEMS.items()}
+    # In the first pass every system meets each shape for the first time, for which oneDNN compiles kernels.
+    work = [({"batch": i}, batch.tokens) for _ in range(passes + 1) for i, batch in enumerate(batches)]
     positions = sum(len(batch.target_out) * len(batch.target_out[0]) for batch in batches)
     settings = {
         "data": data.origin,
         "batches": f"{count} of at most {tokens:,} target tokens, {passes} passes after one of warm-up",
         "target padding": f"{1 - sum(batch.tokens for batch in batches) / positions:.1%}",
-        "threads": chosen.threads,
-        "seed": chosen.seed,
-        "versions": versions,
-        **report.machine(),
     }
-    report.deliver("training a translation model", "target tokens/s", rows, settings, chosen.json)
+    report.run(
+        "training a translation model",
+        "target tokens/s",
+        chosen,
+        {"batches": batches},
+        lambda workers: report.take_turns(workers, labels, work, count, "batches"),
+        settings,
+    )
 
 
 if __name__ == "__main__":

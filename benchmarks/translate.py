@@ -4,12 +4,12 @@
     SEQLOOM_DATA=FOLDER python benchmarks/translate.py --joeynmt-python PATH --json figures.json
     python benchmarks/translate.py --quick --systems hf-fp32
 
-The source sentences are those of test_2016_flickr, sorted by length. The models have the same size and random weights,
-and the end symbol is barred until every output has exactly 20 tokens, so that all systems write the same amount. Each
-system has a process of its own. First each finds its best batch size on the middle part of the sentences; then they
-take turns part by part with that size, over all sentences, several rounds.
+The source sentences are those of test_2016_flickr, sorted by length. The models have the same size and random weights.
+Every output has exactly 20 tokens (the end symbol is barred), so that all systems write the same amount. Each system
+has a process of its own. First each finds its best batch size on the middle part of the sentences. Then they take turns
+with that size, part by part over all sentences, in several rounds.
 
-JoeyNMT needs an environment of its own, into which torch goes first:
+JoeyNMT needs an environment of its own. Install torch there first:
     pip install torch==2.13.0 && pip install joeynmt==2.3.0 importlib_metadata torch==2.13.0
 """
 
@@ -17,11 +17,8 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import common
@@ -39,9 +36,9 @@ Part = tuple[int, int]
 
 
 class System(NamedTuple):
-    """A system: its label, what builds its model, what translates with it, and the largest batch size to try.
+    """A system: its label, the functions that build its model and translate with it, and the largest batch size to try.
 
-    `translate(model, sources, size)` returns one list of exactly OUTPUT_LENGTH ids for each source, in order.
+    `translate(model, sources, size)` returns a list of exactly OUTPUT_LENGTH ids for each source, in order.
     """
 
     label: str
@@ -66,7 +63,7 @@ def hf_translate(model: Any, sources: list[Ids], size: int) -> list[Ids]:
     for begin in range(0, len(sources), size):
         source = torch.tensor(translation_data.pad(sources[begin : begin + size]))
         with torch.inference_mode():
-            found = model.generate(
+            ids = model.generate(
                 input_ids=source,
                 attention_mask=(source != PAD).long(),
                 num_beams=BEAM,
@@ -74,7 +71,7 @@ def hf_translate(model: Any, sources: list[Ids], size: int) -> list[Ids]:
                 min_new_tokens=OUTPUT_LENGTH,
                 max_new_tokens=OUTPUT_LENGTH,
             )
-        outputs.extend(found[:, 1:].tolist())
+        outputs.extend(ids[:, 1:].tolist())
     return outputs
 
 
@@ -96,8 +93,8 @@ def seqloom_translate(model: Any, sources: list[Ids], size: int) -> list[Ids]:
     outputs: list[Ids] = []
     for begin in range(0, len(sources), size):
         rows = [np.array(source) for source in sources[begin : begin + size]]
-        found = decode_rows(model, rows, config, start=BOS, end=EOS)
-        outputs.extend(list(hypotheses[0].ids) for hypotheses in found)
+        decoded = decode_rows(model, rows, config, start=BOS, end=EOS)
+        outputs.extend(list(hypotheses[0].ids) for hypotheses in decoded)
     return outputs
 
 
@@ -127,29 +124,24 @@ DEFAULT = (
 
 
 def seconds(worker: Worker, part: Part, size: int) -> float:
-    """The time the worker takes to translate one part of the sentences."""
-    begin, end = part
-    answer = common.resting_ask(worker, {"begin": begin, "end": end, "size": size})
-    if "error" in answer:
-        raise SystemExit(f"{worker.system}: {answer['error']}")
-    taken: float = answer["seconds"]
-    return taken
+    """How long the worker takes to translate one part of the sentences."""
+    return report.seconds(worker, {"begin": part[0], "end": part[1], "size": size})
 
 
 def best_sizes(workers: list[Worker], part: Part, sizes: Sequence[int], tries: int) -> list[dict[int, float]]:
-    """For each worker the least time it took for the part with each of its batch sizes, the best size first."""
-    found: list[dict[int, float]] = [{} for _ in workers]
+    """For each worker, its shortest time on the part by batch size, the best size first."""
+    result: list[dict[int, float]] = [{} for _ in workers]
     for worker in workers:
         seconds(worker, (part[0], part[0] + sizes[0]), sizes[0])
     for size in report.track([size for _ in range(tries) for size in sizes], "batch sizes"):
-        for worker, times in zip(workers, found, strict=True):
+        for worker, times in zip(workers, result, strict=True):
             if size <= SYSTEMS[common.base(worker.system)].largest:
                 times[size] = min(seconds(worker, part, size), times.get(size, math.inf))
-    return [dict(sorted(times.items(), key=lambda item: item[1])) for times in found]
+    return [dict(sorted(times.items(), key=lambda item: item[1])) for times in result]
 
 
 def measure(workers: list[Worker], parts: list[Part], sizes: Sequence[int], rounds: int) -> list[Row]:
-    """Find each system's best batch size, then let the systems take turns with it on each part, round after round."""
+    """Find each system's best batch size, then let the systems take turns on each part, round after round."""
     middle = parts[(len(parts) - 1) // 2]
     tried = best_sizes(workers, middle, sizes, tries=2)
     best = [next(iter(times)) for times in tried]
@@ -179,7 +171,6 @@ def main() -> None:
         system = SYSTEMS[chosen.worker]
         common.serve_translator(system.model, system.translate)
         return
-    report.check_systems(options, chosen.systems, SYSTEMS)
     if "joeynmt" in map(common.base, chosen.systems) and not chosen.joeynmt_python:
         options.error("joeynmt needs --joeynmt-python; to run without it, name the other systems by --systems")
     if chosen.rounds < 1:
@@ -191,26 +182,21 @@ def main() -> None:
         sources = sources[:: len(sources) // QUICK_SENTENCES][:QUICK_SENTENCES]
     parts = [(begin, min(begin + step, len(sources))) for begin in range(0, len(sources), step)]
 
-    def command(system: str) -> list[str | Path]:
-        python = chosen.joeynmt_python if system == "joeynmt" else None
-        return [python or sys.executable, Path(__file__).resolve(), "--worker", system]
-
-    with ExitStack() as stack:
-        first = {"threads": chosen.threads, "seed": chosen.seed, "sources": sources}
-        workers = common.start(stack, chosen.systems, command, first)
-        rows = measure(workers, parts, sizes, rounds)
-        versions = report.versions(workers)
     settings = {
         "data": f"{len(sources):,} sources of {data.origin}, sorted by length",
-        "search": f"beam {BEAM}, exactly {OUTPUT_LENGTH} output tokens a sentence, random weights",
+        "search": f"beam {BEAM}, exactly {OUTPUT_LENGTH} output tokens per sentence, random weights",
         "rounds": rounds,
         "batch sizes tried": f"{', '.join(map(str, sizes))} (JoeyNMT up to {SYSTEMS['joeynmt'].largest})",
-        "threads": chosen.threads,
-        "seed": chosen.seed,
-        "versions": versions,
-        **report.machine(),
     }
-    report.deliver("translating with a beam", "sentences/s", rows, settings, chosen.json)
+    report.run(
+        "translation with a beam",
+        "sentences/s",
+        chosen,
+        {"sources": sources},
+        lambda workers: measure(workers, parts, sizes, rounds),
+        settings,
+        {"joeynmt": chosen.joeynmt_python},
+    )
 
 
 if __name__ == "__main__":

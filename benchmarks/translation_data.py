@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from common import BOS, EOS, PAD, UNK, WORDS, Ids, stop
+from common import BOS, EOS, PAD, UNK, VOCAB_SIZE, Ids, stop
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -87,14 +87,14 @@ def train_bpe(texts: list[str]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
     special = [SPECIAL[i] for i in sorted(SPECIAL)]
     tokenizer.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=WORDS, special_tokens=special, show_progress=False)
+        texts, trainers.BpeTrainer(vocab_size=VOCAB_SIZE, special_tokens=special, show_progress=False)
     )
     return tokenizer
 
 
 def synthetic(draw: random.Random) -> Data:
     """Random sentences with Multi30k's lengths."""
-    words = range(len(SPECIAL), WORDS)
+    words = range(len(SPECIAL), VOCAB_SIZE)
     weights = list(accumulate(1 / rank for rank in range(1, len(words) + 1)))
 
     def sentence(length: float) -> Ids:

@@ -1,10 +1,10 @@
-"""Word vectors: seqloom against gensim and the original C program, in speed and in what the vectors know.
+"""Word vectors: the speed and the quality of seqloom, gensim and the original C program, in one run.
 
     python benchmarks/words.py CORPUS [--word2vec PATH] [--rounds 3] [--seeds 1 2 3] [--tests FILE ...]
 
-CORPUS: text, words between blanks, a sentence a line. Speed: one epoch each, taking turns; raw tokens a second of
-training alone (seqloom, gensim), and of whole processes from the text file to the vectors. Quality: all epochs, each
-seed, the same lists and the same words for both.
+CORPUS is text with one sentence per line and blanks between words. Speed: one epoch each, taking turns; raw words per
+second of training alone (seqloom, gensim), and of whole processes from the text file to the vectors. Quality: all
+epochs, each seed, the same test lists and the same vocabulary for both.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ import numpy as np
 from seqloom.data.sources.words import WordText
 from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import from_gensim
-from seqloom.models.word2vec import Word2Vec, Word2VecConfig
-from seqloom.models.word_vectors import WordVectors
+from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, WordVectors
 from seqloom.tasks.word_vectors.task import EmbedWordsConfig, read_corpus
 from seqloom.training.log import Reporter
 from seqloom.training.schedule import Linear
@@ -38,8 +37,8 @@ Json = dict[str, Any]
 Trained = tuple[WordVectors, float]
 
 
-class Ours:
-    """The text read once; every training begins anew."""
+class Seqloom:
+    """The text, read once, and trainings on it, each from the start."""
 
     def __init__(self, corpus: str, threads: int) -> None:
         self.threads = threads
@@ -62,7 +61,7 @@ class Ours:
 
 
 def train_gensim(corpus: str, method: str, epochs: int, seed: int, threads: int) -> Trained:
-    """gensim's fastest way: it reads the file itself."""
+    """Train gensim in its fastest way: it reads the file itself."""
     from gensim.models import Word2Vec as Peer
 
     peer = Peer(
@@ -86,22 +85,20 @@ def train_gensim(corpus: str, method: str, epochs: int, seed: int, threads: int)
 def whole_original(program: str, corpus: str, method: str, threads: int) -> float:
     """Seconds of the C program for one epoch, from the file to the vectors."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [program, "-train", corpus, "-output", f"{folder}/v.bin", "-binary", "1", "-iter", "1"]
-        words += ["-size", str(WIDTH), "-window", str(WINDOW), "-negative", str(NEGATIVE), "-hs", "0"]
-        words += ["-sample", str(SAMPLE), "-min-count", str(LEAST), "-threads", str(threads)]
-        words += ["-cbow", str(int(method == "cbow")), "-alpha", str(RATES[method])]
-        began = time.perf_counter()
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return time.perf_counter() - began
+        command = [program, "-train", corpus, "-output", f"{folder}/v.bin", "-binary", "1", "-iter", "1"]
+        command += ["-size", str(WIDTH), "-window", str(WINDOW), "-negative", str(NEGATIVE), "-hs", "0"]
+        command += ["-sample", str(SAMPLE), "-min-count", str(LEAST), "-threads", str(threads)]
+        command += ["-cbow", str(int(method == "cbow")), "-alpha", str(RATES[method])]
+        return seconds_of(command)
 
 
-def whole_of(code: Sequence[str]) -> float:
+def seconds_of(command: Sequence[str]) -> float:
     began = time.perf_counter()
-    subprocess.run(code, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
-def whole_ours(corpus: str, method: str, threads: int) -> float:
+def whole_seqloom(corpus: str, method: str, threads: int) -> float:
     """Seconds of `seqloom train`, from the file to the run with its report."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "words.toml"
@@ -110,11 +107,11 @@ def whole_ours(corpus: str, method: str, threads: int) -> float:
             f'[model]\nmethod = "{method}"\n[optimizer]\nlr = {RATES[method]}\n'
             f"[training]\nepochs = 1\nthreads = {threads}\n"
         )
-        return whole_of([sys.executable, "-m", "seqloom", "train", str(config), "-q"])
+        return seconds_of([sys.executable, "-m", "seqloom", "train", str(config), "-q"])
 
 
 def peak(threads: int) -> float:
-    """GFLOP/s of matrix products in float32, the best of some."""
+    """GFLOP/s of matrix products in float32, the best of eight."""
     import torch
 
     torch.set_num_threads(threads)
@@ -127,33 +124,33 @@ def peak(threads: int) -> float:
     return 2 * 2048**3 / best / 1e9
 
 
-def arithmetic(ours: Ours, raw: int, method: str) -> float:
-    """Floating-point operations for each raw word: products and two updates, of those words that are kept."""
-    counts = ours.vocabulary.counts
+def arithmetic(seqloom: Seqloom, raw: int, method: str) -> float:
+    """Floating-point operations per raw word: products and two updates for the words that subsampling keeps."""
+    counts = seqloom.vocabulary.counts
     share = SAMPLE * counts.sum() / counts
     kept = float((counts * np.minimum(1, np.sqrt(share) + share)).sum()) / raw
-    around = 2 * (WINDOW + 1) / 2  # neighbours, on average, away from the ends of lines
+    neighbours = 2 * (WINDOW + 1) / 2  # on average, away from the ends of lines
     products = (1 + NEGATIVE) * WIDTH * 2
-    return kept * (3 * products * around if method == "skip-gram" else 3 * products + 2 * around * WIDTH * 2)
+    return kept * (3 * products * neighbours if method == "skip-gram" else 3 * products + 2 * neighbours * WIDTH * 2)
 
 
-def speeds(options: argparse.Namespace, ours: Ours, raw: int) -> list[Json]:
+def speeds(options: argparse.Namespace, seqloom: Seqloom, raw: int) -> list[Json]:
     corpus, threads = options.corpus, options.threads
     rows: list[Json] = []
     limit = peak(threads)
     for method in RATES:
         alone: dict[str, Callable[[], float]] = {
-            "seqloom": lambda method=method: ours.train(method, 1, 1)[1],  # type: ignore[misc]
+            "seqloom": lambda method=method: seqloom.train(method, 1, 1)[1],  # type: ignore[misc]
             "gensim": lambda method=method: train_gensim(corpus, method, 1, 1, threads)[1],  # type: ignore[misc]
         }
         whole: dict[str, Callable[[], float]] = {
-            "seqloom": lambda method=method: whole_ours(corpus, method, threads)  # type: ignore[misc]
+            "seqloom": lambda method=method: whole_seqloom(corpus, method, threads)  # type: ignore[misc]
         }
         if options.word2vec:
             whole["word2vec.c"] = lambda method=method: whole_original(  # type: ignore[misc]
                 options.word2vec, corpus, method, threads
             )
-        ours.train(method, 1, 1)  # compiled
+        seqloom.train(method, 1, 1)  # compiles the kernel
         for what, systems in (("training alone", alone), ("whole process", whole)):
             times: dict[str, list[float]] = {name: [] for name in systems}
             for _ in range(options.rounds):
@@ -162,35 +159,35 @@ def speeds(options: argparse.Namespace, ours: Ours, raw: int) -> list[Json]:
             for name, taken in times.items():
                 ratios = [a / b for a, b in zip(taken, times["seqloom"], strict=True)]
                 rate = raw / statistics.median(taken)
-                row = {"method": method, "what": what, "system": name, "tokens_per_second": rate}
+                row = {"method": method, "what": what, "system": name, "words_per_second": rate}
                 row |= {"least": raw / max(taken), "most": raw / min(taken), "seqloom_is": statistics.median(ratios)}
                 if what == "training alone" and name == "seqloom":
-                    row["share_of_peak"] = rate * arithmetic(ours, raw, method) / 1e9 / limit
+                    row["share_of_peak"] = rate * arithmetic(seqloom, raw, method) / 1e9 / limit
                     row["peak_gflops"] = limit
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     return rows
 
 
-def quality(options: argparse.Namespace, ours: Ours) -> list[Json]:
+def quality(options: argparse.Namespace, seqloom: Seqloom) -> list[Json]:
     rows: list[Json] = []
     for method in RATES:
         for seed in options.seeds:
-            made = (
-                ours.train(method, options.epochs, seed),
+            trained = (
+                seqloom.train(method, options.epochs, seed),
                 train_gensim(options.corpus, method, options.epochs, seed, options.threads),
             )
-            for system, (vectors, seconds) in zip(("seqloom", "gensim"), made, strict=True):
+            for system, (vectors, seconds) in zip(("seqloom", "gensim"), trained, strict=True):
                 index = vectors.vocabulary.index
-                order = [index[word] for word in ours.vocabulary.words]
-                same = WordVectors(ours.vocabulary, vectors.vectors[order])
+                order = [index[word] for word in seqloom.vocabulary.words]
+                aligned = WordVectors(seqloom.vocabulary, vectors.vectors[order])
                 row: Json = {"method": method, "system": system, "seed": seed, "seconds": seconds}
                 for path in options.tests:
-                    found = word_test(same, path, 30_000)
-                    if found["kind"] == "similarity":
-                        row[found["file"]] = found["spearman"]
+                    result = word_test(aligned, path, 30_000)
+                    if result["kind"] == "similarity":
+                        row[result["file"]] = result["spearman"]
                     else:
-                        row |= {s["section"]: s["accuracy"] for s in found["sections"][-3:]}
+                        row |= {s["section"]: s["accuracy"] for s in result["sections"][-3:]}
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     return rows
@@ -208,13 +205,15 @@ def main() -> None:
     parser.add_argument("--json", default="")
     options = parser.parse_args()
     if not options.word2vec:
-        print("SKIPPED: the original C program; --word2vec PATH names it", file=sys.stderr)
+        print("skipped: the original C program; name it by --word2vec PATH", file=sys.stderr)
     with open(options.corpus, encoding="utf-8") as file:  # noqa: PTH123
         raw = sum(len(line.split()) for line in file)
-    ours = Ours(options.corpus, options.threads)
-    print(f"{raw:,} words, {len(ours.vocabulary):,} different; read and encoded in {ours.reading:.1f} s", flush=True)
-    report = {"words": raw, "speed": speeds(options, ours, raw) if options.rounds else []}
-    report["quality"] = quality(options, ours) if options.seeds else []
+    seqloom = Seqloom(options.corpus, options.threads)
+    print(
+        f"{raw:,} words, {len(seqloom.vocabulary):,} different; read and encoded in {seqloom.reading:.1f} s", flush=True
+    )
+    report = {"words": raw, "speed": speeds(options, seqloom, raw) if options.rounds else []}
+    report["quality"] = quality(options, seqloom) if options.seeds else []
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
 

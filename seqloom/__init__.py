@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -15,17 +16,8 @@ __all__ = ["Run", "__version__", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes a second to import; whoever only asks for the version or for help does not wait for it.
-    if name == "load":
-        from seqloom.tasks import load
-
-        return load
-    if name == "train":
-        from seqloom.workflows.train import train
-
-        return train
-    if name == "Run":
-        from seqloom.run import Run
-
-        return Run
-    raise AttributeError(f"module 'seqloom' has no attribute {name!r}")
+    # Importing torch takes a second, which the version and the help do not need.
+    modules = {"Run": "seqloom.run", "load": "seqloom.tasks", "train": "seqloom.workflows.train"}
+    if name not in modules:
+        raise AttributeError(f"module 'seqloom' has no attribute {name!r}")
+    return getattr(importlib.import_module(modules[name]), name)

@@ -1,11 +1,12 @@
-"""Configs: frozen dataclasses on one side, TOML and command-line overrides on the other.
+"""Configs: from TOML and command-line overrides to frozen dataclasses, and back.
 
-A config is a tree of frozen dataclasses. Where a field is a union of dataclasses, the key `kind` tells them apart.
-An unknown key, a wrong type and an unknown kind are errors that name the file, the line and the nearest known word.
+A config is a tree of frozen dataclasses. Where a field is a union of dataclasses, the key `kind` selects one.
+Errors about an unknown key, an unknown kind or a wrong type name the file, the line and the nearest valid name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -26,12 +27,12 @@ Keys = tuple[str, ...]
 
 
 class Arguments(list[str]):
-    """The words a person typed after an option; they get their type from the field they are meant for."""
+    """The arguments typed after an option; the field they are for determines their type."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a tree came from, so that a message can point there."""
+    """Where a tree came from, for error messages."""
 
     file: str = ""
     text: str = ""
@@ -63,7 +64,7 @@ def _line(text: str, keys: Keys) -> int | None:
 
 
 def read_tree(path: str | Path) -> tuple[Tree, Origin]:
-    """The tree of a TOML file. Raises ConfigError for a file that is absent or is not TOML."""
+    """The tree of a TOML file. Raises ConfigError if the file is missing or not TOML."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
         return tomllib.loads(text), Origin(str(path), text)
@@ -76,21 +77,21 @@ def read_tree(path: str | Path) -> tuple[Tree, Origin]:
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except tomllib.TOMLDecodeError as error:
-        found = re.search(r"at line (\d+)", str(error))
-        place = f"{path}:{found[1]}" if found else str(path)
+        line_number = re.search(r"at line (\d+)", str(error))
+        place = f"{path}:{line_number[1]}" if line_number else str(path)
         raise ConfigError(f"not TOML: {error}", where=place, cure="see https://toml.io") from None
 
 
-def read_overrides(words: Sequence[str]) -> Tree:
-    """A tree from words like `--data.train a.en a.de --training.steps=100`.
+def read_overrides(arguments: Sequence[str]) -> Tree:
+    """A tree from arguments like `--data.train a.en a.de --training.steps=100`.
 
-    Raises UsageError for a word that stands before any option.
+    Raises UsageError for an argument before any option.
     """
     tree: Tree = {}
     values: Arguments | None = None
-    for word in words:
-        if word.startswith("--") and len(word) > 2:
-            name, equals, value = word[2:].partition("=")
+    for argument in arguments:
+        if argument.startswith("--") and len(argument) > 2:
+            name, equals, value = argument[2:].partition("=")
             values = Arguments([value] if equals else [])
             node = tree
             *path, last = name.replace("-", "_").split(".")
@@ -102,14 +103,14 @@ def read_overrides(words: Sequence[str]) -> Tree:
                 raise UsageError(f"--{name} is given a value and keys", cure="give one of the two")
             node[last] = values
         elif values is None:
-            raise UsageError(f"unexpected argument {word!r}", cure="config keys are given as --section.key VALUE")
+            raise UsageError(f"unexpected argument {argument!r}", cure="config keys are given as --section.key VALUE")
         else:
-            values.append(word)
+            values.append(argument)
     return tree
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """`base` with the leaves of `over` laid on top; a table of another `kind` replaces the whole table."""
+    """`base` with the leaves of `over` laid over it; a table of another `kind` replaces the whole table."""
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
@@ -128,7 +129,7 @@ def _kind(tree: Mapping[str, Any]) -> str | None:
 
 
 def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
-    """A config from a TOML file and the words of a command line laid over it."""
+    """A config from a TOML file with command-line overrides laid over it."""
     tree, origin = read_tree(path) if path is not None else ({}, Origin())
     typed = read_overrides(overrides)
     origin = dataclasses.replace(origin, typed=frozenset(_leaves(typed)))
@@ -146,9 +147,9 @@ def _leaves(tree: Tree, path: Keys = ()) -> list[Keys]:
 def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, keys: Keys = ()) -> T:
     """An instance of the config class `cls` from a tree of plain values.
 
-    A class may have a method `expand(tree) -> tree`, called first: presets are laid under the tree there.
-    The members of a union may have one, `infer(tree, default) -> tree`: it adds the `kind` that the keys ask for.
-    `ValueError` raised by `__post_init__` becomes a ConfigError with the place.
+    A class may have a method `expand(tree) -> tree`, called first, which lays presets under the tree.
+    The members of a union may have a method `infer(tree, default) -> tree`, which adds the `kind` that the keys imply.
+    A `ValueError` raised by `__post_init__` becomes a ConfigError with the place.
     """
     origin = origin or Origin()
     if (expand := getattr(cls, "expand", None)) is not None:
@@ -156,15 +157,15 @@ def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, k
             tree = expand(tree)
         except ValueError as error:
             raise ConfigError(str(error), where=origin.where(keys)) from None
-    hints, known = hints_of(cls), {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    hints, fields = hints_of(cls), {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in tree.items():
         if key == "kind" and hasattr(cls, "kind"):
             continue
-        if key not in known:
-            raise ConfigError(f"unknown key {key!r}", where=origin.where((*keys, key)), cure=nearest(key, known))
-        values[key] = _convert(hints[key], value, origin, (*keys, key), default_of(known[key]))
-    for name, f in known.items():
+        if key not in fields:
+            raise ConfigError(f"unknown key {key!r}", where=origin.where((*keys, key)), cure=nearest(key, fields))
+        values[key] = _convert(hints[key], value, origin, (*keys, key), default_of(fields[key]))
+    for name, f in fields.items():
         if name not in values and default_of(f) is dataclasses.MISSING:
             raise ConfigError("is missing", where=origin.where((*keys, name)), cure=f"add {name} = ...")
     try:
@@ -176,7 +177,7 @@ def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, k
 def over(
     hint: Any, base: Any, tree: Mapping[str, Any] | Arguments, origin: Origin | None = None, keys: Keys = ()
 ) -> Any:
-    """A config of the type `hint`, a class or a union of them: `base` with the tree laid over it."""
+    """A config of the type `hint`, a class or a union of classes: `base` with the tree laid over it."""
     return _convert(hint, tree, origin or Origin(), keys, base)
 
 
@@ -201,11 +202,11 @@ def _convert(hint: Any, value: Any, origin: Origin, keys: Keys, default: Any = N
     if classes and (isinstance(value, Mapping) or value is not None):
         return _member(classes, value, origin, keys, default)
     if isinstance(value, Arguments):
-        value = _typed(hint, value, choices, origin, keys)
+        value = _typed(value, choices, origin, keys)
     for choice in choices:
-        found = _plain(choice, value)
-        if found is not _NO:
-            return found
+        converted = _plain(choice, value)
+        if converted is not _NO:
+            return converted
     if typing.get_origin(hint) is Literal:
         cure = nearest(str(value), map(str, typing.get_args(hint)))
     else:
@@ -216,7 +217,7 @@ def _convert(hint: Any, value: Any, origin: Origin, keys: Keys, default: Any = N
 def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default: Any) -> Any:
     kinds = {c.kind: c for c in classes if hasattr(c, "kind")}
     if kinds and (isinstance(value, str) or (isinstance(value, Arguments) and len(value) == 1)):
-        value = {"kind": value}  # `norm = "rms"` and `--model.encoder.norm rms` name a member by its kind
+        value = {"kind": value}  # `norm = "rms"` and `--model.encoder.norm rms` give only the kind
     if not isinstance(value, Mapping):
         cure = f"write [{'.'.join(keys)}] and its keys below, or --{'.'.join(keys)}.KEY VALUE"
         raise ConfigError(f"expected a table, got {_plain_text(value)}", where=origin.where(keys), cure=cure)
@@ -234,31 +235,27 @@ def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default:
         raise ConfigError("unknown key 'kind'", where=origin.where((*keys, "kind")), cure="there is only one kind here")
     else:
         raise ConfigError(f"unknown kind {kind!r}", where=origin.where((*keys, "kind")), cure=nearest(str(kind), kinds))
-    # The field's own default is the ground to stand on, unless the class lays its presets there itself.
+    # The field's own default is laid under the tree, unless the class lays presets under it.
     base = tree_of(default) if type(default) is chosen and not hasattr(chosen, "expand") else {}
     return build(chosen, merge(base, value), origin, keys)
 
 
-def _typed(hint: Any, words: Arguments, choices: tuple[Any, ...], origin: Origin, keys: Keys) -> Any:
-    if any(typing.get_origin(c) is tuple for c in choices):
-        item = next(typing.get_args(c)[0] for c in choices if typing.get_origin(c) is tuple)
-        return [_typed(item, Arguments([w]), (item,), origin, keys) for w in words]
-    if not words and bool in choices:
+def _typed(arguments: Arguments, choices: tuple[Any, ...], origin: Origin, keys: Keys) -> Any:
+    items = [typing.get_args(c)[0] for c in choices if typing.get_origin(c) is tuple]
+    if items:
+        return [_typed(Arguments([a]), (items[0],), origin, keys) for a in arguments]
+    if not arguments and bool in choices:
         return True
-    if len(words) != 1:
+    if len(arguments) != 1:
         cure = f"for example: --{'.'.join(keys)} {_example(choices)}"
-        raise ConfigError(f"expected one value, got {len(words)}", where=origin.where(keys), cure=cure)
-    word = words[0]
-    for read in (int, float, bool):
-        if read in choices:
-            if read is bool and word.lower() in ("true", "false"):
-                return word.lower() == "true"
-            if read is not bool:
-                try:
-                    return read(word)
-                except ValueError:
-                    continue
-    return word
+        raise ConfigError(f"expected one value, got {len(arguments)}", where=origin.where(keys), cure=cure)
+    for number in (int, float):
+        if number in choices:
+            with contextlib.suppress(ValueError):
+                return number(arguments[0])
+    if bool in choices and arguments[0].lower() in ("true", "false"):
+        return arguments[0].lower() == "true"
+    return arguments[0]
 
 
 _NO = object()
@@ -306,7 +303,7 @@ def _plain_text(value: Any) -> str:
 
 
 def tree_of(config: Any) -> Tree:
-    """The plain tree of a config, complete, with the `kind` of every member of a union; "none" stands for None."""
+    """The complete plain tree of a config, with the `kind` of every member of a union; "none" stands for None."""
     tree: Tree = {"kind": config.kind} if isinstance(getattr(config, "kind", None), str) else {}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
@@ -318,7 +315,7 @@ def tree_of(config: Any) -> Tree:
 
 
 def to_toml(config: Any) -> str:
-    """The config as TOML; `load` gives an equal config back."""
+    """The config as TOML, from which `load` restores an equal config."""
     import tomli_w
 
     return tomli_w.dumps(tree_of(config))

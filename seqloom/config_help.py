@@ -1,6 +1,6 @@
-"""Configs explained: the keys of a config class with type, default and meaning, as text and as a page.
+"""Help on configs: the keys of a config class with type, default and meaning, as text and as a page.
 
-All is read from the classes themselves; the meaning of a key is what the `Args:` of their docstrings say.
+Everything comes from the classes themselves; the meanings of keys are in the `Args:` of their docstrings.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Key:
     """A key of a config.
 
     Args:
-        name: as it is written in the table.
+        name: its name in the table.
         hint: its type.
-        default: the value where it is not given; dataclasses.MISSING if it must be given.
-        meaning: in a sentence or two.
-        tables: what its value may be, where that is a table.
+        default: the default value; dataclasses.MISSING if the key is required.
+        meaning: one or two sentences.
+        tables: the tables that its value may be.
     """
 
     name: str
@@ -52,9 +52,9 @@ class Table:
 
     Args:
         cls: the class.
-        kind: what tells it from the others of a union; "" where nothing does.
-        summary: what it is.
-        keys: of the table, without `kind`.
+        kind: its kind in a union; "" = none.
+        summary: a description.
+        keys: the keys of the table, without `kind`.
     """
 
     cls: type
@@ -64,12 +64,12 @@ class Table:
 
 
 def describe(cls: type, defaults: Any = None) -> Table:
-    """What there is to know of a config class, whose defaults may be those of an instance."""
+    """The description of a config class; `defaults` is an instance whose values replace the defaults."""
     hints, meanings, kind = hints_of(cls), _meanings(cls), getattr(cls, "kind", "")
     keys = []
     for f in dataclasses.fields(cls):
         default = default_of(f) if defaults is None else getattr(defaults, f.name)
-        # As `build` has it: the field's own default is what its table is laid over, unless presets are.
+        # As in `build`: the field's own default is laid under its table, unless presets are.
         tables = tuple(
             describe(c, default if type(default) is c and not hasattr(c, "expand") else None)
             for c in (hints[f.name], *typing.get_args(hints[f.name]))
@@ -88,19 +88,19 @@ def _meanings(cls: type) -> dict[str, str]:
     for base in reversed(cls.__mro__):
         section = inspect.cleandoc(base.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
         for names, text in re.findall(r"^ {4}(\w[\w, ]*):(.*(?:\n {5}.*)*)", section, re.MULTILINE):
-            shared = f"{names}: " if "," in names else ""  # "low, high: from here, to there" is clear only as a whole
+            shared = f"{names}: " if "," in names else ""  # a meaning shared by several keys names them all
             meanings |= dict.fromkeys(names.split(", "), shared + " ".join(text.split()))
     return meanings
 
 
 class Place(NamedTuple):
-    """A key of a config, or one of its kinds, and where it stands.
+    """A key of a config, or one of its kinds, and its place.
 
     Args:
-        path: dotted.
+        path: the dotted path.
         of: the key, or the table of the kind.
-        owner: the kind of the table in which the key is; "" if it has none.
-        value: in the config that was looked into; dataclasses.MISSING if it is not there.
+        owner: the kind of the table that has the key; "" = none.
+        value: its value in a given config; dataclasses.MISSING if the config does not have it.
     """
 
     path: str
@@ -110,17 +110,17 @@ class Place(NamedTuple):
 
 
 def look_up(root: Table, path: str, config: Any = MISSING) -> list[Place]:
-    """The keys and kinds of a dotted path, such as model.encoder.positions.rotary; several where kinds share a key.
+    """The keys and kinds at a dotted path, such as model.encoder.positions.rotary; several if kinds share a key.
 
-    The empty path is the root. Where a config is given and the kinds it has know the key, those of other kinds are left
-    out. Raises UsageError for an unknown key, with the nearest.
+    The empty path is the root. If a config is given and its kinds have the key, those of other kinds are left out.
+    Raises UsageError for an unknown key, with the nearest one.
     """
     places = [Place("", root, "", config)]
     for name in path.split(".") if path else ():
         below = [place for above in places for place in _below(above)]
         if not (places := [place for place in below if place.path.rpartition(".")[2] == name]):
             dotted = dict.fromkeys(place.path for place in _everywhere(root))
-            same = [known for known in dotted if known.rpartition(".")[2] == path.rpartition(".")[2]]
+            same = [candidate for candidate in dotted if candidate.rpartition(".")[2] == path.rpartition(".")[2]]
             cure = f"did you mean {same[0]!r}?" if same else nearest(name, {p.path.rpartition(".")[2] for p in below})
             raise UsageError(f"unknown key {name!r}", where=path, cure=cure)
         actual = [place for place in places if place.value is not MISSING]
@@ -148,7 +148,7 @@ def _everywhere(root: Table) -> Iterator[Place]:
 
 
 def explain(place: Place) -> str:
-    """Help on a key, a kind or a whole config, with all that is below it."""
+    """Help on a key, a kind or a whole config, with everything below it."""
     if isinstance(place.of, Table):
         return "\n".join(_table_lines(place.of, f"{place.path}: " if place.path else "", "", place.value))
     owner = f" ({place.owner})" if place.owner else ""
@@ -156,7 +156,7 @@ def explain(place: Place) -> str:
 
 
 def help_on(cls: type, path: str = "", config: Any = MISSING) -> str:
-    """Help on a key or kind of a config class, as `look_up` finds it; without one on all of them."""
+    """Help on the keys or kinds at a path of a config class, see `look_up`; "" = on all keys."""
     return "\n".join(map(explain, look_up(describe(cls), path, config)))
 
 
@@ -186,12 +186,12 @@ def _wrapped(text: str, first: str, rest: str | None = None) -> list[str]:
 
 def _default(key: Key, form: str) -> list[str]:
     if key.default is MISSING:
-        return ["must be given"]
+        return ["required"]
     return [f"default {form.format(shown)}"] if (shown := _shown(key.default)) else []
 
 
 def _shown(value: Any) -> str:
-    """A value as TOML; of a table only what its class does not have by itself, "" if that is nothing."""
+    """A value as TOML; of a table only its kind and what differs from its class's defaults, "" if that is nothing."""
     if not dataclasses.is_dataclass(value):
         return "none" if value is None else json.dumps(value, ensure_ascii=False)
     kind = getattr(value, "kind", None)
@@ -205,13 +205,14 @@ def _shown(value: Any) -> str:
 _INTRODUCTION = """\
 # Configs
 
-Every key of every config, with its type, its default and its meaning. This page is what `seqloom config --markdown` \
-writes; `seqloom config translate training.steps` has the same for one task and one key, and `seqloom config FILE` \
-prints the complete config of a file.
+Every key of every config, with its type, default and meaning. `seqloom config --markdown` writes this page; \
+`seqloom config translate training.steps` prints the same for one key of one task, and `seqloom config FILE` prints \
+the complete config of a file.
 
-A config is a TOML file; on the command line, `--training.steps 1000` is laid over it. Where a table is one of several \
-kinds, its key `kind` tells which, and `schedule = "cosine"` is short for a table of that kind with all defaults. \
-`"none"` stands for no value. A file may have tables `[members.NAME]`, each laid over the config: see `seqloom lineage`.
+A config is a TOML file; command-line options such as `--training.steps 1000` override it. Where a table may be of \
+several kinds, its key `kind` selects one, and `schedule = "cosine"` is short for a table of that kind with all \
+defaults. `"none"` stands for no value. A file may have tables `[members.NAME]`, each laid over the config: see \
+`seqloom lineage`.
 """
 
 
@@ -249,5 +250,5 @@ def _section(table: Table) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Text whose < is no HTML, outside of what stands between backticks."""
+    """Text with every < escaped for Markdown, except between backticks."""
     return "`".join(part if i % 2 else part.replace("<", r"\<") for i, part in enumerate(text.split("`")))

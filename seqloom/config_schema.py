@@ -1,4 +1,4 @@
-"""JSON schemas (draft-07) of configs, by which an editor completes and checks a TOML file."""
+"""JSON schemas (draft-07) of configs, with which an editor completes and checks a TOML file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 def json_schema(task: str, cls: type) -> Tree:
     """The schema of a task's configs, and of ladders of them ([members.NAME]).
 
-    A table without `kind` is right if it is so for any kind, because a preset, a run to start from or the config that a
-    member is laid over may bring the kind. For the same reason, and because of the command line, no key is required.
+    A table without `kind` is valid if it is valid for any kind, because the kind may come from a preset, the run to
+    start from or the config below a member. For the same reason, and because of the command line, no key is required.
     """
     definitions: Tree = {}
     root = _table(describe(cls), definitions, "config")
@@ -57,10 +57,10 @@ def _key(key: Key, definitions: Tree, place: str) -> Tree:
         name = f"{place}.{table.kind or table.cls.__name__}"
         definitions[name] = _table(table, definitions, name)
         references.append({"$ref": f"#/definitions/{name}"})
-    words = [table.kind for table in key.tables if table.kind]  # `norm = "rms"` is short for a table of that kind
+    names = [table.kind for table in key.tables if table.kind]  # `norm = "rms"` is short for a table of that kind
     if type(None) in typing.get_args(key.hint):
-        words.append("none")
-    options: list[Tree] = [{"enum": words}] if words else []
+        names.append("none")
+    options: list[Tree] = [{"enum": names}] if names else []
     if len(references) == 1:
         return named | {"oneOf": [*options, *references]}
     options += [{"allOf": [reference], "required": ["kind"]} for reference in references]

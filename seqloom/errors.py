@@ -1,4 +1,4 @@
-"""Every error a person can meet: what is wrong, where, and what to do about it."""
+"""All errors that users see: what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 
 class SeqloomError(Exception):
-    """The root of the tree. The command line prints it as one message and exits with `exit_code`.
+    """The base of all errors. The command line prints it as one message and exits with `exit_code`.
 
     Args:
         problem: what is wrong, as one sentence without a full stop.
-        where: the file, with its line where there is one ("train.en:17"), or the config key.
-        cure: what the person can do about it.
+        where: the file, with its line if known ("train.en:17"), or the config key.
+        cure: what the user can do about it.
     """
 
     exit_code = 1
@@ -24,17 +24,17 @@ class SeqloomError(Exception):
 
 
 class UsageError(SeqloomError):
-    """The call is wrong: a command, an option, a config, a path."""
+    """The call is wrong: a command, an option, a config or a path."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """A config that cannot be read: unknown key, wrong type, impossible value."""
+    """A config that cannot be used: unknown key, wrong type, invalid value."""
 
 
 class RunError(UsageError):
-    """A run directory that cannot be used: absent, half-written, damaged, of another version."""
+    """A run directory that cannot be used: missing, incomplete, damaged, or of another version."""
 
 
 class MissingExtra(UsageError):  # noqa: N818 - the name says what to do
@@ -45,17 +45,17 @@ class MissingExtra(UsageError):  # noqa: N818 - the name says what to do
 
 
 class DataError(SeqloomError):
-    """The data cannot be used: undecodable, unequal, empty, too long."""
+    """The data cannot be used: undecodable, of unequal length, empty, too long."""
 
     exit_code = 3
 
 
 class DivergedError(SeqloomError):
-    """Training met a loss or gradient that is not finite; the step was not taken."""
+    """A loss or gradient in training is not finite; the step was not taken."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint at the known word closest to `word`: "did you mean 'x'?", or all of them when none is close."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A hint at the choice closest to `name`: "did you mean 'x'?", or all choices when none is close."""
+    names = sorted(choices)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(names)}"

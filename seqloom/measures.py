@@ -1,4 +1,4 @@
-"""Every score once: its key in results, title, unit, how it is shown, and whether more or less of it is better."""
+"""All scores: the key of each in results, its title, unit and format, and whether more or less is better."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 Scores = Mapping[str, Any]
 Number = int | float
 COUNTS = ("sentences", "examples", "questions")
-"""The keys of what scores are of, at most one of them in each result."""
+"""The keys of the counts that scores are based on; a result has at most one of them."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class Measure:
     """A score.
 
     Args:
-        key: what results, `accept` and `training.metric` call it.
-        title: what people read.
-        better: whether more or less of it is better; "" = neither: a baseline, or a fact about another score.
-        unit: of the value; "" = it has none.
-        decimals: how many are shown.
-        notes: what it is of, as templates over the result that it stands in; the first that can be filled in is shown.
-        headline: whether it is shown where there is room for few.
-        share: whether it is the percentage of the counted examples that were right, so that its interval follows.
+        key: its name in results, `accept` and `training.metric`.
+        title: its name for readers.
+        better: whether more or less is better; "" = neither: a baseline, or a fact about another score.
+        unit: the unit of the value; "" = none.
+        decimals: the number of decimals shown.
+        notes: what it is computed on, as templates over the result; the first that can be filled in is shown.
+        headline: whether it is shown where there is room for few scores.
+        share: whether it is the percentage of counted examples that are correct, which determines its interval.
     """
 
     key: str
@@ -40,18 +40,18 @@ class Measure:
 
     @property
     def name(self) -> str:
-        """The title with the unit, where the title does not name it."""
+        """The title, with the unit unless the title names it."""
         return self.title if not self.unit or self.unit in self.title else f"{self.title}, {self.unit}"
 
     def shown(self, value: Number) -> str:
-        """A value without its unit."""
+        """A value as text, without its unit."""
         return f"{value:,.{self.decimals}f}" if abs(value) < 1e7 else f"{value:.2e}"
 
     def note(self, scores: Scores) -> str:
-        """What the score of this result is of; "" = nothing to add."""
-        known = {key for key, value in scores.items() if value is not None}
+        """What the score in this result is computed on; "" = nothing to add."""
+        filled = {key for key, value in scores.items() if value is not None}
         fields = {note: {name for _, name, _, _ in Formatter().parse(note) if name} for note in self.notes}
-        return next((note.format_map(scores) for note in self.notes if fields[note] <= known), "")
+        return next((note.format_map(scores) for note in self.notes if fields[note] <= filled), "")
 
 
 _ALL = (
@@ -76,8 +76,8 @@ _ALL = (
         notes=("each choice's log-probability divided by its length",),
     ),
     Measure("standard_error", "standard error", "", "%", notes=("of the accuracy",)),
-    Measure("by_chance", "accuracy by chance", "", "%", notes=("what guessing gives",)),
-    Measure("majority", "accuracy of the commonest label", "", "%"),
+    Measure("by_chance", "accuracy by chance", "", "%", notes=("of guessing",)),
+    Measure("majority", "accuracy of the most frequent label", "", "%"),
     Measure("f1", "F1", "more", "%", notes=("of {f1_of}",), headline=True),
     Measure("macro_f1", "F1, mean of all labels", "more", "%"),
     Measure("precision", "precision", "more", "%"),
@@ -87,30 +87,27 @@ _ALL = (
     Measure("pearson", "Pearson", "more", "%", headline=True),
     Measure("spearman", "Spearman", "more", "%", headline=True),
     Measure("calibration_error", "calibration error", "less", "%"),
-    Measure("rmse", "root of the mean squared error", "less"),
-    Measure("rmse_of_mean", "the same of the mean alone", ""),
+    Measure("rmse", "root mean squared error", "less"),
+    Measure("rmse_of_mean", "root mean squared error of predicting the mean", ""),
     Measure("next_accuracy", "accuracy of the next text", "more", "%"),
     # Without a unit: nats, but the squared difference where numbers are predicted.
     Measure("loss", "loss", "less", decimals=3),
-    Measure("training_loss", "loss of training", "less", decimals=3),
+    Measure("training_loss", "training loss", "less", decimals=3),
     Measure(
         "perplexity",
         "perplexity",
         "less",
-        notes=(
-            "of {tokens:,} tokens; {reading}",
-            "of {sentences:,} references, a word of the tokenizer",
-        ),
+        notes=("of {tokens:,} tokens; {reading}", "per token of {sentences:,} references"),
         headline=True,
     ),
     Measure(
         "word_perplexity", "perplexity by words", "less", notes=("of {words:,} words and ends of lines",), headline=True
     ),
-    Measure("bits_per_character", "bits a character", "less", "bits", notes=("of {characters:,} characters",)),
-    Measure("bits_per_byte", "bits a byte", "less", "bits", notes=("of {bytes:,} bytes",), headline=True),
-    Measure("unknown_share", "unknown", "", "%", notes=("words predicted as <unk> only: not comparable",)),
-    Measure("distinct_1", "distinct-1", "more", "%", notes=("different words of all translations",)),
-    Measure("distinct_2", "distinct-2", "more", "%", notes=("different pairs of words",)),
+    Measure("bits_per_character", "bits per character", "less", "bits", notes=("of {characters:,} characters",)),
+    Measure("bits_per_byte", "bits per byte", "less", "bits", notes=("of {bytes:,} bytes",), headline=True),
+    Measure("unknown_share", "unknown", "", "%", notes=("words predicted only as <unk>: not comparable",)),
+    Measure("distinct_1", "distinct-1", "more", "%", notes=("distinct words in all translations",)),
+    Measure("distinct_2", "distinct-2", "more", "%", notes=("distinct pairs of words",)),
     Measure("semantic", "analogies of meaning", "more", "%"),
     Measure("syntactic", "analogies of grammar", "more", "%"),
     Measure("analogies", "all analogies", "more", "%", headline=True),
@@ -118,11 +115,11 @@ _ALL = (
     Measure("minutes", "minutes of training", "less", "minutes", decimals=1),
 )
 MEASURES: Mapping[str, Measure] = {measure.key: measure for measure in _ALL}
-"""Every score by its key, in the order in which they are shown."""
+"""All scores by key, in the order in which they are shown."""
 
 
 def measured(scores: Scores, *, headline: bool = False) -> dict[str, Number | None]:
-    """The scores that a result holds, in their order; or only the headline ones. None = it could not be computed."""
+    """The scores in a result, in order, or only the headline ones. None = the score could not be computed."""
     return {
         key: scores[key]
         for key, measure in MEASURES.items()
@@ -136,31 +133,31 @@ def is_value(value: object) -> bool:
 
 
 def directed() -> list[str]:
-    """The keys of the scores of which more or less is better."""
+    """The keys of the scores for which more or less is better."""
     return [key for key, measure in MEASURES.items() if measure.better]
 
 
 def rank(key: str, value: Number) -> Number:
-    """A value as what is the larger the better; rank(key, rank(key, value)) == value."""
+    """A value with its sign changed where less is better; rank(key, rank(key, value)) == value."""
     return -value if MEASURES[key].better == "less" else value
 
 
-def reaches(key: str, value: Number | None, wanted: Number) -> bool:
-    """Whether a value is as good as the wanted one, or better; what is absent or no number reaches nothing."""
-    return value is not None and rank(key, value) >= rank(key, wanted)
+def reaches(key: str, value: Number | None, target: Number) -> bool:
+    """Whether a value is as good as the target or better; None and NaN reach no target."""
+    return value is not None and rank(key, value) >= rank(key, target)
 
 
 def best(rows: Iterable[Scores], key: str) -> Scores | None:
-    """The row that is best by a score, the first of equal ones; None where no row has it as a number."""
-    known = [row for row in rows if is_value(row.get(key)) and row.get(key) is not None and abs(row[key]) < math.inf]
-    return max(known, key=lambda row: rank(key, row[key]), default=None)
+    """The row with the best value of a score, the first of equal ones; None if no row has a finite value."""
+    scored = [row for row in rows if is_value(row.get(key)) and row.get(key) is not None and abs(row[key]) < math.inf]
+    return max(scored, key=lambda row: rank(key, row[key]), default=None)
 
 
 def worst(values: Sequence[Number], key: str) -> Number:
-    """The least good value of a score."""
+    """The worst value of a score."""
     return min(values, key=lambda value: rank(key, value))
 
 
 def count_of(scores: Scores) -> tuple[int, str] | None:
-    """How many of what the scores are of: (12, "sentences")."""
+    """The count that the scores are based on: (12, "sentences")."""
     return next(((scores[what], what) for what in COUNTS if scores.get(what)), None)

@@ -5,7 +5,8 @@
                 shards/00000/{ids,lines}.npy, state.json, MANIFEST.json  shards/corpus.json
                 latest.json  best.json  eval/TESTSET.json  report.html
 
-It knows files, not models. Every file is written to the side, synced and renamed, so that it is whole or absent.
+It knows files, not models. Every file is written under another name, synced and renamed, so that it is complete or
+absent.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole file or nothing."""
+    """Writes a text file, completely or not at all."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -64,12 +65,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, whole or not at all."""
+    """Writes a JSON file, completely or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path, cure: str = "remove the run and train it again") -> Json:
-    """The JSON object of a file. Raises RunError, with the cure, where it cannot be read or is something else."""
+    """The JSON object in a file. Raises RunError, with the cure, if it cannot be read or is not an object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -80,19 +81,19 @@ def read_json(path: Path, cure: str = "remove the run and train it again") -> Js
 
 
 def title_of(name: str, test: Sequence[str], default: str = "test") -> str:
-    """What an evaluation is called, and so its file in eval/: `name`, else the first test file's, else `default`.
+    """The name of an evaluation and its file in eval/: `name`, else that of the first test file, else `default`.
 
-    Raises UsageError for one that would be empty or lie elsewhere.
+    Raises UsageError for a name that is empty or a path.
     """
     title = (name or (Path(test[0]).name.lstrip(".").split(".")[0] if test else default)).strip()
     if not title or title[0] == "." or any(c in "/\\" or not c.isprintable() for c in title):
         problem = f"an evaluation cannot be called {title!r}"
-        raise UsageError(problem, where="--name", cure="give a name that is none of a path: --name test")
+        raise UsageError(problem, where="--name", cure="give a name that is not a path: --name test")
     return title
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -107,7 +108,7 @@ def _sync(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One saved state of a training, or whatever else is saved as a folder with digests."""
+    """A saved state of training, or anything else that is saved as a folder with digests."""
 
     path: Path
 
@@ -148,11 +149,11 @@ class Checkpoint:
 
     def state(self) -> Json:
         """The content of state.json."""
-        return read_json(self.path / "state.json", "remove this checkpoint: the one before it is used then")
+        return read_json(self.path / "state.json", "remove this checkpoint: then the one before it is used")
 
 
 def write_folder(final: Path, write: Callable[[Path], None]) -> Checkpoint:
-    """A folder that is there whole, with digests, or not at all; `write` puts files into the one it is given."""
+    """Writes a folder with digests, completely or not at all; `write` writes the files into the folder it gets."""
     beside, before = (final.with_name(f".{final.name}.{os.getpid()}{end}") for end in ("", ".old"))
     with writing(final):
         try:
@@ -197,7 +198,7 @@ class Run:
 
     @classmethod
     def create(cls, path: str | Path, config: str, info: Mapping[str, Any]) -> Run:
-        """A new run directory with its config and what is known at the start."""
+        """A new run directory with its config and the first content of run.json."""
         run = cls(path)
         with writing(run.path):
             (run.path / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -206,7 +207,7 @@ class Run:
         return run
 
     def claim(self) -> None:
-        """Makes the directory, or takes up a half-written one. Raises RunError where something else stands there."""
+        """Makes the directory, or takes over an incomplete one. Raises RunError if there is something else."""
         cure = "choose another place with --run"
         if self.path.exists() and not self.path.is_dir():
             raise RunError("is a file; a run is a directory", where=str(self.path), cure=cure)
@@ -225,21 +226,21 @@ class Run:
         run = cls(path)
         if not run.path.is_dir():
             others = ", ".join(str(r.path) for r in runs(run.path.parent)) if run.path.parent.is_dir() else ""
-            cure = f"there are: {others}" if others else "seqloom runs lists the ones there are"
+            cure = f"existing runs: {others}" if others else "seqloom runs lists the existing runs"
             raise RunError("no such run", where=str(path), cure=cure)
         for name in ("run.json", "config.toml"):
             if not (run.path / name).is_file():
                 raise RunError(
                     f"not a complete run directory: it has no {name}",
                     where=str(path),
-                    cure="it was interrupted before training began, or is something else; remove it and train again",
+                    cure="it was interrupted before training began, or is not a run; remove it and train again",
                 )
         written = run.info().get("format")
         if written != FORMAT:
             raise RunError(
                 f"written in format {written}, this version reads format {FORMAT}",
                 where=str(run.path / "run.json"),
-                cure="use the seqloom version named there, or train again",
+                cure="use the seqloom version in that file, or train again",
             )
         return run
 
@@ -257,7 +258,7 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second process from writing to the same run; clears away what a killed one was writing."""
+        """Keeps a second process from writing to the same run; removes unfinished files of a killed one."""
         with writing(self.path):
             handle = (self.path / ".lock").open("w")
         with handle:
@@ -272,37 +273,35 @@ class Run:
             yield
 
     def append(self, name: str, *rows: Mapping[str, Any]) -> None:
-        """Adds lines to metrics.jsonl or samples.jsonl."""
+        """Appends lines to metrics.jsonl or samples.jsonl."""
         with writing(self.path / name), (self.path / name).open("a", encoding="utf-8") as file:
             file.write(_lines(rows))
 
     def rows(self, name: str) -> list[Json]:
-        """The lines of metrics.jsonl or samples.jsonl; a last one cut off by a crash is left out."""
+        """The lines of metrics.jsonl or samples.jsonl, without a last one cut off by a crash."""
         path = self.path / name
-        if not path.is_file():
-            return []
-        found = []
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        rows: list[Json] = []
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
             with contextlib.suppress(ValueError):
                 if isinstance(row := json.loads(line), dict):
-                    found.append(row)
-        return found
+                    rows.append(row)
+        return rows
 
     def evaluations(self) -> dict[str, Json]:
-        """What eval/ holds, by title. Raises RunError for a file that cannot be read."""
+        """The evaluations in eval/, by title. Raises RunError for a file that cannot be read."""
         return {path.stem: self.evaluation(path.stem) for path in sorted((self.path / "eval").glob("*.json"))}
 
     def evaluation(self, title: str) -> Json:
-        """What eval/TITLE.json holds. Raises RunError where it cannot be read."""
+        """The content of eval/TITLE.json. Raises RunError if it cannot be read."""
         cure = f"remove it, or evaluate again: seqloom eval {self.path} --name {title}"
         return read_json(self.evaluation_path(title), cure)
 
     def evaluation_path(self, title: str) -> Path:
-        """Where the scores of an evaluation are, or will be."""
+        """The path of an evaluation's scores."""
         return self.path / "eval" / f"{title}.json"
 
     def forget_after(self, step: int) -> None:
-        """Drops the lines of metrics.jsonl and samples.jsonl that a resumed training will write again."""
+        """Removes the lines of metrics.jsonl and samples.jsonl that a resumed run will write again."""
         for name in ("metrics.jsonl", "samples.jsonl"):
             text = _lines(row for row in self.rows(name) if row.get("step", 0) <= step)
             path = self.path / name
@@ -310,21 +309,21 @@ class Run:
                 write_text(path, text)
 
     def save(self, name: str, write: Callable[[Path], None]) -> Checkpoint:
-        """A new checkpoint, "step-00001000" or "average"; `write` puts its files into the folder it is given."""
+        """Saves a checkpoint, "step-00001000" or "average"; `write` writes its files into the folder it gets."""
         return write_folder(self.path / "checkpoints" / name, write)
 
     def checkpoints(self) -> list[Checkpoint]:
-        """All checkpoints, the oldest first."""
+        """All checkpoints, oldest first."""
         folder = self.path / "checkpoints"
         return [Checkpoint(p) for p in sorted(folder.glob("step-*")) if re.fullmatch(r"step-\d{8,}", p.name)]
 
-    def newest(self, say: Callable[[str], None], *, weights: bool = False) -> Checkpoint | None:
-        """The newest checkpoint whose files, or only `weights`, are sound; `say` reports each damaged one."""
+    def newest(self, warn: Callable[[str], None], *, weights: bool = False) -> Checkpoint | None:
+        """The newest checkpoint whose files, or only `weights`, are sound; `warn` reports each damaged one."""
         for checkpoint in reversed(self.checkpoints()):
             fault = checkpoint.fault(weights=weights, checked=self._checked)
             if fault is None:
                 return checkpoint
-            say(f"{checkpoint.path} is damaged: {fault}; using the one before it")
+            warn(f"{checkpoint.path} is damaged: {fault}; using the one before it")
         return None
 
     def point(self, name: str, checkpoint: Checkpoint, **more: Any) -> None:
@@ -333,23 +332,23 @@ class Run:
         write_json(self.path / f"{name}.json", {"checkpoint": checkpoint.path.name, **more})
 
     def pointed(self, name: str) -> Checkpoint | None:
-        """The checkpoint that latest.json or best.json names, if it is there."""
+        """The checkpoint that latest.json or best.json names, if it exists."""
         checkpoint = Checkpoint(self.path / "checkpoints" / str(self.pointer(name).get("checkpoint")))
         return checkpoint if checkpoint.path.is_dir() else None
 
     def pointer(self, name: str) -> Json:
-        """What latest.json or best.json holds; {} where it is not there."""
+        """The content of latest.json or best.json; {} if there is none."""
         path = self.path / f"{name}.json"
         return read_json(path) if path.is_file() else {}
 
-    def best(self, say: Callable[[str], None]) -> Checkpoint:
+    def best(self, warn: Callable[[str], None]) -> Checkpoint:
         """The checkpoint to use, whose weights are sound: the best, else the newest. An opened run looks once."""
         if self._best is None:
             best = self.pointed("best")
             if best is not None and (fault := best.fault(weights=True, checked=self._checked)) is not None:
-                say(f"{best.path} is damaged: {fault}; using the newest undamaged one")
+                warn(f"{best.path} is damaged: {fault}; using the newest undamaged one")
                 best = None
-            self._best = best or self.newest(say, weights=True)
+            self._best = best or self.newest(warn, weights=True)
         if self._best is None:
             raise RunError("no usable checkpoint", where=str(self.path), cure="train it first: seqloom train CONFIG")
         return self._best
@@ -362,9 +361,9 @@ class Run:
 
 
 def runs(folder: Path) -> list[Run]:
-    """The runs in a folder, in the folders of ladders in it and in those of their seeds, by path."""
-    found = (p for depth in ("*", "*/*", "*/*/*") for p in folder.glob(f"{depth}/run.json"))
-    return [Run(p.parent) for p in sorted(found)]
+    """The runs in a folder, in its folders of ladders and in those of their seeds, by path."""
+    files = (p for depth in ("*", "*/*", "*/*/*") for p in folder.glob(f"{depth}/run.json"))
+    return [Run(p.parent) for p in sorted(files)]
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:

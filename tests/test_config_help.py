@@ -154,7 +154,7 @@ def test_help_names_type_default_value_and_all_that_is_below():
         "    size: a whole number; default 5",
         "        the diameter.",
     ]
-    assert help_on(Silk, "name").startswith("name (silk): text; must be given\n")
+    assert help_on(Silk, "name").startswith("name (silk): text; required\n")
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -175,7 +175,7 @@ def test_the_page_has_each_table_once_and_its_text_is_no_html():
     page = markdown({"weave": Loom, "knit": Jacquard})
     assert [line[3:] for line in page.split("\n") if line.startswith("## ")] == ["weave", "knit", "Silk", "Wool"]
     assert r"From moths: `a < b`, x \< y." in page
-    assert "- **name** (text; must be given): of the moth." in page
+    assert "- **name** (text; required): of the moth." in page
 
 
 def test_the_committed_page_is_what_the_configs_say():

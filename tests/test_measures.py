@@ -87,7 +87,7 @@ def test_how_scores_are_written() -> None:
     assert names == {
         "bleu": "BLEU",
         "accuracy": "accuracy, %",
-        "bits_per_byte": "bits a byte",
+        "bits_per_byte": "bits per byte",
         "minutes": "minutes of training",
     }
     shown = [MEASURES[key].shown(value) for key, value in (("bleu", 7), ("loss", 1.23456), ("minutes", 1234.56))]
@@ -97,12 +97,10 @@ def test_how_scores_are_written() -> None:
 
 def test_a_note_is_the_first_that_the_result_can_fill_in() -> None:
     perplexity = MEASURES["perplexity"]
-    assert perplexity.note({"tokens": 1234, "reading": "its state goes on"}) == (
-        "of 1,234 words of the tokenizer; its state goes on"
-    )
-    assert perplexity.note({"tokens": None, "sentences": 11}) == "of 11 references, a word of the tokenizer"
+    assert perplexity.note({"tokens": 1234, "reading": "its state goes on"}) == ("of 1,234 tokens; its state goes on")
+    assert perplexity.note({"tokens": None, "sentences": 11}) == "per token of 11 references"
     assert perplexity.note({"perplexity": 3.0}) == ""
-    assert MEASURES["distinct_1"].note({}) == "different words of all translations"
+    assert MEASURES["distinct_1"].note({}) == "distinct words in all translations"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How a sequence is chosen: greedily, by beam search, or drawn; and which of them is meant where no `kind` is given."""
+"""Decoding configs: greedy, beam search or sampling, and which one is meant where no `kind` is given."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ Stop = Literal["first", "likely", "certain"]
 
 @dataclass(frozen=True)
 class Decoding:
-    """What all kinds share.
+    """What all kinds of decoding share.
 
     Args:
-        max_length, min_length: words of the result; max_length 0 = twice the source and 20.
-        repetition_penalty, no_repeat_ngram: 1 and 0 change nothing.
+        max_length, min_length: the most and fewest tokens of a result; max_length 0 = 2 * source length + 20.
+        repetition_penalty, no_repeat_ngram: the factor against tokens already used; the size of n-grams that may not
+            occur twice; 1 and 0 change nothing.
     """
 
     kind: ClassVar[str]
@@ -33,7 +34,7 @@ class Decoding:
         if min(self.max_length, self.min_length, self.no_repeat_ngram) < 0:
             raise ValueError("max_length, min_length and no_repeat_ngram must not be negative")
 
-    # What the decoding loop does for a kind without such a field.
+    # What the decoding loop uses for a kind without the field.
 
     @property
     def beam(self) -> int:
@@ -42,40 +43,40 @@ class Decoding:
 
     @property
     def n_best(self) -> int:
-        """How many results are given back."""
+        """The number of results."""
         return 1
 
     @property
     def length_penalty(self) -> float:
-        """The a of log p / length^a."""
+        """The exponent a of log p / length^a."""
         return 1.0
 
     @property
     def coverage_penalty(self) -> float:
-        """The weight of what was not attended to."""
+        """The weight of the penalty for source positions that were not attended to."""
         return 0.0
 
     @property
     def stop(self) -> Stop:
-        """When a sentence is done."""
+        """When the search for a sentence stops."""
         return "likely"
 
     @property
     def seed(self) -> int:
-        """Of the drawing."""
+        """The random seed of sampling."""
         return 1
 
     @classmethod
     def infer(cls, tree: Mapping[str, Any], default: Decoding) -> Tree:
-        """The tree of one kind: the one it names or whose keys it has, or else that of `default`.
+        """Adds the `kind` to a tree: the one it names or whose keys it has, or else that of `default`.
 
-        What was typed goes before what stands in a file. Of another kind's default only what all kinds share is kept.
+        The command line takes precedence over a file. From a default of another kind only the shared keys are kept.
         Raises ConfigError for keys of several kinds.
         """
         typed = {key for key, value in tree.items() if isinstance(value, Arguments)}
-        usual = "greedy" if "sample" in tree and default.kind == "sample" else default.kind
-        chosen = _asked({key: tree[key] for key in typed})
-        kind = chosen or _asked(tree) or usual
+        fallback = "greedy" if "sample" in tree and default.kind == "sample" else default.kind
+        chosen = _kind_of({key: tree[key] for key in typed})
+        kind = chosen or _kind_of(tree) or fallback
         member = _KINDS.get(kind)
         if member is None:
             return dict(tree)  # an unknown kind
@@ -94,7 +95,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Greedy(Decoding):
-    """The most probable word at each step."""
+    """The most probable token at each step."""
 
     kind: ClassVar[str] = "greedy"
 
@@ -105,11 +106,11 @@ class BeamSearch(Decoding):
 
     Args:
         beam: hypotheses kept side by side; 1 = greedy.
-        n_best: how many are given back, at most `beam`.
-        length_penalty: a: scores are log p / length^a.
-        coverage_penalty: b: plus b * sum over the source of log min(attention received, 1) (Wu et al. 2016, eq. 14).
-        stop: when a sentence is done: "first" = as soon as `beam` hypotheses have ended; "likely" = when no live one,
-            judged at its present length, beats the `n_best` ended ones; "certain" = when none can any more.
+        n_best: the number of results, at most `beam`.
+        length_penalty: a in the score log p / length^a.
+        coverage_penalty: b: adds b * sum over the source of log min(attention received, 1) (Wu et al. 2016, eq. 14).
+        stop: when to stop searching: "first" = as soon as `beam` hypotheses have ended; "likely" = when no live one
+            scores better at its current length than the `n_best` ended ones; "certain" = when none can any more.
     """
 
     kind: ClassVar[str] = "beam"
@@ -124,19 +125,19 @@ class BeamSearch(Decoding):
         if self.beam < 1 or self.n_best < 1:
             raise ValueError("beam and n_best must be at least 1")
         if self.n_best > self.beam:
-            raise ValueError(f"n_best {self.n_best} needs a beam of at least as many, not {self.beam}")
+            raise ValueError(f"n_best {self.n_best} needs a beam of at least {self.n_best}, not {self.beam}")
         if self.coverage_penalty < 0:
             raise ValueError("coverage_penalty must not be negative")
 
 
 @dataclass(frozen=True)
 class Sampling(Decoding):
-    """Each word drawn from the probabilities of the model.
+    """Each token sampled from the probabilities of the model.
 
     Args:
-        n_best: how many results are drawn.
-        temperature, top_k, top_p, min_p: what is drawn from; 1, 0, 1 and 0 change nothing.
-        seed: of the drawing.
+        n_best: the number of results.
+        temperature, top_k, top_p, min_p: changes to the distribution before sampling; 1, 0, 1 and 0 change nothing.
+        seed: the random seed.
     """
 
     kind: ClassVar[str] = "sample"
@@ -165,38 +166,38 @@ _NEUTRAL: Tree = {**tree_of(Sampling()), **tree_of(BeamSearch()), "beam": 1}
 ALL_KEYS = frozenset({"sample", "n_best"} | _SHARED | _SAMPLED | _SEARCHED)
 
 
-def _asked(tree: Mapping[str, Any]) -> str | None:
-    """The kind that a tree names or has keys of; None = it could be any."""
+def _kind_of(tree: Mapping[str, Any]) -> str | None:
+    """The kind that a tree names or whose keys it has; None = it could be any."""
     if "kind" in tree:
-        return _word(tree["kind"])
+        return _text(tree["kind"])
     sampled, searched = _SAMPLED & tree.keys(), _SEARCHED & tree.keys()
     if "sample" in tree:
-        sample = _word(tree["sample"]).lower() or "true"
+        sample = _text(tree["sample"]).lower() or "true"
         if sample not in ("true", "false"):
-            raise ConfigError(f"sample must be true or false, not {sample!r}", cure="or give a kind: kind = 'sample'")
+            raise ConfigError(f"sample must be true or false, not {sample!r}", cure="or set the kind: kind = 'sample'")
         if sample == "true":
             return "sample"
         sampled = {key for key in sampled if not _neutral(key, tree[key])}
         if sampled:
-            raise ConfigError(f"{min(sampled)!r} is for sampling, and sample is false", cure="leave one of them out")
+            raise ConfigError(f"{min(sampled)!r} is for sampling, but sample is false", cure="leave one of them out")
     if sampled and searched:
         problem = f"{min(searched)!r} is for beam search, {min(sampled)!r} for sampling"
         raise ConfigError(problem, cure="leave one of them out")
-    if searched == {"beam"} and "n_best" not in tree and _word(tree["beam"]) == "1":
+    if searched == {"beam"} and "n_best" not in tree and _text(tree["beam"]) == "1":
         return "greedy"
     return "sample" if sampled else "beam" if searched else None
 
 
 def _neutral(key: str, value: Any) -> bool:
-    """Whether it is what other kinds do anyway, and so no contradiction to them."""
-    return bool(value == _NEUTRAL[key]) or _word(value) == str(_NEUTRAL[key])
+    """Whether the value is what other kinds do anyway, and so does not contradict them."""
+    return bool(value == _NEUTRAL[key]) or _text(value) == str(_NEUTRAL[key])
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     return " ".join(value) if isinstance(value, Arguments) else str(value)
 
 
 def with_options(base: DecodingConfig, options: Mapping[str, Any]) -> DecodingConfig:
-    """`base` with options by their names laid over it: beam=5, temperature=0.7, kind="greedy", ..."""
-    chosen: DecodingConfig = over(DecodingConfig, base, options, Origin("options"))
-    return chosen
+    """`base` with named options laid over it: beam=5, temperature=0.7, kind="greedy", ..."""
+    config: DecodingConfig = over(DecodingConfig, base, options, Origin("options"))
+    return config

@@ -1,4 +1,4 @@
-"""The engine of an encoder-decoder: the ids of sources in, the ids of their targets out."""
+"""Decoding with an encoder-decoder: ids of sources in, ids of targets out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from seqloom.decoding.transforms import without
 from seqloom.errors import UsageError
 from seqloom.models.encoder_decoder import EncoderDecoder, cross_attentions
 from seqloom.nn.attention import observed
+from seqloom.nn.embedders import Inputs
 from seqloom.shapes import Float, Tensor
 
 
@@ -31,13 +32,12 @@ def decode_rows(
     padding: int | None = None,
     prefixes: Sequence[list[int]] = (),
 ) -> list[list[Hypothesis]]:
-    """The hypotheses of a batch of encoded sources; `start` and `end` are the ids a target begins and ends with.
+    """The hypotheses for a batch of source ids; `start` and `end` are the ids that a target begins and ends with.
 
-    A `padding` that is also the start (Marian, T5) is never chosen.
+    A `padding` id that is also the start (Marian, T5) is never generated.
     """
     device = next(model.parameters()).device
-    source, mask = pad(ids)
-    source, mask = source.to(device), None if mask is None else mask.to(device)
+    inputs = Inputs.text(*pad(ids)).to(device)
     lengths = torch.tensor([len(row) for row in ids], device=device)
     limits = torch.full_like(lengths, config.max_length) if config.max_length else 2 * lengths + 20
     if model.config.decoder.limit is not None:
@@ -46,10 +46,10 @@ def decode_rows(
     watching: AbstractContextManager[None] = nullcontext()
     if config.coverage_penalty:
         attention = _LastAttention(model)
-        task = replace(task, attention=attention.read, source_mask=mask)
+        task = replace(task, attention=attention.read, source_mask=inputs["text"].mask)
         watching = observed(attention.note)
     with torch.inference_mode():
-        state = model.start(model.encode(source, mask))
+        state = model.start(model.encode(inputs))
 
         def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:
             hidden, state = model.decode(last, state)
@@ -61,7 +61,7 @@ def decode_rows(
 
 
 class _LastAttention:
-    """What the decoder's last layer attended to in its last step, the mean of its heads."""
+    """The attention of the decoder's last layer at its last step, averaged over the heads."""
 
     def __init__(self, model: EncoderDecoder) -> None:
         layers = cross_attentions(model)

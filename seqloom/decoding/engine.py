@@ -1,4 +1,4 @@
-"""The engine of a language model: the ids of beginnings in, the ids of what follows them out. It knows no text."""
+"""Decoding with a language model: ids of prompts in, ids of continuations out. It never sees text."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from seqloom.decoding.config import DecodingConfig
 from seqloom.decoding.search import Hypothesis, Ids, Task, decode, decoding
 from seqloom.decoding.speculative import Side, speculating
 from seqloom.models.decoder import LanguageModel
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.state import State
 from seqloom.shapes import Float, Int, Tensor
 
@@ -20,32 +21,32 @@ _ROWS = 32
 
 @dataclass(frozen=True)
 class Window:
-    """The ids a state has seen, how many of each row's first are padding, and the state."""
+    """A state, with the ids it has read and the number of padding ids at the start of each row."""
 
     ids: Int[Tensor, "R T"]
     padding: Int[Tensor, " R"]
     state: State
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> Window:
-        """The given rows; None = all as before."""
+        """The window of the given rows; None = all, unchanged."""
         ids = self.ids if rows is None else self.ids.index_select(0, rows)
         padding = self.padding if rows is None else self.padding.index_select(0, rows)
         return Window(ids, padding, self.state.select(rows, sentences))
 
     def back(self, positions: int) -> Window:
-        """The window so many positions before."""
+        """The window `positions` steps earlier."""
         kept = self.ids.shape[1] - positions
         return Window(self.ids[:, :kept], self.padding, self.state.back(positions))
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to follow.
+    """What to generate.
 
     Args:
-        length: the most ids of it.
-        end: the id that it ends with.
-        stopped: whether ids are a result as they stand, though no end follows.
+        length: the most ids of a continuation.
+        end: the id that ends it.
+        stopped: whether ids are complete without an end id.
     """
 
     length: int
@@ -57,9 +58,9 @@ class Engine:
     """Continues rows of ids.
 
     Args:
-        model: in the type it is to compute in.
-        context: the most positions it is to see; rows that need more begin anew over their last half. None = no limit.
-        padding: the id that short rows are filled with, on the left.
+        model: the model, in the type it computes in.
+        context: the most positions it sees; longer rows start over from their last half. None = no limit.
+        padding: the id that fills short rows, on the left.
     """
 
     def __init__(self, model: LanguageModel, context: int | None, padding: int) -> None:
@@ -67,56 +68,58 @@ class Engine:
 
     @property
     def keeps_positions(self) -> bool:
-        """Whether the model's state can go back and leave padding out."""
+        """Whether the model's state can go back and skip padding."""
         return self.model.start().keeps_positions
 
     def generate(
         self, rows: Sequence[Sequence[int]], request: Request, config: DecodingConfig
     ) -> list[list[Hypothesis]]:
         """The n best continuations of each row, or as many samples."""
-        found: dict[int, list[Hypothesis]] = {}
-        # Rows of one length are read side by side; others, too, padded on the left, where positions are kept.
+        results: dict[int, list[Hypothesis]] = {}
+        # Rows of different lengths are padded on the left and read together only where positions are kept.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        same = groupby(order, key=lambda i: 0 if self.keeps_positions else len(rows[i]))
-        for part in (group[i : i + _ROWS] for group in (list(g) for _, g in same) for i in range(0, len(group), _ROWS)):
-            given = [rows[i] for i in part]
-            task, window = self._task(given, request), self.prefill([row[:-1] for row in given])
-            found |= dict(zip(part, decode(self.step, window, task, config), strict=True))
-        return [found[i] for i in range(len(rows))]
+        groups = groupby(order, key=lambda i: 0 if self.keeps_positions else len(rows[i]))
+        for part in (
+            indices[i : i + _ROWS] for _, g in groups for indices in [[*g]] for i in range(0, len(indices), _ROWS)
+        ):
+            prompts = [rows[i] for i in part]
+            task, window = self._task(prompts, request), self.prefill([row[:-1] for row in prompts])
+            results |= dict(zip(part, decode(self.step, window, task, config), strict=True))
+        return [results[i] for i in range(len(rows))]
 
     def stream(
         self, row: Sequence[int], request: Request, config: DecodingConfig, draft: Engine | None = None, ahead: int = 0
     ) -> Generator[Ids, None, Hypothesis]:
-        """Gives the ids of the best continuation as they are settled; returns it.
+        """Yields the ids of the best continuation as they are decided; returns it.
 
-        `draft`: writes so many ids `ahead`; positions must be kept by both.
+        `draft`: the engine of a small model that proposes `ahead` ids at a time; both must keep positions.
         """
         task = self._task([row], request)
         if draft is None:
-            found = yield from decoding(self.step, self.prefill([row[:-1]]), task, config)
-            return found[0][0]
+            hypotheses = yield from decoding(self.step, self.prefill([row[:-1]]), task, config)
+            return hypotheses[0][0]
         hypothesis, _ = yield from speculating(self._side(row), draft._side(row), task, config, ahead)
         return hypothesis
 
     @torch.inference_mode()
     def score(self, rows: Sequence[Sequence[int]], last: Sequence[int]) -> list[float]:
-        """The log-probability of so many last ids of each row after those before them."""
-        found: dict[int, float] = {}
+        """The log-probability of the `last` ids of each row, given the ids before them."""
+        scores: dict[int, float] = {}
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         device = next(self.model.parameters()).device
         for part in (order[i : i + _ROWS] for i in range(0, len(order), _ROWS)):
             width = max(len(rows[i]) for i in part)
             ids = torch.tensor([[*rows[i], *[self.padding] * (width - len(rows[i]))] for i in part], device=device)
-            log_p = self.model.head(self.model(ids[:, :-1])[0]).float().log_softmax(-1)
+            log_p = self.model.head(self.model(Inputs.text(ids[:, :-1]))[0]).float().log_softmax(-1)
             each = log_p.gather(2, ids[:, 1:, None])[:, :, 0]
             for row, i in enumerate(part):
                 end = len(rows[i]) - 1
-                found[i] = float(each[row, end - last[i] : end].sum())
-        return [found[i] for i in range(len(rows))]
+                scores[i] = float(each[row, end - last[i] : end].sum())
+        return [scores[i] for i in range(len(rows))]
 
     @torch.inference_mode()
     def prefill(self, rows: Sequence[Sequence[int]]) -> Window:
-        """What has read the rows."""
+        """The window after reading the rows."""
         width, device = max(map(len, rows)), next(self.model.parameters()).device
         ids = torch.tensor([[*[self.padding] * (width - len(row)), *row] for row in rows], dtype=torch.long)
         padding = torch.tensor([width - len(row) for row in rows], device=device)
@@ -124,19 +127,19 @@ class Engine:
         return self._onward(ids.to(device), window)[1] if width else window
 
     def step(self, last: Int[Tensor, "R 1"], window: Window) -> tuple[Float[Tensor, "R V"], Window]:
-        """The scores of the id after the last one of each row."""
+        """The logits of the id after the last one of each row."""
         hidden, window = self._onward(last, window)
         return self.model.head(hidden[:, -1]), window
 
     def _scores(self, ids: Int[Tensor, "1 T"], window: Window) -> tuple[Float[Tensor, "T2 V"], Window]:
-        # T2 < T where the row begins anew over fewer ids than are new; the last one is always there.
+        # T2 < T where the row starts over from fewer ids than are new; the last one is always included.
         hidden, window = self._onward(ids, window)
         return self.model.head(hidden[0, -ids.shape[1] :]), window
 
     def _onward(self, new: Int[Tensor, "R T"], window: Window) -> tuple[Float[Tensor, "R T2 D"], Window]:
         ids, state, padding = torch.cat((window.ids, new), 1), window.state, window.padding
         if self.context is not None and ids.shape[1] - int(padding.min()) > self.context:
-            # There is no further position: rows that need one begin anew over their last half.
+            # There are no more positions: rows that need one start over from their last half.
             lengths = ids.shape[1] - padding
             lengths = torch.where(lengths > self.context, max(1, self.context // 2), lengths)
             ids = new = ids[:, -int(lengths.max()) :]

@@ -15,10 +15,10 @@ from seqloom.shapes import Bool, Float, Int, Tensor
 
 @runtime_checkable
 class Selectable(Protocol):
-    """What is carried from step to step, by rows."""
+    """A state of several rows that is carried from step to step."""
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> Any:
-        """The state of the given rows; `sentences`: the memory rows they belong to, None = all as before."""
+        """The state of the given rows; `sentences` = the memory rows they belong to. None = all, unchanged."""
 
 
 S = TypeVar("S", bound=Selectable)
@@ -28,9 +28,9 @@ Step = Callable[[Int[Tensor, "R 1"], S], tuple[Float[Tensor, "R V"], S]]
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One result: its words without start and end, and the score it was ranked by.
+    """One result: its ids without start and end, and the score it was ranked by.
 
-    `log_p` is the model's, end included; only `repetition_penalty` changes it, as it changes the probabilities.
+    `log_p` is the model's log-probability, end included; `repetition_penalty` changes it, other options do not.
     """
 
     ids: tuple[int, ...]
@@ -40,16 +40,16 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be decoded.
+    """What to decode.
 
     Args:
-        start: the id that is read first, of all results or of each.
-        end: the id that a sequence ends with.
-        limits: the most words each of the B results may have, without the end.
-        prefixes: words that each result must begin with, -1 where it is free.
-        attention: gives the attention (R S) of the last step over the source; only the coverage penalty asks.
-        source_mask: True on the real positions of the source, which are to be covered; None = all are.
-        stopped: whether words are a result as they stand, though no end follows.
+        start: the id that is read first, for all results or for each.
+        end: the id that ends a sequence.
+        limits: the most tokens of each of the B results, without the end.
+        prefixes: the ids that each result must begin with, -1 where it is free.
+        attention: returns the attention (R S) of the last step over the source; only the coverage penalty needs it.
+        source_mask: True on the real positions of the source, which should be covered; None = all are real.
+        stopped: whether ids are complete without an end id.
     """
 
     start: int | Int[Tensor, " B"]
@@ -66,7 +66,7 @@ Ids = list[int]
 
 @dataclass
 class _Progress:
-    """The hypotheses alive: B sentences of K, and the ended ones of every sentence."""
+    """K live hypotheses for each of B sentences, and the ended ones of every sentence."""
 
     sentences: Int[Tensor, " B"]
     ids: Int[Tensor, "B K T"]
@@ -81,22 +81,22 @@ def decode(step: Step[S], state: S, task: Task, config: DecodingConfig) -> list[
 
 
 def last_of(steps: Generator[Ids, None, T]) -> T:
-    """What a generator returns in the end."""
+    """The value that a generator returns at its end."""
     while True:
         try:
             next(steps)
-        except StopIteration as found:
-            return found.value  # type: ignore[no-any-return]
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
 def decoding(
     step: Step[S], state: S, task: Task, config: DecodingConfig
 ) -> Generator[Ids, None, list[list[Hypothesis]]]:
-    """Gives the newest word of each sentence's best hypothesis after each step; returns the best hypotheses of each
+    """Yields the newest token of each sentence's best hypothesis after each step; returns the best hypotheses of each
     sentence, best first.
 
-    `step` gives the scores of the next token after the last one of each row. `state` has one row a sentence.
-    Rows of sentences that are done are dropped on the way.
+    `step` returns the logits of the token after the last one of each row. `state` has one row per sentence.
+    Rows of finished sentences are dropped along the way.
     """
     B = task.limits.shape[0]
     device = task.limits.device
@@ -114,14 +114,13 @@ def decoding(
     with torch.inference_mode():
         state = state.select(sentences, sentences) if copies > 1 else state
     while len(now.sentences):
-        with torch.inference_mode():  # and not around the yield, beyond which it is nobody's business
+        with torch.inference_mode():  # not around the yield, so that the caller is not affected
             scores, state = step(last, state)
             scores = _transformed(scores.float(), now, task, config)
-            pick = (
-                _sampled(scores, now, config, generator)
-                if isinstance(config, Sampling)
-                else _best(scores, now, task, config)
-            )
+            if isinstance(config, Sampling):
+                pick = _sampled(scores, now, config, generator)
+            else:
+                pick = _best(scores, now, config)
             rows, kept = _advance(now, pick, task, config)
             if len(now.sentences):
                 still = kept is None and torch.equal(rows, torch.arange(len(last), device=device))
@@ -134,7 +133,7 @@ def decoding(
 
 @dataclass(frozen=True)
 class _Pick:
-    """Candidates of each sentence, best first: the hypothesis each continues, its word and its log-probability."""
+    """Candidates for each sentence, best first: the hypothesis each continues, its token and its log-probability."""
 
     parents: Int[Tensor, "B N"]
     tokens: Int[Tensor, "B N"]
@@ -156,24 +155,23 @@ def _transformed(scores: Tensor, now: _Progress, task: Task, config: DecodingCon
     allowed = log_p
     if config.no_repeat_ngram:
         allowed = transforms.no_repeat_ngram(allowed, history, config.no_repeat_ngram)
-        allowed[:, task.end] = log_p[:, task.end]  # rows that are done repeat it
+        allowed[:, task.end] = log_p[:, task.end]  # finished rows repeat it
     if config.min_length > T:
         allowed = transforms.without(allowed, task.end)
-    word = forced.repeat_interleave(K)[:, None]
-    only = torch.full_like(log_p, -torch.inf).scatter_(1, word.clamp(min=0), log_p.gather(1, word.clamp(min=0)))
-    changed = word >= 0 if allowed is log_p else torch.ones_like(word, dtype=torch.bool)
-    allowed = torch.where(word >= 0, only, allowed)
-    # What is left is scaled to 1 when a word is chosen; with this it keeps the probability the model gave it.
+    token = forced.repeat_interleave(K)[:, None]
+    only = torch.full_like(log_p, -torch.inf).scatter_(1, token.clamp(min=0), log_p.gather(1, token.clamp(min=0)))
+    changed = token >= 0 if allowed is log_p else torch.ones_like(token, dtype=torch.bool)
+    allowed = torch.where(token >= 0, only, allowed)
+    # Choosing a token renormalizes what is allowed; this restores the probability that the model gave it.
     left = allowed.logsumexp(-1, keepdim=True)
     now.log_p = now.log_p + torch.where(changed, left, 0.0).view(B, K)
     return torch.where(changed, allowed, scores)
 
 
-def _best(scores: Tensor, now: _Progress, task: Task, config: DecodingConfig) -> _Pick:
+def _best(scores: Tensor, now: _Progress, config: DecodingConfig) -> _Pick:
     B, K, _ = now.ids.shape
-    V = scores.shape[1]
     # The softmax kernel is several times faster than logsumexp, and keeps the order.
-    p, tokens = scores.softmax(-1).topk(min(config.beam + 1, V))
+    p, tokens = scores.softmax(-1).topk(min(config.beam + 1, scores.shape[1]))
     total = (now.log_p[:, :, None] + p.log().view(B, K, -1)).flatten(1)
     log_p, index = total.topk(min(2 * config.beam, total.shape[1]))
     return _Pick(index // p.shape[1], tokens.view(B, -1).gather(1, index), log_p)
@@ -186,7 +184,7 @@ def _sampled(scores: Tensor, now: _Progress, config: Sampling, generator: torch.
 
 
 def distribution(scores: Float[Tensor, "R V"], config: Sampling) -> Float[Tensor, "R V"]:
-    """What words are drawn from: temperature, then top-k, top-p and min-p."""
+    """The distribution to sample from: temperature, then top-k, top-p and min-p."""
     scores = scores / config.temperature
     if config.top_k:
         scores = transforms.top_k(scores, config.top_k)
@@ -198,7 +196,7 @@ def distribution(scores: Float[Tensor, "R V"], config: Sampling) -> Float[Tensor
 
 
 def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) -> tuple[Tensor, Tensor | None]:
-    """Ends what has ended, keeps the best of the rest; the rows and sentences of the state to go on with."""
+    """Removes ended hypotheses and keeps the best of the rest; returns the state's rows and sentences to keep."""
     B, K, T = now.ids.shape
     ends = (pick.tokens == task.end) | pick.log_p.isneginf()
     if task.attention is not None:
@@ -211,7 +209,7 @@ def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) ->
     if task.stopped is not None:
         ends |= _stopped(now, pick, ends, task.stopped)
     _end(now, pick, ends, task, config)
-    # The best that have not ended, still best first; a sample that has ended has none.
+    # The best candidates that have not ended, still best first; an ended sample has none.
     order = ends.long().argsort(dim=1, stable=True)[:, : config.beam]
     alive = ~ends.gather(1, order)
     parents, tokens = pick.parents.gather(1, order), pick.tokens.gather(1, order)
@@ -229,9 +227,9 @@ def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) ->
 
 
 def _kept(going: Bool[Tensor, " B"]) -> Int[Tensor, " B2"]:
-    """The sentences to go on with, and so many that are done that the sizes of batches stay few.
+    """The unfinished sentences, filled up with finished ones so that only few batch sizes occur.
 
-    Matrix kernels are compiled anew for each shape they have not seen; a row that is done costs less.
+    Matrix kernels are compiled for each new shape, which costs more than the finished rows.
     """
     B, live = going.shape[0], int(going.sum())
     room = min(B, -(-live // _GRAIN) * _GRAIN)
@@ -244,14 +242,14 @@ _GRAIN = 16
 
 
 def _stopped(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], stopped: Callable[[Ids], bool]) -> Tensor:
-    """Which candidates are results as they stand."""
+    """The candidates that are complete without an end id."""
     ids = now.ids.tolist()
     flat = zip(pick.parents.tolist(), pick.tokens.tolist(), ends.tolist(), strict=True)
-    found = [
-        [not done and stopped([*ids[b][p], w]) for p, w, done in zip(parents, tokens, dones, strict=True)]
+    complete = [
+        [not done and stopped([*ids[b][p], token]) for p, token, done in zip(parents, tokens, dones, strict=True)]
         for b, (parents, tokens, dones) in enumerate(flat)
     ]
-    return torch.tensor(found, device=ends.device)
+    return torch.tensor(complete, device=ends.device)
 
 
 def _end(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], task: Task, config: DecodingConfig) -> None:
@@ -266,35 +264,35 @@ def _end(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], task: Task, con
         covered = now.coverage[sentence, parent].clamp(1e-9, 1.0)
         score = score + config.coverage_penalty * covered.log().sum(-1)
     ids, last = now.ids[sentence, parent].tolist(), pick.tokens[sentence, rank].tolist()
-    found = zip(now.sentences[sentence].tolist(), ids, last, log_p.tolist(), score.tolist(), strict=True)
-    for i, tokens, word, p, s in found:
-        now.ended[i].append(Hypothesis((*tokens, *([] if word == task.end else [word])), p, s))
+    columns = now.sentences[sentence].tolist(), ids, last, log_p.tolist(), score.tolist()
+    for i, tokens, token, p, s in zip(*columns, strict=True):
+        now.ended[i].append(Hypothesis((*tokens, *([] if token == task.end else [token])), p, s))
 
 
 def _done(now: _Progress, log_p: Float[Tensor, "B K"], length: int, task: Task, config: DecodingConfig) -> Tensor:
-    """Which sentences need no further step."""
-    wanted = config.beam if config.stop == "first" or config.beam == 1 else config.n_best
-    bars = []
+    """The sentences that need no more steps."""
+    if isinstance(config, Sampling):
+        return torch.zeros_like(now.sentences, dtype=torch.bool)
+    first = config.stop == "first" or config.beam == 1
+    count = config.beam if first else config.n_best
+    bars = []  # the score of the worst result if the search stopped now
     for i in now.sentences.tolist():
         scores = sorted((h.score for h in now.ended[i]), reverse=True)
-        bars.append(scores[wanted - 1] if len(scores) >= wanted else -torch.inf)
+        bars.append(scores[count - 1] if len(scores) >= count else -torch.inf)
     bar = torch.tensor(bars, device=log_p.device)
-    if isinstance(config, Sampling):
-        return torch.zeros_like(bar, dtype=torch.bool)
-    if config.stop == "first" or config.beam == 1:
+    if first:
         return bar.isfinite()
-    best = log_p.amax(1)
     a = config.length_penalty
     at = torch.full_like(bar, length)
-    if config.stop == "certain":  # with a positive penalty, what is longest may become best
-        furthest = (task.limits[now.sentences] + 1).clamp(min=length + 1).to(bar.dtype)
-        at = furthest if a > 0 else at + 1
-    attainable: Tensor = best / at**a
+    if config.stop == "certain":  # with a positive penalty, the longest hypothesis may become the best
+        longest = (task.limits[now.sentences] + 1).clamp(min=length + 1).to(bar.dtype)
+        at = longest if a > 0 else at + 1
+    attainable: Tensor = log_p.amax(1) / at**a
     return bar >= attainable
 
 
 def beam_rows(prefixes: Sequence[Sequence[int]], device: torch.device) -> Int[Tensor, "B P"] | None:
-    """Prefixes of differing lengths as one tensor, -1 where a row is free; None where all are empty."""
+    """Prefixes of different lengths as one tensor, -1 where a row is free; None if all are empty."""
     width = max((len(p) for p in prefixes), default=0)
     if width == 0:
         return None

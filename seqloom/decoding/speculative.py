@@ -1,7 +1,7 @@
-"""Speculative decoding: a small model writes ahead; a large one reads that at once and takes what it would write.
+"""Speculative decoding: a small model proposes several tokens, and a large one verifies them in one pass.
 
-The results have exactly the distribution of the large model alone (Leviathan et al. 2023; Chen et al. 2023): a word x
-drawn from q is taken with probability min(1, p(x) / q(x)), else one is drawn from max(p - q, 0), scaled to 1.
+The results have exactly the distribution of the large model alone (Leviathan et al. 2023; Chen et al. 2023): a token x
+sampled from q is accepted with probability min(1, p(x) / q(x)), else one is sampled from max(p - q, 0), scaled to 1.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from seqloom.shapes import Float, Int, Tensor
 
 @runtime_checkable
 class Rewindable(Protocol):
-    """A state that can forget its last words."""
+    """A state that can forget its last tokens."""
 
     def back(self, count: int) -> Any:
-        """The state as it was so many words ago."""
+        """The state as it was `count` tokens ago."""
 
 
 S = TypeVar("S", bound=Rewindable)
@@ -31,7 +31,7 @@ Read = Callable[[Int[Tensor, "1 T"], S], tuple[Float[Tensor, "T V"], S]]
 
 @dataclass
 class Side:
-    """One of the two models: how it reads, what it has read, and how many words more a state can go back over."""
+    """One of the two models: how it reads, its state, and how many more tokens a state has room for."""
 
     read: Read[Any]
     state: Any
@@ -41,52 +41,52 @@ class Side:
 def speculating(
     large: Side, small: Side, task: Task, config: DecodingConfig, ahead: int
 ) -> Generator[Ids, None, tuple[Hypothesis, float]]:
-    """Gives words as they are settled; returns the text, and which share of the small model's words was taken.
+    """Yields ids as they are decided; returns the result and the accepted share of the small model's proposals.
 
     Args:
-        large, small: have both read what comes before task.start.
-        task: of one row.
-        config: greedy, or what is drawn from and the seed.
-        ahead: words that the small model writes at a time.
+        large, small: the models; both have read what comes before task.start.
+        task: what to decode, one row.
+        config: greedy decoding or sampling.
+        ahead: the tokens that the small model proposes at a time.
     """
     assert isinstance(task.start, int)
     generator = torch.Generator(task.limits.device).manual_seed(config.seed)
-    limit, ids, log_p, taken, written = int(task.limits), list[int](), 0.0, 0, 0
-    unread = [task.start]  # by the small model; the last of it is unread by the large one, too
+    limit, ids, log_p, accepted, proposed = int(task.limits), list[int](), 0.0, 0, 0
+    unread = [task.start]  # by the small model; the last one is unread by the large one, too
     while True:
         most = max(0, min(ahead, limit - len(ids), large.room(large.state) - 1))
         guesses, q = _ahead(small, unread, most, config, generator)
-        tokens, log_ps = _settled(large, [unread[-1], *guesses], q, config, generator)
+        tokens, log_ps = _verified(large, [unread[-1], *guesses], q, config, generator)
         kept = len(tokens) - 1
-        taken, written = taken + kept, written + len(guesses)
+        accepted, proposed = accepted + kept, proposed + len(guesses)
         # The small model has not read its own last guess.
         small.state = small.state.back(max(0, len(guesses) - 1 - kept))
         unread = [*(unread if not guesses else guesses[-1:] if kept == len(guesses) else []), tokens[-1]]
-        for i, word in enumerate(tokens):
-            # As in the other loop, the end is what comes at the limit.
-            word = task.end if len(ids) == limit else word
-            log_p += float(log_ps[i, word])
-            if word == task.end:
-                return _hypothesis(ids, log_p, config), taken / max(1, written)
-            ids.append(word)
-            yield [word]
+        for i, token in enumerate(tokens):
+            # As in `decoding`, the end follows at the limit.
+            token = task.end if len(ids) == limit else token
+            log_p += float(log_ps[i, token])
+            if token == task.end:
+                return _hypothesis(ids, log_p, config), accepted / max(1, proposed)
+            ids.append(token)
+            yield [token]
             if task.stopped is not None and task.stopped(ids):
-                return _hypothesis(ids, log_p, config, ended=False), taken / max(1, written)
+                return _hypothesis(ids, log_p, config, ended=False), accepted / max(1, proposed)
 
 
 @torch.inference_mode()
-def _settled(
+def _verified(
     large: Side, tokens: Ids, q: Float[Tensor, "T V"] | None, config: DecodingConfig, generator: torch.Generator
 ) -> tuple[Ids, Float[Tensor, "T1 V"]]:
-    """Of the words after the first those that are taken, and one more; and the log-probabilities of all words there."""
+    """The accepted guesses (`tokens` after the first) and one more token; the log-probabilities at each position."""
     guesses = tokens[1:]
     scores, large.state = large.read(torch.tensor([tokens], device=generator.device), large.state)
-    p = _chances(scores, config)
+    p = _probabilities(scores, config)
     kept = 0 if q is None else _accepted(p, q, guesses, generator)
     rest = p[kept] if q is None or kept == len(guesses) else (p[kept] - q[kept]).clamp(min=0)
-    word = int(torch.multinomial(rest if bool(rest.sum() > 0) else p[kept], 1, generator=generator))
+    token = int(torch.multinomial(rest if bool(rest.sum() > 0) else p[kept], 1, generator=generator))
     large.state = large.state.back(len(guesses) - kept)
-    return [*guesses[:kept], word], scores.float().log_softmax(-1)
+    return [*guesses[:kept], token], scores.float().log_softmax(-1)
 
 
 @torch.inference_mode()
@@ -94,17 +94,15 @@ def _ahead(
     small: Side, unread: Ids, count: int, config: DecodingConfig, generator: torch.Generator
 ) -> tuple[Ids, Float[Tensor, "T V"] | None]:
     guesses: Ids = []
-    chances: list[Tensor] = []
-    device, given = generator.device, unread
+    q: list[Tensor] = []
     for _ in range(count):
-        scores, small.state = small.read(torch.tensor([given], device=device), small.state)
-        chances.append(_chances(scores[-1:], config))
-        guesses.append(int(torch.multinomial(chances[-1][0], 1, generator=generator)))
-        given = guesses[-1:]
-    return guesses, torch.cat(chances) if chances else None
+        scores, small.state = small.read(torch.tensor([guesses[-1:] or unread], device=generator.device), small.state)
+        q.append(_probabilities(scores[-1:], config))
+        guesses.append(int(torch.multinomial(q[-1][0], 1, generator=generator)))
+    return guesses, torch.cat(q) if q else None
 
 
-def _chances(scores: Float[Tensor, "T V"], config: DecodingConfig) -> Float[Tensor, "T V"]:
+def _probabilities(scores: Float[Tensor, "T V"], config: DecodingConfig) -> Float[Tensor, "T V"]:
     if isinstance(config, Sampling):
         return distribution(scores.float(), config)
     return torch.zeros_like(scores, dtype=torch.float32).scatter_(1, scores.argmax(-1, keepdim=True), 1.0)

@@ -1,4 +1,4 @@
-"""Changes to the scores of the next token, before one is chosen. Each takes and gives scores (R V)."""
+"""Transforms of the logits of the next token before one is chosen. Each takes and returns scores (R V)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ History = Int[Tensor, "R T"]
 
 
 def repetition_penalty(scores: Scores, history: History, penalty: float) -> Scores:
-    """Words already used: positive scores are divided by `penalty`, negative multiplied (Keskar et al. 2019)."""
+    """Divides positive scores of tokens already used by `penalty`, multiplies negative ones (Keskar et al. 2019)."""
     used = scores.gather(1, history)
     return scores.scatter(1, history, torch.where(used > 0, used / penalty, used * penalty))
 
 
 def no_repeat_ngram(scores: Scores, history: History, size: int) -> Scores:
-    """Forbids each word that would complete a `size`-gram which the row has already (Paulus et al. 2018)."""
+    """Forbids each token that would complete a `size`-gram that the row already has (Paulus et al. 2018)."""
     T = history.shape[1]
     if size > T:
         return scores
@@ -30,21 +30,21 @@ def no_repeat_ngram(scores: Scores, history: History, size: int) -> Scores:
     return scores
 
 
-def without(scores: Scores, word: int) -> Scores:
-    """Forbids a word, except where nothing else is possible."""
+def without(scores: Scores, token: int) -> Scores:
+    """Forbids a token, except where nothing else is possible."""
     forbidden = scores.clone()
-    forbidden[:, word] = -torch.inf
+    forbidden[:, token] = -torch.inf
     return torch.where(forbidden.isneginf().all(-1, keepdim=True), scores, forbidden)
 
 
 def top_k(scores: Scores, k: int) -> Scores:
-    """Only the k best words of each row."""
+    """Only the k best tokens of each row."""
     least = scores.topk(min(k, scores.shape[1])).values[:, -1:]
     return scores.masked_fill(scores < least, -torch.inf)
 
 
 def top_p(scores: Scores, p: float) -> Scores:
-    """The fewest words whose probabilities reach p (nucleus: Holtzman et al. 2020); always at least one."""
+    """The fewest tokens whose probabilities sum to p (nucleus: Holtzman et al. 2020); always at least one."""
     ordered, order = scores.sort(descending=True)
     probabilities = ordered.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities
@@ -52,6 +52,6 @@ def top_p(scores: Scores, p: float) -> Scores:
 
 
 def min_p(scores: Scores, p: float) -> Scores:
-    """Only words at least p times as probable as the best one (Nguyen et al. 2024)."""
+    """Only tokens at least p times as probable as the best one (Nguyen et al. 2024)."""
     probabilities = scores.softmax(-1)
     return scores.masked_fill(probabilities < p * probabilities.amax(-1, keepdim=True), -torch.inf)

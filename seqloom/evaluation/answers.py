@@ -1,4 +1,4 @@
-"""Answers as the SQuAD script scores them (Rajpurkar et al. 2016, 2018)."""
+"""Answers scored as by the SQuAD script (Rajpurkar et al. 2016, 2018)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalized(answer: str) -> str:
-    """In lower case, without punctuation, articles and superfluous blanks."""
+    """The answer in lower case, without punctuation, articles and extra spaces."""
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", answer.lower().translate(_PUNCTUATION)).split())
 
 
 def word_f1(answer: str, reference: str) -> float:
-    """The F1 of the words in common, from 0 to 1; of an empty side 1 if both are empty."""
-    one, other = normalized(answer).split(), normalized(reference).split()
-    if not one or not other:
-        return float(one == other)
-    return 2 * sum((Counter(one) & Counter(other)).values()) / (len(one) + len(other))
+    """The F1 of the words in common, from 0 to 1; if one side is empty, 1 if both are, else 0."""
+    words, expected = normalized(answer).split(), normalized(reference).split()
+    if not words or not expected:
+        return float(words == expected)
+    return 2 * (Counter(words) & Counter(expected)).total() / (len(words) + len(expected))
 
 
 def score_answers(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Exact match and F1 in percent: of each answer against the best of its references; none = "" is right."""
-    known = [own or ("",) for own in references]
-    pairs = list(zip(answers, known, strict=True))
+    """Exact match and F1 in percent, of each answer against the best of its references; no reference = "" is right."""
+    pairs = [(answer, correct or ("",)) for answer, correct in zip(answers, references, strict=True)]
     return {
         "examples": len(pairs),
-        "exact_match": 100 * sum(any(normalized(a) == normalized(r) for r in own) for a, own in pairs) / len(pairs),
-        "f1": 100 * sum(max(word_f1(a, r) for r in own) for a, own in pairs) / len(pairs),
+        "exact_match": 100 * sum(normalized(a) in map(normalized, correct) for a, correct in pairs) / len(pairs),
+        "f1": 100 * sum(max(word_f1(a, r) for r in correct) for a, correct in pairs) / len(pairs),
     }

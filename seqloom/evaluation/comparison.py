@@ -1,4 +1,4 @@
-"""Translations of one test set by several systems: what differs, and whether by chance."""
+"""Compares translations of one test set by several systems: what differs, and whether the difference is significant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from seqloom.errors import DataError
 from seqloom.evaluation.translation import corpus_bleu, exact_match, length_classes
 
-_LEAST = 20  # sentences of a class of length: of fewer the score says little
+_LEAST = 20  # sentences in a length class; scores of fewer mean little
 _FREQUENCIES = (0, 1, 5, 10, 100, 1000, 1 << 30)
 
 
@@ -21,20 +21,20 @@ def compare_translations(
     seen: Mapping[str, int],
     samples: int = 1000,
 ) -> dict[str, Any]:
-    """What several systems made of the same sources.
+    """Compares the translations of the same sources by several systems.
 
     Args:
-        systems: the translations of each, by name; the first is what the others are tested against.
-        sources, references: of the test set.
-        seen: how often training showed each word of the target.
-        samples: of the paired bootstrap (Koehn 2004).
+        systems: the translations of each, by name; the others are tested against the first.
+        sources, references: the test set.
+        seen: how often each target word occurs in the training data.
+        samples: the samples of the paired bootstrap (Koehn 2004).
 
     Returns:
-        "systems": BLEU (13a, lowercased) and chrF with the half-widths of their 95 % intervals and the p-value of
-        the difference from the first; "by_length": BLEU for each class of source length, of 20 sentences or more;
-        "by_frequency": F1 of the words of the references by how often training showed them; "gains": BLEU above the
-        first on sources of fewer than 10 words and of 20 and more, where there are both; "ngrams": what each system
-        has more and less often right than the first; "differ": the sentences whose chrF differs most. Plain values.
+        Plain values. "systems": BLEU (13a, lowercased) and chrF with the half-widths of their 95 % intervals and the
+        p-value of the difference from the first; "by_length": the same for each class of source length, of 20
+        sentences or more; "by_frequency": F1 of the words of the references by their frequency in training; "gains":
+        BLEU above the first on sources of fewer than 10 words and of 20 and more, if there are both; "ngrams": those
+        that each system gets right more and less often than the first; "differ": the sentences whose chrF differs most.
     """
     if not references:
         raise DataError("there is no sentence to compare")
@@ -69,11 +69,11 @@ def _scores(systems: Mapping[str, Sequence[str]], references: Sequence[str], sam
 
     named: list[tuple[str, Sequence[str]]] = [(name, list(texts)) for name, texts in systems.items()]
     metrics = {"BLEU": BLEU(lowercase=True), "chrF": CHRF()}
-    found: Any
-    _, found = PairedTest(named, metrics, [list(references)], test_type="bs", n_samples=samples)()
+    results: Any
+    _, results = PairedTest(named, metrics, [list(references)], test_type="bs", n_samples=samples)()
     rows: list[dict[str, Any]] = []
-    for i, (name, texts) in enumerate(named):  # sacreBLEU calls equal systems different: its p is the least there is
-        bleu, chrf = (next(v[i] for k, v in found.items() if k.startswith(key)) for key in ("BLEU", "chrF"))
+    for i, (name, texts) in enumerate(named):  # for equal systems sacreBLEU reports its lowest possible p
+        bleu, chrf = (next(v[i] for k, v in results.items() if k.startswith(key)) for key in ("BLEU", "chrF"))
         rows.append(
             {
                 "name": name,
@@ -95,16 +95,16 @@ def _gains(
     short, long = ([i for i, n in enumerate(lengths) if low <= n < below] for low, below in ((0, 10), (20, 1 << 30)))
     if not (short and long):
         return []
-    found = {
+    bleu = {
         name: [
             corpus_bleu([texts[i] for i in rows], [references[i] for i in rows], lowercase=True)[0]
             for rows in (short, long)
         ]
         for name, texts in systems.items()
     }
-    first, *others = found
+    first, *others = bleu
     return [
-        {"name": name, "short": found[name][0] - found[first][0], "long": found[name][1] - found[first][1]}
+        {"name": name, "short": bleu[name][0] - bleu[first][0], "long": bleu[name][1] - bleu[first][1]}
         for name in others
     ]
 
@@ -114,30 +114,32 @@ def _by_frequency(
 ) -> list[dict[str, Any]]:
     rows = []
     for low, below in itertools.pairwise(_FREQUENCIES):
-        wanted = [Counter(w for w in text.split() if low <= seen.get(w, 0) < below) for text in references]
-        if not (count := sum(c.total() for c in wanted)):
+        expected, *produced = (
+            [Counter(w for w in text.split() if low <= seen.get(w, 0) < below) for text in texts]
+            for texts in (references, *systems.values())
+        )
+        if not (count := sum(c.total() for c in expected)):
             continue
-        row: dict[str, Any] = {"from": low, "below": below if below < 1 << 30 else None, "words": count, "f1": {}}
-        for name, texts in systems.items():
-            given = [Counter(w for w in text.split() if low <= seen.get(w, 0) < below) for text in texts]
-            right = sum((a & b).total() for a, b in zip(given, wanted, strict=True))
-            row["f1"][name] = 200 * right / max(1, count + sum(c.total() for c in given))
-        rows.append(row)
+        f1 = {}
+        for name, words in zip(systems, produced, strict=True):
+            right = sum((a & b).total() for a, b in zip(words, expected, strict=True))
+            f1[name] = 200 * right / max(1, count + sum(c.total() for c in words))
+        rows.append({"from": low, "below": below if below < 1 << 30 else None, "words": count, "f1": f1})
     return rows
 
 
 def _ngrams(systems: Mapping[str, Sequence[str]], references: Sequence[str], most: int = 10) -> list[dict[str, Any]]:
-    wanted = [_counted(text) for text in references]
+    expected = [_counted(text) for text in references]
     right = {}
     for name, texts in systems.items():
         right[name] = Counter[str]()
-        for text, reference in zip(texts, wanted, strict=True):
+        for text, reference in zip(texts, expected, strict=True):
             right[name].update(_counted(text) & reference)
     first, *others = systems
     rows = []
     for name in others:
         gains = {gram: right[name][gram] - right[first][gram] for gram in {*right[name], *right[first]}}
-        # Where two differ by as much, the longer one says more.
+        # Of two with the same difference, the longer one is more informative.
         ranked = sorted(gains, key=lambda gram: (-gains[gram], -len(gram), gram))
         rows.append(
             {

@@ -1,4 +1,4 @@
-"""Correlations of two rows of numbers: of the values (Pearson) and of their ranks (Spearman)."""
+"""Correlations of two series of numbers: of the values (Pearson) and of their ranks (Spearman)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Numbers = NDArray[np.float64]
 
 
 def correlation(first: ArrayLike, second: ArrayLike) -> float:
-    """Pearson's r of (N) and (N); nan where one of the two does not vary."""
+    """Pearson's r of (N) and (N); nan if one of them is constant."""
     a, b = (np.asarray(values, dtype=np.float64) for values in (first, second))
     a, b = a - a.mean(), b - b.mean()
     spread = float(np.sqrt((a @ a) * (b @ b)))
@@ -17,12 +17,12 @@ def correlation(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
-    """Spearman's rho of (N) and (N); nan where one of the two does not vary."""
+    """Spearman's rho of (N) and (N); nan if one of them is constant."""
     return correlation(ranks(first), ranks(second))
 
 
 def ranks(values: ArrayLike) -> Numbers:
-    """(N): the rank of each value, from 1; equal ones share the mean of theirs."""
+    """(N): the rank of each value, from 1; equal values share their mean rank."""
     _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    found: Numbers = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return found
+    result: Numbers = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return result

@@ -1,4 +1,4 @@
-"""How well a language model predicts a text, by measures that do not depend on its tokenizer, too."""
+"""How well a language model predicts a text, also by measures that do not depend on its tokenizer."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from seqloom.shapes import Tensor
 
 @torch.inference_mode()
 def text_nll(model: LanguageModel, stream: Stream | Packs) -> float:
-    """The negative log-likelihood of the whole text in nats.
+    """The negative log-likelihood of the whole text, in nats.
 
-    A model that carries a state reads each lane of the stream from end to end; any other one sees windows.
+    A model that carries a state reads each lane of the stream from start to end; any other model reads windows.
     """
     device = next(model.parameters()).device
     plain, carry, total = NextToken(), dict[str, Tensor](), 0.0
     model.eval()
     for batch in stream.once() if model.carries else stream.windows():
-        found = plain(model, batch.to(device), carry)
-        carry, total = dict(found.carry), total + found.nll
+        loss = plain(model, batch.to(device), carry)
+        carry, total = dict(loss.carry), total + loss.nll
     return total
 
 
 def perplexities(nll: float, tokens: int, sizes: Mapping[str, int]) -> dict[str, float]:
-    """The measures of a text of so many tokens, and of the sizes that `Text.sizes` gives.
+    """The measures of a text, from its number of tokens and the sizes that `Text.sizes` returns.
 
-    "perplexity" is by tokens, "word_perplexity" by words between blanks (the end of a line is one).
+    "perplexity" is per token, "word_perplexity" per word between blanks (the end of a line counts as one).
     """
     bits = nll / math.log(2)
     return {

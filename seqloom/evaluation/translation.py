@@ -15,19 +15,19 @@ _EDGES = (0, 5, 10, 15, 20, 30, 50, 100, 1 << 30)
 
 @dataclass(frozen=True)
 class Scores:
-    """What a set of translations reached.
+    """The scores of a set of translations.
 
     Args:
         bleu: sacreBLEU, 13a, cased (Papineni et al. 2002; Post 2018), 0 to 100.
         bleu_lowercased: the same without case.
         chrf: character F-score (Popovic 2015), 0 to 100.
         exact_match: percentage of translations equal to their reference.
-        distinct_1, distinct_2: percentage of the words and pairs of words of all translations that are different from
-            each other (Li et al. 2016): low where a model says the same to everything.
+        distinct_1, distinct_2: percentage of distinct words and word pairs among those of all translations (Li et al.
+            2016): low if a model answers everything with the same text.
         signature, signature_lowercased, chrf_signature: what exactly was computed.
-        sentences: how many.
+        sentences: the number of sentences.
         by_length: for each class of source length in words: its bounds, sentences, BLEU and exact match.
-        by_kind: the same for each kind of sentence, where kinds are known.
+        by_kind: the same for each kind of sentence, if kinds are known.
     """
 
     bleu: float
@@ -44,12 +44,12 @@ class Scores:
     by_kind: list[dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The scores as plain values."""
         return asdict(self)
 
 
 def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str], **options: Any) -> tuple[float, str]:
-    """BLEU of a corpus and its signature."""
+    """The BLEU of a corpus, and its signature."""
     from sacrebleu.metrics.bleu import BLEU
 
     metric = BLEU(**options)
@@ -60,7 +60,7 @@ def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str], **options:
 def score_translations(
     sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], kinds: Sequence[str] = ()
 ) -> Scores:
-    """All scores of translations against one reference each."""
+    """All scores of translations with one reference each."""
     from sacrebleu.metrics.chrf import CHRF
 
     if not references:
@@ -94,7 +94,7 @@ def score_translations(
 
 
 def _by_number(kind: str) -> list[str | int]:
-    """So that "length 10" comes after "length 2"."""
+    """A sort key that puts "length 10" after "length 2"."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", kind)]
 
 
@@ -119,33 +119,33 @@ def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 
 
 def distinct(texts: Sequence[str], n: int) -> float:
-    """The percentage of the n-grams of words in all texts that are different from each other."""
+    """The percentage of distinct n-grams among the n-grams of words of all texts."""
     grams = [tuple(words[i : i + n]) for words in map(str.split, texts) for i in range(len(words) - n + 1)]
     return 100 * len({*grams}) / max(1, len(grams))
 
 
 def length_classes(sources: Sequence[str], least: int = 1) -> list[tuple[tuple[int, int | None], list[int]]]:
-    """The classes of source length in words that occur, from (included) and below, each with its sentences.
+    """The classes of source length in words that occur, from (inclusive) and below, each with its sentences.
 
-    A class of fewer than `least` sentences is one with its longer neighbour, the longest with the one before it.
+    A class of fewer than `least` sentences is merged with the next longer one, the longest with the one before it.
     """
     lengths = [len(source.split()) for source in sources]
-    found: list[tuple[tuple[int, int | None], list[int]]] = []
+    classes: list[tuple[tuple[int, int | None], list[int]]] = []
     for low, below in itertools.pairwise(_EDGES):
         if rows := [i for i, n in enumerate(lengths) if low <= n < below]:
-            found.append(((low, below if below < _EDGES[-1] else None), rows))
-    for i in range(len(found) - 2, -1, -1):
-        (shorter, rows), (longer, more) = found[i : i + 2]
-        if len(rows) < least or (i == len(found) - 2 and len(more) < least):
-            found[i : i + 2] = [((shorter[0], longer[1]), rows + more)]
-    return found
+            classes.append(((low, below if below < _EDGES[-1] else None), rows))
+    for i in range(len(classes) - 2, -1, -1):
+        (shorter, rows), (longer, more) = classes[i : i + 2]
+        if len(rows) < least or (i == len(classes) - 2 and len(more) < least):
+            classes[i : i + 2] = [((shorter[0], longer[1]), rows + more)]
+    return classes
 
 
 def _group(rows: Sequence[int], hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    ours, theirs = [hypotheses[i] for i in rows], [references[i] for i in rows]
+    texts, expected = [hypotheses[i] for i in rows], [references[i] for i in rows]
     return {
         "sentences": len(rows),
-        # Where no reference has four words there is no 4-gram to match, and BLEU says nothing.
-        "bleu": round(corpus_bleu(ours, theirs)[0], 2) if any(len(t.split()) > 3 for t in theirs) else None,
-        "exact_match": round(exact_match(ours, theirs), 2),
+        # If no reference has four words, there is no 4-gram to match, and BLEU means nothing.
+        "bleu": round(corpus_bleu(texts, expected)[0], 2) if any(len(t.split()) > 3 for t in expected) else None,
+        "exact_match": round(exact_match(texts, expected), 2),
     }

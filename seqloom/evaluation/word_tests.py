@@ -1,4 +1,4 @@
-"""Word vectors against what people think: analogies (Mikolov et al. 2013a) and lists of similar words."""
+"""Tests of word vectors against human judgments: analogies (Mikolov et al. 2013a) and word similarities."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from seqloom.errors import DataError
 from seqloom.evaluation.correlation import rank_correlation
 from seqloom.models.word_vectors import WordVectors
 
-_QUESTIONS = 256  # answered at a time
+_QUESTIONS = 256  # per matrix product
 
 
 def word_test(vectors: WordVectors, path: str, restrict: int) -> dict[str, Any]:
-    """What a file asks: analogies, if its first line is ": section", else how similar two words are.
+    """The test of a file: analogies if its first line is ": section", else word similarities.
 
-    `restrict`: only so many of the most frequent words count in analogies; 0 = all.
+    `restrict`: analogies use only this many of the most frequent words; 0 = all.
     """
     file = expand(path)
     lines = [(number, line) for number, line in enumerate(text_lines(file), 1) if line.strip()]
@@ -33,10 +33,10 @@ def word_test(vectors: WordVectors, path: str, restrict: int) -> dict[str, Any]:
 def analogies(
     vectors: WordVectors, file: Path, lines: Sequence[tuple[int, str]], restrict: int = 30_000
 ) -> dict[str, Any]:
-    """Four words a line under ": section" lines: is the fourth the nearest to second - first + third, of all words
-    but these three? Questions with a word that is not known, or too rare, are left out.
+    """Four words per line, under ": section" lines: is the fourth the nearest to second - first + third, of all words
+    but these three? Questions with an unknown or too rare word are skipped.
 
-    Gives a row for each section, and for the sections whose names begin with "gram" (syntactic), the others, and all.
+    Returns a row for each section, for the sections whose names begin with "gram" (syntactic), the others, and all.
     """
     size = min(restrict or len(vectors.vectors), len(vectors.vectors))
     units = vectors.vectors[:size] / vectors.norms[:size, None]
@@ -48,29 +48,24 @@ def analogies(
         words = line.split()
         if len(words) != 4 or not sections:
             raise DataError("not four words", where=f"{file}:{number}", cure="a line is a question of four words")
-        name, known, asked = sections[-1]
-        ids = [_known(vectors, word, size) for word in words]
-        if all(i is not None for i in ids):
-            known.append([i for i in ids if i is not None])
-        sections[-1] = name, known, asked + 1
+        name, questions, asked = sections[-1]
+        ids = [i for word in words if (i := vectors.vocabulary.place(word)) is not None and i < size]
+        if len(ids) == len(words):
+            questions.append(ids)
+        sections[-1] = name, questions, asked + 1
     rows: list[dict[str, Any]] = [
-        {"section": name, "asked": asked, "known": len(known), "right": _right(units, np.array(known, dtype=np.int64))}
-        for name, known, asked in sections
+        {"section": name, "asked": asked, "known": len(ids), "right": _right(units, np.array(ids, dtype=np.int64))}
+        for name, ids, asked in sections
     ]
     syntactic = [row for row in rows if row["section"].startswith("gram")]
     semantic = [row for row in rows if row not in syntactic]
     groups = (("semantic", semantic), ("syntactic", syntactic), ("all", rows))
     sums = [
-        {"section": name} | {k: sum(r[k] for r in own) for k in ("asked", "known", "right")} for name, own in groups
+        {"section": name} | {k: sum(r[k] for r in part) for k in ("asked", "known", "right")} for name, part in groups
     ]
     for row in (*rows, *sums):
         row["accuracy"] = 100 * row["right"] / row["known"] if row["known"] else None
     return {"kind": "analogies", "file": file.name, "restrict": size, "sections": rows + sums}
-
-
-def _known(vectors: WordVectors, word: str, size: int) -> int | None:
-    found = vectors.vocabulary.place(word)
-    return found if found is not None and found < size else None
 
 
 def _right(units: NDArray[np.float32], questions: NDArray[np.int64]) -> int:
@@ -84,11 +79,11 @@ def _right(units: NDArray[np.float32], questions: NDArray[np.int64]) -> int:
 
 
 def similarities(vectors: WordVectors, file: Path, lines: Sequence[tuple[int, str]]) -> dict[str, Any]:
-    """Two words and a score a line, between tabs, commas or blanks: Spearman's rank correlation with the cosines, over
-    the pairs of known words. A first line without a number is a heading.
+    """Two words and a score per line, separated by tabs, commas or blanks: Spearman's rank correlation with the cosines
+    of the pairs of known words. A first line without a score is a heading.
     """
-    people: list[float] = []
-    ours: list[float] = []
+    judgments: list[float] = []
+    cosines: list[float] = []
     asked = 0
     for number, line in lines:
         parts = line.replace(",", "\t").split("\t") if "\t" in line or "," in line else line.split()
@@ -99,12 +94,12 @@ def similarities(vectors: WordVectors, file: Path, lines: Sequence[tuple[int, st
         except (IndexError, ValueError):
             if number == lines[0][0] and len(parts) >= 3:
                 continue
-            cure = "a line is two words and a score, with tabs between"
+            cure = "a line is two words and a score, separated by tabs"
             raise DataError("not two words and a score", where=f"{file}:{number}", cure=cure) from None
         asked += 1
-        if all(_known(vectors, word, len(vectors.vectors)) is not None for word in (first, second)):
-            people.append(score)
-            ours.append(vectors.similarity(first, second))
-    rho = 100 * rank_correlation(people, ours) if len(people) > 1 else math.nan
+        if all(vectors.vocabulary.place(word) is not None for word in (first, second)):
+            judgments.append(score)
+            cosines.append(vectors.similarity(first, second))
+    rho = 100 * rank_correlation(judgments, cosines) if len(judgments) > 1 else math.nan
     spearman = rho if math.isfinite(rho) else None
-    return {"kind": "similarity", "file": file.name, "pairs": asked, "known": len(people), "spearman": spearman}
+    return {"kind": "similarity", "file": file.name, "pairs": asked, "known": len(judgments), "spearman": spearman}

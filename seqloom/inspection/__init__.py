@@ -1,1 +1,1 @@
-"""How a model is understood."""
+"""What a model has learned, and how it behaves: attention, gradients, gates, the report."""

@@ -1,4 +1,4 @@
-"""Attention weights as pictures: an SVG file of one map, and the part of the report that shows them all."""
+"""Attention weights as pictures: one map as an SVG file, all maps of an example in the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seqloom.errors import UsageError
 from seqloom.inspection.charts import heat_map
 from seqloom.inspection.page import Markup, data_block, details, element, table, texts
 
-# A page around it may be light or dark, so the picture brings its own ground.
+# The page around it may be light or dark, so the picture has its own background.
 _STYLE = (
     "<style>text{font:12px system-ui,sans-serif;fill:#3c434b}"
     ".cells{fill:#08519c}.frame{fill:none;stroke:#c9c5bb}</style>"
@@ -38,16 +38,16 @@ class AttentionMap:
 
     def array(self) -> NDArray[np.float32]:
         """The weights within [0, 1], NaN as 0. Raises ValueError if they do not fit the tokens."""
-        found = np.asarray(self.weights, dtype=np.float32)
-        if found.ndim != 4 or found.shape[2:] != (len(self.rows), len(self.columns)):
-            wanted = f"(layers, heads, {len(self.rows)}, {len(self.columns)})"
-            raise ValueError(f"{self.title}: weights of shape {found.shape} instead of {wanted}")
-        return np.clip(np.nan_to_num(found), 0, 1)
+        weights = np.asarray(self.weights, dtype=np.float32)
+        if weights.ndim != 4 or weights.shape[2:] != (len(self.rows), len(self.columns)):
+            shape = f"(layers, heads, {len(self.rows)}, {len(self.columns)})"
+            raise ValueError(f"{self.title}: weights of shape {weights.shape} instead of {shape}")
+        return np.clip(np.nan_to_num(weights), 0, 1)
 
 
 @dataclass(frozen=True)
 class Example:
-    """A translation, or a text alone, and the attention maps behind it; the reference may be empty."""
+    """A translation, or a text alone, with its attention maps; the reference may be empty."""
 
     source: str
     translation: str
@@ -58,7 +58,7 @@ class Example:
 def attention_svg(map: AttentionMap, layer: int | None, head: int | None) -> str:
     """One map as an SVG file. None = the mean over all layers, or over all heads; -1 = the last.
 
-    The strongest cell has the full colour. Raises UsageError for a layer or head that is not there.
+    The strongest cell has the full colour. Raises UsageError for a layer or head that does not exist.
     """
     weights, what = map.array(), map.title
     for axis, chosen, name in ((0, layer, "layer"), (1, head, "head")):
@@ -69,14 +69,14 @@ def attention_svg(map: AttentionMap, layer: int | None, head: int | None) -> str
         picked = range(count) if chosen is None else [chosen % count]
         weights = weights.take(list(picked), axis).mean(axis, keepdims=True)
         what += f", mean over {name}s" if chosen is None else f", {name} {chosen % count + 1}"
-    found = weights[0, 0]
-    words = "Where each row attends most: " + "; ".join(f"{r} to {c} ({w})" for r, c, w in _strongest(map, found))
-    drawn = heat_map(what, words, map.rows, map.columns, found, xmlns="http://www.w3.org/2000/svg")
-    return drawn.replace("</desc>", f"</desc>{_STYLE}", 1)
+    one = weights[0, 0]
+    description = "Where each row attends most: " + "; ".join(f"{r} to {c} ({w})" for r, c, w in _strongest(map, one))
+    picture = heat_map(what, description, map.rows, map.columns, one, xmlns="http://www.w3.org/2000/svg")
+    return picture.replace("</desc>", f"</desc>{_STYLE}", 1)
 
 
 def example_part(index: int, example: Example) -> Markup:
-    """The texts, the maps, and the weights for the script; without it, the first cross-attention map stays."""
+    """The texts, the maps, and the weights for the script; without it, the first cross-attention map is shown."""
     maps = [m for m in example.maps if m.rows and m.columns and m.array().size]
     shown = next((i for i, m in enumerate(maps) if "cross" in m.title.lower()), 0)
     name = "source" if example.translation else "text"
@@ -99,15 +99,15 @@ def _packed(weights: NDArray[np.float32]) -> dict[str, object]:
     }
 
 
-def _figure(found: AttentionMap, hidden: bool) -> Markup:
-    weights = found.array()
+def _figure(map: AttentionMap, hidden: bool) -> Markup:
+    weights = map.array()
     mean = weights[-1].mean(0)
     what = f"layer {len(weights)}, mean over heads"
-    strongest = _strongest(found, mean)
-    picture = heat_map(f"{found.title}, {what}", "", found.rows, found.columns, None if hidden else mean)
+    strongest = _strongest(map, mean)
+    picture = heat_map(f"{map.title}, {what}", "", map.rows, map.columns, None if hidden else mean)
     return element(
         "figure",
-        element("figcaption", element("b", found.title), ": ", element("span", f"{what}, strongest {mean.max():.2f}")),
+        element("figcaption", element("b", map.title), ": ", element("span", f"{what}, strongest {mean.max():.2f}")),
         element("div", picture, class_="scroll"),
         element("output"),
         details(f"Where each row attends most ({what})", table(["row", "column", "weight"], strongest), class_="data"),
@@ -115,6 +115,6 @@ def _figure(found: AttentionMap, hidden: bool) -> Markup:
     )
 
 
-def _strongest(found: AttentionMap, weights: NDArray[np.float32]) -> list[tuple[str, str, str]]:
+def _strongest(map: AttentionMap, weights: NDArray[np.float32]) -> list[tuple[str, str, str]]:
     best = weights.argmax(1).tolist()
-    return [(found.rows[i], found.columns[j], f"{weights[i, j]:.2f}") for i, j in enumerate(best)]
+    return [(map.rows[i], map.columns[j], f"{weights[i, j]:.2f}") for i, j in enumerate(best)]

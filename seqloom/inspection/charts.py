@@ -1,4 +1,4 @@
-"""Charts as SVG: curves, bars and heat maps, each with a title and a description in words."""
+"""Charts as SVG: curves, bars, scatter plots and heat maps, each with a title and a text description."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.inspection.page import Markup, element
+from seqloom.inspection.page import Markup, element, figure
 
 _WIDTH, _LEFT, _RIGHT = 460, 46, 10
 _TOP, _BOTTOM = 8.0, 26.0
-_MOST = 240  # points drawn of a curve: about one for two pixels
+_POINTS = 240  # drawn of a curve: about one for two pixels
 _CELL = 20  # pixels of a heat map's cell
 
 
@@ -26,8 +26,8 @@ class Curve:
     Args:
         name: what it shows.
         points: (step, value) by rising step, all finite.
-        look: "train", "valid", "s0" to "s5", or "raw" for a faint line that is not read off.
-        band: (step, low, high) of a shade around it.
+        look: "train", "valid", "s0" to "s5", or "raw" for a faint line without values on hover.
+        band: (step, low, high) of a shaded band around it.
     """
 
     name: str
@@ -38,23 +38,23 @@ class Curve:
 
 @dataclass(frozen=True)
 class Steps:
-    """The axis below curves: its last step, and how a step is said in words."""
+    """The horizontal axis: its last step, and the label of a step."""
 
     end: float
-    say: Callable[[float], str]
+    label: Callable[[float], str]
 
 
 def number(value: float) -> str:
-    """A value as read off an axis."""
+    """A value as a label: about four digits."""
     if abs(value) >= 100_000:
         return f"{value / 1e6:.3g} M" if abs(value) >= 1e6 else f"{value / 1e3:.3g} k"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The mean of each value and its neighbours, on either side up to 4 % of the curve, 100 at most.
+    """The mean of each value and its neighbours: 4 % of the curve on either side, at most 100.
 
-    The window shrinks evenly towards the ends, so that a steep curve is not shifted.
+    The window shrinks on both sides towards the ends, so that a steep curve is not shifted.
     """
     values, last = [y for _, y in points], len(points) - 1
     most = min(100, max(1, last // 25))
@@ -66,7 +66,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Two or more round values around [low, high], 1, 2 or 5 times a power of ten apart."""
     apart, scale = (high - low) / most, max(abs(low), abs(high))
     scale = scale if scale > 1e-100 else 1.0
-    if apart <= 1e-3 * scale:  # as good as constant: labels of four digits would repeat
+    if apart <= 1e-3 * scale:  # nearly constant: labels of four digits would repeat
         apart = scale
     power = 10.0 ** math.floor(math.log10(apart))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= 0.999 * apart)
@@ -75,7 +75,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def line_chart(title: str, description: str, curves: Sequence[Curve], steps: Steps, height: int, low: float) -> Markup:
-    """Curves over steps. The value axis begins at `low`, or at a lesser value."""
+    """Curves over steps. The value axis starts at `low`, or at the least value if that is lower."""
     values = [y for c in curves for _, y in c.points] + [y for c in curves for _, *ends in c.band for y in ends]
     marks = ticks(min(low, *values), max(values), 5 if height > 150 else 2)
     base = height - _BOTTOM
@@ -97,8 +97,8 @@ def line_chart(title: str, description: str, curves: Sequence[Curve], steps: Ste
             drawn.append(element("g", path, class_=c.look))
     drawn += [_curve([(across(x), up(y)) for x, y in _thin(c.points)], c.look) for c in curves]
     stops = [
-        [across(x), steps.say(x), [[up(y), f"{c.name} {number(y)}", c.look] for c, y in found]]
-        for x, found in _stops(curves)
+        [across(x), steps.label(x), [[up(y), f"{c.name} {number(y)}", c.look] for c, y in values]]
+        for x, values in _stops(curves)
     ]
     hover = json.dumps(stops, separators=(",", ":"))
     return _svg((_WIDTH, height), title, description, *drawn, class_="chart", data_hover=hover)
@@ -111,18 +111,19 @@ def line_figure(
     steps: Steps,
     height: int = 230,
     low: float = 0.0,
+    description: str = "",
 ) -> Iterator[Markup]:
-    """Curves with a caption, a legend and their description in words; nothing where there is no curve."""
+    """Curves with a caption, a legend and a text description; nothing if no curve has two points."""
     curves = [c for c in curves if c.points]
     if not any(len(c.points) > 1 for c in curves):
         return
-    words = " ".join(_in_words(c, steps.say) for c in curves if c.look != "raw")
+    description = description or " ".join(_described(c, steps.label) for c in curves if c.look != "raw")
     legend = [element("span", c.name, class_=f"key {c.look}") for c in curves] if len(curves) > 1 else []
-    caption = element("figcaption", element("h3", title), element("p", note) if note else None, *legend)
-    yield element("figure", caption, line_chart(title, words, curves, steps, height, low), element("output"))
+    chart = line_chart(title, description, curves, steps, height, low)
+    yield figure(title, note, chart, element("output"), keys=legend)
 
 
-def _in_words(curve: Curve, when: Callable[[float], str]) -> str:
+def _described(curve: Curve, when: Callable[[float], str]) -> str:
     values = [number(y) for _, y in sorted(curve.points, key=lambda p: p[1])]
     (first, start), (last, end) = curve.points[0], curve.points[-1]
     ends = f"{number(start)} at {when(first)}, {number(end)} at {when(last)}"
@@ -140,7 +141,7 @@ def _scale(marks: Sequence[float], top: float, base: float) -> list[Markup]:
 
 
 def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    return points[:: -max(1, math.ceil(len(points) / _MOST))][::-1]
+    return points[:: -max(1, math.ceil(len(points) / _POINTS))][::-1]
 
 
 def _stops(curves: Sequence[Curve]) -> list[tuple[float, list[tuple[Curve, float]]]]:
@@ -156,7 +157,7 @@ def _curve(points: Sequence[tuple[float, float]], look: str) -> Markup:
 
 
 def bar_chart(title: str, description: str, bars: Sequence[tuple[str, float, str]]) -> Markup:
-    """Upright bars from zero; each has a label, a value that is not negative, and a note."""
+    """Vertical bars from zero; each has a label, a value that is not negative, and a note."""
     top, base, height = 20.0, 190.0, 230
     marks = ticks(0.0, max(1.0, *(value for _, value, _ in bars)))
     share = (_WIDTH - _LEFT - _RIGHT) / len(bars)
@@ -176,8 +177,8 @@ def bar_chart(title: str, description: str, bars: Sequence[tuple[str, float, str
 
 
 def scatter(title: str, description: str, labels: Sequence[str], at: NDArray[np.float64]) -> Markup:
-    """A dot for each label at (x, y), the plane stretched to fit; labels that would cover another are left to be read
-    by pointing at their dots.
+    """A dot for each label at (x, y), scaled to fit; a label that would cover another shows only when its dot is
+    pointed at.
     """
     width, height = 2 * _WIDTH, 640
     drawn, taken = list[Markup](), list[tuple[float, float, float]]()
@@ -200,7 +201,7 @@ def heat_map(
     weights: NDArray[np.float32] | None,
     **attributes: object,
 ) -> Markup:
-    """A cell for each row and column token, the stronger the larger its weight (T S); None: no cells yet."""
+    """A cell for each row and column token, darker for a larger weight (T S); None = no cells yet."""
     left, top = 8 + max(map(_wide, rows)), 10 + round(0.71 * max(map(_wide, columns)))
     across, down = _CELL * len(columns), _CELL * len(rows)
     drawn = [
@@ -234,10 +235,10 @@ def _short(token: str) -> str:
 
 
 def _wide(token: str) -> int:
-    """A guess of the width in pixels: wide letters of East Asia count for almost two."""
+    """The approximate width in pixels; wide East Asian letters count for almost two."""
     return 8 + sum(12 if unicodedata.east_asian_width(c) in "WF" else 7 for c in _short(token))
 
 
 def _svg(size: tuple[int, int], title: str, description: str, *content: Markup, **attributes: object) -> Markup:
-    words = element("title", title), element("desc", description)
-    return element("svg", *words, *content, viewBox=f"0 0 {size[0]} {size[1]}", role="img", **attributes)
+    labels = element("title", title), element("desc", description)
+    return element("svg", *labels, *content, viewBox=f"0 0 {size[0]} {size[1]}", role="img", **attributes)

@@ -1,4 +1,4 @@
-"""The page on which runs stand side by side."""
+"""The page that compares runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLUMNS = {
 
 
 def render_comparison(result: Mapping[str, Any]) -> str:
-    """The page of what `seqloom compare` has found, as one HTML file that loads nothing."""
+    """The result of `seqloom compare` as one HTML file that loads nothing."""
     parts = _of_scores(result) if result["task"] != "translate" else _of_translations(result)
     count = count_of(result)
     head = element(
@@ -48,7 +48,7 @@ def _of_scores(result: Mapping[str, Any]) -> dict[str, Markup]:
     return {"Scores": join(_plain_scores(result)), "Learning": join(_learning(result))}
 
 
-def _told(value: int | float | None, interval: float | None = None, key: str = "") -> str:
+def _cell(value: int | float | None, interval: float | None = None, key: str = "") -> str:
     if value is None:
         return "–"
     if interval is not None:
@@ -57,11 +57,11 @@ def _told(value: int | float | None, interval: float | None = None, key: str = "
 
 
 def _costs(result: Mapping[str, Any]) -> dict[str, str]:
-    """The columns of costs that any of the runs has, with their titles."""
+    """The cost columns that any of the runs has, with their titles."""
     count = count_of(result)
     tested = count[1] if count else "examples"
-    known = (key for key in _COLUMNS if any(row[key] is not None for row in result["systems"]))
-    return {key: _COLUMNS[key].format(unit=result["unit"], tested=tested) for key in known}
+    measured = (key for key in _COLUMNS if any(row[key] is not None for row in result["systems"]))
+    return {key: _COLUMNS[key].format(unit=result["unit"], tested=tested) for key in measured}
 
 
 def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:
@@ -69,17 +69,17 @@ def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:
     rows = [
         [
             row["name"],
-            _told(row["bleu"], row["bleu_interval"]),
+            _cell(row["bleu"], row["bleu_interval"]),
             "" if row["p"] is None else f"{row['p']:.3f}",
-            _told(row["chrf"], row["chrf_interval"]),
+            _cell(row["chrf"], row["chrf_interval"]),
             f"{row['exact_match']:.1f}",
-            *(_told(row[key]) for key in costs),
+            *(_cell(row[key]) for key in costs),
         ]
         for row in result["systems"]
     ]
     note = (
-        "BLEU is sacreBLEU 13a, lowercased. ± is half a 95 % interval and p the chance of such a difference from the "
-        f"first, both by paired bootstrap.{_reached(result)}"
+        "BLEU is sacreBLEU 13a, lowercased. ± is half a 95 % interval, p the probability of such a difference from the "
+        f"first run by chance, both by paired bootstrap.{_reached(result)}"
     )
     yield element("p", note, class_="note")
     yield table(["", "BLEU", "p", "chrF", MEASURES["exact_match"].name, *costs.values()], rows)
@@ -98,15 +98,15 @@ def _plain_scores(result: Mapping[str, Any]) -> Iterator[Markup]:
     rows = [
         [
             row["name"],
-            *(_told(row["scores"].get(key), row["intervals"].get(key), key) for key in keys),
-            *(_told(row[key]) for key in costs),
+            *(_cell(row["scores"].get(key), row["intervals"].get(key), key) for key in keys),
+            *(_cell(row[key]) for key in costs),
         ]
         for row in result["systems"]
     ]
     half = "± is half a 95 % interval." if any(row["intervals"] for row in result["systems"]) else ""
-    floor = f"Always saying the commonest label: {result['majority']:.1f} %." if "majority" in result else ""
-    said = " ".join(filter(None, (half, floor, _reached(result).strip())))
-    yield element("p", said, class_="note")
+    floor = f"Always predicting the most frequent label: {result['majority']:.1f} %." if "majority" in result else ""
+    note = " ".join(filter(None, (half, floor, _reached(result).strip())))
+    yield element("p", note, class_="note")
     yield element("div", table(["", *(MEASURES[k].name for k in keys), *costs.values()], rows), class_="wide")
 
 
@@ -115,7 +115,7 @@ def _learning(result: Mapping[str, Any]) -> Iterator[Markup]:
     points = {
         row["name"]: [(v["seconds"] / 60, v[metric]) for v in row["valid"] if metric in v] for row in result["systems"]
     }
-    curves = [Curve(name, found, f"s{i % 6}") for i, (name, found) in enumerate(points.items()) if found]
+    curves = [Curve(name, line, f"s{i % 6}") for i, (name, line) in enumerate(points.items()) if line]
     if curves:
         steps = Steps(max(c.points[-1][0] for c in curves), lambda x: f"{x:.1f} minutes")
         title = f"{MEASURES[metric].title} on the validation data by minutes of training"
@@ -136,16 +136,16 @@ def _by_length(classes: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
     names = [system["name"] for system in classes[0]["systems"]]
     curves = []
     for i, name in enumerate(names):
-        found = [(_middle(row), row["systems"][i]["bleu"], row["systems"][i]["bleu_interval"]) for row in classes]
-        points = [(x, y) for x, y, _ in found]
-        band = [(x, y - half, y + half) for x, y, half in found]
+        scores = [(_middle(row), row["systems"][i]["bleu"], row["systems"][i]["bleu_interval"]) for row in classes]
+        points = [(x, y) for x, y, _ in scores]
+        band = [(x, y - half, y + half) for x, y, half in scores]
         curves.append(Curve(name, points, f"s{i % 6}", band))
     if len(classes) > 1:
         steps = Steps(_middle(classes[-1]), lambda x: f"{x:.0f} words")
-        note = "BLEU by words of the source; the shade is the 95 % interval."
+        note = "BLEU by words of the source; the shaded band is the 95 % interval."
         yield from line_figure("BLEU by length of the source", note, curves, steps, 260)
     rows = [
-        [_class(row), f"{row['sentences']}", *(_told(s["bleu"], s["bleu_interval"]) for s in row["systems"])]
+        [_class(row), f"{row['sentences']}", *(_cell(s["bleu"], s["bleu_interval"]) for s in row["systems"])]
         for row in classes
     ]
     yield table(["words", "sentences", *names], rows)
@@ -169,7 +169,7 @@ def _by_kind(rows: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
 def _by_frequency(rows: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
     if rows:
         names = list(rows[0]["f1"])
-        yield element("p", "F1 of the words, by how often the training data have them.", class_="note")
+        yield element("p", "F1 of the words, by their frequency in the training data.", class_="note")
         cells = [[_class(r), f"{r['words']:,}", *(f"{r['f1'][name]:.1f}" for name in names)] for r in rows]
         yield table(["seen in training", "words of the references", *names], cells)
 
@@ -177,14 +177,14 @@ def _by_frequency(rows: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
 def _phrases(rows: Sequence[Mapping[str, Any]], first: str) -> Iterator[Markup]:
     for row in rows:
         yield element("h3", f"{row['name']} against {first}")
-        told = {
+        grams = {
             f"{sign} often right": " · ".join(f"{gram} ({count:+d})" for gram, count in row[sign])
             for sign in ("more", "less")
         }
-        yield texts({k: v for k, v in told.items() if v})
+        yield texts({k: v for k, v in grams.items() if v})
 
 
 def _sentences(rows: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
     for row in rows:
-        told = {f"{name}, chrF {row['chrf'][name]:.0f}": text for name, text in row["translations"].items()}
-        yield element("article", texts({"source": row["source"], "reference": row["reference"], **told}))
+        systems = {f"{name}, chrF {row['chrf'][name]:.0f}": text for name, text in row["translations"].items()}
+        yield element("article", texts({"source": row["source"], "reference": row["reference"], **systems}))

@@ -1,6 +1,6 @@
-"""What happens inside recurrent cells: their gates, and how far a state reaches into later ones.
+"""Inside recurrent cells: their gates, and how far a state reaches into later ones.
 
-torch's kernels keep the gates to themselves, so a layer is computed once more from its inputs and weights:
+torch's kernels do not return the gates, so a layer is computed again from its inputs and weights:
 
     LSTM  i, f, o = sigmoid(W x + U h + b), g = tanh(W x + U h + b), c' = f c + i g, h' = o tanh(c')
     GRU   r, z = sigmoid(W x + U h + b), n = tanh(W x + b + r (U h + b)), h' = (1 - z) n + z h
@@ -23,7 +23,7 @@ from seqloom.shapes import Bool, Float, Tensor
 
 @dataclass(frozen=True)
 class Pass:
-    """What went into a layer and came out: x (B T I), what was carried in (B P D; None = zeros), h (B T D)."""
+    """The inputs and outputs of a layer: x (B T I), the state carried in (B P D; None = zeros), h (B T D)."""
 
     layer: RecurrentLayer
     x: Tensor
@@ -33,31 +33,31 @@ class Pass:
 
 @contextmanager
 def recorded(model: nn.Module) -> Iterator[dict[str, Pass]]:
-    """Within it, one pass of each recurrent layer by name, in its order of reading; step by step or all at once."""
-    found: dict[str, Pass] = {}
+    """Records one pass of each recurrent layer by name, in its reading order; steps are joined."""
+    passes: dict[str, Pass] = {}
     hooks = []
     for name, layer in model.named_modules():
         if isinstance(layer, RecurrentLayer):
 
-            def keep(layer: Any, given: Any, out: Any, name: str = name) -> None:
-                before = given[1] if len(given) > 1 else None
-                x, h, carry = given[0].detach(), out[0].detach(), None if before is None else before.detach()
-                if (had := found.get(name)) is not None:  # a decoder that attends first goes step by step
-                    x, h, carry = torch.cat((had.x, x), 1), torch.cat((had.h, h), 1), had.carry
-                found[name] = Pass(layer, x, carry, h)
+            def keep(layer: Any, inputs: Any, outputs: Any, name: str = name) -> None:
+                before = inputs[1] if len(inputs) > 1 else None
+                x, h, carry = inputs[0].detach(), outputs[0].detach(), None if before is None else before.detach()
+                if (last := passes.get(name)) is not None:  # a decoder that attends first goes step by step
+                    x, h, carry = torch.cat((last.x, x), 1), torch.cat((last.h, h), 1), last.carry
+                passes[name] = Pass(layer, x, carry, h)
 
             hooks.append(layer.register_forward_hook(keep))
     try:
-        yield found
+        yield passes
     finally:
         for hook in hooks:
             hook.remove()
 
 
 def unrolled(one: Pass, nudge: Tensor | None = None) -> tuple[Float[Tensor, "B T P D"], dict[str, Tensor]]:
-    """What the layer carries after each position, and its gates (B T D) by name; none of an RNN.
+    """The state carried after each position, and the gates (B T D) by name; an RNN has none.
 
-    `nudge` (B T P D) is added to what is carried after each position: zeros to differentiate by.
+    `nudge` (B T P D) is added to the state after each position: zeros to differentiate with respect to.
     """
     cells: Any = one.layer.cells
     B, T, _ = one.x.shape
@@ -89,9 +89,9 @@ def _step(cells: Any, x: Tensor, state: Tensor) -> tuple[Tensor, dict[str, Tenso
 
 
 def state_reach(one: Pass, mask: Bool[Tensor, "B T"], probes: int = 1) -> Reach:
-    """|d z_t / d z_{t-k}| of what the layer carries, z = h, or h and c of an LSTM, its inputs held fixed.
+    """|d z_t / d z_{t-k}| of the carried state z = h, or h and c of an LSTM, with the inputs held fixed.
 
-    The cell counts, because an LSTM's long memory does not pass through h.
+    The cell is included because an LSTM's long memory does not pass through h.
     """
     B, T, _ = one.x.shape
     nudge = one.x.new_zeros(B, T, one.layer.parts, one.h.shape[-1], requires_grad=True)

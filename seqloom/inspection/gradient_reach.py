@@ -1,13 +1,13 @@
-"""How far back a model remembers: norms of its Jacobians by distance (Bengio et al. 1994, Pascanu et al. 2013).
+"""How far back a model remembers: the norms of its Jacobians by distance (Bengio et al. 1994, Pascanu et al. 2013).
 
     norm(k)  = sqrt of the mean of |d h_t / d x_{t-k}|^2
     share(k) = sqrt of sum |d h_t / d x_{t-k}|^2 / sum |d h_t / d x_t|^2, over the same sentences and t
 
-Of a decoder over its source, k counts words from the source's end; no word is t's own, so the share is of the mean
-over all words of the source: 1 = a word like any other.
+For a decoder over its source, k counts tokens from the source's end. No source token belongs to t, so the share is
+relative to the mean over all tokens of the source: 1 = a token like any other.
 
-|.| is the Frobenius norm. Exact, it costs a backward pass for each feature of h_t; with random signs v a single pass
-does, because E |v^T J|^2 = |J|^2 (Hutchinson 1989), and the mean over many sentences and t is as good as exact.
+|.| is the Frobenius norm. The exact norm costs a backward pass for each feature of h_t; random signs v need only one,
+because E |v^T J|^2 = |J|^2 (Hutchinson 1989), and the mean over many sentences and t is practically exact.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from seqloom.models.encoders import BagConfig
 from seqloom.models.recurrent import RecurrentEncoderConfig
 from seqloom.shapes import Bool, Float, Int, Tensor
 
-_POSITIONS = 32  # t looked at in a sentence; in a longer one they are evenly spread
+_POSITIONS = 32  # t measured in a sentence; evenly spread in a longer one
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Sums over pairs (t, s) by k: squared norms, what they are a share of for the same t; and how many pairs, and
-    sentences with any.
+    """Sums over pairs (t, s) by k: the squared norms and what they are a share of for the same t; the number of pairs,
+    and of sentences with any.
     """
 
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros((4, 0)))
 
     @classmethod
     def of(cls, squares: Float[Tensor, "B N S"], steps: Int[Tensor, "B N S"], *, of_mean: bool = False) -> Reach:
-        """From squared norms that are `steps` apart, below 0 = not a pair; as shares of k = 0, or of the mean."""
+        """From squared norms of positions `steps` apart, below 0 = not a pair; as shares of k = 0, or of the mean."""
         pairs = steps >= 0
         whole = pairs if of_mean else steps == 0
         base = (squares * whole).sum(-1, keepdim=True) / whole.sum(-1, keepdim=True).clamp(min=1)
@@ -55,9 +55,9 @@ class Reach:
         return Reach(a + b)
 
     def as_dict(self, least: int = 1) -> dict[str, Any]:
-        """norm and share by k, up to the last k in `least` sentences; the share at 10 and 20.
+        """norm and share by k, up to the last k that `least` sentences have; the share at 10 and 20.
 
-        half, tenth: the k from which on the share stays below; None = it does not.
+        half, tenth: the k from which the share stays below a half, a tenth; None = it does not.
         """
         kept = self.sums[:, : np.flatnonzero(self.sums[3] >= least).max(initial=-1) + 1]
         squares, base, pairs, sentences = kept
@@ -75,25 +75,25 @@ class Reach:
 def squared_norms(
     h: Float[Tensor, "B T D"], inputs: Sequence[Tensor], probes: int = 1
 ) -> tuple[Int[Tensor, " N"], list[Float[Tensor, "B N S"]]]:
-    """The t looked at, and |d h_t / d x_s|^2 for each of `inputs` (B S E), in float64 on the CPU.
+    """The measured t, and |d h_t / d x_s|^2 for each of `inputs` (B S E), in float64 on the CPU.
 
     `probes`: random sign vectors for each t; 0 = exact, by all D unit vectors.
     """
     B, T, D = h.shape
     times = torch.linspace(0, T - 1, min(T, _POSITIONS)).round().long()
     chance = torch.Generator().manual_seed(0)
-    found: list[list[Tensor]] = [[] for _ in inputs]
+    squares: list[list[Tensor]] = [[] for _ in inputs]
     for t in times.tolist():
         totals = [torch.zeros(x.shape[:2], dtype=torch.float64) for x in inputs]
         for p in range(probes or D):
             v = torch.eye(D)[p].expand(B, D) if not probes else 2.0 * torch.randint(2, (B, D), generator=chance) - 1
             gradients = torch.autograd.grad(h[:, t], inputs, v.to(h), retain_graph=True)
             for total, gradient in zip(totals, gradients, strict=True):
-                # Squared in float64: float32 ends at 1e-38, and gradients do vanish.
+                # Squared in float64, because vanishing gradients fall below the 1e-38 of float32.
                 total += gradient.flatten(2).cpu().double().square().sum(-1) / (probes or 1)
-        for rows, total in zip(found, totals, strict=True):
+        for rows, total in zip(squares, totals, strict=True):
             rows.append(total)
-    return times, [torch.stack(rows, 1) for rows in found]
+    return times, [torch.stack(rows, 1) for rows in squares]
 
 
 def steps_back(times: Int[Tensor, " N"], mask: Bool[Tensor, "B S"], sign: int = 1) -> Int[Tensor, "B N S"]:
@@ -105,45 +105,46 @@ def steps_back(times: Int[Tensor, " N"], mask: Bool[Tensor, "B S"], sign: int = 
 def steps_from_end(
     times: Int[Tensor, " N"], source: Bool[Tensor, "B S"], target: Bool[Tensor, "B T"]
 ) -> Int[Tensor, "B N S"]:
-    """How many words before the last of its source s is, for each real t; -1 for the end mark and for padding."""
+    """How many tokens s is before the last of its source, for each real t; -1 for the end token and for padding."""
     steps = source.sum(1)[:, None] - 2 - torch.arange(source.shape[1])
     return torch.where(target[:, times, None] & (steps >= 0)[:, None], steps[:, None], -1)
 
 
-def real(ids: Tensor, mask: Tensor | None) -> Bool[Tensor, "B T"]:
-    """The mask of the real positions, on the CPU."""
-    return torch.ones_like(ids, dtype=torch.bool).cpu() if mask is None else mask.cpu()
+def real(x: Tensor, mask: Tensor | None) -> Bool[Tensor, "B T"]:
+    """The mask of the real positions of x (B T ...), on the CPU."""
+    return torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask.cpu()
 
 
 def input_reach(model: EncoderDecoder, batch: SequenceBatch, probes: int = 1) -> dict[str, Reach]:
-    """The reach of encoder and decoder over embedded words, from one batch in evaluation mode.
+    """The reach of encoder and decoder over embedded tokens, from one batch in evaluation mode.
 
-    left, right: a source state over the words k before and k after it. Of a recurrent encoder in both directions,
-    each direction's half of the state over what that direction has read; a bag has none, it knows no order.
-    target: the decoder's hidden vector at t over the word it was given at t-k.
-    source: the same over the k-th word before the last of the source (the end mark is not counted), mean over t.
+    left, right: a source state over the tokens k before and k after it. For a recurrent encoder in both directions,
+    each direction's half of the state over what that direction has read; a bag has no order, and so neither.
+    target: the decoder's hidden vector at t over its input at t-k.
+    source: the same over the k-th token before the last of the source (not counting the end token), mean over t.
     """
-    source = model.source(batch.source).detach().requires_grad_()
+    embedded, mask = model.embed(batch.inputs)
+    source = embedded.detach().requires_grad_()
     target = model.target(batch.target_in).detach().requires_grad_()
     # cuDNN's recurrent kernels refuse a backward pass in evaluation mode.
     with torch.backends.cudnn.flags(enabled=False):
-        memory = model.encoder(source, batch.source_mask)
+        memory = model.encoder(source, mask)
         hidden, _ = model.decoder(target, model.start(memory, keep=False))
-        sources = real(batch.source, batch.source_mask)
+        sources = real(source, mask)
         targets = real(batch.target_in, batch.target_mask)
-        found = {}
+        reaches = {}
         for states, sides in _sides(model, memory.states):
             times, (squares,) = squared_norms(states, [source], probes)
             for side, sign in sides.items():
-                found[side] = Reach.of(squares, steps_back(times, sources, sign))
-        times, (own, across) = squared_norms(hidden, [target, source], probes)
-    found["target"] = Reach.of(own, steps_back(times, targets))
-    found["source"] = Reach.of(across, steps_from_end(times, sources, targets), of_mean=True)
-    return found
+                reaches[side] = Reach.of(squares, steps_back(times, sources, sign))
+        times, (over_target, over_source) = squared_norms(hidden, [target, source], probes)
+    reaches["target"] = Reach.of(over_target, steps_back(times, targets))
+    reaches["source"] = Reach.of(over_source, steps_from_end(times, sources, targets), of_mean=True)
+    return reaches
 
 
 def _sides(model: EncoderDecoder, states: Tensor) -> list[tuple[Tensor, dict[str, int]]]:
-    """Which features of the states look which way."""
+    """The features of the states that look left, right, or both ways, with the sign of each."""
     match model.config.encoder:
         case BagConfig():
             return []

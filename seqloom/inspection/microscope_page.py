@@ -8,35 +8,35 @@ from typing import Any
 
 import numpy as np
 
-from seqloom.inspection.charts import Curve, Steps, heat_map, line_chart, number
+from seqloom.inspection.charts import Curve, Steps, heat_map, line_figure, number
 from seqloom.inspection.page import Markup, details, element, join, page, table
 
 COLUMNS = ("run", "gradient", "half at", "tenth at", "at 10", "at 20", "entropy, %")
 _PLOTS = {
-    "encoder": ("encoder", "A source state with respect to the words before and after it; k = 0 is its own word."),
+    "encoder": ("encoder", "A source state with respect to the tokens before and after it; k = 0 is its own token."),
     "source": (
         "decoder over the source",
-        "The decoder's output, the mean over t, with respect to the source token k before the last, as a share of the "
-        "mean over all: flat where every word counts alike.",
+        "The decoder's output, averaged over t, with respect to the source token k before the last, as a share of the "
+        "mean over all: flat where every token counts alike.",
     ),
-    "target": ("decoder over its own words", "The decoder's output with respect to the words it was given before."),
+    "target": ("decoder over its inputs", "The decoder's output with respect to the target tokens it has read."),
 }
 _NOTE = (
-    "Each curve is the norm of the gradient k words back, divided by that at k = 0 (over the source: by the mean), in "
+    "Each curve is the norm of the gradient k tokens back, divided by that at k = 0 (over the source: by the mean), in "
     "powers of ten: −1 is a tenth, −2 a hundredth. It ends where few sentences are as long, or no gradient is left. "
-    "Half at, tenth at: the k from which on it stays under a half, a tenth."
+    "Half at, tenth at: the k from which it stays below a half, a tenth."
 )
 _STATES = (
-    "What a layer carries (h; h and c of an LSTM) with respect to what it carried k steps before, its inputs held "
-    "fixed: the product of the Jacobians between. In powers of ten."
+    "The state of a layer (h; h and c of an LSTM) with respect to its state k steps before, with its inputs fixed: the "
+    "product of the Jacobians in between. In powers of ten."
 )
 _ENTROPY = "Mean entropy of the attention weights in nats; 100 % = every visible position counts alike."
-_GATES = "The mean over sentences and units by step of reading; the shade holds the middle 80 %."
+_GATES = "The mean over sentences and units by reading step; the shaded band holds the middle 80 %."
 _SHARES = ("i", "f", "o", "r", "z")  # between 0 and 1
 
 
 def render_microscope(result: Mapping[str, Any]) -> str:
-    """What was measured, as one HTML file that loads nothing."""
+    """The measurements as one HTML file that loads nothing."""
     head = element(
         "header",
         element("h1", "How far back they remember"),
@@ -51,19 +51,19 @@ def _reach(result: Mapping[str, Any]) -> Iterator[Markup]:
     yield element("p", _NOTE, class_="note")
     for run in result["runs"]:
         if run["encoder"] is None:
-            yield element("p", f"The encoder of {run['name']} knows no order: there is no distance.", class_="note")
-    found = {key: {run["name"]: run[key] for run in result["runs"] if run[key] is not None} for key in _PLOTS}
-    yield element("div", *(_reach_chart(*_PLOTS[key], reaches) for key, reaches in found.items()), class_="charts")
-    rows = ([f"{name}: {what}", *map(_told, cells)] for name, what, *cells in reach_rows(result))
+            yield element("p", f"The encoder of {run['name']} has no order, and so no distances.", class_="note")
+    plots = {key: {run["name"]: run[key] for run in result["runs"] if run[key] is not None} for key in _PLOTS}
+    yield element("div", *(_reach_chart(*_PLOTS[key], reaches) for key, reaches in plots.items()), class_="charts")
+    rows = ([f"{name}: {what}", *map(_cell, cells)] for name, what, *cells in reach_rows(result))
     yield table(["", *COLUMNS[2:]], rows)
 
 
-def _told(value: object) -> str:
+def _cell(value: object) -> str:
     return "–" if value is None else number(value) if isinstance(value, float) else str(value)
 
 
 def reach_rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
-    """The rows below COLUMNS: a gradient of a run each."""
+    """The rows below COLUMNS, one for each gradient of a run."""
     rows: list[tuple[object, ...]] = []
     for run in result["runs"]:
         for key, (title, _) in _PLOTS.items():
@@ -74,7 +74,7 @@ def reach_rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
             else:
                 rows.append((run["name"], title, *_reached(run[key]), entropy))
         rows += [
-            (run["name"], f"state of {_short(layer)}", *_reached(found), None) for layer, found in run["states"].items()
+            (run["name"], f"state of {_short(layer)}", *_reached(reach), None) for layer, reach in run["states"].items()
         ]
     return rows
 
@@ -89,30 +89,26 @@ def _reached(reach: Mapping[str, Any]) -> tuple[object, ...]:
     return *first, reach["at_10"], reach["at_20"]
 
 
-def _reach_chart(title: str, note: str, found: Mapping[str, Mapping[str, Any]]) -> Markup | None:
+def _reach_chart(title: str, note: str, reaches: Mapping[str, Mapping[str, Any]]) -> Markup:
     curves = []
-    for i, (name, reach) in enumerate(found.items()):
+    for i, (name, reach) in enumerate(reaches.items()):
         points = [(float(k), math.log10(share)) for k, share in enumerate(reach["share"]) if share > 0]
         curves.append(Curve(name, points, f"s{i % 6}"))
-    words = "; ".join(f"{name}: under a half from {_reached(reach)[0]} on" for name, reach in found.items())
-    return _chart(title, note, words, curves, "k =", -1.0)
+    description = "; ".join(f"{name}: below a half from {_reached(reach)[0]}" for name, reach in reaches.items())
+    return _chart(title, note, description, curves, "k =", -1.0)
 
 
-def _chart(title: str, note: str, words: str, curves: Sequence[Curve], axis: str, low: float = 0.0) -> Markup | None:
-    curves = [c for c in curves if c.points]
-    if not curves:
-        return None
-    steps = Steps(max(1.0, *(x for c in curves for x, _ in c.points)), lambda k: f"{axis} {k:.0f}")
-    legend = [element("span", c.name, class_=f"key {c.look}") for c in curves]
-    caption = element("figcaption", element("h3", title[0].upper() + title[1:]), element("p", note), *legend)
-    return element("figure", caption, line_chart(title, words, curves, steps, 230, low), element("output"))
+def _chart(title: str, note: str, description: str, curves: Sequence[Curve], axis: str, low: float = 0.0) -> Markup:
+    steps = Steps(max([1.0, *(x for c in curves for x, _ in c.points)]), lambda k: f"{axis} {k:.0f}")
+    title = title[0].upper() + title[1:]
+    return join(line_figure(title, note, curves, steps, low=low, description=description))
 
 
 def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
     """States, gates and attention of one run; nothing where it has none."""
-    states = {_short(layer): found for layer, found in run["states"].items()}
+    states = {_short(layer): reach for layer, reach in run["states"].items()}
     charts = [_reach_chart("states", _STATES, states)] if states else []
-    for layer, found in run["gates"].items():
+    for layer, cell in run["gates"].items():
         curves = [
             Curve(
                 name,
@@ -120,28 +116,26 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
                 f"s{i % 6}",
                 [(float(t), q["low"], q["high"]) for t, q in enumerate(gate["by_time"])],
             )
-            for i, (name, gate) in enumerate(found["gates"].items())
+            for i, (name, gate) in enumerate(cell["gates"].items())
             if name in _SHARES
         ]
-        words = "; ".join(f"{name}: mean {number(gate['mean'])}" for name, gate in found["gates"].items())
-        charts.append(_chart(f"gates of {_short(layer)}", _GATES, words, curves, "step"))
+        description = "; ".join(f"{name}: mean {number(gate['mean'])}" for name, gate in cell["gates"].items())
+        charts.append(_chart(f"gates of {_short(layer)}", _GATES, description, curves, "step"))
     if charts:
         yield element("div", *charts, class_="charts")
     rows = [
         [f"{_short(layer)} {name}", *(number(gate[key]) for key in ("mean", "low", "median", "high"))]
-        for layer, found in run["gates"].items()
-        for name, gate in found["gates"].items()
+        for layer, cell in run["gates"].items()
+        for name, gate in cell["gates"].items()
     ]
     if rows:
         yield table(["gate or cell", "mean", "10 %", "median", "90 %"], rows)
-    for layer, found in run["gates"].items():
-        yield details(
-            f"Gate {found['trace']['gate']} of {_short(layer)} over the words of a sentence",
-            _trace(layer, found["trace"]),
-        )
+    for layer, cell in run["gates"].items():
+        title = f"Gate {cell['trace']['gate']} of {_short(layer)} over the tokens of a sentence"
+        yield details(title, _trace(layer, cell["trace"]))
     heads = {
-        layer: [f"{n:.2f} ({100 * share:.0f} %)" for n, share in zip(found["nats"], found["share"], strict=True)]
-        for layer, found in run["attention"].items()
+        layer: [f"{n:.2f} ({100 * share:.0f} %)" for n, share in zip(entropy["nats"], entropy["share"], strict=True)]
+        for layer, entropy in run["attention"].items()
     }
     if heads:
         columns = ["attention", *(f"head {i}" for i in range(1, 1 + max(map(len, heads.values()))))]
@@ -150,7 +144,7 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
 
 
 def _trace(layer: str, trace: Mapping[str, Any]) -> Markup:
-    title = f"Gate {trace['gate']} of {layer}: units that move most, one row each"
+    title = f"Gate {trace['gate']} of {layer}: the units that change most, one row each"
     units = [f"unit {n}" for n in trace["units"]]
-    drawn = heat_map(title, "", units, trace["tokens"], np.asarray(trace["values"], dtype=np.float32))
-    return element("div", drawn, class_="scroll")
+    picture = heat_map(title, "", units, trace["tokens"], np.asarray(trace["values"], dtype=np.float32))
+    return element("div", picture, class_="scroll")

@@ -1,4 +1,4 @@
-"""The shell of the report: markup that escapes by construction, and one HTML file that needs nothing else."""
+"""Building blocks of pages: markup that is escaped by construction, and one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-# What neither HTML nor XML can hold: control characters, lone surrogates, the two non-characters.
+# Not allowed in HTML or XML: control characters, lone surrogates, the two non-characters.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Markup(str):
-    """Text that is HTML already. All other text is escaped where it enters."""
+    """Text that is already HTML. All other text is escaped when it is added."""
 
     __slots__ = ()
 
 
 def element(name: str, *content: object, **attributes: object) -> Markup:
-    """An element; `class_` stands for class, `data_x` for data-x; None, as content or value, is left out."""
+    """An element; `class_` stands for class, `data_x` for data-x; None as content or value is left out."""
     head = "".join(f' {k.rstrip("_").replace("_", "-")}="{_text(v)}"' for k, v in attributes.items() if v is not None)
     return Markup(f"<{name}{head}>{join(content)}</{name}>")
 
 
 def join(content: Iterable[object]) -> Markup:
-    """Pieces of markup and text, one after the other."""
+    """Pieces of markup and text in sequence."""
     return Markup("".join(c if isinstance(c, Markup) else _text(c) for c in content if c is not None))
 
 
@@ -37,32 +37,37 @@ def _text(value: object) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
-    """A table whose first column names the row; it scrolls by itself where the screen is too narrow."""
+    """A table whose first column names the row; it scrolls where the screen is too narrow."""
     body = (element("tr", element("th", row[0], scope="row"), *(element("td", c) for c in row[1:])) for row in rows)
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
-    found = element("table", head if any(columns) else None, element("tbody", *body))
-    return element("div", found, class_="scroll")
+    content = element("table", head if any(columns) else None, element("tbody", *body))
+    return element("div", content, class_="scroll")
 
 
 def texts(rows: Mapping[str, str]) -> Markup:
-    """Texts one below the other, each with its name; each may run in its own direction."""
+    """Texts below each other, each with its name and in its own writing direction."""
     cells = ((element("th", name, scope="row"), element("td", text, dir="auto")) for name, text in rows.items())
     return element("table", element("tbody", *(element("tr", *row) for row in cells)), class_="texts")
 
 
+def figure(title: str, note: str | None, *content: object, keys: Sequence[Markup] = ()) -> Markup:
+    """Content below its title, a note, and the keys of a legend."""
+    return element("figure", element("figcaption", element("h3", title), note and element("p", note), *keys), *content)
+
+
 def details(summary: str, *content: object, class_: str | None = None) -> Markup:
-    """What is shown when asked for."""
+    """Content that opens on a click."""
     return element("details", element("summary", summary), *content, class_=class_)
 
 
 def data_block(value: Any) -> Markup:
-    """JSON for the script. No text in it can end the element that holds it."""
+    """JSON for the script. No text in it can close the element that holds it."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return Markup(f'<script type="application/json">{text}</script>')
 
 
 def page(title: str, body: Markup) -> str:
-    """The file. Its policy lets the browser load nothing, and run this script and no other."""
+    """The whole file. Its content policy lets the browser load nothing and run only this script."""
     style, script = (files(__package__).joinpath(n).read_text(encoding="utf-8") for n in ("report.css", "report.js"))
     allowed = f"style-src {_digest(style)}; script-src {_digest(script)}"
     policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that is read offline, by eye or by screen reader, or printed."""
+"""The report of a run: one HTML file that works offline, for the screen, a screen reader or print."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ from typing import Any
 from seqloom import measures
 from seqloom.inspection.attention import AttentionMap, Example, attention_svg, example_part
 from seqloom.inspection.charts import Curve, Steps, bar_chart, line_figure, smooth
-from seqloom.inspection.page import Markup, details, element, join, page, table, texts
+from seqloom.inspection.page import Markup, details, element, figure, join, page, table, texts
 from seqloom.measures import COUNTS, MEASURES
 
 __all__ = ["AttentionMap", "Example", "ReportData", "attention_svg", "render"]
 
 Row = Mapping[str, Any]
-_LOST = {
-    "perplexity": "Nats a word of the tokenizer",
+_LOSSES = {
+    "perplexity": "Nats a token",
     "accuracy": "Nats an example",
     "exact_match": "Nats an example",
     "pearson": "The squared difference, in units of the standard deviation",
 }
+"""The unit of the loss, by a score that only this kind of model has."""
 _FEW = 2  # scores of an evaluation among the figures
 _ATTENTION = (
-    "Each row attends to the columns, and its weights add up to one. The strongest cell of a picture has the full "
-    "colour; the small pictures of a layer share one scale. Point at a cell, or move with the arrow keys, to read its "
+    "Each row attends to the columns, and its weights sum to one. The strongest cell of a picture has the full "
+    "colour; the small pictures of a layer share one scale. Point at a cell, or use the arrow keys, to read its "
     "weight. The weights are quantized to 1/255."
 )
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a report is made of.
+    """The contents of a report.
 
     Args:
-        name: the run's.
+        name: of the run.
         config: TOML text.
         info, metrics, samples: run.json, metrics.jsonl and samples.jsonl of the run.
         evaluations: the files of eval/, by name.
-        parameters: of the model; 0 = not told.
-        unit: what a step learns some of.
-        sections: more of it, by title.
+        examples: texts with their attention.
+        parameters: the number of the model's parameters; 0 = unknown.
+        unit: what a step learns from: tokens, examples, ...
+        sections: further sections, by title.
     """
 
     name: str
@@ -57,7 +59,7 @@ class ReportData:
 
 
 def render(data: ReportData) -> str:
-    """The report as one HTML file that loads nothing. What there is no data for is left out."""
+    """The report as one HTML file that loads nothing. A section without data is left out."""
     train, valid = ([r for r in data.metrics if r.get("kind") == kind] for kind in ("train", "valid"))
     examples = [example_part(i, e) for i, e in enumerate(data.examples, 1)]
     parts = {
@@ -81,9 +83,9 @@ def render(data: ReportData) -> str:
 
 
 def _value(row: Row, key: str) -> float | None:
-    found = row.get(key)
+    value = row.get(key)
     # NaN and infinity compare false.
-    return float(found) if isinstance(found, int | float) and abs(found) < 1e100 else None
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e100 else None
 
 
 def _points(rows: Sequence[Row], key: str) -> list[tuple[float, float]]:
@@ -91,15 +93,15 @@ def _points(rows: Sequence[Row], key: str) -> list[tuple[float, float]]:
     return sorted({x: y for x, y in pairs if x is not None and y is not None}.items())
 
 
-def _known(row: Row, *, headline: bool = False) -> dict[str, float]:
+def _measured(row: Row, *, headline: bool = False) -> dict[str, float]:
     pairs = ((key, _value(row, key)) for key in measures.measured(row, headline=headline))
     return {key: value for key, value in pairs if value is not None}
 
 
-def _drawn(valid: Sequence[Row]) -> list[str]:
-    """The headline scores of the validations; perplexities are left to the curve of the loss."""
-    found = {key for row in valid for key in _known(row, headline=True) if MEASURES[key].better == "more"}
-    return [key for key in MEASURES if key in found]
+def _plotted(valid: Sequence[Row]) -> list[str]:
+    """The headline scores of the validations; the curve of the loss stands for perplexities."""
+    keys = {key for row in valid for key in _measured(row, headline=True) if MEASURES[key].better == "more"}
+    return [key for key in MEASURES if key in keys]
 
 
 def _fixed(value: float | None, form: str = ",.2f") -> str:
@@ -114,31 +116,31 @@ def _cell(row: Row, key: str) -> str:
 
 
 def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
-    found = [
+    figures = [
         (MEASURES[key].name, MEASURES[key].shown(value), name)
         for name, scores in data.evaluations.items()
-        for key, value in list(_known(scores, headline=True).items())[:_FEW]
+        for key, value in list(_measured(scores, headline=True).items())[:_FEW]
     ]
-    rows = [{"step": _value(row, "step") or 0.0, **_known(row)} for row in valid]
-    for key in (*_drawn(valid)[:_FEW], "loss"):
+    rows = [{"step": _value(row, "step") or 0.0, **_measured(row)} for row in valid]
+    for key in (*_plotted(valid)[:_FEW], "loss"):
         if best := measures.best(rows, key):
             measure, step = MEASURES[key], best["step"]
             title = f"{'least' if measure.better == 'less' else 'best'} {measure.name}"
-            found.append((title, measure.shown(best[key]), f"validation, step {step:,.0f}"))
+            figures.append((title, measure.shown(best[key]), f"validation, step {step:,.0f}"))
     last = data.metrics[-1] if data.metrics else {}
     trained = {**last, "steps": last.get("step"), "minutes": (_value(last, "seconds") or 0) / 60}
-    told = data.info.get("training")
-    trained |= told if isinstance(told, Mapping) else {}
+    training = data.info.get("training")
+    trained |= training if isinstance(training, Mapping) else {}
     if data.parameters:
-        found.append(("parameters", _short(float(data.parameters)), f"{data.parameters:,}"))
-    words = _value(trained, "tokens")
+        figures.append(("parameters", _short(float(data.parameters)), f"{data.parameters:,}"))
+    tokens = _value(trained, "tokens")
     if steps := _value(trained, "steps"):
-        found.append(("steps", f"{steps:,.0f}", f"{_short(words)} {data.unit}" if words else ""))
+        figures.append(("steps", f"{steps:,.0f}", f"{_short(tokens)} {data.unit}" if tokens else ""))
     if minutes := _value(trained, "minutes"):
-        found.append(("training", f"{minutes:,.0f} min" if minutes >= 10 else f"{minutes:.1f} min", ""))
+        figures.append(("training", f"{minutes:,.0f} min" if minutes >= 10 else f"{minutes:.1f} min", ""))
     if task := data.info.get("task"):
-        found.append(("task", str(task).replace("_", " "), ""))
-    for label, shown, note in found:
+        figures.append(("task", str(task).replace("_", " "), ""))
+    for label, shown, note in figures:
         yield element("div", element("dt", label), element("dd", element("b", shown), element("span", note)))
 
 
@@ -161,13 +163,13 @@ def _training(train: Sequence[Row], valid: Sequence[Row], unit: str) -> Iterator
         Curve("training", smooth(raw), "train"),
         Curve("validation", _points(valid, "loss"), "valid"),
     ]
-    known = (said for key, said in _LOST.items() if _points(valid, key))
-    note = next(known, "Nats a pair of words and those drawn against it")
+    units = (unit for key, unit in _LOSSES.items() if _points(valid, key))
+    note = next(units, "Nats a pair of words, with its negative samples")
     note += ", without label smoothing." if plain and _points(valid, "bleu") else "."
     yield from line_figure("Loss", note, losses, steps, low=math.inf)
-    for key in _drawn(valid):
+    for key in _plotted(valid):
         name = MEASURES[key].name
-        yield from line_figure(name, "Of the validation data.", [Curve(name, _points(valid, key), "valid")], steps)
+        yield from line_figure(name, "On the validation data.", [Curve(name, _points(valid, key), "valid")], steps)
     for title, key in (("Learning rate", "lr"), (f"{unit.capitalize()} a second", "tokens_per_second")):
         yield from line_figure(title, None, [Curve(title.lower(), _points(train, key), "train")], steps, height=110)
     keys = [k for k in MEASURES if _points(valid, k)]
@@ -178,20 +180,20 @@ def _training(train: Sequence[Row], valid: Sequence[Row], unit: str) -> Iterator
 
 
 def _scores(evaluations: Mapping[str, Row]) -> Iterator[Markup]:
-    found = {name: s for name, s in evaluations.items() if any(_value(s, k) is not None for k in s)}
-    if not found:
+    scored = {name: s for name, s in evaluations.items() if any(_value(s, k) is not None for k in s)}
+    if not scored:
         return
-    extra = sorted({k for s in found.values() for k in s if _value(s, k) is not None} - {*MEASURES, *COUNTS})
-    keys = [k for k in (*MEASURES, *extra, *COUNTS) if any(_value(s, k) is not None for s in found.values())]
-    rows = [[name, *(_cell(s, k) for k in keys)] for name, s in found.items()]
+    extra = sorted({k for s in scored.values() for k in s if _value(s, k) is not None} - {*MEASURES, *COUNTS})
+    keys = [k for k in (*MEASURES, *extra, *COUNTS) if any(_value(s, k) is not None for s in scored.values())]
+    rows = [[name, *(_cell(s, k) for k in keys)] for name, s in scored.items()]
     columns = (MEASURES[k].name if k in MEASURES else k.replace("_", " ") for k in keys)
     yield element("div", table(["", *columns], rows), class_="wide")
     signed = [
-        [name, k.replace("_", " "), element("code", s[k])] for name, s in found.items() for k in s if "signature" in k
+        [name, k.replace("_", " "), element("code", s[k])] for name, s in scored.items() for k in s if "signature" in k
     ]
     if signed:
-        yield details("What exactly was computed: the signatures", table(["", "", ""], signed), class_="wide")
-    for name, scores in found.items():
+        yield details("The signatures: what exactly was computed", table(["", "", ""], signed), class_="wide")
+    for name, scores in scored.items():
         yield from _groups(name, scores)
 
 
@@ -211,17 +213,13 @@ def _groups(name: str, scores: Row) -> Iterator[Markup]:
     if bars:
         title = f"BLEU by source length: {name}"
         note = "Words of the source; below them, the number of sentences."
-        words = ", ".join(f"{label} words: {value:.1f} ({count})" for label, value, count in bars)
-        yield element(
-            "figure",
-            element("figcaption", element("h3", title), element("p", note)),
-            bar_chart(title, words, bars),
-            details("As a table", table(["words", *columns], [[c, *cells(r)] for c, r in classes]), class_="data"),
-        )
+        description = ", ".join(f"{label} words: {value:.1f} ({count})" for label, value, count in bars)
+        as_table = table(["words", *columns], [[label, *cells(row)] for label, row in classes])
+        chart = bar_chart(title, description, bars)
+        yield figure(title, note, chart, details("As a table", as_table, class_="data"))
     if kinds := scores.get("by_kind"):
         rows = [[row.get("kind", "–"), *cells(row)] for row in kinds]
-        caption = element("figcaption", element("h3", f"By kind of sentence: {name}"))
-        yield element("figure", caption, table(["kind", *columns], rows))
+        yield figure(f"By kind of sentence: {name}", None, table(["kind", *columns], rows))
 
 
 def _class_name(row: Row) -> str:
@@ -230,15 +228,15 @@ def _class_name(row: Row) -> str:
 
 
 def _samples(rows: Sequence[Row]) -> Iterator[Markup]:
-    # What is given comes first in a row, what was made of it last.
-    found: dict[tuple[tuple[str, str], ...], dict[str, tuple[str, str]]] = {}
+    # A row holds the inputs, then the output.
+    outputs: dict[tuple[tuple[str, str], ...], dict[str, tuple[str, str]]] = {}
     for row in rows:
-        *given, made = [(k, str(v or "")) for k, v in row.items() if k != "step"] or [("", "")]
-        found.setdefault(tuple(given), {})[f"step {_fixed(_value(row, 'step'), ',.0f')}"] = made
-    for known, made_at in found.items():
-        last = list(made_at)[-1]
-        shown, steps = dict([*known, made_at[last]]), {step: text for step, (_, text) in made_at.items()}
-        versions = {t: s for s, t in reversed(steps.items())}  # each text by the first step that gave it
+        *inputs, output = [(k, str(v or "")) for k, v in row.items() if k != "step"] or [("", "")]
+        outputs.setdefault(tuple(inputs), {})[f"step {_fixed(_value(row, 'step'), ',.0f')}"] = output
+    for inputs_of, by_step in outputs.items():
+        last = list(by_step)[-1]
+        shown, steps = dict([*inputs_of, by_step[last]]), {step: text for step, (_, text) in by_step.items()}
+        versions = {t: s for s, t in reversed(steps.items())}  # each text by the first step that produced it
         earlier = {s: t for t, s in reversed(versions.items())}
         more = details(f"How it developed until {last}", texts(earlier)) if len(earlier) > 1 else None
         yield element("article", texts({k: t for k, t in shown.items() if t}), more)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seqloom.errors import MissingExtra, UsageError
 from seqloom.models.encoder import EncoderOnly
-from seqloom.nn.embedders import PatchEmbedder
+from seqloom.nn.embedders import Inputs, Modality, PatchEmbedder
 from seqloom.run import writing
 
 
@@ -24,10 +24,11 @@ class _Whole(nn.Module):
         self.model, self.heads = model, list(heads)
 
     def forward(self, read: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> tuple[Tensor, ...]:
-        memory = self.model(read, None if mask is None else mask != 0, segments)
+        modality = Modality(read, None if mask is None else mask != 0, segments)
+        memory = self.model(Inputs({self.model.embedder.modality: modality}))
         pooled = self.model.pooled(memory)
-        said = (self.model.heads[n](pooled if n in ("label", "next") else memory.states) for n in self.heads)
-        return memory.states, pooled, *said
+        heads: list[Any] = [self.model.heads[name] for name in self.heads]
+        return memory.states, pooled, *(h(pooled if h.reads == "pooled" else memory.states) for h in heads)
 
 
 def write_onnx(path: Path, model: nn.Module, heads: Mapping[str, int]) -> None:
@@ -53,7 +54,8 @@ def write_onnx(path: Path, model: nn.Module, heads: Mapping[str, int]) -> None:
         if model.segments is not None or model.matches is not None:
             given, names = (*given, torch.zeros(2, 3, dtype=torch.long)), [*names, "segments"]
         text = {0: "batch", 1: "words"}
-        axes = {n: batch if n in ("pooled", "label", "next") else text for n in (*names, *outputs)}
+        pooled = {"pooled", *(name for name in heads if model.heads[name].reads == "pooled")}
+        axes = {n: batch if n in pooled else text for n in (*names, *outputs)}
     with writing(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about itself
         path.parent.mkdir(parents=True, exist_ok=True)

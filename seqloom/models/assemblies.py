@@ -1,12 +1,16 @@
-"""The assemblies that a config can ask for: encoder-decoders, decoders and encoders alone."""
+"""The assemblies that a config can ask for: encoder-decoders, decoders and encoders alone; and their parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from torch import nn
+
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from seqloom.nn.embedders import TokenEmbedder
+from seqloom.nn.heads import VocabularyHead
 
 ModelConfig = DecoderOnlyConfig | EncoderDecoderConfig | EncoderOnlyConfig
 Model = LanguageModel | EncoderDecoder | EncoderOnly
@@ -15,7 +19,7 @@ CONFIGS = {c.kind: c for c in (DecoderOnlyConfig, EncoderDecoderConfig, EncoderO
 
 
 def make_model(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -> Model:
-    """The model, its weights still to be filled in."""
+    """The model, with freshly drawn weights."""
     match config:
         case DecoderOnlyConfig():
             return LanguageModel(config, vocab_size)
@@ -25,5 +29,17 @@ def make_model(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -
 
 
 def limit_of(config: ModelConfig) -> int | None:
-    """The most positions of what is read, or None."""
+    """The most positions the model reads, or None."""
     return config.decoder.limit if isinstance(config, DecoderOnlyConfig) else config.encoder.limit
+
+
+def parameter_count(model: nn.Module) -> int:
+    """The number of parameters; a shared table counts once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def vocabulary_parameters(model: nn.Module) -> list[str]:
+    """The names of the parameters with one row a token: embedding tables, weights and biases of vocabulary heads."""
+    tables = [m for m in model.modules() if isinstance(m, TokenEmbedder | VocabularyHead)]
+    ids = {id(p) for m in tables for p in (m.weight, getattr(m, "bias", None)) if p is not None}
+    return [name for name, parameter in model.named_parameters() if id(parameter) in ids]

@@ -26,10 +26,10 @@ class ConvolutionalConfig(StackConfig):
     """A stack of gated convolutions, each with a residual.
 
     Args:
-        layers: how many.
+        layers: the number of convolutions.
         width: D, features of each position between the layers.
         kernel: positions of a window; odd.
-        positions: how a layer knows where each token stands.
+        positions: how a layer learns where each token stands.
         dropout: on the embeddings and before each convolution.
     """
 
@@ -64,20 +64,20 @@ class _Convolutional(nn.Module):
 
 
 class ConvolutionalEncoder(_Convolutional):
-    """Windows around each position; a state is the top layer and the embedded word, the summary the mean state."""
+    """Windows around each position; a state is the top layer plus the embedded token, the summary the mean state."""
 
     def __init__(self, config: ConvolutionalConfig) -> None:
         super().__init__(config, causal=False)
         self.summary_width = config.width
 
     def forward(self, x: Vectors, mask: Mask | None) -> Memory:
-        """The memory of the sources; `mask` is True on real positions, None = all are."""
+        """The memory of the source; `mask` is True on real positions, None = all are."""
         real = None if mask is None else mask[:, :, None].to(x.dtype)
         x = self._placed(x, 0)
         h = x
         for block in self.blocks:
             inside = self.dropout(h)
-            # What stands in the padding must not enter the windows of real positions.
+            # Padding must not enter the windows of real positions.
             h = (block(inside if real is None else inside * real) + h) * _HALF
         states = (h + x) * _HALF
         return Memory(states, mask, mean_summary(states, mask))
@@ -88,7 +88,7 @@ class ConvolutionalState(State):
     """What a convolutional decoder carries from step to step.
 
     Args:
-        past: what stands before the next window of each layer, R rows; None = zeros.
+        past: the inputs of each layer before its next window, R rows; None = zeros.
         memory: what each layer attends to; B rows, R is a multiple of B.
     """
 
@@ -96,14 +96,14 @@ class ConvolutionalState(State):
     memory: tuple[AttendedMemory, ...] = ()
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> ConvolutionalState:
-        """The state of the given rows; `sentences` = the rows of the memory they belong to, None = all as before."""
+        """The state of the given rows; `sentences` = the rows of the memory they belong to, None = no change."""
         past = self.past if rows is None else tuple(None if p is None else p.index_select(0, rows) for p in self.past)
         memory = self.memory if sentences is None else tuple(m.select(sentences) for m in self.memory)
         return replace(self, past=past, memory=memory)
 
 
 class ConvolutionalDecoder(_Convolutional):
-    """Windows that end at each position; after each, attention over the memory, if there is one (widths above 0)."""
+    """Windows that end at each position, each followed by attention over the memory, if any (widths above 0)."""
 
     def __init__(self, config: ConvolutionalConfig, memory_width: int, summary_width: int) -> None:
         super().__init__(config, causal=True)
@@ -116,7 +116,7 @@ class ConvolutionalDecoder(_Convolutional):
         self.contexts = nn.ModuleList(Linear(memory_width, D) for _ in range(reads))
 
     def start(self, memory: Memory | None, *, keep: bool) -> ConvolutionalState:
-        """The state before the first position: windows full of what the summary says, or of zeros."""
+        """The state before the first position: windows filled from the summary, or with zeros."""
         if memory is None or self.start_from is None:
             return ConvolutionalState(0, (None,) * self.config.layers)
         first = self.start_from(memory.summary)[:, None].expand(-1, self.config.kernel - 1, -1)
@@ -134,9 +134,9 @@ class ConvolutionalDecoder(_Convolutional):
             gated = block(inside, before)
             past.append(torch.cat((before, inside), 1)[:, inside.shape[1] :])
             if state.memory:
-                # Without the root of D attention would begin as sharp as chance has it.
+                # Unscaled, untrained attention would be as sharp as its random weights.
                 query = (self.queries[i](gated) + x) * _HALF * self.config.width**-0.5
-                found, _ = self.cross[i](query, state.memory[i])
-                gated = (gated + self.contexts[i](found)) * _HALF
+                context, _ = self.cross[i](query, state.memory[i])
+                gated = (gated + self.contexts[i](context)) * _HALF
             h = (gated + h) * _HALF
         return self.dropout(h), replace(state, length=state.length + x.shape[1], past=tuple(past))

@@ -1,4 +1,4 @@
-"""Embedder, decoder, head, and no encoder: a language model."""
+"""Embedder, decoder and head, without an encoder: a language model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import nn
 
 from seqloom.config import Tree
 from seqloom.models.decoders import DecoderConfig, make_decoder
+from seqloom.models.inputs import token_embedder
 from seqloom.models.presets import LANGUAGE, under
 from seqloom.models.recurrent import RecurrentDecoderConfig
-from seqloom.models.weights import initialize
-from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
+from seqloom.nn.embedders import EmbedderConfig, Inputs
 from seqloom.nn.heads import VocabularyHead
+from seqloom.nn.linear import initialize
 from seqloom.nn.state import State
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.shapes import Ids, Int, Tensor, Vectors
+from seqloom.shapes import Ids, Tensor, Vectors
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class DecoderOnlyConfig:
     """A language model.
 
     Args:
-        preset: small-lstm or small-transformer: what is not given otherwise.
-        decoder: all that lies between the words read and the words predicted.
-        embedding: E, the width of the word vectors; 0 = that of the decoder.
-        tie: whether the vectors of words read and predicted are one table (Press and Wolf 2017).
-        embedder: what the table of word vectors begins as, and whether it is learned.
+        preset: small-lstm, small-transformer, gpt2, ...: the defaults of the other keys.
+        decoder: the layers between the embeddings and the head.
+        embedding: E, the width of the token embeddings; 0 = that of the decoder.
+        tie: whether input and output embeddings share one table (Press and Wolf 2017).
+        embedder: what the embedding table begins as, and whether it is learned.
     """
 
     kind: ClassVar[str] = "decoder-only"
@@ -45,53 +46,50 @@ class DecoderOnlyConfig:
 
     @property
     def carries(self) -> bool:
-        """Whether a state goes on from one piece of a text to the next."""
+        """Whether the state is carried from one piece of a text to the next."""
         return isinstance(self.decoder, RecurrentDecoderConfig)
 
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
-        """The tree laid over its preset."""
+        """The tree merged over its preset."""
         return under(LANGUAGE, tree)
 
 
 class LanguageModel(nn.Module):
-    """The model, over a vocabulary of so many words."""
+    """The model, over a vocabulary of the given size."""
 
     def __init__(self, config: DecoderOnlyConfig, vocab_size: int) -> None:
         super().__init__()
         self.config = config
         inputs = config.decoder.input_width(config.embedding)
         E = config.embedding or inputs
-        self.embedder = TokenEmbedder(vocab_size, inputs, E, scaled=config.embedder.scaled)
+        self.embedder = token_embedder(config.embedder, inputs, vocab_size, E)
         self.head = VocabularyHead(vocab_size, config.decoder.width, E, self.embedder.weight if config.tie else None)
         self.decoder = make_decoder(config.decoder, inputs)
         initialize(self)
-        if config.embedder.frozen:
-            self.embedder.weight.requires_grad_(False)
 
     @property
     def carries(self) -> bool:
-        """Whether a state goes on from one piece of a text to the next."""
+        """Whether the state is carried from one piece of a text to the next."""
         return self.config.carries
 
     def start(self, *, keep: bool = True) -> State:
-        """The state before the first word."""
+        """The state before the first token."""
         return self.decoder.start(None, keep=keep)
 
     def decode(self, ids: Ids, state: State) -> tuple[Vectors, State]:
-        """The hidden vectors after each of the words, and the state after the last."""
+        """The hidden vectors after each token, and the state after the last."""
         return self.decoder(self.embedder(ids), state)  # type: ignore[no-any-return]
 
-    def forward(
-        self, ids: Ids, before: Mapping[str, Tensor] | None = None, documents: Int[Tensor, "B T"] | None = None
-    ) -> tuple[Vectors, dict[str, Tensor]]:
-        """A piece of text at once: the hidden vectors that predict the word after each, and what goes on from here.
+    def forward(self, inputs: Inputs, before: Mapping[str, Tensor] | None = None) -> tuple[Vectors, dict[str, Tensor]]:
+        """A piece of text at once: the hidden vectors that predict the token after each, and what is carried on.
 
         Args:
-            ids: the words read.
-            before: what went on from the piece before it (see State.carried); None = the text begins.
-            documents: which document of its row each word belongs to; attention stays within one. None = one a row.
+            inputs: the text; attention stays within its segments. Padding on the right needs no mask: no real position
+                looks ahead.
+            before: what the piece before it carried on (see State.carried); None = the text begins.
         """
-        state = self.start(keep=False).apart(documents).carrying(before or {})
-        hidden, state = self.decode(ids, state)
+        text = inputs[self.embedder.modality]
+        state = self.start(keep=False).apart(text.segments).carrying(before or {})
+        hidden, state = self.decode(text.values, state)
         return hidden, state.carried

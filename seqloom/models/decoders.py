@@ -1,4 +1,4 @@
-"""Decoders: (x, state) -> hidden, state. One method for all positions at once and for one at a time."""
+"""Decoders: (x, state) -> hidden, state. One method takes all positions at once, or one at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DecoderConfig = TransformerConfig | RecurrentDecoderConfig | ConvolutionalConfig
 
 
 class TransformerDecoder(nn.Module):
-    """Blocks of causal self-attention and, if there is a memory, attention over it."""
+    """Blocks of causal self-attention and, if there is a memory, of attention over it."""
 
     def __init__(self, config: TransformerConfig, memory_width: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class TransformerDecoder(nn.Module):
         self.stack = TransformerStack(config, causal=True, memory_width=memory_width or None)
 
     def start(self, memory: Memory | None, *, keep: bool) -> TransformerState:
-        """The state before the first position. `keep`: whether further steps will need what this one computes."""
+        """The state before the first position. `keep`: whether later steps need the keys and values of this one."""
         return empty_state(self.stack, memory, keep=keep)
 
     def forward(self, x: Vectors, state: TransformerState) -> tuple[Vectors, TransformerState]:
@@ -33,9 +33,9 @@ class TransformerDecoder(nn.Module):
 def make_decoder(
     config: DecoderConfig, inputs: int, memory_width: int = 0, summary_width: int = 0
 ) -> TransformerDecoder | RecurrentDecoder | ConvolutionalDecoder:
-    """The decoder a config describes, for embedded words of width `inputs` and a memory of the given widths.
+    """The decoder a config describes, for embeddings of width `inputs` and a memory of the given widths.
 
-    Widths of 0 stand for no memory; then `start` is given None.
+    Widths of 0 mean no memory: `start` then takes None.
     """
     match config:
         case TransformerConfig():

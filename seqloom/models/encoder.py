@@ -1,4 +1,4 @@
-"""Embedder, encoder, and heads: what reads a text, or an image, whole (BERT, ViT)."""
+"""Embedder, encoder and heads: models that read a whole text or image (BERT, ViT)."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from torch import nn
 
 from seqloom.config import Tree
 from seqloom.models.encoders import EncoderConfig, make_encoder
+from seqloom.models.inputs import make_embedder
 from seqloom.models.presets import READING, under
-from seqloom.models.weights import initialize
-from seqloom.nn.embedders import EmbedderConfig, PatchConfig, PatchEmbedder, TokenEmbedder
-from seqloom.nn.heads import LabelHead, MaskedTokenHead
+from seqloom.nn.embedders import EmbedderConfig, Inputs, Modality, PatchConfig, TokenEmbedder
+from seqloom.nn.heads import LabelHead, MaskedTokenHead, Reads
+from seqloom.nn.linear import initialize
 from seqloom.nn.memory import Memory
-from seqloom.nn.pooling import Pooling, PoolingKind
+from seqloom.nn.pooling import Pooling, PoolingKind, window_means
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.shapes import Float, Ids, Mask, Tensor
+from seqloom.shapes import Float, Int, Mask, Tensor, Vectors
 
-POOLED = ("label", "next")
+_READS: Mapping[str, Reads] = {"label": "pooled", "next": "pooled", "tags": "states", "span": "states"}
 
 
 @dataclass(frozen=True)
 class EncoderOnlyConfig:
-    """A model that reads.
+    """A model that reads whole texts or images.
 
     Args:
-        preset: bert-tiny to bert-large, minilm, vit-tiny, ...: what is not given otherwise.
-        encoder: all that lies between the embedded words and the states.
-        embedder: what is read: words, or the patches of an image.
-        embedding: E, the width of the word vectors; 0 = that of the encoder.
-        segments: kinds of text that are told apart by a learned vector each (BERT's first and second text); 0 = none.
-        matches: whether, of a pair, words that are in the other text, too, are told apart by a learned vector ("exact
-            match": Chen et al. 2017); small models do not learn by themselves to find them.
-        pooling, pooler: how states become one vector, and whether a layer follows (see nn/pooling.py).
+        preset: bert-tiny to bert-large, minilm, vit-tiny, ...: the defaults of the other keys.
+        encoder: the layers between the embeddings and the states.
+        embedder: what is read: tokens, or the patches of an image.
+        embedding: E, the width of the token embeddings; 0 = that of the encoder.
+        segments: the number of learned segment vectors (BERT has two: first and second text of a pair); 0 = none.
+        matches: whether a learned vector marks the tokens of a pair that are also in the other text ("exact match":
+            Chen et al. 2017), which small models do not learn to find by themselves.
+        pooling, pooler: how the states become one vector, and whether a layer follows (see nn/pooling.py).
         head_dropout: before the last layer of a head.
     """
 
@@ -56,7 +57,7 @@ class EncoderOnlyConfig:
 
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
-        """The tree laid over its preset."""
+        """The tree merged over its preset."""
         return under(READING, tree)
 
 
@@ -65,9 +66,9 @@ class EncoderOnly(nn.Module):
 
     Args:
         config: of the model.
-        words: V; 0 where no words are read.
-        heads: the number of labels of each head: "label" and "next" are for pooled vectors, any other for states;
-            "masked" is for masked tokens and has as many as there are tokens, whatever the number.
+        vocab_size: V; 0 for images.
+        heads: the number of labels of each head: "label" and "next" (of the pooled vector), "tags" and "span" (of each
+            state); "masked" scores the whole vocabulary at each state, whatever its number.
     """
 
     def __init__(self, config: EncoderOnlyConfig, vocab_size: int, heads: Mapping[str, int]) -> None:
@@ -76,11 +77,7 @@ class EncoderOnly(nn.Module):
         width = config.encoder.memory_width
         inputs = config.encoder.input_width(config.embedding)
         E = config.embedding or inputs
-        self.embedder: TokenEmbedder | PatchEmbedder
-        if isinstance(config.embedder, PatchConfig):
-            self.embedder = PatchEmbedder(config.embedder, inputs)
-        else:
-            self.embedder = TokenEmbedder(vocab_size, inputs, E, scaled=config.embedder.scaled)
+        self.embedder = make_embedder(config.embedder, inputs, vocab_size, E)
         self.segments: nn.Parameter | None = None
         if config.segments:
             self.segments = nn.Parameter(nn.init.normal_(torch.empty(config.segments, inputs), std=0.02))
@@ -91,8 +88,6 @@ class EncoderOnly(nn.Module):
         self.pooling = Pooling(config.pooling, width, self.encoder.summary_width, config.pooler)
         self.heads = nn.ModuleDict({name: self._head(name, labels, vocab_size, E) for name, labels in heads.items()})
         initialize(self)
-        if isinstance(self.embedder, TokenEmbedder) and getattr(config.embedder, "frozen", False):
-            self.embedder.weight.requires_grad_(False)
 
     def _head(self, name: str, labels: int, vocab_size: int, E: int) -> nn.Module:
         config, width = self.config, self.config.encoder.memory_width
@@ -100,35 +95,37 @@ class EncoderOnly(nn.Module):
             stack = config.encoder if isinstance(config.encoder, TransformerConfig) else TransformerConfig()
             table = self.embedder.weight if isinstance(self.embedder, TokenEmbedder) else None
             return MaskedTokenHead(vocab_size, width, E, table, norm=stack.norm, eps=stack.eps)
-        return LabelHead(self.pooling.width if name in POOLED else width, labels, config.head_dropout)
+        reads = _READS[name]
+        return LabelHead(self.pooling.width if reads == "pooled" else width, labels, config.head_dropout, reads)
 
-    def forward(self, read: Ids | Float[Tensor, "B N H W"], mask: Mask | None, segments: Ids | None = None) -> Memory:
-        """The states of what is read: ids, or pixels.
-
-        Args:
-            read: the ids, or pixels.
-            mask: True on real positions; None = all are.
-            segments: which kind of text each word belongs to; None = all to the first, and there is no other.
-        """
-        x = self.embedder(read)
+    def embed(self, inputs: Inputs) -> tuple[Vectors, Mask | None]:
+        """The embedded inputs, and the mask of the real ones; without segments, every token is of the first."""
+        read = inputs[self.embedder.modality]
+        x: Tensor = self.embedder(read.values)
         if self.segments is not None:
-            x = x + (self.segments[0] if segments is None else self.segments[segments])
-        if self.matches is not None and segments is not None:
-            x = x + in_the_other(read, mask, segments)[:, :, None] * self.matches
-        return self.encoder(x, mask)  # type: ignore[no-any-return]
+            x = x + (self.segments[0] if read.segments is None else self.segments[read.segments])
+        if self.matches is not None and read.segments is not None:
+            x = x + _in_other_segment(read)[:, :, None] * self.matches
+        return x, read.mask
 
-    def pooled(self, memory: Memory) -> Float[Tensor, "B D"]:
-        """One vector for each sequence."""
-        return self.pooling(memory)  # type: ignore[no-any-return]
+    def forward(self, inputs: Inputs) -> Memory:
+        """The states of a text or an image."""
+        return self.encoder(*self.embed(inputs))  # type: ignore[no-any-return]
 
-    def score(self, head: str, memory: Memory) -> Tensor:
-        """What a head says: (B L) of the pooled vectors for "label" and "next", (B T L) for each state else."""
-        scores: Tensor = self.heads[head](self.pooled(memory) if head in POOLED else memory.states)
+    def pooled(self, memory: Memory, owner: Int[Tensor, " R"] | None = None) -> Float[Tensor, "B D"]:
+        """One vector for each sequence, or the mean over the windows of each text where `owner` assigns them."""
+        return window_means(self.pooling(memory), owner)
+
+    def score(self, head: str, memory: Memory, owner: Int[Tensor, " R"] | None = None) -> Tensor:
+        """The scores of a head: (B L) where it reads the pooled vector, (R T L) where it reads the states."""
+        layer: Any = self.heads[head]
+        scores: Tensor = layer(self.pooled(memory, owner) if layer.reads == "pooled" else memory.states)
         return scores
 
 
-def in_the_other(ids: Ids, mask: Mask | None, segments: Ids) -> Mask:
-    """Which words of each row are in a text of it that is not their own, too (B T)."""
+def _in_other_segment(read: Modality) -> Mask:
+    """Whether the same token is also in another text of its row (B T)."""
+    ids, segments = read.values, read.segments
+    assert segments is not None
     same = (ids[:, :, None] == ids[:, None, :]) & (segments[:, :, None] != segments[:, None, :])
-    found: Tensor = (same if mask is None else same & mask[:, None, :]).any(-1)
-    return found
+    return (same if read.mask is None else same & read.mask[:, None, :]).any(-1)

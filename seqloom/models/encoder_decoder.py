@@ -1,4 +1,4 @@
-"""Encoder, memory, decoder, head: translation, and whatever else turns one sequence into another."""
+"""Encoder, memory, decoder and head: translation, and whatever else turns one sequence into another."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from torch import nn
 from seqloom.config import Tree
 from seqloom.models.decoders import DecoderConfig, make_decoder
 from seqloom.models.encoders import EncoderConfig, make_encoder
+from seqloom.models.inputs import token_embedder
 from seqloom.models.presets import TRANSLATION, under
 from seqloom.models.recurrent import RecurrentDecoderConfig
-from seqloom.models.weights import initialize
 from seqloom.nn.attention import CrossAttention
-from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
+from seqloom.nn.embedders import EmbedderConfig, Inputs
 from seqloom.nn.heads import VocabularyHead
+from seqloom.nn.linear import initialize
 from seqloom.nn.memory import Memory
 from seqloom.nn.scored_attention import ScoredAttention
 from seqloom.nn.state import State
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.shapes import Bool, Ids, Int, Tensor, Vectors
+from seqloom.shapes import Ids, Mask, Vectors
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,12 @@ class EncoderDecoderConfig:
     """An encoder-decoder.
 
     Args:
-        preset: tiny, small, base or big: what is not given otherwise.
+        preset: tiny, small, base, big, ...: the defaults of the other keys.
         encoder, decoder: the two halves.
-        embedding: E, the width of the word vectors; 0 = that of the half that uses them.
-        tie: which of the source, target and output word vectors are one table; "inputs" = source and target.
-        output_bias: whether each word has a score of its own, whatever was read.
-        source, target: what the tables of word vectors begin as, and whether they are learned.
+        embedding: E, the width of the token embeddings; 0 = that of the half that uses them.
+        tie: which of the source, target and output embeddings share one table; "inputs" = source and target.
+        output_bias: whether each token has a score of its own, whatever was read.
+        source, target: what the embedding tables begin as, and whether they are learned.
     """
 
     kind: ClassVar[str] = "encoder-decoder"
@@ -64,51 +65,52 @@ class EncoderDecoderConfig:
 
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
-        """The tree laid over its preset."""
+        """The tree merged over its preset."""
         return under(TRANSLATION, tree)
 
 
 class EncoderDecoder(nn.Module):
-    """The model. `source_words` and `target_words` are the sizes of the two vocabularies."""
+    """The model, over a source and a target vocabulary of the given sizes."""
 
-    def __init__(self, config: EncoderDecoderConfig, source_words: int, target_words: int) -> None:
+    def __init__(self, config: EncoderDecoderConfig, source_size: int, target_size: int) -> None:
         super().__init__()
-        if config.one_input and source_words != target_words:
+        if config.one_input and source_size != target_size:
             raise ValueError(
-                f"tie = '{config.tie}' needs one vocabulary for both sides, not {source_words} and {target_words} "
-                "words; use tokenizer.joint = true or tie = 'decoder-output'"
+                f"tie = '{config.tie}' needs one vocabulary for both sides, not {source_size} and {target_size} "
+                "tokens; use tokenizer.joint = true or tie = 'decoder-output'"
             )
         self.config = config
         E = config.embedding
         into, onto = config.encoder.input_width(E), config.decoder.input_width(E)
-        self.source = TokenEmbedder(source_words, into, E or into, scaled=config.source.scaled)
-        shared = self.source.weight if config.one_input else None
-        scaled = config.source.scaled if config.one_input else config.target.scaled
-        self.target = TokenEmbedder(target_words, onto, E or onto, shared, scaled=scaled)
+        self.source = token_embedder(config.source, into, source_size, E or into)
+        target, shared = (config.source, self.source.weight) if config.one_input else (config.target, None)
+        self.target = token_embedder(target, onto, target_size, E or onto, shared)
         tied = self.target.weight if config.tie in ("all", "decoder-output") else None
-        self.head = VocabularyHead(target_words, config.decoder.width, E or onto, tied, bias=config.output_bias)
+        self.head = VocabularyHead(target_size, config.decoder.width, E or onto, tied, bias=config.output_bias)
         self.encoder = make_encoder(config.encoder, into)
         self.decoder = make_decoder(config.decoder, onto, config.encoder.memory_width, self.encoder.summary_width)
         initialize(self)
-        for embedder, own in ((self.source, config.source), (self.target, config.target)):
-            if own.frozen:
-                embedder.weight.requires_grad_(False)
 
-    def encode(self, source: Int[Tensor, "B S"], mask: Bool[Tensor, "B S"] | None) -> Memory:
-        """The memory of the sources."""
-        return self.encoder(self.source(source), mask)  # type: ignore[no-any-return]
+    def embed(self, inputs: Inputs) -> tuple[Vectors, Mask | None]:
+        """The embedded source, and the mask of its real positions."""
+        source = inputs[self.source.modality]
+        return self.source(source.values), source.mask
+
+    def encode(self, inputs: Inputs) -> Memory:
+        """The memory of the source."""
+        return self.encoder(*self.embed(inputs))  # type: ignore[no-any-return]
 
     def start(self, memory: Memory, *, keep: bool = True) -> State:
         """The decoder's state before the first position."""
         return self.decoder.start(memory, keep=keep)
 
     def decode(self, target: Ids, state: State) -> tuple[Vectors, State]:
-        """The hidden vectors after each of the target's words, and the state after the last."""
+        """The hidden vectors after each of the target's tokens, and the state after the last."""
         return self.decoder(self.target(target), state)  # type: ignore[no-any-return]
 
-    def forward(self, source: Int[Tensor, "B S"], mask: Bool[Tensor, "B S"] | None, target: Ids) -> Vectors:
-        """Teacher forcing: the hidden vectors that predict the word after each of `target`."""
-        hidden, _ = self.decode(target, self.start(self.encode(source, mask), keep=False))
+    def forward(self, inputs: Inputs, target: Ids) -> Vectors:
+        """Teacher forcing: the hidden vectors that predict the token after each of `target`."""
+        hidden, _ = self.decode(target, self.start(self.encode(inputs), keep=False))
         return hidden
 
 

@@ -1,4 +1,4 @@
-"""Encoders: (x, mask) -> Memory. Each tells the width of its summary; its config that of its inputs and states."""
+"""Encoders: (x, mask) -> Memory. Each has the width of its summary; its config, those of its inputs and states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seqloom.shapes import Mask, Vectors
 
 @dataclass(frozen=True)
 class BagConfig(StackConfig):
-    """The words themselves, in no order: the floor that every other encoder must beat.
+    """The embedded tokens alone, in no order: the baseline that every other encoder must beat.
 
     Args:
         width: D.
@@ -37,7 +37,7 @@ EncoderConfig = TransformerConfig | RecurrentEncoderConfig | ConvolutionalConfig
 
 
 class BagEncoder(nn.Module):
-    """States are the embedded words, the summary is their mean."""
+    """States are the embedded tokens, the summary is their mean."""
 
     def __init__(self, config: BagConfig) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class BagEncoder(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Vectors, mask: Mask | None) -> Memory:
-        """The memory of the sources; `mask` is True on real positions, None = all are."""
+        """The memory of the source; `mask` is True on real positions, None = all are."""
         states = self.dropout(x)
         return Memory(states, mask, mean_summary(states, mask))
 
@@ -60,7 +60,7 @@ class TransformerEncoder(nn.Module):
         self.stack = TransformerStack(config, causal=False)
 
     def forward(self, x: Vectors, mask: Mask | None) -> Memory:
-        """The memory of the sources; `mask` is True on real positions, None = all are."""
+        """The memory of the source; `mask` is True on real positions, None = all are."""
         states = self.stack(x, mask)
         return Memory(states, mask, mean_summary(states, mask))
 
@@ -68,7 +68,7 @@ class TransformerEncoder(nn.Module):
 def make_encoder(
     config: EncoderConfig, inputs: int
 ) -> TransformerEncoder | RecurrentEncoder | ConvolutionalEncoder | BagEncoder:
-    """The encoder a config describes, for embedded words of width `inputs`."""
+    """The encoder a config describes, for embeddings of width `inputs`."""
     match config:
         case TransformerConfig():
             return TransformerEncoder(config)

@@ -1,4 +1,4 @@
-"""Sizes with a name, as plain trees that a config is laid over."""
+"""Named sizes: plain trees of defaults under a config."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def _llama(layers: int, width: int, heads: int, kv_heads: int, inner: int) -> Tr
     return {"decoder": {**sizes, **form}, "embedder": {"scaled": False}}
 
 
-# small-lstm, small-transformer and small-llama are of one size, 6.5 million numbers over 8,000 words. nano is nanoGPT's
-# "baby". gpt2 to gpt2-xl: Radford et al. 2019, with 50,257 words there. The llama ones have the form of Touvron et al.
+# small-lstm, small-transformer and small-llama have 6.5 million parameters with 8,000 tokens. nano is nanoGPT's
+# "baby". gpt2 to gpt2-xl: Radford et al. 2019, with 50,257 tokens there. The llama ones have the form of Touvron et al.
 # 2023; llama-nano to llama-360m with grouped queries, in the sizes of nano (with Qwen3's normalized queries and keys),
 # SmolLM2-135M and SmolLM2-360M.
 LANGUAGE: dict[str, Tree] = {
@@ -100,6 +100,7 @@ def _bert(layers: int, width: int, heads: int) -> Tree:
     return {"encoder": {**stack, **form, **positions}, "embedder": {"scaled": False}, "pooler": "tanh"}
 
 
+_LSTM: Tree = {"kind": "recurrent", "cell": "lstm", "layers": 1, "width": 256, "direction": "both", "dropout": 0.3}
 _SMALL: Tree = {"layers": 4, "width": 192, "inner": 768, "heads": 4, "activation": "gelu"}
 
 # bert-base, bert-large: Devlin et al. 2019; bert-tiny to bert-medium: Turc et al. 2019. minilm: Wang et al. 2020, with
@@ -119,28 +120,8 @@ READING: dict[str, Tree] = {
         "embedder": {"scaled": False},
         "pooler": "tanh",
     },
-    "small-lstm": {
-        "encoder": {
-            "kind": "recurrent",
-            "cell": "lstm",
-            "layers": 1,
-            "width": 256,
-            "direction": "both",
-            "dropout": 0.3,
-        },
-        "pooling": "summary",
-    },
-    "lstm-attention": {
-        "encoder": {
-            "kind": "recurrent",
-            "cell": "lstm",
-            "layers": 1,
-            "width": 256,
-            "direction": "both",
-            "dropout": 0.3,
-        },
-        "pooling": "attention",
-    },
+    "small-lstm": {"encoder": _LSTM, "pooling": "summary"},
+    "lstm-attention": {"encoder": _LSTM, "pooling": "attention"},
     "bag": {"encoder": {"kind": "bag", "width": 256}, "pooling": "mean", "segments": 0},
     "vit-tiny": {
         "encoder": {
@@ -154,7 +135,7 @@ READING: dict[str, Tree] = {
 
 
 def under(presets: Mapping[str, Tree], tree: Mapping[str, Any]) -> Tree:
-    """`tree` laid over the preset it names under the key `preset`. Raises ValueError for an unknown one."""
+    """`tree` merged over the preset that its key `preset` names. Raises ValueError for an unknown one."""
     name = tree.get("preset", "")
     name = name[0] if isinstance(name, Arguments) and name else name
     if not name:

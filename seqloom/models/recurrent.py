@@ -26,12 +26,12 @@ class RecurrentEncoderConfig(StackConfig):
 
     Args:
         cell: rnn (tanh), lstm or gru.
-        layers: how many, one above the other.
+        layers: the number of stacked layers.
         width: cells of each layer and direction.
-        direction: forward; backward reads the source from its end ("source reversal"); both side by side.
-        residual: whether a layer's input is added to its output where they are equally wide.
+        direction: forward, backward (from the end: "source reversal"), or both side by side.
+        residual: whether a layer's input is added to its output where they have the same width.
         dropout: on the embeddings, between the layers and on the states.
-        weight_drop: on the recurrent matrices, one draw for a sequence (Merity et al. 2018).
+        weight_drop: on the recurrent matrices, drawn once a sequence (Merity et al. 2018).
     """
 
     kind: ClassVar[str] = "recurrent"
@@ -47,7 +47,7 @@ class RecurrentEncoderConfig(StackConfig):
         self.require(("layers", "width"), ("dropout", "weight_drop"))
 
     def input_width(self, embedding: int) -> int:
-        """As wide as their table."""
+        """That of the embeddings; 0 = that of the layers."""
         return embedding or self.width
 
     @property
@@ -62,14 +62,14 @@ class RecurrentDecoderConfig(StackConfig):
 
     Args:
         cell: rnn (tanh), lstm or gru.
-        layers: how many, one above the other.
+        layers: the number of stacked layers.
         width: cells of each layer.
-        residual: whether a layer's input is added to its output where they are equally wide.
+        residual: whether a layer's input is added to its output where they have the same width.
         dropout: on the embeddings, between the layers and on the output.
-        weight_drop: on the recurrent matrices, one draw for a sequence (Merity et al. 2018).
-        context: whether the memory's summary is only where the cells start, or also part of each input and output.
-        attention: how it attends to the memory; none = it has the summary alone.
-        place: attention before the cell, whose input its context becomes, or after it.
+        weight_drop: on the recurrent matrices, drawn once a sequence (Merity et al. 2018).
+        context: whether the memory's summary only starts the cells, or is also part of each input and output.
+        attention: how it attends to the memory; none = it has only the summary.
+        place: attention before the cell, as part of its input, or after it.
         input_feeding: whether the last output is part of the next input (Luong et al. 2015, section 3.3).
     """
 
@@ -89,20 +89,20 @@ class RecurrentDecoderConfig(StackConfig):
         self.require(("layers", "width"), ("dropout", "weight_drop"))
 
     def input_width(self, embedding: int) -> int:
-        """As wide as their table."""
+        """That of the embeddings; 0 = that of the layers."""
         return embedding or self.width
 
     def check_alone(self) -> None:
-        """Raises ValueError if it asks for a memory; a language model has none."""
+        """Raises ValueError if the config needs a memory; a language model has none."""
         if self.attention is not None or self.context == "repeated" or self.input_feeding:
             raise ValueError(
-                "attention, context = 'repeated' and input_feeding are about a memory, and there is none here: "
+                "attention, context = 'repeated' and input_feeding need an encoder's memory, and this model has none: "
                 "leave them out"
             )
 
 
 class RecurrentEncoder(nn.Module):
-    """Layers over time; the summary is every layer's last h, both directions side by side."""
+    """Layers over time; the summary is the last h of every layer, both directions side by side."""
 
     def __init__(self, config: RecurrentEncoderConfig, inputs: int) -> None:
         super().__init__()
@@ -119,18 +119,18 @@ class RecurrentEncoder(nn.Module):
         self.summary_width = config.layers * config.memory_width
 
     def forward(self, x: Vectors, mask: Mask | None) -> Memory:
-        """The memory of the sources; `mask` is True on real positions, None = all are."""
+        """The memory of the source; `mask` is True on real positions, None = all are."""
         lengths = None if mask is None else mask.sum(1)
         summary = []
         for layers in self.layers:
-            inside, found = self.dropout(x), []
+            inside, outputs = self.dropout(x), []
             assert isinstance(layers, nn.ModuleList)
             for direction, layer in zip(self.directions, layers, strict=True):
                 back = direction == "backward"
                 h, _ = layer(reversed_rows(inside, lengths) if back else inside, None, layer.matrices())  # type: ignore[operator]
                 summary.append(last(h, lengths))
-                found.append(reversed_rows(h, lengths) if back else h)
-            h = torch.cat(found, -1)
+                outputs.append(reversed_rows(h, lengths) if back else h)
+            h = torch.cat(outputs, -1)
             x = x + h if self.config.residual and x.shape == h.shape else h
         return Memory(self.dropout(x), mask, torch.cat(summary, -1))
 
@@ -140,12 +140,12 @@ class RecurrentState(State):
     """What a recurrent decoder carries from step to step.
 
     Args:
-        carry: what each layer carries, R rows; None = zeros.
-        matrices: of each layer, where they are not its parameters as they are.
+        carry: h, and c of an LSTM, of each layer, R rows; None = zeros.
+        matrices: those each layer multiplies by, where they differ from its parameters.
         summary: the memory's, where it is part of each input; B rows, R is a multiple of B.
         memory: what is attended to; B rows.
         fed: the last output, where it is part of the next input.
-        covered: the attention each position has had.
+        covered: the attention each source position has received so far.
     """
 
     carry: Float[Tensor, "R L P D"] | None
@@ -156,11 +156,11 @@ class RecurrentState(State):
     covered: Float[Tensor, "R S"] | None = None
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> RecurrentState:
-        """The state of the given rows; `sentences` = the rows of the memory they belong to, None = all as before."""
+        """The state of the given rows; `sentences` = the rows of the memory they belong to, None = no change."""
         state = self
         if rows is not None:
-            own = (self.carry, self.fed, self.covered)
-            carry, fed, covered = (None if t is None else t.index_select(0, rows) for t in own)
+            tensors = (self.carry, self.fed, self.covered)
+            carry, fed, covered = (None if t is None else t.index_select(0, rows) for t in tensors)
             state = replace(state, carry=carry, fed=fed, covered=covered)
         if sentences is not None:
             summary = None if self.summary is None else self.summary[sentences]
@@ -170,12 +170,12 @@ class RecurrentState(State):
 
     @property
     def carried(self) -> dict[str, Tensor]:
-        """What its layers carry, cut off from its gradients."""
+        """What the layers carry, without gradients."""
         return {} if self.carry is None else {"carry": self.carry.detach()}
 
 
 class RecurrentDecoder(nn.Module):
-    """Layers over time that start from the memory's summary, and may attend to its states.
+    """Layers over time that start from the memory's summary and may attend to its states.
 
     Without a memory (both widths 0) they start from zeros.
     """
@@ -202,15 +202,15 @@ class RecurrentDecoder(nn.Module):
             weight_drop=config.weight_drop,
         )
         self.bridge = Linear(summary_width, (D,) * (config.layers * self.stack.parts)) if memory_width else None
-        # The output sees, beside h, every context; and the word, where a context came before the cell.
-        self.sees_word = bool(repeated or (context and before))
-        beside = context + repeated + (inputs if self.sees_word else 0)
+        # Beside h, the output sees every context, and the embedded token where a context came before the cell.
+        self.sees_token = bool(repeated or (context and before))
+        beside = context + repeated + (inputs if self.sees_token else 0)
         self.mix = Linear(D + beside, D) if beside else None
         self.dropout = Dropout(config.dropout)
 
     @property
     def sequential(self) -> bool:
-        """Whether a position needs the one before it to be done, so that they cannot be computed at once."""
+        """Whether each position needs the output of the one before it, so that they cannot be computed at once."""
         config = self.config
         attends_first = config.attention is not None and (config.place == "before" or config.attention.coverage)
         return attends_first or config.input_feeding
@@ -239,11 +239,11 @@ class RecurrentDecoder(nn.Module):
         x = self.dropout(x)
         if not self.sequential:
             return self._advance(x, state)
-        found = []
-        for word in torch.split(x, 1, dim=1):
-            h, state = self._advance(word, state)
-            found.append(h)
-        return torch.cat(found, 1), state
+        outputs = []
+        for token in torch.split(x, 1, dim=1):
+            h, state = self._advance(token, state)
+            outputs.append(h)
+        return torch.cat(outputs, 1), state
 
     def _advance(self, x: Float[Tensor, "R T E"], state: RecurrentState) -> tuple[Vectors, RecurrentState]:
         R, T, _ = x.shape
@@ -263,6 +263,6 @@ class RecurrentDecoder(nn.Module):
             context, covered = self.cross(h, state.memory, covered)
             contexts.append(context)
         if self.mix is not None:
-            h = self.mix(torch.cat([h, *contexts, x] if self.sees_word else [h, *contexts], -1)).tanh()
+            h = self.mix(torch.cat([h, *contexts, x] if self.sees_token else [h, *contexts], -1)).tanh()
         fed = None if state.fed is None else h[:, -1]
         return self.dropout(h), replace(state, length=state.length + T, carry=carry, fed=fed, covered=covered)

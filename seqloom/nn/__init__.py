@@ -1,1 +1,1 @@
-"""Layers. None of them knows whether it is being trained, served or watched."""
+"""Layers. None of them knows whether it is being trained, served or inspected."""

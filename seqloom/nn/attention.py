@@ -1,11 +1,11 @@
-"""Scaled dot-product multi-head attention: weights, and their application, as two separable steps.
+"""Scaled dot-product multi-head attention, with the weights and their application as two separate steps.
 
     weights = softmax(Q K^T / sqrt(C) + bias)        (Vaswani et al. 2017, eq. 1)
     output  = weights V
 
-`attend` chooses between the two steps as plain products and torch's fused kernel, whichever is faster for the shape,
-type and device. Whoever wants to see the weights registers an observer; they are then computed beside the output,
-which takes the same path as without.
+`attend` computes the two steps as plain products or by torch's fused kernel, whichever is faster for the shape, type
+and device. To see the weights, register an observer: they are then computed separately, and the output still takes its
+usual path.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _observer: ContextVar[Observer | None] = ContextVar("attention_observer", defaul
 
 @contextmanager
 def observed(observer: Observer) -> Iterator[None]:
-    """Within it, `observer(layer, weights (B H T S))` is called for every attention layer that runs."""
+    """A context in which `observer(layer, weights (B H T S))` is called for every attention layer that runs."""
     token = _observer.set(observer)
     try:
         yield
@@ -40,28 +40,28 @@ def observed(observer: Observer) -> Iterator[None]:
 
 
 def note(layer: nn.Module, weights: Float[Tensor, "R H T S"]) -> None:
-    """Tells whoever observes."""
+    """Passes the weights to the observer, if there is one."""
     if (observer := _observer.get()) is not None:
         observer(layer, weights)
 
 
 @dataclass(frozen=True)
 class KeyValues:
-    """Keys and values of S positions, by key-value head."""
+    """Keys and values of S positions, for each key-value head."""
 
     keys: Float[Tensor, "B G S C"]
     values: Float[Tensor, "B G S M"]
 
     def select(self, rows: Tensor) -> KeyValues:
-        """Those of some rows, in the order of `rows`."""
+        """The keys and values of the given rows, in their order."""
         return KeyValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What each query may see, and with what bias; None = everything, and none.
+    """The keys each query may attend to (mask None = all of them), and a bias on the scores (None = no bias).
 
-    `causal` = the mask says only that no query sees a later key, which fused kernels know how to do without it.
+    `causal` means that the mask only hides later keys, which fused kernels can do without a mask.
     """
 
     mask: Bool[Tensor, ...] | None = None
@@ -72,10 +72,10 @@ class Scope:
 def attention_weights(
     q: Float[Tensor, "B H T C"], k: Float[Tensor, "B G S C"], scope: Scope
 ) -> Float[Tensor, "B H T S"]:
-    """softmax over the keys of q k^T / sqrt(C) + bias, 0 where the mask is False. G divides H."""
+    """softmax over the keys of q k^T / sqrt(C) + bias; 0 where the mask is False. G divides H."""
     B, H, T, C = q.shape
     G, S = k.shape[1], k.shape[2]
-    # The query heads that share a key head stand side by side as further queries of it.
+    # The query heads that share a key head become additional queries of it.
     scores = torch.matmul(q.reshape(B, G, H // G * T, C), k.transpose(-1, -2)).mul_(C**-0.5).view(B, H, T, S)
     if scope.bias is not None:
         scores = scores + scope.bias
@@ -85,19 +85,19 @@ def attention_weights(
 
 
 def folded(x: Float[Tensor, "R H T C"], B: int) -> Float[Tensor, "B H T2 C"]:
-    """Consecutive rows that share one of B memories (the hypotheses of a sentence) as further queries of it."""
+    """Turns consecutive rows that share one of B memories (the hypotheses of a sentence) into more queries of it."""
     R, H, T, C = x.shape
     return x if R == B else x.view(B, R // B, H, T, C).transpose(1, 2).reshape(B, H, R // B * T, C)
 
 
 def unfolded(x: Float[Tensor, "B H T2 C"], R: int) -> Float[Tensor, "R H T C"]:
-    """What `folded` has put together, as R rows again."""
+    """The inverse of `folded`: R rows again."""
     B, H, T, C = x.shape
     return x if R == B else x.view(B, H, R // B, T * B // R, C).transpose(1, 2).reshape(R, H, T * B // R, C)
 
 
 def apply_weights(weights: Float[Tensor, "B H T S"], v: Float[Tensor, "B G S C"]) -> Float[Tensor, "B H T C"]:
-    """The mean of the values under each query's weights."""
+    """The mean of the values, weighted by each query's weights."""
     B, H, T, S = weights.shape
     G, C = v.shape[1], v.shape[3]
     return torch.matmul(weights.reshape(B, G, H // G * T, S), v).view(B, H, T, C)
@@ -106,8 +106,8 @@ def apply_weights(weights: Float[Tensor, "B H T S"], v: Float[Tensor, "B G S C"]
 def fused_is_faster(q: Tensor, k: Tensor) -> bool:
     """Whether torch's fused kernel beats plain products here (docs/benchmarks.md, "Attention paths").
 
-    On a GPU always. On a CPU its bfloat16 kernel loses at every length measured, up to 512; in float32 it wins from
-    about 512 keys on. Weights of over 1 GB are never held whole.
+    On a GPU it always does. On a CPU its bfloat16 kernel is slower at every length measured, up to 512; in float32 it
+    is faster from about 512 keys on. Weights of more than 1 GB are never held in memory as a whole.
     """
     if q.device.type != "cpu":
         return True
@@ -119,7 +119,7 @@ def fused_is_faster(q: Tensor, k: Tensor) -> bool:
 def attend(
     q: Float[Tensor, "B H T C"], kv: KeyValues, scope: Scope, dropout: Dropout | None = None
 ) -> Float[Tensor, "B H T C"]:
-    """softmax(q k^T / sqrt(C) + bias) v by the fastest path."""
+    """softmax(q k^T / sqrt(C) + bias) v, by the fastest path."""
     if not fused_is_faster(q, kv.keys):
         weights = attention_weights(q, kv.keys, scope)
         return apply_weights(weights if dropout is None else dropout(weights), kv.values)
@@ -167,11 +167,11 @@ class _Attention(nn.Module):
 
 
 class SelfAttention(_Attention):
-    """Queries, keys and values all from the same sequence.
+    """Attention whose queries, keys and values all come from the same sequence.
 
     Args:
-        sizes: of the layer.
-        norms: of each head's queries and keys; None = none.
+        sizes: the sizes of the layer.
+        norms: the norms of each head's queries and keys; None = no norms.
     """
 
     def __init__(self, sizes: Heads, norms: tuple[nn.Module, nn.Module] | None = None) -> None:
@@ -187,7 +187,7 @@ class SelfAttention(_Attention):
         rotation: tuple[Tensor, Tensor] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Attends over `x`, and over what `cache` holds from before; `x` is added to the cache."""
+        """Attends over `x` and the earlier positions in `cache`; adds `x` to the cache."""
         H, G, C = self.sizes.heads, self.sizes.kv_heads, self.sizes.features
         q, k, v = self.qkv(x).split((H * C, G * C, G * C), dim=-1)
         q, k, v = self.query_norm(self._split(q, H)), self.key_norm(self._split(k, G)), self._split(v, G)
@@ -198,7 +198,7 @@ class SelfAttention(_Attention):
 
 
 class CrossAttention(_Attention):
-    """Queries from one sequence, keys and values from another."""
+    """Attention with queries from one sequence and keys and values from another."""
 
     def __init__(self, sizes: Heads, memory_width: int) -> None:
         super().__init__(sizes)
@@ -206,26 +206,26 @@ class CrossAttention(_Attention):
         self.key_value = Linear(memory_width, (sizes.kv_heads * sizes.features,) * 2, bias=sizes.qkv_bias)
 
     def read(self, states: Float[Tensor, "B S M"]) -> KeyValues:
-        """The keys and values of a memory; they serve every step of decoding."""
+        """The keys and values of a memory, computed once for all decoding steps."""
         k, v = self.key_value(states).chunk(2, dim=-1)
         return KeyValues(self._split(k, self.sizes.kv_heads), self._split(v, self.sizes.kv_heads))
 
     def forward(self, x: Float[Tensor, "R T D"], kv: KeyValues, scope: Scope) -> Float[Tensor, "R T D"]:
-        """Attends over `kv`, whose rows may each serve several consecutive rows of `x`."""
+        """Attends over `kv`; consecutive rows of `x` may share one row of it."""
         return self._finish(self._split(self.query(x), self.sizes.heads), kv, scope)
 
 
 class Cache:
-    """Keys and values of the positions so far, with room for more, so that a step copies nothing.
+    """Keys and values of the positions so far, in a buffer with room for more, so that a step copies nothing.
 
-    The room is shared by whoever holds the cache: append to it once, then use what `fork` gave.
+    Everyone who holds the cache shares the buffer: append to it once, then use what `fork` returned.
     """
 
     def __init__(self, keys: Tensor | None = None, values: Tensor | None = None, length: int = 0) -> None:
         self._keys, self._values, self.length = keys, values, length
 
     def append(self, k: Float[Tensor, "B G T C"], v: Float[Tensor, "B G T C"]) -> KeyValues:
-        """Adds T positions; returns all so far."""
+        """Adds T positions; returns all positions so far."""
         B, G, T, C = k.shape
         end = self.length + T
         if self._keys is None or self._values is None or self._keys.shape[2] < end:
@@ -241,14 +241,14 @@ class Cache:
         return KeyValues(self._keys[:, :, :end], self._values[:, :, :end])
 
     def cut(self, length: int) -> Cache:
-        """A cache of the first `length` positions; what this one holds beyond them is lost."""
+        """A cache of the first `length` positions; the later ones are lost."""
         return Cache(self._keys, self._values, length)
 
     def fork(self, rows: Tensor | None = None) -> Cache:
-        """A cache to go on from: the same one, or that of some rows in the order of `rows`."""
+        """A cache to continue from: this one, or one of the given rows in their order."""
         if rows is None or self._keys is None or self._values is None:
             return Cache(self._keys, self._values, self.length)
-        # Room for one step only: whoever selects rows does so at each step, and products need no copy of a full buffer.
+        # Room for one step only: rows are usually selected at each step, and products need no copy of a full buffer.
         R, G, room, C = rows.shape[0], self._keys.shape[1], self.length + 1, self._keys.shape[3]
         fresh = Cache(self._keys.new_empty(R, G, room, C), self._values.new_empty(R, G, room, C), self.length)
         for old, new in ((self._keys, fresh._keys), (self._values, fresh._values)):

@@ -11,13 +11,13 @@ from seqloom.shapes import Float, Tensor
 
 
 class GatedConvolution(nn.Module):
-    """Windows of `kernel` positions -> D features, half of them gating the other half (GLU).
+    """Windows of `kernel` positions -> 2 D features, half of which gate the other half (GLU).
 
     Args:
         width: D.
-        kernel: k, positions of a window.
-        causal: whether a window ends at its position instead of standing around it.
-        dropout: of what it is given, whose variance grows by it; the first weights make up for that.
+        kernel: k, the positions in a window.
+        causal: whether a window ends at its position instead of being centered on it.
+        dropout: the dropout of its input, which increases the variance; the initial weights compensate for it.
     """
 
     def __init__(self, width: int, kernel: int, *, causal: bool, dropout: float = 0.0) -> None:
@@ -25,14 +25,14 @@ class GatedConvolution(nn.Module):
         self.kernel = kernel
         self.before = kernel - 1 if causal else (kernel - 1) // 2
         # Three times the usual variance, because the gates let about a third through. (Gehring et al. 2017, section
-        # 3.5, have four, for inputs so small that it is a quarter.)
+        # 3.5, use four times, for inputs so small that a quarter gets through.)
         variance = 3 * (1 - dropout) / (kernel * width)
         self.weight = nn.Parameter(torch.randn(2 * width, kernel * width) * variance**0.5)
         self.bias = nn.Parameter(torch.zeros(2 * width))
         self.stacked = {"weight": (width, width)}
 
     def forward(self, x: Float[Tensor, "B T D"], past: Float[Tensor, "B P D"] | None = None) -> Float[Tensor, "B T D"]:
-        """The outputs; `past` is what stands before x, None = zeros."""
+        """The outputs; `past` holds the positions before x, None = zeros."""
         B, T, D = x.shape
         around = (0, 0, self.before, self.kernel - 1 - self.before)
         x = F.pad(x, around) if past is None else torch.cat((past, x), 1)

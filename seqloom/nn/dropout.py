@@ -1,7 +1,7 @@
-"""Dropout from raw random bytes: on a CPU some ten times cheaper than one Bernoulli draw per element.
+"""Dropout from raw random bytes: on a CPU about ten times cheaper than one Bernoulli draw per element.
 
-The probability is a multiple of 1/256 there: 0.1 becomes 26/256 = 0.1016. The scale uses the true one, so that the
-expectation is exact. On other devices the probability is as given.
+On a CPU the probability is rounded to a multiple of 1/256: 0.1 becomes 26/256 = 0.1016. The scale uses the rounded
+probability, so the expectation is exact. On other devices the probability is as given.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def keep_mask(x: Tensor, p: float) -> Tensor:
         return torch.empty_like(x).bernoulli_(1 - p).div_(1 - p)
     dropped = min(max(round(p * 256), 1), 255)
     # Without bounds torch draws 63 bits, and every eighth byte would be too small.
-    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-    draw = words.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype)
+    bits = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+    draw = bits.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype)
     # Whole numbers up to 255 are exact in bfloat16, and clamping is cheaper than comparing.
     return draw.sub_(dropped - 1).clamp_(0, 1).mul_(256 / (256 - dropped))
 
@@ -45,16 +45,16 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` with elements dropped, the others scaled up."""
+        """`x` with some elements set to zero and the others scaled up."""
         return x * keep_mask(x, self.p) if self.training and self.p > 0 else x
 
     def add(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual` + dropout(`x`), in one pass."""
+        """residual + dropout(x), in one pass."""
         if self.training and self.p > 0:
             added: Tensor = _AddDropped.apply(residual, x, self.p)  # type: ignore[no-untyped-call]
             return added
         return residual + x
 
     def extra_repr(self) -> str:
-        """The probability, for print(model)."""
+        """The probability, as print(model) shows it."""
         return f"p={self.p}"

@@ -1,7 +1,7 @@
-"""The weights that layers compute with: their parameters, as changes make of them.
+"""The effective weights of layers: their parameters after all changes.
 
-A change is a module from a weight to one of the same shape: weight drop, an adapter. It becomes part of the layer, and
-its parameters with it; without one the weight is the parameter itself.
+A change is a module that maps a weight to one of the same shape, such as weight drop or an adapter. It and its
+parameters become part of the layer. Without changes the effective weight is the parameter itself.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ _CHANGES = "changes"
 
 
 def change(layer: nn.Module, name: str, by: nn.Module) -> None:
-    """Has the layer's parameter `name` go through a module, after those it goes through already.
+    """Adds a module that changes the layer's parameter `name`, after the changes it already has.
 
-    A table that two layers share needs the same module at both.
+    A table shared by two layers needs the same module in both.
     """
     if not hasattr(layer, _CHANGES):
         layer.add_module(_CHANGES, nn.ModuleDict())
@@ -26,7 +26,7 @@ def change(layer: nn.Module, name: str, by: nn.Module) -> None:
 
 
 def effective(layer: nn.Module, name: str = "weight") -> Tensor:
-    """The weight that the layer computes with in place of its parameter `name`."""
+    """The weight that the layer uses in place of its parameter `name`."""
     weight: Tensor = getattr(layer, name)
     changes = layer._modules.get(_CHANGES)
     return changes[name](weight) if changes is not None and name in changes else weight  # type: ignore[index,operator]

@@ -1,26 +1,76 @@
-"""Where a modality ends: from raw ids to vectors of the model's width."""
+"""Embedders: from the raw data of a modality (ids, pixels) to vectors of the model's width."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from seqloom.errors import UsageError
 from seqloom.nn.effective import effective
-from seqloom.shapes import Float, Ids, Int, Tensor, Vectors
+from seqloom.shapes import Float, Ids, Int, Mask, Tensor, Vectors
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What a model reads of one modality, B rows.
+
+    Args:
+        values: ids, or the pixels of images.
+        mask: True on real positions; None = all are real.
+        segments: which text of its row each token belongs to, from 0; None = a row is one text.
+    """
+
+    values: Ids | Float[Tensor, "B N H W"]
+    mask: Mask | None = None
+    segments: Ids | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model reads, by modality: "text" or "image"."""
+
+    modalities: Mapping[str, Modality]
+
+    @classmethod
+    def text(cls, ids: Ids, mask: Mask | None = None, segments: Ids | None = None) -> Inputs:
+        """Token ids alone; see Modality."""
+        return cls({"text": Modality(ids, mask, segments)})
+
+    @classmethod
+    def image(cls, pixels: Float[Tensor, "B N H W"]) -> Inputs:
+        """Images alone."""
+        return cls({"image": Modality(pixels)})
+
+    def __getitem__(self, name: str) -> Modality:
+        """A modality. Raises UsageError where it was not given."""
+        if name not in self.modalities:
+            problem = f"the model reads {name}, the inputs are {', '.join(self.modalities) or 'empty'}"
+            raise UsageError(problem, cure=f"pass Inputs.{name}(...)")
+        return self.modalities[name]
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Inputs:
+        """The same inputs on a device."""
+
+        def moved(tensor: Tensor | None) -> Any:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
+        return Inputs({k: Modality(*map(moved, vars(m).values())) for k, m in self.modalities.items()})
 
 
 @dataclass(frozen=True)
 class EmbedderConfig:
-    """What a table of word vectors begins as.
+    """A table of token embeddings.
 
     Args:
-        vectors: a file or a run of word vectors (docs/word-vectors.md) for the words it has; "" = all are drawn.
-        frozen: whether the table stays as it is.
-        scaled: whether a vector is multiplied by sqrt(E), as in Vaswani et al. 2017.
+        vectors: a file or a run of word vectors (docs/word-vectors.md) that initialize the tokens they cover; "" = all
+            are initialized at random.
+        frozen: whether the table stays fixed during training.
+        scaled: whether each vector is multiplied by sqrt(E), as in Vaswani et al. 2017.
     """
 
     kind: ClassVar[str] = "tokens"
@@ -31,12 +81,12 @@ class EmbedderConfig:
 
 @dataclass(frozen=True)
 class PatchConfig:
-    """An image cut into squares, each a vector, with a learned one before them (ViT: Dosovitskiy et al. 2021).
+    """Square patches of an image, one vector each, after a learned first vector (ViT: Dosovitskiy et al. 2021).
 
     Args:
-        size: height and width of the image.
-        patch: of a square; it divides `size`.
-        channels: of the image.
+        size: the height and width of the image, in pixels.
+        patch: the height and width of a patch, in pixels; it must divide `size`.
+        channels: the channels of the image.
     """
 
     kind: ClassVar[str] = "patches"
@@ -50,12 +100,14 @@ class PatchConfig:
 
     @property
     def positions(self) -> int:
-        """How many vectors an image becomes."""
+        """The number of vectors per image."""
         return (self.size // self.patch) ** 2 + 1
 
 
 class PatchEmbedder(nn.Module):
-    """Pixels -> a learned first vector and one a patch, row by row."""
+    """Pixels -> a learned first vector and one vector per patch, row by row."""
+
+    modality: ClassVar[str] = "image"
 
     def __init__(self, config: PatchConfig, width: int) -> None:
         super().__init__()
@@ -70,15 +122,17 @@ class PatchEmbedder(nn.Module):
 
 
 class TokenEmbedder(nn.Module):
-    """A learned vector for each word.
+    """A learned vector for each token.
 
     Args:
         vocab_size: V.
-        width: D, what the model wants.
-        embedding: E, the width of the table; a projection lies between where it differs from D.
+        width: D, the width of the model.
+        embedding: E, the width of the table; a projection follows where it differs from D.
         table: the weights (V E) of another embedder to share.
-        scaled: whether it is multiplied by sqrt(E).
+        scaled: whether the vectors are multiplied by sqrt(E).
     """
+
+    modality: ClassVar[str] = "text"
 
     def __init__(
         self, vocab_size: int, width: int, embedding: int, table: nn.Parameter | None = None, *, scaled: bool = True
@@ -98,6 +152,6 @@ class TokenEmbedder(nn.Module):
 
     @torch.no_grad()
     def take(self, vectors: Float[Tensor, "N E"], at: Int[Tensor, " N"]) -> None:
-        """Gives the words `at` the vectors, scaled as a whole to the size of freshly drawn ones."""
+        """Gives the tokens `at` these vectors, scaled together to the size of freshly initialized ones."""
         size = vectors.square().mean().sqrt() * self.weight.shape[1] ** 0.5
         self.weight[at] = (vectors / size.clamp_min(1e-12)).to(self.weight)

@@ -22,7 +22,7 @@ _GATES = {"swiglu": "silu", "geglu": "gelu-tanh"}
 
 
 def activate(kind: Activation, x: Tensor) -> Tensor:
-    """The activation of each feature; of a gated one the first half of the features is the gate."""
+    """The activation of each feature; in gated kinds the first half of the features is the gate."""
     if kind in _GATES:
         gate, value = x.chunk(2, dim=-1)
         return _PLAIN[_GATES[kind]](gate) * value
@@ -30,8 +30,8 @@ def activate(kind: Activation, x: Tensor) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """W2 a(W1 x): ReLU (Vaswani et al. 2017), GELU (Hendrycks and Gimpel 2016; "gelu-tanh" is GPT-2's approximation of
-    it) or SiLU; SwiGLU and GEGLU (Shazeer 2020) have a gate beside the values, both of width `inner`.
+    """W2 a(W1 x), where a is ReLU (Vaswani et al. 2017), GELU (Hendrycks and Gimpel 2016; "gelu-tanh" is GPT-2's
+    approximation of it) or SiLU. SwiGLU and GEGLU (Shazeer 2020) have a gate beside the values, both of width `inner`.
     """
 
     def __init__(self, width: int, inner: int, activation: Activation, bias: bool, dropout: float) -> None:

@@ -1,6 +1,8 @@
-"""From hidden vectors to what a model says."""
+"""Heads: from hidden vectors to logits and scores."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import nn
@@ -11,16 +13,19 @@ from seqloom.nn.linear import Linear, product
 from seqloom.nn.norms import NormKind, make_norm
 from seqloom.shapes import Float, Tensor
 
+Reads = Literal["states", "pooled"]
+"""What a head reads: every state, or one pooled vector a sequence."""
+
 
 class VocabularyHead(nn.Module):
-    """A score for each word: hidden (D) -> E if they differ -> logits (V).
+    """A logit for each token: hidden (D) -> E if they differ -> logits (V).
 
     Args:
         vocab_size: V.
         width: D.
         embedding: E, the width of the output table.
         table: the weights (V E) of an embedder to share ("tied", Press and Wolf 2017).
-        bias: whether each word has a score of its own, whatever was read.
+        bias: whether each token has a bias.
         project: from hidden to E, where it is not a plain projection.
     """
 
@@ -51,13 +56,14 @@ class VocabularyHead(nn.Module):
 
 
 class MaskedTokenHead(VocabularyHead):
-    """A score for each word in the place of a masked one: a layer, an activation and a norm before the table (BERT).
+    """The logits of a masked token: a layer, an activation and a norm before the table (BERT).
 
     Args:
-        words, embedding, table: as for VocabularyHead.
-        width: D.
-        activation, norm, eps: of the layer before.
+        vocab_size, width, embedding, table: as for VocabularyHead.
+        activation, norm, eps: those of the layer before the table.
     """
+
+    reads: Reads = "states"
 
     def __init__(
         self,
@@ -91,10 +97,11 @@ class _Activated(Linear):
 
 
 class LabelHead(nn.Module):
-    """Scores for `labels` classes, or as many numbers: of a pooled vector, or of every state."""
+    """Scores of `labels` classes, or as many predicted numbers, for a pooled vector or for every state."""
 
-    def __init__(self, width: int, labels: int, dropout: float) -> None:
+    def __init__(self, width: int, labels: int, dropout: float, reads: Reads) -> None:
         super().__init__()
+        self.reads = reads
         self.dropout = Dropout(dropout)
         self.linear = Linear(width, labels)
 

@@ -1,7 +1,7 @@
-"""Linear layers whose weights can be packed for use.
+"""Linear layers whose weights can be packed for inference.
 
-A packed weight lies in memory as the processor's kernels read it. For the few rows of a step of decoding that is up to
-4 times as fast as packing it anew in every product, and slower where weights are small (docs/benchmarks.md, "Packed
+A packed weight has the memory layout that the processor's kernels read. For the few rows of a decoding step this is up
+to 4 times as fast as packing it again in every product, but slower for small weights (docs/benchmarks.md, "Packed
 weights").
 """
 
@@ -16,15 +16,15 @@ from torch import nn
 from seqloom.nn.effective import effective
 from seqloom.shapes import Float, Tensor
 
-_SMALL = 1 << 18  # values of a weight below which packing does not pay on a processor with AVX2 alone
-_ROWS = 16  # for which the layout is chosen; what is best for these is good for any number
+_SMALL = 1 << 18  # weights with fewer values are not worth packing on a processor with AVX2 alone
+_ROWS = 16  # the number of rows the layout is chosen for; it is good for any other number, too
 
 
 def product(x: Float[Tensor, "*B D"], layer: nn.Module) -> Float[Tensor, "*B E"]:
-    """x @ weight^T + bias of a layer, by its effective weight.
+    """x @ weight^T + bias, with the effective weight of the layer.
 
-    Its `packed` is None or that weight as `packed_weight` gave it, which is of no use where gradients are wanted, or
-    for fewer than `packed_from` rows.
+    `layer.packed` is None or that weight as `packed_weight` returns it; it is not used where gradients are needed, nor
+    for fewer than `layer.packed_from` rows.
     """
     packed: Any = layer.packed
     bias: Any = layer.bias
@@ -32,17 +32,17 @@ def product(x: Float[Tensor, "*B D"], layer: nn.Module) -> Float[Tensor, "*B E"]
     few = x.numel() < max(1, least * x.shape[-1])
     if packed is None or torch.is_grad_enabled() or x.dtype != packed.dtype or few:
         return F.linear(x, effective(layer), bias)
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    return found
+    outputs: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return outputs
 
 
 class Linear(nn.Linear):
-    """torch's linear layer by way of `product`.
+    """torch's linear layer, computed by `product`.
 
     Args:
         inputs: D.
-        outputs: E, or the rows of each of several matrices that are stacked in the weight.
-        bias: whether there is one.
+        outputs: E, or the rows of each of several matrices stacked in the weight.
+        bias: whether there is a bias.
     """
 
     packed: Tensor | None = None
@@ -58,37 +58,46 @@ class Linear(nn.Linear):
         return product(x, self)
 
 
-def matrices(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Of each matrix that a layer of the model multiplies by, the rows of each of those that are stacked in it.
+def initialize(model: nn.Module) -> None:
+    """Glorot-uniform matrices and zero biases; embeddings keep their own normal start."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
-    A layer says so itself, as `stacked`, by the names of its parameters; torch's own linear layers have one each.
-    Tables of vectors are not among them.
+
+def matrices(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The weight matrices of a model's layers by name, each with the rows of the matrices stacked in it.
+
+    A layer declares them as `stacked`, by the names of its parameters; torch's own linear layers have one each.
+    Embedding tables are not included.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    rows_of: dict[str, tuple[int, ...]] = {}
     for name, layer in model.named_modules():
-        own = {"weight": (layer.out_features,)} if isinstance(layer, nn.Linear) else {}
-        found |= {f"{name}.{key}".lstrip("."): rows for key, rows in getattr(layer, "stacked", own).items()}
-    return found
+        default = {"weight": (layer.out_features,)} if isinstance(layer, nn.Linear) else {}
+        rows_of |= {f"{name}.{key}".lstrip("."): rows for key, rows in getattr(layer, "stacked", default).items()}
+    return rows_of
 
 
 def packed_weight(weight: Float[Tensor, "E D"]) -> Tensor | None:
-    """A copy in the layout of the kernels; None where there are none for its device, or its type on this processor."""
+    """A copy in the kernels' layout; None where this device or processor has no kernels for its type."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     bf16 = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if weight.dtype != torch.float32 and not bf16:
         return None
-    found: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS)
-    return found
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS)
+    return packed
 
 
 def pack(model: nn.Module) -> None:
-    """Packs the weights of a model that will not change any more, where it pays; it takes their memory once more."""
+    """Packs the weights of a model that will not be trained further, where it pays; this doubles their memory."""
     wide = torch.backends.cpu.get_cpu_capability() != "AVX2"
     layer: Any
     for layer in model.modules():
         if hasattr(layer, "packed") and isinstance(layer.weight, Tensor):
             weight = effective(layer)
-            always = wide or weight is not layer.weight  # a changed weight would be made anew in every product
+            always = wide or weight is not layer.weight  # a changed weight would be computed again in every product
             if always or weight.numel() >= _SMALL:
                 layer.packed, layer.packed_from = packed_weight(weight), 1 if always else 2

@@ -11,7 +11,7 @@ NormKind = Literal["layer", "rms"]
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight (Zhang and Sennrich 2019), from plain operations: torch's kernel is slow on CPUs."""
+    """x / rms(x) * weight (Zhang and Sennrich 2019), in plain operations: torch's kernel is slow on CPUs."""
 
     def __init__(self, width: int, eps: float = 1e-6) -> None:
         super().__init__()

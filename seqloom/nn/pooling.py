@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from seqloom.nn.memory import Memory, mean_summary
-from seqloom.shapes import Float, Tensor
+from seqloom.shapes import Float, Int, Tensor
 
 PoolingKind = Literal["first", "mean", "max", "summary", "attention"]
 
@@ -17,10 +17,10 @@ class Pooling(nn.Module):
     """Memory -> (B D).
 
     Args:
-        kind: the first state (BERT's [CLS]), the mean or the maximum of the states, the encoder's own summary, or the
-            mean under weights that are learned: softmax of u tanh(W h) (Yang et al. 2016).
+        kind: the first state (BERT's [CLS]), the mean or the maximum of the states, the encoder's own summary, or a
+            mean with learned weights: softmax of u tanh(W h) (Yang et al. 2016).
         width, summary_width: features of a state and of a summary.
-        layer: a further layer of the same width and what follows it (BERT's "pooler" has tanh); "none" = none.
+        layer: the activation of an additional layer of the same width (BERT's "pooler" has tanh); "none" = no layer.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Pooling(nn.Module):
         self.layer: nn.Module = nn.Identity() if layer == "none" else nn.Linear(self.width, self.width)
 
     def forward(self, memory: Memory) -> Float[Tensor, "B D"]:
-        """The vector of each sequence; padding has no part in it."""
+        """The vector of each sequence; padding is ignored."""
         pooled: Tensor = self.layer(self._pooled(memory))
         match self.activation:
             case "tanh":
@@ -59,3 +59,12 @@ class Pooling(nn.Module):
                 scores = self.score(states)[:, :, 0]
                 scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
                 return torch.einsum("bs,bsd->bd", scores.softmax(-1), states)
+
+
+def window_means(vectors: Float[Tensor, "R D"], owner: Int[Tensor, " R"] | None) -> Float[Tensor, "B D"]:
+    """The mean vector of each text's windows; `owner` is the text of each window, None = each is a text of its own."""
+    if owner is None:
+        return vectors
+    counts = torch.bincount(owner)
+    total = vectors.new_zeros(len(counts), vectors.shape[1]).index_add(0, owner, vectors)
+    return total / counts[:, None].to(vectors.dtype)

@@ -1,6 +1,6 @@
-"""How a Transformer knows where each token stands: five ways, one interface.
+"""Positions of a Transformer: five kinds behind one interface.
 
-A way either adds vectors to the embeddings, or turns queries and keys, or adds a bias to the attention scores.
+Each kind adds vectors to the embeddings, or rotates queries and keys, or adds a bias to the attention scores.
 """
 
 from __future__ import annotations
@@ -46,14 +46,15 @@ class Learned:
 
 @dataclass(frozen=True)
 class Rotary:
-    """Queries and keys turned by an angle that grows with the position (Su et al. 2021).
+    """Queries and keys rotated by an angle that grows with the position (Su et al. 2021).
 
     Args:
         base: the longest wavelength is nearly 2 pi * base positions.
-        stretch: by how much long wavelengths are lengthened, so that a model reads further than it was trained for.
-        trained: what it was trained for; 0 = all wavelengths are lengthened (Chen et al. 2023).
-        low, high: those of over trained / low positions are lengthened, those under trained / high stay, and between
-            them it goes over (Llama 3.1).
+        stretch: the factor by which long wavelengths are lengthened, so that a model reads longer texts than it was
+            trained on.
+        trained: the length it was trained on, in positions; 0 = all wavelengths are lengthened (Chen et al. 2023).
+        low, high: wavelengths above trained / low positions are lengthened, those below trained / high stay, and those
+            between are interpolated (Llama 3.1).
     """
 
     kind: ClassVar[str] = "rotary"
@@ -70,7 +71,7 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Alibi:
-    """A penalty on the score that grows with the distance, steeper in some heads than others (Press et al. 2022)."""
+    """A penalty on the score that grows with the distance, with a different slope in each head (Press et al. 2022)."""
 
     kind: ClassVar[str] = "alibi"
 
@@ -80,8 +81,8 @@ class Relative:
     """A learned bias on the score for each bucket of distances, shared by all layers (T5: Raffel et al. 2020).
 
     Args:
-        buckets: how many distances are told apart; half of them to each side where both are seen.
-        distance: from here on, all distances share the last bucket.
+        buckets: the number of buckets; half of them for each side where both sides are seen.
+        distance: the distance from which on all share the last bucket.
     """
 
     kind: ClassVar[str] = "relative"
@@ -89,7 +90,7 @@ class Relative:
     distance: int = 128
 
     def __post_init__(self) -> None:
-        # Half of a side's buckets hold one distance each, the others share what lies beyond them.
+        # Half of a side's buckets hold one distance each; the others share the longer distances.
         if self.buckets < 4 or self.distance <= self.buckets // 2:
             raise ValueError("relative positions need at least 4 buckets, and a distance above half of them")
 
@@ -99,7 +100,7 @@ PositionConfig = Sinusoidal | Learned | Rotary | Alibi | Relative
 
 @dataclass(frozen=True)
 class Place:
-    """What the positions contribute to one pass over a stack; None = nothing."""
+    """The contributions of the positions to one pass through a stack; None = nothing."""
 
     added: Float[Tensor, "*BT D"] | None = None
     rotation: tuple[Tensor, Tensor] | None = None
@@ -110,10 +111,10 @@ class Positions(nn.Module):
     """The positions of one encoder or decoder stack.
 
     Args:
-        config: which of the five.
+        config: one of the five kinds.
         width: D.
         heads, features: H, C.
-        causal: whether only the past is seen (it decides how T5's buckets are laid out).
+        causal: whether only earlier positions are seen (it decides the layout of T5's buckets).
     """
 
     def __init__(self, config: PositionConfig, width: int, heads: int, features: int, *, causal: bool) -> None:
@@ -127,9 +128,9 @@ class Positions(nn.Module):
             nn.init.normal_(self.table.weight, std=width**-0.5)
 
     def forward(self, start: int, x: Float[Tensor, "B T D"], places: Int[Tensor, "B T"] | None = None) -> Place:
-        """What the positions `start`, ..., `start` + T - 1 of `x` contribute, seen with all before them.
+        """The contributions of the positions `start`, ..., `start` + T - 1 of `x`, which see all earlier ones.
 
-        `places`: the position of each within its text, where that is another one.
+        `places`: the position of each within its own text, where that differs.
         """
         end, device = start + x.shape[1], x.device
         queries = torch.arange(start, end, device=device)
@@ -165,13 +166,13 @@ def rotary_rates(config: Rotary, features: int) -> Float[Tensor, " C2"]:
     rates = config.base ** (-torch.arange(0, features, 2, dtype=torch.float64) / features)
     if not config.trained:
         return rates / config.stretch
-    turns = config.trained * rates / (2 * math.pi)  # of each pair over the length that was trained on
+    turns = config.trained * rates / (2 * math.pi)  # of each pair over the trained length
     kept = ((turns - config.low) / (config.high - config.low)).clamp(0, 1)
     return rates * (kept + (1 - kept) / config.stretch)
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """`x` (... T C) with each pair of features (i, i + C/2) turned by its angle."""
+    """`x` (... T C) with each pair of features (i, i + C/2) rotated by its angle."""
     cos, sin = rotation
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
@@ -190,7 +191,7 @@ def _distance(queries: Tensor, keys: int) -> Tensor:
 
 
 def relative_bucket(distance: Tensor, buckets: int, furthest: int, *, causal: bool) -> Tensor:
-    """The bucket of key minus query: one for each short distance, then ever wider ones up to `furthest`."""
+    """The bucket of key minus query: one for each short distance, then wider and wider ones up to `furthest`."""
     offset = torch.zeros_like(distance)
     if causal:
         away = (-distance).clamp(min=0)

@@ -1,6 +1,6 @@
 """Recurrent layers over time: RNN (Elman 1990), LSTM (Hochreiter and Schmidhuber 1997), GRU (Cho et al. 2014).
 
-What a layer carries from step to step is one tensor (B P D): h alone (P = 1), or h and the cell c of an LSTM (P = 2).
+A layer carries one tensor (B P D) from step to step: h alone (P = 1), or h and the cell c of an LSTM (P = 2).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from seqloom.shapes import Float, Int, Tensor
 
 Cell = Literal["rnn", "lstm", "gru"]
 Matrices = tuple[Float[Tensor, "G _"], Float[Tensor, "G D"]]
-"""Of a layer: what x goes through, and what h of the position before goes through."""
+"""A layer's input matrix, which x goes through, and its recurrent matrix, which h of the previous position does."""
 _MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 _GATES = {"rnn": 1, "lstm": 4, "gru": 3}  # torch stacks their matrices
 _KERNELS: dict[str, Any] = {"rnn": torch._VF.rnn_tanh, "lstm": torch._VF.lstm, "gru": torch._VF.gru}
 
-# Training keeps all weights in one buffer, in its own order; cuDNN warns that it copies those of a layer at each call.
+# Training keeps all weights in one buffer, in its own order; cuDNN warns that it copies a layer's weights at each call.
 warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk of memory")
 
 
 def parts_of(cell: Cell) -> int:
-    """P."""
+    """P, the number of vectors that a cell carries."""
     return 2 if cell == "lstm" else 1
 
 
@@ -39,7 +39,7 @@ class RecurrentLayer(nn.Module):
         cell: rnn (tanh), lstm or gru.
         inputs: features of x.
         width: D, features of h.
-        weight_drop: the share of the matrix h_{t-1} goes through that is dropped in training (Merity et al. 2018).
+        weight_drop: the share of the recurrent matrix that is dropped in training (Merity et al. 2018).
     """
 
     def __init__(self, cell: Cell, inputs: int, width: int, weight_drop: float = 0.0) -> None:
@@ -49,12 +49,12 @@ class RecurrentLayer(nn.Module):
         if weight_drop:
             change(self.cells, "weight_hh_l0", Dropout(weight_drop))
         self.stacked = {f"cells.weight_{name}_l0": (width,) * _GATES[cell] for name in ("ih", "hh")}
-        if cell == "lstm":  # an open forget gate at the start (Jozefowicz et al. 2015)
+        if cell == "lstm":  # the forget gate starts open (Jozefowicz et al. 2015)
             with torch.no_grad():
                 self.cells.get_parameter("bias_hh_l0")[width : 2 * width] = 1.0
 
     def matrices(self) -> Matrices | None:
-        """Its effective matrices, with what is drawn drawn for one pass over a sequence; None = as they are."""
+        """Its effective matrices, drawn once for a whole pass over a sequence; None = they have no changes."""
         names = "weight_ih_l0", "weight_hh_l0"
         of_input, recurrent = (effective(self.cells, name) for name in names)
         changed = any(w is not getattr(self.cells, n) for w, n in zip((of_input, recurrent), names, strict=True))
@@ -66,12 +66,12 @@ class RecurrentLayer(nn.Module):
         carry: Float[Tensor, "B P D"] | None = None,
         matrices: Matrices | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B P D"]]:
-        """h at each position, and what is carried on; `carry` None = zeros, `matrices` None = the layer's own."""
+        """h at each position, and the final carry; `carry` None = zeros, `matrices` None = the layer's own."""
         if carry is None and matrices is not None:
             carry = x.new_zeros(x.shape[0], self.parts, self.cells.hidden_size)
         start: Any = None
         if carry is not None:
-            parts = carry.transpose(0, 1)[:, None].contiguous()  # P 1 B D: torch wants layers first
+            parts = carry.transpose(0, 1)[:, None].contiguous()  # P 1 B D: torch expects layers first
             start = (parts[0], parts[1]) if self.parts == 2 else parts[0]
         if matrices is None:
             h, end = self.cells(x, start)
@@ -82,12 +82,12 @@ class RecurrentLayer(nn.Module):
 
 
 class RecurrentStack(nn.Module):
-    """Layers one above the other, forward in time.
+    """A stack of layers, forward in time.
 
     Args:
-        residual: whether a layer's input is added to its output, where they are equally wide (Wu et al. 2016).
-        dropout: between the layers (Zaremba et al. 2014).
-        weight_drop: on each layer's recurrent matrix.
+        residual: whether a layer's input is added to its output, where both have the same width (Wu et al. 2016).
+        dropout: the dropout between layers (Zaremba et al. 2014).
+        weight_drop: the dropout of each layer's recurrent matrix.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class RecurrentStack(nn.Module):
         self.dropout = Dropout(dropout)
 
     def matrices(self) -> tuple[Matrices | None, ...]:
-        """Those of one pass over a sequence, see `RecurrentLayer.matrices`."""
+        """Each layer's matrices for one pass over a sequence, see `RecurrentLayer.matrices`."""
         return tuple(layer.matrices() for layer in self.layers)  # type: ignore[operator]
 
     def forward(
@@ -118,18 +118,18 @@ class RecurrentStack(nn.Module):
         carry: Float[Tensor, "B L P D"] | None,
         matrices: Sequence[Matrices | None] = (),
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B L P D"]]:
-        """The top layer at each position, and what every layer carries on; `carry` None = zeros."""
+        """The top layer's h at each position, and the final carry of every layer; `carry` None = zeros."""
         carried = []
         for i, layer in enumerate(self.layers):
-            before, own = None if carry is None else carry[:, i], matrices[i] if matrices else None
-            h, end = layer(self.dropout(x) if i else x, before, own)
+            start, drawn = None if carry is None else carry[:, i], matrices[i] if matrices else None
+            h, end = layer(self.dropout(x) if i else x, start, drawn)
             x = x + h if self.residual and x.shape == h.shape else h
             carried.append(end)
         return x, torch.stack(carried, 1)
 
 
 def reversed_rows(x: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"] | None) -> Float[Tensor, "B T D"]:
-    """Each row's first `lengths` positions back to front, the rest left where it is; None = all positions."""
+    """Each row's first `lengths` positions reversed, the rest left in place; None = all positions."""
     if lengths is None:
         return x.flip(1)
     at = torch.arange(x.shape[1], device=x.device)
@@ -138,7 +138,7 @@ def reversed_rows(x: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"] | None) 
 
 
 def last(x: Float[Tensor, "B T D"], lengths: Int[Tensor, " B"] | None) -> Float[Tensor, "B D"]:
-    """Each row at its last real position."""
+    """The vector at each row's last real position."""
     if lengths is None:
         return x[:, -1]
     return x[torch.arange(x.shape[0], device=x.device), lengths - 1]

@@ -1,9 +1,9 @@
-"""Attention of one query stream over a memory, as the recurrent models have it.
+"""Attention of a decoder over a memory, as recurrent models use it.
 
     a = softmax(score(q, k)),  context = sum a v
 
-dot, general, scaled-dot: Luong et al. 2015, Vaswani et al. 2017; additive: Bahdanau et al. 2015; the local window
-(predictive alignment) is Luong et al. 2015, section 3.2; coverage See et al. 2017, eq. 11.
+Sources: dot, general, scaled-dot: Luong et al. 2015, Vaswani et al. 2017; additive: Bahdanau et al. 2015; the local
+window (predictive alignment): Luong et al. 2015, section 3.2; coverage: See et al. 2017, eq. 11.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class AttentionConfig:
     """How a decoder attends to the memory.
 
     Args:
-        score: how well a query and a position fit.
+        score: the function that scores a query against a position.
         inner: features of the additive score; 0 = the decoder's width.
-        heads: of the multi-head score.
-        window: D of local attention: only 2 D + 1 positions around a predicted one count; 0 = all do.
-        coverage: whether the additive score is told how much attention each position has had so far.
+        heads: the heads of the multi-head score.
+        window: D of local attention: only the 2 D + 1 positions around a predicted one count; 0 = all positions.
+        coverage: whether the additive score sees how much attention each position has received so far.
     """
 
     score: Literal["dot", "general", "additive", "scaled-dot", "multi-head"] = "additive"
@@ -43,16 +43,16 @@ class AttentionConfig:
         if self.coverage and self.score != "additive":
             raise ValueError("coverage needs score = 'additive'")
         if self.window and self.score == "multi-head":
-            raise ValueError("a window needs another score than 'multi-head'")
+            raise ValueError("a window needs a score other than 'multi-head'")
         if min(self.inner, self.window) < 0 or self.heads < 1:
             raise ValueError("inner and window must not be negative, heads at least 1")
 
     def check(self, width: int, memory_width: int) -> None:
-        """Raises ValueError where it cannot serve a decoder of `width` over a memory of `memory_width`."""
+        """Raises ValueError if it does not fit a decoder of `width` and a memory of `memory_width`."""
         if self.score in ("dot", "scaled-dot") and width != memory_width:
             raise ValueError(
                 f"score = {self.score!r} needs a decoder as wide as the memory, {memory_width}, not {width}; "
-                "take 'general' or 'additive'"
+                "use 'general' or 'additive'"
             )
         if self.score == "multi-head" and width % self.heads:
             raise ValueError(f"width {width} cannot be split into {self.heads} heads")
@@ -60,18 +60,18 @@ class AttentionConfig:
 
 @dataclass(frozen=True)
 class AttendedMemory:
-    """What a decoder keeps of a memory: keys and values of B sentences, with their mask."""
+    """The keys, values and mask of B sentences, computed once for all decoding steps."""
 
     kv: KeyValues
     mask: Bool[Tensor, "B S"] | None
 
     def select(self, sentences: Tensor) -> AttendedMemory:
-        """Those of some sentences."""
+        """The memory of the given sentences."""
         return AttendedMemory(self.kv.select(sentences), None if self.mask is None else self.mask[sentences])
 
 
 class ScoredAttention(nn.Module):
-    """Queries of width `width` over a memory of width `memory_width`; the context is as wide as `context`."""
+    """Queries of `width` over a memory of `memory_width`; the result has the width `context`."""
 
     def __init__(self, config: AttentionConfig, width: int, memory_width: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class ScoredAttention(nn.Module):
             self.place = nn.Sequential(Linear(width, A), nn.Tanh(), Linear(A, 1))
 
     def read(self, memory: Memory) -> AttendedMemory:
-        """What serves every step of decoding."""
+        """Computes once what every decoding step uses."""
         if self.config.score == "multi-head":
             return AttendedMemory(self.many.read(memory.states), memory.mask)
         keys = self.key(memory.states) if self.config.score == "additive" else memory.states
@@ -104,9 +104,9 @@ class ScoredAttention(nn.Module):
     def forward(
         self, q: Float[Tensor, "R T D"], memory: AttendedMemory, covered: Float[Tensor, "R S"] | None = None
     ) -> tuple[Float[Tensor, "R T C"], Float[Tensor, "R S"] | None]:
-        """The contexts, and the attention given so far where coverage is kept (which needs T = 1).
+        """The contexts and, with coverage, the sum of the attention so far (which needs T = 1).
 
-        Consecutive rows share a sentence.
+        Consecutive rows may share a sentence.
         """
         scope = Scope(None if memory.mask is None else memory.mask[:, None, None, :])
         if self.config.score == "multi-head":
@@ -139,10 +139,10 @@ class ScoredAttention(nn.Module):
         return q @ k.transpose(-1, -2)
 
     def _local(self, q: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
-        """Weights inside the window, under a bell around the place the query predicts."""
+        """Weights inside the window, multiplied by a Gaussian around the position that the query predicts."""
         S = scores.shape[-1]
         length = torch.full((scores.shape[0],), S, device=q.device) if mask is None else mask.sum(-1)
-        exact = torch.promote_types(q.dtype, torch.float32)  # bfloat16 cannot tell places apart
+        exact = torch.promote_types(q.dtype, torch.float32)  # bfloat16 cannot tell positions apart
         middle = (length[:, None, None, None] - 1) * self.place(q).to(exact).sigmoid()
         away = (torch.arange(S, device=q.device) - middle).to(scores.dtype)  # B 1 T S
         D = self.config.window

@@ -1,4 +1,4 @@
-"""What the configs of all encoders and decoders have in common."""
+"""The common base of all encoder and decoder configs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from seqloom.nn.positions import Learned
 
 
 class StackConfig:
-    """Sizes that the assembly of a model asks for. A stack whose inputs or states are of another width overrides."""
+    """Sizes that model assembly asks for. A stack whose inputs or states have another width overrides them."""
 
     width: int
 
     def input_width(self, embedding: int) -> int:
-        """How wide the embedded words are to be, where their table has width `embedding` (0 = not given)."""
+        """The width of the embedded inputs, given the width of their table (0 = not given)."""
         return self.width
 
     @property
@@ -21,12 +21,12 @@ class StackConfig:
 
     @property
     def limit(self) -> int | None:
-        """The longest sequence there are positions for; None = no end."""
+        """The longest sequence, in positions; None = no limit."""
         positions = getattr(self, "positions", None)
         return positions.length if isinstance(positions, Learned) else None
 
     def require(self, counts: tuple[str, ...], shares: tuple[str, ...] = ("dropout",)) -> None:
-        """Raises ValueError unless the fields `counts` are at least 1 and `shares` in [0, 1)."""
+        """Raises ValueError unless the fields `counts` are at least 1 and the fields `shares` in [0, 1)."""
         if min(getattr(self, name) for name in counts) < 1:
             raise ValueError(f"{', '.join(counts)} must be at least 1")
         for name in shares:

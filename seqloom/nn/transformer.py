@@ -1,4 +1,4 @@
-"""The Transformer block, and the stack of them: one code for encoders and decoders."""
+"""The Transformer block and the stack of blocks, for encoders and decoders alike."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ class TransformerConfig(StackConfig):
     """A stack of Transformer blocks.
 
     Args:
-        layers: how many blocks.
-        width: D, features of each position between the blocks.
-        inner: D of the feed-forward layer inside.
-        heads, kv_heads: query heads; key-value heads (0 = as many), fewer is grouped-query attention (Ainslie 2023).
+        layers: the number of blocks.
+        width: D, the features of each position between the blocks.
+        inner: F, the inner width of the feed-forward layers.
+        heads, kv_heads: query heads; key-value heads (0 = as many; fewer = grouped-query attention, Ainslie et al.
+            2023).
         head_width: features of a head; 0 = width / heads.
-        window: how many positions each sees to one side, itself included (Beltagy et al. 2020); 0 = all.
-        qk_norm: whether each head's queries and keys are normalized by an RMSNorm (Henry et al. 2020).
+        window: positions that each one sees to one side, itself included (Beltagy et al. 2020); 0 = all.
+        qk_norm: whether an RMSNorm normalizes each head's queries and keys (Henry et al. 2020).
         norm: LayerNorm or RMSNorm.
-        eps: of the norms; 0 = 1e-5 for LayerNorm, 1e-6 for RMSNorm.
-        embedding_norm: whether the embeddings, positions added, are normalized (BERT: Devlin et al. 2019).
+        eps: the epsilon of the norms; 0 = 1e-5 for LayerNorm, 1e-6 for RMSNorm.
+        embedding_norm: whether a norm follows the embeddings with their positions (BERT: Devlin et al. 2019).
         norm_position: before each sublayer (and once at the end), or after each residual (Vaswani et al. 2017).
-        activation: of the feed-forward layer; swiglu and geglu are gated (Shazeer 2020).
-        positions: how a block knows where each token stands.
-        bias, qkv_bias: whether the linear layers have biases; those to queries, keys and values, if other ("as-bias").
-        dropout: on the embeddings and on each sublayer's output.
-        attention_dropout, activation_dropout: on the attention weights; inside the feed-forward layer.
+        activation: the activation of the feed-forward layers; swiglu and geglu are gated (Shazeer 2020).
+        positions: how the positions of tokens are represented.
+        bias, qkv_bias: whether linear layers have biases; the same for the query, key and value layers ("as-bias" = as
+            all others).
+        dropout: the dropout of the embeddings and of each sublayer's output.
+        attention_dropout, activation_dropout: the dropout of the attention weights; inside the feed-forward layers.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -90,7 +92,7 @@ class TransformerConfig(StackConfig):
         )
 
     def make_norm(self) -> nn.Module:
-        """A norm of its kind over its width."""
+        """A norm of the config's kind and width."""
         return make_norm(self.norm, self.width, self.eps)
 
     def norm_of_heads(self) -> tuple[nn.Module, nn.Module] | None:
@@ -104,47 +106,47 @@ class TransformerState(State):
     """What a Transformer decoder carries from step to step.
 
     Args:
-        own: each block's keys and values of those positions, R rows.
+        caches: each block's keys and values of the decoded positions, R rows.
         memory: each block's keys and values of the memory, B rows; R is a multiple of B, consecutive rows share one.
         memory_mask: True on the real positions of the memory.
-        padding: how many of each row's first positions are padding; None = none.
-        documents: which document of its row each position now read belongs to; none sees another's. None = one a row.
+        padding: the number of padding positions at the start of each row; None = no padding.
+        documents: the document of each position now read; none sees another document. None = one document per row.
     """
 
     keeps_positions: ClassVar[bool] = True
 
-    own: tuple[Cache, ...]
+    caches: tuple[Cache, ...]
     memory: tuple[KeyValues, ...] = ()
     memory_mask: Bool[Tensor, "B S"] | None = None
     padding: Int[Tensor, " R"] | None = None
     documents: Int[Tensor, "R T"] | None = None
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> TransformerState:
-        """The state of the given rows; `sentences` = the rows of the memory they belong to, None = all as before."""
-        own = tuple(cache.fork(rows) for cache in self.own)
+        """The state of the given rows; `sentences` = the memory rows they belong to. None = all, unchanged."""
+        caches = tuple(cache.fork(rows) for cache in self.caches)
         padding = self.padding if rows is None or self.padding is None else self.padding[rows]
         if sentences is None:
-            return replace(self, own=own, padding=padding)
+            return replace(self, caches=caches, padding=padding)
         mask = None if self.memory_mask is None else self.memory_mask[sentences]
         memory = tuple(kv.select(sentences) for kv in self.memory)
-        return replace(self, own=own, padding=padding, memory=memory, memory_mask=mask)
+        return replace(self, caches=caches, padding=padding, memory=memory, memory_mask=mask)
 
     def back(self, positions: int) -> TransformerState:
-        """The state so many positions before."""
+        """The state `positions` steps earlier."""
         length = self.length - positions
-        return replace(self, length=length, own=tuple(cache.cut(length) for cache in self.own))
+        return replace(self, length=length, caches=tuple(cache.cut(length) for cache in self.caches))
 
     def padded(self, padding: Int[Tensor, " R"] | None) -> TransformerState:
-        """The state that leaves so many first positions of each row out; None = none of any row."""
+        """The state that ignores the first `padding` positions of each row; None = no padding."""
         return replace(self, padding=padding)
 
     def apart(self, documents: Int[Tensor, "R T"] | None) -> TransformerState:
-        """The state whose next positions see none of another document."""
+        """The state whose next positions see only their own document."""
         return replace(self, documents=documents)
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention if there is a memory, feed-forward; each with residual, norm and dropout."""
+    """Self-attention, cross-attention if there is a memory, and feed-forward, each with residual, norm and dropout."""
 
     def __init__(self, config: TransformerConfig, memory_width: int | None) -> None:
         super().__init__()
@@ -184,7 +186,7 @@ class TransformerBlock(nn.Module):
 
 
 class TransformerStack(nn.Module):
-    """Positions, blocks and the norm at the end."""
+    """Positions, blocks and the final norm."""
 
     def __init__(self, config: TransformerConfig, *, causal: bool, memory_width: int | None = None) -> None:
         super().__init__()
@@ -202,7 +204,7 @@ class TransformerStack(nn.Module):
     def forward(
         self, x: Float[Tensor, "R T D"], mask: Bool[Tensor, "R T"] | None, state: TransformerState | None = None
     ) -> Float[Tensor, "R T D"]:
-        """The whole stack over T positions that follow those of `state`; its caches take them in.
+        """Runs the stack over T positions that follow those of `state`, and adds them to its caches.
 
         `mask` is True on the real positions of `x`; a causal stack needs none where padding is on the right.
         """
@@ -214,7 +216,7 @@ class TransformerStack(nn.Module):
         scope = self._scope(x, start, mask, state, place.bias)
         across = Scope(None if state is None or state.memory_mask is None else state.memory_mask[:, None, None, :])
         for i, block in enumerate(self._blocks()):
-            cache = state.own[i] if state is not None and state.own else None
+            cache = state.caches[i] if state is not None and state.caches else None
             memory = (state.memory[i], across) if state is not None and state.memory else None
             x = block(x, scope, place.rotation, cache, memory)
         out: Tensor = self.norm(x)
@@ -243,7 +245,7 @@ class TransformerStack(nn.Module):
 
 
 def _places(state: TransformerState, x: Tensor) -> Int[Tensor, "R T"] | None:
-    """The position of each word in its document, where rows do not all begin with position 0."""
+    """The position of each token in its document, where not all rows start at position 0."""
     now = torch.arange(state.length, state.length + x.shape[1], device=x.device)
     if state.documents is not None:
         begins = state.documents.diff(dim=1, prepend=state.documents[:, :1]) != 0
@@ -252,23 +254,13 @@ def _places(state: TransformerState, x: Tensor) -> Int[Tensor, "R T"] | None:
 
 
 def empty_state(stack: TransformerStack, memory: Memory | None, *, keep: bool) -> TransformerState:
-    """The state before the first position; `keep` = whether there will be further steps."""
-    own = tuple(Cache() for _ in stack.blocks) if keep else ()
+    """The state before the first position; `keep` = whether more steps will follow."""
+    caches = tuple(Cache() for _ in stack.blocks) if keep else ()
     if memory is None:
-        return TransformerState(0, own)
-    return TransformerState(0, own, stack.read(memory), memory.mask)
+        return TransformerState(0, caches)
+    return TransformerState(0, caches, stack.read(memory), memory.mask)
 
 
 def advance(state: TransformerState, positions: int) -> TransformerState:
-    """The state after `positions` more."""
+    """The state after `positions` more positions."""
     return replace(state, length=state.length + positions, documents=None)
-
-
-__all__ = [
-    "TransformerBlock",
-    "TransformerConfig",
-    "TransformerStack",
-    "TransformerState",
-    "advance",
-    "empty_state",
-]

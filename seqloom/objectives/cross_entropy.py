@@ -1,4 +1,4 @@
-"""Cross-entropy over a vocabulary, with label smoothing, and R-Drop as an option."""
+"""Cross-entropy over a vocabulary, with label smoothing, R-Drop and scheduled sampling."""
 
 from __future__ import annotations
 
@@ -17,16 +17,24 @@ from seqloom.nn.heads import VocabularyHead
 from seqloom.shapes import Float, Int, Tensor
 
 
+def check_range(smoothing: float, r_drop: float = 0.0) -> None:
+    """Raises ValueError for a share or a weight out of range."""
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing must be in [0, 1), not {smoothing}")
+    if r_drop < 0:
+        raise ValueError(f"r_drop must not be negative, not {r_drop}")
+
+
 @dataclass(frozen=True)
 class CrossEntropy:
-    """How a model is taught the next token.
+    """Cross-entropy of each next token.
 
     Args:
-        smoothing: the share of the target probability spread evenly over all words (Szegedy et al. 2016).
+        smoothing: the share of the target probability spread evenly over all tokens (Szegedy et al. 2016).
         r_drop: the weight of the divergence between two passes with different dropout (Liang et al. 2021); 0 = off.
-        teacher_forcing: the share of words of which the decoder is told the true one before; otherwise it goes on from
-            what it would have said (scheduled sampling, Bengio et al. 2015). Not for a Transformer decoder.
-        teacher_forcing_end, teacher_forcing_batches: the share falls evenly to this one over so many batches.
+        teacher_forcing: the share of target tokens that the decoder is fed; it is fed its own prediction for the rest
+            (scheduled sampling, Bengio et al. 2015). Not for a Transformer decoder.
+        teacher_forcing_end, teacher_forcing_batches: the share changes linearly to this one over so many batches.
     """
 
     kind: ClassVar[str] = "cross-entropy"
@@ -37,10 +45,7 @@ class CrossEntropy:
     teacher_forcing_batches: int = 10_000
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
-        if self.r_drop < 0:
-            raise ValueError(f"r_drop must not be negative, not {self.r_drop}")
+        check_range(self.smoothing, self.r_drop)
         if not (0 <= self.teacher_forcing <= 1 and 0 <= self.teacher_forcing_end <= 1):
             raise ValueError("teacher_forcing and teacher_forcing_end must be in [0, 1]")
         if self.teacher_forcing_batches < 1:
@@ -50,38 +55,38 @@ class CrossEntropy:
 
     @property
     def samples(self) -> bool:
-        """Whether the decoder is ever fed its own words."""
+        """Whether the decoder is ever fed its own predictions."""
         return min(self.teacher_forcing, self.teacher_forcing_end) < 1
 
     def __call__(self, model: EncoderDecoder, batch: SequenceBatch) -> Loss:
-        """The loss summed over the batch's words."""
+        """The loss summed over the batch's tokens."""
         if self.r_drop > 0 and model.training:
             return self._two_passes(model, batch)
         if self.samples and model.training:
-            hidden = _real(self._from_own_words(model, batch), batch)
+            hidden = _real(self._fed_predictions(model, batch), batch)
         else:
-            hidden = _real(model(batch.source, batch.source_mask, batch.target_in), batch)
+            hidden = _real(model(batch.inputs, batch.target_in), batch)
         targets = _real(batch.target_out, batch)
         value, nll = vocabulary_loss(model.head, hidden, targets, self.smoothing)
         return Loss(value, nll, batch.tokens)
 
-    def _from_own_words(self, model: EncoderDecoder, batch: SequenceBatch) -> Tensor:
+    def _fed_predictions(self, model: EncoderDecoder, batch: SequenceBatch) -> Tensor:
         done = min(1.0, batch.number / self.teacher_forcing_batches)
         share = self.teacher_forcing + done * (self.teacher_forcing_end - self.teacher_forcing)
-        told = torch.rand(batch.target_in.shape, device=batch.target_in.device) < share
-        state = model.start(model.encode(batch.source, batch.source_mask))
-        found: list[Tensor] = []
-        for t, word in enumerate(torch.split(batch.target_in, 1, dim=1)):
-            if found:
+        forced = torch.rand(batch.target_in.shape, device=batch.target_in.device) < share
+        state = model.start(model.encode(batch.inputs))
+        outputs: list[Tensor] = []
+        for t, token in enumerate(torch.split(batch.target_in, 1, dim=1)):
+            if outputs:
                 with torch.no_grad():
-                    own = model.head(found[-1]).argmax(-1)
-                word = torch.where(told[:, t : t + 1], word, own)
-            hidden, state = model.decode(word, state)
-            found.append(hidden)
-        return torch.cat(found, 1)
+                    predicted = model.head(outputs[-1]).argmax(-1)
+                token = torch.where(forced[:, t : t + 1], token, predicted)
+            hidden, state = model.decode(token, state)
+            outputs.append(hidden)
+        return torch.cat(outputs, 1)
 
     def _two_passes(self, model: EncoderDecoder, batch: SequenceBatch) -> Loss:
-        passes = [_real(model(batch.source, batch.source_mask, batch.target_in), batch) for _ in range(2)]
+        passes = [_real(model(batch.inputs, batch.target_in), batch) for _ in range(2)]
         scores = [model.head(hidden) for hidden in passes]
         value, nll = passes_loss(scores, _real(batch.target_out, batch), self.smoothing, self.r_drop)
         return Loss(value, nll, batch.tokens)
@@ -89,13 +94,13 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class Loss:
-    """What an objective found.
+    """The result of an objective.
 
     Args:
-        value: the loss summed over the words, to be differentiated.
-        nll: the plain negative log-likelihood in nats, summed over the words.
-        words: how many words.
-        carry: what the next batch goes on from, where there is such a thing.
+        value: the loss summed over the tokens, to be differentiated.
+        nll: the plain negative log-likelihood in nats, summed over the tokens.
+        tokens: how many tokens, labels or numbers were learned.
+        carry: the state the next batch starts from, if any.
     """
 
     value: Tensor
@@ -114,10 +119,10 @@ def _real(x: Tensor, batch: SequenceBatch) -> Tensor:
 def passes_loss(
     scores: Sequence[Float[Tensor, "N V"]], targets: Int[Tensor, " N"], smoothing: float, r_drop: float = 0.0
 ) -> tuple[Tensor, float]:
-    """The loss of one pass, or of two with different dropout that learn to agree, too (Liang et al. 2021, eq. 4).
+    """The loss of one pass, or of two with different dropout that also learn to agree (Liang et al. 2021, eq. 4).
 
-    Returns the mean of their summed smoothed cross-entropies, with `r_drop` times half the symmetric divergence of
-    two; and the summed plain cross-entropy of the first.
+    Returns the mean of their summed smoothed cross-entropies, plus `r_drop` times half the symmetric divergence of
+    two passes; and the summed plain cross-entropy of the first.
     """
     log_p = [F.log_softmax(x.float(), dim=-1) for x in scores]
     nll = torch.stack([F.nll_loss(p, targets, reduction="sum") for p in log_p])
@@ -132,7 +137,7 @@ def passes_loss(
 def vocabulary_loss(
     head: VocabularyHead, hidden: Float[Tensor, "N D"], targets: Int[Tensor, " N"], smoothing: float
 ) -> tuple[Tensor, float]:
-    """The summed smoothed cross-entropy of what a head says, and the summed plain one."""
+    """The summed smoothed cross-entropy of a head's predictions, and the summed plain one."""
     return linear_cross_entropy(head.project(hidden), effective(head), targets, smoothing, head.bias)
 
 
@@ -145,7 +150,7 @@ def linear_cross_entropy(
 ) -> tuple[Tensor, float]:
     """The summed smoothed cross-entropy of hidden @ weight^T + bias, and the summed plain one.
 
-    On a CPU the logits are made in chunks and turned into the gradient at once; they never live whole.
+    On a CPU the logits are computed in chunks, each turned into its gradient at once; they are never held as a whole.
     """
     if hidden.device.type == "cpu" and torch.is_grad_enabled():
         value, nll = _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, smoothing)  # type: ignore[no-untyped-call]
@@ -162,7 +167,7 @@ _CHUNK = 16 << 20  # logits at a time: 64 MB in float32
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """The gradient of the logits is p - (1 - e) y - e / V.
 
-    Its constant part -e / V is not written into the logits: times `weight` and `hidden` it is one vector each.
+    Its constant part -e / V is left out of the logits: multiplied by `weight` and by `hidden`, it is one vector each.
     """
 
     @staticmethod
@@ -188,7 +193,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             torch.softmax(p, dim=-1, out=p)
             p_target = p.gather(1, y)
             loss = -p_target.log()
-            if bool((p_target < 1e-30).any()):  # beyond float32: from the logits, whose buffer is gone
+            if bool((p_target < 1e-30).any()):  # beyond float32: computed from the logits, whose buffer was overwritten
                 loss = logits.to(wide).logsumexp(-1, keepdim=True) - at_target
             chunk_nll = loss.sum(dtype=torch.float64)
             # sum_v log p_v = sum_v z_v - V logsumexp(z), and logsumexp(z) = z_y + loss
@@ -211,5 +216,5 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        found = (None if d is None else d * grads[0].to(d.dtype) for d in ctx.saved_tensors)
-        return (*found, None, None)
+        scaled = (None if d is None else d * grads[0].to(d.dtype) for d in ctx.saved_tensors)
+        return (*scaled, None, None)

@@ -8,30 +8,29 @@ from typing import ClassVar
 
 from seqloom.data.batches.batch import StreamBatch
 from seqloom.models.decoder import LanguageModel
-from seqloom.objectives.cross_entropy import Loss, vocabulary_loss
+from seqloom.objectives.cross_entropy import Loss, check_range, vocabulary_loss
 from seqloom.shapes import Tensor
 
 
 @dataclass(frozen=True)
 class NextToken:
-    """Cross-entropy of each next token; a recurrent state goes on from batch to batch, its gradients do not.
+    """Cross-entropy of each next token; a recurrent state is carried from batch to batch, its gradients are not.
 
-    That is truncated back-propagation through time (Williams and Peng 1990).
+    This is truncated back-propagation through time (Williams and Peng 1990).
 
     Args:
-        smoothing: the share of the target probability spread evenly over all words.
+        smoothing: the share of the target probability spread evenly over all tokens.
     """
 
     kind: ClassVar[str] = "next-token"
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
+        check_range(self.smoothing)
 
     def __call__(self, model: LanguageModel, batch: StreamBatch, carry: Mapping[str, Tensor] | None = None) -> Loss:
-        """The loss summed over the batch's words; `carry` is that of the batch before it."""
-        hidden, after = model(batch.ids, None if batch.anew else carry, batch.documents)
+        """The loss summed over the batch's tokens; `carry` is that of the batch before it."""
+        hidden, after = model(batch.inputs, None if batch.anew else carry)
         hidden, targets = hidden.flatten(0, 1), batch.targets.flatten()
         if batch.tokens < len(targets):
             real = (targets >= 0).nonzero().squeeze(1)

@@ -1,24 +1,23 @@
-"""What models that read whole texts learn: labels and numbers of texts, labels of words, spans, masked words."""
+"""Objectives of models that read whole texts: labels and numbers of texts, labels of words, spans, masked tokens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 
 from seqloom.data.batches.batch import ReadingBatch
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.heads import MaskedTokenHead
 from seqloom.nn.memory import Memory
-from seqloom.objectives.cross_entropy import Loss, passes_loss, vocabulary_loss
+from seqloom.objectives.cross_entropy import Loss, check_range, passes_loss, vocabulary_loss
 from seqloom.shapes import Float, Tensor
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Cross-entropy of a label: of a text, of each word, or of the first and the last position of a span.
+    """Cross-entropy of a label: of a text, of each word, or of the first and last position of a span.
 
     Args:
         smoothing: the share of the target probability spread evenly over all labels.
@@ -30,26 +29,23 @@ class Labels:
     r_drop: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be in [0, 1), not {self.smoothing}")
-        if self.r_drop < 0:
-            raise ValueError(f"r_drop must not be negative, not {self.r_drop}")
+        check_range(self.smoothing, self.r_drop)
 
     def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
-        """The loss summed over the batch's labels; a span's is the mean of its two."""
+        """The loss summed over the batch's labels; that of a span is the mean of its two positions."""
         assert batch.targets is not None
         (head,) = model.heads
         targets = batch.targets.flatten().long()
-        told = targets != -1
-        passes = [_flat_scores(model, head, batch)[told] for _ in range(2 if self.r_drop > 0 and model.training else 1)]
-        value, nll = passes_loss(passes, targets[told], self.smoothing, self.r_drop)
+        real = targets != -1
+        passes = [_flat_scores(model, head, batch)[real] for _ in range(2 if self.r_drop > 0 and model.training else 1)]
+        value, nll = passes_loss(passes, targets[real], self.smoothing, self.r_drop)
         share = 0.5 if head == "span" else 1.0
         return Loss(share * value, share * nll, batch.tokens)
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """The squared difference from a number, whose scale is that of the training data's deviations."""
+    """The squared difference from a number, in units of the training data's standard deviation."""
 
     kind: ClassVar[str] = "numbers"
 
@@ -62,18 +58,18 @@ class Numbers:
 
 @dataclass(frozen=True)
 class MaskedTokens:
-    """Cross-entropy of the words that were masked (Devlin et al. 2019), and of whether a second text goes on.
+    """Cross-entropy of the masked tokens (Devlin et al. 2019), and of whether a second text follows the first.
 
     Args:
-        next_weight: of the loss of a pair, where there are pairs, against that of a masked word.
+        next_weight: the weight of a pair's loss, where there are pairs, relative to that of a masked token.
     """
 
     kind: ClassVar[str] = "masked-tokens"
     next_weight: float = 1.0
 
     def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
-        """The loss summed over the masked words; the mean over the pairs is added to their mean."""
-        memory = model(batch.ids, batch.mask, batch.segments)
+        """The loss summed over the masked tokens; the mean over the pairs is added to their mean."""
+        memory = model(batch.inputs)
         value, nll = self.tokens(model, memory, batch)
         if batch.pairs is not None:
             value = value + self.next_weight * batch.tokens * F.cross_entropy(
@@ -82,7 +78,7 @@ class MaskedTokens:
         return Loss(value, nll, batch.tokens)
 
     def tokens(self, model: EncoderOnly, memory: Memory, batch: ReadingBatch) -> tuple[Tensor, float]:
-        """The summed loss of the masked words alone, and the same as a number."""
+        """The summed loss of the masked tokens alone, and the same as a number."""
         hidden, targets = masked(memory, batch)
         head = model.heads["masked"]
         assert isinstance(head, MaskedTokenHead)
@@ -90,7 +86,7 @@ class MaskedTokens:
 
 
 def masked(memory: Memory, batch: ReadingBatch) -> tuple[Float[Tensor, "N D"], Tensor]:
-    """The states of the masked words, and the words."""
+    """The states of the masked tokens, and the tokens."""
     assert batch.targets is not None
     at = (batch.targets.flatten() >= 0).nonzero().squeeze(1)
     return memory.states.flatten(0, 1).index_select(0, at), batch.targets.flatten().index_select(0, at)
@@ -102,31 +98,15 @@ def _flat_scores(model: EncoderOnly, head: str, batch: ReadingBatch) -> Float[Te
 
 
 def batch_scores(model: EncoderOnly, head: str, batch: ReadingBatch) -> Tensor:
-    """What a head says: (B L) of texts, whose windows' pooled vectors are averaged, or (R T L) of words.
+    """The scores of a head: (B L) of texts, whose windows' pooled vectors are averaged, or (R T L) of tokens.
 
-    Of spans, what is padding or in the first text of a pair is ruled out, but for the very first position.
+    A span cannot lie in padding or in the first text of a pair, except at the very first position.
     """
-    memory = model(batch.ids, batch.mask, batch.segments)
-    if head == "label":
-        scores: Tensor = model.heads[head](text_vectors(model, memory, batch))
+    memory = model(batch.inputs)
+    scores = model.score(head, memory, batch.owner)
+    text = batch.inputs["text"]
+    if head != "span" or text.segments is None:
         return scores
-    scores = model.score(head, memory)
-    if head != "span" or batch.segments is None:
-        return scores
-    passage = batch.segments == 1 if batch.mask is None else (batch.segments == 1) & batch.mask
+    passage = text.segments == 1 if text.mask is None else (text.segments == 1) & text.mask
     passage[:, 0] = True
     return scores.float().masked_fill(~passage[:, :, None], -1e9)
-
-
-def text_vectors(model: EncoderOnly, memory: Memory, batch: ReadingBatch) -> Float[Tensor, "B D"]:
-    """One vector for each text: the mean of its windows' pooled ones."""
-    return window_means(model.pooled(memory), batch)
-
-
-def window_means(pooled: Float[Tensor, "R D"], batch: ReadingBatch) -> Float[Tensor, "B D"]:
-    """The mean of the vectors of each text's windows."""
-    if batch.owner is None:
-        return pooled
-    counts = torch.bincount(batch.owner)
-    total = pooled.new_zeros(len(counts), pooled.shape[1]).index_add(0, batch.owner, pooled)
-    return total / counts[:, None].to(pooled.dtype)

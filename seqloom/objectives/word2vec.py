@@ -1,12 +1,12 @@
 """The compiled step of Word2Vec: loss, gradient and update of two tables in one pass over a block of text.
 
-For each word of the text, its neighbours (or their mean) are the inputs, and the outputs are the word and some words
-drawn at random (or the nodes of its path in a Huffman tree). All inputs are scored with all outputs as one small
-matrix product; that the neighbours of a word share its random words makes it one (Ji et al. 2016). A row used twice
-in a window gets both its gradients, each made before either was applied.
+For each word of the text, the inputs are its neighbours (or their mean), and the outputs are the word and some random
+words (or the nodes of its path in a Huffman tree). All inputs are scored against all outputs in one small matrix
+product, because the neighbours of a word share its random words (Ji et al. 2016). A row used twice in a window gets
+both its gradients, each computed before either is applied.
 
-The mean of several vectors passes the whole of its gradient to each of them, as in the original program.
-Threads change the tables without locks (Recht et al. 2011).
+The mean of several vectors passes its whole gradient to each of them, as in the original program.
+Threads update the tables without locks (Recht et al. 2011).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqloom.errors import MissingExtra
-from seqloom.models.word2vec import Word2VecConfig, alias_table, huffman, keep_probabilities, rows_of_words
+from seqloom.models.word_vectors import Word2VecConfig, alias_table, huffman, keep_probabilities, rows_of_words
 from seqloom.text.vocabulary import Vocabulary
 
 try:
@@ -29,20 +29,20 @@ except ImportError:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FLOAT = np.float32
-_LANES = 16  # numbers in a register; the rows of the work space are filled up with zeros to a multiple
+_LANES = 16  # numbers in a register; the rows of the work space are padded with zeros to a multiple
 _INPUTS, _OUTPUTS = 2, 3  # rows of inputs and outputs scored at a time
-_LOOKED_AT = 32  # of so many windows one is measured
+_MEASURED = 32  # one in so many windows is measured
 
 
 def _compiled(function: F, cache: bool = False) -> F:
     flags = {"contract", "reassoc", "nsz", "arcp", "nnan", "ninf"}
     options: Any = {"nogil": True, "fastmath": flags, "error_model": "numpy", "forceinline": True, "cache": cache}
-    # Under the tests the function comes wrapped in a check of its types, which cannot be compiled.
+    # In tests the function is wrapped in a type check, which cannot be compiled.
     return numba.njit(**options)(inspect.unwrap(function))  # type: ignore[no-any-return]
 
 
 def _kept(function: F) -> F:
-    """The same, kept on disk for the next process where there is a place that can be written to."""
+    """The compiled function, cached on disk for the next process where the disk can be written to."""
     try:
         return _compiled(function, cache=True)
     except RuntimeError:
@@ -50,13 +50,13 @@ def _kept(function: F) -> F:
 
 
 class Model(NamedTuple):
-    """All that the kernel reads and writes; V words, D numbers.
+    """All that the kernel reads and writes; V words, D features.
 
     Args:
-        inputs, outputs: the tables, changed in place.
-        starts, rows: the rows of `inputs` that a word has the mean of.
+        inputs, outputs: the tables, updated in place.
+        starts, rows: the rows of `inputs` that are averaged for each word.
         keep: (V), the probability that a word of the text is kept.
-        first, second: alias table of the words drawn at random.
+        first, second: the alias table of the random words.
         paths, nodes, turns: the Huffman tree.
         window, dynamic, bag, negative: see Word2VecConfig; `bag` = cbow.
     """
@@ -80,7 +80,7 @@ class Model(NamedTuple):
 def make_model(
     config: Word2VecConfig, vocabulary: Vocabulary, inputs: NDArray[np.float32], outputs: NDArray[np.float32]
 ) -> Model:
-    """The tables with all that is drawn from and looked up."""
+    """The tables, with everything the kernel draws from and looks up."""
     counts = vocabulary.counts
     tree = huffman([2, 1] if config.negative else counts.tolist())
     weights = counts.astype(np.float64) ** config.power if config.negative else np.ones(1)
@@ -104,7 +104,7 @@ class _Work(NamedTuple):
     random: NDArray[np.uint64]  # (1), the state of splitmix64
     x: NDArray[np.float32]  # inputs
     y: NDArray[np.float32]  # outputs
-    scores: NDArray[np.float32]  # (inputs * outputs), then what is wrong with them
+    scores: NDArray[np.float32]  # (inputs * outputs), then their errors
     around: NDArray[np.int32]  # the neighbours
     chosen: NDArray[np.int32]  # the rows of the outputs
     labels: NDArray[np.float32]
@@ -124,7 +124,7 @@ def _draw(state: Any) -> Any:
 
 @_compiled
 def _below(state: Any, limit: int) -> Any:
-    """A number from 0 to before `limit`."""
+    """A random number from 0 to `limit` - 1."""
     return np.int64((_draw(state) * np.uint64(limit)) >> np.uint64(32))
 
 
@@ -174,7 +174,7 @@ def _half_tanh(score: Any) -> Any:
 
 @_compiled
 def _measure(n: int, m: int, work: Any) -> None:
-    """Adds the loss of n inputs: -log of the probability of each label that counts."""
+    """Adds the loss of n inputs: -log of the probability of each real label."""
     for i in range(n):
         for j in range(m):
             z = np.float64(work.scores[i * m + j])
@@ -185,7 +185,7 @@ def _measure(n: int, m: int, work: Any) -> None:
 
 @_compiled
 def _choose(word: int, model: Model, work: Any) -> int:
-    """Fills in the outputs for a word, and rows of zeros (chosen: -1) up to a multiple of 3; returns how many."""
+    """Fills in the outputs for a word, and rows of zeros (chosen: -1) up to a multiple of 3; returns their number."""
     m = 0
     if model.negative:
         work.chosen[0], work.labels[0], m = word, _FLOAT(1), 1
@@ -238,7 +238,7 @@ def _gather(i: int, begin: int, end: int, model: Model, work: Any) -> None:
 
 @_compiled
 def _learn_inputs(i: int, begin: int, end: int, m: int, model: Model, work: Any) -> None:
-    """Adds to the rows of the neighbours that input i is of the sum of the m outputs times their errors.
+    """Adds the sum of the m outputs, times their errors, to the rows of the neighbours that input i is made of.
 
     The input itself is overwritten.
     """
@@ -260,7 +260,7 @@ def _learn_inputs(i: int, begin: int, end: int, m: int, model: Model, work: Any)
 
 @_compiled
 def _learn_outputs(n: int, m: int, model: Model, work: Any) -> None:
-    """Adds to the rows chosen the sum of the n inputs times their errors."""
+    """Adds the sum of the n inputs, times their errors, to the chosen rows."""
     D = model.outputs.shape[1]
     for j in range(m):
         row = work.chosen[j]
@@ -290,7 +290,7 @@ def _window(sentence: Any, size: int, center: int, lr: Any, model: Model, work: 
     for i in range(rows):
         _gather(i, i * step, min((i + 1) * step, n), model, work)
     _score(work.x, rows, work.y, m, work.scores)
-    if work.seen[0] % _LOOKED_AT == 0:
+    if work.seen[0] % _MEASURED == 0:
         _measure(inputs, m, work)
     work.seen[0] += 1
     for at in range(inputs * m):
@@ -328,9 +328,9 @@ def _work_space(seed: int, model: Model) -> Any:
 def train_block(ids: Any, seed: int, lr: float, model: Model) -> Any:
     """Learns from a block of text: ids, with a negative number after each line.
 
-    Returns (2): the loss, summed over some of the inputs, and how many these are. All that is random comes from
-    `seed`, line by line: first whether each of its words is kept, then, for each that was, its window, and for each
-    word drawn against it two numbers.
+    Returns (2): the loss, summed over some of the inputs, and the number of these. All randomness comes from `seed`,
+    line by line: first whether each word is kept, then, for each that was, its window, and two numbers for each
+    random word.
     """
     work = _work_space(seed, model)
     sentence = np.empty(len(ids), np.int32)

@@ -12,8 +12,7 @@ from torch import nn
 
 from seqloom.config import Arguments, Tree, merge, read_tree
 from seqloom.errors import RunError, UsageError
-from seqloom.models.assemblies import CONFIGS, Model, make_model
-from seqloom.models.weights import of_words
+from seqloom.models.assemblies import CONFIGS, Model, make_model, vocabulary_parameters
 from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, begun, load_tokenizers, make_tokenizer
@@ -100,7 +99,7 @@ def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporte
     best = run.best(reporter.warn)
     fresh = _differing(best.path, model)
     try:
-        start_weights(best.path, model, grown=dict.fromkeys(of_words(model), vocab_size), fresh=fresh)
+        start_weights(best.path, model, grown=dict.fromkeys(vocabulary_parameters(model), vocab_size), fresh=fresh)
     except RunError as error:
         cure = "leave out [model], which is then that of the run, or start from another one"
         raise RunError(error.problem, where=str(best.path), cure=cure) from None

@@ -1,1 +1,1 @@
-"""Text to ids and back."""
+"""From text to ids and back."""

@@ -1,7 +1,7 @@
-"""BPE dropout (Provilkov et al. 2020): every epoch sees each word cut in other ways.
+"""BPE dropout (Provilkov et al. 2020): every epoch sees different segmentations of each word.
 
-The `tokenizers` library draws from a generator that cannot be seeded, so that a resumed run would see other data.
-Here some cuts of each distinct word are drawn once from a seed, and each epoch picks among them by its own.
+The `tokenizers` library uses a generator that cannot be seeded, so a resumed run would see different data. Here some
+segmentations of each distinct word are drawn once from a seed, and each epoch picks among them with its own seed.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 from random import Random
 
 import numpy as np
 
 from seqloom.text.tokenizer import Tokenizer
 
-_MOST = 32  # cuts of a word; a rarer word than that has as many as it has places to be seen in
+_MOST = 32  # segmentations of a word; a rare word has four for each time it occurs
 
 
 class DroppedBPE:
-    """Texts that are encoded anew in every epoch.
+    """Texts that are encoded differently in every epoch.
 
     Args:
         tokenizer: a BPE tokenizer.
         texts: the texts.
         p: the probability that a merge is skipped.
-        seed: what the cuts are drawn from.
+        seed: the random seed of the segmentations.
     """
 
     def __init__(self, tokenizer: Tokenizer, texts: Sequence[str], p: float, seed: int) -> None:
@@ -37,27 +38,22 @@ class DroppedBPE:
         pairs = (m.split(" ") if isinstance(m, str) else m for m in model["merges"])
         self._ranks = {(a, b): rank for rank, (a, b) in enumerate(pairs)}
         words: dict[tuple[int, ...], int] = {}
-        found = [self._words_of(text, words) for text in texts]
-        self._words = np.array([w for text in found for w in text], dtype=np.int32)
-        self._ends = np.cumsum([len(text) for text in found], dtype=np.int64)  # where each text's words stop
+        rows = [self._words_of(text, words) for text in texts]
+        self._words = np.array([w for row in rows for w in row], dtype=np.int32)
+        self._ends = np.cumsum([len(row) for row in rows], dtype=np.int64)  # where each text's words end
         counts = Counter(self._words.tolist())
         random = Random(seed)
         cuts = [self._draw(word, min(_MOST, 4 * counts[i]), random) for word, i in words.items()]
         self._choices = np.array([len(c) for c in cuts], dtype=np.int64)
-        self._first = np.cumsum(self._choices) - self._choices  # where each word's cuts begin among all
+        self._first = np.cumsum(self._choices) - self._choices  # where each word's segmentations begin
         self._cuts = [cut for word in cuts for cut in word]
         self._sizes = np.array([len(cut) for cut in self._cuts], dtype=np.int64)
 
-    def _words_of(self, text: str, known: dict[tuple[int, ...], int]) -> list[int]:
+    def _words_of(self, text: str, numbers: dict[tuple[int, ...], int]) -> list[int]:
         encoding = self.tokenizer.inner.encode(text, add_special_tokens=False)
-        groups: list[list[int]] = []
-        last = None
-        for token, word in zip(encoding.ids, encoding.word_ids, strict=True):
-            if word != last:
-                groups.append([])
-            groups[-1].append(token)
-            last = word
-        return [known.setdefault(tuple(g), len(known)) for g in groups]
+        pairs = itertools.groupby(zip(encoding.word_ids, encoding.ids, strict=True), key=itemgetter(0))
+        words = [tuple(token for _, token in group) for _, group in pairs]
+        return [numbers.setdefault(word, len(numbers)) for word in words]
 
     def _draw(self, word: tuple[int, ...], count: int, random: Random) -> list[list[int]]:
         symbols = list("".join(str(self.tokenizer.inner.id_to_token(i)) for i in word))
@@ -79,22 +75,21 @@ class DroppedBPE:
 
     @lru_cache(maxsize=2)  # noqa: B019 - as long-lived as the run
     def _picks(self, epoch: int) -> np.ndarray:
-        """The cut of each word of each text that this epoch sees."""
+        """The segmentation of each word of each text in this epoch."""
         random = np.random.Generator(np.random.Philox(key=(self.seed, epoch)))
         drawn = random.random(len(self._words), dtype=np.float32) * self._choices[self._words]
         return (self._first[self._words] + drawn.astype(np.int64)).astype(np.int32)
 
     def lengths(self, epoch: int) -> np.ndarray:
-        """The words of each text as this epoch sees it, with the end-of-sentence token."""
+        """The number of tokens of each text in this epoch, including the end-of-sentence token."""
         running = np.concatenate(([0], np.cumsum(self._sizes[self._picks(epoch)])))
         return np.diff(running[self._ends], prepend=0) + 1
 
     def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
-        """The ids of some texts as this epoch sees them, each with the end-of-sentence token."""
-        picks, end = self._picks(epoch), self.tokenizer.end
-        found = []
+        """The ids of some texts in this epoch, each with the end-of-sentence token."""
+        picks, rows = self._picks(epoch), []
         for index in indices.tolist():
-            own = picks[self._ends[index - 1] if index else 0 : self._ends[index]]
-            ids = [i for pick in own.tolist() for i in self._cuts[pick]]
-            found.append(np.array([*ids, end], dtype=np.int32))
-        return found
+            words = picks[self._ends[index - 1] if index else 0 : self._ends[index]].tolist()
+            ids = itertools.chain.from_iterable(self._cuts[word] for word in words)
+            rows.append(np.array([*ids, self.tokenizer.end], dtype=np.int32))
+        return rows

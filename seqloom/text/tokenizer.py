@@ -1,4 +1,4 @@
-"""Text to ids and back: a thin layer over the `tokenizers` library, one tokenizer.json."""
+"""From text to ids and back: a thin layer over the `tokenizers` library, with one tokenizer.json."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 
 @dataclass(frozen=True)
 class BPE:
-    """Byte-level byte-pair encoding (Sennrich et al. 2016): any text comes back exactly, whatever its characters.
+    """Byte-level byte-pair encoding (Sennrich et al. 2016): decoding restores any text exactly.
 
     Args:
-        size: the words of the vocabulary, with 256 bytes and 4 special ones.
-        joint: one vocabulary for both sides, or one each.
-        lowercase: whether capitals are given up before anything else.
-        digits: whether each digit is a word of its own.
-        dropout: the probability that a merge is skipped while training (Provilkov et al. 2020).
+        size: the size of the vocabulary, including 256 bytes and 4 special tokens.
+        joint: one vocabulary for both sides, or one for each.
+        lowercase: whether text is lowercased first.
+        digits: whether each digit is a token of its own.
+        dropout: the probability that a merge is skipped in training (Provilkov et al. 2020).
     """
 
     kind: ClassVar[str] = "bpe"
@@ -47,12 +47,12 @@ class BPE:
 
 @dataclass(frozen=True)
 class WordLevel:
-    """What stands between white space; words beyond the `size` most frequent become <unk>.
+    """Words between white space; those beyond the `size` most frequent become <unk>.
 
     Args:
-        size: the most tokens of the vocabulary, with 4 special ones.
-        joint: one vocabulary for both sides, or one each.
-        lowercase: whether capitals are given up before anything else.
+        size: the largest size of the vocabulary, including 4 special tokens.
+        joint: one vocabulary for both sides, or one for each.
+        lowercase: whether text is lowercased first.
     """
 
     kind: ClassVar[str] = "words"
@@ -63,11 +63,11 @@ class WordLevel:
 
 @dataclass(frozen=True)
 class Characters:
-    """Each character; one unseen in training falls back to its bytes.
+    """Single characters; those not seen in training fall back to bytes.
 
     Args:
-        joint: one vocabulary for both sides, or one each.
-        lowercase: whether capitals are given up before anything else.
+        joint: one vocabulary for both sides, or one for each.
+        lowercase: whether text is lowercased first.
     """
 
     kind: ClassVar[str] = "characters"
@@ -77,11 +77,11 @@ class Characters:
 
 @dataclass(frozen=True)
 class TokenizerFile:
-    """A tokenizer.json that exists already; `target` for another one on the target side.
+    """An existing tokenizer.json.
 
     Args:
-        path: the file; of both sides, unless `target` is given.
-        target: the file of the target side.
+        path: the file, for both sides unless `target` is given.
+        target: the file for the target side.
     """
 
     kind: ClassVar[str] = "file"
@@ -99,11 +99,11 @@ TokenizerConfig = BPE | WordLevel | Characters | TokenizerFile
 
 @dataclass(frozen=True)
 class Special:
-    """What a published model says of its words, beyond what is in its tokenizer.json.
+    """What a published model defines about its tokens beyond its tokenizer.json.
 
     Args:
-        words: how many it has; at least those of the tokenizer that it knows. Others are unknown ones.
-        pad, unknown, start, end: their ids.
+        vocab_size: V of the model; ids of the tokenizer beyond it are read as unknown.
+        pad, unknown, start, end: the ids of these tokens.
         opens: whether a text begins with `start`.
     """
 
@@ -119,7 +119,7 @@ _OWN = "seqloom"
 
 
 class Tokenizer:
-    """Encodes and decodes text. WordLevel of the text that look like special ones ("</s>") are text like any other."""
+    """Encodes and decodes text. Special tokens in a text ("</s>") are treated as text."""
 
     def __init__(self, inner: tokenizers.Tokenizer, special: Special | None = None) -> None:
         inner.encode_special_tokens = True
@@ -135,13 +135,11 @@ class Tokenizer:
 
     @staticmethod
     def _id(inner: tokenizers.Tokenizer, *names: str) -> int:
-        found = [i for i in map(inner.token_to_id, names) if i is not None]
-        if not found:
-            raise UsageError(
-                f"the tokenizer has none of the words {', '.join(names)}",
-                cure="add them to tokenizer.json, or train a tokenizer with kind = 'bpe'",
-            )
-        return int(found[0])
+        for name in names:
+            if (token := inner.token_to_id(name)) is not None:
+                return int(token)
+        cure = "add one of them to tokenizer.json, or train a tokenizer with kind = 'bpe'"
+        raise UsageError(f"the tokenizer has none of the tokens {', '.join(names)}", cure=cure)
 
     @property
     def vocab_size(self) -> int:
@@ -150,7 +148,7 @@ class Tokenizer:
 
     @property
     def stop(self) -> int:
-        """The word after a document."""
+        """The id after a document."""
         return self.start if self.special is None else self.end
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -160,21 +158,21 @@ class Tokenizer:
         return rows if self.special is None else [np.where(r < self.vocab_size, r, self.unknown) for r in rows]
 
     def encode_places(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The ids of each text, and where in it each begins and ends (T 2), in characters."""
+        """The ids of each text, and the characters at which each begins and ends (T 2)."""
         encodings = self.inner.encode_batch(list(texts), add_special_tokens=False)
         return [(np.asarray(e.ids, np.int32), np.asarray(e.offsets, np.int64).reshape(-1, 2)) for e in encodings]
 
     def encode_lines(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, with the end token between two of its lines; a published one has words for that."""
+        """The ids of each text, with the end token between lines; published tokenizers have a token for line ends."""
         if self.special is not None:
             return self.encode(texts)
-        lines = [text.split("\n") for text in texts]
-        rows = iter(self.encode([line for own in lines for line in own]))
-        found = [[part for _ in own for part in ([self.end], next(rows))] for own in lines]
-        return [np.concatenate(parts[1:]).astype(np.int32) for parts in found]
+        split = [text.split("\n") for text in texts]
+        rows = iter(self.encode([line for lines in split for line in lines]))
+        parts = [[part for _ in lines for part in ([self.end], next(rows))] for lines in split]
+        return [np.concatenate(text[1:]).astype(np.int32) for text in parts]
 
     def grown(self, names: Sequence[str]) -> Tokenizer:
-        """One with these special tokens, too; itself if it has them."""
+        """A tokenizer with these special tokens added; itself if it has them."""
         if all(self.inner.token_to_id(name) is not None for name in names):
             return self
         inner = tokenizers.Tokenizer.from_str(self.inner.to_str())
@@ -185,27 +183,27 @@ class Tokenizer:
         return Tokenizer(inner, special)
 
     def decode(self, rows: Iterable[Sequence[int]]) -> list[str]:
-        """The text of each row of ids; special tokens are left out."""
+        """The text of each row of ids, without special tokens."""
         kept = [[int(i) for i in row if int(i) not in self._special] for row in rows]
         return [str(text) for text in self.inner.decode_batch(kept, skip_special_tokens=False)]
 
     def tokens(self, ids: Iterable[int] | np.ndarray) -> list[str]:
-        """Each id as a person can read it; a space before a word is shown as "_"."""
+        """The readable text of each id, with a space before a word shown as "_"."""
         of_bytes = "ByteLevel" in repr(self.inner.decoder)
         return [_readable(str(self.inner.id_to_token(int(i))), of_bytes) for i in ids]
 
     def whole_words(self) -> dict[str, int]:
-        """The ids of the words that are whole ones: not special, and, in BPE, from the space before them on."""
+        """The ids of the tokens that begin a word: not special and, in BPE, with a space before them; by their text."""
         vocabulary = self.inner.get_vocab()
         special = self._special | {self.unknown}
         names = sorted((i, name) for name, i in vocabulary.items() if i not in special)
         if "ByteLevel" not in repr(self.inner.decoder):
             return {name: i for i, name in names}
-        found = {_readable(name, True): i for i, name in names}
-        return {text[1:]: i for text, i in found.items() if text.startswith("_") and len(text) > 1}
+        texts = {_readable(name, True): i for i, name in names}
+        return {text[1:]: i for text, i in texts.items() if text.startswith("_") and len(text) > 1}
 
     def to_json(self) -> str:
-        """The content of tokenizer.json."""
+        """The text of tokenizer.json."""
         text = str(self.inner.to_str(pretty=True)) + "\n"
         return text if self.special is None else json.dumps({**json.loads(text), _OWN: asdict(self.special)}) + "\n"
 
@@ -215,7 +213,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Reads a tokenizer.json of any kind. Raises RunError where there is none."""
+        """Reads a tokenizer.json of any kind. Raises RunError if there is none."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except OSError as error:
@@ -243,15 +241,14 @@ _SPECIAL_NAMES = (
 
 
 def train_tokenizer(config: BPE | WordLevel | Characters, texts: Iterable[str]) -> Tokenizer:
-    """A tokenizer learned from texts; the same texts in the same order give the same bytes of tokenizer.json."""
+    """Trains a tokenizer on texts; the same texts in the same order give the same bytes of tokenizer.json."""
     match config:
         case BPE():
-            inner = _train_bpe(config, texts)
+            return Tokenizer(_train_bpe(config, texts))
         case WordLevel():
-            inner = _train_words(config, texts)
+            return Tokenizer(_train_words(config, texts))
         case Characters():
-            inner = _train_characters(config, texts)
-    return Tokenizer(inner)
+            return Tokenizer(_train_characters(config, texts))
 
 
 def _normalizer(lowercase: bool, *more: normalizers.Normalizer) -> normalizers.Normalizer:
@@ -260,7 +257,7 @@ def _normalizer(lowercase: bool, *more: normalizers.Normalizer) -> normalizers.N
 
 def _train_bpe(config: BPE, texts: Iterable[str]) -> tokenizers.Tokenizer:
     inner = tokenizers.Tokenizer(models.BPE())
-    # A space in front makes the first word like any other; decoding takes exactly that one away again.
+    # A space in front makes the first word like any other; decoding removes exactly that space again.
     inner.normalizer = _normalizer(config.lowercase, normalizers.Prepend(" "))
     digits = [pre_tokenizers.Digits(individual_digits=True)] if config.digits else []
     inner.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
@@ -276,15 +273,15 @@ def _train_bpe(config: BPE, texts: Iterable[str]) -> tokenizers.Tokenizer:
 
 
 def _train_words(config: WordLevel, texts: Iterable[str]) -> tokenizers.Tokenizer:
-    # A "</s>" of the text must not end the sentence.
+    # A "</s>" in the text must not end the sentence.
     special = Regex(r"(?<!\S)(?:" + "|".join(SPECIAL) + r")(?!\S)")
     normalizer = _normalizer(config.lowercase, normalizers.Replace(special, "<unk>"))
     split = pre_tokenizers.WhitespaceSplit()
     counts = Counter(word for text in texts for word, _ in split.pre_tokenize_str(normalizer.normalize_str(text)))
     del counts["<unk>"]
     if not counts:
-        raise DataError("there is no word to make a vocabulary of")
-    # Own counting, because the library's trainer breaks ties differently at each run.
+        raise DataError("the text has no words to build a vocabulary from")
+    # Counted here, because the library's trainer breaks ties differently in each run.
     ranked = sorted(counts, key=lambda word: (-counts[word], word))[: config.size - len(SPECIAL)]
     inner = tokenizers.Tokenizer(
         models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *ranked])}, unk_token="<unk>")
@@ -307,7 +304,7 @@ def _train_characters(config: Characters, texts: Iterable[str]) -> tokenizers.To
 
 
 def _byte_characters() -> dict[str, int]:
-    # GPT-2's alphabet: printable bytes stand for themselves, the others for characters from U+0100 on.
+    # GPT-2's alphabet: printable bytes represent themselves; characters from U+0100 on represent the others.
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(b): b for b in printable} | {chr(0x100 + i): b for i, b in enumerate(others)}

@@ -1,4 +1,4 @@
-"""The words of a corpus and how often each occurs: what word vectors have instead of a tokenizer."""
+"""The vocabulary of word vectors: the words of a corpus and how often each occurs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Vocabulary:
     """Words, the most frequent first.
 
     Args:
-        words: all different.
+        words: the words, all different.
         counts: (V), how often each occurs in the corpus.
     """
 
@@ -32,7 +32,7 @@ class Vocabulary:
 
     @classmethod
     def ranked(cls, counts: Mapping[str, int], least: int = 1, most: int = 0) -> Vocabulary:
-        """The words that occur at least `least` times, by frequency and then by name; `most` of them, if above 0."""
+        """The words that occur at least `least` times, by frequency, then alphabetically; at most `most` if above 0."""
         kept = sorted((word for word, n in counts.items() if n >= least), key=lambda word: (-counts[word], word))
         kept = kept[:most] if most else kept
         return cls(kept, np.array([counts[word] for word in kept], dtype=np.int64))
@@ -41,22 +41,22 @@ class Vocabulary:
         return len(self.words)
 
     def place(self, word: str) -> int | None:
-        """The number of a word as it is or else in lower case; None if there is none."""
+        """The index of a word, as written or else in lower case; None if it is not there."""
         return self.index.get(word, self.index.get(word.lower()))
 
     def find(self, word: str) -> int:
-        """The number of a word as it is or else in lower case. Raises UsageError with the nearest words."""
-        if (found := self.place(word)) is not None:
-            return found
-        # Only words of about its length and with its first letter: to compare with all takes seconds.
+        """The index of a word, as written or else in lower case. Raises UsageError with the nearest words."""
+        if (index := self.place(word)) is not None:
+            return index
+        # Only words of similar length with the same first letter: comparing with all takes seconds.
         low = word.lower()
         near = {w.lower(): w for w in self.words if w[:1].lower() == low[:1] and abs(len(w) - len(word)) < 3}
         close = [near[w] for w in difflib.get_close_matches(low, near, n=3, cutoff=0.7)]
-        cure = f"did you mean {', '.join(map(repr, close))}?" if close else "it is too rare in the corpus, or not in it"
+        cure = f"did you mean {', '.join(map(repr, close))}?" if close else "it is too rare in the corpus or not in it"
         raise UsageError(f"the vocabulary has no word {word!r}", cure=cure)
 
     def to_tsv(self) -> str:
-        """A word, a tab and its count a line."""
+        """One line per word: the word, a tab and its count."""
         return "".join(f"{word}\t{count}\n" for word, count in zip(self.words, self.counts.tolist(), strict=True))
 
     def digest(self) -> str:
@@ -65,7 +65,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Reads what `to_tsv` gave. Raises RunError for anything else."""
+        """Reads what `to_tsv` wrote. Raises RunError for anything else."""
         words, counts = list[str](), list[int]()
         try:
             with path.open(encoding="utf-8", newline="\n") as file:
@@ -75,5 +75,5 @@ class Vocabulary:
                     counts.append(int(count))
             return cls(words, np.array(counts, dtype=np.int64))
         except (OSError, ValueError, OverflowError) as error:
-            cure = "put back the one that the run was written with"
+            cure = "restore the file that the run was written with"
             raise RunError(f"not a vocabulary: {error}", where=str(path), cure=cure) from None

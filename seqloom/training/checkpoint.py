@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON in a run directory."""
+"""Checkpoints: safetensors and JSON files in a run directory."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from seqloom.run import FROZEN, WEIGHTS, Checkpoint, Run, write_json
 
 @dataclass
 class Progress:
-    """Where a training stands, beside weights and optimizer.
+    """The progress of a training run, besides weights and optimizer.
 
     Args:
         step: steps taken.
         tokens: target tokens seen.
-        seconds: spent in training steps, over all sittings.
-        best: the best validation score so far, as `measures.rank` gives it; and the step it was reached at.
-        stale: evaluations since then; `drops`: evaluations without improvement over the whole run.
+        seconds: time spent in training steps, over all sessions.
+        best, best_step: the best validation score so far, as `measures.rank` returns it, and its step.
+        stale: evaluations since the best one.
+        drops: evaluations without improvement over the whole run.
         scores: (score, step) of the checkpoints kept for averaging.
-        due: whether this step is still to be evaluated, because a signal came before that or in the midst of it.
-        done: whether training has come to its end.
+        due: whether this step must still be evaluated, because a signal came before or during its evaluation.
+        done: whether training is finished.
     """
 
     step: int = 0
@@ -50,10 +51,10 @@ class Progress:
 
 @runtime_checkable
 class Saved(Protocol):
-    """What a checkpoint is of."""
+    """What a checkpoint saves."""
 
     def save(self, folder: Path) -> None:
-        """Writes the weights to use, as `saved_weights` reads them, and whatever else it needs to go on."""
+        """Writes the weights to use, as `saved_weights` reads them, and whatever else it needs to resume."""
         ...
 
     def load(self, folder: Path) -> None:
@@ -74,12 +75,12 @@ def save_checkpoint(run: Run, saved: Saved, progress: Progress) -> Checkpoint:
 
 
 def checkpoint_at(run: Run, step: int) -> Checkpoint:
-    """Where the checkpoint of a step is, or will be."""
+    """The checkpoint of a step, whether or not it exists yet."""
     return Checkpoint(run.path / "checkpoints" / f"step-{step:08d}")
 
 
 def load_checkpoint(checkpoint: Checkpoint, saved: Saved) -> Progress:
-    """Takes up a checkpoint; returns where training stood."""
+    """Loads a checkpoint; returns its progress."""
     saved.load(checkpoint.path)
     state = checkpoint.state()
     state["scores"] = [tuple(pair) for pair in state["scores"]]
@@ -87,24 +88,24 @@ def load_checkpoint(checkpoint: Checkpoint, saved: Saved) -> Progress:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Weights by name, in float32."""
+    """Saves weights by name, in float32."""
     save_tensors(path, {k: v.detach().float().cpu() for k, v in weights.items()})
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Tensors by name. Raises OSError with the system's number."""
+    """Saves tensors by name. Raises OSError with the system's error number."""
     try:
         save_file({k: v.contiguous() for k, v in tensors.items()}, path)
-    except SafetensorError as error:  # it tells the system's error only in words
-        number = int(found[1]) if (found := re.search(r"os error (\d+)", str(error))) else errno.EIO
+    except SafetensorError as error:  # which has the system's error only in its message
+        number = int(match[1]) if (match := re.search(r"os error (\d+)", str(error))) else errno.EIO
         raise OSError(number, os.strerror(number), str(path)) from None
 
 
 @contextmanager
 def saved_weights(checkpoint: Path) -> Iterator[dict[str, Any]]:
-    """The open file of each weight of a checkpoint, by the name of the weight.
+    """A context with the open file of each weight of a checkpoint, by the name of the weight.
 
-    What is learned is in model.safetensors; what is frozen in frozen.safetensors, which the checkpoints of a run share.
+    Trained weights are in model.safetensors, frozen ones in frozen.safetensors, which the checkpoints of a run share.
     """
     with ExitStack() as stack:
         paths = [checkpoint / WEIGHTS, *checkpoint.glob(FROZEN)]
@@ -113,34 +114,35 @@ def saved_weights(checkpoint: Path) -> Iterator[dict[str, Any]]:
 
 
 def load_weights(checkpoint: Path, model: nn.Module) -> None:
-    """Puts the weights of a checkpoint into a model. Raises RunError where names or shapes differ, and lists them."""
+    """Loads the weights of a checkpoint into a model. Raises RunError with the names and shapes that differ."""
     start_weights(checkpoint, model)
 
 
 def start_weights(
     checkpoint: Path, model: nn.Module, *, grown: Mapping[str, int] | None = None, fresh: tuple[str, ...] = ()
 ) -> None:
-    """The same for a model that goes on from another one's weights.
+    """Loads the weights of another model to continue from.
 
     Args:
         checkpoint: its folder.
-        model: what they are for.
-        grown: how many rows the file has of the weights, by name, that may have more here: these begin as the mean.
-        fresh: how the names begin of weights that the model keeps as they are, and of those it does not want.
+        model: the model that gets them.
+        grown: by name, the rows in the file of weights that may have more rows here; new rows start as the mean.
+        fresh: prefixes of names to skip, both of the model's weights, which it keeps, and of the file's.
     """
-    known = grown or {}
-    own = {name: p for name, p in model.named_parameters() if not name.startswith(fresh)}
+    rows_of = grown or {}
+    parameters = {name: p for name, p in model.named_parameters() if not name.startswith(fresh)}
     with saved_weights(checkpoint) as files, torch.no_grad():
         shapes = {n: tuple(f.get_slice(n).get_shape()) for n, f in files.items() if not n.startswith(fresh)}
-        wrong = [f"missing {n}" for n in own if n not in shapes] + [f"unknown {n}" for n in shapes if n not in own]
+        wrong = [f"missing {n}" for n in parameters if n not in shapes]
+        wrong += [f"unknown {n}" for n in shapes if n not in parameters]
         wrong += [
             f"{n} is {shapes[n]} instead of {tuple(p.shape)}"
-            for n, p in own.items()
-            if n in shapes and shapes[n] != (*(min(known.get(n, r), r) for r in p.shape[:1]), *p.shape[1:])
+            for n, p in parameters.items()
+            if n in shapes and shapes[n] != (*(min(rows_of.get(n, r), r) for r in p.shape[:1]), *p.shape[1:])
         ]
         if wrong:
             raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=str(checkpoint))
-        for name, parameter in own.items():  # one at a time, so that memory never holds all of them twice
+        for name, parameter in parameters.items():  # one at a time, so that memory never holds all of them twice
             saved = files[name].get_tensor(name)
             if more := math.prod(parameter.shape[:1]) - math.prod(saved.shape[:1]):
                 saved = torch.cat((saved, saved.mean(0).expand(more, *saved.shape[1:])))
@@ -148,7 +150,7 @@ def start_weights(
 
 
 def average_weights(checkpoints: list[Path]) -> dict[str, Tensor]:
-    """The mean of what was learned in several checkpoints (Vaswani et al. 2017, section 6.1)."""
+    """The mean of the trained weights of several checkpoints (Vaswani et al. 2017, section 6.1)."""
     total: dict[str, Tensor] = {}
     for path in checkpoints:
         for name, tensor in load_file(path / WEIGHTS).items():

@@ -1,4 +1,4 @@
-"""The one place that runs the training loop: logging, evaluation, checkpoints and stopping are plain ifs here."""
+"""Runs the training loop; logging, evaluation, checkpoints and stopping are plain ifs here."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ from seqloom.training.learner import Learner
 from seqloom.training.log import Reporter
 from seqloom.training.loop import Step
 from seqloom.training.precision import FreedMemory, Precision
-from seqloom.training.schedule import Plateau, Schedule
+from seqloom.training.schedule import Schedule
 
 Metric = Literal["bleu", "exact_match", "loss", "latest", "accuracy", "f1", "matthews", "pearson", "spearman"]
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long, how often, where.
+    """How long to train, how often to evaluate, and on what device.
 
     Args:
-        steps: steps of the optimizer.
-        epochs: if above 0, training goes on for so many passes over the data, and not for `steps`.
-        minutes: if above 0, a budget that goes before `steps` and `epochs`: the rate is measured before training, and
-            the steps that it allows are written into the config of the run, with evaluations and warm-up to fit them.
+        steps: optimizer steps.
+        epochs: if above 0, the number of passes over the data, instead of `steps`.
+        minutes: if above 0, a time budget, instead of `steps` and `epochs`: the speed is measured before training, and
+            the steps that fit are written into the run's config, with evaluations and warm-up adjusted to them.
         evaluate_every: steps between evaluations on the validation data; each one saves a checkpoint.
         log_every: steps between lines of metrics.jsonl.
-        metric: what "best" means, and what early stopping looks at; "latest" = the newest is the best. Each task has
-            some of them.
-        patience: evaluations without improvement before training stops; 0 = never.
-        ema: decay of an exponential moving average of the weights, which is then what is used; 0 = none.
+        metric: the score that selects the best checkpoint and decides on early stopping; "latest" = the newest
+            checkpoint is the best. Each task supports some of them.
+        patience: evaluations without improvement before training stops; 0 = never stop early.
+        ema: decay of an exponential moving average of the weights, which is then the model; 0 = none.
         average: at the end, the mean of the last or the best `average_count` checkpoints is tried, and used if better.
-        average_count: how many checkpoints `average` takes the mean of.
-        precision: "auto" = bfloat16 where the processor has it fast.
+        average_count: the number of checkpoints that `average` combines.
+        precision: "auto" = bfloat16 where the processor is fast in it.
         device: "auto" = a GPU if there is one.
-        threads: processor threads; 0 = as many as there are. The count is part of the result.
-        tensorboard: whether TensorBoard files are written, too.
+        threads: processor threads; 0 = as many as there are. The number affects the exact result.
+        tensorboard: whether to write TensorBoard files, too.
     """
 
     steps: int = 10_000
@@ -78,26 +78,26 @@ class TrainingConfig:
         if not (0 <= self.epochs < math.inf and 0 <= self.minutes < math.inf):
             raise ValueError("epochs and minutes must be finite and not negative")
 
-    def check_metric(self, *known: Metric) -> None:
-        """Raises ValueError for a metric that is none of these or "latest"."""
-        if self.metric not in (*known, "latest"):
-            raise ValueError(f"training.metric must be {' or '.join(map(repr, (*known, 'latest')))} for this task")
+    def check_metric(self, *metrics: Metric) -> None:
+        """Raises ValueError unless the metric is one of these or "latest"."""
+        if self.metric not in (*metrics, "latest"):
+            raise ValueError(f"training.metric must be {' or '.join(map(repr, (*metrics, 'latest')))} for this task")
 
     def lasting(self, per_epoch: float | int) -> TrainingConfig:
-        """The same with the steps that `epochs` asks for, where an epoch has `per_epoch` steps."""
+        """The config with the steps that `epochs` amounts to, if an epoch has `per_epoch` steps."""
         counted = self.epochs and not self.minutes
         return replace(self, steps=max(1, round(self.epochs * per_epoch))) if counted else self
 
     def within_minutes(self, step: float, evaluation: float) -> TrainingConfig:
-        """The same with the steps that fit into `minutes`, and five evaluations or more where they are quick.
+        """The config with the steps that fit into `minutes`, and at least five evaluations if they are quick.
 
         Args:
-            step: seconds of a step.
-            evaluation: seconds of an evaluation; together they take a quarter of the budget at most, if one fits.
+            step: seconds per step.
+            evaluation: seconds per evaluation; if one fits, evaluations take at most a quarter of the budget.
         """
         budget = 60 * self.minutes
         every = max(1, min(self.evaluate_every, int(budget / step / 5)), math.ceil(4 * evaluation / step))
-        apart = 1 + (self.average != "none")  # evaluations beside those that every `every` steps have
+        apart = 1 + (self.average != "none")  # evaluations besides those every `every` steps
         steps = int((budget - apart * evaluation) / (step + evaluation / every))
         if steps < 1:
             problem = (
@@ -112,7 +112,7 @@ Measured = tuple[dict[str, float], list[dict[str, Any]]]
 
 
 class Interrupted(SeqloomError):  # noqa: N818 - not a fault
-    """Training was asked to stop, and has saved its state."""
+    """Training was interrupted and has saved its state."""
 
     def __init__(self, step: int, number: int) -> None:
         self.exit_code = 130 if number == signal.SIGINT else 75
@@ -121,15 +121,15 @@ class Interrupted(SeqloomError):  # noqa: N818 - not a fault
 
 @dataclass
 class Plan:
-    """What is trained, and how.
+    """What to train, and how.
 
     Args:
         learner: takes the steps.
-        evaluate: (step) -> validation metrics of the model as it is, among them the one that `training.metric`
-            names, and the loss if there is one; and rows for samples.jsonl.
+        evaluate: (step) -> validation metrics of the current model, including the one that `training.metric` names and
+            the loss if there is one; and rows for samples.jsonl.
         lr: the peak learning rate.
-        unit: what is learned, for the rate that is shown.
-        per_epoch: steps of an epoch.
+        unit: the unit of the training speed shown.
+        per_epoch: steps per epoch.
     """
 
     learner: Learner
@@ -142,9 +142,9 @@ class Plan:
 
 
 def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
-    """Trains to the end, from the newest checkpoint if there is one.
+    """Trains to the end, resuming from the newest checkpoint if there is one.
 
-    Raises Interrupted after SIGINT or SIGTERM, when the state has been saved.
+    Raises Interrupted after SIGINT or SIGTERM, once the state is saved.
     """
     progress = Progress()
     if (checkpoint := run.newest(reporter.warn)) is not None:
@@ -152,7 +152,7 @@ def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
         if not progress.done:
             reporter.say(f"resuming after step {progress.step} of {plan.training.steps}")
     elif run.checkpoints():
-        reporter.warn("no undamaged checkpoint is left: training begins anew")
+        reporter.warn("no undamaged checkpoint is left: training starts over")
     run.forget_after(progress.step)
     session = _Session(run, plan, reporter, progress)
     if progress.done and session.over():
@@ -171,7 +171,7 @@ class _Session:
         self.signals, self.memory = _Signals(), FreedMemory()
 
     def over(self) -> bool:
-        """Whether all steps were taken, or the last evaluations brought nothing better."""
+        """Whether all steps were taken, or the score has stopped improving."""
         config, progress = self.plan.training, self.progress
         return progress.step >= config.steps or 0 < config.patience <= progress.stale
 
@@ -199,21 +199,18 @@ class _Session:
                         self._save()
                     elif self.signals.received:
                         self._save()
-                    self._stop_if_told()
+                    self._raise_interrupt()
                 self._finish()
             except _Abandoned:
                 self._save()
-            self._stop_if_told()
+            self._raise_interrupt()
 
-    def _stop_if_told(self) -> None:
+    def _raise_interrupt(self) -> None:
         if self.signals.received:
             raise Interrupted(self.progress.step, self.signals.received[0])
 
     def _rate(self, step: int) -> float:
-        schedule, steps = self.plan.schedule, self.plan.training.steps
-        if isinstance(schedule, Plateau):
-            return self.plan.lr * schedule.factor(step, steps, self.progress.drops)
-        return self.plan.lr * schedule.factor(step, steps)
+        return self.plan.lr * self.plan.schedule.factor(step, self.plan.training.steps, self.progress.drops)
 
     def _count(self, step: Step) -> None:
         progress = self.progress
@@ -254,7 +251,7 @@ class _Session:
         self.reporter.evaluated(progress.step, metrics, best)
 
     def _metrics(self, weights: dict[str, Tensor] | None = None) -> Measured:
-        state = torch.get_rng_state()  # an evaluation must not change what comes after it
+        state = torch.get_rng_state()  # an evaluation must not change the steps after it
         try:
             with self.plan.learner.measured(weights), self.signals.abandoning():
                 return self.plan.evaluate(self.progress.step)
@@ -266,7 +263,7 @@ class _Session:
         score = float(self.progress.step) if name == "latest" else rank(name, metrics[name])
         if not math.isfinite(metrics.get("loss", 0.0)) or not math.isfinite(score):
             raise DivergedError(
-                f"the validation gives {metrics} after step {self.progress.step}; nothing was saved",
+                f"validation gives {metrics} after step {self.progress.step}; nothing was saved",
                 cure="lower optimizer.lr or lengthen schedule.warmup; the last checkpoint is from before this step",
             )
         return score
@@ -316,12 +313,12 @@ def _tensorboard(run: Run, step: int) -> Any:
 
 
 class _Abandoned(BaseException):
-    """An evaluation was given up for a signal."""
+    """An evaluation was abandoned because of a signal."""
 
 
 @dataclass
 class _Signals:
-    """SIGINT and SIGTERM, collected; a second SIGINT quits at once. Outside the main thread nothing is caught."""
+    """Collects SIGINT and SIGTERM; a second SIGINT quits at once. Outside the main thread nothing is caught."""
 
     received: list[int] = field(default_factory=list)
     abandon: bool = False
@@ -336,7 +333,7 @@ class _Signals:
 
     @contextmanager
     def abandoning(self) -> Iterator[None]:
-        """What is done within is given up at a signal, because it takes longer than a step."""
+        """A context that a signal abandons, because it takes longer than a step."""
         self.abandon = True
         try:
             yield

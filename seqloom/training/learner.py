@@ -1,4 +1,4 @@
-"""What takes the steps of a training: learners."""
+"""Learners, which take the steps of training."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from seqloom.training.precision import Precision, dtype_for
 
 @runtime_checkable
 class Learner(Saved, Protocol):
-    """What `fit` brings forward; a checkpoint has `copies` values for each parameter."""
+    """What `fit` trains; a checkpoint has `copies` values per parameter."""
 
     copies: int
 
     def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
-        """The steps from `start` + 1 on, without end; `rate` gives the learning rate of a step."""
+        """The steps from `start` + 1 on, without end; `rate` returns the learning rate of a step."""
         ...
 
     def measured(self, weights: Mapping[str, Tensor] | None) -> AbstractContextManager[None]:
-        """Within it the model may be evaluated, with these weights or else with those that would be saved."""
+        """A context in which the model can be evaluated, with these weights or, if None, those that would be saved."""
         ...
 
     def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """Writes these weights, as `saved_weights` reads them, with what is frozen."""
+        """Writes these weights and the frozen ones, as `saved_weights` reads them."""
         ...
 
 
 class GradientLearner:
-    """A model that learns by gradients of an objective.
+    """A model that learns from the gradients of an objective.
 
     Args:
-        model: on its device.
+        model: the model, on its device.
         objective, batches, accumulate: as for `train`.
-        optimizer: how weights follow gradients.
-        ema: decay of an exponential moving average of the weights, which is then what is used; 0 = none.
-        precision: what the model computes in; "auto" = bfloat16 where it is fast.
+        optimizer: the optimizer's config.
+        ema: decay of an exponential moving average of the weights, which is then the model; 0 = none.
+        precision: the type the model computes in; "auto" = bfloat16 where it is fast.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class GradientLearner:
         self.carry: Mapping[str, Tensor] = {}
         self._rehearsed: list[int] = []
         self._digest = ""  # of frozen.safetensors
-        self.copies = 4 + (ema > 0)  # to use, master, and two moments
+        self.copies = 4 + (ema > 0)  # the model, the master and two moments
 
     def rehearse(self, numbers: Sequence[int]) -> None:
         """From now on each step takes one of these batches, in this order: to time them."""
@@ -111,7 +111,7 @@ class GradientLearner:
         save_tensors(folder / "optimizer.safetensors", tensors)
 
     def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """See Learner; what is frozen is on the disk once, in as many folders as there are checkpoints."""
+        """See Learner; the frozen weights are on disk only once, shared by the folders of all checkpoints."""
         save_weights(folder / WEIGHTS, weights)
         if frozen := self.optimizer.weights.frozen:
             for earlier in folder.parent.glob(f"step-*/{FROZEN}"):
@@ -123,11 +123,11 @@ class GradientLearner:
             self._digest = digest_of(folder / FROZEN)
 
     def load(self, folder: Path) -> None:
-        """Takes up weights, optimizer, random state and what the next batch goes on from."""
+        """Loads weights, optimizer, random state and the carry for the next batch."""
         tensors = load_file(folder / "optimizer.safetensors")
         expected = {k: v.shape for k, v in self.optimizer.state().items() if k in ("master", "ema")}
         if any(k not in tensors or tensors[k].shape != shape for k, shape in expected.items()):
-            raise RunError("its weights do not fit the config", where=str(folder), cure="use another --run")
+            raise RunError("the weights do not fit the config", where=str(folder), cure="use another --run")
         if self.optimizer.weights.frozen:
             self.optimizer.weights.freeze(load_file(folder / FROZEN))
             self._digest = digest_of(folder / FROZEN)

@@ -1,4 +1,4 @@
-"""What a person sees of a training: a live bar in a terminal, plain lines elsewhere."""
+"""What users see of training: a live progress bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seqloom.training.loop import Step
 
-_EVERY = 5.0  # seconds between lines about what comes before training
+_EVERY = 5.0  # seconds between lines about preparations
 
 
 class Reporter:
-    """Tells of steps, evaluations and events on standard error, so that standard output stays for results.
+    """Reports steps, evaluations and events on standard error, which leaves standard output to results.
 
     Args:
-        verbosity: 0 = only warnings, 1 = as described, 2 = every step as a line.
+        verbosity: 0 = only warnings, 1 = everything, 2 = a line for every step.
     """
 
     def __init__(self, verbosity: int = 1) -> None:
@@ -26,11 +26,11 @@ class Reporter:
         self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._last = 0.0
-        self._words, self._seconds = 0, 0.0
-        self._work, self._since, self._told = "", 0.0, 0.0
+        self._tokens, self._seconds = 0, 0.0
+        self._work, self._since, self._reported = "", 0.0, 0.0
 
     def begin(self, done: int, total: int, unit: str = "tokens") -> None:
-        """Training, of so many `unit` a step, starts, or goes on after `done` of `total` steps."""
+        """Training starts, or resumes after `done` of `total` steps; its speed is in `unit` per second."""
         self._unit, self._total, self._begun, self._first = unit, total, time.monotonic(), done
         if self.verbosity and self.console.is_terminal:
             self._bar = Progress(
@@ -46,14 +46,14 @@ class Reporter:
 
     def step(self, step: Step) -> None:
         """A step was taken."""
-        self._words, self._seconds = self._words + step.tokens, self._seconds + step.seconds
+        self._tokens, self._seconds = self._tokens + step.tokens, self._seconds + step.seconds
         now = time.monotonic()
         every = 0.5 if self._bar is not None else 10.0
         if not self.verbosity or (now - self._last < every and self.verbosity < 2 and step.number < self._total):
             return
         self._last = now
-        rate = self._words / max(self._seconds, 1e-9)
-        self._words, self._seconds = 0, 0.0
+        rate = self._tokens / max(self._seconds, 1e-9)
+        self._tokens, self._seconds = 0, 0.0
         if self._bar is not None:
             self._bar.update(self._task, completed=step.number, rate=f"{rate:,.0f}", loss=f"{step.nll:.3f}")
         else:
@@ -64,12 +64,12 @@ class Reporter:
             )
 
     def progress(self, work: str, share: float, done: int, unit: str = "tokens") -> None:
-        """What comes before training: its share, so many units, is done. A line every few seconds."""
+        """A preparation is done to `share`, or `done` units. Prints a line every few seconds."""
         now = time.monotonic()
         if work != self._work:
-            self._work, self._since, self._told = work, now, now
-        elif now - self._told > _EVERY and share > 0:
-            self._told, spent = now, now - self._since
+            self._work, self._since, self._reported = work, now, now
+        elif now - self._reported > _EVERY and share > 0:
+            self._reported, spent = now, now - self._since
             left = spent / share * (1 - share) / 60
             self.say(f"{work}: {share:.0%}, {done:,} {unit}, {done / spent:,.0f} {unit}/s  left {left:.1f} min")
 
@@ -79,16 +79,16 @@ class Reporter:
         self.say(f"step {step}: valid {shown}{'  (best)' if best else ''}")
 
     def say(self, text: str) -> None:
-        """A line about what happens."""
+        """Prints a line, unless quiet."""
         if self.verbosity:
             self.console.print(text, markup=False)
 
     def warn(self, text: str) -> None:
-        """A line that is shown even when quiet."""
+        """Prints a warning, even when quiet."""
         self.console.print(f"warning: {text}", markup=False)
 
     def end(self) -> None:
-        """Training is over, for now."""
+        """Training has ended or is interrupted."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

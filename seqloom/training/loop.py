@@ -1,4 +1,4 @@
-"""The training loop: a generator of steps. Whoever runs it logs, evaluates and saves between them."""
+"""The training loop: a generator of steps. The caller logs, evaluates and saves between them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from seqloom.training.optimizer import Optimizer
 
 @runtime_checkable
 class Counted(Protocol):
-    """What every batch tells: how many words it teaches, and where its examples stand in the corpus."""
+    """What every batch has: the number of its target tokens, and the numbers of its examples in the corpus."""
 
     @property
     def tokens(self) -> int:
-        """How many words the objective will sum its loss over."""
+        """The number of tokens that the objective sums its loss over."""
         ...
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """The examples, by number."""
+        """The numbers of its examples."""
         ...
 
 
 @runtime_checkable
-class Found(Protocol):
-    """What every objective gives: sums over the words of the batch, the first to be differentiated."""
+class Loss(Protocol):
+    """What every objective returns: sums over the tokens of the batch."""
 
     @property
     def value(self) -> torch.Tensor:
-        """The loss, summed."""
+        """The loss, summed, with gradients."""
         ...
 
     @property
@@ -46,7 +46,7 @@ class Found(Protocol):
 
     @property
     def carry(self) -> Mapping[str, torch.Tensor]:
-        """What the next batch goes on from, without gradients; empty for batches that have nothing to do with it."""
+        """The state that the next batch continues from, without gradients; empty if batches are independent."""
         ...
 
 
@@ -55,16 +55,16 @@ B = TypeVar("B", bound=Counted)
 
 @dataclass(frozen=True)
 class Step:
-    """One step that was taken.
+    """One completed step.
 
     Args:
-        number: from 1.
-        loss, nll: per word, in nats; with and without smoothing.
+        number: its number, from 1.
+        loss, nll: nats per token, with and without label smoothing.
         norm: the norm of the gradient before clipping.
         lr: the learning rate.
         tokens: target tokens.
-        seconds: what it took.
-        carry: what the next step goes on from.
+        seconds: the time it took.
+        carry: the state that the next step continues from.
     """
 
     number: int
@@ -79,7 +79,7 @@ class Step:
 
 def train(
     model: nn.Module,
-    objective: Callable[..., Found],
+    objective: Callable[..., Loss],
     batches: Callable[[int], B],
     optimizer: Optimizer,
     rate: Callable[[int], float],
@@ -90,9 +90,9 @@ def train(
 ) -> Iterator[Step]:
     """Trains without end from step `start` + 1 on; batch (n - 1) * accumulate + j belongs to step n.
 
-    An objective that found a `carry` is called with it and the next batch; `carry` is that of step `start`.
-    A step goes down the gradient of the mean over all words of its batches, however they are cut into batches.
-    Raises DivergedError, before the step, at a loss or gradient that is not finite.
+    An objective that returned a `carry` gets it with the next batch; `carry` is that of step `start`.
+    A step follows the gradient of the mean over all tokens of its batches, however they are divided into batches.
+    Raises DivergedError, before the step, if the loss or gradient is not finite.
     """
     number = start
     while True:
@@ -104,23 +104,23 @@ def train(
         tokens = sum(part.tokens for part in parts)
         rows = [part.rows for part in parts]
         for part in parts:
-            found = objective(model, part, carry) if carry else objective(model, part)
-            carry = found.carry
-            loss, nll = loss + float(found.value.detach()), nll + found.nll
+            result = objective(model, part, carry) if carry else objective(model, part)
+            carry = result.carry
+            loss, nll = loss + float(result.value.detach()), nll + result.nll
             if not math.isfinite(loss):
-                _refuse("loss", loss, number, rows, optimizer)
-            # Scaled before the gradients are made, so that bfloat16 ones have the size of a mean.
-            (found.value / tokens).backward()  # type: ignore[no-untyped-call]
+                _diverged("loss", loss, number, rows, optimizer)
+            # Scaled before the backward pass, so that bfloat16 gradients have the size of a mean.
+            (result.value / tokens).backward()  # type: ignore[no-untyped-call]
             optimizer.gather()
         norm = optimizer.norm()
         if not math.isfinite(norm):
-            _refuse("gradient norm", norm, number, rows, optimizer)
+            _diverged("gradient norm", norm, number, rows, optimizer)
         lr = rate(number)
         optimizer.step(lr, norm)
         yield Step(number, loss / tokens, nll / tokens, norm, lr, tokens, time.perf_counter() - began, carry or {})
 
 
-def _refuse(what: str, value: float, step: int, rows: list[tuple[int, ...]], optimizer: Optimizer) -> None:
+def _diverged(what: str, value: float, step: int, rows: list[tuple[int, ...]], optimizer: Optimizer) -> None:
     optimizer.clear()
     listed = [str(row + 1) for part in rows for row in part]
     shown = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")

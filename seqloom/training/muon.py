@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024): each matrix goes along the orthogonal matrix nearest to its momentum."""
+"""Muon (Jordan et al. 2024): each matrix moves along the orthogonal matrix nearest to its momentum."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from seqloom.shapes import Float
 
-# Coefficients of x -> a x + b x^3 + c x^5, which takes singular values to about 1, small ones fastest (Jordan et al.).
+# Coefficients of x -> a x + b x^3 + c x^5, which brings singular values close to 1, small ones fastest (Jordan et al.).
 _COEFFICIENTS = 3.4445, -4.7750, 2.0315
 _ROUNDS = 5
 
 
 def nearest_orthogonal(matrix: Float[Tensor, "N M"], dtype: torch.dtype) -> Float[Tensor, "N M"]:
-    """A matrix with the same singular vectors, its singular values brought to between about 0.7 and 1.2.
+    """A matrix with the same singular vectors and singular values between about 0.7 and 1.2.
 
     Args:
-        matrix: zeros stay zeros.
-        dtype: what is computed in; bfloat16 is enough where the processor is fast in it.
+        matrix: the matrix; zeros stay zeros.
+        dtype: the type to compute in; bfloat16 is precise enough.
     """
     a, b, c = _COEFFICIENTS
     wide = matrix.shape[0] <= matrix.shape[1]
@@ -33,15 +33,15 @@ def nearest_orthogonal(matrix: Float[Tensor, "N M"], dtype: torch.dtype) -> Floa
 
 
 class MuonStepper(torch.optim.Optimizer):
-    """Steps of Muon over float32 matrices; torch.optim.Muon in a type of choice.
+    """Muon over float32 matrices, like torch.optim.Muon but in a type of choice.
 
-    torch's own computes in bfloat16 whatever the processor, hundreds of times slower than float32 where it has no
+    torch's own always computes in bfloat16, which is hundreds of times slower than float32 on processors without
     instructions for it.
 
     Args:
         matrices: parameters with gradients.
-        lr, weight_decay, momentum: as in MuonConfig.
-        dtype: what the orthogonal matrices are computed in.
+        lr, weight_decay, momentum: as in the config `Muon`.
+        dtype: the type that the orthogonal matrices are computed in.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class MuonStepper(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One step; the update's size is that of AdamW's (Liu et al. 2025, equation 4)."""
+        """One step; its update has the size of AdamW's (Liu et al. 2025, equation 4)."""
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for matrix in group["params"]:

@@ -14,7 +14,7 @@ from seqloom.nn.linear import matrices
 from seqloom.training.muon import MuonStepper
 from seqloom.training.precision import dtype_for
 
-_ALIGN = 64  # elements; every parameter begins on a cache line, so that kernels take the same path each time
+_ALIGN = 64  # elements; every parameter starts on a cache line, so that kernels always take the same path
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class AdamW:
 
     Args:
         lr: the peak learning rate, which the schedule scales.
-        betas: decay of the first and second moment.
+        betas: the decay of the first and the second moment.
         eps: added to the root of the second moment.
-        weight_decay: the share of each weight that a step of rate 1 would take away.
+        weight_decay: the share of each weight that a step removes, times the learning rate.
         clip: the largest norm of the gradient; 0 = no clipping.
     """
 
@@ -38,21 +38,21 @@ class AdamW:
 
     def __post_init__(self) -> None:
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
-            raise ValueError("betas are two numbers in [0, 1)")
+            raise ValueError("betas must be two numbers in [0, 1)")
         if self.lr <= 0 or self.weight_decay < 0 or self.clip < 0:
             raise ValueError("lr must be above 0; weight_decay and clip must not be negative")
 
 
 @dataclass(frozen=True)
 class Muon(AdamW):
-    """Muon (Jordan et al. 2024) for the matrices of layers, AdamW for tables, norms and biases.
+    """Muon (Jordan et al. 2024) for the matrices of layers, AdamW for embedding tables, norms and biases.
 
-    Each of the matrices that are stacked in one (Q, K and V; the gates of a cell) goes along the orthogonal matrix
-    nearest to its momentum, scaled to the size of AdamW's steps (Liu et al. 2025), so that lr and weight_decay mean
-    the same for both.
+    Each matrix moves along the orthogonal matrix nearest to its momentum, also where several are stacked in one weight
+    (Q, K and V; the gates of a cell). Its steps are scaled to the size of AdamW's (Liu et al. 2025), so that lr and
+    weight_decay mean the same for both.
 
     Args:
-        momentum: the decay of the gradients' mean; Nesterov's.
+        momentum: the decay of the gradients' running mean, with Nesterov momentum.
     """
 
     kind: ClassVar[str] = "muon"
@@ -68,11 +68,11 @@ OptimizerConfig = AdamW | Muon
 
 
 class FlatWeights:
-    """The parameters that a model learns as views of one buffer; frozen ones stay where they are.
+    """The trainable parameters of a model as views of one buffer; frozen ones stay where they are.
 
     Args:
-        model: what it learns is moved into the buffer, its gradients into another.
-        dtype: what the model computes in; the master and `frozen`, by name, stay float32.
+        model: the model; its trainable parameters move into one buffer, their gradients into another.
+        dtype: the type the model computes in; the master and `frozen`, by name, stay float32.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
@@ -100,35 +100,36 @@ class FlatWeights:
         self.freeze(self.frozen)
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """The parameters by name as views of a buffer laid out like the weights."""
+        """The parameters by name, as views of a buffer with the layout of the weights."""
         return {n: flat[start : start + shape.numel()].view(shape) for n, (start, shape) in self._spans.items()}
 
     def freeze(self, weights: Mapping[str, Tensor]) -> None:
-        """Gives what is frozen these values, by name."""
-        for name, own in self.frozen.items():
+        """Sets the frozen parameters to these values, by name."""
+        for name, master in self.frozen.items():
             parameter = self.model.get_parameter(name)
-            parameter.data = own.copy_(weights[name]).to(self.weights.dtype)
+            parameter.data = master.copy_(weights[name]).to(self.weights.dtype)
 
     def publish(self) -> None:
-        """Gives the model the master's weights."""
+        """Copies the master's weights to the model."""
         if self.weights is not self.master:
             self.weights.copy_(self.master)
 
     @contextmanager
     def lent(self, flat: Tensor | None) -> Iterator[None]:
-        """Lets the model use the weights of another buffer for a while; None = its own."""
-        own = None if flat is None else self.weights.clone()
+        """A context in which the model uses the weights of another buffer; None = its own."""
+        if flat is None:
+            yield
+            return
+        saved = self.weights.clone()
         try:
-            if flat is not None:
-                self.weights.copy_(flat)
+            self.weights.copy_(flat)
             yield
         finally:
-            if own is not None:
-                self.weights.copy_(own)
+            self.weights.copy_(saved)
 
 
 class Optimizer:
-    """AdamW or Muon over flat weights: gradients are gathered in float32, measured, clipped and applied."""
+    """AdamW or Muon over flat weights, with gradients accumulated and clipped in float32."""
 
     def __init__(self, weights: FlatWeights, config: AdamW, ema: float = 0.0) -> None:
         self.weights, self.config, self.decay = weights, config, ema
@@ -168,16 +169,16 @@ class Optimizer:
         self.ema = weights.master.clone() if ema else None
 
     def gather(self) -> None:
-        """Adds the model's gradients to the step's and clears them."""
+        """Adds the model's gradients to those of the step, and clears them."""
         self.gradient += self.weights.grads
         self.weights.grads.zero_()
 
     def norm(self) -> float:
-        """The norm of the gathered gradient."""
+        """The norm of the accumulated gradient."""
         return float(torch.linalg.vector_norm(self.gradient))
 
     def step(self, lr: float, norm: float) -> None:
-        """One step with the gathered gradient, whose norm is `norm`."""
+        """Takes a step with the accumulated gradient, whose norm is `norm`."""
         if self.config.clip and norm > self.config.clip:
             self.gradient.mul_(self.config.clip / (norm + 1e-6))
         for stepper in self._steppers:
@@ -190,12 +191,12 @@ class Optimizer:
         self.weights.publish()
 
     def clear(self) -> None:
-        """Forgets the gradients gathered so far."""
+        """Discards the gradients accumulated so far."""
         self.gradient.zero_()
         self.weights.grads.zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """All that a resumed run needs beside the step, as tensors by name."""
+        """Everything that a resumed run needs besides the step, as tensors by name."""
         tensors = {"master": self.weights.master}
         if self.ema is not None:
             tensors["ema"] = self.ema
@@ -204,7 +205,7 @@ class Optimizer:
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Takes up the state that `state` gave."""
+        """Loads what `state` returned."""
         self.weights.master.copy_(tensors["master"])
         if self.ema is not None:
             self.ema.copy_(tensors["ema"])

@@ -1,4 +1,4 @@
-"""Which number type to compute in, and how the machine is set up for it."""
+"""The number type to compute in, the device, and the memory of the process."""
 
 from __future__ import annotations
 
@@ -21,47 +21,47 @@ KERNELS, KERNEL_BYTES = 4096, 600_000
 
 
 def processor_flags() -> set[str]:
-    """The instruction sets of the processor that matter for speed."""
+    """The processor's instruction sets that matter for speed."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return set()
-    found = {flag for line in text.split("\n") if line.startswith("flags") for flag in line.split()}
-    return found & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "avx512_vnni"}
+    flags = {flag for line in text.split("\n") if line.startswith("flags") for flag in line.split()}
+    return flags & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "avx512_vnni"}
 
 
 def bf16_is_fast(device: torch.device) -> bool:
-    """Whether bfloat16 products are faster than float32: AVX-512 BF16 or AMX, or any GPU that has them."""
+    """Whether bfloat16 products are faster than float32: with AVX-512 BF16 or AMX, or on a GPU that supports them."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and bool(processor_flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type for a precision; "auto" is bfloat16 where it is fast."""
+    """The type of a precision; "auto" is bfloat16 where it is fast."""
     if precision == "auto":
         precision = "bf16" if bf16_is_fast(device) else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name; "auto" is the GPU if there is one. Raises UsageError for one that is not there."""
+    """The device with a name; "auto" is the GPU if there is one. Raises UsageError if there is no such device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UsageError(
-            f"there is no device {name!r} here", where="training.device", cure="cpu is always there"
+            f"this machine has no device {name!r}", where="training.device", cure="cpu is always available"
         ) from None
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to keep freed blocks instead of giving them back, and oneDNN to keep more compiled kernels.
+    """Makes glibc keep freed blocks instead of returning them, and oneDNN keep more compiled kernels.
 
-    The first is worth up to 1.5 times in training; the second matters because each new shape of a batch costs a
-    compilation. Both concern the whole process, so only the command line calls this. SEQLOOM_KEEP_MEMORY=0 prevents it.
-    ONEDNN_PRIMITIVE_CACHE_CAPACITY in the environment goes before KERNELS.
+    The first speeds up training by up to 1.5 times; the second matters because each new shape of a batch is compiled.
+    Both affect the whole process, so only the command line calls this. SEQLOOM_KEEP_MEMORY=0 prevents it.
+    ONEDNN_PRIMITIVE_CACHE_CAPACITY in the environment takes precedence over KERNELS.
     """
     if platform.libc_ver()[0] != "glibc" or os.environ.get("SEQLOOM_KEEP_MEMORY") == "0":
         return False
@@ -73,17 +73,17 @@ def keep_freed_memory() -> bool:
 
 
 class FreedMemory:
-    """What glibc keeps of freed memory, given back now and then: the gaps between kernels that stay, and between blocks
-    of many sizes, would grow to several times the need.
+    """Returns the freed memory that glibc keeps from time to time: otherwise the gaps between compiled kernels and
+    between blocks of many sizes would grow to several times the memory in use.
 
-    It takes a tenth of a second; every 50 steps it costs no speed that could be measured.
+    It takes a tenth of a second; every 50 steps it has no measurable effect on speed.
     """
 
     def __init__(self) -> None:
         self._steps, self._needed = 0, 0
 
     def after_step(self) -> None:
-        """To be called after each step: gives back every 50 of them, or when half as much again is held as at first."""
+        """Call after each step: returns memory every 50 steps, or when 1.5 times that of the first is held."""
         if not any(_kept):
             return
         self._steps += 1
@@ -101,7 +101,7 @@ _kept: list[bool] = []
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most memory this process has had at a time, on its device."""
+    """The peak memory of this process, on its device."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -109,7 +109,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def resident_bytes() -> int:
-    """What this process holds of the main memory now; 0 where the system does not tell."""
+    """The main memory that this process holds now; 0 if the system does not report it."""
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
     except OSError:

@@ -1,4 +1,4 @@
-"""Learning rate by step, as a factor on the optimizer's `lr`."""
+"""Learning rate schedules: for each step, a factor on the optimizer's `lr`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,9 @@ def _check(warmup: int, floor: float = 0.0) -> None:
         raise ValueError("warmup must not be negative, floor must be in [0, 1]")
 
 
-def _left(step: int, steps: int, warmup: int) -> float:
-    """From 0 up to 1 during the warm-up, then down to 0 at the last step."""
-    if step <= warmup:
-        return step / warmup
-    return max(0.0, (steps - step) / max(1, steps - warmup))
-
-
 @dataclass(frozen=True)
 class Noam:
-    """Up linearly for `warmup` steps, then down with 1 / sqrt(step) (Vaswani et al. 2017, eq. 3); 1 at the peak.
+    """Rises linearly for `warmup` steps, then falls with 1 / sqrt(step) (Vaswani et al. 2017, eq. 3); 1 at the peak.
 
     Args:
         warmup: steps over which the learning rate rises linearly to its peak.
@@ -33,37 +26,15 @@ class Noam:
     def __post_init__(self) -> None:
         _check(self.warmup)
 
-    def factor(self, step: int, steps: int) -> float:
+    def factor(self, step: int, steps: int, drops: int = 0) -> float:
         """The factor for `step`, counted from 1, of `steps`."""
         warmup = max(1, self.warmup)
         return min(step / warmup, math.sqrt(warmup / step))
 
 
 @dataclass(frozen=True)
-class Cosine:
-    """Up linearly for `warmup` steps, then half a cosine down to `floor` at the last step.
-
-    Args:
-        warmup: steps over which the learning rate rises linearly to its peak.
-        floor: the learning rate at the last step, as a share of the peak.
-    """
-
-    kind: ClassVar[str] = "cosine"
-    warmup: int = 1000
-    floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check(self.warmup, self.floor)
-
-    def factor(self, step: int, steps: int) -> float:
-        """The factor for `step`, counted from 1, of `steps`."""
-        left = _left(step, steps, self.warmup)
-        return left if step <= self.warmup else self.floor + (1 - self.floor) * (1 - math.cos(math.pi * left)) / 2
-
-
-@dataclass(frozen=True)
 class Linear:
-    """Up linearly for `warmup` steps, then down linearly to `floor` at the last step.
+    """Rises linearly for `warmup` steps, then falls linearly to `floor` at the last step.
 
     Args:
         warmup: steps over which the learning rate rises linearly to its peak.
@@ -77,19 +48,34 @@ class Linear:
     def __post_init__(self) -> None:
         _check(self.warmup, self.floor)
 
-    def factor(self, step: int, steps: int) -> float:
+    def factor(self, step: int, steps: int, drops: int = 0) -> float:
         """The factor for `step`, counted from 1, of `steps`."""
-        left = _left(step, steps, self.warmup)
-        return left if step <= self.warmup else self.floor + (1 - self.floor) * left
+        if step <= self.warmup:
+            return step / self.warmup
+        left = max(0.0, (steps - step) / max(1, steps - self.warmup))
+        return self.floor + (1 - self.floor) * self._shape(left)
+
+    def _shape(self, left: float) -> float:
+        return left
+
+
+@dataclass(frozen=True)
+class Cosine(Linear):
+    """Rises linearly for `warmup` steps, then falls along half a cosine to `floor` at the last step."""
+
+    kind: ClassVar[str] = "cosine"
+
+    def _shape(self, left: float) -> float:
+        return (1 - math.cos(math.pi * left)) / 2
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """Up linearly, then constant; times `drop` whenever the validation score has not improved `patience` times.
+    """Rises linearly, then is multiplied by `drop` after every `patience` evaluations without improvement.
 
     Args:
         warmup: steps over which the learning rate rises linearly to its peak.
-        drop: the factor of the learning rate when the score has stopped improving.
+        drop: the factor on the learning rate when the score has stopped improving.
         patience: evaluations without improvement from one drop of the learning rate to the next.
     """
 
@@ -103,9 +89,9 @@ class Plateau:
         if self.patience < 1:
             raise ValueError("patience must be at least 1")
 
-    def factor(self, step: int, steps: int, stale: int = 0) -> float:
-        """The factor for `step`; `stale` = evaluations without improvement, over the whole run."""
-        return min(1.0, step / max(1, self.warmup)) * self.drop ** (stale // self.patience)
+    def factor(self, step: int, steps: int, drops: int = 0) -> float:
+        """The factor for `step`; `drops` = evaluations without improvement, over the whole run."""
+        return min(1.0, step / max(1, self.warmup)) * self.drop ** (drops // self.patience)
 
 
 Schedule = Noam | Cosine | Linear | Plateau

@@ -1,4 +1,4 @@
-"""The learner of word vectors: blocks of text handed to threads that change the same two tables."""
+"""The learner of word vectors: threads learn from blocks of text and update the same two tables."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torch import Tensor
 
 from seqloom.data.batches.word_ids import WordIds
 from seqloom.errors import DivergedError
-from seqloom.models.word2vec import Word2Vec
+from seqloom.models.word_vectors import Word2Vec
 from seqloom.run import WEIGHTS
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.checkpoint import load_weights, save_tensors
 from seqloom.training.loop import Step
 
-_PARTS = 64  # an epoch has about so many blocks or more
-_LEAST = 1_000  # words that are worth a block, and lines should not be cut
+_PARTS = 64  # an epoch has about this many blocks or more
+_LEAST = 1_000  # words of a block, so that it is worth a thread's while and few lines are cut
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SGD:
     """Stochastic gradient descent: each window is a step of its own.
 
     Args:
-        lr: the rate that the schedule scales; by custom 0.025 for skip-gram, 0.05 for cbow.
+        lr: the learning rate, which the schedule scales; usually 0.025 for skip-gram, 0.05 for cbow.
     """
 
     kind: ClassVar[str] = "sgd"
@@ -45,12 +45,12 @@ class SGD:
 
 @dataclass(frozen=True)
 class BlockConfig:
-    """How the text is handed out.
+    """How the text is divided among threads.
 
     Args:
-        words: the most of a block, that one thread learns from without a pause.
-        step: blocks of a step, the unit of progress, learning rate and checkpoints.
-        deterministic: one block after the other, on one thread: the same bits each time.
+        words: the most words in a block, which one thread learns from in one go.
+        step: blocks per step, the unit of progress, learning rate and checkpoints.
+        deterministic: one block after the other, on one thread, which gives the same bits every time.
     """
 
     words: int = 10_000
@@ -63,13 +63,13 @@ class BlockConfig:
 
 
 class WordLearner:
-    """See Learner. The order of the blocks is a pure function of (seed, epoch), what is drawn in one of (seed, epoch,
-    block), so that a training goes on as if it had never stopped.
+    """See Learner. The order of the blocks is a pure function of (seed, epoch), the random numbers of a block one of
+    (seed, epoch, block), so a resumed training continues as if it had never stopped.
 
     Args:
-        model: its tables are changed in place.
+        model: the model; its tables are updated in place.
         ids: the text.
-        threads: that learn at a time.
+        threads: the number of threads that learn at the same time.
     """
 
     def __init__(
@@ -81,16 +81,16 @@ class WordLearner:
         self.model, self.ids, self.seed, self.learn = model, ids, seed, train_block
         self.kernel = make_model(model.config, vocabulary, model.input.numpy(), model.output.numpy())
         self.threads = 1 if batches.deterministic else threads
-        # A small text is cut finer, so that the threads end at the same time and the rate falls in small steps.
+        # A small text gets smaller blocks, so that threads finish together and the learning rate falls in small steps.
         self.edges = ids.cut(min(batches.words, max(_LEAST, ids.size // _PARTS)))
         self.blocks = len(self.edges) - 1
         self.step = max(1, min(batches.step, self.blocks // (_PARTS // 2)))
         self.per_epoch = -(-self.blocks // self.step)
         self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
-        self.sums = np.zeros(2)  # loss and pairs since the loss was last asked for
+        self.sums = np.zeros(2)  # loss and pairs since the last call of mean_loss
 
     def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
-        """See Learner; the loss is that of a pair of words and the words drawn against it, estimated on some."""
+        """See Learner; the loss is that of a pair of words and its negative samples, estimated on some pairs."""
         with ThreadPoolExecutor(self.threads) as pool:
             number = start
             while True:
@@ -108,7 +108,7 @@ class WordLearner:
                 yield Step(number, loss, loss, 0.0, lr, words, time.perf_counter() - began)
 
     def mean_loss(self) -> float:
-        """The loss since this was last asked."""
+        """The mean loss since the last call."""
         mean = float(self.sums[0] / max(1.0, self.sums[1]))
         self.sums = np.zeros(2)
         return mean
@@ -125,7 +125,7 @@ class WordLearner:
         return np.asarray(self.learn(ids, seed, lr, self.kernel))
 
     def measured(self, weights: Mapping[str, Tensor] | None) -> AbstractContextManager[None]:
-        """See Learner; there are no other weights than the tables."""
+        """See Learner; there are no weights besides the tables."""
         return nullcontext()
 
     def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
@@ -133,11 +133,11 @@ class WordLearner:
         save_tensors(folder / WEIGHTS, {name: weight.detach() for name, weight in weights.items()})
 
     def save(self, folder: Path) -> None:
-        """Writes the tables, and what the next mean of the loss begins with."""
+        """Writes the tables, and the sums for the next mean loss."""
         self.write(folder, dict(self.model.named_parameters()))
         save_tensors(folder / "optimizer.safetensors", {"sums": torch.from_numpy(self.sums)})
 
     def load(self, folder: Path) -> None:
-        """Takes up what `save` wrote."""
+        """Loads what `save` wrote."""
         load_weights(folder, self.model)
         self.sums = load_file(folder / "optimizer.safetensors")["sums"]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from torch import nn
 
-from seqloom.models.weights import parameter_count
+from seqloom.models.assemblies import parameter_count
 from seqloom.tasks.task import Prepared, RunConfig, Trial
 from seqloom.training.fit import Plan
 from seqloom.training.learner import GradientLearner

@@ -12,8 +12,7 @@ from seqloom.config import Tree, build, to_toml, tree_of
 from seqloom.errors import RunError, UsageError, nearest
 from seqloom.interop.huggingface import Published, find, read_checkpoint, read_json
 from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
-from seqloom.models.assemblies import limit_of
-from seqloom.models.weights import parameter_count
+from seqloom.models.assemblies import limit_of, parameter_count
 from seqloom.run import Json, Run, write_json
 from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets

@@ -54,7 +54,7 @@ def examine_runs(
         reporter.say(f"measuring {run.path}")
         measured.append({"name": name, **examine(translator.model, batches, tokens)})
         if untrained:
-            initial = loaded.config.build(loaded.assets).to(batches[0].source.device)
+            initial = loaded.config.build(loaded.assets).to(batches[0].target_in.device)
             measured.append({"name": f"{name}, untrained", **examine(initial, batches, tokens)})
     result = {"sentences": sentences, "runs": measured}
     target = Path(folder)

@@ -19,7 +19,7 @@ from seqloom.models.assemblies import Model, limit_of
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder
-from seqloom.nn.embedders import PatchEmbedder
+from seqloom.nn.embedders import Inputs, Modality, PatchEmbedder
 from seqloom.run import Run
 from seqloom.tasks.building import load_model
 from seqloom.text.tokenizer import Tokenizer
@@ -93,18 +93,17 @@ def example(model: Model, pair: tuple[Tokenizer, Tokenizer] | None) -> Tensor:
 
 def encoder_outputs(model: EncoderOnly, heads: Mapping[str, int], inputs: Tensor) -> dict[str, Tensor]:
     """The states and the output of each head."""
-    memory = model(inputs, None)
-    pooled = {name: model.heads[name](model.pooled(memory)) for name in heads if name in ("label", "next")}
-    return {"states": memory.states, **pooled, **{n: model.heads[n](memory.states) for n in heads if n not in pooled}}
+    memory = model(Inputs({model.embedder.modality: Modality(inputs)}))
+    return {"states": memory.states, **{name: model.score(name, memory) for name in heads}}
 
 
 def _differences(model: Model, heads: Mapping[str, int], theirs: Any, inputs: Tensor) -> dict[str, Tensor]:
     match model:
         case LanguageModel():
-            return {"logits": (model.head(model(inputs)[0]) - theirs(inputs).logits).abs().max()}
+            return {"logits": (model.head(model(Inputs.text(inputs))[0]) - theirs(inputs).logits).abs().max()}
         case EncoderDecoder():
             targets = inputs.flip(0)
-            logits = model.head(model(inputs, None, targets))
+            logits = model.head(model(Inputs.text(inputs), targets))
             return {"logits": (logits - theirs(input_ids=inputs, decoder_input_ids=targets).logits).abs().max()}
     ours = encoder_outputs(model, heads, inputs)
     expected = {"states": theirs.base_model(inputs).last_hidden_state}

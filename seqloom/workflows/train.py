@@ -13,7 +13,7 @@ from torch import nn
 
 from seqloom import config as configs
 from seqloom.errors import UsageError
-from seqloom.models.weights import parameter_count
+from seqloom.models.assemblies import parameter_count
 from seqloom.run import Run
 from seqloom.tasks import read_config
 from seqloom.tasks.assets import Assets

@@ -208,7 +208,7 @@ def at(use: tuple[str, ...]) -> str:
 @pytest.mark.parametrize("use", USES[:3], ids=at)
 def test_a_run_that_is_not_there(call: Call, folder, use):
     before = fingerprint(folder)
-    call(use[0], "rum", *use[2:]).refused(2, "rum: no such run", "there are: run")
+    call(use[0], "rum", *use[2:]).refused(2, "rum: no such run", "existing runs: run")
     assert fingerprint(folder) == before
 
 

@@ -92,7 +92,7 @@ def test_eval_check_report_and_runs(call: Call, texts):
     assert "its state goes on" in call("eval", "run", "--test", "valid.txt", "--name", "other").out
     assert call("report", "run", "-q").out == "run/report.html\n"
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert "bits a byte" in page
+    assert "bits per byte" in page
     assert 'id="attention"' not in page
     found = json.loads(call("check", "small.toml", "--json", "-q").out)
     assert [(row["split"], row["lines"], row["texts"]) for row in found["summary"]] == [
@@ -159,7 +159,7 @@ def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, co
         (("eval", "run", "--decoding.beam", "3"), "this task does not decode"),
         (("eval", "run", "--batches.stride", "3"), "its state goes on"),
         (("eval", "run", "--test", "nowhere.txt"), "no such file"),
-        (("train", "small.toml", "--model.decoder.attention.score", "dot", "-q"), "about a memory"),
+        (("train", "small.toml", "--model.decoder.attention.score", "dot", "-q"), "need an encoder's memory"),
         (("train", "small.toml", "--batches.lenght", "3", "-q"), "did you mean 'length'?"),
         (("train", "small.toml", "--training.metric", "bleu", "-q"), "training.metric must be 'loss'"),
     ],

@@ -120,7 +120,7 @@ def test_classify_from_words_file_and_standard_input(call: Call, here):
 
 def test_eval_prints_tables_and_saves(call: Call, here):
     shown = call("eval", "label").out
-    for words in ("accuracy of the commonest label", "Matthews", "calibration error", "true \\ predicted"):
+    for words in ("accuracy of the most frequent label", "Matthews", "calibration error", "true \\ predicted"):
         assert words in shown
     scores = json.loads(Path("label/eval/test.json").read_text(encoding="utf-8"))
     assert sum(map(sum, scores["confusion"])) == scores["examples"] == 14

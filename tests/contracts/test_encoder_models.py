@@ -16,7 +16,7 @@ from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoders import BagConfig
 from seqloom.models.recurrent import RecurrentEncoderConfig
-from seqloom.nn.embedders import EmbedderConfig, PatchConfig
+from seqloom.nn.embedders import EmbedderConfig, Inputs, PatchConfig
 from seqloom.nn.pooling import PoolingKind
 from seqloom.nn.positions import Learned, Rotary
 from seqloom.nn.transformer import TransformerConfig
@@ -53,7 +53,7 @@ class Subject:
     segments: Tensor | None
 
     def scores(self, ids: Tensor, mask: Tensor | None, segments: Tensor | None) -> dict[str, Tensor]:
-        memory = self.model(ids, mask, segments)
+        memory = self.model(Inputs.text(ids, mask, segments))
         return {name: self.model.score(name, memory) for name in HEADS}
 
 
@@ -95,7 +95,7 @@ def test_only_matches_of_real_words_are_told_apart() -> None:
     config = EncoderOnlyConfig(encoder=BagConfig(12), segments=0, matches=True)
     model = EncoderOnly(config, V, HEADS).double().eval()
     ids, segments = torch.randint(5, (B, S)), torch.randint(2, (B, S))
-    states = model(ids, MASK, segments).states - model(ids, MASK, None).states
+    states = model(Inputs.text(ids, MASK, segments)).states - model(Inputs.text(ids, MASK)).states
     for b, n in enumerate(LENGTHS.tolist()):
         texts = [{int(ids[b, t]) for t in range(n) if segments[b, t] == kind} for kind in (0, 1)]
         for t in range(n):
@@ -113,7 +113,7 @@ def test_capture_changes_no_bit(subject: Subject) -> None:
 
 def test_every_parameter_has_a_finite_gradient(subject: Subject) -> None:
     model = EncoderOnly(subject.config, V, HEADS).train()
-    memory = model(subject.ids, MASK, subject.segments)
+    memory = model(Inputs.text(subject.ids, MASK, subject.segments))
     sum(model.score(name, memory)[MASK if name != "label" else ...].square().mean() for name in HEADS).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -125,7 +125,7 @@ def test_weights_loaded_elsewhere_give_the_same_bits(subject: Subject) -> None:
     other.load_state_dict(subject.model.state_dict())
     expected = subject.scores(subject.ids, MASK, subject.segments)
     for name, found in expected.items():
-        memory = other(subject.ids, MASK, subject.segments)
+        memory = other(Inputs.text(subject.ids, MASK, subject.segments))
         assert torch.equal(other.score(name, memory), found)
 
 
@@ -143,7 +143,7 @@ def test_an_image_is_its_patches_row_by_row() -> None:
     )
     model = EncoderOnly(config, 0, {"label": L}).double().eval()
     pixels = torch.randn(B, 2, 6, 6, dtype=torch.float64)
-    memory = model(pixels, None)
+    memory = model(Inputs.image(pixels))
     assert memory.states.shape == (B, config.embedder.positions, 12)
     assert model.score("label", memory).shape == (B, L)
     x, project = model.embedder(pixels), model.embedder.project

@@ -24,6 +24,7 @@ from seqloom.decoding.search import Hypothesis, Task, decode
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder
+from seqloom.nn.embedders import Inputs
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.objectives.next_token import NextToken
 from seqloom.objectives.reading import Labels, MaskedTokens
@@ -76,8 +77,10 @@ def test_language_models(config: Any) -> None:
     targets = ids[:, 1:].clone()
     targets[1, 4:] = -1
     documents = torch.tensor([[0, 0, 1, 1, 1, 2], [0] * 6, [0, 1, 2, 2, 2, 2]])
-    learn_alike(models, StreamBatch(ids[:, :-1], ids[:, 1:].contiguous(), True, 18), NextToken())
-    learn_alike(models, StreamBatch(ids[:, :-1], targets, True, 16, documents=documents), NextToken(smoothing=0.1))
+    learn_alike(models, StreamBatch(Inputs.text(ids[:, :-1]), ids[:, 1:].contiguous(), True, 18), NextToken())
+    learn_alike(
+        models, StreamBatch(Inputs.text(ids[:, :-1], segments=documents), targets, True, 16), NextToken(smoothing=0.1)
+    )
     for beam in (1, 3):
         found = []
         for model in models:
@@ -114,11 +117,12 @@ def test_readers(config: Any) -> None:
     kinds = 2 if config.matches else config.segments
     segments = torch.randint(kinds, (3, 7)) if kinds else None
     words = torch.where(mask & (torch.rand(3, 7) < 0.6), ids, -1)
-    learn_alike(models, ReadingBatch(ids, mask, segments, words, None, int((words >= 0).sum())), MaskedTokens())
+    inputs = Inputs.text(ids, mask, segments)
+    learn_alike(models, ReadingBatch(inputs, words, None, int((words >= 0).sum())), MaskedTokens())
     for model in models:
         model.heads = nn.ModuleDict({"label": model.heads["label"]})
     labels = torch.tensor([3, 0])
-    learn_alike(models, ReadingBatch(ids, mask, segments, labels, torch.tensor([0, 1, 1]), 2), Labels(r_drop=2.0))
+    learn_alike(models, ReadingBatch(inputs, labels, torch.tensor([0, 1, 1]), 2), Labels(r_drop=2.0))
 
 
 @pytest.mark.parametrize("optimizer", [AdamW(lr=0.01, weight_decay=0.1), Muon(lr=0.01, weight_decay=0.1)])
@@ -129,7 +133,7 @@ def test_training_and_resuming(config: Any, optimizer: Any, precision: Any, tmp_
 
     def learner(model: Any) -> GradientLearner:
         device = next(model.float().parameters()).device
-        batches = [StreamBatch(row[:, :-1], row[:, 1:].contiguous(), True, 32).to(device) for row in ids]
+        batches = [StreamBatch(Inputs.text(row[:, :-1]), row[:, 1:].contiguous(), True, 32).to(device) for row in ids]
         return GradientLearner(model, NextToken(), batches.__getitem__, optimizer, ema=0.9, precision=precision)
 
     def losses(made: GradientLearner, start: int, end: int) -> list[float]:

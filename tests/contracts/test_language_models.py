@@ -16,7 +16,7 @@ from seqloom.inspection.capture import captured
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
-from seqloom.nn.embedders import EmbedderConfig
+from seqloom.nn.embedders import EmbedderConfig, Inputs
 from seqloom.nn.positions import Learned, PositionConfig, Rotary
 from seqloom.nn.recurrent import Cell
 from seqloom.nn.transformer import TransformerConfig
@@ -68,7 +68,7 @@ class Subject:
     ids: Tensor
 
     def hidden(self, ids: Tensor) -> Tensor:
-        return self.model(ids)[0]
+        return self.model(Inputs.text(ids))[0]
 
 
 @pytest.fixture(params=FAMILY, ids=lambda c: f"{c.decoder}-{c.tie}-{c.embedding}")
@@ -130,8 +130,8 @@ def test_a_selected_state_is_one_computed_anew(subject: Subject) -> None:
 @torch.no_grad()
 def test_a_carried_state_is_one_long_pass_and_only_recurrent_ones_are_carried(subject: Subject) -> None:
     whole = subject.hidden(subject.ids)
-    first, carry = subject.model(subject.ids[:, :4])
-    rest, _ = subject.model(subject.ids[:, 4:], carry)
+    first, carry = subject.model(Inputs.text(subject.ids[:, :4]))
+    rest, _ = subject.model(Inputs.text(subject.ids[:, 4:]), carry)
     same(first, whole[:, :4])
     assert bool(carry) == subject.model.carries == isinstance(subject.config.decoder, RecurrentDecoderConfig)
     if carry:
@@ -143,7 +143,7 @@ def test_a_carried_state_is_one_long_pass_and_only_recurrent_ones_are_carried(su
 @torch.no_grad()
 def test_documents_of_a_row_see_nothing_of_each_other(subject: Subject) -> None:
     documents = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 1, 1, 2, 2, 2], [0, 0, 0, 0, 0, 0]])
-    found, _ = subject.model(subject.ids, None, documents)
+    found, _ = subject.model(Inputs.text(subject.ids, segments=documents))
     if not isinstance(subject.config.decoder, TransformerConfig):
         same(found, subject.hidden(subject.ids))
         return
@@ -179,15 +179,15 @@ def test_capture_changes_no_bit(subject: Subject) -> None:
 def test_weights_loaded_elsewhere_give_the_same_bits(subject: Subject) -> None:
     other = LanguageModel(subject.config, V).double().eval()
     expected = subject.hidden(subject.ids)
-    assert not torch.equal(other(subject.ids)[0], expected)
+    assert not torch.equal(other(Inputs.text(subject.ids))[0], expected)
     other.load_state_dict(subject.model.state_dict())
-    assert torch.equal(other(subject.ids)[0], expected)
+    assert torch.equal(other(Inputs.text(subject.ids))[0], expected)
     assert torch.equal(other.head(expected), subject.model.head(expected))
 
 
 def test_every_parameter_has_a_finite_gradient(subject: Subject) -> None:
     model = LanguageModel(subject.config, V).train()
-    logits = model.head(model(subject.ids)[0])
+    logits = model.head(model(Inputs.text(subject.ids))[0])
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), subject.ids.flatten()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

@@ -20,6 +20,7 @@ from seqloom.models.encoders import BagConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
 from seqloom.nn import attention
 from seqloom.nn.attention import CrossAttention, SelfAttention
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.feedforward import Activation
 from seqloom.nn.masks import padding_mask
 from seqloom.nn.memory import Memory
@@ -124,10 +125,14 @@ class Subject:
     source: Tensor
     target: Tensor
 
+    @property
+    def inputs(self) -> Inputs:
+        return Inputs.text(self.source, MASK)
+
     @cached_property
     def memory(self) -> Memory:
         with torch.no_grad():
-            return self.model.encode(self.source, MASK)
+            return self.model.encode(self.inputs)
 
     @cached_property
     def expected(self) -> Tensor:
@@ -181,7 +186,7 @@ def test_the_cover_meets_every_pair_of_values() -> None:
 @torch.no_grad()
 def test_the_whole_sequence_at_once_is_one_step_at_a_time(subject: Subject) -> None:
     model, whole = subject.model, subject.expected
-    same(model(subject.source, MASK, subject.target), whole)
+    same(model(subject.inputs, subject.target), whole)
     for pieces in ([1] * T, [2, 1, 2], [4, 1]):
         state, found = model.start(subject.memory), []
         for piece in subject.target.split(pieces, dim=1):
@@ -196,7 +201,7 @@ def test_the_whole_sequence_at_once_is_one_step_at_a_time(subject: Subject) -> N
 def test_padding_and_batch_mates_change_nothing(subject: Subject) -> None:
     model, memory, together = subject.model, subject.memory, subject.expected
     for b, length in enumerate(LENGTHS.tolist()):
-        alone = model.encode(subject.source[b : b + 1, :length], None)
+        alone = model.encode(Inputs.text(subject.source[b : b + 1, :length]))
         same(memory.states[b, :length], alone.states[0])
         same(memory.summary[b], alone.summary[0])
         hidden, _ = model.decode(subject.target[b : b + 1], model.start(alone, keep=False))
@@ -226,7 +231,7 @@ def test_a_later_token_changes_no_earlier_output(subject: Subject) -> None:
 @torch.no_grad()
 def test_every_real_source_word_counts(subject: Subject) -> None:
     sources = (subject.source + torch.eye(S, dtype=torch.int64)[:, None]) % V  # in row s, all but word s are the same
-    found = subject.model(sources.flatten(0, 1), MASK.repeat(S, 1), subject.target.repeat(S, 1))
+    found = subject.model(Inputs.text(sources.flatten(0, 1), MASK.repeat(S, 1)), subject.target.repeat(S, 1))
     for s, hidden in enumerate(found.split(B)):
         difference = (hidden - subject.expected).abs().amax((1, 2))
         assert ((difference > 1e-5) == MASK[:, s]).all()
@@ -277,11 +282,11 @@ def test_capture_changes_no_bit(subject: Subject, monkeypatch: pytest.MonkeyPatc
     fusing = any(isinstance(m, SelfAttention | CrossAttention) for m in model.modules())
     for fused in (False, True) if fusing else (False,):
         monkeypatch.setattr(attention, "fused_is_faster", lambda q, k, fused=fused: fused)
-        plain = model(subject.source, MASK, subject.target)
+        plain = model(subject.inputs, subject.target)
         with captured(model) as found:
-            watched = model(subject.source, MASK, subject.target)
+            watched = model(subject.inputs, subject.target)
         assert torch.equal(watched, plain)
-        assert torch.equal(model(subject.source, MASK, subject.target), plain)
+        assert torch.equal(model(subject.inputs, subject.target), plain)
         the_weights_are_all_there(model, found)
 
 
@@ -305,7 +310,7 @@ def the_weights_are_all_there(model: EncoderDecoder, found: dict[str, list[Tenso
 def test_capture_while_decoding_sees_the_same_weights(subject: Subject) -> None:
     model = subject.model
     with captured(model) as whole:
-        model(subject.source, MASK, subject.target)
+        model(subject.inputs, subject.target)
     state = model.start(subject.memory)
     with captured(model) as steps:
         for word in subject.target.split(1, dim=1):
@@ -318,16 +323,16 @@ def test_capture_while_decoding_sees_the_same_weights(subject: Subject) -> None:
 def test_weights_loaded_elsewhere_give_the_same_bits(subject: Subject) -> None:
     weights = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
     other = EncoderDecoder(subject.config, V, V).double().eval()
-    expected = subject.model(subject.source, MASK, subject.target)
-    assert not torch.equal(other(subject.source, MASK, subject.target), expected)
+    expected = subject.model(subject.inputs, subject.target)
+    assert not torch.equal(other(subject.inputs, subject.target), expected)
     other.load_state_dict(weights)
-    assert torch.equal(other(subject.source, MASK, subject.target), expected)
+    assert torch.equal(other(subject.inputs, subject.target), expected)
     assert torch.equal(other.head(expected), subject.model.head(expected))
 
 
 def test_every_parameter_has_a_finite_gradient(subject: Subject) -> None:
     model = EncoderDecoder(subject.config, V, V).train()
-    hidden = model(subject.source, MASK, subject.target)
+    hidden = model(subject.inputs, subject.target)
     torch.nn.functional.cross_entropy(model.head(hidden).flatten(0, 1), subject.target.flatten()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

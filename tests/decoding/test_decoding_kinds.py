@@ -49,7 +49,7 @@ def test_the_keys_tell_the_kind(base: DecodingConfig, given: dict[str, Any], mea
 CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"beam": 5, "temperature": 0.7}, "'beam' is for beam search, 'temperature' for sampling"),
     ({"sample": True, "beam": 5}, "'beam' is for kind beam, not for sample"),
-    ({"sample": False, "top_k": 3}, "'top_k' is for sampling, and sample is false"),
+    ({"sample": False, "top_k": 3}, "'top_k' is for sampling, but sample is false"),
     ({"kind": "greedy", "n_best": 2}, "'n_best' is for kind beam or sample, not for greedy"),
     ({"kind": "beam", "temperature": 0.7}, "'temperature' is for kind sample, not for beam"),
 ]

@@ -11,6 +11,7 @@ from seqloom.decoding.search import last_of
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.transformer import TransformerConfig
 
 WORDS, PAD, END = 13, 0, 2
@@ -31,7 +32,7 @@ def engine(decoder: object, context: int | None = None) -> Engine:
 
 
 def log_probabilities(made: Engine, row: list[int]) -> torch.Tensor:
-    return made.model.head(made.model(torch.tensor([row]))[0][0, -1]).float().log_softmax(-1)
+    return made.model.head(made.model(Inputs.text(torch.tensor([row])))[0][0, -1]).float().log_softmax(-1)
 
 
 @torch.no_grad()

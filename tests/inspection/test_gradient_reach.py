@@ -43,7 +43,7 @@ def model_of(encoder: Any, decoder: Any) -> EncoderDecoder:
 def by_hand(model: EncoderDecoder, source: np.ndarray, target: np.ndarray) -> dict[str, Tensor]:
     """The squared norm of every block of the full Jacobians of one pair: (T S)."""
     batch = make_batch([source], [target], 1)
-    x, y = model.source(batch.source).detach(), model.target(batch.target_in).detach()
+    x, y = model.embed(batch.inputs)[0].detach(), model.target(batch.target_in).detach()
 
     def hidden(x: Tensor, y: Tensor) -> Tensor:
         return model.decoder(y, model.start(model.encoder(x, None), keep=False))[0][0]
@@ -143,12 +143,12 @@ def test_recorded_passes_are_those_of_the_model(decoder: Any):
     model = model_of(RecurrentEncoderConfig("lstm", 2, 3, "both"), decoder)
     batch = make_batch(SOURCES, TARGETS, 1)
     with recorded(model) as passes:
-        hidden = model(batch.source, batch.source_mask, batch.target_in)
+        hidden = model(batch.inputs, batch.target_in)
     assert [*passes] == [*(f"encoder.layers.{i}.{j}" for i in (0, 1) for j in (0, 1)), "decoder.stack.layers.0"]
     for one in passes.values():
         torch.testing.assert_close(unrolled(one)[0][:, :, 0], one.h)
     assert passes["decoder.stack.layers.0"].h.shape == (3, 4, WIDTH)
-    torch.testing.assert_close(model(batch.source, batch.source_mask, batch.target_in), hidden)
+    torch.testing.assert_close(model(batch.inputs, batch.target_in), hidden)
     assert len(passes) == 5  # the hooks are gone
 
 

@@ -100,7 +100,7 @@ def test_the_page_loads_nothing_and_stays_whole(result: dict[str, Any]):
     assert not re.search(r"https?:|//[a-z]|url\(|@import|fetch\(|import\(", "".join(page.texts))
     shown = " ".join(page.texts)
     for words in (
-        "The encoder of <bag> knows no order",
+        "The encoder of <bag> has no order",
         "Gates of encoder.0.1",
         "Decoder over the source",
         "<gru>: encoder",

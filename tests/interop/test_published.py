@@ -21,6 +21,7 @@ from seqloom.cli.import_ import show_parity
 from seqloom.data.batches.batch import pad
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
+from seqloom.nn.embedders import Inputs
 from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.building import load_model
@@ -174,7 +175,7 @@ def test_a_real_model_reads_as_transformers_does(transformers: Any, minilm: Path
     theirs = transformers.AutoModel.from_pretrained(folder).eval()
     given = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     with torch.inference_mode():
-        own = torch.nn.functional.normalize(model.pooled(model(ids, mask)))
+        own = torch.nn.functional.normalize(model.pooled(model(Inputs.text(ids, mask))))
         states, real = theirs(**given).last_hidden_state, given["attention_mask"][:, :, None]
     expected = torch.nn.functional.normalize((states * real).sum(1) / real.sum(1))
     assert (own * expected).sum(1).min() >= 0.9999

@@ -15,7 +15,7 @@ import torch
 from seqloom.config import load
 from seqloom.data.batches.pairs import make_batch
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
-from seqloom.models.weights import parameter_count
+from seqloom.models.assemblies import parameter_count
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.training.loop import train
 from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer

@@ -5,10 +5,10 @@ import torch
 
 from seqloom.config import build
 from seqloom.errors import ConfigError
+from seqloom.models.assemblies import parameter_count
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.presets import LANGUAGE
 from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig
-from seqloom.models.weights import parameter_count
 from seqloom.nn.scored_attention import AttentionConfig
 
 
@@ -49,9 +49,9 @@ def test_the_lstm_counted_by_hand() -> None:
     "decoder", [{"attention": {"score": "dot"}}, {"context": "repeated"}, {"input_feeding": True}], ids=str
 )
 def test_what_needs_a_memory_is_refused(decoder: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="about a memory, and there is none here"):
+    with pytest.raises(ConfigError, match="need an encoder's memory, and this model has none"):
         build(DecoderOnlyConfig, {"decoder": {"kind": "recurrent", **decoder}})
-    with pytest.raises(ValueError, match="about a memory"):
+    with pytest.raises(ValueError, match="need an encoder's memory"):
         RecurrentDecoder(RecurrentDecoderConfig(attention=AttentionConfig()), 5, 0, 0)
 
 

@@ -7,10 +7,11 @@ import torch
 
 from seqloom.config import build
 from seqloom.errors import ConfigError
+from seqloom.models.assemblies import parameter_count
 from seqloom.models.decoders import make_decoder
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.models.presets import TRANSLATION
-from seqloom.models.weights import parameter_count
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.memory import Memory
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
@@ -59,7 +60,8 @@ def test_a_tied_table_stays_one_when_it_moves() -> None:
 def test_the_halves_may_differ_in_width_and_depth() -> None:
     encoder = TransformerConfig(layers=2, width=14, inner=5, heads=7)
     mixed = model(encoder=encoder, tie="decoder-output", words=13).eval()
-    assert mixed(torch.zeros(2, 3, dtype=torch.long), None, torch.zeros(2, 5, dtype=torch.long)).shape == (2, 5, 15)
+    source, target = (torch.zeros(2, length, dtype=torch.long) for length in (3, 5))
+    assert mixed(Inputs.text(source), target).shape == (2, 5, 15)
 
 
 def test_impossible_ties_are_refused() -> None:
@@ -100,7 +102,8 @@ def test_a_decoder_without_a_memory_is_a_language_model() -> None:
 def test_every_preset_is_a_model(name: str) -> None:
     made = preset(name, 97)
     assert all(p.is_meta for p in made.parameters())
-    hidden = made(*(torch.zeros(2, T, dtype=torch.long, device="meta") if T else None for T in (3, 0, 5)))
+    source, target = (torch.zeros(2, length, dtype=torch.long, device="meta") for length in (3, 5))
+    hidden = made(Inputs.text(source), target)
     assert hidden.shape == (2, 5, made.config.decoder.width)
 
 

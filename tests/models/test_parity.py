@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.attention import CrossAttention, SelfAttention
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.masks import padding_mask
 from seqloom.nn.positions import Relative
 from seqloom.nn.transformer import TransformerConfig
@@ -58,7 +59,7 @@ def randomized(model: Any) -> Any:
 
 
 def logits(model: EncoderDecoder) -> Tensor:
-    return model.eval().head(model(SOURCE, MASK, TARGET))
+    return model.eval().head(model(Inputs.text(SOURCE, MASK), TARGET))
 
 
 @torch.no_grad()

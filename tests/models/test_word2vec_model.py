@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.models.word2vec import (
+from seqloom.models.word_vectors import (
     Tree,
     Word2Vec,
     Word2VecConfig,

@@ -10,8 +10,7 @@ import pytest
 
 from seqloom.errors import MissingExtra, UsageError
 from seqloom.models import word_vectors
-from seqloom.models.word2vec import Word2VecConfig, grams
-from seqloom.models.word_vectors import WordVectors
+from seqloom.models.word_vectors import Word2VecConfig, WordVectors, grams
 from seqloom.text.vocabulary import Vocabulary
 
 # Words at angles (degrees) and with lengths that must not count.

@@ -21,9 +21,9 @@ def test_folded_positions_cannot_be_taken_out_again(decoder: object) -> None:
     assert not state.keeps_positions
     assert state.length == 5
     assert state.back(0) is state.padded(None) is state.apart(None) is state
-    with pytest.raises(UsageError, match="cannot forget"):
+    with pytest.raises(UsageError, match="cannot go back"):
         state.back(1)
-    with pytest.raises(UsageError, match="reads no padding"):
+    with pytest.raises(UsageError, match="cannot read padded rows"):
         state.padded(torch.tensor([1]))
 
 

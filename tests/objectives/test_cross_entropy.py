@@ -167,7 +167,7 @@ class TestObjective:
         model, batch = tiny(0.0), batch_of((5, 7), (3, 2), (1, 4))
         assert batch.target_mask is not None
         loss = CrossEntropy(smoothing)(model, batch)
-        logits = model.head(model(batch.source, batch.source_mask, batch.target_in))[batch.target_mask]
+        logits = model.head(model(batch.inputs, batch.target_in))[batch.target_mask]
         targets = batch.target_out[batch.target_mask]
         expected = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
         assert loss.tokens == batch.tokens == 13
@@ -184,7 +184,7 @@ class TestObjective:
         whole = gradients(model)
         total = nll = 0.0
         for b, (s, t) in enumerate(lengths):
-            source, target = together.source[b, :s].numpy(), together.target_out[b, :t].numpy()
+            source, target = together.inputs["text"].values[b, :s].numpy(), together.target_out[b, :t].numpy()
             alone = config(model, make_batch([source], [target], 2))
             alone.value.backward()
             total, nll = total + alone.value.item(), nll + alone.nll
@@ -201,9 +201,7 @@ class TestObjective:
         loss.value.backward()
         found = gradients(model)
         torch.manual_seed(7)
-        first, second = (
-            model.head(model(batch.source, batch.source_mask, batch.target_in))[batch.target_mask] for _ in range(2)
-        )
+        first, second = (model.head(model(batch.inputs, batch.target_in))[batch.target_mask] for _ in range(2))
         targets = batch.target_out[batch.target_mask]
         # Liang et al. 2021, eq. 2 to 4, halved: both passes are of the same words.
         p, q = first.softmax(-1), second.softmax(-1)
@@ -234,7 +232,7 @@ class TestObjective:
         told = torch.rand(3, 7) < max(0.0, 1 - number / 6)
         words = batch.target_in.clone()
         for t in range(1, 7):
-            own = model.head(model(batch.source, batch.source_mask, words[:, :t])[:, -1]).argmax(-1)
+            own = model.head(model(batch.inputs, words[:, :t])[:, -1]).argmax(-1)
             words[:, t] = torch.where(told[:, t], words[:, t], own)
         expected = CrossEntropy(0.0)(model, replace(batch, target_in=words))
         assert found.nll == pytest.approx(expected.nll, rel=1e-5)

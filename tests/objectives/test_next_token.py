@@ -15,6 +15,7 @@ from seqloom.data.batches.stream import Layout, Stream, StreamConfig
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.next_token import NextToken
 from seqloom.training.loop import train
@@ -42,8 +43,8 @@ def by_hand(made: LanguageModel, batches: list[StreamBatch]) -> tuple[float, lis
     for batch in batches:
         carry = state.carry
         state = made.start() if carry is None or batch.anew else replace(made.start(), carry=carry.detach())
-        for t in range(batch.ids.shape[1]):
-            hidden, state = made.decode(batch.ids[:, t : t + 1], state)
+        for t in range(batch.inputs["text"].values.shape[1]):
+            hidden, state = made.decode(batch.inputs["text"].values[:, t : t + 1], state)
             log_p = made.head(hidden[:, 0]).log_softmax(-1)
             for lane, target in enumerate(batch.targets[:, t].tolist()):
                 total = total - (log_p[lane, target] if target >= 0 else 0)
@@ -70,12 +71,13 @@ def test_gradients_are_those_of_a_loop_whose_state_is_detached_between_batches(d
 @pytest.mark.parametrize("decoder", CELLS, ids=lambda c: c.cell)
 def test_a_state_carried_over_batches_is_one_long_pass(decoder):
     made, pieces = model(decoder).eval(), list(text(lanes=2).once())
-    ids, targets = (torch.cat([getattr(p, name) for p in pieces], 1) for name in ("ids", "targets"))
-    whole, end = made(ids)
+    ids = torch.cat([piece.inputs["text"].values for piece in pieces], 1)
+    targets = torch.cat([piece.targets for piece in pieces], 1)
+    whole, end = made(Inputs.text(ids))
     carry, found, nll = None, [], 0.0
     for piece in pieces:
         loss = NextToken()(made, piece, carry)
-        found.append(made(piece.ids, carry)[0])
+        found.append(made(piece.inputs, carry)[0])
         carry, nll = loss.carry, nll + loss.nll
     torch.testing.assert_close(torch.cat(found, 1), whole, rtol=0, atol=1e-12)
     torch.testing.assert_close(carry["carry"], end["carry"], rtol=0, atol=1e-12)
@@ -116,7 +118,7 @@ def test_the_loop_hands_the_state_from_batch_to_batch(accumulate):
     for (_, _, left), (_, given, _) in pairwise(seen):
         assert given is left
     assert last.carry is seen[-1][2]
-    begun = [torch.equal(b.ids, stream(n).ids) for n, (b, _, _) in enumerate(seen)]
+    begun = [torch.equal(b.inputs["text"].values, stream(n).inputs["text"].values) for n, (b, _, _) in enumerate(seen)]
     assert begun == [True] * 4 * accumulate
 
 

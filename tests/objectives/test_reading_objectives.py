@@ -11,6 +11,7 @@ import torch
 from seqloom.data.batches.batch import ReadingBatch
 from seqloom.data.batches.windows import Item, TextBatchConfig, collate, frame
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.reading import Labels, MaskedTokens, Numbers, batch_scores
 
@@ -33,7 +34,7 @@ def test_a_label_of_windows_is_that_of_the_mean_vector():
     net, items = model(label=3), [item(15, 2), item(3, 0)]
     scores = []
     for one in items:
-        pooled = [net.pooled(net(torch.from_numpy(w.ids.astype(np.int64))[None], None)) for w in one.windows]
+        pooled = [net.pooled(net(Inputs.text(torch.from_numpy(w.ids.astype(np.int64))[None]))) for w in one.windows]
         scores.append(net.heads["label"](torch.stack(pooled).mean(0))[0])
     assert len(items[0].windows) > 1
     torch.testing.assert_close(batch_scores(net, "label", collate(items)), torch.stack(scores))
@@ -117,8 +118,9 @@ def test_masked_words_and_pairs():
     targets = torch.full((2, 6), -1)
     targets[0, 2], targets[1, 4] = 7, 9
     segments = torch.tensor([[0, 0, 0, 1, 1, 1]] * 2)
-    batch = ReadingBatch(ids, None, segments, targets, None, 2, pairs=torch.tensor([1, 0]))
-    memory = net(ids, None, segments)
+    inputs = Inputs.text(ids, segments=segments)
+    batch = ReadingBatch(inputs, targets, None, 2, pairs=torch.tensor([1, 0]))
+    memory = net(inputs)
     log_p = net.score("masked", memory).log_softmax(-1)
     nll = -(log_p[0, 2, 7] + log_p[1, 4, 9])
     pairs = net.score("next", memory).log_softmax(-1)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqloom.errors import MissingExtra
-from seqloom.models.word2vec import Word2Vec, Word2VecConfig
+from seqloom.models.word_vectors import Word2Vec, Word2VecConfig
 from seqloom.objectives.word2vec import Model, make_model, train_block
 from seqloom.text.vocabulary import Vocabulary
 

@@ -55,6 +55,6 @@ def test_a_tokenizer_grows_once_and_says_none_of_its_new_words():
 
 
 def test_a_tokenizer_without_the_format_is_refused():
-    with pytest.raises(UsageError, match=r"no word <\|system\|>") as caught:
+    with pytest.raises(UsageError, match=r"no token <\|system\|>") as caught:
         chat_prompt([Message("user", "a")], train_tokenizer(WordLevel(), TEXTS))
     assert "--data.kind conversations" in caught.value.cure

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from seqloom.errors import RunError
+from seqloom.models.assemblies import vocabulary_parameters
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
-from seqloom.models.weights import of_words
 from seqloom.nn.heads import MaskedTokenHead
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.run import WEIGHTS
@@ -40,12 +40,12 @@ def language_model(words: int) -> LanguageModel:
 def test_only_what_has_a_row_a_word_grows_though_others_have_as_many_rows(tmp_path: Path) -> None:
     first, second = language_model(7), language_model(11)
     save_weights(tmp_path / WEIGHTS, dict(first.named_parameters()))
-    assert set(of_words(second)) == {"embedder.weight", "head.weight"}
-    start_weights(tmp_path, second, grown=dict.fromkeys(of_words(second), 7))
+    assert set(vocabulary_parameters(second)) == {"embedder.weight", "head.weight"}
+    start_weights(tmp_path, second, grown=dict.fromkeys(vocabulary_parameters(second), 7))
     old = dict(first.named_parameters())
     for name, parameter in second.named_parameters():
         assert torch.equal(parameter[: len(old[name])], old[name])
-        if name in of_words(second):
+        if name in vocabulary_parameters(second):
             torch.testing.assert_close(parameter[7:].detach(), old[name].detach().mean(0).expand(4, -1))
 
 
@@ -62,4 +62,4 @@ def test_nothing_grows_that_was_not_asked_to(tmp_path: Path) -> None:
 def test_the_scores_of_words_grow_with_their_table() -> None:
     table = nn.Parameter(torch.zeros(5, 3))
     head = MaskedTokenHead(5, 3, 3, table)
-    assert set(of_words(head)) == {"weight", "bias"}
+    assert set(vocabulary_parameters(head)) == {"weight", "bias"}

@@ -12,6 +12,7 @@ from seqloom.data.batches.batch import SequenceBatch
 from seqloom.data.batches.pairs import make_batch
 from seqloom.errors import DivergedError
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.training.loop import train
@@ -31,15 +32,16 @@ def pairs(*lengths: int) -> list[np.ndarray]:
 
 def parts_of(whole: SequenceBatch, *cuts: int) -> list[SequenceBatch]:
     """The batch cut into parts after some of its rows."""
-    edges = [0, *cuts, len(whole.source)]
+    edges = [0, *cuts, len(whole.target_in)]
     found = []
     for first, end in itertools.pairwise(edges):
         rows = slice(first, end)
         mask = whole.target_mask[rows] if whole.target_mask is not None else None
         words = int(mask.sum()) if mask is not None else whole.target_out[rows].numel()
-        source_mask = whole.source_mask[rows] if whole.source_mask is not None else None
-        sides = {k: getattr(whole, k)[rows] for k in ("source", "target_in", "target_out")}
-        found.append(replace(whole, **sides, source_mask=source_mask, target_mask=mask, tokens=words, rows=()))
+        source = whole.inputs["text"]
+        inputs = Inputs.text(source.values[rows], None if source.mask is None else source.mask[rows])
+        sides = {k: getattr(whole, k)[rows] for k in ("target_in", "target_out")}
+        found.append(replace(whole, **sides, inputs=inputs, target_mask=mask, tokens=words, rows=()))
     return found
 
 

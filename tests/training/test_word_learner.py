@@ -16,7 +16,7 @@ from toys import Listener, left_behind
 from seqloom.data.batches.word_ids import END, WordIds
 from seqloom.data.sources.words import WordText
 from seqloom.errors import DivergedError, RunError
-from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
+from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, rows_of_words
 from seqloom.run import Run
 from seqloom.tasks.word_vectors.task import EmbedWordsConfig, load_words
 from seqloom.text.vocabulary import Vocabulary

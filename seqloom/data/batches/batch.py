@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from seqloom.nn.embedders import Inputs
 from seqloom.shapes import Bool, Int, Tensor
 
 _B = TypeVar("_B")
@@ -19,8 +20,8 @@ class _Movable:
         """The same batch on a device."""
         if device.type == "cpu":
             return self
-        tensors = {k: v for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in tensors.items()}
+        parts = {k: v for k, v in vars(self).items() if isinstance(v, torch.Tensor | Inputs)}
+        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in parts.items()}
         return replace(self, **moved)  # type: ignore[type-var]
 
 
@@ -29,8 +30,7 @@ class SequenceBatch(_Movable):
     """Sources and targets of one batch, padded on the right with id 0.
 
     Args:
-        source: ids; ends with the end-of-sentence token.
-        source_mask: True on real positions; None = there is no padding.
+        inputs: the sources; each ends with the end-of-sentence token.
         target_in: begins with the start token; `target_out` is the same, one word later, up to end-of-sentence.
         target_mask: True where `target_out` is real; None = everywhere.
         tokens: the number of real tokens of `target_out`.
@@ -38,8 +38,7 @@ class SequenceBatch(_Movable):
         number: which batch of the endless sequence this is.
     """
 
-    source: Int[Tensor, "B S"]
-    source_mask: Bool[Tensor, "B S"] | None
+    inputs: Inputs
     target_in: Int[Tensor, "B T"]
     target_out: Int[Tensor, "B T"]
     target_mask: Bool[Tensor, "B T"] | None
@@ -53,20 +52,18 @@ class StreamBatch(_Movable):
     """Some pieces of a running text.
 
     Args:
-        ids: the words read.
-        targets: the word after each; -1 where there is none to be learned.
+        inputs: the tokens read; their segments are the documents of a row, None = each row is one.
+        targets: the token after each; -1 where there is none to be learned.
         anew: whether the lanes begin; else each goes on where the last batch ended.
         tokens: how many targets there are.
         rows: the line each piece begins in, from 0, for messages.
-        documents: which document of its row each word read belongs to, from 0; None = each row is one.
     """
 
-    ids: Int[Tensor, "B T"]
+    inputs: Inputs
     targets: Int[Tensor, "B T"]
     anew: bool
     tokens: int
     rows: tuple[int, ...] = ()
-    documents: Int[Tensor, "B T"] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,7 @@ class ReadingBatch(_Movable):
     """Texts that are read whole, padded on the right with id 0.
 
     Args:
-        ids: R windows; most texts have one.
-        mask: True on real positions; None = there is no padding.
-        segments: 0 in the first text of a pair, 1 in the second; None = there is no pair.
+        inputs: R windows, most texts have one; their segments are the texts of a pair.
         targets: what is to be learned: (B) of each text, (R T) of each word with -1 = nothing, or (R 2) first and last
             position in each window.
         owner: which text each window belongs to; None = each is one.
@@ -86,9 +81,7 @@ class ReadingBatch(_Movable):
         pairs: whether the second text goes on from the first, of each pair.
     """
 
-    ids: Int[Tensor, "R T"]
-    mask: Bool[Tensor, "R T"] | None
-    segments: Int[Tensor, "R T"] | None
+    inputs: Inputs
     targets: Tensor | None
     owner: Int[Tensor, " R"] | None
     tokens: int

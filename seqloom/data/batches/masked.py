@@ -16,6 +16,7 @@ from seqloom.data.batches.order import Order
 from seqloom.data.batches.windows import LengthConfig
 from seqloom.data.rows import Text, blocks_of
 from seqloom.errors import DataError, UsageError
+from seqloom.nn.embedders import Inputs
 from seqloom.text.tokenizer import Tokenizer
 
 MASKS = ("<mask>", "[MASK]")
@@ -169,8 +170,8 @@ class MaskedBatches:
             segments = (torch.arange(ids.shape[1]) >= seconds[:, None]).long()
             pairs = torch.from_numpy(goes_on)
         tokens = int((targets >= 0).sum())
-        target = torch.from_numpy(targets)
-        return ReadingBatch(torch.from_numpy(read), mask, segments, target, None, tokens, (), number, pairs)
+        inputs = Inputs.text(torch.from_numpy(read), mask, segments)
+        return ReadingBatch(inputs, torch.from_numpy(targets), None, tokens, (), number, pairs)
 
     def _masked(self, ids: np.ndarray, mask: np.ndarray | None, number: int) -> tuple[np.ndarray, np.ndarray]:
         chance = np.random.Generator(np.random.Philox(key=(self.seed, number), counter=[0, 0, 0, 1]))

@@ -11,6 +11,7 @@ import torch
 from seqloom.data.batches.batch import StreamBatch
 from seqloom.data.batches.stream import Layout
 from seqloom.errors import DataError
+from seqloom.nn.embedders import Inputs
 
 
 def pack(sizes: Sequence[int], room: int) -> list[list[int]]:
@@ -89,11 +90,11 @@ class Packs:
                 ids[r, here], documents[r, here] = own[:-1], d
                 targets[r, here] = np.where(learned[1:], own[1:], -1)
             documents[r, at:] = len(row)
+        several = self.apart and any(len(row) > 1 for row in rows)
         return StreamBatch(
-            torch.from_numpy(ids),
+            Inputs.text(torch.from_numpy(ids), segments=torch.from_numpy(documents) if several else None),
             torch.from_numpy(targets),
             True,
             int((targets >= 0).sum()),
             tuple(row[0][2] - 1 for row in rows),
-            torch.from_numpy(documents) if self.apart and any(len(row) > 1 for row in rows) else None,
         )

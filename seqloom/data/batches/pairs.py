@@ -11,6 +11,7 @@ import torch
 
 from seqloom.data.batches.batch import SequenceBatch, pad
 from seqloom.data.batches.order import BatchConfig, Order
+from seqloom.nn.embedders import Inputs
 
 
 @runtime_checkable
@@ -81,8 +82,7 @@ def make_batch(
     sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], start: int, rows: Sequence[int] = ()
 ) -> SequenceBatch:
     """A batch of encoded pairs, each ending with the end-of-sentence token."""
-    source, source_mask = pad(sources)
     target_out, target_mask = pad(targets)
     target_in = torch.cat((torch.full((len(targets), 1), start), target_out[:, :-1]), dim=1)
     tokens = sum(len(t) for t in targets)
-    return SequenceBatch(source, source_mask, target_in, target_out, target_mask, tokens, tuple(rows))
+    return SequenceBatch(Inputs.text(*pad(sources)), target_in, target_out, target_mask, tokens, tuple(rows))

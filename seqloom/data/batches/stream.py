@@ -12,6 +12,7 @@ import torch
 from seqloom.data.batches.batch import StreamBatch
 from seqloom.data.rows import Piece, Text, blocks_of
 from seqloom.errors import DataError
+from seqloom.nn.embedders import Inputs
 from seqloom.text.tokenizer import Tokenizer
 
 
@@ -144,12 +145,11 @@ class Stream:
     def _batch(self, at: np.ndarray, real: np.ndarray, anew: bool) -> StreamBatch:
         tokens = self.ids[np.concatenate((at[:, :1] - 1, at), 1) % len(self.ids)].astype(np.int64)
         return StreamBatch(
-            torch.from_numpy(tokens[:, :-1]),
+            Inputs.text(torch.from_numpy(tokens[:, :-1]), segments=self._documents(tokens[:, :-1])),
             torch.from_numpy(np.where(real, tokens[:, 1:], -1)),
             anew,
             int(real.sum()),
             tuple(int(line) - 1 for line in self.lines[at[:, 0] % len(self.ids)]),
-            self._documents(tokens[:, :-1]),
         )
 
     def _documents(self, read: np.ndarray) -> torch.Tensor | None:

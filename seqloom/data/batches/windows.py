@@ -11,6 +11,7 @@ import torch
 
 from seqloom.data.batches.batch import ReadingBatch, pad
 from seqloom.data.batches.order import BatchConfig, Order
+from seqloom.nn.embedders import Inputs
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def collate(items: Sequence[Item], rows: Sequence[int] = (), number: int = 0) ->
         targets, tokens = _targets(given, windows, ids.shape[1])
     else:
         tokens = len(items)
-    return ReadingBatch(ids, mask, segments, targets, owner, tokens, tuple(rows), number)
+    return ReadingBatch(Inputs.text(ids, mask, segments), targets, owner, tokens, tuple(rows), number)
 
 
 def _targets(given: list[np.ndarray], windows: list[Window], width: int) -> tuple[torch.Tensor, int]:

@@ -20,7 +20,7 @@ from seqloom.data.rows import Chat, Piece, Say, Text, digest_of
 from seqloom.data.sources.source import Reading, TextSplit
 from seqloom.data.sources.text import DocumentFiles, as_document
 from seqloom.errors import DataError
-from seqloom.text.chat import END, ROLES, Message, chat_word, encode_chats
+from seqloom.text.chat import END, ROLES, Message, chat_token, encode_chats
 from seqloom.text.tokenizer import Tokenizer
 
 _ANSWERS = ("output", "response", "completion", "chosen")
@@ -110,7 +110,7 @@ class Chats(TextSplit):
         """See TextSplit; the sizes are those of the answers."""
         packs = self.packs(tokenizer, layout)
         answers = [ids[learned] for ids, learned, _ in packs.chats]
-        ends = [tokenizer.end, chat_word(tokenizer, END)]
+        ends = [tokenizer.end, chat_token(tokenizer, END)]
         rows = [row.tolist() for ids in answers for row in np.split(ids, np.flatnonzero(np.isin(ids, ends)) + 1)]
         lines = tokenizer.decode([row for row in rows if row])
         prompts = [chat.messages[:1] for chat in self.chats[:: max(1, len(self.chats) // 3)][:3]]

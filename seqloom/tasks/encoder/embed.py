@@ -13,7 +13,7 @@ from seqloom.data.batches.windows import Item, TextBatchConfig, by_length, colla
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.memory import mean_summary
-from seqloom.objectives.reading import window_means
+from seqloom.nn.pooling import window_means
 from seqloom.tasks.building import load_run
 from seqloom.tasks.encoder.task import ReadingConfig
 from seqloom.text.tokenizer import Tokenizer
@@ -51,9 +51,9 @@ class TextEncoder:
         self.model.eval()
         for part in by_length(items, _TOKENS):
             batch = collate([items[i] for i in part]).to(device)
-            memory = self.model(batch.ids, batch.mask, batch.segments)
+            memory = self.model(batch.inputs)
             pooled = self.model.pooled(memory) if pooling == "own" else mean_summary(memory.states, memory.mask)
-            found[part] = window_means(pooled, batch).float().cpu().numpy()
+            found[part] = window_means(pooled, batch.owner).float().cpu().numpy()
         return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12) if normalize else found
 
     @property

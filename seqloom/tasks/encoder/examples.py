@@ -13,12 +13,13 @@ from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.data.checks.pairs import Finding
 from seqloom.data.rows import digest_rows
 from seqloom.errors import UsageError
+from seqloom.inspection.labels import label_sections
+from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder import EncoderOnly
-from seqloom.models.weights import parameter_count
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import tokenizer_for
-from seqloom.tasks.encoder.look import attention, label_sections
+from seqloom.tasks.encoder.look import attention
 from seqloom.tasks.encoder.task import ReadingConfig, outputs
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
@@ -138,7 +139,7 @@ class ExamplesConfig(ReadingConfig):
         shown: list[Any] = list(texts) or [tuple(row[k] for k in reader.inputs if k in row) for row in samples[-2:]]
         windows = [item.windows[0] for item in reader.items([reader.row(one) for one in shown], learn=False)]
         seen = attention(predictor.model, reader.tokenizer, windows)
-        return Seen(seen, parameter_count(predictor.model), label_sections(run))
+        return Seen(seen, parameter_count(predictor.model), label_sections(run.evaluations()))
 
 
 def _known(config: ExamplesConfig, rows: dict[str, list[Any]], name: str) -> list[Finding]:

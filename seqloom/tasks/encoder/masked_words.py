@@ -18,8 +18,9 @@ from seqloom.data.rows import Text
 from seqloom.data.sources.none import NoData
 from seqloom.data.sources.text import TextFiles
 from seqloom.errors import RunError, UsageError
+from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder import EncoderOnly
-from seqloom.models.weights import parameter_count
+from seqloom.nn.embedders import Inputs
 from seqloom.objectives.reading import MaskedTokens, masked
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
@@ -123,7 +124,7 @@ def _scores(model: EncoderOnly, batches: MaskedBatches) -> dict[str, float]:
     model.eval()
     for number in range(batches.per_epoch):
         batch = batches(number).to(device)
-        memory = model(batch.ids, batch.mask, batch.segments)
+        memory = model(batch.inputs)
         hidden, targets = masked(memory, batch)
         log_p = model.heads["masked"](hidden).float().log_softmax(-1)
         nll -= float(log_p.gather(1, targets[:, None]).sum(dtype=torch.float64))
@@ -185,7 +186,7 @@ class Filler:
         ids = torch.tensor([self.encode(text)], device=next(self.model.parameters()).device)
         self.model.eval()
         with torch.inference_mode():
-            states = self.model(ids, None).states[ids == self.mask]
+            states = self.model(Inputs.text(ids)).states[ids == self.mask]
             best = self.model.heads["masked"](states).float().softmax(-1).topk(count)
         tokens = [[self.tokenizer.decode([[i]])[0].strip() for i in row] for row in best.indices.tolist()]
         return [list(zip(w, p, strict=True)) for w, p in zip(tokens, best.values.tolist(), strict=True)]

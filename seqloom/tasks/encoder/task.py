@@ -128,12 +128,12 @@ class ReadingConfig(GradientConfig):
 def outputs(model: EncoderOnly, head: str, items: Sequence[Item]) -> list[list[np.ndarray]]:
     """The outputs of a head for each text: one vector (L) for "label", else one matrix (T L) for each window."""
     results: list[list[np.ndarray]] = [[] for _ in items]
-    device = next(model.parameters()).device
+    device, pooled = next(model.parameters()).device, model.heads[head].reads == "pooled"
     model.eval()
     for part in by_length(items, _TOKENS):
         batch = collate([replace(items[i], targets=None) for i in part]).to(device)
         rows = iter(batch_scores(model, head, batch).float().cpu().numpy())
         for i in part:
             windows = items[i].windows
-            results[i] = [next(rows)] if head == "label" else [next(rows)[: len(w.ids)] for w in windows]
+            results[i] = [next(rows)] if pooled else [next(rows)[: len(w.ids)] for w in windows]
     return results

@@ -6,21 +6,20 @@ from collections.abc import Sequence
 
 import torch
 
-from seqloom.inspection.capture import captured
-from seqloom.inspection.report import AttentionMap, Example
+from seqloom.inspection.attention import Example
+from seqloom.inspection.capture import self_attention
+from seqloom.nn.embedders import Inputs
 from seqloom.tasks.language_model.predictor import Generator
 
-_LOOKED_AT = 40  # tokens of a text
+_SHOWN = 40  # tokens of a text
 
 
 def look(generator: Generator, texts: Sequence[str]) -> list[Example]:
     """The attention of a language model within texts; none where nothing attends."""
-    model, tokenizer, found = generator.model, generator.tokenizer, list[Example]()
+    model, examples = generator.model, list[Example]()
     for text in texts:
-        ids = generator.encode(text)[: min(_LOOKED_AT, generator.context or _LOOKED_AT)]
-        with torch.inference_mode(), captured(model) as weights:
-            model(torch.tensor([ids], device=next(model.parameters()).device))
-        if weights:
-            tokens, layers = tokenizer.tokens(ids), torch.stack([torch.cat(w, 2)[0] for w in weights.values()])
-            found.append(Example(text, "", "", [AttentionMap("self-attention", tokens, tokens, layers.numpy())]))
-    return found
+        ids = generator.encode(text)[: min(_SHOWN, generator.context or _SHOWN)]
+        inputs = Inputs.text(torch.tensor([ids], device=next(model.parameters()).device))
+        if maps := self_attention(model, inputs, generator.tokenizer.tokens(ids)):
+            examples.append(Example(text, "", "", maps))
+    return examples

@@ -12,7 +12,7 @@ from seqloom.decoding.engine import Engine, Request
 from seqloom.decoding.search import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.models.decoder import LanguageModel
-from seqloom.text.chat import END, Message, chat_prompt, chat_word
+from seqloom.text.chat import END, Message, chat_prompt, chat_token
 from seqloom.text.tokenizer import Tokenizer
 
 _LENGTH = 100
@@ -100,7 +100,7 @@ class Generator:
         """The answer to a conversation, piece by piece. Raises UsageError unless it was trained on conversations."""
         config = with_options(self.config, options)
         given = chat_prompt(messages, self.tokenizer)
-        request = replace(self._request([given], config, ()), end=chat_word(self.tokenizer, END))
+        request = replace(self._request([given], config, ()), end=chat_token(self.tokenizer, END))
         yield from self._pieces("", given, (), config, self.engine.stream(given, request, config))
 
     def _pieces(

@@ -20,8 +20,8 @@ from seqloom.data.sources.text import TextFiles
 from seqloom.decoding.config import DecodingConfig, Sampling
 from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
+from seqloom.models.assemblies import parameter_count
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
-from seqloom.models.weights import parameter_count
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.next_token import NextToken
 from seqloom.run import Json, Run

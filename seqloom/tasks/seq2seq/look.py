@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from seqloom.data.batches.batch import pad
-from seqloom.inspection.capture import captured
-from seqloom.inspection.report import AttentionMap, Example
+from seqloom.data.batches.pairs import make_batch
+from seqloom.inspection.attention import Example
+from seqloom.inspection.capture import attention_map, captured
 from seqloom.models.encoder_decoder import cross_attentions
 from seqloom.tasks.seq2seq.predictor import Translator
 
@@ -17,14 +17,13 @@ def look(translator: Translator, text: str, reference: str = "") -> Example:
     best = translator.translate([text])[0][0]
     source = translator.encode([text])[0]
     target = np.append(translator.target.encode([best.text])[0], translator.target.end)
-    target_in = np.concatenate(([translator.target.start], target[:-1]))
     model = translator.model
-    device = next(model.parameters()).device
+    batch = make_batch([source], [target], translator.target.start).to(next(model.parameters()).device)
     with torch.inference_mode(), captured(model) as weights:
-        model(pad([source])[0].to(device), None, pad([target_in])[0].to(device))
+        model(batch.inputs, batch.target_in)
     tokens = {
         "source": translator.source.tokens(source),
-        "read": translator.target.tokens(target_in),
+        "read": translator.target.tokens(batch.target_in[0].tolist()),
         "written": translator.target.tokens(target),
     }
     reading = cross_attentions(model)
@@ -36,7 +35,6 @@ def look(translator: Translator, text: str, reference: str = "") -> Example:
         ("encoder self-attention", "source", "source", encoder),
         ("decoder self-attention", "read", "read", [n for n in weights if n not in (*across, *encoder)]),
     ):
-        if chosen:  # a recurrent decoder attends step by step
-            layers = torch.stack([torch.cat(weights[name], 2)[0] for name in chosen])
-            maps.append(AttentionMap(title, tokens[rows], tokens[columns], layers.numpy()))
+        if chosen:
+            maps.append(attention_map(title, tokens[rows], tokens[columns], [weights[name] for name in chosen]))
     return Example(text, best.text, reference, maps)

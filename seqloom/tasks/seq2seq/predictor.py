@@ -95,7 +95,7 @@ class Translator:
             ended = [np.append(rows[i], self.target.end) for i in part]
             batch = make_batch([ids[i] for i in part], ended, self.target.start).to(device)
             with torch.inference_mode():
-                hidden = self.model(batch.source, batch.source_mask, batch.target_in)
+                hidden = self.model(batch.inputs, batch.target_in)
                 for i, h, tokens in zip(part, hidden, ended, strict=True):
                     log_p = self.model.head(h[: len(tokens)]).float().log_softmax(-1)
                     chosen = torch.from_numpy(tokens).to(device, torch.long)

@@ -18,8 +18,8 @@ from seqloom.data.formats.parallel import usable
 from seqloom.data.sources.phrases.corpus import Phrases
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy
 from seqloom.evaluation.translation import corpus_bleu, exact_match
+from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
-from seqloom.models.weights import parameter_count
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy

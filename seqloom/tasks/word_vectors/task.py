@@ -20,8 +20,7 @@ from seqloom.data.batches.word_ids import WordIds
 from seqloom.data.sources.words import WordText
 from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
-from seqloom.models.word2vec import Word2Vec, Word2VecConfig, rows_of_words
-from seqloom.models.word_vectors import WordVectors
+from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, WordVectors, rows_of_words
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets, begun, load_vocabulary
 from seqloom.tasks.task import Prepared, RunConfig, Seen, tested_on

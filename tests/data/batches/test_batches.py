@@ -45,7 +45,8 @@ def corpus(size: int, seed: int = 1) -> list[tuple[int, int]]:
 
 
 def content(batch: SequenceBatch) -> dict[str, object]:
-    return {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in vars(batch).items()}
+    fields = vars(batch) | vars(batch.inputs["text"])
+    return {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in fields.items() if k != "inputs"}
 
 
 class TestOrder:
@@ -175,7 +176,8 @@ class TestPadding:
         real = total = 0
         for n in range(batches.per_epoch):
             batch = batches(n)
-            for ids, mask in ((batch.source, batch.source_mask), (batch.target_out, batch.target_mask)):
+            source = batch.inputs["text"]
+            for ids, mask in ((source.values, source.mask), (batch.target_out, batch.target_mask)):
                 real += ids.numel() if mask is None else int(mask.sum())
                 total += ids.numel()
         assert batches.order.padding(0) == pytest.approx(1 - real / total)
@@ -220,12 +222,13 @@ class TestTensors:
     def test_a_batch_holds_the_rows(self, lengths):
         sources, targets = ([np.arange(5, 5 + pair[i]) for pair in lengths] for i in (0, 1))
         batch = make_batch(sources, targets, START, range(len(lengths)))
+        source = batch.inputs["text"]
         assert batch.tokens == sum(t for _, t in lengths)
         for b, (s, t) in enumerate(lengths):
-            assert batch.source[b].tolist() == [*range(5, 5 + s), *[0] * (batch.source.shape[1] - s)]
+            assert source.values[b].tolist() == [*range(5, 5 + s), *[0] * (source.values.shape[1] - s)]
             assert batch.target_out[b, :t].tolist() == list(range(5, 5 + t))
             assert batch.target_in[b, :t].tolist() == [START, *range(5, 5 + t - 1)]
-            for mask, n in ((batch.source_mask, s), (batch.target_mask, t)):
+            for mask, n in ((source.mask, s), (batch.target_mask, t)):
                 assert mask is None or mask[b].tolist() == [i < n for i in range(mask.shape[1])]
 
     def test_no_mask_where_all_are_of_one_length(self):

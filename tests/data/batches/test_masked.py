@@ -35,8 +35,9 @@ PIECES = with_mask(train_tokenizer(BPE(size=270), LINES))
 
 def unmasked(batches: MaskedBatches, number: int) -> list[list[int]]:
     batch = batches(number)
-    ids = torch.where(batch.targets >= 0, batch.targets, batch.ids)
-    real = torch.ones_like(ids, dtype=torch.bool) if batch.mask is None else batch.mask
+    text = batch.inputs["text"]
+    ids = torch.where(batch.targets >= 0, batch.targets, text.values)
+    real = torch.ones_like(ids, dtype=torch.bool) if text.mask is None else text.mask
     return [row[own].tolist() for row, own in zip(ids, real, strict=True)]
 
 
@@ -52,19 +53,23 @@ def test_an_epoch_has_every_word_once(text, epoch):
 
 def test_a_batch_is_a_function_of_seed_and_number_and_masks_change(text):
     one, two = made(text, WORD), made(text, WORD)
-    assert torch.equal(one(7).ids, two(7).ids)
+    assert torch.equal(one(7).inputs["text"].values, two(7).inputs["text"].values)
     assert torch.equal(one(7).targets, two(7).targets)
-    assert not all(torch.equal(one(7).ids, batch.ids) for batch in (made(text, WORD, 6)(7), one(7 + one.per_epoch)))
+    assert not all(
+        torch.equal(one(7).inputs["text"].values, batch.inputs["text"].values)
+        for batch in (made(text, WORD, 6)(7), one(7 + one.per_epoch))
+    )
 
 
 def test_four_fifths_are_masked_a_tenth_is_another_word_a_tenth_stays(text):
     batches = made(text, WORD, share=0.5)
     read, wanted = [], []
     for batch in map(batches, range(10 * batches.per_epoch)):
+        text = batch.inputs["text"]
         assert batch.tokens == int((batch.targets >= 0).sum())
-        real = torch.ones_like(batch.ids, dtype=torch.bool) if batch.mask is None else batch.mask
+        real = torch.ones_like(text.values, dtype=torch.bool) if text.mask is None else text.mask
         assert not (batch.targets >= 0)[~real].any()
-        read.append(batch.ids[batch.targets >= 0])
+        read.append(text.values[batch.targets >= 0])
         wanted.append(batch.targets[batch.targets >= 0])
     ids, targets = torch.cat(read), torch.cat(wanted)
     assert not set(targets.tolist()) & {WORD.start, WORD.end, WORD.pad}
@@ -79,7 +84,7 @@ def test_whole_words_are_chosen_together(text):
     starts = word_starts(PIECES)
     several = 0
     for batch in map(batches, range(batches.per_epoch)):
-        ids = torch.where(batch.targets >= 0, batch.targets, batch.ids).numpy()
+        ids = torch.where(batch.targets >= 0, batch.targets, batch.inputs["text"].values).numpy()
         for row, chosen in zip(ids, (batch.targets >= 0).numpy(), strict=True):
             for t in range(1, len(row)):
                 if not starts[row[t]] and row[t] > 3 and row[t - 1] > 3:
@@ -93,7 +98,9 @@ def test_half_of_the_pairs_go_on(text):
     whole = Documents.of(Text.of(text_source([str(text)])), WORD).ids.tolist()
     found = {0: 0, 1: 0}
     for batch in map(batches, range(batches.per_epoch)):
-        for row, segments, goes_on in zip(unmasked(batches, batch.number), batch.segments, batch.pairs, strict=True):
+        for row, segments, goes_on in zip(
+            unmasked(batches, batch.number), batch.inputs["text"].segments, batch.pairs, strict=True
+        ):
             middle = row.index(WORD.end)
             assert segments[: len(row)].tolist() == [0] * (middle + 1) + [1] * (len(row) - middle - 1)
             joined = row[1:middle] + row[middle + 1 : -1]

@@ -38,28 +38,33 @@ def test_an_epoch_learns_each_answer_once_from_its_own_conversation(sizes, lanes
         assert packs.tokens == len(answers)
         assert packs.cut == sum(size > length + 1 for size in sizes)
         for b in batches:
-            real = b.targets >= 0
+            real, text = b.targets >= 0, b.inputs["text"]
             assert b.anew
-            assert b.ids.shape[1] <= length
-            assert torch.equal(b.ids[real] + 1, b.targets[real])
-            alone = all(len({i // 100 for i in row if i}) == 1 for row in b.ids.tolist())
-            assert (b.documents is None) == (carries or alone)
-            if b.documents is not None:
-                for row, number in zip(b.ids.tolist(), b.documents.tolist(), strict=True):
+            assert text.values.shape[1] <= length
+            assert torch.equal(text.values[real] + 1, b.targets[real])
+            alone = all(len({i // 100 for i in row if i}) == 1 for row in text.values.tolist())
+            assert (text.segments is None) == (carries or alone)
+            if text.segments is not None:
+                for row, number in zip(text.values.tolist(), text.segments.tolist(), strict=True):
                     assert len({n for i, n in zip(row, number, strict=True) if i}) == len({i // 100 for i in row if i})
                     assert number == sorted(number)
         whole = torch.cat([b.targets[b.targets >= 0] for b in packs.windows()])
         assert sorted(whole.tolist()) == answers
         again = Packs(given, list(range(1, len(sizes) + 1)), Layout(StreamConfig(lanes, length), 3, carries))
-        assert all(torch.equal(again(epoch * packs.per_epoch + n).ids, b.ids) for n, b in enumerate(batches))
+        assert all(
+            torch.equal(again(epoch * packs.per_epoch + n).inputs["text"].values, b.inputs["text"].values)
+            for n, b in enumerate(batches)
+        )
 
 
 def test_epochs_come_in_another_order_and_crossing_is_left():
     packs = Packs(chats([9] * 30), list(range(1, 31)), Layout(StreamConfig(2, 16)))
     orders = {tuple(packs(epoch * packs.per_epoch + n).rows for n in range(packs.per_epoch)) for epoch in range(4)}
     assert len(orders) == 4
-    assert packs(0).documents is not None
-    assert Packs(chats([9] * 30), [1] * 30, Layout(StreamConfig(2, 16, crossing=True)))(0).documents is None
+    assert packs(0).inputs["text"].segments is not None
+    assert (
+        Packs(chats([9] * 30), [1] * 30, Layout(StreamConfig(2, 16, crossing=True)))(0).inputs["text"].segments is None
+    )
 
 
 def test_what_is_too_long_is_cut_and_what_has_no_answer_left_is_dropped():

@@ -8,8 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqloom.data.batches.batch import StreamBatch
 from seqloom.data.batches.stream import Layout, Stream, StreamConfig
 from seqloom.errors import DataError
+
+
+def read(batch: StreamBatch) -> torch.Tensor:
+    return batch.inputs["text"].values
 
 
 def stream(size: int, lanes: int, length: int, stride: int = 0, seed: int = 1, carries: bool = True) -> Stream:
@@ -31,29 +36,29 @@ def test_an_epoch_predicts_each_word_once_from_the_one_before(size, lanes, lengt
     batches = [found(epoch * found.per_epoch + n) for n in range(found.per_epoch)]
     assert sorted(word for b in batches for word in learned(b.targets)) == list(range(1, size + 1))
     assert [b.anew for b in batches] == [True] + [False] * (len(batches) - 1)
-    widths = {b.ids.shape[1] for b in batches}
+    widths = {read(b).shape[1] for b in batches}
     assert max(widths) <= length
     assert max(widths) - min(widths) <= 1
     for b in batches:
-        assert b.ids.shape == b.targets.shape == (lanes, b.ids.shape[1])
+        assert read(b).shape == b.targets.shape == (lanes, read(b).shape[1])
         assert b.tokens == len(learned(b.targets)) > 0
         before = (b.targets - 2) % size + 1
-        assert torch.equal(b.ids[b.targets >= 0], before[b.targets >= 0])
-        assert b.rows == tuple((b.ids[:, 0] % size).tolist())  # the line of the first target, from 0
+        assert torch.equal(read(b)[b.targets >= 0], before[b.targets >= 0])
+        assert b.rows == tuple((read(b)[:, 0] % size).tolist())  # the line of the first target, from 0
 
 
 @given(size=st.integers(7, 90), lanes=st.integers(1, 7), length=st.integers(1, 11))
 def test_each_lane_goes_on_where_its_last_batch_ended(size, lanes, length):
     found = stream(size, lanes, length)
     for n in range(found.per_epoch - 1):
-        assert torch.equal(found(n + 1).ids[:, 0], found(n).targets[:, -1])
+        assert torch.equal(read(found(n + 1))[:, 0], found(n).targets[:, -1])
 
 
 def test_the_batches_are_a_pure_function_of_seed_and_number():
     first, second = stream(83, 3, 5), stream(83, 3, 5)
     later = [first(n) for n in (40, 3, 17)]
     for n, batch in zip((17, 3, 40), reversed(later), strict=True):
-        assert torch.equal(second(n).ids, batch.ids)
+        assert torch.equal(read(second(n)), read(batch))
         assert torch.equal(second(n).targets, batch.targets)
     cuts = [[stream(997, 3, 5, seed=seed)(epoch * 67).rows for epoch in range(4)] for seed in range(4)]
     assert len({cut for row in cuts for cut in row}) == 16  # every seed and epoch is cut elsewhere
@@ -67,7 +72,7 @@ def test_windows_predict_each_word_once_with_what_stands_before_it(size, lanes, 
     seen: dict[int, int] = {}
     for batch in found.windows():
         assert batch.anew
-        for ids, targets in zip(batch.ids.tolist(), batch.targets.tolist(), strict=True):
+        for ids, targets in zip(read(batch).tolist(), batch.targets.tolist(), strict=True):
             for context, (word, target) in enumerate(zip(ids, targets, strict=True), start=1):
                 if target >= 0:
                     assert word == (target - 2) % size + 1
@@ -81,7 +86,7 @@ def test_windows_predict_each_word_once_with_what_stands_before_it(size, lanes, 
 def test_once_begins_at_the_beginning():
     batches = list(stream(11, 2, 3).once())
     assert [learned(b.targets) for b in batches] == [[1, 2, 3, 6, 7, 8], [4, 5, 9, 10, 11]]
-    assert batches[0].ids[0, 0] == 11
+    assert read(batches[0])[0, 0] == 11
 
 
 def test_a_text_too_short_for_its_lanes_and_impossible_configs():
@@ -100,14 +105,15 @@ def test_blocks_in_a_new_order_predict_each_word_once_from_the_one_before(size, 
     batches = [found(epoch * found.per_epoch + n) for n in range(found.per_epoch)]
     assert sorted(word for b in batches for word in learned(b.targets)) == list(range(1, size + 1))
     for b in batches:
+        ids = read(b)
         assert b.anew
-        assert b.ids.shape[1] <= length
+        assert ids.shape[1] <= length
         assert b.tokens == len(learned(b.targets)) > 0
         before = (b.targets - 2) % size + 1
-        assert torch.equal(b.ids[b.targets >= 0], before[b.targets >= 0])
-        assert torch.equal(b.ids[:, 1:][b.targets[:, 1:] >= 0], b.targets[:, :-1][b.targets[:, 1:] >= 0])
+        assert torch.equal(read(b)[b.targets >= 0], before[b.targets >= 0])
+        assert torch.equal(read(b)[:, 1:][b.targets[:, 1:] >= 0], b.targets[:, :-1][b.targets[:, 1:] >= 0])
     found(99 * found.per_epoch)  # another epoch in between changes nothing
-    assert all(torch.equal(found(epoch * found.per_epoch + n).ids, b.ids) for n, b in enumerate(batches))
+    assert all(torch.equal(read(found(epoch * found.per_epoch + n)), read(b)) for n, b in enumerate(batches))
 
 
 def test_every_epoch_and_seed_has_another_order():
@@ -127,11 +133,11 @@ def test_documents_are_numbered_within_each_row_from_the_word_that_begins_them(b
     told = Stream(ids, ids, Layout(config, 1), begins=7)
     for batch in (*(told(n) for n in range(told.per_epoch)), *told.windows()):
         rows = []
-        for row in batch.ids.tolist():
+        for row in read(batch).tolist():
             number = [sum(word == 7 for word in row[1 : at + 1]) for at in range(len(row))]
             rows.append(number)
-        if batch.documents is None:
+        if batch.inputs["text"].segments is None:
             assert not any(map(any, rows))
         else:
-            assert batch.documents.tolist() == rows
-    assert Stream(ids, ids, Layout(config, 1))(0).documents is None
+            assert batch.inputs["text"].segments.tolist() == rows
+    assert Stream(ids, ids, Layout(config, 1))(0).inputs["text"].segments is None

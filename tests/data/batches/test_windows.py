@@ -52,12 +52,12 @@ def test_a_batch_of_windows():
     assert batch.owner is not None
     assert batch.owner.tolist() == [0] * len(long.windows) + [1]
     assert batch.targets is not None
-    assert (batch.targets.tolist(), batch.tokens, batch.segments) == ([1, 0], 2, None)
+    assert (batch.targets.tolist(), batch.tokens, batch.inputs["text"].segments) == ([1, 0], 2, None)
     pair = collate([Item(framed(1, 2, False), np.array([[4, 5]])), Item(framed(1, 1, False), np.array([[0, 0]]))])
-    assert pair.segments is not None
-    assert pair.segments.tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1]]
-    assert pair.mask is not None
-    assert pair.mask[1].tolist() == [True] * 5 + [False]
+    assert pair.inputs["text"].segments is not None
+    assert pair.inputs["text"].segments.tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1]]
+    assert pair.inputs["text"].mask is not None
+    assert pair.inputs["text"].mask[1].tolist() == [True] * 5 + [False]
     tags = collate(
         [Item(framed(2, None, False), np.array([-1, 4, -1, -1])), Item(framed(0, None, False), np.array([-1, -1]))]
     )
@@ -71,7 +71,7 @@ def test_every_text_is_in_an_epoch_once_and_batches_are_a_function_of_their_numb
     epoch = [batches(n) for n in range(batches.per_epoch)]
     assert sorted(row for batch in epoch for row in batch.rows) == list(range(50))
     again = ItemBatches(items, TextBatchConfig(tokens=60), seed=3)(2)
-    assert torch.equal(again.ids, epoch[2].ids)
+    assert torch.equal(again.inputs["text"].values, epoch[2].inputs["text"].values)
     assert again.number == 2
     parts = list(by_length(items, 40))
     assert sorted(i for part in parts for i in part) == list(range(50))

@@ -7,6 +7,7 @@ from seqloom.decoding.config import DecodingConfig, Greedy, Sampling
 from seqloom.errors import DataError, UsageError
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.positions import Learned, Rotary
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.language_model.predictor import Generator
@@ -41,7 +42,7 @@ def test_each_word_is_the_likeliest_after_the_ones_it_sees(decoder):
     while len(ids) - given < 20:
         if made.context is not None and len(seen) > made.context:
             seen = seen[-(made.context // 2) :]
-        scores = made.model.head(made.model(torch.tensor([seen]))[0][0, -1]).float().log_softmax(-1)
+        scores = made.model.head(made.model(Inputs.text(torch.tensor([seen])))[0][0, -1]).float().log_softmax(-1)
         word = int(scores.argmax())
         log_p += float(scores[word])
         if word == made.tokenizer.start:
@@ -135,7 +136,7 @@ def test_scores_are_what_a_text_is_given_word_by_word(decoder):
     for (log_p, count), before, text in zip(made.score(texts, befores), befores, texts, strict=True):
         first, whole = made.encode(before), made.encode(before + text)
         with torch.no_grad():
-            found = made.model.head(made.model(torch.tensor([whole]))[0]).log_softmax(-1)[0]
+            found = made.model.head(made.model(Inputs.text(torch.tensor([whole])))[0]).log_softmax(-1)[0]
         expected = sum(float(found[i - 1, whole[i]]) for i in range(len(first), len(whole)))
         assert count == len(whole) - len(first)
         assert log_p == pytest.approx(expected, rel=1e-5)

@@ -33,7 +33,7 @@ from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
-from seqloom.nn.embedders import EmbedderConfig
+from seqloom.nn.embedders import EmbedderConfig, Inputs
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.run import Run, digest_of
@@ -148,10 +148,10 @@ def test_a_text_is_measured_as_by_hand(config, name):
     read = torch.from_numpy(np.roll(ids, 1).astype(np.int64))[None]
     with torch.inference_mode():
         if model.carries:
-            hidden = model(read)[0][0]
+            hidden = model(Inputs.text(read))[0][0]
         else:  # each word from the window it is first in
             starts = [0] * 9 + [6 * (1 + (p - 9) // 6) for p in range(9, 29)]
-            hidden = torch.stack([model(read[:, s : p + 1])[0][0, -1] for p, s in enumerate(starts)])
+            hidden = torch.stack([model(Inputs.text(read[:, s : p + 1]))[0][0, -1] for p, s in enumerate(starts)])
         log_p = model.head(hidden).log_softmax(-1)
     expected = -log_p[torch.arange(29), torch.from_numpy(ids.astype(np.int64))].sum()
     assert text_nll(model, stream(lanes=1, length=9, stride=6)) == pytest.approx(float(expected), rel=1e-5)

@@ -313,7 +313,7 @@ def test_each_epoch_of_fresh_texts_is_another_and_its_rows_are_its_own(config):
         for number in range(prepared.batches.per_epoch):
             batch = prepared.batches(epoch * prepared.batches.per_epoch + number)
             seen += batch.rows
-            for row, ids in zip(batch.rows, batch.source.tolist(), strict=True):
+            for row, ids in zip(batch.rows, batch.inputs["text"].values.tolist(), strict=True):
                 assert prepared.source.decode([ids]) == [texts[row]]
         # "print(" and ")" and "+" with the end leave 12 of the 21 for digits.
         assert sorted(seen) == [row for row, text in enumerate(texts) if len(text) <= 21]
@@ -330,7 +330,7 @@ def test_two_vocabularies_cannot_share_one_table(config):
 
 
 def test_a_device_that_is_not_there(config):
-    with pytest.raises(UsageError, match="there is no device 'cupboard' here"):
+    with pytest.raises(UsageError, match="no device 'cupboard'"):
         train_run(replace(config, training=replace(config.training, device="cupboard")), Listener())
 
 

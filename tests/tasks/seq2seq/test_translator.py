@@ -15,6 +15,7 @@ from seqloom.decoding.search import Hypothesis, Task, decode
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import captured
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from seqloom.nn.embedders import Inputs
 from seqloom.nn.memory import Memory
 from seqloom.nn.positions import Alibi, Learned, PositionConfig, Relative, Rotary, Sinusoidal
 from seqloom.nn.transformer import TransformerConfig
@@ -95,7 +96,7 @@ def recomputed(model: EncoderDecoder, ids: list[np.ndarray], config: DecodingCon
     task = Task(TOKENIZER.start, TOKENIZER.end, torch.full((len(ids),), config.max_length))
     with torch.inference_mode():
         empty = torch.empty(len(ids), 0, dtype=torch.long)
-        return decode(step, Written(empty, model.encode(source, mask)), task, config)
+        return decode(step, Written(empty, model.encode(Inputs.text(source, mask))), task, config)
 
 
 KINDS = [
@@ -184,7 +185,7 @@ class TestScore:
         (source,), (words,) = found.encode([text]), TOKENIZER.encode([target])
         total, written = 0.0, [TOKENIZER.start]
         for word in [*words.tolist(), TOKENIZER.end]:
-            hidden = found.model(torch.tensor([source.tolist()]), None, torch.tensor([written]))
+            hidden = found.model(Inputs.text(torch.tensor([source.tolist()])), torch.tensor([written]))
             total += found.model.head(hidden[0, -1]).double().log_softmax(-1)[word].item()
             written.append(word)
         assert found.score([text], [target]) == [pytest.approx(total, abs=1e-4)]
@@ -201,7 +202,7 @@ class TestCoverage:
         """The attention each source position gets from all steps, end included; last layer, mean of its heads."""
         target = torch.tensor([[TOKENIZER.start, *ids]])
         with torch.inference_mode(), captured(model) as weights:
-            model(torch.tensor([source.tolist()]), None, target)
+            model(Inputs.text(torch.tensor([source.tolist()])), target)
         last = [w for name, w in weights.items() if name.startswith("decoder") and name.endswith("cross")][-1]
         return last[0][0].mean(0).sum(0)
 
