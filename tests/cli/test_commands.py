@@ -340,7 +340,7 @@ def test_microscope_measures_runs_side_by_side(call: Call, folder):
 
 
 def test_runs_that_cannot_be_measured(call: Call, folder):
-    call("microscope").refused(2, "needs runs")
+    call("microscope").refused(2, "needs one run or more")
     call("microscope", "run", "run").refused(2, "each named once")
     call("microscope", "run", "--sentences", "0").refused(2, "at least one sentence")
     call("microscope", "nowhere").refused(2, "no such run")
