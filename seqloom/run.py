@@ -123,10 +123,7 @@ class Checkpoint:
         return self.path / WEIGHTS
 
     def fault(self, *, weights: bool = False, checked: set[Path] | None = None) -> str | None:
-        """What its manifest shows to be wrong with its files, or with those of its weights only; or None.
-
-        Files in `checked` are taken as sound; those found sound are added to it.
-        """
+        """What its manifest shows to be wrong with its files, or only its weights; skips, and adds to, `checked`."""
         checked = set() if checked is None else checked
         try:
             entries = read_json(self.path / _MANIFEST)["files"]
@@ -180,11 +177,7 @@ def write_folder(final: Path, write: Callable[[Path], None]) -> Checkpoint:
 
 
 class Run:
-    """A run directory that exists.
-
-    It knows its best checkpoint and which files agree with their digests: each is hashed once at most, when it is
-    first read.
-    """
+    """A run directory that exists. It knows its best checkpoint, and hashes each file once at most."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -230,18 +223,13 @@ class Run:
             raise RunError("no such run", where=str(path), cure=cure)
         for name in ("run.json", "config.toml"):
             if not (run.path / name).is_file():
-                raise RunError(
-                    f"not a complete run directory: it has no {name}",
-                    where=str(path),
-                    cure="it was interrupted before training began, or is not a run; remove it and train again",
-                )
+                cure = "it was interrupted before training began, or is not a run; remove it and train again"
+                raise RunError(f"not a complete run directory: it has no {name}", where=str(path), cure=cure)
         written = run.info().get("format")
         if written != FORMAT:
-            raise RunError(
-                f"written in format {written}, this version reads format {FORMAT}",
-                where=str(run.path / "run.json"),
-                cure="use the seqloom version in that file, or train again",
-            )
+            problem = f"written in format {written}, this version reads format {FORMAT}"
+            cure = "use the seqloom version in that file, or train again"
+            raise RunError(problem, where=str(run.path / "run.json"), cure=cure)
         return run
 
     def write_config(self, config: str) -> None:

@@ -31,7 +31,7 @@ def config(target: str = "", key: str = "", /, *, schema: Schema = None, markdow
         sys.stdout.write(config_help.markdown({task: task_class(task) for task in tasks}))
     elif schema is not None:
         if len(schema) > 1 or not target:
-            raise UsageError("--schema takes a task or a config before it, and at most one file after it")
+            raise UsageError("--schema needs a task or a config before it, and at most one file after it")
         task = _task(target)
         if schema:
             write_schema(task, Path(schema[0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from seqloom.cli.common import Quiet, Verbose, make_reporter
+from seqloom.cli.common import Quiet, Verbose, make_reporter, print_table
 from seqloom.errors import UsageError
 
 
@@ -33,7 +33,6 @@ def demo(
         steps: Training steps; by default as many as the demo needs.
         minutes: A time budget, instead of steps.
     """
-    from seqloom.cli.common import print_table
     from seqloom.cli.evaluate import show_scores
     from seqloom.tasks.seq2seq.demo import demo_config
     from seqloom.workflows.evaluate import evaluate_run
@@ -55,8 +54,7 @@ def demo(
     )
     program = os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else sys.argv[0]
     print(
-        f"next:\n"
-        f"  {program} translate {trained.path} 'Monday, March 3, 2031'\n"
+        f"next:\n  {program} translate {trained.path} 'Monday, March 3, 2031'\n"
         f"  open {trained.path}/report.html in a browser: curves, scores and attention\n"
         f"  {program} init translate       a config for two text files of your own\n"
         f"  {program} demo --to it         another language"

@@ -43,8 +43,7 @@ class TrainingConfig:
             the steps that fit are written into the run's config, with evaluations and warm-up adjusted to them.
         evaluate_every: steps between evaluations on the validation data; each one saves a checkpoint.
         log_every: steps between lines of metrics.jsonl.
-        metric: the score that selects the best checkpoint and decides on early stopping; "latest" = the newest
-            checkpoint is the best. Each task supports some of them.
+        metric: the score of the best checkpoint and of early stopping; "latest" = the newest is the best.
         patience: evaluations without improvement before training stops; 0 = never stop early.
         ema: decay of an exponential moving average of the weights, which is then the model; 0 = none.
         average: at the end, the mean of the last or the best `average_count` checkpoints is tried, and used if better.
@@ -125,8 +124,7 @@ class Plan:
 
     Args:
         learner: takes the steps.
-        evaluate: (step) -> validation metrics of the current model, including the one that `training.metric` names and
-            the loss if there is one; and rows for samples.jsonl.
+        evaluate: (step) -> validation metrics, with `training.metric` and any loss; and rows for samples.jsonl.
         lr: the peak learning rate.
         unit: the unit of the training speed shown.
         per_epoch: steps per epoch.

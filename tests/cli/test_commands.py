@@ -340,7 +340,7 @@ def test_microscope_measures_runs_side_by_side(call: Call, folder):
 
 
 def test_runs_that_cannot_be_measured(call: Call, folder):
-    call("microscope").refused(2, "needs runs")
+    call("microscope").refused(2, "needs one run or more")
     call("microscope", "run", "run").refused(2, "each named once")
     call("microscope", "run", "--sentences", "0").refused(2, "at least one sentence")
     call("microscope", "nowhere").refused(2, "no such run")
@@ -387,7 +387,7 @@ def test_doctor_lists_the_extras_and_what_each_lacks(call: Call, monkeypatch):
     assert facts["babel"] == "not installed"
     lines = [" ".join(line.split()) for line in call("doctor").lines]
     assert "words training word vectors numba 0.62.1" in lines
-    assert "export models as CTranslate2 or ONNX onnx 1.19.0, ctranslate2 is missing" in lines
+    assert "export export to CTranslate2 and ONNX onnx 1.19.0, ctranslate2 is missing" in lines
 
 
 def test_a_report_is_one_file_and_can_be_written_anew(call: Call, folder):

@@ -27,7 +27,7 @@ def test_a_task_has_every_key_explained(call: Call):
     lines = call("config", "translate").lines
     for line in ("  seed: a whole number; default 1", "      steps: a whole number; default 10000"):
         assert line in lines
-    assert '    kind = "cosine": Up linearly' in "\n".join(lines)
+    assert '    kind = "cosine": Rises linearly' in "\n".join(lines)
 
 
 def test_a_file_is_printed_complete_and_means_the_same(call: Call):
@@ -41,7 +41,7 @@ def test_a_file_is_printed_complete_and_means_the_same(call: Call):
 
 def test_help_on_one_key_of_a_task_and_of_a_file(call: Call):
     assert call("config", "translate", "training.steps").lines == [
-        "training.steps: a whole number; default 10000", "    steps of the optimizer."
+        "training.steps: a whole number; default 10000", "    optimizer steps."
     ]  # fmt: skip
     assert call("config", "small.toml", "training.steps").lines[0].endswith("default 10000; in the file 4")
     assert call("config", "small.toml", "model.encoder.layers").lines[0] == (
@@ -50,7 +50,7 @@ def test_help_on_one_key_of_a_task_and_of_a_file(call: Call):
     assert (
         call("config", "translate", "model.encoder.positions.rotary")
         .lines[0]
-        .startswith("model.encoder.positions.rotary: Queries and keys turned")
+        .startswith("model.encoder.positions.rotary: Queries and keys rotated")
     )
 
 
