@@ -14,7 +14,7 @@ from seqloom.evaluation.classification import score_labels, score_numbers, score
 from seqloom.evaluation.perplexity import perplexities
 from seqloom.evaluation.translation import score_translations
 from seqloom.measures import MEASURES
-from seqloom.training.fit import Metric
+from seqloom.training.config import Metric
 
 LESS = {
     *("loss", "training_loss", "perplexity", "word_perplexity", "bits_per_character", "bits_per_byte"),

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.run import Checkpoint, Run, digest_of
-from seqloom.training.fit import Measured, Plan, TrainingConfig, fit
+from seqloom.training.config import TrainingConfig
+from seqloom.training.fit import Measured, Plan, fit
 from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
 from seqloom.training.loop import Step

@@ -21,7 +21,8 @@ from seqloom.run import Json, Run
 from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets, load_tokenizers
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.fit import Measured, Plan, TrainingConfig
+from seqloom.training.config import TrainingConfig
+from seqloom.training.fit import Measured, Plan
 from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
 from seqloom.training.optimizer import AdamW, OptimizerConfig

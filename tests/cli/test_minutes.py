@@ -15,7 +15,8 @@ from seqloom.errors import UsageError
 from seqloom.run import Run
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.tasks.task import GradientConfig
-from seqloom.training.fit import TrainingConfig
+from seqloom.tasks.word_vectors.task import EmbedWordsConfig
+from seqloom.training.config import TrainingConfig
 from seqloom.training.schedule import Cosine, Schedule
 from seqloom.workflows.estimate import paced, resumed
 
@@ -97,3 +98,30 @@ def test_check_goes_by_the_budget(call: Call, folder: Path):
     assert any("minutes" in line and "0.0" in line for line in found.lines)
     negative = call("check", "small.toml", "--training.minutes=-1")
     negative.refused(2, "epochs and minutes must be finite and not negative", cured=False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "left"),
+    [
+        (["--training.steps", "7"], (7, 0.0, 0.0)),
+        (["--training.epochs", "7"], (9, 7.0, 0.0)),
+        (["--training.minutes", "7"], (9, 0.0, 7.0)),
+        (["--training.steps", "7", "--training.minutes", "8"], (7, 0.0, 8.0)),
+        (["--training.log_every", "7"], (9, 3.0, 30.0)),
+    ],
+)
+def test_a_length_on_the_command_line_takes_the_place_of_the_file_s(tmp_path, typed, left):
+    file = tmp_path / "c.toml"
+    file.write_text("[training]\nsteps = 9\nepochs = 3\nminutes = 30\n")
+    training = load(Config, file, typed).training
+    assert (training.steps, training.epochs, training.minutes) == left
+
+
+def test_a_length_in_a_file_takes_the_place_of_a_default(tmp_path):
+    (tmp_path / "text.txt").write_text("ba ko\n")
+    file = tmp_path / "c.toml"
+    file.write_text("data = {train = ['text.txt']}\n[training]\nsteps = 9\n")
+    assert load(EmbedWordsConfig, file).training.epochs == 0
+    assert load(EmbedWordsConfig, file, ["--training.epochs", "2"]).training.epochs == 2
+    file.write_text("data = {train = ['text.txt']}\n")
+    assert load(EmbedWordsConfig, file).training.epochs == 5

@@ -22,7 +22,7 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.tokenizer import WordLevel
-from seqloom.training.fit import TrainingConfig
+from seqloom.training.config import TrainingConfig
 from seqloom.training.log import Reporter
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Cosine

@@ -16,7 +16,8 @@ from toys import Listener, Toy, ToyBatch, ToyLoss, toy_model, toy_objective
 from seqloom.errors import DivergedError, RunError
 from seqloom.run import FROZEN
 from seqloom.training.checkpoint import load_weights
-from seqloom.training.fit import Interrupted, TrainingConfig
+from seqloom.training.config import TrainingConfig
+from seqloom.training.fit import Interrupted
 from seqloom.training.schedule import Cosine, Plateau
 
 BEST_AT_4 = {2: 10.0, 4: 30.0, 6: 20.0, 8: 25.0, 10: 29.0, 12: 11.0}
@@ -190,7 +191,7 @@ def test_when_every_checkpoint_is_damaged_it_begins_anew_and_says_so(make_toy):
     for checkpoint in toy.run.checkpoints():
         os.truncate(checkpoint.path / "model.safetensors", 5)
     listener = toy.fit()
-    assert listener.warnings[-1] == "no undamaged checkpoint is left: training begins anew"
+    assert listener.warnings[-1] == "no undamaged checkpoint is left: training starts over"
     assert toy.bits() == straight.bits()
     assert toy.metrics() == straight.metrics()
 

@@ -20,7 +20,8 @@ from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, rows_of_words
 from seqloom.run import Run
 from seqloom.tasks.word_vectors.task import EmbedWordsConfig, load_words
 from seqloom.text.vocabulary import Vocabulary
-from seqloom.training.fit import Interrupted, TrainingConfig
+from seqloom.training.config import TrainingConfig
+from seqloom.training.fit import Interrupted
 from seqloom.training.learner import Learner
 from seqloom.training.loop import Step
 from seqloom.training.word_learner import SGD, BlockConfig, WordLearner

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from seqloom.data.formats.lines import LineError, expand, text_lines
 from seqloom.data.rows import Pairs, Splits
-from seqloom.data.sources.source import PairSource
+from seqloom.data.sources.pairs import PairSource
 
 
 @dataclass(frozen=True)

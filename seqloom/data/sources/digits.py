@@ -8,7 +8,7 @@ from random import Random
 from typing import ClassVar, Literal
 
 from seqloom.data.rows import Fresh, Pairs, Splits
-from seqloom.data.sources.source import PairSource
+from seqloom.data.sources.pairs import PairSource
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
-from seqloom.data.sources.source import PairSource, TextSource, no_test_data
+from seqloom.data.sources.pairs import PairSource
+from seqloom.data.sources.source import TextSource, no_test_data
 from seqloom.data.sources.text import Source, text_source
 from seqloom.errors import UsageError
 

@@ -9,7 +9,30 @@ from typing import ClassVar
 from seqloom.data.checks.pairs import Finding, scan_files
 from seqloom.data.formats.parallel import read_pairs
 from seqloom.data.rows import Pairs, Splits
-from seqloom.data.sources.source import PairSource
+
+
+class PairSource:
+    """Where pairs of sequences come from; a source is a frozen dataclass besides, and a member of a union by `kind`."""
+
+    def splits(self) -> Splits:
+        """The corpus. Raises UsageError or DataError where it cannot be read."""
+        raise NotImplementedError
+
+    def scan(self) -> list[Finding]:
+        """What is wrong in its files, line by line."""
+        return []
+
+    def read(self, files: Sequence[str]) -> Pairs:
+        """Other pairs of the same kind, to be tested on."""
+        return read_pairs(files)
+
+    def longest(self) -> int:
+        """The most tokens that a side of a training pair may have."""
+        return 1 << 30
+
+    def language(self) -> str:
+        """The language of the targets, for measures that know languages; "" = they are not used."""
+        return ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from random import Random
 from typing import ClassVar, Literal, NamedTuple
 
 from seqloom.data.rows import Fresh, Pairs, Splits
-from seqloom.data.sources.source import PairSource
+from seqloom.data.sources.pairs import PairSource
 
 Statement = Literal["addition", "subtraction", "multiplication", "assignment", "if", "for"]
 _ALL: tuple[Statement, ...] = ("addition", "subtraction", "multiplication", "assignment", "if", "for")

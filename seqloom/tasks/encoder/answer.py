@@ -17,7 +17,7 @@ from seqloom.evaluation.answers import score_answers
 from seqloom.objectives.reading import Labels
 from seqloom.run import Json
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
-from seqloom.training.fit import Metric, TrainingConfig
+from seqloom.training.config import Metric, TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from seqloom.evaluation.classification import score_labels, score_numbers
 from seqloom.objectives.reading import Labels, Numbers
 from seqloom.run import Json
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
-from seqloom.training.fit import Metric, TrainingConfig
+from seqloom.training.config import Metric, TrainingConfig
 
 
 @dataclass(frozen=True)

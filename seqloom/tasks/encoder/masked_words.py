@@ -29,7 +29,8 @@ from seqloom.tasks.encoder.look import attention
 from seqloom.tasks.encoder.task import ReadingConfig
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.fit import Measured, Metric
+from seqloom.training.config import Metric
+from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
 
 _TEST_SEED = 0  # of the masks in every evaluation

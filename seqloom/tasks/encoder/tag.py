@@ -16,7 +16,7 @@ from seqloom.evaluation.classification import score_tags
 from seqloom.objectives.reading import Labels
 from seqloom.run import Json
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
-from seqloom.training.fit import Metric, TrainingConfig
+from seqloom.training.config import Metric, TrainingConfig
 
 
 class Tagger(Reader):

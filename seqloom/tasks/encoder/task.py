@@ -20,7 +20,8 @@ from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
 from seqloom.tasks.building import on_start
 from seqloom.tasks.task import GradientConfig, Numbered, Prepared, gradient_plan
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
-from seqloom.training.fit import Measured, Metric, TrainingConfig
+from seqloom.training.config import Metric, TrainingConfig
+from seqloom.training.fit import Measured
 from seqloom.training.schedule import Linear, Schedule
 
 _TOKENS = 8192  # tokens of a batch without gradients

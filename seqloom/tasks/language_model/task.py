@@ -33,7 +33,8 @@ from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.task import GradientConfig, Prepared, Seen, gradient_plan, refuse_options
 from seqloom.text.chat import Message
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
-from seqloom.training.fit import Measured, TrainingConfig
+from seqloom.training.config import TrainingConfig
+from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
 
 DataConfig = TextFiles | StandardLibrary | Conversations | NoData

@@ -10,7 +10,7 @@ from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.tokenizer import BPE
-from seqloom.training.fit import TrainingConfig
+from seqloom.training.config import TrainingConfig
 from seqloom.training.optimizer import Muon
 from seqloom.training.schedule import Linear
 

@@ -26,7 +26,8 @@ from seqloom.tasks.assets import Assets, begun, load_vocabulary
 from seqloom.tasks.task import Prepared, RunConfig, Seen, tested_on
 from seqloom.tasks.word_vectors.look import look
 from seqloom.text.vocabulary import Vocabulary
-from seqloom.training.fit import Measured, Plan, TrainingConfig
+from seqloom.training.config import TrainingConfig
+from seqloom.training.fit import Measured, Plan
 from seqloom.training.log import Reporter
 from seqloom.training.schedule import Linear, Schedule
 from seqloom.training.word_learner import SGD, BlockConfig, WordLearner

@@ -28,7 +28,8 @@ from seqloom.objectives.reading import Labels
 from seqloom.tasks.encoder.classify import ClassifyConfig
 from seqloom.tasks.encoder.masked_words import MaskedWordsConfig
 from seqloom.text.tokenizer import BPE, WordLevel
-from seqloom.training.fit import Interrupted, TrainingConfig
+from seqloom.training.config import TrainingConfig
+from seqloom.training.fit import Interrupted
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Linear
 from seqloom.workflows.train import train_run

@@ -42,7 +42,8 @@ from seqloom.tasks.building import begin, load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.text.chat import Message
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerFile, WordLevel, train_tokenizer
-from seqloom.training.fit import Interrupted, TrainingConfig
+from seqloom.training.config import TrainingConfig
+from seqloom.training.fit import Interrupted
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Noam
 from seqloom.workflows.evaluate import evaluate_run

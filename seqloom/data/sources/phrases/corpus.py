@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from seqloom.data.formats.parallel import read_pairs
 from seqloom.data.rows import Pairs, Splits
-from seqloom.data.sources.source import PairSource
+from seqloom.data.sources.pairs import PairSource
 from seqloom.errors import UsageError, nearest
 
 if TYPE_CHECKING:

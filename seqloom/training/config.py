@@ -1,0 +1,97 @@
+"""How long a model trains, how often it is evaluated, and where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from seqloom.config import Arguments
+from seqloom.errors import UsageError
+from seqloom.training.precision import Precision
+
+Metric = Literal["bleu", "exact_match", "loss", "latest", "accuracy", "f1", "matthews", "pearson", "spearman"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long to train, how often to evaluate, and on what device.
+
+    Args:
+        steps: optimizer steps.
+        epochs: if above 0, the number of passes over the data, instead of `steps`.
+        minutes: if above 0, a time budget, instead of `steps` and `epochs`: the speed is measured before training, and
+            the steps that fit are written into the run's config, with evaluations and warm-up adjusted to them.
+        evaluate_every: steps between evaluations on the validation data; each one saves a checkpoint.
+        log_every: steps between lines of metrics.jsonl.
+        metric: the score of the best checkpoint and of early stopping; "latest" = the newest is the best.
+        patience: evaluations without improvement before training stops; 0 = never stop early.
+        ema: decay of an exponential moving average of the weights, which is then the model; 0 = none.
+        average: at the end, the mean of the last or the best `average_count` checkpoints is tried, and used if better.
+        average_count: the number of checkpoints that `average` combines.
+        precision: "auto" = bfloat16 where the processor is fast in it.
+        device: "auto" = a GPU if there is one.
+        threads: processor threads; 0 = as many as there are. The number affects the exact result.
+        tensorboard: whether to write TensorBoard files, too.
+    """
+
+    steps: int = 10_000
+    epochs: float = 0.0
+    minutes: float = 0.0
+    evaluate_every: int = 500
+    log_every: int = 20
+    metric: Metric = "bleu"
+    patience: int = 0
+    ema: float = 0.0
+    average: Literal["none", "last", "best"] = "none"
+    average_count: int = 5
+    precision: Precision = "auto"
+    device: str = "auto"
+    threads: int = 0
+    tensorboard: bool = False
+
+    @staticmethod
+    def infer(tree: Mapping[str, Any], default: Any) -> dict[str, Any]:
+        """The tree, where a length of training on the command line replaces one of a file, and this a default."""
+        lengths = ("steps", "epochs", "minutes")  # each counts only where those after it are 0
+        typed = [key for key in lengths if isinstance(tree.get(key), Arguments)]
+        named = typed or [key for key in lengths if key in tree]
+        return {**tree, **{key: 0 for key in lengths[1:] if named and key not in named}}
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.evaluate_every, self.log_every, self.average_count) < 1:
+            raise ValueError("steps, evaluate_every, log_every and average_count must be at least 1")
+        if not 0 <= self.ema < 1 or self.patience < 0 or self.threads < 0:
+            raise ValueError("ema must be in [0, 1), patience and threads not negative")
+        if not (0 <= self.epochs < math.inf and 0 <= self.minutes < math.inf):
+            raise ValueError("epochs and minutes must be finite and not negative")
+
+    def check_metric(self, *metrics: Metric) -> None:
+        """Raises ValueError unless the metric is one of these or "latest"."""
+        if self.metric not in (*metrics, "latest"):
+            raise ValueError(f"training.metric must be {' or '.join(map(repr, (*metrics, 'latest')))} for this task")
+
+    def lasting(self, per_epoch: float | int) -> TrainingConfig:
+        """The config with the steps that `epochs` amounts to, if an epoch has `per_epoch` steps."""
+        counted = self.epochs and not self.minutes
+        return replace(self, steps=max(1, round(self.epochs * per_epoch))) if counted else self
+
+    def within_minutes(self, step: float, evaluation: float) -> TrainingConfig:
+        """The config with the steps that fit into `minutes`, and at least five evaluations if they are quick.
+
+        Args:
+            step: seconds per step.
+            evaluation: seconds per evaluation; if one fits, evaluations take at most a quarter of the budget.
+        """
+        budget = 60 * self.minutes
+        every = max(1, min(self.evaluate_every, int(budget / step / 5)), math.ceil(4 * evaluation / step))
+        apart = 1 + (self.average != "none")  # evaluations besides those every `every` steps
+        steps = int((budget - apart * evaluation) / (step + evaluation / every))
+        if steps < 1:
+            problem = (
+                f"{self.minutes:g} minutes are too few: an evaluation takes {evaluation:.1f} s, a step {step:.2f} s"
+            )
+            cure = "give more minutes, or validate on less data"
+            raise UsageError(problem, where="training.minutes", cure=cure)
+        return replace(self, steps=steps, evaluate_every=every)
