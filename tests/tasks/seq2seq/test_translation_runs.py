@@ -264,7 +264,7 @@ def test_training_sentences_that_are_too_long_are_left_out_and_counted(config, t
     train_run(replace(changed, training=replace(config.training, steps=1)), listener)
     long = sum(len(text) > 12 for text in sentences(60, 1, most=9))
     assert listener.warnings == [
-        f"{long} training pairs are too long (data.max_length, or the model's positions): left out"
+        f"{long} training pairs are too long (data.max_length, or the model's positions) and are left out"
     ]
 
 
@@ -278,7 +278,7 @@ def test_what_bpe_dropout_makes_of_a_text_fits_the_positions(config, tmp_path):
     listener = Listener()
     train_run(replace(changed, training=replace(config.training, steps=12)), listener)
     assert listener.warnings == [
-        f"{long} training pairs are too long (data.max_length, or the model's positions): left out"
+        f"{long} training pairs are too long (data.max_length, or the model's positions) and are left out"
     ]
 
 
