@@ -174,13 +174,13 @@ def test_a_prompt_that_is_no_utf8(call: Call, texts):
 
 
 def test_init_writes_a_config_that_train_reads(call: Call, texts, tmp_path, monkeypatch):
-    words = ("train", "language_model.toml", "-q", "--tokenizer.size", "280", "--training.steps", "1")
+    words = ("train", "language_model.toml", "-q", "--tokenizer.size", "280", "--training.minutes", "0")
     lines = (texts / "train.txt").read_bytes(), (texts / "valid.txt").read_bytes()
     monkeypatch.chdir(tmp_path)
     assert call("init", "language_model").code == 0
     for name, text in zip(("train", "valid"), lines, strict=True):
         Path(f"{name}.txt").write_bytes(text)
-    assert call(*words, "--batches.lanes", "4").code == 0
+    assert call(*words, "--training.steps", "1", "--batches.lanes", "4").code == 0
     assert Run.open("runs/language_model").info()["task"] == "language_model"
 
 

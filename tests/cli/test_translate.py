@@ -129,7 +129,7 @@ def test_values_and_files_that_cannot_be(call: Call, seen):
     no_beam = call("translate", "run", "ba", "--decoding.beam", "0")
     no_beam.refused(2, "--decoding", "beam and n_best must be at least 1", cured=False)
     few = call("translate", "run", "ba", "--decoding.n-best", "9")
-    few.refused(2, "n_best 9 needs a beam of at least as many, not 5", cured=False)
+    few.refused(2, "n_best 9 needs a beam of at least 9, not 5", cured=False)
     call("translate", "run", "--file", "nowhere.txt").refused(2, "nowhere.txt: no such file")
 
 
