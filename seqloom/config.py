@@ -148,7 +148,7 @@ def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, k
     """An instance of the config class `cls` from a tree of plain values.
 
     A class may have a method `expand(tree) -> tree`, called first, which lays presets under the tree.
-    It, or the first member of a union, may have `infer(tree, default) -> tree`, which adds what the keys imply: a `kind`.
+    It, or the first member of a union, may have `infer(tree, default) -> tree`, which adds what keys imply: a `kind`.
     A `ValueError` raised by `__post_init__` becomes a ConfigError with the place.
     """
     origin = origin or Origin()
