@@ -134,15 +134,17 @@ def _first_steps(plan: Plan) -> list[Step]:
 
 def _chosen_batches(learner: GradientLearner, trial: Trial) -> tuple[list[Step], float]:
     """The steps on the trial's batches (on fewer where they are long), and the bytes of the kernels of each shape."""
-    numbers = trial.numbers
-    learner.rehearse(numbers[-1:])  # the largest first, for the peak of memory
-    first = next(learner.steps(0, lambda n: _RATE)).seconds
-    count = max(_LEAST, min(len(numbers), int(_PATIENCE / first)))
-    chosen = [numbers[round(i * (len(numbers) - 1) / (count - 1))] for i in range(count)]
-    # Twice where it is quick, because the first use of a shape compiles its kernels.
-    learner.rehearse(chosen * 2 if count > _LEAST else chosen)
+    numbers = [*reversed(trial.numbers)]  # the largest first, so that later growth of memory is that of kernels
+    learner.rehearse(numbers[:1])
+    first = next(learner.steps(0, lambda n: _RATE))
+    count = min(len(numbers), int(_PATIENCE / first.seconds))
+    quick = count > _LEAST
+    count = count if quick else _LEAST
+    chosen = [numbers[round(i * (len(numbers) - 1) / (count - 1))] for i in range(count)][not quick :]
+    # Twice where steps are quick: the first use of a shape compiles its kernels. Else the first step counts, too.
+    learner.rehearse(chosen * (1 + quick))
     steps = learner.steps(0, lambda n: _RATE)
     before = resident_bytes()
     taken = [next(steps) for _ in chosen]
-    per_shape = (resident_bytes() - before) / (count - 1)
-    return [next(steps) for _ in chosen] if count > _LEAST else taken, per_shape
+    per_shape = (resident_bytes() - before) / len(chosen)
+    return [next(steps) for _ in chosen] if quick else [first, *taken], per_shape

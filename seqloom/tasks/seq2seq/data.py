@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Sequence
@@ -124,7 +125,10 @@ def _side(
 ) -> Side:
     if isinstance(config.tokenizer, BPE) and config.tokenizer.dropout:
         return DroppedBPE(tokenizer, texts, config.tokenizer.dropout, seed)
-    return Fixed([np.append(row, tokenizer.end).astype(np.int32) for row in ids])
+    ends = np.cumsum([len(row) for row in ids])
+    flat = np.insert(np.concatenate(ids), ends, tokenizer.end) if ids else np.zeros(0, np.int32)
+    edges = [0, *(ends + np.arange(1, len(ids) + 1)).tolist()]
+    return Fixed([flat[start:stop] for start, stop in itertools.pairwise(edges)])
 
 
 def summary(corpus: Corpus) -> list[Json]:
@@ -171,8 +175,8 @@ def _chosen(order: Order) -> list[int]:
 
 def _evaluation_seconds(corpus: Corpus, model: Any) -> float:
     pairs, _ = usable(corpus.splits.valid)
-    sample = list(pairs.sources[:: max(1, len(pairs) // 256)])
-    lengths = [len(ids) for ids in corpus.target.encode(pairs.targets[:: max(1, len(pairs) // 256)])]
+    sample = list(pairs.sources[:: max(1, len(pairs) // 128)])
+    lengths = [len(ids) for ids in corpus.target.encode(pairs.targets[:: max(1, len(pairs) // 128)])]
     # An untrained model does not know when to stop: it is forced to the mean length of the references.
     length = max(1, round(statistics.fmean(lengths)))
     forced = Greedy(min_length=length, max_length=length)
