@@ -93,7 +93,7 @@ class MaskedWordsConfig(ReadingConfig):
         """See RunConfig: the scores of masked tokens, which are the same in every evaluation; there are no options."""
         files = tested_on(test, self.data.test, options)
         text = Documents.of(self.data.tested(files).text, predictor.tokenizer)
-        reporter.say(f"reading {len(text.ids):,} words")
+        reporter.say(f"reading {len(text.ids):,} tokens")
         began = time.perf_counter()
         scores = _scores(predictor.model, MaskedBatches(text, predictor.tokenizer, self.batches, _TEST_SEED))
         return {"tokens": len(text.ids), **scores, "seconds": round(time.perf_counter() - began, 3)}
@@ -149,7 +149,7 @@ def _prompts(text: Text, tokenizer: Tokenizer) -> list[str]:
 def _filled(model: EncoderOnly, tokenizer: Tokenizer, prompts: Sequence[str], step: int) -> list[Json]:
     filler = Filler(model, tokenizer, 1 << 30)
     rows = [(prompt, filler(prompt)[0]) for prompt in prompts]
-    return [{"step": step, "text": p, "words": " ".join(f"{w} {q:.2f}" for w, q in found)} for p, found in rows]
+    return [{"step": step, "text": p, "predictions": " ".join(f"{w} {q:.2f}" for w, q in found)} for p, found in rows]
 
 
 _MASKED = re.compile("|".join(map(re.escape, MASKS)))

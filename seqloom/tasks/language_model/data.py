@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from seqloom.data.batches.packs import Packs
 from seqloom.data.batches.shards import Keeping
@@ -17,13 +16,11 @@ from seqloom.data.sources.source import Reading, TextSplit
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import begun
 from seqloom.tasks.building import tokenizer_for
+from seqloom.tasks.language_model.config import LanguageModelKeys
 from seqloom.tasks.resume import refuse_other_data
 from seqloom.text.chat import with_chat
 from seqloom.text.tokenizer import Tokenizer, TokenizerFile
 from seqloom.training.log import Reporter
-
-if TYPE_CHECKING:
-    from seqloom.tasks.language_model.task import LanguageModelConfig
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Corpus:
     valid: Reading
 
 
-def read_corpus(config: LanguageModelConfig, reporter: Reporter, run: Run | None = None) -> Corpus:
+def read_corpus(config: LanguageModelKeys, reporter: Reporter, run: Run | None = None) -> Corpus:
     """Reads the data, makes (or, in a run that has one, loads) the tokenizer, and lays out the batches."""
     texts = config.data.splits(reporter.say, config.seed)
     held = {name: text.digest() for name, text in texts.items() if name != "train"}
@@ -57,7 +54,7 @@ def read_corpus(config: LanguageModelConfig, reporter: Reporter, run: Run | None
     return Corpus(texts, {"train": digest, **held}, tokenizer, batches, valid)
 
 
-def _tokenizer(config: LanguageModelConfig, train: TextSplit, reporter: Reporter, run: Run | None) -> Tokenizer:
+def _tokenizer(config: LanguageModelKeys, train: TextSplit, reporter: Reporter, run: Run | None) -> Tokenizer:
     def say(share: float, lines: int) -> None:
         reporter.progress("making the tokenizer", share, lines, "lines")
 
@@ -67,7 +64,7 @@ def _tokenizer(config: LanguageModelConfig, train: TextSplit, reporter: Reporter
 
 
 def _batches(
-    config: LanguageModelConfig, train: TextSplit, tokenizer: Tokenizer, reporter: Reporter, run: Run | None
+    config: LanguageModelKeys, train: TextSplit, tokenizer: Tokenizer, reporter: Reporter, run: Run | None
 ) -> tuple[Stream | Packs, str]:
     if run is None:
         with TemporaryDirectory() as place:  # what is mapped stays readable

@@ -4,79 +4,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from seqloom import config as configs
 from seqloom.config import Tree
-from seqloom.data.batches.stream import Layout, StreamConfig
 from seqloom.data.checks.pairs import Finding
-from seqloom.data.sources.conversations import Conversations
-from seqloom.data.sources.none import NoData
-from seqloom.data.sources.standard_library import StandardLibrary
-from seqloom.data.sources.text import TextFiles
-from seqloom.decoding.config import DecodingConfig, Sampling
 from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.models.assemblies import parameter_count
-from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.models.decoder import LanguageModel
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
-from seqloom.objectives.next_token import NextToken
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import on_start
+from seqloom.tasks.language_model.config import LanguageModelKeys
 from seqloom.tasks.language_model.data import Corpus, read_corpus, summary
 from seqloom.tasks.language_model.look import look
 from seqloom.tasks.language_model.predictor import Generator
-from seqloom.tasks.task import GradientConfig, Prepared, Seen, gradient_plan, refuse_options
+from seqloom.tasks.task import Prepared, Seen, gradient_plan, refuse_options
 from seqloom.text.chat import Message
-from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
-from seqloom.training.config import TrainingConfig
+from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
-
-DataConfig = TextFiles | StandardLibrary | Conversations | NoData
 
 _SAMPLE = 40  # tokens of a sample
 _STRIDE = "--batches.stride"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelConfig(GradientConfig):
-    """The config of a run of a language model.
-
-    Args:
-        data: without any, the library of Python; with files and no kind, text.
-        start: a run whose weights and tokenizer training starts from, and by default its model.
-        tokenizer: how texts are cut into tokens.
-        model: the parts of the network and their sizes.
-        objective: the loss.
-        batches: how a text is cut into batches.
-        decoding: how continuations are decoded, in samples and by default in use.
-    """
-
-    task: Literal["language_model"] = "language_model"
-    start: str = ""
-    other_run: ClassVar[str] = "name a run of a language model"
-    data: DataConfig = field(default_factory=StandardLibrary)
-    tokenizer: TokenizerConfig = field(default_factory=BPE)
-    model: DecoderOnlyConfig = field(default_factory=DecoderOnlyConfig)
-    objective: NextToken = field(default_factory=NextToken)
-    batches: StreamConfig = field(default_factory=StreamConfig)
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="loss"))
-    decoding: DecodingConfig = field(default_factory=lambda: Sampling(temperature=0.8, top_p=0.95))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.training.metric != "loss":
-            raise ValueError("training.metric must be 'loss' for a language model")
-        if isinstance(self.tokenizer, BPE) and self.tokenizer.dropout:
-            raise ValueError("tokenizer.dropout is for pairs of sentences; running text is tokenized once")
-        limit = self.model.decoder.limit
-        if limit is not None and limit < self.batches.length:
-            raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")
+class LanguageModelConfig(LanguageModelKeys):
+    """The config of a run of a language model."""
 
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
@@ -96,11 +56,6 @@ class LanguageModelConfig(GradientConfig):
         """See RunConfig: without test data it is measured on the validation data."""
         return self.data.title
 
-    @property
-    def layout(self) -> Layout:
-        """How texts are laid out for the model."""
-        return Layout(self.batches, self.seed, self.model.carries)
-
     def scan(self) -> tuple[list[Finding], bool]:
         """See RunConfig."""
         found = self.data.scan()
@@ -114,7 +69,7 @@ class LanguageModelConfig(GradientConfig):
             corpus.digests,
             Assets((tokenizer, tokenizer)),
             lambda config, model: gradient_plan(config, model, batches, Validation(self, corpus, model).measure),
-            f"{batches.tokens:,} words of text, {batches.per_epoch} batches an epoch; "
+            f"{batches.tokens:,} tokens of text, {batches.per_epoch} batches an epoch; "
             f"{tokenizer.vocab_size:,} in the vocabulary",
             lambda: [summary(name, text, tokenizer) for name, text in corpus.texts.items()],
         )
@@ -148,7 +103,7 @@ class LanguageModelConfig(GradientConfig):
         lanes = 1 if carries else config.batches.lanes
         reading = config.data.tested(test).reading(predictor.tokenizer, config.layout, lanes)
         tokens = reading.batches.tokens
-        reporter.say(f"reading {tokens:,} words")
+        reporter.say(f"reading {tokens:,} tokens")
         began = time.perf_counter()
         found = perplexities(text_nll(predictor.model, reading.batches), tokens, reading.sizes)
         stride = None if whole else config.batches.stride or -(-config.batches.length // 2)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,29 +17,18 @@ from seqloom.data.batches.pairs import EncodedPairs, Fixed, PairBatches, Side
 from seqloom.data.checks.pairs import sizes
 from seqloom.data.formats.parallel import usable
 from seqloom.data.rows import Pairs, Splits
-from seqloom.data.sources.dialogues import Dialogues
-from seqloom.data.sources.digits import Digits
-from seqloom.data.sources.none import NoData
-from seqloom.data.sources.pairs import Files
-from seqloom.data.sources.phrases.corpus import Phrases
-from seqloom.data.sources.programs import Programs
 from seqloom.decoding.config import Greedy
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import begun, load_tokenizers, make_tokenizers
+from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import Trial
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, Tokenizer
 from seqloom.training.log import Reporter
 
-if TYPE_CHECKING:
-    from seqloom.tasks.seq2seq.task import TranslateConfig
-
 _SAMPLES = 12
 _EPOCHS = 8
-
-
-DataConfig = Files | Dialogues | Phrases | Digits | Programs | NoData
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,7 @@ class Corpus:
     batches: PairBatches
 
 
-def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = None) -> Corpus:
+def read_corpus(config: TranslateKeys, reporter: Reporter, run: Run | None = None) -> Corpus:
     """Reads the data, trains the tokenizers or loads those of the run, and plans the batches."""
     splits = config.data.splits()
     train, dropped = usable(splits.train)
@@ -90,7 +79,7 @@ def read_corpus(config: TranslateConfig, reporter: Reporter, run: Run | None = N
     return Corpus(replace(splits, train=train), source, target, first, batches)
 
 
-def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer, Tokenizer]) -> Encoded:
+def _encoded(config: TranslateKeys, train: Pairs, tokenizers: tuple[Tokenizer, Tokenizer]) -> Encoded:
     texts = (train.sources, train.targets)
     ids = [t.encode(side) for t, side in zip(tokenizers, texts, strict=True)]
     kept = _short_enough(config, train, ids, tokenizers)
@@ -103,7 +92,7 @@ def _encoded(config: TranslateConfig, train: Pairs, tokenizers: tuple[Tokenizer,
 
 
 def _short_enough(
-    config: TranslateConfig, train: Pairs, ids: Sequence[Sequence[np.ndarray]], tokenizers: Sequence[Tokenizer]
+    config: TranslateKeys, train: Pairs, ids: Sequence[Sequence[np.ndarray]], tokenizers: Sequence[Tokenizer]
 ) -> list[int]:
     """The pairs within data.max_length for which the model has enough positions, even with BPE dropout."""
     most = config.data.longest()
@@ -121,7 +110,7 @@ def _short_enough(
 
 
 def _side(
-    config: TranslateConfig, seed: int, tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[np.ndarray]
+    config: TranslateKeys, seed: int, tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[np.ndarray]
 ) -> Side:
     if isinstance(config.tokenizer, BPE) and config.tokenizer.dropout:
         return DroppedBPE(tokenizer, texts, config.tokenizer.dropout, seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from seqloom import config as configs
 from seqloom.data.formats.parallel import usable
@@ -14,16 +13,14 @@ from seqloom.errors import MissingExtra, UsageError
 from seqloom.evaluation.comparison import compare_translations
 from seqloom.evaluation.translation import moses_bleu, score_translations
 from seqloom.run import Json
+from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import decoding_config
 from seqloom.training.log import Reporter
 
-if TYPE_CHECKING:
-    from seqloom.tasks.seq2seq.task import TranslateConfig
-
 
 def score(
-    config: TranslateConfig, translator: Translator, test: Sequence[str], options: Sequence[str], reporter: Reporter
+    config: TranslateKeys, translator: Translator, test: Sequence[str], options: Sequence[str], reporter: Reporter
 ) -> Json:
     """Translates the test set and scores it; see RunConfig.score."""
     pairs, dropped = usable(config.data.read(test) if test else _test_pairs(config))
@@ -64,7 +61,7 @@ def _perplexity(translator: Translator, pairs: Pairs) -> float | None:
     return math.exp(-sum(log_p) / sum(tokens[i] for i in fit)) if fit else None
 
 
-def _test_pairs(config: TranslateConfig) -> Pairs:
+def _test_pairs(config: TranslateKeys) -> Pairs:
     pairs = config.data.splits().test
     if pairs is None:
         raise UsageError("the config names no test data", where="--test", cure="--test SOURCE REFERENCE")

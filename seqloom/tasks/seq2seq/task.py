@@ -5,70 +5,37 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from seqloom.data.batches.order import BatchConfig
 from seqloom.data.batches.pairs import make_batch
 from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
-from seqloom.data.sources.phrases.corpus import Phrases
-from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy
+from seqloom.decoding.config import Greedy
 from seqloom.evaluation.translation import corpus_bleu, exact_match
 from seqloom.models.assemblies import parameter_count
-from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
-from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Json, Run
 from seqloom.tasks.assets import Assets
-from seqloom.tasks.seq2seq.data import Corpus, DataConfig, read_corpus, summary, trial
+from seqloom.tasks.seq2seq.config import TranslateKeys
+from seqloom.tasks.seq2seq.data import Corpus, read_corpus, summary, trial
 from seqloom.tasks.seq2seq.look import look
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.score import compare, score
-from seqloom.tasks.task import GradientConfig, Prepared, Seen, gradient_plan, refuse_other_tests
-from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
+from seqloom.tasks.task import Prepared, Seen, gradient_plan, refuse_other_tests
+from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
-from seqloom.training.precision import Precision
 
 
 @dataclass(frozen=True)
-class TranslateConfig(GradientConfig):
-    """The config of a translation run.
-
-    Args:
-        data: the pairs of texts for training, validation and test.
-        tokenizer: how texts are cut into tokens.
-        model: the parts of the network and their sizes.
-        objective: the loss.
-        batches: how pairs are put together into batches.
-        decoding: how translations are decoded, in evaluations and by default in use.
-    """
-
-    task: Literal["translate"] = "translate"
-    other_run: ClassVar[str] = "name runs of pairs: translation, programs, dialogues"
-    measured_in: ClassVar[Precision] = "auto"
-    data: DataConfig = field(default_factory=Phrases)
-    tokenizer: TokenizerConfig = field(default_factory=BPE)
-    model: EncoderDecoderConfig = field(default_factory=EncoderDecoderConfig)
-    objective: CrossEntropy = field(default_factory=CrossEntropy)
-    batches: BatchConfig = field(default_factory=BatchConfig)
-    decoding: DecodingConfig = field(default_factory=BeamSearch)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.training.check_metric("bleu", "exact_match", "loss")
-        if self.objective.samples and isinstance(self.model.decoder, TransformerConfig):
-            raise ValueError("objective.teacher_forcing below 1 needs a recurrent or convolutional decoder")
-        if self.model.one_input and not self.tokenizer.joint:
-            raise ValueError(
-                f"model.tie = '{self.model.tie}' needs one vocabulary for both sides: "
-                "set tokenizer.joint = true, or model.tie = 'decoder-output'"
-            )
+class TranslateConfig(TranslateKeys):
+    """The config of a translation run."""
 
     def scan(self) -> tuple[list[Finding], bool]:
         """See RunConfig."""

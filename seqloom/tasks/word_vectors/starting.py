@@ -32,7 +32,7 @@ def take_vectors(config: EmbedderConfig, embedder: TokenEmbedder, tokenizer: Tok
         problem = f"its vectors have {rows.shape[1]} numbers, the model's {width}"
         raise ConfigError(problem, where=path, cure=f"set model.embedding = {rows.shape[1]}")
     embedder.take(torch.from_numpy(rows), torch.from_numpy(at))
-    reporter.say(f"{path}: vectors of {len(at):,} of {tokenizer.vocab_size:,} words")
+    reporter.say(f"{path}: vectors of {len(at):,} of {tokenizer.vocab_size:,} tokens")
 
 
 def _of_a_run(path: str, tokenizer: Tokenizer) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -1,0 +1,58 @@
+"""The keys of a config of translation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from seqloom.data.batches.order import BatchConfig
+from seqloom.data.sources.dialogues import Dialogues
+from seqloom.data.sources.digits import Digits
+from seqloom.data.sources.none import NoData
+from seqloom.data.sources.pairs import Files
+from seqloom.data.sources.phrases.corpus import Phrases
+from seqloom.data.sources.programs import Programs
+from seqloom.decoding.config import BeamSearch, DecodingConfig
+from seqloom.models.encoder_decoder import EncoderDecoderConfig
+from seqloom.nn.transformer import TransformerConfig
+from seqloom.objectives.cross_entropy import CrossEntropy
+from seqloom.tasks.task import GradientConfig
+from seqloom.text.tokenizer import BPE, TokenizerConfig
+from seqloom.training.precision import Precision
+
+DataConfig = Files | Dialogues | Phrases | Digits | Programs | NoData
+
+
+@dataclass(frozen=True)
+class TranslateKeys(GradientConfig):
+    """What is chosen for a translation run.
+
+    Args:
+        data: the pairs of texts for training, validation and test.
+        tokenizer: how texts are cut into tokens.
+        model: the parts of the network and their sizes.
+        objective: the loss.
+        batches: how pairs are put together into batches.
+        decoding: how translations are decoded, in evaluations and by default in use.
+    """
+
+    task: Literal["translate"] = "translate"
+    other_run: ClassVar[str] = "name runs of pairs: translation, programs, dialogues"
+    measured_in: ClassVar[Precision] = "auto"
+    data: DataConfig = field(default_factory=Phrases)
+    tokenizer: TokenizerConfig = field(default_factory=BPE)
+    model: EncoderDecoderConfig = field(default_factory=EncoderDecoderConfig)
+    objective: CrossEntropy = field(default_factory=CrossEntropy)
+    batches: BatchConfig = field(default_factory=BatchConfig)
+    decoding: DecodingConfig = field(default_factory=BeamSearch)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.training.check_metric("bleu", "exact_match", "loss")
+        if self.objective.samples and isinstance(self.model.decoder, TransformerConfig):
+            raise ValueError("objective.teacher_forcing below 1 needs a recurrent or convolutional decoder")
+        if self.model.one_input and not self.tokenizer.joint:
+            raise ValueError(
+                f"model.tie = '{self.model.tie}' needs one vocabulary for both sides: "
+                "set tokenizer.joint = true, or model.tie = 'decoder-output'"
+            )
