@@ -39,6 +39,8 @@ def demo(
     from seqloom.workflows.report import finish
     from seqloom.workflows.train import train_run
 
+    if steps and minutes:
+        raise UsageError("--steps and --minutes exclude each other", cure="give one of them")
     if min(steps, minutes, seed) < 0 or seed >= 1 << 63:
         raise UsageError("--steps, --minutes and --seed must not be negative", cure="seqloom demo --help")
     reporter = make_reporter(quiet, verbose)

@@ -11,7 +11,7 @@ from seqloom.measures import MEASURES
 
 
 def lineage(
-    config: str = "",
+    config: Annotated[str, Parameter(allow_leading_hyphen=True)] = "",
     /,
     *overrides: Overrides,
     seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (),

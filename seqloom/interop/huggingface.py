@@ -262,7 +262,8 @@ def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> t
     if lost:
         problem = f"cannot be expressed in Hugging Face's formats; {family.name} comes nearest, but not {_some(lost)}"
         raise UsageError(
-            problem, cure="presets small, gpt2, llama-135m, bert-base, vit-tiny and their sisters are of forms that can"
+            problem,
+            cure="presets small, small-llama, small-megatron, gpt2, llama-135m, bert-base, vit-tiny and the like can",
         )
     return family, theirs, again
 

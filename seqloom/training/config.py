@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from seqloom.config import Arguments
-from seqloom.errors import UsageError
+from seqloom.errors import ConfigError, UsageError
 from seqloom.training.precision import Precision
 
 Metric = Literal["bleu", "exact_match", "loss", "latest", "accuracy", "f1", "matthews", "pearson", "spearman"]
+
+_MOST = 10**7  # minutes: nineteen years
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class TrainingConfig:
         """The tree, where a length of training on the command line replaces one of a file, and this a default."""
         lengths = ("steps", "epochs", "minutes")  # each counts only where those after it are 0
         typed = [key for key in lengths if isinstance(tree.get(key), Arguments)]
+        if sum(tree[key] != ["0"] for key in typed) > 1:
+            problem = f"{' and '.join(typed)} exclude each other"
+            raise ConfigError(problem, cure=f"give one of them: --training.{typed[-1]} {tree[typed[-1]][0]}")
         named = typed or [key for key in lengths if key in tree]
         return {**tree, **{key: 0 for key in lengths[1:] if named and key not in named}}
 
@@ -64,8 +69,8 @@ class TrainingConfig:
             raise ValueError("steps, evaluate_every, log_every and average_count must be at least 1")
         if not 0 <= self.ema < 1 or self.patience < 0 or self.threads < 0:
             raise ValueError("ema must be in [0, 1), patience and threads not negative")
-        if not (0 <= self.epochs < math.inf and 0 <= self.minutes < math.inf):
-            raise ValueError("epochs and minutes must be finite and not negative")
+        if not (0 <= self.epochs < math.inf and 0 <= self.minutes <= _MOST):
+            raise ValueError(f"epochs must be finite, minutes at most {_MOST:,}, both not negative")
 
     def check_metric(self, *metrics: Metric) -> None:
         """Raises ValueError unless the metric is one of these or "latest"."""
@@ -94,4 +99,4 @@ class TrainingConfig:
             )
             cure = "give more minutes, or validate on less data"
             raise UsageError(problem, where="training.minutes", cure=cure)
-        return replace(self, steps=steps, evaluate_every=every)
+        return replace(self, steps=steps, evaluate_every=min(every, steps))

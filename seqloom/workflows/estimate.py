@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from torch import nn
 
+from seqloom.errors import RunError
 from seqloom.models.assemblies import parameter_count
 from seqloom.tasks.task import Prepared, RunConfig, Trial
 from seqloom.training.fit import Plan
@@ -98,27 +99,31 @@ def estimate(config: RunConfig, prepared: Prepared, model: nn.Module) -> Estimat
     )
 
 
-def paced(config: C, steps: int, evaluate_every: int, warmup_of: int = 0) -> C:
-    """A config with a budget of minutes and the steps that it allows; a tenth of them at most is warm-up.
+def paced(config: C, steps: int, evaluate_every: int, warmup: int = -1) -> C:
+    """A config with a budget of minutes and the steps that it allows; `warmup` -1 = a tenth of them.
 
-    `warmup_of`: the steps of which the warm-up is a tenth, if not of these.
+    The warm-up of the config is kept where it is shorter.
     """
     chosen: Any = config
     training = replace(config.training, steps=steps, evaluate_every=evaluate_every)
-    warmup = min(chosen.schedule.warmup, (warmup_of or steps) // 10)
-    return cast(C, replace(chosen, training=training, schedule=replace(chosen.schedule, warmup=warmup)))
+    most = min(chosen.schedule.warmup, steps // 10 if warmup < 0 else warmup)
+    return cast(C, replace(chosen, training=training, schedule=replace(chosen.schedule, warmup=most)))
 
 
 def resumed(config: C, begun: C) -> tuple[C, C]:
     """The config of a run that goes on, and the one it was begun with, where both have a budget of minutes.
 
     What the budget was measured to be worth stays; a longer or shorter one is worth more or fewer steps in proportion.
+    Raises RunError for a budget where the run was begun without one.
     """
-    now, before = config.training, begun.training
-    if not now.minutes or not before.minutes:
+    now, before, first = config.training, begun.training, cast(Any, begun)
+    if now.minutes and not before.minutes:
+        problem = f"was begun with {before.steps:,} steps and not with a budget of minutes"
+        raise RunError(problem, where=config.run, cure="--training.steps N goes on with it; --run NEW begins another")
+    if not now.minutes:
         return config, begun
     steps = max(1, round(before.steps * now.minutes / before.minutes))
-    config = paced(config, steps, before.evaluate_every, before.steps)
+    config = paced(config, steps, before.evaluate_every, first.schedule.warmup)
     return config, replace(begun, training=replace(before, minutes=now.minutes))
 
 

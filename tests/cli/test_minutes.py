@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom.config import load
-from seqloom.errors import UsageError
+from seqloom.errors import ConfigError, UsageError
 from seqloom.run import Run
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.tasks.task import GradientConfig
@@ -65,6 +65,7 @@ def test_what_the_budget_was_worth_stays_and_more_minutes_are_worth_more():
     now, before = resumed(longer, begun)
     assert (now.training.steps, now.training.evaluate_every, now.schedule.warmup) == (1500, 60, 100)
     assert before.training == replace(begun.training, minutes=45.0)
+    assert resumed(typed, now)[0].schedule == now.schedule  # and back again
     without = replace(typed, training=TrainingConfig(steps=7))
     assert resumed(without, begun) == (without, begun)
 
@@ -87,8 +88,8 @@ def test_training_lasts_as_long_as_asked_and_is_then_like_any_other(call: Call, 
     assert again.code == 0
     assert "allow" not in again.err
     assert load(TranslateConfig, Path("first/config.toml")) == config
-    call("train", "small.toml", "--run", "second", *steps, *warmup, "--training.minutes", "1").refused(
-        2, "training.minutes: 0.0 -> 1.0"
+    call("train", "small.toml", "--run", "second", "--training.minutes", "1").refused(
+        2, f"second: was begun with {own.steps} steps", "--training.steps N"
     )
 
 
@@ -97,7 +98,7 @@ def test_check_goes_by_the_budget(call: Call, folder: Path):
     assert found.code == 0
     assert any("minutes" in line and "0.0" in line for line in found.lines)
     negative = call("check", "small.toml", "--training.minutes=-1")
-    negative.refused(2, "epochs and minutes must be finite and not negative", cured=False)
+    negative.refused(2, "epochs must be finite, minutes at most 10,000,000", cured=False)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_check_goes_by_the_budget(call: Call, folder: Path):
         (["--training.steps", "7"], (7, 0.0, 0.0)),
         (["--training.epochs", "7"], (9, 7.0, 0.0)),
         (["--training.minutes", "7"], (9, 0.0, 7.0)),
-        (["--training.steps", "7", "--training.minutes", "8"], (7, 0.0, 8.0)),
+        (["--training.steps", "7", "--training.minutes", "0"], (7, 0.0, 0.0)),
         (["--training.log_every", "7"], (9, 3.0, 30.0)),
     ],
 )
@@ -125,3 +126,10 @@ def test_a_length_in_a_file_takes_the_place_of_a_default(tmp_path):
     assert load(EmbedWordsConfig, file, ["--training.epochs", "2"]).training.epochs == 2
     file.write_text("data = {train = ['text.txt']}\n")
     assert load(EmbedWordsConfig, file).training.epochs == 5
+
+
+def test_two_lengths_on_the_command_line_exclude_each_other(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text("[training]\nsteps = 9\n")
+    with pytest.raises(ConfigError, match="steps and minutes exclude each other"):
+        load(Config, file, ["--training.steps", "7", "--training.minutes", "8"])
