@@ -97,7 +97,9 @@ def test_how_scores_are_written() -> None:
 
 def test_a_note_is_the_first_that_the_result_can_fill_in() -> None:
     perplexity = MEASURES["perplexity"]
-    assert perplexity.note({"tokens": 1234, "reading": "its state goes on"}) == ("of 1,234 tokens; its state goes on")
+    assert perplexity.note({"tokens": 1234, "reading": "its state carries over"}) == (
+        "of 1,234 tokens; its state carries over"
+    )
     assert perplexity.note({"tokens": None, "sentences": 11}) == "per token of 11 references"
     assert perplexity.note({"perplexity": 3.0}) == ""
     assert MEASURES["distinct_1"].note({}) == "distinct words in all translations"

@@ -14,7 +14,7 @@ Piece = tuple[str | None, int]
 """A line of a document, or None after its last one; and the number of the line in its file, from 1."""
 
 Say = Callable[[float, int], None]
-"""Is told which share of a text is done, and how many lines or words that is."""
+"""Called with the share of a text that is done, and the lines or tokens in it."""
 
 _BLOCK_LINES, _BLOCK_CHARACTERS = 10_000, 1 << 22  # of pieces that are encoded together
 

@@ -32,7 +32,7 @@ def _ctranslate2() -> Any:
 
 
 def write_ctranslate2(folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tokenizer]) -> None:
-    """Writes a directory of CTranslate2's. Raises UsageError for what it has no word for."""
+    """Writes a model directory for CTranslate2. Raises UsageError for what it cannot express."""
     specs = _ctranslate2().specs
     if not isinstance(model, LanguageModel | EncoderDecoder):
         raise UsageError("CTranslate2 is for models that write; --to onnx is for those that read")
@@ -115,7 +115,7 @@ def _arguments(config: Any, half: str, specs: Any) -> dict[str, Any]:
 
 def _fill_embedder(table: Any, spec: Any, embedder: Any) -> None:
     if not isinstance(embedder.project, nn.Identity):
-        raise UsageError("CTranslate2 has word vectors of the model's width only", where="model.embedding")
+        raise UsageError("CTranslate2 has embeddings of the model's width only", where="model.embedding")
     table.weight = _array(embedder.weight)
     spec.scale_embeddings = embedder.scale != 1
 
@@ -181,7 +181,7 @@ def _words(tokenizer: Tokenizer) -> list[str]:
 def greedy_ctranslate2(
     folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tokenizer], rows: Sequence[Sequence[int]], most: int
 ) -> list[list[int]]:
-    """The most probable words after each row, or as its translation, of at most `most` words."""
+    """The most probable continuation of each row, or its translation, of at most `most` tokens."""
     ctranslate2, (source, target) = _ctranslate2(), pair
     options: dict[str, Any] = {"beam_size": 1}
     if isinstance(model, EncoderDecoder):

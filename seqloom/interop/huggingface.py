@@ -128,7 +128,7 @@ class _Weights:
             if copy not in self._at or copy in wanted:
                 continue
             if name in self._at and not torch.equal(self(copy), self(name)):
-                cure = "its config.json says that they are one: set tie_word_embeddings = false there if they are not"
+                cure = "its config.json declares them to be one: set tie_word_embeddings = false there if they are not"
                 raise RunError(f"{copy} and {name} differ", cure=cure)
             held = self._at.pop(copy)
             self._at.setdefault(name, held)
@@ -221,11 +221,11 @@ def _check(family: Family, shapes: Mapping[str, tuple[int, ...]], wanted: Mappin
     extra = [name for name in left if name not in unused and not name.endswith(family.harmless or ("\0",))]
     missing = [name for name in wanted if name not in shapes]
     wrong = [f"{n} is {shapes[n]} instead of {w}" for n, w in wanted.items() if n in shapes and shapes[n] != w]
-    said = [
+    faults = [
         f"{what}: {_some(names)}" for what, names in (("missing", missing), ("extra", extra), ("wrong", wrong)) if names
     ]
-    if said:
-        problem = f"its weights are not those that its config.json describes; {'; '.join(said)}"
+    if faults:
+        problem = f"its weights are not those that its config.json describes; {'; '.join(faults)}"
         raise RunError(problem, cure=f"only whole checkpoints of {family.architecture} and its kin can be read")
     return unused
 

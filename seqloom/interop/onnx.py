@@ -17,7 +17,7 @@ from seqloom.run import writing
 
 
 class _Whole(nn.Module):
-    """All outputs of a model: states, the pooled vector, and what each head says."""
+    """All outputs of a model: states, the pooled vector, and the output of each head."""
 
     def __init__(self, model: EncoderOnly, heads: Mapping[str, int]) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def write_onnx(path: Path, model: nn.Module, heads: Mapping[str, int]) -> None:
         names = ["ids", "mask"]
         if model.segments is not None or model.matches is not None:
             given, names = (*given, torch.zeros(2, 3, dtype=torch.long)), [*names, "segments"]
-        text = {0: "batch", 1: "words"}
+        text = {0: "batch", 1: "tokens"}
         pooled = {"pooled", *(name for name in heads if model.heads[name].reads == "pooled")}
         axes = {n: batch if n in pooled else text for n in (*names, *outputs)}
     with writing(path), warnings.catch_warnings():
@@ -72,7 +72,7 @@ def write_onnx(path: Path, model: nn.Module, heads: Mapping[str, int]) -> None:
 
 
 def run_onnx(path: Path, read: Tensor) -> dict[str, Tensor]:
-    """What a written file says of texts without padding, or of images, by the names of its outputs."""
+    """The outputs of a written file for texts without padding, or for images, by the names of its outputs."""
     try:
         import onnxruntime
     except ImportError:

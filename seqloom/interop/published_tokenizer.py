@@ -1,4 +1,4 @@
-"""The tokenizers of a published checkpoint, with what its other files say of their words."""
+"""The tokenizers of a published checkpoint, with what its other files state about their tokens."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _PEGASUS = ("<pad>", "</s>", "<mask_1>", "<mask_2>", *(f"<unk_{i}>" for i in ran
 def read_tokenizers(folder: Path, config: Json) -> tuple[Tokenizer, Tokenizer] | None:
     """The tokenizers of source and target, the same object where there is one; None for a model of images.
 
-    Raises RunError where there is none, or it has more words than the model.
+    Raises RunError where there is none, or it has more tokens than the model.
     """
     vocab_size = int(config.get("vocab_size") or 0)
     if not vocab_size:
         return None
     inner = _read(folder, str(config.get("model_type")))
-    said = {**read_json(folder / "special_tokens_map.json"), **read_json(folder / "tokenizer_config.json")}
+    settings = {**read_json(folder / "special_tokens_map.json"), **read_json(folder / "tokenizer_config.json")}
     ids = {**config, **read_json(folder / "generation_config.json")}
-    target, source = (_made(one, said, ids, vocab_size, str(folder)) for one in inner)
+    target, source = (_made(one, settings, ids, vocab_size, str(folder)) for one in inner)
     if target.inner.get_vocab_size() > vocab_size and not (folder / "target.spm").is_file():
-        problem = f"its tokenizer has {target.inner.get_vocab_size():,} words, its model {vocab_size:,}"
+        problem = f"its tokenizer has {target.inner.get_vocab_size():,} tokens, its model {vocab_size:,}"
         raise RunError(problem, where=str(folder), cure="put the tokenizer there that the model was trained with")
     return (target, target) if inner[0] is inner[1] else (source, target)
 
@@ -66,11 +66,11 @@ def _read(folder: Path, family: str) -> tuple[tokenizers.Tokenizer, tokenizers.T
 
 
 def _made(
-    inner: tokenizers.Tokenizer, said: Mapping[str, Any], ids: Mapping[str, Any], vocab_size: int, where: str
+    inner: tokenizers.Tokenizer, settings: Mapping[str, Any], ids: Mapping[str, Any], vocab_size: int, where: str
 ) -> Tokenizer:
     def find(*keys: str) -> int | None:
         for key in keys:
-            value = said.get(key) if ids.get(f"{key}_id") is None else ids[f"{key}_id"]
+            value = settings.get(key) if ids.get(f"{key}_id") is None else ids[f"{key}_id"]
             value = value[0] if isinstance(value, list) else value
             value = value.get("content") if isinstance(value, Mapping) else value
             found = inner.token_to_id(value) if isinstance(value, str) else value
@@ -83,7 +83,7 @@ def _made(
     start = find("decoder_start_token", "pad_token") if writes_another else find("bos_token", "cls_token")
     known = {"pad": find("pad_token"), "unknown": find("unk_token"), "start": start, "end": end}
     try:
-        usual = Tokenizer(inner)  # its words have the usual names
+        usual = Tokenizer(inner)  # its special tokens have the usual names
     except UsageError as error:
         if end is None:
             raise RunError(error.problem, where=where, cure="name eos_token_id in its config.json") from None

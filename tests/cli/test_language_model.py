@@ -89,7 +89,7 @@ def test_eval_check_report_and_runs(call: Call, texts):
     assert scores == json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
     assert scores["bytes"] == len(Path("test.txt").read_bytes()) + 1
     assert not unknown_scores(scores)
-    assert "its state goes on" in call("eval", "run", "--test", "valid.txt", "--name", "other").out
+    assert "its state carries over" in call("eval", "run", "--test", "valid.txt", "--name", "other").out
     assert call("report", "run", "-q").out == "run/report.html\n"
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert "bits per byte" in page
@@ -157,7 +157,7 @@ def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, co
         (("generate", "run", "ba", "--decoding.temprature", "1"), "did you mean 'temperature'?"),
         (("generate", "run", "ba", "--decoding.temperature", "0"), "temperature must be above 0"),
         (("eval", "run", "--decoding.beam", "3"), "this task does not decode"),
-        (("eval", "run", "--batches.stride", "3"), "its state goes on"),
+        (("eval", "run", "--batches.stride", "3"), "its state carries over"),
         (("eval", "run", "--test", "nowhere.txt"), "no such file"),
         (("train", "small.toml", "--model.decoder.attention.score", "dot", "-q"), "need an encoder's memory"),
         (("train", "small.toml", "--batches.lenght", "3", "-q"), "did you mean 'length'?"),

@@ -58,7 +58,7 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
     "extra head": ("gpt2", tensors(lambda t: t.update({"score.weight": torch.ones(2)})), ["extra: score.weight"]),
     "wrong": ("llama", tensors(lambda t: t.update({LAYER: torch.ones(3, 2)})), [LAYER, "(3, 2) instead of (12, 20)"]),
     "vocabulary": ("bert", config(vocab_size=30), ["word_embeddings.weight is (31, 12) instead of (30, 12)"]),
-    "tokenizer": ("gpt2", lambda folder: write_tokenizer(folder, 32), ["tokenizer has 32 words, its model 31"]),
+    "tokenizer": ("gpt2", lambda folder: write_tokenizer(folder, 32), ["tokenizer has 32 tokens, its model 31"]),
     "no tokenizer": ("gpt2", lambda folder: (folder / "tokenizer.json").unlink(), ["no tokenizer.json"]),
     "positions": ("gpt2", config(n_positions=99), ["transformer.wpe.weight is (40, 12) instead of (99, 12)"]),
     "pickle": ("llama", pickled, ["pickle (pytorch_model.bin)", "save_pretrained"]),

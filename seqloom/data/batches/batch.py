@@ -31,7 +31,7 @@ class SequenceBatch(_Movable):
 
     Args:
         inputs: the sources; each ends with the end-of-sentence token.
-        target_in: begins with the start token; `target_out` is the same, one word later, up to end-of-sentence.
+        target_in: begins with the start token; `target_out` is the same, one token later, up to end-of-sentence.
         target_mask: True where `target_out` is real; None = everywhere.
         tokens: the number of real tokens of `target_out`.
         rows: which pairs of the corpus these are, for messages.
@@ -54,7 +54,7 @@ class StreamBatch(_Movable):
     Args:
         inputs: the tokens read; their segments are the documents of a row, None = each row is one.
         targets: the token after each; -1 where there is none to be learned.
-        anew: whether the lanes begin; else each goes on where the last batch ended.
+        anew: whether the lanes begin; else each continues the last batch.
         tokens: how many targets there are.
         rows: the line each piece begins in, from 0, for messages.
     """
@@ -72,13 +72,13 @@ class ReadingBatch(_Movable):
 
     Args:
         inputs: R windows, most texts have one; their segments are the texts of a pair.
-        targets: what is to be learned: (B) of each text, (R T) of each word with -1 = nothing, or (R 2) first and last
+        targets: what is to be learned: (B) of each text, (R T) of each token with -1 = nothing, or (R 2) first and last
             position in each window.
         owner: which text each window belongs to; None = each is one.
         tokens: how many targets there are.
         rows: which texts of the corpus these are, for messages.
         number: which batch of the endless sequence this is.
-        pairs: whether the second text goes on from the first, of each pair.
+        pairs: of each pair, whether the second text continues the first.
     """
 
     inputs: Inputs

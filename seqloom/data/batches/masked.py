@@ -1,4 +1,4 @@
-"""Running text with masked words: documents packed into sequences, or pairs, half of which go on."""
+"""Running text with masked words: documents packed into sequences, or pairs of texts for next-sentence prediction."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class MaskConfig(LengthConfig):
     """How a text is cut into sequences, and what is masked in them.
 
     Args:
-        share: of the words that are to be found again: 80 % of them are masked, 10 % are another word, 10 % stay.
+        share: of the tokens to be predicted: 80 % of them are masked, 10 % are another token, 10 % stay.
         whole_words: whether all pieces of a word are chosen together.
-        next_sentence: whether sequences are pairs of texts, half of which go on in the same document.
+        next_sentence: whether sequences are pairs of texts, in half of which the second continues the first.
     """
 
     tokens: int = 4096
@@ -45,16 +45,16 @@ class MaskConfig(LengthConfig):
 
 
 def mask_of(tokenizer: Tokenizer) -> tuple[str, int]:
-    """The word that stands for a masked one, and its id. Raises UsageError where there is none."""
+    """The token that stands for a masked one, and its id. Raises UsageError where there is none."""
     for name in MASKS:
         if (found := tokenizer.inner.token_to_id(name)) is not None:
             return name, int(found)
     cure = "train it on masked words: task = 'masked_words'"
-    raise UsageError(f"the tokenizer has none of the words {', '.join(MASKS)}", cure=cure)
+    raise UsageError(f"the tokenizer has none of the tokens {', '.join(MASKS)}", cure=cure)
 
 
 def with_mask(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with a word that stands for a masked one; itself if it has one."""
+    """The tokenizer with a token that stands for a masked one; itself if it has one."""
     known = any(tokenizer.inner.token_to_id(name) is not None for name in MASKS)
     return tokenizer if known else tokenizer.grown(MASKS[:1])
 
@@ -69,18 +69,18 @@ class Documents:
 
     @classmethod
     def of(cls, text: Text, tokenizer: Tokenizer) -> Documents:
-        """A text encoded. Raises DataError for one of fewer than two words."""
+        """A text encoded. Raises DataError for one of fewer than two tokens."""
         rows = [row for block in blocks_of(text) for row in tokenizer.encode([line or "" for line, _ in block])]
         ends = np.cumsum([len(row) for row in rows])
         if ends[-1] < 2:
-            raise DataError("the text has fewer than two words", cure="name files with text in them")
+            raise DataError("the text has fewer than two tokens", cure="name files with text in them")
         last = [line is None for line in text.lines]
         documents = np.unique([0, *ends[last], ends[-1]])
         return cls(np.concatenate(rows), np.unique([0, *ends]).tolist(), documents.tolist())
 
 
 def word_starts(tokenizer: Tokenizer) -> np.ndarray:
-    """Which ids begin a word (V): the others go on with the one before them."""
+    """Which ids begin a word (V); the others continue it."""
     names = tokenizer.tokens(range(tokenizer.vocab_size))
     if any(name.startswith("##") for name in names):
         return np.array([not name.startswith("##") for name in names])
@@ -92,7 +92,7 @@ def word_starts(tokenizer: Tokenizer) -> np.ndarray:
 class MaskedBatches:
     """The batches of a text, by number, without end; batch n, with its masks, is a pure function of (seed, n).
 
-    In an epoch each word is read about once; sequences begin elsewhere in each.
+    In an epoch each token is read about once; sequences begin elsewhere in each.
     """
 
     def __init__(self, text: Documents, tokenizer: Tokenizer, config: MaskConfig, seed: int) -> None:
@@ -106,7 +106,7 @@ class MaskedBatches:
         self.per_epoch = self.order.per_epoch
 
     def lengths(self, epoch: int) -> np.ndarray:
-        """The words of each sequence."""
+        """The tokens of each sequence."""
         parts, _ = self.layout(epoch)
         sizes: np.ndarray = (parts[:, 1] - parts[:, 0] + parts[:, 3] - parts[:, 2]) + 2 + self.config.next_sentence
         return sizes
@@ -122,7 +122,7 @@ class MaskedBatches:
 
     @lru_cache(maxsize=2)  # noqa: B019 - as long-lived as the run
     def layout(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """From where to where the two texts of each sequence go (N 4), and whether the second goes on (N)."""
+        """Where the two texts of each sequence begin and end (N 4), and whether the second continues the first (N)."""
         chance = np.random.Generator(np.random.Philox(key=(self.seed, epoch)))
         room = self.config.length - 2 - self.config.next_sentence
         pieces = [piece for a, b in pairwise(self.text.documents) for piece in self._cut(a, b, room, chance)]
@@ -130,7 +130,7 @@ class MaskedBatches:
             parts = np.array([(a, b, b, b) for a, b in pieces])
             return parts, np.ones(len(parts), dtype=np.int64)
         parts = np.array([(a, m, m, b) for a, b in pieces if b - a > 1 for m in [self._middle(a, b, chance)]])
-        # Second texts of a random half change places: nothing is read twice, and all but few go on from elsewhere.
+        # Second texts of a random half change places: nothing is read twice, and almost all come from elsewhere.
         other = chance.permutation(len(parts))[: len(parts) // 2]
         if len(other) < 2:
             other = other[:0]

@@ -19,8 +19,8 @@ class BatchConfig:
     Args:
         tokens: the target tokens of a batch, on average over the epoch; no batch has much more. A sentence of more
             than that counts as that many.
-        count: whose words `tokens` are: the target's, or those of the longer side, where sources are the longer ones.
-        jitter: by how many words the sorting by length may be off, so that batches differ more between epochs.
+        count: whose tokens these are: the target's, or those of the longer side, where sources are the longer ones.
+        jitter: by how many tokens the sorting by length may be off, so that batches differ more between epochs.
         accumulate: batches to a step of the optimizer.
     """
 
@@ -53,7 +53,7 @@ class Order:
         self.lengths, self.config, self.seed, self.longest = lengths, config, seed, longest
         tokens = self._counted(lengths(longest))
         if len(tokens) == 0:
-            raise DataError("there is no sentence to train on", cure="seqloom check CONFIG says why")
+            raise DataError("there is no sentence to train on", cure="seqloom check CONFIG shows why")
         self.per_epoch = -(-int(tokens.sum()) // config.tokens)  # never more than there are sentences
 
     def _counted(self, lengths: tuple[np.ndarray, ...]) -> np.ndarray:

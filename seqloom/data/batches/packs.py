@@ -37,7 +37,7 @@ class Packs:
     Args:
         chats: the ids of each, and which of them are learned.
         lines: where each is from, for messages.
-        layout: for which model; where it carries a state a row has one conversation, because a state goes on.
+        layout: for which model; where it carries a state a row has one conversation, because the state carries over.
 
     Attributes:
         cut: how many were longer than `length`; `dropped`: how many of these have nothing left to learn.
@@ -65,7 +65,7 @@ class Packs:
         if not self.cut:
             return ""
         dropped = f", of which {self.dropped:,} are left out, with no answer in reach" * (self.dropped > 0)
-        return f"{self.cut:,} conversations are cut to batches.length = {self.config.length} words{dropped}"
+        return f"{self.cut:,} conversations are cut to batches.length = {self.config.length} tokens{dropped}"
 
     def __call__(self, number: int) -> StreamBatch:
         """Batch `number` of the endless sequence."""

@@ -1,4 +1,4 @@
-"""A text of any size as word ids on disk: shards of bounded size, each written whole or not at all."""
+"""A text of any size as token ids on disk: shards of bounded size, each written whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seqloom.data.rows import Piece, Say, as_bytes, blocks_of, text_digest
 from seqloom.run import Checkpoint, write_folder, write_json
 from seqloom.text.tokenizer import Tokenizer
 
-_ROOM = 1 << 24  # words of a shard, but for the block that fills it
+_ROOM = 1 << 24  # tokens of a shard, but for the block that fills it
 _INDEX = "corpus.json"
 
 
@@ -40,9 +40,9 @@ class Keeping:
 
     Args:
         folder: where they go.
-        say: is told now and then which share of the text is done, and how many tokens that is.
-        before: is told the text before any of it is encoded, and may raise.
-        check: is told the number of tokens so far before each shard is written, and may raise.
+        say: called now and then with the share of the text that is done, and its tokens.
+        before: called with the text before any of it is encoded; may raise.
+        check: called with the tokens so far before each shard is written; may raise.
         room: how many tokens fill a shard.
     """
 
@@ -72,7 +72,7 @@ class Joined:
 
 
 class _Lines:
-    """The line of each of so many words, from where in the row each line begins."""
+    """The line of each of so many tokens, from where in the row each line begins."""
 
     def __init__(self, size: int, begins: np.ndarray, numbers: np.ndarray) -> None:
         self.size, self.begins, self.numbers = size, begins, numbers

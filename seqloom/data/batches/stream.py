@@ -1,4 +1,4 @@
-"""Running text: documents one after the other as one long row of words, cut into batches."""
+"""Running text: documents one after the other as one long row of tokens, cut into batches."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class StreamConfig:
     """How a text is cut into batches.
 
     Args:
-        lanes: B, pieces of the text in one batch; where a state is carried, each goes on where its last one ended.
-        length: T, the most words of a piece: how far gradients reach back, and all that a model sees which carries no
+        lanes: B, pieces of the text in one batch; where a state is carried, each continues where its last one ended.
+        length: T, the most tokens of a piece: how far gradients reach back, and all that a model sees which carries no
             state.
         accumulate: batches to a step of the optimizer.
-        stride: by how many words the windows of an evaluation are apart, where no state is carried; 0 = length / 2.
+        stride: tokens from one window of an evaluation to the next, where no state is carried; 0 = length / 2.
         crossing: whether what carries no state sees the documents before in the same piece, too.
     """
 
@@ -52,7 +52,7 @@ class StreamConfig:
 
 
 def check_length(size: int, config: StreamConfig) -> None:
-    """Raises DataError for a text of too few words."""
+    """Raises DataError for a text of too few tokens."""
     if size < config.lanes:
         problem = f"the text has {size} tokens, fewer than batches.lanes = {config.lanes}"
         raise DataError(problem, cure="use more text, or fewer lanes")
@@ -81,15 +81,15 @@ class Layout:
 class Stream:
     """The batches of a text, by number, without end; batch n is a pure function of (seed, n).
 
-    In an epoch each word of the text is predicted once. The text is a ring that every epoch is cut elsewhere. For a
-    model that carries a state it is cut into lanes of equal length (but for one word), and these into pieces of equal
+    In an epoch each token of the text is predicted once. The text is a ring that every epoch is cut elsewhere. For a
+    model that carries a state it is cut into lanes of equal length (but for one token), and these into pieces of equal
     length (but for one); for any other one into such pieces alone, which come in another order in each epoch.
 
     Args:
-        ids: the text; its last word is read before the first one.
+        ids: the text; its last token is read before the first one.
         lines: the line of each token, for messages.
         layout: for which model.
-        begins: the token that documents begin with, where they are to be told apart.
+        begins: the token that documents begin with, where they are separated.
 
     Attributes:
         tokens: how many are predicted in an epoch.
@@ -122,7 +122,7 @@ class Stream:
         return (self._piece(index, 0) for index in range(self.per_epoch))
 
     def windows(self) -> Iterator[StreamBatch]:
-        """The whole text in windows of `length` words, `stride` apart, of which the words not yet predicted count."""
+        """The whole text in windows of `length` tokens, `stride` apart, of which the tokens not yet predicted count."""
         size, length = len(self.ids), min(self.config.length, len(self.ids))
         stride = min(self.config.stride or -(-self.config.length // 2), length)
         starts = stride * np.arange(-(-(size - length) // stride) + 1)

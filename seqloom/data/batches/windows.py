@@ -19,7 +19,7 @@ class LengthConfig(BatchConfig):
     """How texts are put together.
 
     Args:
-        length: the most words that are read at once, with the special ones.
+        length: the most tokens read at once, with the special ones.
     """
 
     tokens: int = 2048
@@ -37,7 +37,7 @@ class TextBatchConfig(LengthConfig):
 
     Args:
         long: what becomes of longer texts: "cut", or overlapping "windows", each of which is read by itself.
-        stride: by how many words windows are apart; 0 = half of what fits.
+        stride: tokens from the start of one window to the next; 0 = half of what fits.
     """
 
     long: Literal["cut", "windows"] = "cut"
@@ -56,7 +56,7 @@ class Window:
     Args:
         ids: with the special tokens.
         second: where the second text begins; their number if there is none.
-        first_word: which word of the text that is windowed comes first.
+        first_word: which token of the text that is windowed comes first.
     """
 
     ids: np.ndarray
@@ -71,8 +71,8 @@ class Item:
     Args:
         windows: one or more.
         targets: () a label or a number of the text; (W 2) first and last position of each window; (T) a label of each
-            word of all windows, -1 = none.
-        places: what a task needs to read off what is said of it.
+            token of all windows, -1 = none.
+        places: what a task needs to read its predictions.
     """
 
     windows: tuple[Window, ...]
@@ -152,7 +152,7 @@ class ItemBatches:
 
 
 def by_length(items: Sequence[Item], tokens: int) -> Iterator[list[int]]:
-    """All items once, those of like length together, up to so many words at a time with padding."""
+    """All items once, those of like length together, up to so many tokens at a time with padding."""
     sizes = [(max(len(w.ids) for w in item.windows), len(item.windows)) for item in items]
     part: list[int] = []
     rows = 0

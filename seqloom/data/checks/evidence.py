@@ -42,7 +42,7 @@ def length_outliers(sources: Sequence[str], targets: Sequence[str]) -> Ints:
 
 
 class Tongues:
-    """The two languages of a corpus, told apart by the character trigrams of its two sides."""
+    """The two languages of a corpus, distinguished by the character trigrams of its two sides."""
 
     def __init__(self, sources: Sequence[str], targets: Sequence[str]) -> None:
         step = max(1, math.ceil(len(sources) / LEARN_FROM))
@@ -66,7 +66,7 @@ class Tongues:
         return np.concatenate(parts)
 
     def swapped(self, sources: Sequence[str], targets: Sequence[str]) -> Ints:
-        """Indices of pairs that stand the wrong way round beyond doubt; none if the languages cannot be told apart."""
+        """Indices of pairs that stand the wrong way round beyond doubt; none if the languages are not distinct."""
         source, target = self.odds(sources), self.odds(targets)
         apart = (np.abs(source) > _SURE) & (np.abs(target) > _SURE) & (source * target < 0)
         if not len(apart) or apart.mean() < 0.5:

@@ -1,4 +1,4 @@
-"""What is wrong with parallel data, said before any training: file, line and cure of everything suspicious."""
+"""Faults of parallel data, found before training: file, line and cure of everything suspicious."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def expand(path: str) -> Path:
 
 
 def file_format(path: Path | str) -> str:
-    """The suffix in lower case that tells how a file is read, without .gz or .xz: ".tsv", ".de", ""."""
+    """The suffix in lower case that decides how a file is read, without .gz or .xz: ".tsv", ".de", ""."""
     name = Path(str(path).lower())
     return name.with_suffix("").suffix if name.suffix in _PACKED else name.suffix
 
@@ -161,7 +161,7 @@ def _other_encoding(raw: bytes, path: Path) -> str:
 
 
 def json_object(line: str, where: str, wanted: str = "one JSON object a line") -> dict[str, Any]:
-    """The JSON object of a line, or of a whole file. Raises LineError, which says what is wanted."""
+    """The JSON object of a line, or of a whole file. Raises LineError, with what is required."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -182,7 +182,7 @@ def _read_po(path: Path, max_bytes: int) -> list[Row]:
         catalog = read_po(lines, ignore_obsolete=True, abort_invalid=True)
     except (PoFileError, ValueError, LookupError, TypeError, AttributeError) as error:
         place = f":{error.lineno + 1}" if isinstance(error, PoFileError) else ""
-        raise DataError(f"not a PO file: {error}", where=f"{path}{place}", cure="msgfmt --check says more") from None
+        raise DataError(f"not a PO file: {error}", where=f"{path}{place}", cure="msgfmt --check reports more") from None
     rows: list[Row] = []
     for message in catalog:
         if message.id and not message.fuzzy:

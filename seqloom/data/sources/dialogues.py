@@ -1,4 +1,4 @@
-"""Dialogues from JSON lines: what was said last is the source, the reply is the target."""
+"""Dialogues from JSON lines: the last turns are the source, the reply is the target."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Dialogues(PairSource):
         if self.turns < 1 or self.max_length < 1:
             raise ValueError("turns and max_length must be at least 1")
 
-    def context(self, said: Sequence[str]) -> str:
-        """The source of the reply to what was said so far."""
-        return self.separator.join(said[-self.turns :])
+    def context(self, turns: Sequence[str]) -> str:
+        """The source of the reply to the turns so far."""
+        return self.separator.join(turns[-self.turns :])
 
     def splits(self) -> Splits:
         """See PairSource: a pair for each turn but the first."""

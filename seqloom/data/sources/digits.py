@@ -43,7 +43,7 @@ class Digits(PairSource):
             raise ValueError(f"there are not enough rows of {self.least} digits for {wanted}; raise least")
 
     def splits(self) -> Splits:
-        """See PairSource; `kinds` tells how many digits a row has."""
+        """See PairSource; `kinds` are the numbers of digits."""
         random = Random(f"seqloom digits {self.seed}")
         ends = (0, self.size, self.size + self.valid_size, self.size + self.valid_size + self.test_size)
         rows: dict[str, None] = {}

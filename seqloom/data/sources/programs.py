@@ -71,7 +71,7 @@ class Programs(PairSource):
         return [(length, nesting) for nesting in nestings for length in range(1, self.length + 1)]
 
     def splits(self) -> Splits:
-        """See PairSource; `kinds` tells the nesting and the length of a program.
+        """See PairSource; `kinds` are the nesting and the length of each program.
 
         `train` is what the first epoch of the full difficulty holds.
         """

@@ -41,7 +41,7 @@ class TextSplit:
     """A split of a corpus for language models: its text, and the batches that are made of it."""
 
     def pieces(self, say: Say = lambda share, done: None) -> Iterator[Piece]:
-        """All of the text; `say` is told now and then which share of it has been read, and how many pieces."""
+        """All of the text; `say` is called now and then with the share that has been read, and the pieces."""
         raise NotImplementedError
 
     def digest(self) -> str:
@@ -61,7 +61,7 @@ class TextSource:
     """Where a language model's text comes from; a source is a frozen dataclass besides.
 
     Attributes:
-        chats: whether it has conversations, which are read whole and need a tokenizer with the words of a chat.
+        chats: whether it has conversations, read whole, for which a tokenizer needs special tokens.
     """
 
     chats: ClassVar[bool] = False

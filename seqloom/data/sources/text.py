@@ -30,7 +30,7 @@ from seqloom.text.tokenizer import Tokenizer
 
 Documents = Literal["blocks", "files", "lines"]
 
-_EVERY = 1000  # lines between words about progress
+_EVERY = 1000  # lines between reports of progress
 _FEW, _MOST_DOCUMENTS, _MOST_LINES = 20, 10_000, 100_000
 
 S = TypeVar("S", bound=TextSplit)

@@ -82,7 +82,7 @@ def corpus_files(config: WordText) -> list[Path]:
 
 
 def count_words(config: WordText, say: Callable[[int, int], None], types: int = _TYPES) -> Vocabulary:
-    """The words of the text; `say` is told how many words were read, and how many different ones.
+    """The words of the text; `say` is called with the words read so far, and the distinct ones.
 
     Where there are more than `types` of them, those seen once are forgotten, then those seen twice, and so on.
     Raises DataError for a text without words, or without one that occurs `min_count` times.
@@ -157,7 +157,7 @@ def _decoded(piece: bytes, path: Path, line: int, column: int) -> str:
 def encode_words(config: WordText, vocabulary: Vocabulary, folder: Path, say: Callable[[int], None]) -> WordIds:
     """The ids of all words of the text that the vocabulary has, with END after each line.
 
-    `say` is told how many there are.
+    `say` is called with their number.
     """
     ids = WordIds(folder)
     index = {**vocabulary.index, _END_MARK: END}

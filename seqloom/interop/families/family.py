@@ -33,14 +33,14 @@ class Family:
     Args:
         name: the `model_type` of its config.json.
         kind: of the model here.
-        architecture: the class that is written, where no head says another.
+        architecture: the class that is written, where no head has its own.
         prefix: what the names of weights begin with, but for heads; a file of the bare model has none.
         config: keys of the two configs.
         rules: names of the weights.
         copies: names of theirs that are the same weight as another one.
         harmless: what the names end with of weights that are computed, or that the model does not use.
         heads: of an encoder, by our name.
-        poolers: a weight that tells that there is a pooler of a kind.
+        poolers: a weight that shows a pooler of a kind.
         sines: names of tables of all sines before all cosines that are saved with the weights; here they are computed.
     """
 

@@ -186,7 +186,7 @@ class Predictor:
         self.model, self.reader = model, reader
 
     def __call__(self, given: Sequence[Any]) -> list[Any]:
-        """What the model says of each example."""
+        """The prediction for each example."""
         if isinstance(given, str):
             raise UsageError("expected a list of texts, got one text", cure='write predictor(["..."])')
         rows = [self.reader.row(one) for one in given]

@@ -30,7 +30,7 @@ class Corpus:
     Args:
         texts: by split.
         digests: of each.
-        tokenizer: its words are those of the model.
+        tokenizer: its vocabulary is that of the model.
         batches: to train on.
         valid: to be measured on.
     """

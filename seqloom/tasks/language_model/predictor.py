@@ -170,7 +170,7 @@ class Generator:
         if self.long_text == "refuse" and self.context is not None and longest > self.context:
             problem = f"prompt and {length} more tokens are {longest}, more than the model's context of {self.context}"
             raise DataError(problem, cure="shorten the prompt or the length, or let the context slide")
-        # The tail is enough to see a stop in: no word of a tokenizer is longer than a few characters.
+        # The tail is enough to see a stop in: no token is longer than a few characters.
         ends = (lambda ids: any(s in self.decode(ids[-_tail(stop) :]) for s in stop)) if stop else None
         return Request(length, self.tokenizer.stop, ends)
 

@@ -90,13 +90,13 @@ class LanguageModelConfig(LanguageModelKeys):
     def score(self, predictor: Generator, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """The perplexities of a test text; see RunConfig.
 
-        A recurrent model reads it from end to end; any other one sees windows of batches.length words. Conversations
-        are read whole. The only option is --batches.stride, another number of words than that of the config.
+        A recurrent model reads it from end to end; any other one sees windows of batches.length tokens. Conversations
+        are read whole. The only option is --batches.stride, another number of tokens than that of the config.
         """
         other = [word for word in options if word.startswith("--") and word.partition("=")[0] != _STRIDE]
         refuse_options(other)
         carries = predictor.model.carries
-        whole = "its state goes on" if carries else "conversations are read whole" * self.data.chats
+        whole = "its state carries over" if carries else "conversations are read whole" * self.data.chats
         if options and whole:
             raise UsageError(f"there are no windows: {whole}", where=_STRIDE, cure="leave it out")
         config = configs.build(type(self), configs.merge(configs.tree_of(self), configs.read_overrides(options)))

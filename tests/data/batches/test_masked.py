@@ -115,11 +115,11 @@ def test_a_mask_is_added_once_and_is_left_out_of_text():
     assert WORD.vocab_size == train_tokenizer(WordLevel(), LINES).vocab_size + 1
     assert WORD.decode([[mask_of(WORD)[1], *WORD.encode(["ba"])[0].tolist()]]) == ["ba"]
     assert mask_of(WORD)[1] not in WORD.encode(["ba <mask> ko"])[0]
-    with pytest.raises(UsageError, match="none of the words <mask>"):
+    with pytest.raises(UsageError, match="none of the tokens <mask>"):
         mask_of(train_tokenizer(WordLevel(), LINES))
 
 
 def test_a_text_of_one_word_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("ba\n", encoding="utf-8")
-    with pytest.raises(DataError, match="fewer than two words"):
+    with pytest.raises(DataError, match="fewer than two tokens"):
         made(tmp_path / "a.txt", WORD)

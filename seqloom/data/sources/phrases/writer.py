@@ -75,7 +75,7 @@ class Kind:
     """One kind of phrase.
 
     Args:
-        name: what `Pairs.kinds` says.
+        name: its entry in `Pairs.kinds`.
         weight: how often it is drawn, against the weights of the others.
         styles: the ways to say a value.
         draw: a random value; True asks for one that is held out from training.
