@@ -44,8 +44,8 @@ class TextEncoder:
         """
         if isinstance(texts, str):
             raise UsageError("expected a list of texts, got one text", cure='write encoder(["..."])')
-        ends, config = (self.tokenizer.start, self.tokenizer.end), TextBatchConfig(length=self.length)
-        items = [Item(frame(ids, None, ends, config, windows=True)) for ids in self.tokenizer.encode(texts)]
+        template, config = self.tokenizer.template, TextBatchConfig(length=self.length)
+        items = [Item(frame(ids, None, template, config, windows=True)) for ids in self.tokenizer.encode(texts)]
         device = next(self.model.parameters()).device
         found = np.zeros((len(items), self.model.pooling.width if pooling == "own" else self._width), dtype=np.float32)
         self.model.eval()

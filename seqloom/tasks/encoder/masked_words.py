@@ -169,16 +169,16 @@ class Filler:
         self.model, self.tokenizer = model, tokenizer
         self.length = min(length, model.config.encoder.limit or length)
         self.name, self.mask = mask_of(tokenizer)
+        self._parsing = tokenizer.parsing(self.name)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text with its masked words written <mask> or [MASK]. Raises UsageError."""
-        parts = self.tokenizer.encode([part.strip() for part in _MASKED.split(text)])
-        ids = [self.tokenizer.start]
-        for number, part in enumerate(parts):
-            ids += [self.mask] * (number > 0) + part.tolist()
-        if len(ids) >= self.length:
-            raise UsageError(f"has {len(ids) + 1} tokens, the most is {self.length}", cure="shorten it")
-        return [*ids, self.tokenizer.end]
+        template = self.tokenizer.template
+        text_ids = self._parsing.encode([_MASKED.sub(lambda _: self.name, text)])[0].tolist()
+        ids = [*template.before, *text_ids, *template.after]
+        if len(ids) > self.length:
+            raise UsageError(f"has {len(ids)} tokens, the most is {self.length}", cure="shorten it")
+        return ids
 
     def __call__(self, text: str, count: int = 5) -> list[list[tuple[str, float]]]:
         """The most probable tokens for each mask, with their probabilities."""
