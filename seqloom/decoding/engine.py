@@ -47,11 +47,13 @@ class Request:
         length: the most ids of a continuation.
         end: the id that ends it.
         stopped: whether ids are complete without an end id.
+        ends: further ids that end it.
     """
 
     length: int
     end: int
     stopped: Callable[[Sequence[int]], bool] | None = None
+    ends: tuple[int, ...] = ()
 
 
 class Engine:
@@ -156,4 +158,4 @@ class Engine:
         device = next(self.model.parameters()).device
         start = torch.tensor([row[-1] for row in rows], device=device)
         limits = torch.full((len(rows),), request.length, device=device)
-        return Task(int(start[0]) if len(rows) == 1 else start, request.end, limits, stopped=request.stopped)
+        return Task(int(start[0]) if len(rows) == 1 else start, request.end, limits, stopped=request.stopped, ends=request.ends)
