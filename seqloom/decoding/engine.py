@@ -158,4 +158,6 @@ class Engine:
         device = next(self.model.parameters()).device
         start = torch.tensor([row[-1] for row in rows], device=device)
         limits = torch.full((len(rows),), request.length, device=device)
-        return Task(int(start[0]) if len(rows) == 1 else start, request.end, limits, stopped=request.stopped, ends=request.ends)
+        return Task(
+            int(start[0]) if len(rows) == 1 else start, request.end, limits, stopped=request.stopped, ends=request.ends
+        )

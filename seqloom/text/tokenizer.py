@@ -140,12 +140,11 @@ class Special:
     @classmethod
     def of(cls, tree: dict[str, Any]) -> Special:
         """From JSON."""
-        tuples = {key: tuple(value) for key, value in tree.items() if isinstance(value, list)}
-        template = tree.get("template")
-        if template is not None:
-            lists = {key: tuple(value) if isinstance(value, list) else value for key, value in template.items()}
-            tuples["template"] = Template(**lists)
-        return cls(**{**tree, **tuples})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in tree.items()}
+        if values.get("template") is not None:
+            ids: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values["template"].items()}
+            values["template"] = Template(**ids)
+        return cls(**values)
 
 
 _OWN = "seqloom"

@@ -14,7 +14,8 @@ from seqloom.decoding.config import Greedy
 from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.engine import Engine, Request
 from seqloom.errors import MissingExtra
-from seqloom.interop.huggingface import find, read_json
+from seqloom.interop.huggingface import find
+from seqloom.interop.weights import read_json
 from seqloom.models.assemblies import Model, limit_of
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
