@@ -68,7 +68,7 @@ def test_a_config_with_a_fault(call: Call, folder, verb, old, new, told):
         (["--tokenizer", "bep"], ("--tokenizer", "did you mean 'bpe'?")),
         (["--training", "3"], ("--training", "expected a table")),
         (["--training.device", "cupboard"], ("training.device", "no device 'cupboard'")),
-        (["--data.train", "a", "b", "c"], ("one corpus is one file or two, not 3", "two text files")),
+        (["--data.train", "a", "b", "c"], ("a corpus is one file or two, not 3", "two text files")),
     ],
 )
 def test_options_with_a_fault(call: Call, folder, words, told):
@@ -86,8 +86,8 @@ def nothing(name: str) -> None:
 
 FAULTS: dict[str, tuple[Callable[[str], object], int, tuple[str, ...]]] = {
     "missing": (lambda n: Path(n).rename(f"{n}s"), 2, ("{}: no such file", "did you mean '{}s'?")),
-    "empty": (nothing, 3, ("{}: the file is empty", "one sentence a line")),
-    "unequal": (lambda n: write(n, lines(n)[:-2]), 3, ("{} has ", "line N must be the translation of line N")),
+    "empty": (nothing, 3, ("{}: the file is empty", "one sentence per line")),
+    "unequal": (lambda n: write(n, lines(n)[:-2]), 3, ("{} has ", "must be the translation of line N of the other")),
     "not UTF-8": (lambda n: replaced(n, 3, b"caf\xe9"), 3, ("{}:3: not UTF-8: byte 0xe9 at column 4", "iconv -f")),
     "UTF-16": (
         lambda n: Path(n).write_bytes(Path(n).read_text(encoding="utf-8").encode("utf-16")),
@@ -134,7 +134,7 @@ def test_files_with_a_fault(call: Call, folder, verb, fault):
         ("x.tsv", b"ba\tAB\nko OK\n", 3, ("x.tsv:2: no tab in the line", "SOURCE<TAB>TARGET")),
         ("x.jsonl", b'{"source": "ba", "target": "AB"}\n{"source": \n', 3, ("x.jsonl:2: not JSON",)),
         ("x.tsv.gz", b"ba\tAB\n", 3, ("x.tsv.gz: the .gz file is damaged or cut off", "drop the .gz")),
-        ("x.tmx", b"<tmx><body>", 3, ("x.tmx:1: not well-formed XML", "mend the XML")),
+        ("x.tmx", b"<tmx><body>", 3, ("x.tmx:1: not well-formed XML", "fix the XML")),
         ("x.txt", b"ba\n", 2, ("x.txt: this format holds one side", "two text files")),
         ("${NO_SUCH}/x.tsv", b"", 2, ("the environment variable NO_SUCH is not set", "export NO_SUCH=")),
     ],

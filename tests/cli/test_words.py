@@ -166,4 +166,4 @@ def test_another_model_begins_with_them(call: Call, words, tmp_path):
     )
     result = call("train", str(tmp_path / "lm.toml"), "--run", str(tmp_path / "r"), "--model.embedder.vectors", "run")
     assert result.code == 0
-    assert "vectors of 5 of 13 tokens" in result.err
+    assert "vectors for 5 of 13 tokens" in result.err
