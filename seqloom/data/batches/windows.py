@@ -149,7 +149,7 @@ class ItemBatches:
 
 
 def by_length(items: Sequence[Item], tokens: int) -> Iterator[list[int]]:
-    """The indices of all items in groups of similar length, each of at most so many tokens including padding."""
+    """The indices of all items in groups of similar length, each of at most `tokens` tokens with padding."""
     sizes = [(max(len(w.ids) for w in item.windows), len(item.windows)) for item in items]
     part: list[int] = []
     rows = 0

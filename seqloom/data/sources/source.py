@@ -53,7 +53,7 @@ class TextSplit:
         raise NotImplementedError
 
     def reading(self, tokenizer: Tokenizer, layout: Layout, lanes: int) -> Reading:
-        """The split as a model is evaluated on it; running text in at most so many lanes."""
+        """The split as a model is evaluated on it; running text in at most `lanes` lanes."""
         raise NotImplementedError
 
 

@@ -30,7 +30,7 @@ class StandardLibrary(TextSource):
 
     kind: ClassVar[str] = "standard-library"
 
-    def splits(self, say: Callable[[str], object], seed: int = 0) -> dict[str, Source]:
+    def splits(self, report: Callable[[str], object], seed: int = 0) -> dict[str, Source]:
         """See TextSource."""
         return {name: library_source(name) for name in SPLITS}
 

@@ -40,7 +40,7 @@ Length = Literal["full", "long", "medium", "short"]
 
 
 def measured(codes: Sequence[str], digits: int) -> Draw:
-    """Draws amounts of the units or currencies: mostly whole, otherwise with so many digits after the point."""
+    """Draws amounts of the units or currencies: mostly whole, otherwise with `digits` decimals."""
 
     def draw(rng: Random, unseen: bool) -> tuple[Decimal, str]:
         amount = Decimal(rng.randint(1, 10 ** rng.randint(1, 4)))
