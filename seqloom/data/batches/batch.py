@@ -54,14 +54,14 @@ class StreamBatch(_Movable):
     Args:
         inputs: the tokens read; their segments are the documents of a row, None = each row is one document.
         targets: the token after each; -1 where there is none to learn.
-        anew: whether the lanes begin here; otherwise each continues the previous batch.
+        reset: whether the lanes begin here, with a new state; otherwise each continues the previous batch.
         tokens: the number of targets.
         rows: the line in which each piece begins, from 0, for messages.
     """
 
     inputs: Inputs
     targets: Int[Tensor, "B T"]
-    anew: bool
+    reset: bool
     tokens: int
     rows: tuple[int, ...] = ()
 

@@ -141,12 +141,12 @@ class Stream:
         at = first[:, None] + np.arange((last - first).max())
         return self._batch(at + cut, at < last[:, None], True)
 
-    def _batch(self, at: np.ndarray, real: np.ndarray, anew: bool) -> StreamBatch:
+    def _batch(self, at: np.ndarray, real: np.ndarray, reset: bool) -> StreamBatch:
         tokens = self.ids[np.concatenate((at[:, :1] - 1, at), 1) % len(self.ids)].astype(np.int64)
         return StreamBatch(
             Inputs.text(torch.from_numpy(tokens[:, :-1]), segments=self._documents(tokens[:, :-1])),
             torch.from_numpy(np.where(real, tokens[:, 1:], -1)),
-            anew,
+            reset,
             int(real.sum()),
             tuple(int(line) - 1 for line in self.lines[at[:, 0] % len(self.ids)]),
         )

@@ -39,7 +39,7 @@ def test_an_epoch_learns_each_answer_once_from_its_own_conversation(sizes, lanes
         assert packs.cut == sum(size > length + 1 for size in sizes)
         for b in batches:
             real, text = b.targets >= 0, b.inputs["text"]
-            assert b.anew
+            assert b.reset
             assert text.values.shape[1] <= length
             assert torch.equal(text.values[real] + 1, b.targets[real])
             alone = all(len({i // 100 for i in row if i}) == 1 for row in text.values.tolist())

@@ -35,7 +35,7 @@ def test_an_epoch_predicts_each_token_once_from_the_one_before(size, lanes, leng
     running = stream(size, lanes, length)
     batches = [running(epoch * running.per_epoch + n) for n in range(running.per_epoch)]
     assert sorted(word for b in batches for word in learned(b.targets)) == list(range(1, size + 1))
-    assert [b.anew for b in batches] == [True] + [False] * (len(batches) - 1)
+    assert [b.reset for b in batches] == [True] + [False] * (len(batches) - 1)
     widths = {read(b).shape[1] for b in batches}
     assert max(widths) <= length
     assert max(widths) - min(widths) <= 1
@@ -71,7 +71,7 @@ def test_windows_predict_each_word_once_with_what_stands_before_it(size, lanes, 
     running, step = stream(size, lanes, length, stride), stride or -(-length // 2)
     seen: dict[int, int] = {}
     for batch in running.windows():
-        assert batch.anew
+        assert batch.reset
         for ids, targets in zip(read(batch).tolist(), batch.targets.tolist(), strict=True):
             for context, (word, target) in enumerate(zip(ids, targets, strict=True), start=1):
                 if target >= 0:
@@ -106,7 +106,7 @@ def test_blocks_in_a_new_order_predict_each_word_once_from_the_one_before(size, 
     assert sorted(word for b in batches for word in learned(b.targets)) == list(range(1, size + 1))
     for b in batches:
         ids = read(b)
-        assert b.anew
+        assert b.reset
         assert ids.shape[1] <= length
         assert b.tokens == len(learned(b.targets)) > 0
         before = (b.targets - 2) % size + 1
