@@ -119,7 +119,7 @@ def _over_seeds(rows: Sequence[Mapping[str, float]]) -> Json:
 
 
 def _demo() -> configs.Tree:
-    """The demo's config for members of one width; equal steps, so that a noisy machine does not decide who is better."""
+    """The demo's config for members of one width; equal steps, so that the machine's noise decides nothing."""
     stack = TransformerConfig(layers=2, width=128, inner=512, heads=4, dropout=0.0)
     config = replace(
         demo_config("en", "de", "", 1, _DEMO_STEPS),
