@@ -45,7 +45,7 @@ def answer(
         run: The run directory.
         passage: The text file with the passage.
     """
-    from seqloom.data.formats.parallel import read_lines
+    from seqloom.data.formats.lines import read_lines
 
     text = "\n".join(read_lines(passage))
     if not text.strip():

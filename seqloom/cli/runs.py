@@ -10,7 +10,7 @@ from seqloom.measures import MEASURES, measured, rank
 
 
 def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
-    """List runs: task, steps, state, best validation score, evaluations.
+    """List runs with their task, steps, state, best validation score and evaluations.
 
     Args:
         folder: The folder to search.
@@ -23,7 +23,7 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
     for run in find(Path(folder)):
         info = run.info()
         ranks = measured(run.pointer("best"))
-        metric, best = next(((key, rank(key, own)) for key, own in ranks.items() if own is not None), ("", None))
+        metric, best = next(((key, rank(key, value)) for key, value in ranks.items() if value is not None), ("", None))
         tests = sorted(p.stem for p in (run.path / "eval").glob("*.json"))
         step = max((int(r.get("step", 0)) for r in run.rows("metrics.jsonl")), default=0)
         state = "finished" if "training" in info else "resumable"
@@ -32,7 +32,7 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
     columns = ("run", "task", "steps", "state", "metric", "best", "evaluated on")
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:  # metric and score share a column: the name of a ladder's member is long, and a terminal has 80 columns
+    else:  # metric and score share a column: names of a ladder's members are long, and a terminal has 80 characters
         shown = [(*row[:4], _score(row[4], row[5]), row[6]) for row in rows]
         print_table(folder, (*columns[:4], "best", "tests"), shown)
 

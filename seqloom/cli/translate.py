@@ -85,8 +85,7 @@ def _one_line(text: str) -> str:
 
 def blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
     """The texts of the command line, or else blocks of `size` lines from a file or standard input."""
-    from seqloom.data.formats.lines import decoded_stream
-    from seqloom.data.formats.parallel import read_lines
+    from seqloom.data.formats.lines import decoded_stream, read_lines
 
     if texts:
         check_typed(texts)

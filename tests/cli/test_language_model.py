@@ -253,7 +253,7 @@ def test_a_run_is_tuned_on_conversations(call: Call, texts, tmp_path):
     words = ("gpt.toml", "--start", "run", "--data.kind", "conversations", "--data.train", tmp_path / "a.jsonl")
     result = call("train", *words, "--batches.length", "40", "--run", tmp_path / "chat")
     assert result.code == 0, result.err
-    assert "the last 2 conversations are held out" in result.err
+    assert "the last 2 conversations held out" in result.err
     assert "starting from run/checkpoints/" in result.err
     scores = json.loads(call("eval", tmp_path / "chat", "--test", tmp_path / "a.jsonl", "--json", "-q").out)
     assert scores["words"] == 80
@@ -269,4 +269,4 @@ def test_the_end_of_a_text_is_held_out(call: Call, texts, tmp_path):
     (texts / "gpt.toml").write_text(WITHOUT_DATA)
     result = call(*words)
     assert result.code == 0, result.err
-    assert "the last 3 of 60 lines are held out as validation data" in result.err
+    assert "the last 3 of 60 lines held out as validation data" in result.err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from seqloom.data.formats.choices import read_questions
+from seqloom.data.formats.choices import read_multiple_choice
 from seqloom.errors import DataError
 from seqloom.run import Json
 from seqloom.tasks.language_model.predictor import Generator
@@ -16,11 +16,11 @@ def score_choices(generator: Generator, file: str, shots: int, reporter: Reporte
 
     Args:
         generator: the predictor of a language model.
-        file: see `read_questions`.
-        shots: the number of questions, the first of the file, shown with answers before each other one and not scored.
+        file: see `read_multiple_choice`.
+        shots: the number of questions from the file that precede each other question, with their answers, unscored.
         reporter: prints progress.
     """
-    questions = read_questions(file)
+    questions = read_multiple_choice(file)
     if not 0 <= shots < len(questions):
         problem = f"{shots} examples out of {len(questions)} questions leave none to score"
         raise DataError(problem, where=file, cure=f"--shots 0 to {len(questions) - 1}")

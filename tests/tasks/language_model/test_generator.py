@@ -136,8 +136,8 @@ def test_scores_are_sums_over_the_tokens_of_a_text(decoder):
     for (log_p, count), before, text in zip(made.score(texts, befores), befores, texts, strict=True):
         first, whole = made.encode(before), made.encode(before + text)
         with torch.no_grad():
-            log_p = made.model.head(made.model(Inputs.text(torch.tensor([whole])))[0]).log_softmax(-1)[0]
-        expected = sum(float(log_p[i - 1, whole[i]]) for i in range(len(first), len(whole)))
+            log_ps = made.model.head(made.model(Inputs.text(torch.tensor([whole])))[0]).log_softmax(-1)[0]
+        expected = sum(float(log_ps[i - 1, whole[i]]) for i in range(len(first), len(whole)))
         assert count == len(whole) - len(first)
         assert log_p == pytest.approx(expected, rel=1e-5)
     with pytest.raises(DataError, match="more than the model's context"):

@@ -22,7 +22,7 @@ import seqloom
 from seqloom import run as runs
 from seqloom.config import load as load_config
 from seqloom.config import to_toml
-from seqloom.data.batches.shards import Keeping, Shards, Source, write_shards
+from seqloom.data.batches.shards import Keeping, Shards, StampedText, write_shards
 from seqloom.data.batches.stream import Layout, Stream, StreamConfig, encode_block
 from seqloom.data.rows import Text
 from seqloom.data.sources.conversations import Conversations
@@ -238,7 +238,7 @@ def test_a_run_that_goes_on_does_not_tokenize_again_but_sees_that_the_text_has_c
 
 
 def test_a_tokenization_that_was_broken_off_goes_on(config, monkeypatch):
-    def small(source: Source, tokenizer: Tokenizer, keeping: Keeping) -> Shards:
+    def small(source: StampedText, tokenizer: Tokenizer, keeping: Keeping) -> Shards:
         return write_shards(source, tokenizer, replace(keeping, room=90))
 
     def broken(block: Any, tokenizer: Any) -> Any:
