@@ -8,14 +8,22 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Quiet, make_reporter
+from seqloom.cli.common import AsJson, Quiet, SpecialTokens, make_reporter
 from seqloom.errors import RunError, UsageError
 
 File = Annotated[str, Parameter(help="A file with one text per line.")]
 Texts = Annotated[str, Parameter(help="The texts; without any, the lines of --file or of standard input.")]
 
 
-def classify(run: str, /, *texts: Texts, file: File = "", quiet: Quiet = False, json: AsJson = False) -> None:
+def classify(
+    run: str,
+    /,
+    *texts: Texts,
+    file: File = "",
+    special_tokens: SpecialTokens = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
     """Predict labels of texts, labels of words, or numbers.
 
     A tab separates the two texts of a pair. --json prints a line for each text.
@@ -23,7 +31,7 @@ def classify(run: str, /, *texts: Texts, file: File = "", quiet: Quiet = False, 
     Args:
         run: The run directory.
     """
-    predictor = _loaded(run, ("classify", "tag"), quiet)
+    predictor = _loaded(run, ("classify", "tag"), quiet, special_tokens)
     for block in _lines(texts, file):
         for prediction in predictor(block):
             print(_as_json(prediction) if json else prediction)
@@ -34,6 +42,7 @@ def answer(
     /,
     *questions: Annotated[str, Parameter(help="The questions; without any, the lines of standard input.")],
     passage: str,
+    special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
@@ -50,14 +59,21 @@ def answer(
     text = "\n".join(read_lines(passage))
     if not text.strip():
         raise UsageError("has no text", where=passage, cure="name a file that contains the passage")
-    predictor = _loaded(run, ("answer",), quiet)
+    predictor = _loaded(run, ("answer",), quiet, special_tokens)
     for block in _lines(questions, ""):
         for prediction in predictor([(question, text) for question in block]):
             print(_as_json(prediction) if json else " ".join(str(prediction).split()))
 
 
 def fill(
-    run: str, /, *texts: Texts, file: File = "", count: int = 5, quiet: Quiet = False, json: AsJson = False
+    run: str,
+    /,
+    *texts: Texts,
+    file: File = "",
+    count: int = 5,
+    special_tokens: SpecialTokens = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
 ) -> None:
     """Predict masked words: the most probable tokens for each `[MASK]` or `<mask>` in a text.
 
@@ -67,7 +83,7 @@ def fill(
     """
     if count < 1:
         raise UsageError("must be at least 1", where="--count", cure="--count 5")
-    filler = _loaded(run, ("masked_words",), quiet)
+    filler = _loaded(run, ("masked_words",), quiet, special_tokens)
     for text in (text for block in _lines(texts, file) for text in block):
         masks = filler(text, count)
         if json:
@@ -85,6 +101,7 @@ def embed(
     to: str = "",
     pooling: Literal["mean", "own"] = "mean",
     normalize: bool = False,
+    special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
 ) -> None:
     """Compute a vector for each text.
@@ -104,7 +121,7 @@ def embed(
 
     if to and not to.endswith((".npy", ".json")):
         raise UsageError("the name of the file must end in .npy or .json", where=to, cure="--to vectors.npy")
-    encoder = load_encoder(run, say=make_reporter(quiet).warn)
+    encoder = load_encoder(run, special_tokens=special_tokens, say=make_reporter(quiet).warn)
     inputs = [text for block in _lines(texts, file) for text in block]
     vectors = encoder(inputs, pooling=pooling, normalize=normalize)
     lines = [{"text": text, "vector": row.tolist()} for text, row in zip(inputs, vectors, strict=True)]
@@ -122,7 +139,7 @@ def _as_json(prediction: Any) -> str:
     return dumps({key: value for key, value in vars(prediction).items() if key != "where"}, ensure_ascii=False)
 
 
-def _loaded(path: str, tasks: tuple[str, ...], quiet: bool) -> Any:
+def _loaded(path: str, tasks: tuple[str, ...], quiet: bool, special_tokens: bool) -> Any:
     from seqloom.run import Run
     from seqloom.tasks import load
 
@@ -131,7 +148,7 @@ def _loaded(path: str, tasks: tuple[str, ...], quiet: bool) -> Any:
     if task not in tasks:
         cure = f"name a run of the task {' or '.join(tasks)}"
         raise RunError(f"is a run of the task {task!r}", where=path, cure=cure)
-    return load(run, say=reporter.warn)
+    return load(run, special_tokens=special_tokens, say=reporter.warn)
 
 
 def _lines(texts: tuple[str, ...], file: str) -> Iterator[list[str]]:

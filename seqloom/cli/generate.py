@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Quiet, check_typed, make_reporter, split_options
+from seqloom.cli.common import AsJson, Quiet, SpecialTokens, check_typed, make_reporter, split_options
 
 
 @Parameter(name="*")
@@ -41,6 +41,7 @@ def generate(
     length: int = 0,
     seed: int = 0,
     how: Continuation = Continuation(),
+    special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
@@ -66,7 +67,7 @@ def generate(
     check_typed(prompts)
     for key, value in (("max-length", length), ("seed", seed)):
         options += (f"--decoding.{key}", str(value)) if value else ()
-    generator = open_predictor(run, LanguageModelConfig, say=reporter.warn)
+    generator = open_predictor(run, LanguageModelConfig, special_tokens=special_tokens, say=reporter.warn)
     generator.config = config = decoding_config(generator.config, options)
     generator.long_text = how.long_text
     single = len(prompts) == 1 and config.n_best == 1 and config.beam == 1

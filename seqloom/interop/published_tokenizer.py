@@ -23,6 +23,9 @@ KEPT = (
 )
 """Small files that an imported run keeps, and that its export contains again."""
 
+_DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+"""The families that continue a text."""
+
 _PEGASUS = ("<pad>", "</s>", "<mask_1>", "<mask_2>", *(f"<unk_{i}>" for i in range(2, 103)))
 """The tokens of Pegasus before the pieces of its spiece.model, whose ids are shifted by 103 (Zhang et al. 2020)."""
 
@@ -115,6 +118,8 @@ def _with_special(
     special = {k: v if v is not None else getattr(usual, k) if usual is not None else end for k, v in named.items()}
     template = _template(inner, side.tokens, find("bos_token"), find("eos_token"))
     never, warnings = suppressed(side.generation)
+    if template.after and ids.get("model_type") in _DECODERS:
+        warnings = [*warnings, "the tokens that its tokenizer puts after a text are left out of prompts"]
     if never and not translates:
         never, warnings = (), [*warnings, f"bad_words_ids and suppress_tokens are not used: {some(map(str, never))}"]
     side.warnings.extend(f"{where}: {warning}" for warning in warnings if f"{where}: {warning}" not in side.warnings)
@@ -159,5 +164,7 @@ def _template(inner: tokenizers.Tokenizer, settings: Json, begin: int | None, en
     ids, second = encoding.ids, of.index(1)
     last = len(of) - 1 - of[::-1].index(0), len(of) - 1 - of[::-1].index(1)
     segments = encoding.type_ids[second] != encoding.type_ids[of.index(0)]
-    segments &= "token_type_ids" in (settings.get("model_input_names") or ["token_type_ids"])
+    plain = str(settings.get("tokenizer_class")) in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    inputs = settings.get("model_input_names") or ["token_type_ids"] * (not plain)  # the plain class gives no segments
+    segments &= "token_type_ids" in inputs
     return Template(tuple(ids[: of.index(0)]), tuple(ids[last[0] + 1 : second]), tuple(ids[last[1] + 1 :]), segments)

@@ -168,7 +168,7 @@ def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], special: 
     settings: Json = {f"{name}_token": target.inner.id_to_token(i) for name, i in ids.items()}
     if mask := next((name for name in MASKS if target.inner.token_to_id(name) is not None), ""):
         settings["mask_token"] = mask
-    if not (isinstance(model, EncoderOnly) and model.config.segments > 1 and target.template.segments):
-        settings["model_input_names"] = ["input_ids", "attention_mask"]
+    segments = isinstance(model, EncoderOnly) and model.config.segments > 1 and target.template.segments
+    settings["model_input_names"] = ["input_ids", *["token_type_ids"] * segments, "attention_mask"]
     write_json(folder / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
     write_json(folder / "generation_config.json", special)

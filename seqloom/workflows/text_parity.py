@@ -67,6 +67,12 @@ class _Side:
         make: Any = transformers.pipeline
         return make(task, model=self.theirs, tokenizer=self.words, device="cpu", **options)
 
+    def has_unknown(self, *texts: str) -> bool:
+        """Whether a text shows the unknown token, or has one: transformers leaves it out of what it writes."""
+        name = str(self.tokenizer.inner.id_to_token(self.tokenizer.unknown))
+        rows = self.tokenizer.encode(texts)
+        return any(name in text for text in texts) or any(self.tokenizer.unknown in row for row in rows)
+
     def read(self, *texts: str) -> Any:
         """What their tokenizer makes of a text or a pair."""
         return self.reader(*texts, return_tensors="pt")
@@ -109,9 +115,16 @@ def _texts(side: _Side) -> list[str]:
     drawn = [" ".join(text.split()) for text in tokenizer.decode(rows)]
     unreadable = {*special, "\N{REPLACEMENT CHARACTER}"}
     texts = [text for text in (*_TEXTS, *drawn) if text and not any(token in text for token in unreadable)]
-    room = (limit_of(model.config) or 1 << 30) - NEW * (model.config.kind == "decoder-only")
+    room = limit_of(model.config) or 1 << 30
+    if isinstance(side.config, LanguageModelConfig):
+        room = min(room, side.config.batches.length) - _new(side.config)
     room -= len(tokenizer.template.before) + len(tokenizer.template.after)
     return [text for text, own in zip(texts, tokenizer.encode(texts), strict=True) if 0 < len(own) <= room]
+
+
+def _new(config: LanguageModelConfig) -> int:
+    """How many tokens are generated after a text: both see it whole."""
+    return min(NEW, config.batches.length // 2)
 
 
 def _ids(side: _Side, text: str) -> list[int]:
@@ -225,10 +238,15 @@ def _vectors(side: _Side, texts: Sequence[str]) -> Compared:
 
 def _continued(side: _Side, texts: Sequence[str]) -> Compared:
     generate, pipeline = side.predictor(), side.pipeline("text-generation")
-    options = _greedy(generate.config)
+    assert isinstance(side.config, LanguageModelConfig)
+    new = _new(side.config)
+    options = _greedy(generate.config) | {"max_length": new}
     for text in texts:
-        theirs = pipeline(text, max_new_tokens=NEW, do_sample=False, num_beams=1, max_length=None)
-        yield text, generate(text, **options), theirs[0]["generated_text"]
+        options_there = {"max_new_tokens": new, "max_length": None, "do_sample": False, "num_beams": 1}
+        theirs = pipeline(text, return_full_text=False, **options_there)[0]["generated_text"]
+        own = generate(text, **options)
+        if not side.has_unknown(text, own):
+            yield text, own[len(text) :].lstrip(), theirs.lstrip()  # theirs loses the space before its first word
 
 
 def _generated(side: _Side, texts: Sequence[str]) -> Compared:
@@ -238,9 +256,13 @@ def _generated(side: _Side, texts: Sequence[str]) -> Compared:
         read = {k: v for k, v in side.read(text).items() if k != "token_type_ids"}
         # The end that is forced is one of their tokens.
         ids = side.theirs.generate(
-            **read, max_new_tokens=NEW, do_sample=False, num_beams=1, max_length=None, forced_eos_token_id=None
+            **read,
+            **{"max_new_tokens": NEW, "do_sample": False, "num_beams": 1, "max_length": None, "use_cache": False},
+            forced_eos_token_id=None,
         )
-        yield text, translate([text], **options)[0], side.words.decode(ids[0], skip_special_tokens=True)
+        own = translate([text], **options)[0]
+        if not side.has_unknown(own):
+            yield text, own, side.words.decode(ids[0, 1:], skip_special_tokens=True)
 
 
 def _greedy(config: Any) -> dict[str, Any]:
