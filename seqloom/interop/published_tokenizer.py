@@ -12,7 +12,7 @@ from tokenizers import processors
 from seqloom.errors import RunError, UsageError
 from seqloom.interop.fields import Json
 from seqloom.interop.sentencepiece import read_sentencepiece
-from seqloom.interop.side_files import SideFiles, ids_of, suppressed
+from seqloom.interop.side_files import NAMED, SideFiles, ids_of, read_side_files, suppressed
 from seqloom.interop.weights import read_json, some
 from seqloom.text.tokenizer import Special, Template, Tokenizer
 
@@ -30,7 +30,7 @@ _PEGASUS = ("<pad>", "</s>", "<mask_1>", "<mask_2>", *(f"<unk_{i}>" for i in ran
 """The tokens of Pegasus before the pieces of its spiece.model, whose ids are shifted by 103 (Zhang et al. 2020)."""
 
 
-def read_tokenizers(folder: Path, config: Json, side: SideFiles) -> tuple[Tokenizer, Tokenizer] | None:
+def read_tokenizers(folder: Path, config: Json, side: SideFiles | None = None) -> tuple[Tokenizer, Tokenizer] | None:
     """The tokenizers of source and target, the same object if they share one; None for a vision model.
 
     Raises RunError if there is none, or if it has more tokens than the model; what has no effect is added to the
@@ -39,6 +39,7 @@ def read_tokenizers(folder: Path, config: Json, side: SideFiles) -> tuple[Tokeni
     vocab_size = int(config.get("vocab_size") or 0)
     if not vocab_size:
         return None
+    side = side or read_side_files(folder, config, config)
     inner = _read(folder, str(config.get("model_type")))
     ids = {**config, **side.generation}
     for one in {id(one): one for one in inner}.values():
@@ -61,10 +62,10 @@ def _read(folder: Path, family: str) -> tuple[tokenizers.Tokenizer, tokenizers.T
         return one, one
     if (folder / "source.spm").is_file():
         ids = {str(piece): int(i) for piece, i in read_json(folder / "vocab.json").items()}
-        source, target = (read_sentencepiece(folder / f"{side}.spm", ids) for side in ("source", "target"))
+        source, target = (_ending(read_sentencepiece(folder / f"{side}.spm", ids)) for side in ("source", "target"))
         return target, source
     if (folder / "spiece.model").is_file():
-        one = read_sentencepiece(folder / "spiece.model", first=_PEGASUS if family == "pegasus" else ())
+        one = _ending(read_sentencepiece(folder / "spiece.model", first=_PEGASUS if family == "pegasus" else ()))
         if family == "t5":
             one.add_tokens([f"<extra_id_{i}>" for i in reversed(range(100))])
         return one, one
@@ -72,8 +73,18 @@ def _read(folder: Path, family: str) -> tuple[tokenizers.Tokenizer, tokenizers.T
     raise RunError("has no tokenizer.json", where=str(folder), cure=cure)
 
 
+def _ending(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The tokenizer of a SentencePiece file with </s> after a text, as all these families have it."""
+    if (end := inner.token_to_id("</s>")) is not None:
+        tokens = [("</s>", end)]
+        inner.post_processor = processors.TemplateProcessing(
+            single="$A </s>", pair="$A </s> $B:1 </s>:1", special_tokens=tokens
+        )
+    return inner
+
+
 def _add_tokens(inner: tokenizers.Tokenizer, side: SideFiles, where: str) -> None:
-    """Adds the tokens that only tokenizer_config.json has, as transformers does."""
+    """Adds the tokens that only tokenizer_config.json has, and makes those that it names special, as transformers."""
     listed = side.tokens.get("added_tokens_decoder") or {}
     for number, token in sorted(listed.items(), key=lambda pair: int(pair[0])):
         name = str(token["content"]) if isinstance(token, Mapping) else str(token)
@@ -85,9 +96,12 @@ def _add_tokens(inner: tokenizers.Tokenizer, side: SideFiles, where: str) -> Non
         if inner.token_to_id(name) != int(number):
             problem = f"{name} is the token {number}, but {inner.token_to_id(name)} in its tokenizer.json"
             raise RunError(problem, where=where, cure="put the files there that belong together")
+    named = [side.tokens.get(key) for key in NAMED]
+    names = [str(token["content"]) if isinstance(token, Mapping) else str(token) for token in named if token]
+    inner.add_special_tokens([name for name in names if inner.token_to_id(name) is not None])
     extra = [side.tokens.get(key) or [] for key in ("additional_special_tokens", "extra_special_tokens")]
-    names = [t.get("content") if isinstance(t, Mapping) else t for tokens in extra for t in tokens]
-    if missing := [str(name) for name in names if isinstance(name, str) and inner.token_to_id(name) is None]:
+    further = [t.get("content") if isinstance(t, Mapping) else t for tokens in extra for t in tokens]
+    if missing := [name for name in further if isinstance(name, str) and inner.token_to_id(name) is None]:
         side.warnings.append(f"{where}: tokens that its tokenizer.json does not have: {some(missing)}")
 
 
@@ -116,7 +130,7 @@ def _with_special(
             raise RunError(error.problem, where=where, cure="name eos_token_id in its config.json") from None
         usual = None
     special = {k: v if v is not None else getattr(usual, k) if usual is not None else end for k, v in named.items()}
-    template = _template(inner, side.tokens, find("bos_token"), find("eos_token"))
+    template = _template(inner, side.tokens)
     never, warnings = suppressed(side.generation)
     if template.after and ids.get("model_type") in _DECODERS:
         warnings = [*warnings, "the tokens that its tokenizer puts after a text are left out of prompts"]
@@ -137,34 +151,23 @@ def _with_special(
     )
 
 
-def _template(inner: tokenizers.Tokenizer, settings: Json, begin: int | None, end: int | None) -> Template:
-    """The special tokens that the tokenizer puts around a text, or that its tokenizer_config.json states.
-
-    Args:
-        inner: the tokenizer.
-        settings: its tokenizer_config.json.
-        begin, end: the ids of its bos_token and its eos_token.
-    """
-    if settings.get("add_bos_token") is not None or settings.get("add_eos_token") is not None:
-        ids = [
-            i for i, key in ((begin, "add_bos_token"), (end, "add_eos_token")) if i is not None and settings.get(key)
-        ]
-        parts = [f"{inner.id_to_token(i)}" for i in ids]
-        single = [*parts[: len(parts) - (end in ids)], "$A", *parts[len(parts) - (end in ids) :]]
-        pair = [*single, *(part.replace("$A", "$B:1") for part in single)]
-        tokens = [(str(inner.id_to_token(i)), i) for i in dict.fromkeys(ids)]
-        inner.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=tokens)
+def _template(inner: tokenizers.Tokenizer, settings: Json) -> Template:
+    """The special tokens that the tokenizer puts around a text; `settings` are those of its tokenizer_config.json."""
     for text in ("a", "e", "1", ".", *(str(inner.id_to_token(i)) for i in range(8))):
-        encoding = inner.encode(text, text)
-        of = encoding.sequence_ids
-        if 0 in of and 1 in of:
+        single, both = inner.encode(text), inner.encode(text, text)
+        if 0 in single.sequence_ids and 1 in both.sequence_ids:
             break
     else:
         return Template((), (), ())
-    ids, second = encoding.ids, of.index(1)
-    last = len(of) - 1 - of[::-1].index(0), len(of) - 1 - of[::-1].index(1)
-    segments = encoding.type_ids[second] != encoding.type_ids[of.index(0)]
+    first, last = _span(single, 0)
+    end, second = _span(both, 0)[1], _span(both, 1)[0]
     plain = str(settings.get("tokenizer_class")) in ("PreTrainedTokenizerFast", "TokenizersBackend")
     inputs = settings.get("model_input_names") or ["token_type_ids"] * (not plain)  # the plain class gives no segments
-    segments &= "token_type_ids" in inputs
-    return Template(tuple(ids[: of.index(0)]), tuple(ids[last[0] + 1 : second]), tuple(ids[last[1] + 1 :]), segments)
+    segments = both.type_ids[second] != both.type_ids[end - 1] and "token_type_ids" in inputs
+    return Template(tuple(single.ids[:first]), tuple(both.ids[end:second]), tuple(single.ids[last:]), segments)
+
+
+def _span(encoding: tokenizers.Encoding, text: int) -> tuple[int, int]:
+    """Where the tokens of the first or the second text begin and end."""
+    of = encoding.sequence_ids
+    return of.index(text), len(of) - of[::-1].index(text)

@@ -50,6 +50,8 @@ class Known:
 
 _IDS = "bos_token_id eos_token_id pad_token_id decoder_start_token_id"
 _TOKENS = "bos_token eos_token unk_token sep_token pad_token cls_token mask_token"
+NAMED = _TOKENS.split()
+"""The special tokens that a tokenizer_config.json names."""
 _EXTRA = "additional_special_tokens extra_special_tokens"
 GENERATION = Known(
     used=f"{_IDS} num_beams do_sample temperature top_k top_p min_p length_penalty early_stopping no_repeat_ngram_size "
@@ -100,9 +102,10 @@ _CONFIG = Known(
     },
 )
 _TOKENIZER_CONFIG = Known(
-    used=f"{_TOKENS} {_EXTRA} add_bos_token add_eos_token model_input_names added_tokens_decoder",
-    harmless="tokenizer_class model_max_length max_length padding_side pad_to_multiple_of pad_token_type_id stride "
-    "truncation_strategy chat_template name_or_path special_tokens_map_file legacy sp_model_kwargs tokenizer_file "
+    used=f"{_TOKENS} {_EXTRA} tokenizer_class model_input_names added_tokens_decoder",
+    # tokenizer.json itself states what stands around a text, also in transformers.
+    harmless="add_bos_token add_eos_token model_max_length max_length padding_side pad_to_multiple_of "
+    "pad_token_type_id stride truncation_strategy chat_template name_or_path special_tokens_map_file legacy sp_model_kwargs tokenizer_file "
     "use_default_system_prompt errors add_prefix_space tokenize_chinese_chars strip_accents do_basic_tokenize "
     "never_split trim_offsets backend is_local spaces_between_special_tokens source_lang target_lang extra_ids "
     "vocab_file merges_file use_fast processor_class clean_up_tokenization_spaces do_lower_case "

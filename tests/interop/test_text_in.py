@@ -27,7 +27,7 @@ TEXTS = ["Angela Schmidt ist da", "der Schmidt", "New York, Angela"]
 NAMES = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
-def byte_level(folder: Path, texts: list[str] = TEXTS, **settings: Any) -> int:
+def byte_level(folder: Path, *, ends: bool = True) -> int:
     """Writes RoBERTa's kind of tokenizer: bytes, and two separators between the texts of a pair."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -35,8 +35,10 @@ def byte_level(folder: Path, texts: list[str] = TEXTS, **settings: Any) -> int:
     trainer = trainers.BpeTrainer(
         vocab_size=300, special_tokens=[*NAMES, "<|user|>"], initial_alphabet=alphabet, show_progress=False
     )
-    inner.train_from_iterator(texts, trainer)
-    inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    inner.train_from_iterator(TEXTS, trainer)
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    if ends:
+        inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
     folder.mkdir(parents=True, exist_ok=True)
     inner.save(str(folder / "tokenizer.json"))
     tokens = {
@@ -49,7 +51,7 @@ def byte_level(folder: Path, texts: list[str] = TEXTS, **settings: Any) -> int:
         "mask": "<mask>",
     }
     about = {f"{name}_token": token for name, token in tokens.items()} | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    (folder / "tokenizer_config.json").write_text(json.dumps({**about, **settings}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
     return int(inner.get_vocab_size())
 
 
@@ -152,7 +154,7 @@ def test_sentences_have_the_pooling_that_is_stated(mode: str, transformers: Any,
 
 
 def llama(transformers: Any, folder: Path) -> Path:
-    size = {"vocab_size": byte_level(folder, add_bos_token=True), "max_position_embeddings": 80}
+    size = {"vocab_size": byte_level(folder, ends=False), "max_position_embeddings": 80}
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
     return written(transformers, folder, "LlamaForCausalLM", "LlamaConfig", **{**LLAMA, **size, **ids})
 
