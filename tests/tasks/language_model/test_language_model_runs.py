@@ -158,16 +158,16 @@ def test_a_text_is_measured_as_by_hand(config, name):
     assert text_nll(model, stream(lanes=1, length=9, stride=6)) == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("length", [29, 40])
-def test_a_document_is_measured_as_if_it_stood_alone(length):
+@pytest.mark.parametrize(("length", "name"), [*((n, name) for n in (29, 40) for name in DECODERS), (7, "lstm")])
+def test_a_document_is_measured_as_if_it_stood_alone(length, name):
     torch.manual_seed(1)
-    model = LanguageModel(DecoderOnlyConfig(decoder=STACK), 280)
+    model = LanguageModel(DecoderOnlyConfig(decoder=DECODERS[name]), 280)
     chance = np.random.default_rng(1)
     parts = [np.append(chance.integers(4, 280, size), 2).astype(np.int32) for size in (9, 1, 16)]
 
     def nll(ids: np.ndarray, begins: int | None) -> float:
         config = StreamConfig(lanes=1, length=length)
-        return text_nll(model, Stream(ids, ids, Layout(config), begins))
+        return text_nll(model, Stream(ids, ids, Layout(config, carries=model.carries), begins))
 
     alone = sum(nll(part, None) for part in parts)
     assert nll(np.concatenate(parts), 2) == pytest.approx(alone, rel=1e-5)
