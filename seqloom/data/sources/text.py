@@ -5,8 +5,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from itertools import islice
+from functools import cached_property
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -103,15 +103,18 @@ class Source(TextSplit):
         return Reading(stream, int((ids == tokenizer.unknown).sum()), self.text.sizes(), prompts)
 
 
-def text_source(paths: Sequence[str], documents: DocumentUnit = "blocks") -> Source:
-    """The text of some files (plain, .gz, .xz, .jsonl). Raises UsageError for a missing file.
+def text_source(paths: Sequence[str], documents: DocumentUnit | Sequence[DocumentUnit] = "blocks") -> Source:
+    """The text of some files (plain, .gz, .xz, .jsonl); `documents` separates those of all files, or of each file.
+
+    Raises UsageError for a missing file.
 
     Reading it raises UsageError for a file that cannot be opened, DataError for one that cannot be read or is blank.
     """
     files = tuple(map(expand, paths))
     for path in files:
         next(raw_lines(path), b"")
-    return Source(files, partial(read_file, documents=documents))
+    units = dict(zip(files, repeat(documents) if isinstance(documents, str) else documents, strict=False))
+    return Source(files, lambda path, watch: read_file(path, watch, units[path]))
 
 
 def read_file(
@@ -194,22 +197,29 @@ class TextFiles(DocumentFiles[Source]):
         train, valid, test: the files; ${VARIABLES} of the environment are expanded.
         held_out: without `valid`, the share of `train` that is held out: its last documents, or lines if it has few.
         documents: what separates documents, besides ends of files: "blocks" = blank lines; "files" = nothing, and a
-            blank line is a line like any other; "lines" = each line is a document.
+            blank line is a line like any other; "lines" = each line is a document. A list has one for each file of
+            `train`; the files of `valid` and `test` are read as the first of them.
     """
 
     kind: ClassVar[str] = "text"
     parsers: ClassVar[Mapping[str, Parse]] = {".jsonl": record_text}
     held_out: float = 0.05
-    documents: DocumentUnit = "blocks"
+    documents: DocumentUnit | tuple[DocumentUnit, ...] = "blocks"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be above 0 and below 1, not {self.held_out}")
+        if not isinstance(self.documents, str) and len(self.documents) != len(self.train):
+            numbers = f"{counted(len(self.documents), 'value')}, train {counted(len(self.train), 'file')}"
+            raise ValueError(f"documents has {numbers}: give one value for all, or one for each")
 
     def read(self, files: Sequence[str]) -> Source:
         """See SplitFiles."""
-        return text_source(files, self.documents)
+        if isinstance(self.documents, str):
+            return text_source(files, self.documents)
+        units = dict(zip(self.train, self.documents, strict=True))
+        return text_source(files, [units.get(file, self.documents[0]) for file in files])
 
     def hold_out(self, train: Source, seed: int) -> tuple[Source, Source, str]:
         """Holds out the last documents, or lines if there are fewer than 20. Raises DataError for a single line."""
