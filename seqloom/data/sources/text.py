@@ -103,8 +103,8 @@ class Source(TextSplit):
         return Reading(stream, int((ids == tokenizer.unknown).sum()), self.text.sizes(), prompts)
 
 
-def text_source(paths: Sequence[str], documents: DocumentUnit | Sequence[DocumentUnit] = "blocks") -> Source:
-    """The text of some files (plain, .gz, .xz, .jsonl); `documents` separates those of all files, or of each file.
+def text_source(paths: Sequence[str], documents: Sequence[DocumentUnit] | None = None) -> Source:
+    """The text of some files (plain, .gz, .xz, .jsonl); `documents` is the unit of each file, None = blocks.
 
     Raises UsageError for a missing file.
 
@@ -113,7 +113,7 @@ def text_source(paths: Sequence[str], documents: DocumentUnit | Sequence[Documen
     files = tuple(map(expand, paths))
     for path in files:
         next(raw_lines(path), b"")
-    units = dict(zip(files, repeat(documents) if isinstance(documents, str) else documents, strict=False))
+    units: dict[Path, DocumentUnit] = dict(zip(files, documents or repeat("blocks"), strict=False))
     return Source(files, lambda path, watch: read_file(path, watch, units[path]))
 
 
@@ -210,16 +210,18 @@ class TextFiles(DocumentFiles[Source]):
         super().__post_init__()
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be above 0 and below 1, not {self.held_out}")
-        if not isinstance(self.documents, str) and len(self.documents) != len(self.train):
-            numbers = f"{counted(len(self.documents), 'value')}, train {counted(len(self.train), 'file')}"
+        if len(self._units) not in (1, len(self.train)):
+            numbers = f"{counted(len(self._units), 'value')}, train {counted(len(self.train), 'file')}"
             raise ValueError(f"documents has {numbers}: give one value for all, or one for each")
 
     def read(self, files: Sequence[str]) -> Source:
         """See SplitFiles."""
-        if isinstance(self.documents, str):
-            return text_source(files, self.documents)
-        units = dict(zip(self.train, self.documents, strict=True))
-        return text_source(files, [units.get(file, self.documents[0]) for file in files])
+        units = dict(zip(self.train, self._units, strict=False))
+        return text_source(files, [units.get(file, self._units[0]) for file in files])
+
+    @property
+    def _units(self) -> tuple[DocumentUnit, ...]:
+        return (self.documents,) if isinstance(self.documents, str) else self.documents
 
     def hold_out(self, train: Source, seed: int) -> tuple[Source, Source, str]:
         """Holds out the last documents, or lines if there are fewer than 20. Raises DataError for a single line."""

@@ -18,7 +18,7 @@ from seqloom.text.tokenizer import WordLevel, train_tokenizer
 
 
 def read(path: Path, documents: str = "blocks") -> Text:
-    return Text.of(text_source([str(path)], documents))
+    return Text.of(text_source([str(path)], [documents]))
 
 
 def test_blank_lines_and_ends_of_files_part_documents(tmp_path: Path):
@@ -52,6 +52,9 @@ def test_each_file_has_its_own_documents(tmp_path: Path):
     assert [line for line, _ in data.read([str(tmp_path / "d.txt")])] == ["six", "seven", None]
     with pytest.raises(ValueError, match="documents has 2 values, train 3 files"):
         replace(data, documents=("blocks", "lines"))
+    alike = replace(data, documents=("lines",))  # as from the command line
+    assert [line for line, _ in alike.read(data.train[:1])] == ["one", None, "two", None, "three", None]
+    assert [line for line, _ in alike.read(data.train[1:])] == lines + lines
 
 
 @pytest.mark.parametrize("name", ["bert", "bert-pairs"])
