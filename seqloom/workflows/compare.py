@@ -8,9 +8,10 @@ from pathlib import Path
 from seqloom import config as configs
 from seqloom import measures
 from seqloom.errors import UsageError
+from seqloom.files import Json, write_json, write_text
 from seqloom.inspection.comparison import render_comparison
 from seqloom.measures import MEASURES
-from seqloom.run import Json, Run, title_of, write_json, write_text
+from seqloom.run import Run, title_of
 from seqloom.tasks.task import RunConfig, config_of, refuse_other_tests
 from seqloom.training.log import Reporter
 from seqloom.workflows.evaluate import evaluate_run

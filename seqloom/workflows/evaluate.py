@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqloom.run import Json, Run, title_of, write_json
+from seqloom.files import Json, write_sealed
+from seqloom.run import Run, title_of
 from seqloom.tasks.building import load_run
 from seqloom.tasks.language_model.choices import score_choices
 from seqloom.tasks.language_model.task import LanguageModelConfig
@@ -43,5 +44,5 @@ def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporte
 def _saved(run: Run, title: str, scores: Json, files: Sequence[str], reporter: Reporter) -> Json:
     checkpoint = run.best(reporter.warn).path.name
     result = {"test": title, **scores, "checkpoint": checkpoint, "files": list(files)}
-    write_json(run.evaluation_path(title), result)
+    write_sealed(run.evaluation_path(title), result)
     return result

@@ -16,7 +16,6 @@ from seqloom.errors import UsageError
 from seqloom.models.assemblies import parameter_count
 from seqloom.run import Run
 from seqloom.tasks import read_config
-from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import begin
 from seqloom.tasks.resume import refuse_another
 from seqloom.tasks.task import Prepared, RunConfig
@@ -55,11 +54,17 @@ def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) 
     With `forecast` a new training begins with the minutes to expect.
     """
     path = Path(config.run or f"runs/{config.task}")
-    exists = (path / "run.json").is_file()
-    run = Run.open(path) if exists else Run(path)
+    run = Run.open(path) if Run(path).begun else Run(path)
+    with run.locked():
+        _train(run, config, reporter, forecast)
+    return run
+
+
+def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> None:
+    exists = run.begun
     threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
     torch.set_num_threads(threads)
-    reporter.say(f"reading the data of {path}")
+    reporter.say(f"reading the data of {run.path}")
     device = pick_device(config.training.device)
     prepared = config.prepare(reporter, run)
     if exists:
@@ -70,18 +75,16 @@ def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) 
     model = config.build(prepared.assets)
     if not run.checkpoints():
         begin(config, model, prepared.assets, reporter)
-    if not exists:
-        run.claim()
-        prepared.assets.save(path)
-        run = Run.create(path, configs.to_toml(config), facts(config, prepared.assets, prepared.corpus, threads))
     model = model.to(device)
+    plan = prepared.plan(config, model)  # before anything is written: what it refuses must leave no run
+    if exists:  # keys that may change keep the values of this call
+        run.write_config(configs.to_toml(config))
+        run.update_info(corpus=prepared.corpus)
+    else:
+        files = prepared.assets.save(run.path)
+        Run.create(run.path, configs.to_toml(config), facts(config, prepared.corpus, threads), files)
     reporter.say(f"{prepared.sizes}; {parameter_count(model):,} parameters")
-    with run.locked():
-        if exists:  # keys that may change keep the values of this call
-            run.write_config(configs.to_toml(config))
-            run.update_info(corpus=prepared.corpus)
-        _record(run, fit(run, prepared.plan(config, model), reporter), model)
-    return run
+    _record(run, fit(run, plan, reporter), model)
 
 
 def _measured(config: RunConfig, prepared: Prepared, reporter: Reporter) -> RunConfig:
@@ -107,7 +110,7 @@ def _record(run: Run, progress: Progress, model: nn.Module) -> None:
     run.update_info(training=facts)
 
 
-def facts(config: RunConfig, assets: Assets, corpus: Mapping[str, str], threads: int) -> dict[str, Any]:
+def facts(config: RunConfig, corpus: Mapping[str, str], threads: int) -> dict[str, Any]:
     """The content of run.json for a new run."""
     import seqloom
 
@@ -118,5 +121,4 @@ def facts(config: RunConfig, assets: Assets, corpus: Mapping[str, str], threads:
         "versions": {"seqloom": seqloom.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "processor": sorted(processor_flags()),
         "corpus": corpus,
-        "tokenizer": assets.digests(),
     }

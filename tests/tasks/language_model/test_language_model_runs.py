@@ -30,13 +30,14 @@ from seqloom.data.sources.standard_library import StandardLibrary
 from seqloom.data.sources.text import TextFiles, text_source
 from seqloom.errors import RunError, UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
+from seqloom.files import digest_of
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, Inputs
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.run import Run, digest_of
+from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.building import begin, load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
