@@ -40,6 +40,7 @@ from seqloom.files import (
     writing,
 )
 
+_GROWING = ("metrics.jsonl", "samples.jsonl")
 _PUT_BACK = "put back the file that the run was written with"
 MARKER = ".seqloom"
 """In every run directory: where it is, seqloom may write. It is locked while the run is trained."""
@@ -184,6 +185,10 @@ class Run:
                 for path in made:
                     path.rmdir()
 
+    def count_lines(self) -> None:
+        """Records in run.json how many lines metrics.jsonl and samples.jsonl have at the end of a training."""
+        self.update_info(lines={name: len(self.rows(name)) for name in _GROWING})
+
     def append(self, name: str, *rows: Mapping[str, Any]) -> None:
         """Appends lines to metrics.jsonl or samples.jsonl."""
         with writing(self.path / name), (self.path / name).open("a", encoding="utf-8") as file:
@@ -192,16 +197,18 @@ class Run:
     def rows(self, name: str) -> list[Json]:
         """The lines of metrics.jsonl or samples.jsonl, without a last one cut off by a crash.
 
-        Raises RunError for another line that was changed after it was written.
+        Raises RunError for another line that was changed after it was written, and for lines of a finished training
+        that are missing.
         """
         path = self.path / name
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return []
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
         except OSError as error:
             raise unreadable(path, error) from None
-        lines = text.split("\n")[:-1]
+        complete = self.info().get("lines", {}).get(name, len(lines)) if self.begun else len(lines)
+        if len(lines) != complete:
+            problem = f"has {len(lines):,} lines instead of {complete:,}"
+            raise RunError(problem, where=str(path), cure=_PUT_BACK)
         rows: list[Json] = []
         for number, line in enumerate(lines, start=1):
             row = None
@@ -228,7 +235,7 @@ class Run:
 
     def forget_after(self, step: int) -> None:
         """Removes the lines of metrics.jsonl and samples.jsonl that a resumed run will write again."""
-        for name in ("metrics.jsonl", "samples.jsonl"):
+        for name in _GROWING:
             text = _lines(row for row in self.rows(name) if row.get("step", 0) <= step)
             path = self.path / name
             if path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from seqloom import config as configs
-from seqloom.errors import UsageError
+from seqloom.errors import RunError, UsageError
 from seqloom.models.assemblies import parameter_count
 from seqloom.run import Run
 from seqloom.tasks import read_config
@@ -62,6 +62,9 @@ def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) 
 
 def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> None:
     exists = run.begun
+    if not exists and run.checkpoints():
+        cure = "put run.json back, or choose another place with --run"
+        raise RunError("has checkpoints and no run.json", where=str(run.path), cure=cure)
     threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
     torch.set_num_threads(threads)
     reporter.say(f"reading the data of {run.path}")
@@ -79,7 +82,7 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
     plan = prepared.plan(config, model)  # before anything is written: what it refuses must leave no run
     if exists:  # keys that may change keep the values of this call
         run.write_config(configs.to_toml(config))
-        run.update_info(corpus=prepared.corpus)
+        run.update_info(corpus=prepared.corpus, lines={})
     else:
         files = prepared.assets.save(run.path)
         Run.create(run.path, configs.to_toml(config), facts(config, prepared.corpus, threads), files)
@@ -108,6 +111,7 @@ def _record(run: Run, progress: Progress, model: nn.Module) -> None:
     facts = {"steps": progress.step, "minutes": progress.seconds / 60, "tokens": progress.tokens}
     facts |= {"parameters": parameter_count(model), "gigabytes": max(before, peak_bytes(device) / 1e9)}
     run.update_info(training=facts)
+    run.count_lines()
 
 
 def facts(config: RunConfig, corpus: Mapping[str, str], threads: int) -> dict[str, Any]:
