@@ -53,7 +53,7 @@ max_length = 9
 
 
 def unknown_scores(scores: dict[str, Any]) -> set[str]:
-    """The numbers of a result that are neither a score that is known nor the time it took."""
+    """The numbers of a result that are neither a score in MEASURES nor a time."""
     return {key for key, value in scores.items() if isinstance(value, float)} - {*MEASURES, "seconds"}
 
 

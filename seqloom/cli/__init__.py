@@ -1,4 +1,4 @@
-"""The command line: one small file for each verb. Nothing here imports torch before it is needed."""
+"""The command line, with one small file for each verb. Nothing here imports torch before it is needed."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ for _verb in _VERBS:
 
 
 def let_threads_yield() -> None:
-    """Lets libgomp's threads spin only briefly while they wait for each other; settings of the user take precedence.
+    """Makes libgomp's threads spin only briefly while they wait for each other. The user's settings take precedence.
 
-    When another program occupies a core, two threads with the default spinning keep less than half of their speed
-    (docs/benchmarks.md, "Threads that wait"). libgomp reads the variable once, when torch is imported.
+    When another program occupies a core, two threads that spin as long as by default lose more than half of their
+    speed (docs/benchmarks.md, "Threads that wait"). libgomp reads the variable once, when torch is imported.
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 def main(typed: list[str] | None = None) -> None:
-    """Runs a command; exits with 0, 2 (wrong call), 3 (wrong data), 75 or 130 (stopped and saved)."""
+    """Runs a command. Exits with 0, 2 (wrong call), 3 (wrong data), 75 or 130 (stopped and saved)."""
     let_threads_yield()
     try:
         app(typed, exit_on_error=False, result_action="return_value")
@@ -61,5 +61,5 @@ def main(typed: list[str] | None = None) -> None:
 
 
 def _drop_output() -> None:
-    # The reader of our output has gone, or the disk is full: Python must not fail again when it flushes.
+    # Nobody reads the output any more, or the disk is full: Python must not fail again when it flushes.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

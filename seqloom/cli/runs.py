@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
-    """List runs: task, steps, state, best validation score, evaluations.
+    """List runs with their task, steps, state, best validation score and evaluations.
 
     Args:
         folder: The folder to search.
@@ -36,7 +36,7 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
     columns = ("run", "task", "steps", "state", "metric", "best", "evaluated on")
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:  # metric and score share a column: the name of a ladder's member is long, and a terminal has 80 columns
+    else:  # metric and score share a column: names of a ladder's members are long, and a terminal has 80 characters
         shown = [(*row[:4], _score(row[4], row[5]), row[6]) for row in rows]
         print_table(folder, (*columns[:4], "best", "tests"), shown)
 

@@ -35,7 +35,7 @@ def replaced(name: str, number: int, row: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "messages"),
     [
         ("steps = 4", "stesp = 4", ("small.toml:{} (training.stesp)", "unknown key 'stesp'", "did you mean 'steps'?")),
         ("[training]", "[trianing]", ("small.toml:{} (trianing)", "did you mean 'training'?")),
@@ -47,19 +47,19 @@ def replaced(name: str, number: int, row: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("verb", ["train", "check", "verify"])
-def test_a_config_with_a_fault(call: Call, folder, verb, old, new, told):
+def test_a_config_with_a_fault(call: Call, folder, verb, old, new, messages):
     path = Path("small.toml")
     path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
     line = 1 + path.read_text(encoding="utf-8").split(new or "\n\n")[0].count("\n")
     before = fingerprint(folder)
     result = call(verb, "small.toml", *NEW) if verb != "check" else call(verb, "small.toml")
-    result.refused(2, *(word.format(line) for word in told))
+    result.refused(2, *(word.format(line) for word in messages))
     assert result.out == ""
     assert fingerprint(folder) == before
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "messages"),
     [
         (["--training.stesp", "3"], ("--training.stesp", "did you mean 'steps'?")),
         (["--training.steps", "many"], ("--training.steps", "expected a whole number, got 'many'", "for example")),
@@ -68,12 +68,12 @@ def test_a_config_with_a_fault(call: Call, folder, verb, old, new, told):
         (["--tokenizer", "bep"], ("--tokenizer", "did you mean 'bpe'?")),
         (["--training", "3"], ("--training", "expected a table")),
         (["--training.device", "cupboard"], ("training.device", "no device 'cupboard'")),
-        (["--data.train", "a", "b", "c"], ("one corpus is one file or two, not 3", "two text files")),
+        (["--data.train", "a", "b", "c"], ("a corpus is one file or two, not 3", "two text files")),
     ],
 )
-def test_options_with_a_fault(call: Call, folder, words, told):
+def test_options_with_a_fault(call: Call, folder, words, messages):
     before = fingerprint(folder)
-    call("train", "small.toml", *NEW, *words).refused(2, *told)
+    call("train", "small.toml", *NEW, *words).refused(2, *messages)
     assert fingerprint(folder) == before
 
 
@@ -86,8 +86,8 @@ def nothing(name: str) -> None:
 
 FAULTS: dict[str, tuple[Callable[[str], object], int, tuple[str, ...]]] = {
     "missing": (lambda n: Path(n).rename(f"{n}s"), 2, ("{}: no such file", "did you mean '{}s'?")),
-    "empty": (nothing, 3, ("{}: the file is empty", "one sentence a line")),
-    "unequal": (lambda n: write(n, lines(n)[:-2]), 3, ("{} has ", "line N must be the translation of line N")),
+    "empty": (nothing, 3, ("{}: the file is empty", "one sentence per line")),
+    "unequal": (lambda n: write(n, lines(n)[:-2]), 3, ("{} has ", "must be the translation of line N of the other")),
     "not UTF-8": (lambda n: replaced(n, 3, b"caf\xe9"), 3, ("{}:3: not UTF-8: byte 0xe9 at column 4", "iconv -f")),
     "UTF-16": (
         lambda n: Path(n).write_bytes(Path(n).read_text(encoding="utf-8").encode("utf-16")),
@@ -108,7 +108,7 @@ FAULTS: dict[str, tuple[Callable[[str], object], int, tuple[str, ...]]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("verb", ["train", "validate", "resume", "check", "eval"])
 def test_files_with_a_fault(call: Call, folder, verb, fault):
-    harm, code, told = FAULTS[fault]
+    harm, code, messages = FAULTS[fault]
     name = {
         "train": "train.src", "validate": "valid.src", "resume": "valid.tgt", "check": "train.tgt", "eval": "test.src"
     }[verb]  # fmt: skip
@@ -124,27 +124,27 @@ def test_files_with_a_fault(call: Call, folder, verb, fault):
     if verb == "check" and fault not in ("missing", "a folder", "no text at all"):
         assert name in result.refused(code)  # it lists the faults in its table and names the first one
     else:
-        result.refused(code, *(word.format(name) for word in told))
+        result.refused(code, *(word.format(name) for word in messages))
     assert fingerprint(folder) == before
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "code", "told"),
+    ("name", "content", "code", "messages"),
     [
         ("x.tsv", b"ba\tAB\nko OK\n", 3, ("x.tsv:2: no tab in the line", "SOURCE<TAB>TARGET")),
         ("x.jsonl", b'{"source": "ba", "target": "AB"}\n{"source": \n', 3, ("x.jsonl:2: not JSON",)),
         ("x.tsv.gz", b"ba\tAB\n", 3, ("x.tsv.gz: the .gz file is damaged or cut off", "drop the .gz")),
-        ("x.tmx", b"<tmx><body>", 3, ("x.tmx:1: not well-formed XML", "mend the XML")),
+        ("x.tmx", b"<tmx><body>", 3, ("x.tmx:1: not well-formed XML", "fix the XML")),
         ("x.txt", b"ba\n", 2, ("x.txt: this format holds one side", "two text files")),
         ("${NO_SUCH}/x.tsv", b"", 2, ("the environment variable NO_SUCH is not set", "export NO_SUCH=")),
     ],
 )
-def test_other_formats_with_a_fault(call: Call, folder, name, content, code, told):
+def test_other_formats_with_a_fault(call: Call, folder, name, content, code, messages):
     if "$" not in name:
         Path(name).write_bytes(content)
     before = fingerprint(folder)
-    call("eval", "run", "--test", name, "-q").refused(code, *told)
-    call("train", "small.toml", *NEW, "--data.train", name).refused(code, *told)
+    call("eval", "run", "--test", name, "-q").refused(code, *messages)
+    call("train", "small.toml", *NEW, "--data.train", name).refused(code, *messages)
     assert fingerprint(folder) == before
 
 
@@ -214,7 +214,7 @@ def test_a_run_that_is_not_there(call: Call, folder, use):
 
 @pytest.mark.parametrize("use", USES, ids=at)
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "messages"),
     [
         (lambda: Path("run/config.toml").unlink(), ("run: not a complete run directory: it has no config.toml",)),
         (lambda: Path("run/run.json").write_text('{"format": 99}'), ("run/run.json: written in format 99", "format 1")),
@@ -237,10 +237,10 @@ def test_a_run_that_is_not_there(call: Call, folder, use):
         "config",
     ],
 )
-def test_a_run_directory_that_is_damaged(call: Call, folder, use, harm, told):
+def test_a_run_directory_that_is_damaged(call: Call, folder, use, harm, messages):
     harm()
     before = fingerprint(folder)
-    call(*use).refused(2, *told)
+    call(*use).refused(2, *messages)
     assert fingerprint(folder) == before
 
 
@@ -396,7 +396,7 @@ def test_a_disk_that_is_really_full_or_read_only(call: Call, folder, small_disk,
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "messages"),
     [
         (["--to", "klingon"], ("there are no phrases in 'klingon'", "known are")),
         (["--source", "ittt"], ("there are no phrases in 'ittt'", "did you mean 'it'?")),
@@ -404,7 +404,7 @@ def test_a_disk_that_is_really_full_or_read_only(call: Call, folder, small_disk,
         (["--steps", "-3"], ("--steps, --minutes and --seed must not be negative",)),
     ],
 )
-def test_a_demo_in_an_unknown_language(call: Call, folder, words, told):
+def test_a_demo_in_an_unknown_language(call: Call, folder, words, messages):
     before = fingerprint(folder)
-    call("demo", "-q", *words).refused(2, *told)
+    call("demo", "-q", *words).refused(2, *messages)
     assert fingerprint(folder) == before

@@ -81,7 +81,9 @@ def try_damage(kind: Kind, whole: Path, work: Path, call: Call, trials: int, see
             raise AssertionError(f"{done}: {' '.join(words)} ends in {error!r}") from error
         assert "Traceback" not in result.err, done
         assert result.code in (0, 2, 3), (done, words, result)
-        said = result.code != 0 or any(mark in result.err for mark in ("damaged", "missing", "changed", "cannot be read"))
+        said = result.code != 0 or any(
+            mark in result.err for mark in ("damaged", "missing", "changed", "cannot be read")
+        )
         assert said or outcome(result, words) == healthy[words][0], (done, words, result.err)
         shutil.rmtree(work)
         work.mkdir()
