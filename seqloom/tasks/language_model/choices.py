@@ -14,16 +14,11 @@ from seqloom.training.log import Reporter
 def score_choices(generator: Generator, file: str, shots: int, reporter: Reporter) -> Json:
     """How often the correct choice has the highest log-probability, in total and per byte.
 
-        Args:
-            generator: the predictor of a language model.
-    <<<<<<< HEAD
-            file: see `read_multiple_choice`.
-            shots: the number of questions from the file that precede each other question, with their answers, unscored.
-    =======
-            file: see `read_questions`.
-            shots: the number of questions, the first of the file, shown with answers before each other one and not scored.
-    >>>>>>> wb
-            reporter: prints progress.
+    Args:
+        generator: the predictor of a language model.
+        file: see `read_multiple_choice`.
+        shots: the number of questions from the file that precede each other question, with their answers, unscored.
+        reporter: prints progress.
     """
     questions = read_multiple_choice(file)
     if not 0 <= shots < len(questions):
