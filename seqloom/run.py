@@ -131,11 +131,12 @@ class Run:
         if digest is None:
             return None
         try:
-            same = digest_of(path) == digest
+            same = path in self._checked or digest_of(path) == digest
         except OSError as error:
             raise unreadable(path, error, _PUT_BACK) from None
         if not same:
             raise RunError("is not the file this run was trained with", where=str(path), cure=_PUT_BACK)
+        self._checked.add(path)
         return path
 
     @contextlib.contextmanager

@@ -14,6 +14,9 @@ _READING = """
 [tokenizer]
 kind = "words"
 
+[model]
+preset = "small-megatron"
+
 [model.encoder]
 layers = 1
 width = 16
@@ -119,7 +122,7 @@ def _labelled(folder: Path) -> None:
         (folder / f"{name}.tsv").write_text("".join(rows), encoding="utf-8")
 
 
-_SHARED = (("report", "run"), ("runs", ".", "--json"), ("compare", "run", "other"))
+_SHARED = (("report", "run"), ("runs", ".", "--json"), ("compare", "run", "other", "--to", "to"))
 _MORE = ("train", "small.toml", "--run", "run", "--training.steps", "6", "-q")
 
 KINDS = {
@@ -135,7 +138,7 @@ KINDS = {
                 ("export", "run", "out", "--to", "hf"),
                 _MORE,
                 *_SHARED[:2],
-                ("compare", "run", "other", "--test", "test.src", "test.tgt"),
+                ("compare", "run", "other", "--to", "to", "--test", "test.src", "test.tgt"),
             ),
         ),
         Kind(

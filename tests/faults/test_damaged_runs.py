@@ -17,6 +17,7 @@ from kinds import Kind
 from toys import left_behind
 
 _TIMES = {"seconds", "minutes", "gigabytes", "tokens_per_second", "sentences_per_second", "minutes_to_reach", "report"}
+_REPORTS = ("damaged", "missing", "changed", "cannot be read")
 _MEANT = {"report.html", ".seqloom"}  # are for people, or hold nothing
 
 
@@ -34,7 +35,7 @@ def outcome(result: Result, words: Sequence[str]) -> object:
         case "report":
             return Path("run/report.html").read_text(encoding="utf-8")
         case "compare":
-            return without_times(json.loads(Path("run/compare.json").read_text(encoding="utf-8")))
+            return without_times(json.loads(Path("to/compare.json").read_text(encoding="utf-8")))
         case "export":
             files = sorted(path for path in Path("out").rglob("*") if path.is_file())
             return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -81,10 +82,8 @@ def try_damage(kind: Kind, whole: Path, work: Path, call: Call, trials: int, see
             raise AssertionError(f"{done}: {' '.join(words)} ends in {error!r}") from error
         assert "Traceback" not in result.err, done
         assert result.code in (0, 2, 3), (done, words, result)
-        said = result.code != 0 or any(
-            mark in result.err for mark in ("damaged", "missing", "changed", "cannot be read")
-        )
-        assert said or outcome(result, words) == healthy[words][0], (done, words, result.err)
+        reported = result.code != 0 or any(mark in result.err for mark in _REPORTS)
+        assert reported or outcome(result, words) == healthy[words][0], (done, words, result.err)
         shutil.rmtree(work)
         work.mkdir()
         os.chdir(work)
