@@ -103,12 +103,17 @@ def read_sealed(path: Path, cure: str) -> Json:
 def sealed(value: Mapping[str, Any]) -> Json:
     """A JSON object with a digest of its content."""
     plain = json.loads(json.dumps({key: item for key, item in value.items() if key != _DIGEST}))
-    return {**value, _DIGEST: _short(json.dumps(plain, sort_keys=True))}
+    return {**value, _DIGEST: short_digest(plain)}
 
 
 def intact(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object is what `sealed` returned."""
     return _DIGEST in value and sealed(value)[_DIGEST] == value[_DIGEST]
+
+
+def short_digest(value: Any) -> str:
+    """The first half of the SHA-256 of a value that JSON can hold."""
+    return _short(json.dumps(value, sort_keys=True))
 
 
 def sealed_toml(text: str) -> str:
@@ -187,6 +192,11 @@ class Checkpoint:
     def weights(self) -> Path:
         """The file of the weights to use, without those that are frozen."""
         return self.path / WEIGHTS
+
+    def digest(self) -> str:
+        """The SHA-256 of its weights, from its manifest."""
+        digest: str = read_sealed(self.path / _MANIFEST, "")["files"][WEIGHTS]["sha256"]
+        return digest
 
     def fault(self, *, weights: bool = False, checked: set[Path] | None = None) -> str | None:
         """What its manifest shows to be wrong with its files, or only its weights; skips, and adds to, `checked`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from torch import nn
 
 from seqloom import config as configs
 from seqloom.errors import RunError, UsageError
+from seqloom.files import Json
 from seqloom.models.assemblies import parameter_count
 from seqloom.run import Run
 from seqloom.tasks import read_config
@@ -20,9 +22,9 @@ from seqloom.tasks.building import begin
 from seqloom.tasks.resume import refuse_another
 from seqloom.tasks.task import Prepared, RunConfig
 from seqloom.training.checkpoint import Progress
-from seqloom.training.fit import fit
+from seqloom.training.fit import Plan, fit
 from seqloom.training.log import Reporter
-from seqloom.training.precision import peak_bytes, pick_device, processor_flags
+from seqloom.training.precision import dtype_for, peak_bytes, pick_device, processor_flags
 from seqloom.workflows.estimate import estimate, paced, resumed
 
 
@@ -80,14 +82,31 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
         begin(config, model, prepared.assets, reporter)
     model = model.to(device)
     plan = prepared.plan(config, model)  # before anything is written: what it refuses must leave no run
+    about = facts(config, prepared.corpus, threads) | {"steps": plan.training.steps, "device": device.type}
+    about["type"] = str(dtype_for(config.training.precision, device)).removeprefix("torch.")
     if exists:  # keys that may change keep the values of this call
+        _warn_of_changes(run, about, plan, reporter)
         run.write_config(configs.to_toml(config))
-        run.update_info(corpus=prepared.corpus, lines={})
+        run.update_info(**about, lines={})
     else:
-        files = prepared.assets.save(run.path)
-        Run.create(run.path, configs.to_toml(config), facts(config, prepared.corpus, threads), files)
+        Run.create(run.path, configs.to_toml(config), about, prepared.assets.save(run.path))
     reporter.say(f"{prepared.sizes}; {parameter_count(model):,} parameters")
     _record(run, fit(run, plan, reporter), model)
+
+
+def _warn_of_changes(run: Run, now: Json, plan: Plan, reporter: Reporter) -> None:
+    """Warns where training goes on under other conditions, which the exact result depends on."""
+    before, step = run.info(), run.pointer("latest").get("step", 0)
+    if not 0 < step < plan.training.steps:
+        return
+    for key in ("threads", "device", "type", "versions", "processor"):
+        if before.get(key) != now[key]:
+            was, becomes = (json.dumps(value).replace('"', "") for value in (before.get(key), now[key]))
+            reporter.warn(f"the {key} of this run were {was}, now {becomes}: the result is not the same to the bit")
+    old, new = (plan.lr * plan.schedule.factor(step, about["steps"], 0) for about in (before, now))
+    if old != new:
+        steps = f"{now['steps']:,} steps instead of {before['steps']:,}"
+        reporter.warn(f"{steps}: the learning rate at step {step:,} is {new:.2e} instead of {old:.2e}")
 
 
 def _measured(config: RunConfig, prepared: Prepared, reporter: Reporter) -> RunConfig:

@@ -95,6 +95,20 @@ def test_the_same_command_again_finds_it_finished(call: Call, folder):
     assert [c.step for c in Run.open("run").checkpoints()][-2:] == [4, 5]
 
 
+def test_resuming_under_other_conditions_is_reported(call: Call, folder):
+    words = ("train", "small.toml", "--run", "new", "--schedule.kind", "cosine", "--training.steps")
+    assert call(*words, "2").code == 0
+    same = call(*words, "2", "--training.threads", "2").err
+    assert "to the bit" not in same
+    assert "learning rate" not in same
+    err = " ".join(call(*words, "4", "--training.threads", "2").err.split())
+    assert "the threads of this run were 1, now 2: the result is not the same to the bit" in err
+    assert "4 steps instead of 2: the learning rate at step 2 is" in err
+    assert "instead of 0.00e+00" in err
+    assert (Run.open("new").info()["threads"], Run.open("new").info()["steps"]) == (2, 4)
+    assert "to the bit" not in call(*words, "5").err
+
+
 def tsv(pairs: list[tuple[str, str]]) -> bytes:
     return "".join(f"{s}\t{t}\n" for s, t in pairs).encode()
 
@@ -312,6 +326,24 @@ def test_compare_puts_runs_side_by_side(call: Call, folder):
     table = call("compare", "run", "two", *test)
     assert "BLEU by words of the source" in table.out
     assert Path("two/eval/test.json").stat().st_mtime_ns == made  # a saved evaluation is not repeated
+
+
+def test_compare_uses_no_score_of_other_data_options_or_weights(call: Call, folder):
+    assert call("train", "small.toml", "--run", "two", "--training.steps", "1", "-q").code == 0
+    words = ("compare", "run", "two", "--test", "test.src", "test.tgt", "--to", "side", "--json")
+    assert "evaluating two" in call(*words).err
+    assert "evaluating" not in call(*words).err
+    with Path("test.tgt").open(encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    Path("test.tgt").write_text("\n".join([lines[0].upper(), *lines[1:]]), encoding="utf-8")
+    assert "evaluating two" in call(*words).err
+    assert call("eval", "two", "--test", "test.src", "test.tgt", "--decoding.beam", "2", "-q").code == 0
+    again = call(*words)
+    assert "evaluating run" not in again.err
+    assert "evaluating two" in again.err
+    assert call("train", "small.toml", "--run", "two", "--training.steps", "2", "-q").code == 0
+    assert "evaluating two" in call(*words).err
+    assert "evaluating" not in call(*words).err
 
 
 def test_comparisons_that_cannot_be(call: Call, folder):
