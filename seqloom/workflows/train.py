@@ -85,9 +85,11 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
     about = facts(config, prepared.corpus, threads) | {"steps": plan.training.steps, "device": device.type}
     about["type"] = str(dtype_for(config.training.precision, device)).removeprefix("torch.")
     if exists:  # keys that may change keep the values of this call
-        _warn_of_changes(run, about, plan, reporter)
+        continuing = run.pointer("latest").get("step", 0) < plan.training.steps
+        if continuing:
+            _warn_of_changes(run, about, plan, reporter)
         run.write_config(configs.to_toml(config))
-        run.update_info(**about, lines={})
+        run.update_info(**(about if continuing else {"corpus": prepared.corpus}), lines={})
     else:
         Run.create(run.path, configs.to_toml(config), about, prepared.assets.save(run.path))
     reporter.say(f"{prepared.sizes}; {parameter_count(model):,} parameters")
@@ -97,7 +99,7 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
 def _warn_of_changes(run: Run, now: Json, plan: Plan, reporter: Reporter) -> None:
     """Warns where training goes on under other conditions, which the exact result depends on."""
     before, step = run.info(), run.pointer("latest").get("step", 0)
-    if not 0 < step < plan.training.steps:
+    if not step:
         return
     for key in ("threads", "device", "type", "versions", "processor"):
         if before.get(key) != now[key]:

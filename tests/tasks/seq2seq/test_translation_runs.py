@@ -365,7 +365,7 @@ def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_pat
     own = EmbedderConfig(str(tmp_path / "words.vec"), frozen=True)
     model = EncoderDecoderConfig(encoder=STACK, decoder=STACK, tie="none", source=own)
     run = train_run(replace(config, tokenizer=WordLevel(), model=model), listener)
-    assert any("vectors of 2 of" in line for line in listener.said)
+    assert any("vectors for 2 of" in line for line in listener.said)
     translator = load(run.path, precision="fp32")
     ba, ko = (translator.source.inner.token_to_id(word) for word in ("ba", "ko"))
     rows = translator.model.source.weight.detach()[[ba, ko]]
