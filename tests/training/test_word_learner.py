@@ -339,7 +339,7 @@ def test_no_damaged_vectors_are_used(config):
         data[-1] ^= 1
         checkpoint.weights.write_bytes(data)
     tokenizer = train_tokenizer(WordLevel(), [" ".join(line) for line in LINES])
-    table = TokenEmbedder(tokenizer.vocab_size, 11)
+    table = TokenEmbedder(tokenizer.vocab_size, 11, 11)
     for take in (
         lambda: load_words(run.path),
         lambda: take_vectors(EmbedderConfig(str(run.path)), table, tokenizer, Listener()),
