@@ -194,6 +194,23 @@ def test_embed_gives_a_vector_a_text(call: Call, here, tmp_path, name):
     assert call("embed", name, "mi", "--pooling", "own").out != call("embed", name, "mi").out
 
 
+def test_a_blank_line_in_a_blank_line_out(call: Call, here, tmp_path):
+    """Every verb that reads lines prints as many, with nothing for a line on which nothing can be seen."""
+    (tmp_path / "x.txt").write_text("ba <mask>\n\u200b\n\nko <mask> mi\n  \n", encoding="utf-8")
+    data, blank = (tmp_path / "x.txt").read_bytes(), [1, 2, 4]
+    for verb, name in (("classify", "label"), ("classify", "tags"), ("fill", "words")):
+        lines = call(verb, name, stdin=data).lines
+        assert [i for i, line in enumerate(lines) if not line] == blank
+        assert len(lines) == 5
+        rows = [json.loads(line) for line in call(verb, name, "--json", stdin=data).lines]
+        assert [i for i, row in enumerate(rows) if not (row or {}).get("words", row)] == blank
+    assert call("answer", "span", "--passage", tmp_path / "x.txt", stdin=data).lines[1] == ""
+    rows = [json.loads(line) for line in call("embed", "label", stdin=data).lines]
+    assert [i for i, row in enumerate(rows) if not any(row["vector"])] == blank
+    call("embed", "label", "--file", tmp_path / "x.txt", "--to", tmp_path / "v.npy")
+    assert np.load(tmp_path / "v.npy").shape[0] == 5
+
+
 def test_fine_tuning_starts_from_the_weights_of_another_run(call: Call, here, tmp_path):
     config = data("classify", "{}.tsv", 'text = "sentence"').split("[model.encoder]")[0]
     Path("tuned.toml").write_text('start = "words"\n' + config.replace('kind = "words"', 'kind = "bpe"\nsize = 300'))

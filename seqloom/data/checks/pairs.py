@@ -13,7 +13,16 @@ from typing import Literal
 import numpy as np
 
 from seqloom.data.checks.evidence import LanguageProfiles, find_shift, length_outliers
-from seqloom.data.formats.lines import MAX_BYTES, RECORD_BYTES, LineError, decode, expand, file_format, raw_lines
+from seqloom.data.formats.lines import (
+    MAX_BYTES,
+    RECORD_BYTES,
+    LineError,
+    decode,
+    expand,
+    file_format,
+    is_blank,
+    raw_lines,
+)
 from seqloom.data.formats.parallel import check_po_line, corpus_files, parse_json, parse_tsv, read_pairs
 from seqloom.data.rows import Pairs, Splits
 from seqloom.errors import DataError, counted
@@ -118,7 +127,7 @@ def _empty_sides(split: _Split) -> list[Finding]:
     findings = []
     empty: set[int] = set()
     for side, (name, lines) in enumerate((("sources", split.pairs.sources), ("targets", split.pairs.targets))):
-        blank = [i for i, line in enumerate(lines) if not line.strip()]
+        blank = [i for i, line in enumerate(lines) if is_blank(line)]
         empty.update(blank)
         cure = "training leaves them out; fill or delete them"
         findings += split.findings(f"empty {name}", blank, cure, side=side, severity="warning")
@@ -130,7 +139,7 @@ def _empty_sides(split: _Split) -> list[Finding]:
 
 def _filled(pairs: Pairs) -> list[tuple[int, str, str]]:
     rows = enumerate(zip(pairs.sources, pairs.targets, strict=True))
-    return [(i, source, target) for i, (source, target) in rows if source.strip() and target.strip()]
+    return [(i, source, target) for i, (source, target) in rows if not (is_blank(source) or is_blank(target))]
 
 
 def _repeats(split: _Split) -> list[Finding]:
@@ -225,7 +234,7 @@ def scan_texts(paths: Sequence[str], parsers: Mapping[str, Parse]) -> list[Findi
     for path in map(expand, paths):
         parse = parsers.get(file_format(path), parsers.get(""))
         lines = _scan(path, parse, findings, RECORD_BYTES if parse else MAX_BYTES)
-        if not sum(bool(line.strip()) for line in lines) and not findings:
+        if not sum(not is_blank(line) for line in lines) and not findings:
             findings.append(Finding("error", "no text", str(path), "the file has no words", "name files with text", 1))
     return findings
 
@@ -242,7 +251,7 @@ def _scan(path: Path, parse: Parse | None, findings: list[Finding], max_bytes: i
             text = ""
             try:
                 text = decode(raw, path, number, max_bytes)
-                if parse is not None and text.strip():
+                if parse is not None and not is_blank(text):
                     parse(text, f"{path}:{number}")
             except LineError as error:
                 faults[error.kind].append((number, error))
@@ -263,7 +272,7 @@ def _unequal(files: Sequence[Path], texts: Sequence[Sequence[str]]) -> Finding:
     shift = find_shift(texts[0][:common], texts[1][:common])
     if shift is not None:
         where, cure = f"{files[longer]}:{shift.start + 1}", f"they diverge near line {shift.start + 1:,}: fix it there"
-    elif not any(line.strip() for line in texts[longer][common:]):
+    elif all(map(is_blank, texts[longer][common:])):
         cure = f"{files[longer]} only has extra blank lines at its end: delete them"
     return Finding("error", "unequal line counts", where, detail, cure, len(texts[longer]) - common)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqloom.data.formats.lines import file_format, json_records, read_each, text_of
+from seqloom.data.formats.lines import file_format, is_blank, json_records, read_each, text_of
 from seqloom.data.rows import Example, TaggedWords
 from seqloom.errors import DataError, counted, nearest
 
@@ -18,7 +18,7 @@ def _records(path: Path, header: bool) -> Iterator[tuple[Mapping[str, Any], str]
         yield from json_records(path)
         return
     for line, where in text_of(path):
-        if not line.strip():
+        if is_blank(line):
             continue
         cells = line.split("\t")
         if names is None:
@@ -36,7 +36,7 @@ def _cell(record: Mapping[str, Any], name: str, where: str, option: str) -> str:
         cure = f"{nearest(name, record)}; choose it with --data.{option} COLUMN"
         raise DataError(f"no column {name!r}", where=where, cure=cure)
     value = record[name]
-    if isinstance(value, (dict, list)) or value is None or not str(value).strip() or "\0" in str(value):
+    if isinstance(value, (dict, list)) or value is None or is_blank(str(value)) or "\0" in str(value):
         raise DataError(f"{name!r} is empty or not a text", where=where, cure="fix or remove the example")
     try:
         str(value).encode()
@@ -81,7 +81,7 @@ def _json_sentences(path: Path) -> Iterator[TaggedWords]:
 
 
 def _is_text_list(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, str) and v.strip() for v in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) and not is_blank(v) for v in value)
 
 
 def _column_sentences(path: Path) -> Iterator[TaggedWords]:

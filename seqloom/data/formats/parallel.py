@@ -20,6 +20,7 @@ from seqloom.data.formats.lines import (
     blocks,
     expand,
     file_format,
+    is_blank,
     text_lines,
     to_utf8,
 )
@@ -53,7 +54,7 @@ def _one_line(text: str) -> str:
 def parse_tsv(line: str, where: str) -> tuple[str, str]:
     """Source and target of a TSV line: its first two columns. A blank line is a pair of empty sides."""
     source, tab, rest = line.partition("\t")
-    if not tab and source.strip():
+    if not tab and not is_blank(source):
         raise LineError("lines without a tab", "no tab in the line", where=where, cure="write SOURCE<TAB>TARGET")
     return source, rest.partition("\t")[0]
 
@@ -182,7 +183,7 @@ def _read_po(path: Path, max_bytes: int) -> list[NumberedPair]:
     rows: list[NumberedPair] = []
     for message in catalog:
         if message.id and not message.fuzzy:
-            rows += [(message.lineno or 0, _one_line(a), _one_line(b)) for a, b in _forms(message) if b.strip()]
+            rows += [(message.lineno or 0, _one_line(a), _one_line(b)) for a, b in _forms(message) if not is_blank(b)]
     if not rows:
         cure = "untranslated, fuzzy and obsolete messages do not count"
         raise DataError("no translated message in the file", where=str(path), cure=cure)
@@ -221,7 +222,7 @@ def _read_one(path: Path, languages: tuple[str, str], max_bytes: int) -> list[Nu
         case _:
             parse = parse_json(languages)
             lines = enumerate(text_lines(path, max_bytes), 1)
-            return [(n, *parse(s, f"{path}:{n}")) for n, s in lines if s.strip()]
+            return [(n, *parse(s, f"{path}:{n}")) for n, s in lines if not is_blank(s)]
 
 
 def corpus_files(paths: Sequence[str], languages: tuple[str, str] = ("", "")) -> list[Path]:
@@ -270,7 +271,7 @@ def read_pairs(paths: Sequence[str], *, languages: tuple[str, str] = ("", ""), m
 
 def usable(pairs: Pairs) -> tuple[Pairs, int]:
     """The pairs with text on both sides, and the number of pairs dropped; DataError if none is left."""
-    keep = [i for i, both in enumerate(zip(pairs.sources, pairs.targets, strict=True)) if all(s.strip() for s in both)]
+    keep = [i for i, both in enumerate(zip(pairs.sources, pairs.targets, strict=True)) if not any(map(is_blank, both))]
     if not keep:
         raise DataError(
             "no pair has text on both sides", where=pairs.files[0], cure="check that these are the right files"
