@@ -282,6 +282,20 @@ def test_a_tenth_is_held_out_where_there_is_no_validation(call: Call, here, tmp_
     ] == [("train", 72), ("test", 14), ("valid", 8)]
 
 
+def test_a_label_with_a_single_example_stays_in_training(call: Call, here, tmp_path):
+    """In every seed; the check has a note, and training runs."""
+    text = Path("label.toml").read_text(encoding="utf-8").replace('valid = ["valid.tsv"]\n', "")
+    text = text.replace('"train.tsv"', f'"{tmp_path / "rare.tsv"}"')
+    (tmp_path / "c.toml").write_text(text, encoding="utf-8")
+    rare = "".join(f"rare{i}\tba ko {word}\t1\n" for i, word in enumerate(WORDS[:3]))
+    (tmp_path / "rare.tsv").write_text(Path("train.tsv").read_text(encoding="utf-8") + rare, encoding="utf-8")
+    for seed in "123":
+        result = call("check", tmp_path / "c.toml", "--seed", seed, "--json")
+        (finding,) = [f for f in json.loads(result.out)["findings"] if f["what"] == "labels with a single example"]
+        assert "rare0, rare1, rare2" in finding["detail"]
+        assert "3 labels with a single example kept in training: rare0, rare1, rare2" in result.err
+
+
 # Bad input
 
 

@@ -155,6 +155,10 @@ class ClassifyConfig(ExamplesConfig):
         """See ExamplesConfig."""
         return (text for row in rows for text in (row.text, row.second) if text)
 
+    def labels(self, row: Example) -> Iterable[str]:
+        """See ExamplesConfig; numbers are no labels."""
+        return () if isinstance(self.objective, Numbers) else (row.label,)
+
     def facts(self, rows: Sequence[Example]) -> Json:
         """The labels; or mean and standard deviation of the numbers."""
         if isinstance(self.objective, Numbers):

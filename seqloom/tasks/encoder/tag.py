@@ -110,6 +110,10 @@ class TagConfig(ExamplesConfig):
         """See ExamplesConfig."""
         return (" ".join(row.words) for row in rows)
 
+    def labels(self, row: TaggedWords) -> Iterable[str]:
+        """See ExamplesConfig."""
+        return row.labels
+
     def facts(self, rows: Sequence[TaggedWords]) -> Json:
         """The labels."""
         labels = sorted({label for row in rows for label in row.labels})
