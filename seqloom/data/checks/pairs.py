@@ -96,7 +96,7 @@ def check_pairs(pairs: Pairs, name: str) -> list[Finding]:
     split = _Split(pairs, name)
     if not len(pairs):
         return [Finding("error", "no pairs", split.files(), f"{name} is empty", "name files that have sentences", 0)]
-    checks = (_empty_sides, _repeats, _copies, _odd_lengths, _swapped_pairs, _shifted)
+    checks = (_empty_sides, _codes, _repeats, _copies, _odd_lengths, _swapped_pairs, _shifted)
     return _by_severity(finding for check in checks for finding in check(split))
 
 
@@ -135,6 +135,14 @@ def _empty_sides(split: _Split) -> list[Finding]:
         detail, cure = f"no pair of {split.name} has text on both sides", "check that these are the right files"
         findings.append(Finding("error", "no pairs", split.files(), detail, cure, len(empty)))
     return findings
+
+
+def _codes(split: _Split) -> list[Finding]:
+    if not split.pairs.codes:
+        return []
+    detail = f"{counted(split.pairs.codes, 'inline code')} (bpt, ept, ph, it, ut) of {split.name} are not read as text"
+    cure = "fine for text with markup; what stands between them is kept"
+    return [Finding("note", "inline codes left out", split.files(), detail, cure, split.pairs.codes)]
 
 
 def _filled(pairs: Pairs) -> list[tuple[int, str, str]]:
@@ -206,7 +214,7 @@ def _overlap(earlier: _Split, later: _Split) -> list[Finding]:
 
 
 def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -> list[Finding]:
-    """Every fault for which `read_pairs` would refuse these files, not only the first; empty if it accepts them.
+    """Every fault for which `read_pairs` would refuse these files, not only the first, and carriage returns in lines.
 
     Raises UsageError for a path that cannot be opened, and for paths that are no corpus.
     """
@@ -217,7 +225,7 @@ def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -
     texts = [list(_scan(path, parsers.get(file_format(path)), findings)) for path in line_files]
     if len(texts) == 2 and len(texts[0]) != len(texts[1]):
         findings.append(_unequal(files, texts))
-    if not findings:  # faults of the whole file: its XML, its catalog, no pair at all
+    if not _unusable(findings):  # faults of the whole file: its XML, its catalog, no pair at all
         try:
             read_pairs(paths, languages=languages)
         except DataError as error:
@@ -234,9 +242,13 @@ def scan_texts(paths: Sequence[str], parsers: Mapping[str, Parse]) -> list[Findi
     for path in map(expand, paths):
         parse = parsers.get(file_format(path), parsers.get(""))
         lines = _scan(path, parse, findings, RECORD_BYTES if parse else MAX_BYTES)
-        if not sum(not is_blank(line) for line in lines) and not findings:
+        if not sum(not is_blank(line) for line in lines) and not _unusable(findings):
             findings.append(Finding("error", "no text", str(path), "the file has no words", "name files with text", 1))
     return findings
+
+
+def _unusable(findings: Iterable[Finding]) -> bool:
+    return any(finding.severity == "error" for finding in findings)
 
 
 def _unreadable(error: DataError) -> Finding:
@@ -246,6 +258,7 @@ def _unreadable(error: DataError) -> Finding:
 def _scan(path: Path, parse: Parse | None, findings: list[Finding], max_bytes: int = MAX_BYTES) -> Iterator[str]:
     """The lines of a file, "" for each that cannot be read; their faults are added to `findings` at the end."""
     faults: defaultdict[str, list[tuple[int, LineError]]] = defaultdict(list)
+    returns, number = list[int](), 0
     try:
         for number, raw in enumerate(raw_lines(path, max_bytes), 1):
             text = ""
@@ -255,13 +268,27 @@ def _scan(path: Path, parse: Parse | None, findings: list[Finding], max_bytes: i
                     parse(text, f"{path}:{number}")
             except LineError as error:
                 faults[error.kind].append((number, error))
+            if "\r" in text:
+                returns.append(number)
             yield text
     except DataError as error:
         findings.append(_unreadable(error))
+    if returns:
+        findings.append(_returns(path, returns, number))
     for kind, errors in faults.items():
         numbers, first = [number for number, _ in errors], errors[0][1]
         detail = first.problem if len(errors) == 1 else f"{len(errors):,} lines; the first: {first.problem}"
         findings.append(Finding("error", kind, _lines(str(path), numbers), detail, first.cure, len(errors)))
+
+
+def _returns(path: Path, numbers: Sequence[int], lines: int) -> Finding:
+    """Carriage returns within lines; a file that has no other line end is one single line."""
+    cure = f"end lines in LF: tr '\\r' '\\n' < {path} > NEW_FILE"
+    if lines == 1:
+        detail = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
+        return Finding("error", "lines that end in CR", str(path), detail, cure, 1)
+    detail = f"{counted(len(numbers), 'line')} of {lines:,} have a carriage return (CR) inside, which ends no line"
+    return Finding("warning", "carriage returns within lines", _lines(str(path), numbers), detail, cure, len(numbers))
 
 
 def _unequal(files: Sequence[Path], texts: Sequence[Sequence[str]]) -> Finding:
