@@ -198,6 +198,26 @@ def test_the_thread_count_is_recorded_and_restored(config):
     assert run.info()["threads"] == threads
 
 
+@pytest.mark.parametrize(
+    ("targets", "bleu"),
+    [
+        (["今日は雨です。", "私は学生です。", "東京へ行きました。", "猫がいます。"], 100),
+        (["eins", "zwei", "drei", "vier"], 0),
+    ],
+)
+def test_the_measure_that_chooses_the_checkpoint_is_defined_for_the_script(config, monkeypatch, targets, bleu):
+    """Perfect Japanese has a BLEU of 100; where BLEU is 0 beside perfect translations, one warning says so."""
+    Path(config.data.valid[1]).write_text("\n".join(targets) + "\n", encoding="utf-8")
+    monkeypatch.setattr("seqloom.tasks.seq2seq.predictor.Translator.__call__", lambda *_: targets)
+    listener = Listener()
+    train_run(config, listener)
+    rows = [row for row in Run(Path(config.run)).rows("metrics.jsonl") if "bleu" in row]
+    assert len(rows) == 3
+    assert all((row["bleu"], row["exact_match"]) == (pytest.approx(bleu), 100) for row in rows)
+    warnings = [text for text in listener.warnings if "BLEU is 0" in text]
+    assert len(warnings) == (bleu == 0)
+
+
 def test_what_a_run_records(config):
     run = train_run(config, Listener())
     info = run.info()
