@@ -103,7 +103,7 @@ def embed(
 
     import numpy as np
 
-    from seqloom.run import write_text, writing
+    from seqloom.files import write_text, writing
     from seqloom.tasks.encoder.embed import load_encoder
 
     if to and not to.endswith((".npy", ".json")):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from seqloom.data.formats.lines import blocks, decode, expand, raw_lines
 from seqloom.errors import DataError, MissingExtra, UsageError, counted
+from seqloom.files import writing
 from seqloom.models.word_vectors import WordVectors
-from seqloom.run import writing
 from seqloom.text.vocabulary import Vocabulary
 
 Row = tuple[str, NDArray[np.float32]]

@@ -124,7 +124,7 @@ def test_eval_prints_tables_and_saves(call: Call, here):
     shown = call("eval", "label").out
     for words in ("accuracy of the most frequent label", "Matthews", "calibration error", "true \\ predicted"):
         assert words in shown
-    scores = json.loads(Path("label/eval/test.json").read_text(encoding="utf-8"))
+    scores = Run.open("label").evaluation("test")
     assert sum(map(sum, scores["confusion"])) == scores["examples"] == 14
     assert call("report", "label", "-q").code == 0
     page = Path("label/report.html").read_text(encoding="utf-8")
@@ -140,7 +140,7 @@ def test_eval_prints_tables_and_saves(call: Call, here):
 )
 def test_every_task_checks_evaluates_and_is_looked_at(call: Call, here, name, metric):
     scores = json.loads(call("eval", name, "--json", "-q").out)
-    assert scores == json.loads(Path(f"{name}/eval/test.json").read_text(encoding="utf-8"))
+    assert scores == Run.open(name).evaluation("test")
     assert 0 <= scores[metric] <= 100
     assert not unknown_scores(scores)
     shown = call("eval", name).out
@@ -242,7 +242,7 @@ def test_a_ladder_of_readers_is_trained_and_compared(call: Call, here, tmp_path)
     comparison = json.loads(result.out)
     assert [row["name"] for row in comparison["systems"]] == ["bag", "tuned"]
     for row in comparison["systems"]:
-        scores = json.loads((tmp_path / "ladder" / row["name"] / "eval" / "test.json").read_text(encoding="utf-8"))
+        scores = Run.open(tmp_path / "ladder" / row["name"]).evaluation("test")
         share = scores["accuracy"] / 100
         assert row["scores"]["accuracy"] == scores["accuracy"]
         assert row["intervals"]["accuracy"] == pytest.approx(196 * (share * (1 - share) / 14) ** 0.5)

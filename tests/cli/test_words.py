@@ -91,7 +91,7 @@ def test_the_lists_of_the_config(call: Call, words):
     assert shown["similar"] == pytest.approx(100.0)
     sections = {row["section"]: row for row in shown["lists"][0]["sections"]}
     assert (sections["kinds"]["known"], sections["all"]["known"], sections["all"]["asked"]) == (1, 2, 3)
-    assert json.loads((words / "run" / "eval" / "test.json").read_text()) == shown
+    assert Run.open("run").evaluation("test") == shown
     assert unknown_scores(shown) <= {"similar"}  # one number for each list, by its name
     assert "all analogies, %" in call("eval", "run").out
     assert "Spearman" in call("eval", "run", "--test", "similar.tsv").out

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seqloom.errors import DataError, UsageError, nearest
+from seqloom.files import digest_of
 
 MAX_BYTES = 1_000_000
 """The longest line accepted as a sentence, in bytes."""
@@ -68,6 +69,14 @@ def expand(path: str) -> Path:
     if not os.path.lexists(path):
         path = re.sub(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))", value, path)
     return Path(path).expanduser() if path.startswith("~/") else Path(path)
+
+
+def content_digests(paths: Iterable[str]) -> list[str]:
+    """The SHA-256 of each file, and of those in each folder; nothing for one that does not exist."""
+    files: list[Path] = []
+    for path in map(expand, paths):
+        files += sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [digest_of(path) for path in files if path.is_file()]
 
 
 def file_format(path: Path | str) -> str:

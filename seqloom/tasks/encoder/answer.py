@@ -15,8 +15,8 @@ from seqloom.data.rows import Question
 from seqloom.data.sources.labelled import QuestionFiles
 from seqloom.errors import UsageError
 from seqloom.evaluation.answers import score_answers
+from seqloom.files import Json
 from seqloom.objectives.reading import Labels
-from seqloom.run import Json
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
 

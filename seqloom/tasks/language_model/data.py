@@ -14,8 +14,8 @@ from seqloom.data.checks.pairs import sizes
 from seqloom.data.formats.lines import is_blank
 from seqloom.data.rows import Piece, blocks_of, text_digest
 from seqloom.data.sources.source import Reading, TextSplit
-from seqloom.run import Json, Run
-from seqloom.tasks.assets import begun
+from seqloom.files import Json
+from seqloom.run import Run
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.language_model.config import LanguageModelKeys
 from seqloom.tasks.resume import refuse_other_data
@@ -70,7 +70,7 @@ def _batches(
     if run is None:
         with TemporaryDirectory() as folder:  # the shards are mapped, and stay readable
             return train.batches(tokenizer, config.layout, Keeping(Path(folder)))
-    resuming = begun(run)
+    resuming = run.begun
 
     def check_digest(pieces: Iterable[Piece]) -> None:
         if resuming:
@@ -78,8 +78,6 @@ def _batches(
 
     def check_tokens(tokens: int) -> None:
         check_length(tokens, config.batches)
-        if not resuming:
-            run.claim()
 
     def progress(share: float, tokens: int) -> None:
         reporter.progress("tokenizing", share, tokens)

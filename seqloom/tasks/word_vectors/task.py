@@ -20,10 +20,11 @@ from seqloom.data.batches.word_ids import WordIds
 from seqloom.data.sources.words import WordText
 from seqloom.errors import counted
 from seqloom.evaluation.word_tests import word_test
+from seqloom.files import Json
 from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
 from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, WordVectors, rows_of_words
-from seqloom.run import Json, Run
-from seqloom.tasks.assets import Assets, begun, load_vocabulary
+from seqloom.run import Run
+from seqloom.tasks.assets import Assets, load_vocabulary
 from seqloom.tasks.task import Prepared, RunConfig, Seen, tested_on
 from seqloom.tasks.word_vectors.look import look
 from seqloom.text.vocabulary import Vocabulary
@@ -72,8 +73,6 @@ class EmbedWordsConfig(RunConfig):
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See RunConfig; the ids of the words are in a file without a name in the directory of the run."""
-        if run is not None and not begun(run):
-            run.claim()
         with nullcontext(run.path) if run is not None else TemporaryDirectory() as folder:
             vocabulary, ids = read_corpus(self, Path(folder), reporter)
 
