@@ -402,3 +402,9 @@ def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_pat
         assert not (tmp_path / "b").exists()
     with pytest.raises(ValueError, match="one table"):
         EncoderDecoderConfig(tie="all", target=own)
+    (tmp_path / "words.vec").write_text("3 16\nba" + " 1" * 16 + "\nko" + " 2" * 16 + "\n")
+    later = replace(config, run=str(tmp_path / "b"), tokenizer=WordLevel(), model=model)
+    with pytest.raises(SeqloomError, match=r"2 words instead of 3[\s\S]*vectors_any_size = true"):
+        train_run(later, Listener())
+    model = replace(model, source=replace(own, vectors_any_size=True))
+    assert train_run(replace(later, run=str(tmp_path / "c"), model=model), Listener())
