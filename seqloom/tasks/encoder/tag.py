@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from seqloom.data.batches.windows import Item, Window
+from seqloom.data.formats.lines import is_blank
 from seqloom.data.rows import TaggedWords
 from seqloom.data.sources.labelled import TaggedFiles
 from seqloom.errors import DataError, UsageError, nearest
@@ -86,7 +87,7 @@ class Tagger(Reader):
     def row(self, example: Any) -> TaggedWords:
         """A sentence with spaces between its words, or a list of its words."""
         words = tuple((example if isinstance(example, str) else " ".join(example)).split())
-        if not words:
+        if all(map(is_blank, words)):
             raise UsageError("there are no words", cure="give sentences with blanks between their words")
         return TaggedWords(words)
 
