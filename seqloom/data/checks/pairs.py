@@ -14,6 +14,7 @@ import numpy as np
 
 from seqloom.data.checks.evidence import LanguageProfiles, find_shift, length_outliers
 from seqloom.data.formats.lines import (
+    CR_ALONE,
     MAX_BYTES,
     RECORD_BYTES,
     LineError,
@@ -22,6 +23,7 @@ from seqloom.data.formats.lines import (
     file_format,
     is_blank,
     raw_lines,
+    to_lf,
 )
 from seqloom.data.formats.parallel import check_po_line, corpus_files, parse_json, parse_tsv, read_pairs
 from seqloom.data.rows import Pairs, Splits
@@ -283,12 +285,11 @@ def _scan(path: Path, parse: Parse | None, findings: list[Finding], max_bytes: i
 
 def _returns(path: Path, numbers: Sequence[int], lines: int) -> Finding:
     """Carriage returns within lines; a file that has no other line end is one single line."""
-    cure = f"end lines in LF: tr '\\r' '\\n' < {path} > NEW_FILE"
     if lines == 1:
-        detail = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
-        return Finding("error", "lines that end in CR", str(path), detail, cure, 1)
+        return Finding("error", "lines that end in CR", str(path), CR_ALONE, to_lf(path), 1)
     detail = f"{counted(len(numbers), 'line')} of {lines:,} have a carriage return (CR) inside, which ends no line"
-    return Finding("warning", "carriage returns within lines", _lines(str(path), numbers), detail, cure, len(numbers))
+    where = _lines(str(path), numbers)
+    return Finding("warning", "carriage returns within lines", where, detail, to_lf(path), len(numbers))
 
 
 def _unequal(files: Sequence[Path], texts: Sequence[Sequence[str]]) -> Finding:

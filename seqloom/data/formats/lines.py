@@ -90,6 +90,14 @@ def to_utf8(path: Path, encoding: str = "WINDOWS-1252") -> str:
     return f"convert it: iconv -f {encoding} -t UTF-8 {path} > NEW_FILE"
 
 
+CR_ALONE = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
+
+
+def to_lf(path: Path) -> str:
+    """The cure for a file whose lines end in CR."""
+    return f"end lines in LF: tr '\\r' '\\n' < {path} > NEW_FILE"
+
+
 @contextmanager
 def _opened(path: Path, watch: Callable[[Any], object] = lambda file: None) -> Iterator[Any]:
     """The file's bytes, decompressed; whatever the system refuses becomes one error."""
@@ -202,10 +210,13 @@ def is_text(value: object) -> bool:
 
 
 def text_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file of examples, each with its place; DataError if the file is empty."""
-    number = 0
+    """The lines of a file of examples, each with its place; DataError if the file is empty, or its lines end in CR."""
+    number, line = 0, ""
     for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
-        yield decode(raw, path, number, RECORD_BYTES), f"{path}:{number}"
+        line = decode(raw, path, number, RECORD_BYTES)
+        yield line, f"{path}:{number}"
+    if number == 1 and "\r" in line and file_format(path) not in (".json", ".jsonl"):  # where CR is white space
+        raise DataError(CR_ALONE, where=str(path), cure=to_lf(path))
     if not number:
         raise DataError("the file is empty", where=str(path), cure="name files that have examples")
 
