@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from seqloom.errors import ConfigError, MissingExtra, RunError, UsageError, nearest
+from seqloom.files import write_json, writing
 from seqloom.interop.families import FAMILIES
 from seqloom.interop.families.family import Family
 from seqloom.interop.fields import Json
 from seqloom.interop.rules import Bound, Form, bind, expected_shapes, read_weights, write_weights
 from seqloom.models.assemblies import Model, ModelConfig, make_model
-from seqloom.run import write_json, writing
 
 _INDEX = "model.safetensors.index.json"
 _HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"

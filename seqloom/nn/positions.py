@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from seqloom.shapes import Float, Int, Tensor
+from seqloom.shapes import Bool, Float, Int, Tensor
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,17 @@ class Relative:
 
 
 PositionConfig = Sinusoidal | Learned | Rotary | Alibi | Relative
+
+
+def document_starts(documents: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+    """Whether each position begins a document; document 0 has begun before the first position."""
+    return documents.diff(dim=1, prepend=documents.new_zeros(len(documents), 1)) != 0
+
+
+def places_in(documents: Int[Tensor, "B T"], start: int = 0) -> Int[Tensor, "B T"]:
+    """The position of each token in its document, where the first token has position `start` in document 0."""
+    now = torch.arange(start, start + documents.shape[1], device=documents.device)
+    return now - torch.where(document_starts(documents), now, 0).cummax(1).values
 
 
 @dataclass(frozen=True)

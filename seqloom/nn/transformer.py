@@ -15,7 +15,7 @@ from seqloom.nn.feedforward import Activation, FeedForward
 from seqloom.nn.masks import causal_mask
 from seqloom.nn.memory import Memory
 from seqloom.nn.norms import NormKind, RMSNorm, make_norm
-from seqloom.nn.positions import Place, PositionConfig, Positions, Sinusoidal
+from seqloom.nn.positions import Place, PositionConfig, Positions, Sinusoidal, places_in
 from seqloom.nn.stack_config import StackConfig
 from seqloom.nn.state import State
 from seqloom.shapes import Bool, Float, Int, Tensor
@@ -246,11 +246,12 @@ class TransformerStack(nn.Module):
 
 def _places(state: TransformerState, x: Tensor) -> Int[Tensor, "R T"] | None:
     """The position of each token in its document, where not all rows start at position 0."""
-    now = torch.arange(state.length, state.length + x.shape[1], device=x.device)
     if state.documents is not None:
-        begins = state.documents.diff(dim=1, prepend=state.documents[:, :1]) != 0
-        return now - torch.where(begins, now, 0).cummax(1).values
-    return None if state.padding is None else (now - state.padding[:, None]).clamp(min=0)
+        return places_in(state.documents, state.length)
+    if state.padding is None:
+        return None
+    now = torch.arange(state.length, state.length + x.shape[1], device=x.device)
+    return (now - state.padding[:, None]).clamp(min=0)
 
 
 def empty_state(stack: TransformerStack, memory: Memory | None, *, keep: bool) -> TransformerState:

@@ -11,10 +11,10 @@ from typing import Any
 from seqloom import config as configs
 from seqloom.data.batches.order import BatchConfig
 from seqloom.errors import ConfigError, UsageError, nearest
+from seqloom.files import Json, write_json
 from seqloom.measures import measured
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.run import Json, write_json
 from seqloom.tasks import task_class, task_of
 from seqloom.tasks.seq2seq.demo import demo_config
 from seqloom.tasks.task import RunConfig

@@ -168,7 +168,7 @@ def test_what_is_survived_without_a_word(call: Call, folder, change):
             for name in ("train.src", "train.tgt", "valid.src", "test.src", "test.tgt"):
                 change(name)
         assert call("eval", "run", "--test", "test.src", "test.tgt", "-q").err == ""
-        scores.append(json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))["translations"])
+        scores.append(Run.open("run").evaluation("test")["translations"])
     assert scores[0] == scores[1]
     assert call("train", "small.toml", *NEW, "--training.steps", "1").err == ""
     assert Run.open("new").info()["corpus"] == digests
@@ -216,15 +216,18 @@ def test_a_run_that_is_not_there(call: Call, folder, use):
 @pytest.mark.parametrize(
     ("harm", "messages"),
     [
-        (lambda: Path("run/config.toml").unlink(), ("run: not a complete run directory: it has no config.toml",)),
-        (lambda: Path("run/run.json").write_text('{"format": 99}'), ("run/run.json: written in format 99", "format 1")),
+        (lambda: Path("run/config.toml").unlink(), ("run/config.toml: cannot be read: No such file", "put back")),
+        (lambda: Path("run/run.json").write_text('{"format": 99}'), ("run/run.json: written in format 99", "format 2")),
         (lambda: os.truncate("run/run.json", 30), ("run/run.json: cannot be read",)),
-        (lambda: Path("run/tokenizer.json").unlink(), ("run/tokenizer.json: no tokenizer", "put back")),
-        (lambda: Path("run/tokenizer.json").write_text("{}"), ("run/tokenizer.json: not a tokenizer.json", "put back")),
-        (lambda: other_tokenizer(), ("run/tokenizer.json: is not the tokenizer this run was trained with", "put back")),
+        (lambda: Path("run/tokenizer.json").unlink(), ("run/tokenizer.json: cannot be read: No such file", "put back")),
+        (
+            lambda: Path("run/tokenizer.json").write_text("{}"),
+            ("run/tokenizer.json: is not the file this run was trained with", "put back"),
+        ),
+        (lambda: other_tokenizer(), ("run/tokenizer.json: is not the file this run was trained with", "put back")),
         (
             lambda: Path("run/config.toml").write_text("colour = 3\n", encoding="utf-8"),
-            ("run/config.toml:1 (colour): unknown key 'colour'", "known are"),
+            ("run/config.toml: was changed after seqloom wrote it", "change a copy of it"),
         ),
     ],
     ids=[
@@ -254,11 +257,27 @@ def other_tokenizer() -> None:
 @pytest.mark.parametrize("use", USES[:2], ids=at)
 def test_a_run_without_run_json(call: Call, folder, use):
     Path("run/run.json").unlink()
-    call(*use).refused(2, "run: not a complete run directory: it has no run.json", "train again")
+    call(*use).refused(2, "run: was interrupted before training began", "start the same training again")
+
+
+def test_a_run_without_run_json_is_not_begun_anew(call: Call, folder):
+    Path("run/run.json").unlink()
+    before = fingerprint(folder)
+    call("train", "small.toml", "--run", "run").refused(2, "run: has checkpoints and no run.json", "put run.json back")
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize("typed", ["--optimizer.eps=-1", "--training.device=meta", "--data.train=nowhere"])
+def test_what_is_refused_leaves_no_run(call: Call, folder, typed):
+    before = fingerprint(folder)
+    assert call("train", "small.toml", "--run", "new/one", typed).code in (2, 3)
+    assert fingerprint(folder) == before
+    assert not Path("new").exists()
 
 
 def test_a_training_killed_before_it_began_is_begun_again(call: Call, folder):
     Path("new/checkpoints").mkdir(parents=True)
+    Path("new/.seqloom").touch()
     Path("new/tokenizer.json").write_text('{"half', encoding="utf-8")
     assert call("train", "small.toml", *NEW).code == 0
     assert Run.open("new").info()["training"]["steps"] == 4
@@ -269,7 +288,7 @@ def test_a_run_without_a_usable_checkpoint(call: Call, folder, use):
     for checkpoint in Run.open("run").checkpoints():
         os.truncate(checkpoint.path / "model.safetensors", 9)
     before = fingerprint(folder)
-    call(*use).refused(2, "run: no usable checkpoint", "seqloom train")
+    call(*use).refused(2, "run/checkpoints: no checkpoint is undamaged", "remove run/checkpoints")
     assert fingerprint(folder) == before
 
 

@@ -86,7 +86,7 @@ def test_generate_several_as_json(call: Call, texts):
 
 def test_eval_check_report_and_runs(call: Call, texts):
     scores = json.loads(call("eval", "run", "--json", "-q").out)
-    assert scores == json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
+    assert scores == Run.open("run").evaluation("test")
     assert scores["bytes"] == len(Path("test.txt").read_bytes()) + 1
     assert not unknown_scores(scores)
     assert "its state carries over" in call("eval", "run", "--test", "valid.txt", "--name", "other").out
@@ -236,7 +236,7 @@ def test_language_models_are_compared_in_bits_a_byte(call: Call, texts, tmp_path
     result = json.loads(call(*words, "--json", "-q").out)
     one, two = (row["scores"] for row in result["systems"])
     assert one == two
-    assert one["bits_per_byte"] == json.loads(Path("run/eval/valid.json").read_text())["bits_per_byte"]
+    assert one["bits_per_byte"] == Run.open("run").evaluation("valid")["bits_per_byte"]
     call("microscope", "run", tmp_path / "two").refused(2, "run: is a run of the task 'language_model'")
 
 

@@ -35,7 +35,7 @@ class StreamConfig:
             state sees.
         accumulate: batches per step of the optimizer.
         stride: tokens from one window of an evaluation to the next, if no state is carried; 0 = length / 2.
-        crossing: whether a model that carries no state also sees the earlier documents of the same piece.
+        crossing: whether a model also sees the earlier documents: of the same piece, or all if it carries a state.
     """
 
     lanes: int = 32
@@ -74,7 +74,7 @@ class Layout:
 
     def stream(self, ids: Row, lines: Row, tokenizer: Tokenizer) -> Stream:
         """The batches of an encoded text; see Stream."""
-        return Stream(ids, lines, self, None if self.carries or self.config.crossing else tokenizer.start)
+        return Stream(ids, lines, self, None if self.config.crossing else tokenizer.start)
 
 
 class Stream:
@@ -155,7 +155,8 @@ class Stream:
         if self.document_start is None:
             return None
         number = (read == self.document_start).cumsum(1)
-        number -= number[:, :1]
+        if not self.carries:  # nothing to be kept from the document that a row begins with
+            number -= number[:, :1]
         return torch.from_numpy(number) if number.any() else None
 
 
