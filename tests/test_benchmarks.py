@@ -26,11 +26,24 @@ QUICK = {
     "attention": ["--shapes", "2x3x5x7", "--repeats", "1"],
     "packed": ["--shapes", "13x17", "--rows", "1", "3", "--dtypes", "float32", "--repeats", "1"],
     "threads": ["--settings", "default", "--seconds", "0.01", "--rounds", "1"],
-    "train_gpt": ["--quick", "--systems", "nanogpt-bf16-plain", "seqloom"],
-    "generate_gpt": ["--quick", "--systems", "seqloom-fp32-unpacked", "seqloom-fp32"],
-    "train_translation": ["--quick", "--systems", "lstm-fp32", "seqloom"],
-    "translate": ["--quick", "--systems", "joeynmt", "seqloom-fp32"],
-    "words": ["--rounds", "1", "--methods", "cbow", "--product", "67", "--seeds", "1", "--epochs", "1"],
+    "train_gpt": ["--quick", "--threads", "1", "--systems", "nanogpt-bf16-plain", "seqloom"],
+    "generate_gpt": ["--quick", "--threads", "1", "--systems", "seqloom-fp32-unpacked", "seqloom-fp32"],
+    "train_translation": ["--quick", "--threads", "1", "--systems", "lstm-fp32", "seqloom"],
+    "translate": ["--quick", "--threads", "1", "--systems", "joeynmt", "seqloom-fp32"],
+    "words": [
+        "--rounds",
+        "1",
+        "--methods",
+        "cbow",
+        "--product",
+        "67",
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+        "--threads",
+        "1",
+    ],
 }
 
 
@@ -40,7 +53,8 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setattr(attention, "fused_is_faster", attention.fused_is_faster)
     monkeypatch.setenv("SEQLOOM_KEEP_MEMORY", "0")
-    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "1")
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
+    monkeypatch.setenv("GOMP_SPINCOUNT", "0")  # beside other tests
     monkeypatch.delenv("SEQLOOM_DATA", raising=False)
 
 
@@ -134,7 +148,7 @@ SYSTEMS = {
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_hugging_face_takes_part(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     pytest.importorskip("transformers")
-    run(monkeypatch, name, "--quick", "--systems", *SYSTEMS[name])
+    run(monkeypatch, name, "--quick", "--threads", "1", "--systems", *SYSTEMS[name])
     printed = capsys.readouterr()
     assert "Hugging Face" in printed.out
     assert "skipped" not in printed.err
