@@ -72,6 +72,7 @@ def main() -> None:
         finally:
             for program in beside:
                 program.kill()
+                program.wait()
         figures[title] = {name: statistics.median(row[name] for row in rounds) for name in options.settings}
     first = options.settings[0]
     alone = figures["alone"][first]

@@ -44,12 +44,11 @@ Trained = tuple[WordVectors, float]
 class Seqloom:
     """The text, read once, and trainings on it, each from the start."""
 
-    def __init__(self, corpus: str, threads: int) -> None:
+    def __init__(self, corpus: str, folder: Path, threads: int) -> None:
         self.threads = threads
         config = EmbedWordsConfig(data=WordText((corpus,), min_count=LEAST))
-        self.folder = tempfile.TemporaryDirectory()
         began = time.perf_counter()
-        self.vocabulary, self.ids = read_corpus(config, Path(self.folder.name), Reporter(0))
+        self.vocabulary, self.ids = read_corpus(config, folder, Reporter(0))
         self.reading = time.perf_counter() - began
 
     def train(self, method: str, epochs: int, seed: int) -> Trained:
@@ -214,12 +213,14 @@ def main() -> None:
         print("skipped: gensim, which is not installed", file=sys.stderr)
     with open(options.corpus, encoding="utf-8") as file:  # noqa: PTH123
         raw = sum(len(line.split()) for line in file)
-    seqloom = Seqloom(options.corpus, options.threads)
-    print(
-        f"{raw:,} words, {len(seqloom.vocabulary):,} different; read and encoded in {seqloom.reading:.1f} s", flush=True
-    )
-    report = {"words": raw, "speed": speeds(options, seqloom, raw) if options.rounds else []}
-    report["quality"] = quality(options, seqloom) if options.seeds else []
+    with tempfile.TemporaryDirectory() as folder:
+        seqloom = Seqloom(options.corpus, Path(folder), options.threads)
+        print(
+            f"{raw:,} words, {len(seqloom.vocabulary):,} different; read and encoded in {seqloom.reading:.1f} s",
+            flush=True,
+        )
+        report = {"words": raw, "speed": speeds(options, seqloom, raw) if options.rounds else []}
+        report["quality"] = quality(options, seqloom) if options.seeds else []
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
 
