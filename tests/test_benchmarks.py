@@ -25,7 +25,7 @@ SHARED = {"common", "report", "translation_data", "joeynmt_peer", "gensim_peer"}
 QUICK = {
     "attention": ["--shapes", "2x3x5x7", "--repeats", "1"],
     "packed": ["--shapes", "13x17", "--rows", "1", "3", "--dtypes", "float32", "--repeats", "1"],
-    "threads": ["--settings", "default", "--seconds", "0.01", "--rounds", "1"],
+    "threads": ["--settings", "one thread", "--seconds", "0.01", "--rounds", "1"],
     "train_gpt": ["--quick", "--threads", "1", "--systems", "nanogpt-bf16-plain", "seqloom"],
     "generate_gpt": ["--quick", "--threads", "1", "--systems", "seqloom-fp32-unpacked"],
     "train_translation": ["--quick", "--threads", "1", "--systems", "lstm-fp32", "seqloom"],
