@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from seqloom.data.formats.lines import LineError, expand, text_lines
 from seqloom.data.rows import Pairs, Splits
 from seqloom.data.sources.pairs import PairSource
+from seqloom.limits import Bounds, Length
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,9 @@ class Dialogues(PairSource):
     train: tuple[str, ...]
     valid: tuple[str, ...]
     test: tuple[str, ...] = ()
-    turns: int = 3
+    turns: Annotated[int, Bounds(1, 10_000)] = 3
     separator: str = " | "
-    max_length: int = 128
-
-    def __post_init__(self) -> None:
-        if self.turns < 1 or self.max_length < 1:
-            raise ValueError("turns and max_length must be at least 1")
+    max_length: Length = 128
 
     def context(self, turns: Sequence[str]) -> str:
         """The source of the reply to the turns so far."""

@@ -13,6 +13,7 @@ from seqloom.data.formats.questions import read_questions
 from seqloom.data.rows import Example, Question, TaggedWords
 from seqloom.data.sources.none import NoData
 from seqloom.data.sources.source import SplitFiles
+from seqloom.limits import Length
 
 E = TypeVar("E")
 
@@ -86,7 +87,7 @@ class QuestionFiles(ExampleFiles[Question]):
 
     kind: ClassVar[str] = "questions"
     no_answer: bool = False
-    longest: int = 40
+    longest: Length = 40
 
     def read(self, files: Sequence[str]) -> list[Question]:
         """See SplitFiles."""

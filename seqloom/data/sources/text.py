@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from seqloom.data.batches.shards import Keeping, find_shards, write_shards
 from seqloom.data.batches.stream import Layout, Stream, encode_text
@@ -26,6 +26,7 @@ from seqloom.data.formats.lines import (
 from seqloom.data.rows import Piece, Say, Text
 from seqloom.data.sources.source import Reading, SplitFiles, TextSource, TextSplit
 from seqloom.errors import DataError
+from seqloom.limits import Bounds
 from seqloom.text.tokenizer import Tokenizer
 
 Documents = Literal["blocks", "files", "lines"]
@@ -168,6 +169,7 @@ class DocumentFiles(SplitFiles[S], TextSource):
     """What a line of a file holds, by the format of the file; "" = all others."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.train:
             raise ValueError("train must name at least one file")
 
@@ -199,13 +201,8 @@ class TextFiles(DocumentFiles[Source]):
 
     kind: ClassVar[str] = "text"
     parsers: ClassVar[Mapping[str, Parse]] = {".jsonl": record_text}
-    held_out: float = 0.05
+    held_out: Annotated[float, Bounds(1e-9, 1, below=True)] = 0.05
     documents: Documents = "blocks"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be above 0 and below 1, not {self.held_out}")
 
     def read(self, files: Sequence[str]) -> Source:
         """See SplitFiles."""

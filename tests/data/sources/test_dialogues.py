@@ -37,7 +37,7 @@ def test_a_line_that_is_no_dialogue(tmp_path, line):
 
 
 def test_impossible_choices(tmp_path):
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="turns must be from 1 to"):
         Dialogues((), (), turns=0)
     with pytest.raises(UsageError, match="no such file"):
         Dialogues((str(tmp_path / "b"),), ()).splits()
