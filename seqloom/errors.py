@@ -55,7 +55,7 @@ class DataError(SeqloomError):
 
 
 class DivergedError(SeqloomError):
-    """A loss or gradient in training is not finite; the step was not taken."""
+    """A loss or gradient in training is not finite; the step was not taken. The command exits with 1."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

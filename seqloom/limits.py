@@ -87,7 +87,8 @@ LearningRate = Annotated[float, Bounds(1e-12, 1000)]
 
 
 _DEEPEST = 32
-_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What no text holds: NUL, and halves of characters."""
 
 
 def unusable(tree: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
@@ -98,15 +99,29 @@ def unusable(tree: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
         if depth > _DEEPEST:
             return keys[:_DEEPEST], f"is nested more than {_DEEPEST} deep"
         if isinstance(value, Mapping):
-            if wrong := next((key for key in value if _NOT_TEXT.search(str(key))), None):
+            if wrong := next((key for key in value if NOT_TEXT.search(str(key))), None):
                 return keys, f"the key {wrong!r} has a NUL character or is not UTF-8"
             waiting += [((*keys, str(key)), item, depth + 1) for key, item in value.items()]
         elif isinstance(value, (list, tuple)):
             waiting += [(keys, item, depth + 1) for item in value]
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
             return keys, "is a whole number beyond 64 bits"
-        elif isinstance(value, str) and _NOT_TEXT.search(value):
+        elif isinstance(value, str) and NOT_TEXT.search(value):
             return keys, "has a NUL character or is not UTF-8"
+    return None
+
+
+def not_text_in(value: Any) -> str | None:
+    """The first text in lists and tables, or key of one, that no text is: one with NUL or half a character."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Mapping):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, (list, tuple)):
+            waiting += item
+        elif isinstance(item, str) and NOT_TEXT.search(item):
+            return item
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
 from collections.abc import Iterator
 from dataclasses import MISSING
@@ -13,7 +14,7 @@ import pytest
 
 from seqloom.config import Arguments, build, load, read_overrides, read_tree, to_toml, type_name
 from seqloom.config_help import Table, describe
-from seqloom.errors import ConfigError
+from seqloom.errors import ConfigError, UsageError
 from seqloom.limits import Bounds, hints_of, parted
 from seqloom.tasks import TASKS, task_class, task_of
 
@@ -208,3 +209,10 @@ def test_a_task_is_a_name(tmp_path, task):
 def test_a_preset_is_a_name(task, preset):
     with pytest.raises(ConfigError, match=r"preset|unknown key"):
         build(task_class(task), sound(describe(task_class(task))) | {"model": {"preset": preset}})
+
+
+def test_a_config_is_a_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "a.toml")
+    for path in (tmp_path / "a.toml", "/dev/zero"):
+        with pytest.raises(UsageError, match="this is not a regular file"):
+            read_tree(path)

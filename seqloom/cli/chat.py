@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from seqloom.cli.common import Overrides, make_reporter
+from seqloom.cli.common import Overrides, make_reporter, standard_input
 
 
 def chat(run: str, /, *overrides: Overrides, system: str = "") -> None:
@@ -20,11 +18,12 @@ def chat(run: str, /, *overrides: Overrides, system: str = "") -> None:
     from seqloom.data.formats.lines import decoded_stream
     from seqloom.workflows.chat import Conversation
 
+    typed = standard_input()
     conversation = Conversation(run, overrides, make_reporter(quiet=False), system)
-    interactive = sys.stdin.isatty()
+    interactive = typed.isatty()
     prompt = "> " if interactive else ""
     print(prompt, end="", flush=True)
-    for line in decoded_stream(sys.stdin.buffer, "standard input"):
+    for line in decoded_stream(typed, "standard input"):
         if line.strip() == "/new":
             conversation.forget()
         elif line.strip():

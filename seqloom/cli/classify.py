@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Quiet, make_reporter
+from seqloom.cli.common import AsJson, Count, Quiet, make_reporter
 from seqloom.errors import RunError, UsageError
 
 File = Annotated[str, Parameter(help="A file with one text a line.")]
@@ -57,7 +57,7 @@ def answer(
 
 
 def fill(
-    run: str, /, *texts: Texts, file: File = "", count: int = 5, quiet: Quiet = False, json: AsJson = False
+    run: str, /, *texts: Texts, file: File = "", count: Count = 5, quiet: Quiet = False, json: AsJson = False
 ) -> None:
     """Predict masked words: the most probable tokens for each [MASK] of a text.
 
@@ -65,8 +65,6 @@ def fill(
         run: The run directory.
         count: The number of candidates for each mask.
     """
-    if count < 1:
-        raise UsageError("must be at least 1", where="--count", cure="--count 5")
     filler = _loaded(run, ("masked_words",), quiet)
     for text in (text for block in _lines(texts, file) for text in block):
         masks = filler(text, count)

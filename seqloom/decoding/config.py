@@ -47,6 +47,11 @@ class Decoding(Bounded):
         return 1
 
     @property
+    def rows(self) -> int:
+        """The hypotheses of a text that are computed at a time."""
+        return self.beam
+
+    @property
     def length_penalty(self) -> float:
         """The exponent a of log p / length^a."""
         return 1.0
@@ -144,6 +149,11 @@ class Sampling(Decoding):
     min_p: Share = 0.0
     seed: Seed = 1
 
+    @property
+    def rows(self) -> int:
+        """See Decoding: all results."""
+        return self.n_best
+
 
 DecodingConfig = BeamSearch | Sampling | Greedy
 
@@ -184,6 +194,14 @@ def _neutral(key: str, value: Any) -> bool:
 
 def _text(value: Any) -> str:
     return " ".join(value) if isinstance(value, Arguments) else str(value)
+
+
+def texts_at_a_time(config: Decoding, most: int) -> int:
+    """How many texts are decoded together, so that wide searches do not fill the memory: `most` or fewer."""
+    return max(1, min(most, _HYPOTHESES // config.rows))
+
+
+_HYPOTHESES = 2048
 
 
 def with_options(base: DecodingConfig, options: Mapping[str, Any]) -> DecodingConfig:

@@ -15,7 +15,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from seqloom.errors import DataError, RunError, UsageError
-from seqloom.limits import Bounded, Bounds, ShareBelowOne
+from seqloom.limits import Bounded, Bounds, ShareBelowOne, check_regular
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 
@@ -210,6 +210,7 @@ class Tokenizer:
     def load(cls, path: str | Path) -> Tokenizer:
         """Reads a tokenizer.json of any kind. Raises RunError if there is none."""
         try:
+            check_regular(Path(path))
             text = Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise RunError(f"no tokenizer: {error.strerror}", where=str(path)) from None

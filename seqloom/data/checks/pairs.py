@@ -13,7 +13,7 @@ import numpy as np
 
 from seqloom.data.checks.evidence import Tongues, find_shift, length_outliers
 from seqloom.data.formats.lines import MAX_BYTES, RECORD_BYTES, LineError, decode, expand, file_format, raw_lines
-from seqloom.data.formats.parallel import check_po_line, corpus_files, parse_json, parse_tsv, read_pairs
+from seqloom.data.formats.parallel import check_po, corpus_files, parse_json, parse_tsv, read_pairs
 from seqloom.data.rows import Pairs, Splits
 from seqloom.errors import DataError
 
@@ -202,7 +202,7 @@ def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -
     """
     files = corpus_files(paths, languages)
     found: list[Finding] = []
-    parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po_line}
+    parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po()}
     own = [path for path in files if file_format(path) != ".tmx"]
     texts = [list(_scan(path, parsers.get(file_format(path)), found)) for path in own]
     if len(texts) == 2 and len(texts[0]) != len(texts[1]):

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import math
 import os
 import re
 import zlib
@@ -15,15 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seqloom.errors import DataError, UsageError, nearest
+from seqloom.limits import NOT_TEXT, check_regular, not_text_in
 
 MAX_BYTES = 1_000_000
 """The longest line that is taken for a sentence, in bytes."""
 
 RECORD_BYTES = 1 << 27
 """The longest line that holds a whole document, in bytes."""
-
-NOT_TEXT = re.compile("[\0\ud800-\udfff]")
-"""What no text holds: NUL, and halves of characters."""
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 16
@@ -74,6 +73,7 @@ def _opened(path: Path, watch: Callable[[Any], object] = lambda file: None) -> I
     try:
         if path.is_dir():
             raise UsageError("this is a folder, not a file", where=str(path), cure="name a file in it")
+        check_regular(path)
         with path.open("rb") as stream:
             watch(stream)
             yield io.BufferedReader(_PACKED[pack](stream)) if pack in _PACKED else stream
@@ -163,12 +163,24 @@ def _other_encoding(raw: bytes, path: Path) -> str:
 def json_object(line: str, where: str, wanted: str = "one JSON object a line") -> dict[str, Any]:
     """The JSON object of a line, or of a whole file. Raises LineError, with what is required."""
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_float=_finite, parse_constant=_finite)
+        # Only an escape can be what no text holds: the line itself was decoded.
+        odd = not_text_in(record) if "\\u" in line else None
     except (ValueError, RecursionError) as error:
         raise LineError("lines that are not JSON", f"not JSON: {error}", where=where, cure=f"write {wanted}") from None
     if not isinstance(record, dict):
         raise LineError("lines that are not JSON", "not a JSON object", where=where, cure=f"write {wanted}")
+    if odd is not None:
+        problem = f"a text with a NUL or half a character: {odd[:60]!r}"
+        raise LineError("NUL characters", problem, where=where, cure=f"write {wanted}")
     return record
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:60]} is no number that can be computed with")
+    return value
 
 
 def is_text(value: object) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from seqloom.data.formats.lines import LineError, expand, text_lines
+from seqloom.data.formats.lines import LineError, expand, json_object, text_lines
 from seqloom.data.rows import Pairs, Splits
 from seqloom.data.sources.pairs import PairSource
 from seqloom.limits import Bounds, Length
@@ -58,11 +57,9 @@ class Dialogues(PairSource):
 
 
 def _turns(line: str, where: str) -> list[str]:
-    try:
-        turns = json.loads(line)["turns"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        turns = None
+    form = '{"turns": ["Hello!", "Hi, how are you?"]}'
+    turns = json_object(line, where, form).get("turns")
     if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
-        cure = 'write {"turns": ["Hello!", "Hi, how are you?"]}'
-        raise LineError("lines that are not a dialogue", 'no list of texts under "turns"', where=where, cure=cure)
+        problem = 'no list of texts under "turns"'
+        raise LineError("lines that are not a dialogue", problem, where=where, cure=f"write {form}")
     return [" ".join(turn.split()) for turn in turns]

@@ -93,6 +93,8 @@ class Generator:
         given = self.encode(prompt)
         if draft is not None:
             self._check(draft, config)
+            if ahead < 1:
+                raise UsageError(f"must be at least 1, not {ahead}", where="--ahead", cure="--ahead 4")
         request, small = self._request([given], config, stop), draft.engine if draft is not None else None
         yield from self._pieces(prompt, given, stop, config, self.engine.stream(given, request, config, small, ahead))
 
@@ -165,6 +167,8 @@ class Generator:
         return whole[-most:], own
 
     def _request(self, given: Sequence[list[int]], config: DecodingConfig, stop: Sequence[str]) -> Request:
+        if "" in stop:
+            raise UsageError("an empty text is in every text", where="--stop", cure="leave it out")
         length = config.max_length or _LENGTH
         longest = max(map(len, given), default=0) + length
         if self.long_text == "refuse" and self.context is not None and longest > self.context:
