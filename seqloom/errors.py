@@ -58,6 +58,12 @@ class DivergedError(SeqloomError):
     """A loss or gradient in training is not finite; the step was not taken. The command exits with 1."""
 
 
+def counted(count: int, noun: str) -> str:
+    """A count and its noun, in the plural unless the count is one: "1 pair", "2,000 pairs", "0 batches"."""
+    ending = "es" if noun.endswith(("ch", "s", "x")) else "s"
+    return f"{count:,} {noun}{ending * (count != 1)}"
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A hint at the choice closest to `name`: "did you mean 'x'?", or all choices when none is close."""
     names = sorted(choices)

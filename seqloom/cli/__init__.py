@@ -1,4 +1,4 @@
-"""The command line: one small file for each verb. Nothing here imports torch before it is needed."""
+"""The command line, with one small file for each verb. Nothing here imports torch before it is needed."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ for _verb in _VERBS:
 
 
 def let_threads_yield() -> None:
-    """Lets libgomp's threads spin only briefly while they wait for each other; settings of the user take precedence.
+    """Makes libgomp's threads spin only briefly while they wait for each other. The user's settings take precedence.
 
-    When another program occupies a core, two threads with the default spinning keep less than half of their speed
-    (docs/benchmarks.md, "Threads that wait"). libgomp reads the variable once, when torch is imported.
+    When another program occupies a core, two threads that spin as long as by default lose more than half of their
+    speed (docs/benchmarks.md, "Threads that wait"). libgomp reads the variable once, when torch is imported.
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "1000"
@@ -93,5 +93,5 @@ def _check_words(words: list[str]) -> None:
 
 
 def _drop_output() -> None:
-    # The reader of our output has gone, or the disk is full: Python must not fail again when it flushes.
+    # Nobody reads the output any more, or the disk is full: Python must not fail again when it flushes.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

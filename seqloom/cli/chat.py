@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from seqloom.cli.common import Overrides, make_reporter, standard_input
+from typing import Annotated
+
+from seqloom.cli.common import config_keys, make_reporter, standard_input
 
 
-def chat(run: str, /, *overrides: Overrides, system: str = "") -> None:
-    """Talk with a conversational model, one line a turn.
+def chat(run: str, /, *overrides: Annotated[str, config_keys("--decoding.temperature 0.7")], system: str = "") -> None:
+    """Talk with a conversational model, one line per turn.
 
-    /new starts a new conversation, Ctrl-D ends. Decoding options are config keys: --decoding.temperature 0.7,
-    --decoding.seed 3, --decoding.kind greedy.
+    /new starts a new conversation, Ctrl-D ends the program. Decoding options are config keys:
+    --decoding.temperature 0.7, --decoding.seed 3, --decoding.kind greedy.
 
     Args:
         run: The run directory: a model trained on dialogues or fine-tuned on conversations.

@@ -9,7 +9,7 @@ from seqloom.errors import DataError
 
 
 def check(config: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJson = False) -> None:
-    """Check the data before training, and estimate what training will take.
+    """Check the data before training, and estimate the time, memory and disk space that training takes.
 
     Exits with 3 if the data has an error that makes training useless.
 

@@ -11,14 +11,14 @@ from cyclopts import Parameter
 from seqloom.cli.common import AsJson, Count, Quiet, make_reporter
 from seqloom.errors import RunError, UsageError
 
-File = Annotated[str, Parameter(help="A file with one text a line.")]
+File = Annotated[str, Parameter(help="A file with one text per line.")]
 Texts = Annotated[str, Parameter(help="The texts; without any, the lines of --file or of standard input.")]
 
 
 def classify(run: str, /, *texts: Texts, file: File = "", quiet: Quiet = False, json: AsJson = False) -> None:
     """Predict labels of texts, labels of words, or numbers.
 
-    The two texts of a pair are separated by a tab. --json prints a line for each text.
+    A tab separates the two texts of a pair. --json prints a line for each text.
 
     Args:
         run: The run directory.
@@ -39,17 +39,17 @@ def answer(
 ) -> None:
     """Answer questions with spans of a passage.
 
-    The line of a question that the passage does not answer is empty.
+    For a question that the passage does not answer, an empty line is printed.
 
     Args:
         run: The run directory.
         passage: The text file with the passage.
     """
-    from seqloom.data.formats.parallel import read_lines
+    from seqloom.data.formats.lines import read_lines
 
     text = "\n".join(read_lines(passage))
     if not text.strip():
-        raise UsageError("has no text", where=passage, cure="name a file with the passage in it")
+        raise UsageError("has no text", where=passage, cure="name a file that contains the passage")
     predictor = _loaded(run, ("answer",), quiet)
     for block in _lines(questions, ""):
         for prediction in predictor([(question, text) for question in block]):
@@ -59,7 +59,7 @@ def answer(
 def fill(
     run: str, /, *texts: Texts, file: File = "", count: Count = 5, quiet: Quiet = False, json: AsJson = False
 ) -> None:
-    """Predict masked words: the most probable tokens for each [MASK] of a text.
+    """Predict masked words: the most probable tokens for each `[MASK]` or `<mask>` in a text.
 
     Args:
         run: The run directory.
@@ -69,10 +69,10 @@ def fill(
     for text in (text for block in _lines(texts, file) for text in block):
         masks = filler(text, count)
         if json:
-            words = [[{"word": word, "probability": p} for word, p in candidates] for candidates in masks]
+            words = [[{"word": token, "probability": p} for token, p in candidates] for candidates in masks]
             print(dumps({"text": text, "words": words}, ensure_ascii=False))
         else:
-            print("\t".join(" ".join(f"{word}={p:.3f}" for word, p in candidates) for candidates in masks))
+            print("\t".join(" ".join(f"{token}={p:.3f}" for token, p in candidates) for candidates in masks))
 
 
 def embed(
@@ -89,7 +89,7 @@ def embed(
 
     Args:
         run: The run directory.
-        to: The .npy or .json file to write; by default, a line of JSON is printed for each text.
+        to: The .npy or .json file to write; by default, one line of JSON is printed for each text.
         pooling: The mean of the model's states, or the model's own pooling.
         normalize: Scale each vector to length 1.
     """
@@ -97,15 +97,15 @@ def embed(
 
     import numpy as np
 
-    from seqloom.run import write_text, writing
+    from seqloom.files import write_text, writing
     from seqloom.tasks.encoder.embed import load_encoder
 
     if to and not to.endswith((".npy", ".json")):
         raise UsageError("the name of the file must end in .npy or .json", where=to, cure="--to vectors.npy")
     encoder = load_encoder(run, say=make_reporter(quiet).warn)
-    read = [text for block in _lines(texts, file) for text in block]
-    vectors = encoder(read, pooling=pooling, normalize=normalize)
-    lines = [{"text": text, "vector": row.tolist()} for text, row in zip(read, vectors, strict=True)]
+    inputs = [text for block in _lines(texts, file) for text in block]
+    vectors = encoder(inputs, pooling=pooling, normalize=normalize)
+    lines = [{"text": text, "vector": row.tolist()} for text, row in zip(inputs, vectors, strict=True)]
     if not to:
         for line in lines:
             print(dumps(line, ensure_ascii=False))
@@ -136,5 +136,5 @@ def _lines(texts: tuple[str, ...], file: str) -> Iterator[list[str]]:
     from seqloom.cli.translate import blocks
 
     for block in blocks(texts, file, 1024):
-        if kept := [text for text in block if text.strip()]:
-            yield kept
+        if filled := [text for text in block if text.strip()]:
+            yield filled

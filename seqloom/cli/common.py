@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from io import BufferedIOBase
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -16,9 +17,13 @@ from seqloom.errors import UsageError
 if TYPE_CHECKING:
     from seqloom.training.log import Reporter
 
-Overrides = Annotated[
-    str, Parameter(allow_leading_hyphen=True, help="Config keys: --section.key VALUE ... (e.g. --training.steps 1000).")
-]
+
+def config_keys(example: str) -> Parameter:
+    """The parameter of a command that takes config keys; its help shows `example`."""
+    return Parameter(allow_leading_hyphen=True, help=f"Config keys: --section.key VALUE ... (e.g. {example}).")
+
+
+Overrides = Annotated[str, config_keys("--training.steps 1000")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Print only warnings.")]
 Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], help="Print a line for each step.")]
 AsJson = Annotated[bool, Parameter(name="--json", help="Print the result as JSON.")]
@@ -36,7 +41,7 @@ class Output(Console):
 
 
 def make_reporter(quiet: bool, verbose: bool = False) -> Reporter:
-    """What prints progress and warnings on standard error. From now on torch keeps freed memory for reuse."""
+    """Prints progress and warnings on standard error. From now on, torch keeps freed memory for reuse."""
     from seqloom.training.log import Reporter
     from seqloom.training.precision import keep_freed_memory
 
@@ -45,25 +50,25 @@ def make_reporter(quiet: bool, verbose: bool = False) -> Reporter:
 
 
 def print_json(value: Any) -> None:
-    """A value as JSON on standard output."""
+    """Prints a value as JSON on standard output."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_result(result: Any, as_json: bool, show: Callable[[Any], None]) -> None:
-    """A result on standard output, as JSON or as `show` prints it."""
+    """Prints a result on standard output, as JSON or with `show`."""
     (print_json if as_json else show)(result)
 
 
 class Right(str):
-    """A text that is aligned right in its column, like numbers."""
+    """A text that a table aligns right, like a number."""
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on standard output; numbers are aligned right."""
+    """Prints a table on standard output; numbers are aligned right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    # No frame, because ten columns must fit into the 80 of a terminal.
+    # No frame: ten columns must fit into the 80 characters of a terminal.
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
         numeric = all(row[i] is None or isinstance(row[i], (int, float, Right)) for row in rows) and bool(rows)
@@ -81,11 +86,12 @@ def _formatted(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def standard_input() -> BinaryIO:
+def standard_input() -> BufferedIOBase:
     """The bytes of standard input. Raises UsageError if it is closed."""
     if sys.stdin is None:
         raise UsageError("there is no standard input", cure="give the texts as arguments, or name a file with --file")
-    return sys.stdin.buffer
+    stream: Any = sys.stdin.buffer  # a BytesIO where something stands in for it
+    return stream  # type: ignore[no-any-return]
 
 
 def split_options(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

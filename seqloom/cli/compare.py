@@ -12,8 +12,8 @@ from seqloom.measures import MEASURES, count_of
 def compare(*runs: str, test: Test = (), to: str = "runs/compare", quiet: Quiet = False, json: AsJson = False) -> None:
     """Compare finished runs on one test set; the first is the baseline.
 
-    Scores with confidence intervals, learning curves and costs; for translations also scores by sentence length and
-    word frequency, and the phrases and sentences that differ most.
+    Shows scores with confidence intervals, learning curves and costs; for translations also scores by sentence length
+    and word frequency, and the phrases and sentences that differ most.
 
     Args:
         runs: The run directories.
@@ -25,7 +25,7 @@ def compare(*runs: str, test: Test = (), to: str = "runs/compare", quiet: Quiet 
 
 
 def show_comparison(result: dict[str, Any]) -> None:
-    """The comparison as tables."""
+    """Prints the comparison as tables."""
     count = count_of(result)
     title = f"{result['test']}, {count[0]:,} {count[1]}" if count else str(result["test"])
     reach = f"to {_score(result['metric'], result['reached'])}"

@@ -17,8 +17,8 @@ def config(target: str = "", key: str = "", /, *, schema: Schema = None, markdow
     """List the tasks, explain config keys, or print the complete config of a file.
 
     Args:
-        target: A task, whose keys are printed, or a config file; without one, the tasks are listed.
-        key: A key to explain: training.steps, model.encoder.positions.rotary, ...
+        target: A task, whose keys are listed, or a config file; by default, the tasks are listed.
+        key: The key to explain, like training.steps or model.encoder.positions.rotary.
         schema: Write a JSON schema for editors, to FILE or to standard output.
         markdown: Print the help as Markdown, for one task or for all.
     """
@@ -31,7 +31,8 @@ def config(target: str = "", key: str = "", /, *, schema: Schema = None, markdow
         sys.stdout.write(config_help.markdown({task: task_class(task) for task in tasks}))
     elif schema is not None:
         if len(schema) > 1 or not target:
-            raise UsageError("--schema needs a task or a config before it, and at most one file after it")
+            problem = "--schema needs a task or a config before it, and takes one file at most"
+            raise UsageError(problem, cure="seqloom config translate --schema FILE")
         task = _task(target)
         if schema:
             write_schema(task, Path(schema[0]))
@@ -49,9 +50,9 @@ def config(target: str = "", key: str = "", /, *, schema: Schema = None, markdow
 
 
 def write_schema(task: str, path: Path) -> None:
-    """Writes the schema of a task's configs. Raises UsageError for a file that exists with other content."""
+    """Writes the schema of a task's configs. Raises UsageError if the file exists with different content."""
     from seqloom.config_schema import schema_text
-    from seqloom.run import write_text
+    from seqloom.files import write_text
     from seqloom.tasks import task_class
 
     text = schema_text(task, task_class(task))
@@ -59,17 +60,17 @@ def write_schema(task: str, path: Path) -> None:
         write_text(path, text)
     elif path.read_bytes() != text.encode():
         raise UsageError(
-            "exists already, with other content", where=str(path), cure="remove it, or choose another name"
+            "exists already with different content", where=str(path), cure="remove it, or choose another name"
         )
 
 
 def _task(target: str) -> str:
-    """The task with that name, or the task of the config file."""
+    """The task with this name, or the task of this config file."""
     from seqloom.config import read_tree
     from seqloom.tasks import TASKS, task_of
 
     if target in TASKS:
         return target
     if not Path(target).exists():
-        raise UsageError("neither a task nor a file", where=target, cure=nearest(target, TASKS))
+        raise UsageError("is neither a task nor a file", where=target, cure=nearest(target, TASKS))
     return task_of(*read_tree(target))

@@ -20,7 +20,7 @@ def demo(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train, evaluate and use a small translation model in minutes, without any data.
+    """Train, evaluate and use a small translation model in minutes, without data of your own.
 
     It translates everyday phrases of CLDR: dates, times, money, units, names of countries, spelled-out numbers.
     The same command again resumes.
@@ -40,7 +40,7 @@ def demo(
     from seqloom.workflows.train import train_run
 
     if steps and minutes:
-        raise UsageError("--steps and --minutes exclude each other", cure="give one of them")
+        raise UsageError("--steps and --minutes exclude each other", cure="use one of them")
     if min(steps, minutes, seed) < 0 or seed >= 1 << 63:
         raise UsageError("--steps, --minutes and --seed must not be negative", cure="seqloom demo --help")
     reporter = make_reporter(quiet, verbose)

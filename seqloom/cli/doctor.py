@@ -22,7 +22,7 @@ WHAT_FOR = {
     "verify": "comparison with transformers",
     "export": "export to CTranslate2 and ONNX",
 }
-"""What each extra of pyproject.toml is for, except those for developers: test and bench."""
+"""The use of each extra of pyproject.toml, except those for developers: test and bench."""
 
 
 def doctor(*, json: AsJson = False) -> None:
@@ -39,7 +39,7 @@ def doctor(*, json: AsJson = False) -> None:
     facts |= {
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
-        "waiting threads": " ".join(waiting) or "as libgomp has it",
+        "waiting threads": " ".join(waiting) or "libgomp's default",
         "processor": " ".join(sorted(processor_flags())) or "unknown",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "bf16 is fast": bf16_is_fast(device),
@@ -67,7 +67,7 @@ def _extras() -> dict[str, dict[str, str | None]]:
         required = importlib.metadata.requires("seqloom") or []
     except importlib.metadata.PackageNotFoundError:
         return {}
-    # Every build tool writes the requirement of an extra like this: "numba>=0.62; extra == 'words'".
+    # All build tools write the requirement of an extra like this: "numba>=0.62; extra == 'words'".
     matches = [re.match(r"([\w.-]+).*;.*extra == ['\"]([\w.-]+)['\"]", line) for line in required]
     pairs = [(match[2], match[1]) for match in matches if match]
     names = dict.fromkeys(extra for extra, _ in pairs if extra in WHAT_FOR)

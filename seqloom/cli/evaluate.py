@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from seqloom.cli.common import AsJson, Overrides, Quiet, Right, make_reporter, print_result, print_table
+from seqloom.cli.common import AsJson, Quiet, Right, config_keys, make_reporter, print_result, print_table
 from seqloom.measures import MEASURES, count_of, measured
 
 _SHOWN_LABELS = 12
@@ -16,7 +16,7 @@ Test = Annotated[
     tuple[str, ...],
     Parameter(
         consume_multiple=True,
-        help="The test files: source and reference, one file of pairs, or texts; by default those of the config.",
+        help="The test files: source and reference, a file of pairs, or texts; by default those of the config.",
     ),
 ]
 
@@ -24,7 +24,7 @@ Test = Annotated[
 def evaluate(
     run: str,
     /,
-    *overrides: Overrides,
+    *overrides: Annotated[str, config_keys("--decoding.beam 5")],
     test: Test = (),
     name: str = "",
     choices: str = "",
@@ -36,14 +36,14 @@ def evaluate(
 
     Translation: BLEU, chrF and exact match, also by source length. Language models: perplexity. Word vectors:
     analogies and similarity lists. Labels: accuracy, F1, correlation, confusion and calibration. Decoding options are
-    config keys: --decoding.beam 5. For a language model, --batches.stride 64 sets the distance of its windows.
+    config keys: --decoding.beam 5. For a language model, --batches.stride 64 moves its window by 64 tokens at a time.
 
     Args:
         run: The run directory.
-        name: The result is saved as eval/NAME.json in the run; by default, the name of the first test file.
+        name: The name of the result, eval/NAME.json in the run; by default that of the first test file.
         choices: Multiple-choice questions for a language model, which chooses the most probable answer: JSON lines of
             {"context": "...", "choices": ["...", "..."], "answer": 0}.
-        shots: The number of questions from the file that precede each other question, with their answers.
+        shots: The number of questions, the first of the file, shown with their answers before each other one.
     """
     from seqloom.workflows.evaluate import evaluate_choices, evaluate_run
 
@@ -56,7 +56,7 @@ def evaluate(
 
 
 def show_scores(scores: dict[str, Any]) -> None:
-    """The scores as tables: first all of them, then their details."""
+    """Prints the scores as tables: first all of them, then their details."""
     parts = [scores["test"]]
     if "seconds" in scores:
         parts[0] += f" in {scores['seconds']:.1f} s"
@@ -120,4 +120,4 @@ _DETAILS: dict[str, Callable[[dict[str, Any]], None]] = {
     "confusion": _show_confusion,
     "reliability": _show_reliability,
 }
-"""How each part of a result is shown that is more than a score."""
+"""Prints the parts of a result that are more than a score."""

@@ -26,7 +26,7 @@ def export(
         out: The directory or, for ONNX, the file to write.
         to: The format.
         precision: The type of the weights, for Hugging Face; bf16 halves the size.
-        verify: Load the export in its own program and compare; exits with 1 if the results differ.
+        verify: Load the export in its own program and compare the results; exits with 1 if they differ.
     """
     from seqloom.run import Run
     from seqloom.workflows.export import export_run

@@ -18,9 +18,9 @@ class Continuation:
     """How texts are continued.
 
     Args:
-        file: A file with one prompt a line; the prompts are continued in one batch.
+        file: A file with one prompt per line; they are continued in one batch.
         stop: A text ends before the first of these strings.
-        draft: The run of a smaller model for speculative decoding, which does not change the distribution of texts.
+        draft: The run of a smaller model for speculative decoding, which leaves the distribution of texts unchanged.
         ahead: The number of tokens that the draft model proposes at a time.
         long_text: What to do when a text exceeds the model's context: slide = continue from its last half; or refuse.
     """
@@ -47,13 +47,13 @@ def generate(
 ) -> None:
     """Continue a prompt with a language model, or write a new text.
 
-    A single text is printed while it is written; several texts (--decoding.n-best 3, --file) and those of beam search
-    (--decoding.beam 5) are printed when they are complete. With --json, each text is a line.
+    A single text is printed while it is generated; several texts (--decoding.n-best 3, --file) and those of beam search
+    (--decoding.beam 5) are printed when they are complete. --json prints a line for each text.
 
     Args:
         run: The run directory.
-        prompt: The prompt, if it is not given as words.
-        length: The most tokens to add; by default 100, or decoding.max_length.
+        prompt: The prompt, instead of words.
+        length: The most tokens to generate; by default decoding.max_length, or 100 if that is 0.
         seed: The seed of sampling.
     """
     from seqloom.data.formats.lines import read_lines

@@ -37,10 +37,10 @@ _LANGUAGE_MODEL = """\
 # seqloom check language_model.toml    (first: checks the text, and estimates the training)
 task = "language_model"
 
-[data]                                 # text files, one or more each; also .jsonl with "text", .gz and .xz
+[data]                                 # one or more text files; also .jsonl with "text", .gz and .xz
 train = ["train.txt"]
 valid = ["valid.txt"]                  # without it, the last 5 % of train
-documents = "blocks"                   # separated by blank lines; or files, lines
+documents = "blocks"                   # separated by blank lines; or files, or lines
 
 [tokenizer]
 kind = "bpe"                           # or words, characters
@@ -74,21 +74,21 @@ window = 5
 epochs = 5                             # or minutes
 """
 
-_READING = """\
+_ENCODER = """\
 # seqloom train {task}.toml         (the same command again resumes)
 # seqloom check {task}.toml         (first: checks the data, and estimates the training)
 task = "{task}"
-# start = "runs/bert"                  # a run of masked words, or an imported one, to start from
+# start = "runs/bert"                  # start from a run of masked_words, or from an imported one
 
 [data]                                 # {what}; also .gz and .xz
 train = ["train.{suffix}"]
 valid = ["valid.{suffix}"]
 {columns}
-[tokenizer]                            # leave out with start
+[tokenizer]                            # leave out if start is set
 kind = "bpe"                           # or words, characters
 size = 8000
 
-[model]                                # leave out with start
+[model]                                # leave out if start is set
 preset = "small-megatron"              # or bert-tiny to bert-base, small-bert, small-lstm, lstm-attention, bag
 
 [training]
@@ -96,24 +96,24 @@ epochs = 4                             # or minutes, or steps
 evaluate_every = 200
 """
 _COLUMNS = """\
-text = "text"                          # columns, or keys
+text = "text"                          # names of columns, or keys of .jsonl
 second = ""                            # the second text of a pair
 label = "label"
 """
 
 
-def _reading(task: str, what: str, suffix: str, columns: str = "") -> str:
-    return _READING.format(task=task, what=what, suffix=suffix, columns=columns)
+def _encoder(task: str, what: str, suffix: str, columns: str = "") -> str:
+    return _ENCODER.format(task=task, what=what, suffix=suffix, columns=columns)
 
 
 _TEMPLATES = {
     "translate": _TRANSLATE,
     "language_model": _LANGUAGE_MODEL,
     "embed_words": _EMBED_WORDS,
-    "classify": _reading("classify", "tables with tabs, or .jsonl", "tsv", _COLUMNS),
-    "tag": _reading("tag", "a word and its label a line, or .jsonl with words and labels", "txt"),
-    "answer": _reading("answer", "questions about passages in the format of SQuAD, or .jsonl", "json"),
-    "masked_words": _reading("masked_words", "text files", "txt"),
+    "classify": _encoder("classify", "tab-separated tables, or .jsonl", "tsv", _COLUMNS),
+    "tag": _encoder("tag", "a word and its label per line, or .jsonl with words and labels", "txt"),
+    "answer": _encoder("answer", "questions about passages in the format of SQuAD, or .jsonl", "json"),
+    "masked_words": _encoder("masked_words", "text files", "txt"),
 }
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -129,11 +129,11 @@ def init(
 ) -> None:
     """Write a commented config to start from, and its JSON schema.
 
-    Editors use the schema to complete and check the config (Even Better TOML, Taplo, ...).
+    Editors (with Even Better TOML, Taplo, ...) use the schema to complete and check the config.
 
     Args:
         task: What to train.
-        file: The file to write; by default TASK.toml, "-" = standard output.
+        file: The file to write, by default TASK.toml; "-" = standard output.
     """
     if file == "-":
         sys.stdout.write(_TEMPLATES[task])
@@ -142,7 +142,7 @@ def init(
     if path.exists():
         raise UsageError("exists already", where=str(path), cure="choose another name with --file")
     from seqloom.cli.config import write_schema
-    from seqloom.run import write_text
+    from seqloom.files import write_text
 
     schema = f"seqloom-{task}.schema.json"
     write_schema(task, path.with_name(schema))

@@ -19,15 +19,15 @@ def lineage(
     verbose: Verbose = False,
     json: AsJson = False,
 ) -> None:
-    """Train several models on one data set with the same budget, and compare them.
+    """Train several models on the same data with the same budget, and compare them.
 
     Each table [members.NAME] of the config is a member of the ladder. Without such tables the members are LSTM and GRU
     with a context vector, GRU with attention, a convolutional model and a Transformer. Config keys on the command line
     apply to all members. The same command again resumes.
 
     Args:
-        config: The config file; without one, the data are the demo's phrases.
-        seeds: Train the ladder once for each seed, and print mean and standard deviation, e.g. --seeds 1 2 3.
+        config: The config file; by default, the data are the phrases of the demo.
+        seeds: Train the ladder once per seed, and print mean and standard deviation (e.g. --seeds 1 2 3).
     """
     from seqloom.cli.compare import show_comparison
     from seqloom.workflows.lineage import read_members, train_lineage, train_seeds

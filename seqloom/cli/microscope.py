@@ -17,8 +17,8 @@ def microscope(
 ) -> None:
     """Measure how far back translation models remember.
 
-    That is the gradient of each state with respect to earlier words and states, with the gates of recurrent cells and
-    the entropy of attention. Each run is measured on its own validation data.
+    Measures the gradient of each state with respect to earlier tokens and states, the gates of recurrent cells and the
+    entropy of attention, for each run on its own validation data.
 
     Args:
         runs: The run directories.
@@ -33,8 +33,8 @@ def microscope(
 
 
 def show_memory(result: dict[str, Any]) -> None:
-    """The reach of the gradient as a table."""
+    """Prints the reach of the gradient as a table."""
     from seqloom.inspection.microscope_page import COLUMNS, reach_rows
 
-    title = f"Share of the gradient left after k words, {result['sentences']} sentences"
+    title = f"Share of the gradient left after k tokens, {result['sentences']} sentences"
     print_table(title, COLUMNS, reach_rows(result))

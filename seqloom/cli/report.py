@@ -6,11 +6,11 @@ from seqloom.cli.common import Quiet, make_reporter
 
 
 def report(run: str, /, *texts: str, quiet: Quiet = False) -> None:
-    """Write the report of a run (report.html) again.
+    """Write the report of a run, report.html, again.
 
     Args:
         run: The run directory.
-        texts: Texts whose attention is shown; by default some of the validation samples.
+        texts: The texts whose attention is shown; by default some of the validation samples.
     """
     from seqloom.run import Run
     from seqloom.workflows.report import write_report

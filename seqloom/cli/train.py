@@ -26,12 +26,12 @@ def train(
 ) -> None:
     """Train a model from a config; the same command again resumes.
 
-    The run directory is --run DIR, by default runs/ and the name of the config file. Exits with 1 if the loss is no
+    The run directory is --run DIR; by default it is runs/NAME for the config NAME.toml. Exits with 1 if the loss is no
     longer finite, with 130 (Ctrl-C) or 75 (SIGTERM) after saving.
 
     Args:
         config: The config file.
-        member: Train one member of a ladder (see lineage); its run is a folder of its name in the run directory.
+        member: Train one member of a ladder (see lineage); its run is DIR/MEMBER.
     """
     from seqloom.tasks import read_config
     from seqloom.workflows.lineage import read_members

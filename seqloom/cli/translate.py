@@ -36,10 +36,10 @@ def translate(
 
     Args:
         run: The run directory.
-        file: A file with one text a line.
-        prefix: What each translation must begin with.
+        file: A file with one text per line.
+        prefix: The text that each translation must begin with.
         scores: Print the score of each translation.
-        long: What to do with a text that is too long for the model.
+        long: What to do with a text that is too long for the model: refuse it, or cut it.
         rows: The number of texts translated at a time.
     """
     from seqloom.tasks.building import open_predictor
@@ -73,7 +73,7 @@ def translate(
 
 
 def _placed(error: DataError, name: str, before: int) -> DataError:
-    """The fault of one text with its line in the whole input."""
+    """The error of one text, with its line in the whole input."""
     match = re.fullmatch(r"text (\d+)", error.where)
     where = f"{name}:{before + int(match[1])}" if match and name else error.where
     return DataError(error.problem, where=where, cure=error.cure)
@@ -84,15 +84,14 @@ def _one_line(text: str) -> str:
 
 
 def blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
-    """The texts of the command line, or blocks of `size` lines of a file or else of standard input."""
-    from seqloom.data.formats.lines import decoded_stream
-    from seqloom.data.formats.parallel import read_lines
+    """The texts of the command line, or else blocks of `size` lines from a file or standard input."""
+    from seqloom.data.formats.lines import decoded_stream, read_lines
 
     if texts:
         yield list(texts)
         return
     lines = iter(read_lines(file)) if file else decoded_stream(standard_input(), "standard input")
-    if not file and sys.stdin.isatty():  # someone is typing, and wants an answer to each line
+    if not file and sys.stdin.isatty():  # someone types, and expects an answer to each line
         size = 1
     while block := list(islice(lines, size)):
         yield block

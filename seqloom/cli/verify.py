@@ -10,7 +10,7 @@ from seqloom.cli.common import AsJson, Overrides, Quiet, make_reporter, print_re
 def verify(recipe: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJson = False) -> None:
     """Train a recipe, and check that it reaches the results in its [accept] table.
 
-    A finished run is not trained again; of a ladder, each member is checked. Exits with 1 if a result is not reached.
+    A finished run is not trained again. Each member of a ladder is checked. Exits with 1 if a result is not reached.
 
     Args:
         recipe: The config file with an [accept] table.

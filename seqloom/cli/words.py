@@ -29,7 +29,7 @@ def words(
     that fits least. similarity A B: the cosine. map [WORD...]: a map in the run's report. export FILE: all vectors.
 
     Args:
-        run: The run directory, or a file of vectors in a format of word2vec, fastText or GloVe.
+        run: The run directory, or a file of vectors in the format of word2vec, fastText or GloVe.
         action: What to do.
         count: The number of words to print.
         method: How the map projects the vectors to two dimensions.

@@ -1,4 +1,4 @@
-"""What an example is: a pair, a running text, a conversation, a labelled text, a question."""
+"""The kinds of examples: pairs, running text, conversations, labelled texts, questions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from seqloom.text.chat import Message
 
 Piece = tuple[str | None, int]
-"""A line of a document, or None after its last one; and the number of the line in its file, from 1."""
+"""A line of a document, or None after its last line; and the number of the line in its file, from 1."""
 
-Say = Callable[[float, int], None]
-"""Called with the share of a text that is done, and the lines or tokens in it."""
+ReportProgress = Callable[[float, int], None]
+"""Called with the share of a text that is done, and the number of lines or tokens in it."""
 
-_BLOCK_LINES, _BLOCK_CHARACTERS = 10_000, 1 << 22  # of pieces that are encoded together
+_BLOCK_LINES, _BLOCK_CHARACTERS = 10_000, 1 << 22  # how much is encoded at once
 
 
 def digest_of(parts: Iterable[bytes]) -> str:
-    """SHA-256 of bytes that come in parts."""
+    """SHA-256 of the parts joined together."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(part)
@@ -29,14 +29,14 @@ def digest_of(parts: Iterable[bytes]) -> str:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Sentence pairs with where each one came from.
+    """Sentence pairs, and where each comes from.
 
     Args:
-        sources: one sentence a pair.
-        targets: its translation; as many as `sources`.
-        files: the file of each side (the same one twice for TSV and the like), for messages.
-        lines: the line of each pair in its file, from 1; empty means pair i stands on line i + 1.
-        kinds: what sort of phrase each pair is, where the reader knows ("date", "money", ...); else empty.
+        sources: one sentence per pair.
+        targets: their translations, as many as `sources`.
+        files: the file of each side (the same one twice for TSV and similar formats), for messages.
+        lines: the line of each pair in its file, from 1; if empty, pair i is on line i + 1.
+        kinds: the kind of phrase that each pair is, where the reader knows it ("date", "money", ...); otherwise empty.
     """
 
     sources: Sequence[str]
@@ -53,18 +53,18 @@ class Pairs:
         return self.lines[index] if self.lines else index + 1
 
     def digest(self) -> str:
-        """SHA-256 over both sides; equal digests mean equal sentences in equal order."""
+        """SHA-256 of both sides; equal digests mean equal sentences in equal order."""
         pairs = zip(self.sources, self.targets, strict=True)
         return digest_of(f"{source}\x00{target}\x01".encode() for source, target in pairs)
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """Training pairs that are drawn anew for each epoch.
+    """Training pairs that are drawn again for each epoch.
 
     Args:
-        draw: the pairs of an epoch: a pure function of its number, and as many for each.
-        longest: the epoch from which on the texts are as long as they get; the size of the batches goes by it.
+        draw: the pairs of an epoch, a pure function of its number; every epoch has equally many.
+        longest: the first epoch whose texts have their full length; it determines the number of batches.
     """
 
     draw: Callable[[int], Pairs]
@@ -73,9 +73,9 @@ class Fresh:
 
 @dataclass(frozen=True)
 class Splits:
-    """A corpus cut for learning (`train`), choosing (`valid`) and the final measurement (`test`).
+    """A corpus split for training (`train`), model selection (`valid`) and the final measurement (`test`).
 
-    Where training pairs are `fresh` in each epoch, `train` are those of its longest.
+    Where the training pairs are `fresh` in each epoch, `train` holds those of the longest epoch.
     """
 
     train: Pairs
@@ -86,11 +86,11 @@ class Splits:
 
 @dataclass(frozen=True)
 class Text:
-    """Documents of lines in memory.
+    """Documents in memory, line by line.
 
     Args:
-        lines: None after each document.
-        numbers: where each stands in its file, from 1.
+        lines: all lines, with None after each document.
+        numbers: the number of each line in its file, from 1.
     """
 
     lines: Sequence[str | None]
@@ -98,7 +98,7 @@ class Text:
 
     @classmethod
     def of(cls, pieces: Iterable[Piece]) -> Text:
-        """All of it."""
+        """The text of all pieces."""
         lines, numbers = zip(*pieces, strict=True)
         return cls(lines, numbers)
 
@@ -110,7 +110,7 @@ class Text:
         return text_digest(self)
 
     def sizes(self) -> dict[str, int]:
-        """How many "words" (between blanks; each end of a line or document is one), "characters" and "bytes"."""
+        """The number of "words" (between blanks; each end of a line or document is one), "characters" and "bytes"."""
         lines = [line or "" for line in self.lines]
         return {
             "words": sum(len(line.split()) + 1 for line in lines),
@@ -120,7 +120,7 @@ class Text:
 
 
 def blocks_of(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Some pieces at a time, so many as are well encoded together."""
+    """The pieces in blocks of a size that is encoded efficiently."""
     block: list[Piece] = []
     size = 0
     for piece in pieces:
@@ -139,13 +139,13 @@ def text_digest(pieces: Iterable[Piece]) -> str:
 
 
 def as_bytes(block: Sequence[Piece]) -> bytes:
-    """The block as it enters a digest."""
+    """The bytes of a block that enter a digest."""
     return "".join("\0" if line is None else f"{line}\n" for line, _ in block).encode()
 
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation, and the line of its file that it is from."""
+    """A conversation, and its line in the file."""
 
     messages: tuple[Message, ...]
     number: int
@@ -153,7 +153,7 @@ class Chat:
 
 @dataclass(frozen=True)
 class Example:
-    """A text, or a pair of them, with its label as written in the file; `second` "" = no pair."""
+    """A text or a pair of texts, with its label as written in the file; `second` is "" for a single text."""
 
     text: str
     second: str = ""
@@ -163,7 +163,7 @@ class Example:
 
 @dataclass(frozen=True)
 class TaggedWords:
-    """The words of a sentence with a label each."""
+    """The words of a sentence, each with a label."""
 
     words: tuple[str, ...]
     labels: tuple[str, ...] = ()
@@ -179,8 +179,8 @@ class Question:
 
     Args:
         question, passage: texts.
-        answers: right ones, each with the character of the passage that it begins at; none = there is no answer.
-        where: its place, for messages.
+        answers: the right ones, each with the index of its first character in the passage; none = no answer exists.
+        where: its file and line, for messages.
     """
 
     question: str
@@ -191,21 +191,21 @@ class Question:
 
 @dataclass(frozen=True)
 class MultipleChoice:
-    """What is asked, what may be answered, and which of these is right."""
+    """A context, the choices that may follow it, and the index of the right one."""
 
     context: str
     choices: tuple[str, ...]
     answer: int
 
     def solved(self) -> str:
-        """The question with its right answer."""
+        """The context with the right choice."""
         return self.context + self.joined(self.choices[self.answer])
 
     def joined(self, choice: str) -> str:
-        """A choice as it follows the context: after a space, unless there is white space already."""
+        """A choice as it follows the context: after a space, unless there already is white space."""
         return choice if not self.context or self.context[-1].isspace() or choice[:1].isspace() else f" {choice}"
 
 
 def digest_rows(rows: Iterable[Any]) -> str:
-    """SHA-256 of examples of any kind, wherever they stand."""
+    """SHA-256 of examples of any kind, wherever they come from."""
     return digest_of(json.dumps({k: v for k, v in asdict(row).items() if k != "where"}).encode() for row in rows)

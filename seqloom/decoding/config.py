@@ -143,7 +143,7 @@ class Sampling(Decoding):
 
     kind: ClassVar[str] = "sample"
     n_best: Annotated[int, Bounds(1, 1000)] = 1
-    temperature: Annotated[float, Bounds(0.001, 1000)] = 1.0
+    temperature: Annotated[float, Bounds(1e-4, 1000)] = 1.0
     top_k: NotNegative = 0
     top_p: Annotated[float, Bounds(1e-6, 1)] = 1.0
     min_p: Share = 0.0

@@ -1,1 +1,1 @@
-"""What other programs have made, taken up here."""
+"""Checkpoints, tokenizers and word vectors in the formats of other programs."""

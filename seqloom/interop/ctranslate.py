@@ -1,4 +1,4 @@
-"""Decoders and encoder-decoders as models of CTranslate2 (OpenNMT), written from our weights directly."""
+"""Decoders and encoder-decoders in the format of CTranslate2 (OpenNMT), written directly from the weights."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.errors import MissingExtra, UsageError
+from seqloom.files import writing
 from seqloom.interop.families.family import explicit
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.positions import Learned, Relative, Rotary, Sinusoidal, sinusoids
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.run import writing
 from seqloom.text.tokenizer import Tokenizer
 
-_POSITIONS = 4096  # that sines are written for
-_NEVER = -1e9
+_POSITIONS = 4096  # the rows of a table of sines
+_NEVER = -1e9  # the logit of a token that must not be generated
 
 
 def _ctranslate2() -> Any:
@@ -32,31 +32,31 @@ def _ctranslate2() -> Any:
 
 
 def write_ctranslate2(folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tokenizer]) -> None:
-    """Writes a model directory for CTranslate2. Raises UsageError for what it cannot express."""
+    """Writes a model directory for CTranslate2. Raises UsageError if it cannot express the model."""
     specs = _ctranslate2().specs
     if not isinstance(model, LanguageModel | EncoderDecoder):
-        raise UsageError("CTranslate2 is for models that write; --to onnx is for those that read")
+        raise UsageError("CTranslate2 is for models that generate text", cure="for an encoder model use --to onnx")
     decoder = specs.transformer_spec.TransformerDecoderSpec
-    own = _arguments(model.config.decoder, "decoder", specs)
+    options = _stack_options(model.config.decoder, "decoder", specs)
     source, target = pair
     if isinstance(model, EncoderDecoder):
-        halves = _arguments(model.config.encoder, "encoder", specs), own
-        encoder = specs.transformer_spec.TransformerEncoderSpec(**halves[0])
-        spec = specs.TransformerSpec(encoder, decoder(**own))
+        encoder_options = _stack_options(model.config.encoder, "encoder", specs)
+        encoder = specs.transformer_spec.TransformerEncoderSpec(**encoder_options)
+        spec = specs.TransformerSpec(encoder, decoder(**options))
         _fill_embedder(encoder.embeddings[0], encoder, model.source)
         _fill_stack(encoder, model.encoder.stack)
         embedder = model.target
-        spec.register_source_vocabulary(_words(source))
-        spec.register_target_vocabulary(_words(target))
+        spec.register_source_vocabulary(_tokens(source))
+        spec.register_target_vocabulary(_tokens(target))
         spec.config.add_source_eos = False
-        spec.config.decoder_start_token = _word(target, target.start)
+        spec.config.decoder_start_token = _token(target, target.start)
         eps = {explicit(model.config)[half]["eps"] for half in ("encoder", "decoder")}
         if len(eps) > 1:
             raise UsageError("CTranslate2 has one eps for all norms", where="model.encoder.eps, model.decoder.eps")
     else:
-        spec = specs.TransformerDecoderModelSpec(decoder(with_encoder_attention=False, **own))
+        spec = specs.TransformerDecoderModelSpec(decoder(with_encoder_attention=False, **options))
         embedder = model.embedder
-        spec.register_vocabulary(_words(target))
+        spec.register_vocabulary(_tokens(target))
         eps = {explicit(model.config)["decoder"]["eps"]}
     _fill_embedder(spec.decoder.embeddings, spec.decoder, embedder)
     _fill_stack(spec.decoder, model.decoder.stack)
@@ -68,7 +68,7 @@ def write_ctranslate2(folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tok
     spec.config.layer_norm_epsilon = eps.pop()
     ends = {"bos": target.start, "eos": target.stop if isinstance(model, LanguageModel) else target.end}
     for name, i in (ends | {"unk": target.unknown}).items():
-        setattr(spec.config, f"{name}_token", _word(target, i))
+        setattr(spec.config, f"{name}_token", _token(target, i))
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         spec.validate()
@@ -76,17 +76,17 @@ def write_ctranslate2(folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tok
         spec.save(str(folder))
 
 
-def _arguments(config: Any, half: str, specs: Any) -> dict[str, Any]:
-    """What CTranslate2 calls the options of a stack."""
+def _stack_options(config: Any, half: str, specs: Any) -> dict[str, Any]:
+    """The options of a stack, as CTranslate2 names them."""
     where = f"model.{half}"
     if not isinstance(config, TransformerConfig):
         raise UsageError(f"CTranslate2 has no {config.kind} models", where=where)
-    for name, wrong in (("window", config.window), ("embedding_norm", config.embedding_norm)):
-        if wrong:
-            raise UsageError(f"CTranslate2 cannot say {name} = {wrong!r}", where=where)
+    for name, value in (("window", config.window), ("embedding_norm", config.embedding_norm)):
+        if value:
+            raise UsageError(f"CTranslate2 does not support {name} = {value!r}", where=where)
     activations = {"relu": "RELU", "gelu": "GELU", "gelu-tanh": "GELUTanh", "silu": "SWISH"}
     gated = {"swiglu": "SWISH", "geglu": "GELUTanh"}
-    found: dict[str, Any] = {
+    options: dict[str, Any] = {
         "num_layers": config.layers,
         "num_heads": config.heads,
         "pre_norm": config.norm_position == "before",
@@ -96,26 +96,26 @@ def _arguments(config: Any, half: str, specs: Any) -> dict[str, Any]:
         "qk_norm": config.qk_norm,
     }
     if config.sizes.kv_heads != config.heads:
-        found["num_heads_kv"] = config.sizes.kv_heads
+        options["num_heads_kv"] = config.sizes.kv_heads
     if config.sizes.features * config.heads != config.width:
-        found["head_dim"] = config.sizes.features
+        options["head_dim"] = config.sizes.features
     match config.positions:
         case Rotary(base=base, stretch=stretch, trained=0):
             kind = specs.attention_spec.RotaryScalingType.Linear if stretch != 1 else None
-            found |= {"rotary_dim": 0, "rotary_interleave": False, "rotary_base": base}
-            found |= {"rotary_scaling_type": kind, "rotary_scaling_factor": stretch}
+            options |= {"rotary_dim": 0, "rotary_interleave": False, "rotary_base": base}
+            options |= {"rotary_scaling_type": kind, "rotary_scaling_factor": stretch}
         case Relative():
-            found["relative_attention_bias"] = True
+            options["relative_attention_bias"] = True
         case Sinusoidal() | Learned():
             pass
-        case other:
-            raise UsageError(f"CTranslate2 cannot say positions = {other!r}", where=where)
-    return found
+        case positions:
+            raise UsageError(f"CTranslate2 does not support positions = {positions!r}", where=where)
+    return options
 
 
 def _fill_embedder(table: Any, spec: Any, embedder: Any) -> None:
     if not isinstance(embedder.project, nn.Identity):
-        raise UsageError("CTranslate2 has embeddings of the model's width only", where="model.embedding")
+        raise UsageError("CTranslate2 supports only embeddings of the model's width", where="model.embedding")
     table.weight = _array(embedder.weight)
     spec.scale_embeddings = embedder.scale != 1
 
@@ -170,27 +170,27 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().float().cpu().contiguous().numpy().copy()
 
 
-def _word(tokenizer: Tokenizer, i: int) -> str:
+def _token(tokenizer: Tokenizer, i: int) -> str:
     return str(tokenizer.inner.id_to_token(i) or f"<unused_{i}>")
 
 
-def _words(tokenizer: Tokenizer) -> list[str]:
-    return [_word(tokenizer, i) for i in range(tokenizer.vocab_size)]
+def _tokens(tokenizer: Tokenizer) -> list[str]:
+    return [_token(tokenizer, i) for i in range(tokenizer.vocab_size)]
 
 
 def greedy_ctranslate2(
-    folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tokenizer], rows: Sequence[Sequence[int]], most: int
+    folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tokenizer], rows: Sequence[Sequence[int]], length: int
 ) -> list[list[int]]:
-    """The most probable continuation of each row, or its translation, of at most `most` tokens."""
+    """The greedy continuation of each row of ids, or its greedy translation, of at most `length` tokens."""
     ctranslate2, (source, target) = _ctranslate2(), pair
     options: dict[str, Any] = {"beam_size": 1}
     if isinstance(model, EncoderDecoder):
-        given = [[_word(source, i) for i in (*row, source.end)] for row in rows]
+        sources = [[_token(source, i) for i in (*row, source.end)] for row in rows]
         translator = ctranslate2.Translator(str(folder), device="cpu", inter_threads=1, intra_threads=1)
-        found = [r.hypotheses[0] for r in translator.translate_batch(given, max_decoding_length=most, **options)]
-        ids = {word: i for i, word in enumerate(_words(target))}
-        return [[ids[word] for word in row] for row in found]
+        results = translator.translate_batch(sources, max_decoding_length=length, **options)
+        ids = {token: i for i, token in enumerate(_tokens(target))}
+        return [[ids[token] for token in result.hypotheses[0]] for result in results]
     generator = ctranslate2.Generator(str(folder), device="cpu", inter_threads=1, intra_threads=1)
-    given = [[_word(target, i) for i in row] for row in rows]
-    results = generator.generate_batch(given, max_length=most, include_prompt_in_result=False, **options)
+    prompts = [[_token(target, i) for i in row] for row in rows]
+    results = generator.generate_batch(prompts, max_length=length, include_prompt_in_result=False, **options)
     return [list(r.sequences_ids[0]) for r in results]

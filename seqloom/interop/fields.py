@@ -1,4 +1,4 @@
-"""Keys of a published config.json and of ours: one table for both directions."""
+"""The keys of a published config.json and of our configs: one table for both directions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Field:
-    """One value under several keys.
+    """A value, with its keys in both configs.
 
     Args:
-        theirs: their keys, by spaces; the first that is there is read, all are written.
-        ours: our keys, as "decoder.width", by spaces; all get the value, the first is written.
-        default: where they have none, or null; a function of their config, or a value.
-        names: their values and ours, where they differ; others are refused.
+        theirs: their keys, separated by spaces; the first one present is read, all are written.
+        ours: our keys, like "decoder.width", separated by spaces; reading sets all, writing takes the first.
+        default: the value if theirs is missing or null: a constant, or a function of their config.
+        names: their values and ours, where they differ; any other value is refused.
     """
 
     theirs: str
@@ -30,19 +30,19 @@ class Field:
 
     def read(self, config: Json) -> Json:
         """Our keys and values."""
-        found = [config[key] for key in self.theirs.split() if config.get(key) is not None]
-        value = found[0] if found else self.default(config) if callable(self.default) else self.default
+        values = [config[key] for key in self.theirs.split() if config.get(key) is not None]
+        value = values[0] if values else self.default(config) if callable(self.default) else self.default
         key = self.theirs.split()[0]
         if value is None:
             raise ConfigError(f"has no {key!r}")
         if self.names is not None:
             if value not in self.names:
-                raise ConfigError(f"{key} = {value!r} is not supported", cure=f"known are: {_listed(self.names)}")
+                raise ConfigError(f"{key} = {value!r} is not supported", cure=f"supported: {_listed(self.names)}")
             value = self.names[value]
         return dict.fromkeys(self.ours.split(), value)
 
     def write(self, tree: Tree) -> Json:
-        """Their keys and values; none where no value of theirs is ours."""
+        """Their keys and values; none if no value of theirs means ours."""
         value = at(tree, self.ours.split()[0])
         if self.names is not None:
             value = next((theirs for theirs, ours in self.names.items() if ours == value), None)
@@ -51,7 +51,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Via:
-    """Keys whose values are not the same thing under another name: both ways by hand."""
+    """Keys whose values differ in more than their names, with a function for each direction."""
 
     read: Callable[[Json], Json]
     write: Callable[[Tree], Json]
@@ -59,12 +59,12 @@ class Via:
 
 @dataclass(frozen=True)
 class ConfigMap:
-    """Both configs of one family.
+    """How the two configs of a family correspond.
 
     Args:
-        fields: what differs from model to model.
-        fixed: what of ours all of them have.
-        must: their keys that change the mathematics, and the values we can do; the first is written.
+        fields: the keys that differ between its models.
+        fixed: our keys and values that all its models share.
+        must: their keys that change the mathematics, with the supported values; the first is written.
     """
 
     fields: tuple[Field | Via, ...]
@@ -72,10 +72,10 @@ class ConfigMap:
     must: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def read(self, config: Json) -> Tree:
-        """Our tree. Raises ConfigError for what we cannot do."""
+        """Our config tree. Raises ConfigError for a value that is not supported."""
         for key, allowed in self.must.items():
             if config.get(key) is not None and config[key] not in allowed:
-                cure = f"only {_listed(allowed)} can be read"
+                cure = f"supported: {_listed(allowed)}"
                 raise ConfigError(f"{key} = {config[key]!r} is not supported", cure=cure)
         tree: Tree = {}
         for part in (dict(self.fixed), *(f.read(config) for f in self.fields)):
@@ -84,7 +84,7 @@ class ConfigMap:
         return tree
 
     def write(self, tree: Tree) -> Json:
-        """Their config; what it cannot say is for the caller to find out, by reading it again."""
+        """Their config. Some keys may get lost: to find out, the caller reads it back."""
         config: Json = {key: allowed[0] for key, allowed in self.must.items()}
         for f in self.fields:
             config |= f.write(tree)

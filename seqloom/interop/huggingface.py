@@ -1,4 +1,4 @@
-"""Hugging Face's directory format: config.json, safetensors in one file or several, from and to a model here."""
+"""Hugging Face's directory format, read and written: config.json, and safetensors in one file or several."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from seqloom.errors import ConfigError, MissingExtra, RunError, UsageError, nearest
+from seqloom.files import write_json, writing
 from seqloom.interop.families import FAMILIES
 from seqloom.interop.families.family import Family
 from seqloom.interop.fields import Json
-from seqloom.interop.rules import Bound, Form, bind, expected, given, taken
+from seqloom.interop.rules import Bound, Form, bind, expected_shapes, read_weights, write_weights
 from seqloom.models.assemblies import Model, ModelConfig, make_model
-from seqloom.run import write_json, writing
 
 _INDEX = "model.safetensors.index.json"
+_HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
 _FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
 
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint that has been read, but for its weights.
+    """A checkpoint that has been read, except for its weights.
 
     Args:
         family: its family.
         config: its config.json.
-        model: our model, its weights still to be filled in.
-        form: our config, and the labels of each head.
-        weights: theirs by our name, one by one.
-        unused: names of weights that it does without.
+        model: our model, without weights.
+        form: our config, and the number of labels of each head.
+        weights: reads the weights one by one, under our names.
+        unused: the names of weights that the model does not use.
     """
 
     family: Family
@@ -48,17 +49,18 @@ class Published:
 
 
 def find(name: str) -> Path:
-    """The directory of a checkpoint: itself, or what the hub has under that name.
+    """The directory of a checkpoint: the one named, or a download from the Hugging Face hub.
 
-    Raises RunError where there is none, MissingExtra where huggingface_hub is needed and not installed.
+    What looks like a path (./x, a/b/c, or a/b where a directory a exists) is never looked up on the hub.
+    Raises RunError if there is no such checkpoint, MissingExtra if huggingface_hub is needed and not installed.
     """
     path = Path(name)
     if path.exists():
         if not path.is_dir():
             raise RunError("is a file; a checkpoint is a directory with config.json and *.safetensors", where=name)
         return path
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
-        cure = "give a directory with config.json, or a name on the Hugging Face hub, like openai-community/gpt2"
+    if not re.fullmatch(_HUB_NAME, name) or ("/" in name and path.parent.is_dir()):
+        cure = "name a directory with config.json, or a model on the Hugging Face hub, like openai-community/gpt2"
         raise RunError("no such directory", where=name, cure=cure)
     try:
         from huggingface_hub import snapshot_download
@@ -67,23 +69,33 @@ def find(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # the library's own errors and those of the network
-        problem = (
-            f"no such directory, and not found on the Hugging Face hub ({str(error).strip().partition(chr(10))[0]})"
-        )
-        raise RunError(problem, where=name, cure="check the name, and the network") from None
+        raise _hub_error(name, error) from None
+
+
+def _hub_error(name: str, error: BaseException) -> RunError:
+    while error.__cause__ is not None:  # the innermost is the network's own, like "Name or service not known"
+        error = error.__cause__
+    if getattr(getattr(error, "response", None), "status_code", None) in (401, 404):
+        cure = "check the spelling; for a private or gated model log in first: hf auth login"
+        return RunError("no such directory, and no such model on the Hugging Face hub", where=name, cure=cure)
+    cause = str(error).strip().partition("\n")[0] or type(error).__name__
+    cure = "check the network, or download the model elsewhere and name its directory: "
+    cure += f"hf download {name} --local-dir DIR"
+    problem = f"no such directory, and the download from the Hugging Face hub failed: {cause}"
+    return RunError(problem, where=name, cure=cure)
 
 
 def read_json(path: Path) -> Json:
-    """A JSON object; {} where there is no such file."""
+    """A JSON object; {} if there is no such file."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise RunError(f"cannot be read: {error}", where=str(path)) from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise RunError("is not a JSON object", where=str(path))
-    return found
+    return value
 
 
 class _Weights:
@@ -101,11 +113,11 @@ class _Weights:
             except (SafetensorError, OSError) as error:
                 raise RunError(f"cannot be read: {error}", where=str(path)) from None
             self._at |= {name: (handle, name) for name in list(handle.keys())}  # type: ignore[no-untyped-call]
-        if gone := sorted(index.keys() - self._at.keys()):
-            raise RunError(f"missing weights: {_some(gone)}", where=str(folder / _INDEX))
+        if missing := sorted(index.keys() - self._at.keys()):
+            raise RunError(f"missing weights: {_some(missing)}", where=str(folder / _INDEX))
 
     def rename(self, prefix: str, roots: set[str]) -> None:
-        """Gives all names the form of those of the whole model."""
+        """Adds the prefix that a model without a head is saved without, but not to `roots`; updates names of norms."""
         bare = not any(name.startswith(prefix) for name in self._at)
         for name in list(self._at):
             new = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
@@ -122,16 +134,15 @@ class _Weights:
         tensor: Tensor = file.get_tensor(key)
         return tensor
 
-    def without_copies(self, copies: Mapping[str, str], wanted: Mapping[str, Any]) -> None:
-        """Drops names for a weight that is there under another one. Raises RunError where the two differ."""
+    def without_copies(self, copies: Mapping[str, str], needed: Mapping[str, Any]) -> None:
+        """Drops second names of a shared weight, unless they are needed. Raises RunError if the two weights differ."""
         for copy, name in copies.items():
-            if copy not in self._at or copy in wanted:
+            if copy not in self._at or copy in needed:
                 continue
             if name in self._at and not torch.equal(self(copy), self(name)):
-                cure = "its config.json declares them to be one: set tie_word_embeddings = false there if they are not"
+                cure = "its config.json declares them shared; if they are not, set tie_word_embeddings = false there"
                 raise RunError(f"{copy} and {name} differ", cure=cure)
-            held = self._at.pop(copy)
-            self._at.setdefault(name, held)
+            self._at.setdefault(name, self._at.pop(copy))
 
 
 def _refuse_pickles(folder: Path) -> None:
@@ -140,15 +151,15 @@ def _refuse_pickles(folder: Path) -> None:
         raise RunError("has no model.safetensors", where=str(folder))
     code = f"from transformers import AutoModel as M; M.from_pretrained({str(folder)!r}).save_pretrained('converted')"
     raise RunError(
-        f"its weights are a pickle ({', '.join(sorted(pickles)[:3])}), which could run any program, and are not read",
+        f"its weights are a pickle ({', '.join(sorted(pickles)[:3])}), which can run any code when it is loaded",
         where=str(folder),
-        cure="if you trust it, convert it to safetensors (with the AutoModelFor... class of its task): "
+        cure="if you trust it, convert it to safetensors, with the AutoModelFor... class of its task: "
         f'python -c "{code}"',
     )
 
 
 def read_checkpoint(folder: Path) -> Published:
-    """What a directory describes. Raises RunError or ConfigError for whatever would not be the same model here."""
+    """Reads a directory. Raises RunError or ConfigError if the model would not compute the same here."""
     path = folder / "config.json"
     config = read_json(path)
     if not config:
@@ -163,32 +174,31 @@ def read_checkpoint(folder: Path) -> Published:
     try:
         if kind == "t5" and "lm_head.weight" in shapes:
             config["separate"] = "shared.weight" not in shapes or not _same(weights, "lm_head.weight", "shared.weight")
-        own = family.model_config(config)
-        own, heads = _reading(folder, family, config, shapes, own)
-        model = _empty(own, int(config.get("vocab_size", 0)), heads)
-        form = Form(own, heads)
+        model_config, heads = _with_heads(folder, family, config, shapes, family.model_config(config))
+        model = _empty(model_config, int(config.get("vocab_size", 0)), heads)
+        form = Form(model_config, heads)
         bound = bind(family.rules, form, _shapes_of(model))
-        wanted = expected(bound, form, _shapes_of(model))
-        weights.without_copies(family.copies, wanted)
-        unused = _check(family, weights.shapes(), wanted)
+        expected = expected_shapes(bound, form, _shapes_of(model))
+        weights.without_copies(family.copies, expected)
+        unused = _check(family, weights.shapes(), expected)
         _check_tables(family.tables(config), weights)
     except (ConfigError, RunError) as error:
         raise type(error)(error.problem, where=error.where or str(path), cure=error.cure) from None
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"cannot be understood: {error!r}", where=str(path)) from None
-    return Published(family, config, model, form, lambda: taken(bound, form, weights), unused)
+        raise ConfigError(f"cannot be interpreted: {error!r}", where=str(path)) from None
+    return Published(family, config, model, form, lambda: read_weights(bound, form, weights), unused)
 
 
 def _same(weights: _Weights, one: str, other: str) -> bool:
     return torch.equal(weights(one), weights(other))
 
 
-def _reading(
-    folder: Path, family: Family, config: Json, shapes: Mapping[str, tuple[int, ...]], own: ModelConfig
+def _with_heads(
+    folder: Path, family: Family, config: Json, shapes: Mapping[str, tuple[int, ...]], model_config: ModelConfig
 ) -> tuple[ModelConfig, dict[str, int]]:
-    """The config with the pooling, and the heads, of a model that reads."""
+    """The model's config with its pooling, and the number of labels of each head; both only for encoders."""
     if family.kind != "encoder-only":
-        return own, {}
+        return model_config, {}
     architecture = str((config.get("architectures") or [""])[0])
     heads: dict[str, int] = {}
     for name, head in family.heads.items():
@@ -198,11 +208,11 @@ def _reading(
             heads[name] = shapes[head.marker][0]
     pooling = read_json(folder / "1_Pooling" / "config.json")
     if pooling.get("pooling_mode_mean_tokens"):
-        return replace(own, pooling="mean", pooler="none"), heads  # type: ignore[arg-type]
-    found = [kind for marker, kind in family.poolers.items() if marker in shapes]
+        return replace(model_config, pooling="mean", pooler="none"), heads  # type: ignore[arg-type]
+    poolers = [kind for marker, kind in family.poolers.items() if marker in shapes]
     if "label" in heads and family.name != "vit":
-        found = [*family.poolers.values()]
-    return replace(own, pooler=found[0] if found else "none"), heads  # type: ignore[arg-type]
+        poolers = [*family.poolers.values()]
+    return replace(model_config, pooler=poolers[0] if poolers else "none"), heads  # type: ignore[arg-type]
 
 
 def _empty(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -> Model:
@@ -214,39 +224,39 @@ def _shapes_of(model: Model) -> dict[str, tuple[int, ...]]:
     return {name: tuple(p.shape) for name, p in model.named_parameters()}
 
 
-def _check(family: Family, shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The names of weights without use. Raises RunError, and lists those that are missing, extra or wrong."""
-    left = [name for name in shapes if name not in wanted]
-    unused = [name for name in left if name.endswith((".pooler.dense.weight", ".pooler.dense.bias"))]
-    extra = [name for name in left if name not in unused and not name.endswith(family.harmless or ("\0",))]
-    missing = [name for name in wanted if name not in shapes]
-    wrong = [f"{n} is {shapes[n]} instead of {w}" for n, w in wanted.items() if n in shapes and shapes[n] != w]
+def _check(family: Family, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The names of unused weights. Raises RunError that lists the missing, the extra, and those of a wrong shape."""
+    rest = [name for name in shapes if name not in expected]
+    unused = [name for name in rest if name.endswith((".pooler.dense.weight", ".pooler.dense.bias"))]
+    extra = [name for name in rest if name not in unused and not name.endswith(family.harmless or ("\0",))]
+    missing = [name for name in expected if name not in shapes]
+    wrong = [f"{n} is {shapes[n]} instead of {s}" for n, s in expected.items() if n in shapes and shapes[n] != s]
     faults = [
         f"{what}: {_some(names)}" for what, names in (("missing", missing), ("extra", extra), ("wrong", wrong)) if names
     ]
     if faults:
-        problem = f"its weights are not those that its config.json describes; {'; '.join(faults)}"
-        raise RunError(problem, cure=f"only whole checkpoints of {family.architecture} and its kin can be read")
+        problem = f"its weights do not match its config.json; {'; '.join(faults)}"
+        raise RunError(problem, cure=f"use a complete checkpoint of {family.architecture} or the same with a head")
     return unused
 
 
 def _check_tables(tables: Mapping[str, Tensor], weights: _Weights) -> None:
-    """Raises RunError where a table that is computed here holds something else, which would be lost."""
+    """Raises RunError if a stored table differs from the one computed here, which would replace it."""
     shapes = weights.shapes()
     for name, table in tables.items():
-        if name in shapes and (shapes[name] != table.shape or (weights(name) - table).abs().max() > 1e-2):  # bfloat16's
-            raise RunError(f"{name} has not the sines of its positions", cure="only fixed positions can be read")
+        if name in shapes and (shapes[name] != table.shape or (weights(name) - table).abs().max() > 1e-2):  # bfloat16
+            raise RunError(f"{name} does not hold sines", cure="use a checkpoint whose positions were not trained")
 
 
-def _some(names: Iterable[str], most: int = 8) -> str:
+def _some(names: Iterable[str], limit: int = 8) -> str:
     listed = sorted(names)
-    return ", ".join(listed[:most]) + f" and {len(listed) - most} more" * (len(listed) > most)
+    return ", ".join(listed[:limit]) + f" and {len(listed) - limit} more" * (len(listed) > limit)
 
 
 def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> tuple[Family, Json, ModelConfig]:
-    """The family that can say a config, its config.json, and our config as read from that.
+    """The family that can express a config, its config.json, and our config as read back from that.
 
-    `first`: the family to take if several can. Raises UsageError, and names what the nearest family cannot say.
+    `first`: the family to prefer if several can. Raises UsageError that names what the nearest family cannot express.
     """
     tried = []
     for family in FAMILIES.values():
@@ -260,11 +270,9 @@ def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> t
         tried.append((len(lost), family, theirs, again, lost))
     _, family, theirs, again, lost = min(tried, key=lambda t: (t[1].kind != config.kind, t[0], t[1].name != first))
     if lost:
-        problem = f"cannot be expressed in Hugging Face's formats; {family.name} comes nearest, but not {_some(lost)}"
-        raise UsageError(
-            problem,
-            cure="presets small, small-llama, small-megatron, gpt2, llama-135m, bert-base, vit-tiny and the like can",
-        )
+        problem = f"Hugging Face's formats cannot express this model; the nearest, {family.name}, lacks {_some(lost)}"
+        presets = "small, small-llama, small-megatron, gpt2, llama-135m, bert-base, vit-tiny"
+        raise UsageError(problem, cure=f"train one that they can express, like the presets {presets}")
     return family, theirs, again
 
 
@@ -279,31 +287,31 @@ def write_checkpoint(
     more: Json,
     first: str = "",
 ) -> Family:
-    """Writes config.json and the weights. Raises UsageError where no family can say the model.
+    """Writes config.json and the weights. Raises UsageError if no family can express the model.
 
     Args:
-        folder: to write into.
+        folder: the directory to write.
         model: the model.
-        heads: the labels of each of its heads.
-        vocab_size: V.
-        dtype: of the weights.
-        shard: the most bytes of a file.
+        heads: the number of labels of each head.
+        vocab_size: V; 0 = it reads no text.
+        dtype: the type of the weights.
+        shard: the maximum size of a file, in bytes.
         more: further keys of config.json.
-        first: the family to take if several can.
+        first: the family to prefer if several can express the model.
     """
-    family, config, again = express(model.config, heads, first)
-    own = dict(model.named_parameters())
-    form = Form(again, dict(heads))
-    shapes = _shapes_of(_empty(again, vocab_size, heads))
+    family, config, model_config = express(model.config, heads, first)
+    parameters = dict(model.named_parameters())
+    form = Form(model_config, dict(heads))
+    shapes = _shapes_of(_empty(model_config, vocab_size, heads))
     bound: Bound = bind(family.rules, form, shapes)
 
-    def tensor(name: str) -> Tensor:  # a bias that we do without is zero
-        return own[name].detach().cpu() if name in own else torch.zeros(shapes[name])
+    def tensor(name: str) -> Tensor:  # a bias that the model lacks is zero
+        return parameters[name].detach().cpu() if name in parameters else torch.zeros(shapes[name])
 
     architecture, bare = _architecture(family, heads)
     prefix = family.prefix if bare else ""
     separate = config.pop("separate", False)
-    weights = {n.removeprefix(prefix): t.to(dtype) for n, t in given(bound, form, tensor)}
+    weights = {n.removeprefix(prefix): t.to(dtype) for n, t in write_weights(bound, form, tensor)}
     dtypes = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
     config |= {"architectures": [architecture], "dtype": dtypes[dtype], **more}
     weights |= {name: table.to(dtype) for name, table in family.tables(config).items()}
@@ -321,7 +329,7 @@ def write_checkpoint(
 
 
 def _architecture(family: Family, heads: Mapping[str, int]) -> tuple[str, bool]:
-    """The name of the class, and whether it is the bare model."""
+    """The name of the class of transformers, and whether it is the one without a head."""
     if family.kind != "encoder-only" or not heads:
         return family.architecture, family.kind == "encoder-only"
     if {*heads} == {"masked", "next"}:

@@ -1,4 +1,4 @@
-"""Names of weights here and in a published checkpoint: one table for both directions."""
+"""The names of weights here and in a published checkpoint: one table for both directions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Shapes = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Form:
-    """What decides which weights a model has: its config, and the number of labels of each head."""
+    """What determines the weights of a model: its config, and the number of labels of each head."""
 
     config: Any
     heads: Mapping[str, int]
@@ -22,16 +22,16 @@ class Form:
 
 @dataclass(frozen=True, init=False)
 class Rule:
-    """One of our parameters, and the parts it is made of, one below the other.
+    """One of our parameters, and the published weights whose rows it stacks.
 
     Args:
-        ours: its name, or that of its layer; "{}" stands for the number of a block.
-        theirs: the names of its parts.
+        ours: its name, or its layer's; "{}" stands for the index of a block.
+        theirs: the names of the published weights, its parts.
         transposed: whether their matrices are (inputs, outputs).
-        ones: how many dimensions of size 1 theirs has in front.
-        skipped: how many rows of theirs are for nothing.
-        scales: what each part is multiplied by to be ours.
-        when: whether the rule is for a model; None = always.
+        ones: the number of leading dimensions of size 1 that theirs has.
+        skipped: the number of leading rows of theirs that are unused.
+        scales: the factor that turns each part into ours.
+        when: whether the rule applies to a model; None = always.
     """
 
     ours: str
@@ -46,16 +46,16 @@ class Rule:
         for name, value in {"ours": ours, "theirs": theirs, **more}.items():
             object.__setattr__(self, name, value)
 
-    def take(self, parts: Sequence[Tensor], config: Any) -> Tensor:
-        """Our parameter from the parts."""
+    def read(self, parts: Sequence[Tensor], config: Any) -> Tensor:
+        """Our parameter, from its parts."""
         scaled = [p if s == 1 else p * s for p, s in zip(parts, self._scales(config), strict=True)]
         whole = torch.cat(scaled) if len(scaled) > 1 else scaled[0]
         if self.transposed and whole.dim() == 2:
             whole = whole.t()
         return whole[(0,) * self.ones][self.skipped :] if self.ones or self.skipped else whole
 
-    def give(self, ours: Tensor, config: Any) -> list[Tensor]:
-        """The parts of our parameter."""
+    def write(self, ours: Tensor, config: Any) -> list[Tensor]:
+        """The parts, from our parameter."""
         whole = ours.t() if self.transposed and ours.dim() == 2 else ours
         if self.skipped:
             whole = torch.cat((whole.new_zeros(self.skipped, *whole.shape[1:]), whole))
@@ -78,7 +78,7 @@ Bound = dict[str, tuple[Rule, list[str]]]
 
 
 def bind(rules: Sequence[Rule], form: Form, names: Shapes) -> Bound:
-    """For each of our parameters the rule it comes under, and the names of its parts."""
+    """The rule of each of our parameters, and the names of its parts."""
     bound: Bound = {}
     for rule in rules:
         if rule.when is not None and not rule.when(form):
@@ -91,22 +91,22 @@ def bind(rules: Sequence[Rule], form: Form, names: Shapes) -> Bound:
     return bound
 
 
-def expected(bound: Bound, form: Form, names: Shapes) -> dict[str, tuple[int, ...]]:
-    """The names and shapes that a checkpoint must have."""
-    found: dict[str, tuple[int, ...]] = {}
+def expected_shapes(bound: Bound, form: Form, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of the weights that a checkpoint must have, from the shapes of our parameters."""
+
+    def empty(name: str) -> Tensor:
+        return torch.empty(*shapes[name], device="meta")
+
+    return {name: tuple(part.shape) for name, part in write_weights(bound, form, empty)}
+
+
+def read_weights(bound: Bound, form: Form, tensor: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Our parameters from their weights, one by one."""
     for ours, (rule, parts) in bound.items():
-        given = rule.give(torch.empty(*names[ours], device="meta"), form.config)
-        found |= {name: tuple(part.shape) for name, part in zip(parts, given, strict=True)}
-    return found
+        yield ours, rule.read([tensor(part).float() for part in parts], form.config)
 
 
-def taken(bound: Bound, form: Form, tensor: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Our parameters from theirs, one by one."""
+def write_weights(bound: Bound, form: Form, tensor: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Their weights from our parameters, one by one."""
     for ours, (rule, parts) in bound.items():
-        yield ours, rule.take([tensor(part).float() for part in parts], form.config)
-
-
-def given(bound: Bound, form: Form, tensor: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Theirs from our parameters, one by one."""
-    for ours, (rule, parts) in bound.items():
-        yield from zip(parts, rule.give(tensor(ours), form.config), strict=True)
+        yield from zip(parts, rule.write(tensor(ours), form.config), strict=True)

@@ -1,4 +1,4 @@
-"""SentencePiece models (Kudo and Richardson 2018) as tokenizers of the `tokenizers` library."""
+"""SentencePiece models (Kudo and Richardson 2018), as tokenizers of the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from seqloom.errors import RunError
 
 _UNIGRAM, _NORMAL, _UNKNOWN = 1, 1, 2
-_NOWHERE = "\ufdd0"  # in no text
+_NOWHERE = "\ufdd0"  # a noncharacter of Unicode, which no text contains
 
 
 def read_sentencepiece(
@@ -22,11 +22,11 @@ def read_sentencepiece(
 
     Args:
         path: the file.
-        ids: the ids that pieces have in the model, if others than in the file (Marian's vocab.json). Pieces of the file
-            that are not among them come after them.
-        first: special tokens that come before the pieces of the file, or are among them.
+        ids: the ids of the pieces in the model, if they differ from those of the file (Marian's vocab.json). Pieces of
+            the file without an id follow.
+        first: special tokens that get the first ids, whether or not the file has them.
 
-    Raises RunError for what is no such file, or of another algorithm than Unigram.
+    Raises RunError for a file that is not a SentencePiece model of the Unigram kind.
     """
     try:
         fields = list(_fields(path.read_bytes()))
@@ -45,12 +45,12 @@ def read_sentencepiece(
     scores = {piece: score for piece, score, _ in pieces}
     unknown = next((piece for piece, _, kind in pieces if kind == _UNKNOWN), "<unk>")
     vocabulary = [*((token, 0.0) for token in first), *((p, score) for p, score, _ in pieces if p not in first)]
-    codes = [p for p in ids or () if p.startswith(">>") and p.endswith("<<")]  # of languages to translate into
+    codes = [p for p in ids or () if p.startswith(">>") and p.endswith("<<")]  # target languages
     if ids is not None:
-        # A piece of the other side has a place, but no text becomes it.
-        known = sorted(ids, key=ids.__getitem__)
+        # A piece of the other side keeps its id, but no text is encoded as it.
+        ordered = sorted(ids, key=ids.__getitem__)
         special = {piece for piece, _, kind in pieces if kind != _NORMAL} | {"<pad>", unknown, *codes}
-        vocabulary = [(p if p in scores or p in special else f"{_NOWHERE}{p}", scores.get(p, 0.0)) for p in known]
+        vocabulary = [(p if p in scores or p in special else f"{_NOWHERE}{p}", scores.get(p, 0.0)) for p in ordered]
         vocabulary += [(piece, score) for piece, score, _ in pieces if piece not in ids]
     inner = tokenizers.Tokenizer(models.Unigram(vocabulary, [p for p, _ in vocabulary].index(unknown), False))
     charsmap = spec.get(3, {}).get(2)
@@ -72,7 +72,7 @@ def _piece(message: bytes) -> tuple[str, float, int]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes | int | float]]:
-    """The numbered values of a message of Protocol Buffers."""
+    """The fields of a Protocol Buffers message: number and value."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)

@@ -1,4 +1,4 @@
-"""Word vectors in the formats of word2vec (text and binary), fastText (.vec), GloVe, and as gensim's objects."""
+"""Word vectors in the formats of word2vec (text and binary), fastText (.vec) and GloVe, and as gensim objects."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from seqloom.data.formats.lines import blocks, decode, expand, raw_lines
 from seqloom.errors import DataError, MissingExtra, UsageError
+from seqloom.files import writing
 from seqloom.models.word_vectors import WordVectors
-from seqloom.run import writing
 from seqloom.text.vocabulary import Vocabulary
 
 Row = tuple[str, NDArray[np.float32]]
 VectorFormat = Literal["word2vec", "binary", "glove"]
-_CUT = "the file may be cut off; fetch it again, or write the vectors anew"
+_CUT = "the file may be cut off: download it, or write the vectors, again"
 
 
 def vector_rows(path: str) -> Iterator[Row]:
-    """The words of a file and their vectors (D), one by one; the file is never held whole.
+    """The words of a file and their vectors (D), one by one; the file is never in memory as a whole.
 
     A first line of two numbers ("words dimensions") is a header; what follows it may be text or binary.
-    Raises UsageError for a file that cannot be opened, DataError for one that is cut off or no file of vectors.
+    Raises UsageError if the file cannot be opened, DataError if it is cut off or not a file of vectors.
     """
     file = expand(path)
     ahead = blocks(file)
@@ -32,8 +32,8 @@ def vector_rows(path: str) -> Iterator[Row]:
     if not head:
         raise DataError("the file is empty", where=str(file), cure=_CUT)
     if head.startswith(b"\x80") or head.startswith(b"PK\x03\x04"):
-        cure = "where it comes from: KeyedVectors.load(FILE).save_word2vec_format(NEW_FILE, binary=True)"
-        raise DataError("a pickle or archive, which could hold any program, is not read", where=str(file), cure=cure)
+        cure = "if you trust it, convert it: KeyedVectors.load(FILE).save_word2vec_format(NEW_FILE, binary=True)"
+        raise DataError("is a pickle or archive, which can run any code when it is loaded", where=str(file), cure=cure)
     first, newline, rest = head.partition(b"\n")
     size = [int(part) for part in first.split()] if all(part.isdigit() for part in first.split()) else []
     if len(size) == 2 and newline and _is_binary(rest, cut=next(ahead, None) is not None):
@@ -43,8 +43,9 @@ def vector_rows(path: str) -> Iterator[Row]:
 
 
 def _is_binary(rest: bytes, *, cut: bool) -> bool:
-    """Whether what follows the header is no text: it is not UTF-8, holds a NUL, or does not begin with a word and
-    numbers. Where more of the file follows (`cut`), the last character may be incomplete.
+    """Whether the block after the header is binary: not UTF-8, with a NUL, or without a word and numbers at its start.
+
+    If more of the file follows (`cut`), the last character may be incomplete.
     """
     try:
         rest.decode()
@@ -67,7 +68,7 @@ def _text_rows(file: Path) -> Iterator[Row]:
         if size is None and 0 < width < len(values) and not _is_number(values[-width - 1]):
             word, values = " ".join([word, *values[:-width]]), values[-width:]  # glove.840B has such words
         if len(values) != width or not width:
-            cure = "a line is a word and its numbers with single spaces between; the file may be cut off"
+            cure = "a line is a word and its numbers, separated by single spaces; the file may be cut off"
             raise DataError(f"{len(values)} numbers instead of {width}", where=f"{file}:{number}", cure=cure)
         yield word, _numbers(values, f"{file}:{number}")
     if size is not None and number - 1 != size:
@@ -89,7 +90,7 @@ def _numbers(values: list[str], where: str) -> NDArray[np.float32]:
     except ValueError:
         row = np.array([np.nan], dtype=np.float32)
     if not np.isfinite(row).all():
-        raise DataError("not all of it are finite numbers", where=where, cure="write the vectors anew, as text")
+        raise DataError("not all values are finite numbers", where=where, cure="write the vectors again, as text")
     return row
 
 
@@ -105,77 +106,78 @@ def _binary_rows(file: Path, size: int, width: int) -> Iterator[Row]:
             data, at = data[at:] + more, 0
         row = np.frombuffer(data, "<f4", width, space + 1)
         if not np.isfinite(row).all():
-            raise DataError("not all are finite numbers", where=f"{file}, word {word + 1:,}", cure=_CUT)
+            raise DataError("not all values are finite numbers", where=f"{file}, word {word + 1:,}", cure=_CUT)
         yield data[at:space].lstrip(b"\n").decode("utf-8", errors="replace"), row
         at = space + 1 + 4 * width
     if (data[at:] + next(ahead, b"")).strip(b"\n"):
-        raise DataError(f"goes on after its {size:,} words of {width}", where=str(file), cure=_CUT)
+        raise DataError(f"continues after its {size:,} words of {width}", where=str(file), cure=_CUT)
 
 
 def read_vectors(path: str, words: Mapping[str, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The vectors (N E) of those of `words` that a file has, and the numbers they have in `words` (N).
+    """The vectors (N E) of the words that a file shares with `words`, and their ids in `words` (N).
 
-    Of a word that occurs twice the first vector counts. For errors see `vector_rows`.
+    If a word occurs twice, its first vector counts. For errors see `vector_rows`.
     """
-    found: dict[int, NDArray[np.float32]] = {}
+    vectors: dict[int, NDArray[np.float32]] = {}
     width = 0
     for word, row in vector_rows(path):
         width = len(row)
-        if (at := words.get(word)) is not None and at not in found:
-            found[at] = row
-    rows = np.array(list(found.values()), dtype=np.float32).reshape(len(found), width)
-    return rows, np.array(list(found), dtype=np.int64)
+        if (i := words.get(word)) is not None:
+            vectors.setdefault(i, row)
+    rows = np.array(list(vectors.values()), dtype=np.float32).reshape(len(vectors), width)
+    return rows, np.array(list(vectors), dtype=np.int64)
 
 
 def load_vectors(path: str) -> WordVectors:
-    """All vectors of a file. Of a word that occurs twice the first vector counts."""
-    found: dict[str, NDArray[np.float32]] = {}
+    """All vectors of a file. If a word occurs twice, its first vector counts."""
+    vectors: dict[str, NDArray[np.float32]] = {}
     for word, row in vector_rows(path):
-        found.setdefault(word, row)
-    if not found:
-        raise DataError("it has no word", where=path, cure=_CUT)
-    return WordVectors(Vocabulary(list(found), np.zeros(len(found), dtype=np.int64)), np.stack(list(found.values())))
+        vectors.setdefault(word, row)
+    if not vectors:
+        raise DataError("has no words", where=path, cure=_CUT)
+    vocabulary = Vocabulary(list(vectors), np.zeros(len(vectors), dtype=np.int64))
+    return WordVectors(vocabulary, np.stack(list(vectors.values())))
 
 
 def save_vectors(vectors: WordVectors, path: str, kind: VectorFormat = "word2vec") -> None:
-    """Writes all words: word2vec = text with a header, as fastText's .vec; binary; glove = text without a header.
+    """Writes all vectors: word2vec = text with a header, like fastText's .vec; binary; glove = text without a header.
 
-    Raises UsageError for a word with a space in it, which no format can hold.
+    Raises UsageError for a word that is empty or contains white space, which no format can hold.
     """
     words, (size, width) = vectors.vocabulary.words, vectors.vectors.shape
     spaced = next((word for word in words if word.split() != [word]), None)
     if spaced is not None:
-        problem = f"the word {spaced!r} is empty or holds white space"
-        raise UsageError(problem, where=path, cure="these formats part words by it")
-    whole = Path(path)
-    beside = whole.with_name(f".{whole.name}.part")
-    with writing(whole):
-        with beside.open("wb") as file:
+        problem = f"the word {spaced!r} is empty or contains white space, which separates words in these formats"
+        raise UsageError(problem, where=path, cure="remove it from the vectors")
+    target = Path(path)
+    part = target.with_name(f".{target.name}.part")
+    with writing(target):
+        with part.open("wb") as file:
             if kind != "glove":
                 file.write(f"{size} {width}\n".encode())
             for word, row in zip(words, vectors.vectors, strict=True):
                 numbers = row.astype("<f4").tobytes() if kind == "binary" else " ".join(map(str, row)).encode()
                 file.write(word.encode() + b" " + numbers + b"\n")
-        beside.replace(whole)
+        part.replace(target)
 
 
 def to_gensim(vectors: WordVectors) -> Any:
-    """The same as gensim.models.KeyedVectors. Raises MissingExtra where gensim is not installed."""
+    """The vectors as gensim.models.KeyedVectors. Raises MissingExtra if gensim is not installed."""
     try:
         from gensim.models import KeyedVectors
     except ImportError:
         raise MissingExtra("to_gensim", "gensim") from None
 
-    made = KeyedVectors(vectors.vectors.shape[1])
-    made.add_vectors(vectors.vocabulary.words, vectors.vectors)
+    keyed = KeyedVectors(vectors.vectors.shape[1])
+    keyed.add_vectors(vectors.vocabulary.words, vectors.vectors)
     for word, count in zip(vectors.vocabulary.words, vectors.vocabulary.counts.tolist(), strict=True):
-        made.set_vecattr(word, "count", count)
-    return made
+        keyed.set_vecattr(word, "count", count)
+    return keyed
 
 
 def from_gensim(keyed: Any) -> WordVectors:
-    """The vectors of a gensim.models.KeyedVectors, whose memory is shared."""
+    """The vectors of a gensim.models.KeyedVectors, which share its memory."""
     words = list(keyed.index_to_key)
-    known = "count" in getattr(keyed, "expandos", {})
-    counts = [int(keyed.get_vecattr(word, "count")) if known else 0 for word in words]
+    counted = "count" in getattr(keyed, "expandos", {})
+    counts = [int(keyed.get_vecattr(word, "count")) if counted else 0 for word in words]
     return WordVectors(Vocabulary(words, np.array(counts, dtype=np.int64)), keyed.vectors)

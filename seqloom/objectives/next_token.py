@@ -28,7 +28,7 @@ class NextToken(Bounded):
 
     def __call__(self, model: LanguageModel, batch: StreamBatch, carry: Mapping[str, Tensor] | None = None) -> Loss:
         """The loss summed over the batch's tokens; `carry` is that of the batch before it."""
-        hidden, after = model(batch.inputs, None if batch.anew else carry)
+        hidden, after = model(batch.inputs, None if batch.reset else carry)
         hidden, targets = hidden.flatten(0, 1), batch.targets.flatten()
         if batch.tokens < len(targets):
             real = (targets >= 0).nonzero().squeeze(1)

@@ -14,11 +14,12 @@ from seqloom.data.checks.pairs import Finding
 from seqloom.data.sources.source import no_test_data
 from seqloom.decoding.config import ALL_KEYS, DecodingConfig
 from seqloom.errors import ConfigError, RunError, UsageError
+from seqloom.files import Json
 from seqloom.inspection.page import Markup
 from seqloom.inspection.report import Example
 from seqloom.limits import Bounded, Bounds, Seed
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
-from seqloom.run import Json, Run
+from seqloom.run import Run
 from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets, load_tokenizers
 from seqloom.text.tokenizer import Tokenizer

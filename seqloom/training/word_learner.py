@@ -17,9 +17,9 @@ from torch import Tensor
 
 from seqloom.data.batches.word_ids import WordIds
 from seqloom.errors import DivergedError
+from seqloom.files import WEIGHTS
 from seqloom.limits import Bounded, LearningRate, Positive
 from seqloom.models.word_vectors import Word2Vec
-from seqloom.run import WEIGHTS
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.checkpoint import load_weights, save_tensors
 from seqloom.training.loop import Step

@@ -12,12 +12,13 @@ import torch
 from tokenizers import processors
 
 from seqloom.errors import UsageError
+from seqloom.files import write_json, write_text
 from seqloom.interop.fields import Json
 from seqloom.interop.huggingface import write_checkpoint
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.decoder import LanguageModel
-from seqloom.run import Run, write_json, write_text
-from seqloom.tasks.assets import LABELS, load_facts
+from seqloom.run import Run
+from seqloom.tasks.assets import load_facts
 from seqloom.tasks.building import load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.task import config_of
@@ -62,7 +63,7 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     vocab_size = pair[1].vocab_size if pair is not None else 0
     special = _special(pair[1], model.config.kind) if pair is not None else {}
     more: Json = dict(special)
-    if (run.path / LABELS).is_file() and (names := load_facts(run).get("labels")):
+    if names := load_facts(run).get("labels"):
         more |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
     if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
         more["max_position_embeddings"] = config_of(run, LanguageModelConfig).batches.length
@@ -73,9 +74,9 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     if pair is not None:
         _write_tokenizers(folder, pair, special, model.config.kind)
     for kept in KEPT:
-        if (run.path / "published" / kept).is_file():
+        if path := run.asset(f"published/{kept}"):
             (folder / kept).parent.mkdir(exist_ok=True)
-            shutil.copyfile(run.path / "published" / kept, folder / kept)
+            shutil.copyfile(path, folder / kept)
 
 
 def _special(tokenizer: Tokenizer, kind: str) -> Json:

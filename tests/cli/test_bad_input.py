@@ -37,11 +37,15 @@ def replaced(name: str, number: int, row: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "messages"),
     [
         ("steps = 4", "stesp = 4", ("small.toml:{} (training.stesp)", "unknown key 'stesp'", "did you mean 'steps'?")),
         ("[training]", "[trianing]", ("small.toml:{} (trianing)", "did you mean 'training'?")),
-        ("steps = 4", "steps = '4'", ("small.toml:{} (training.steps)", "expected a whole number, got '4'")),
+        (
+            "steps = 4",
+            "steps = '4'",
+            ("small.toml:{} (training.steps)", "expected a whole number", "got '4'"),
+        ),
         ('kind = "files"', 'kind = "flies"', ("small.toml:{} (data.kind)", "did you mean 'files'?")),
         ("steps = 4", "steps = ", ("small.toml:{}: not TOML",)),
         ('train = ["train.src", "train.tgt"]', "", ("small.toml:3 (data.train)", "is missing", "add train = ...")),
@@ -49,33 +53,36 @@ def replaced(name: str, number: int, row: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("verb", ["train", "check", "verify"])
-def test_a_config_with_a_fault(call: Call, folder, verb, old, new, told):
+def test_a_config_with_a_fault(call: Call, folder, verb, old, new, messages):
     path = Path("small.toml")
     path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
     line = 1 + path.read_text(encoding="utf-8").split(new or "\n\n")[0].count("\n")
     before = fingerprint(folder)
     result = call(verb, "small.toml", *NEW) if verb != "check" else call(verb, "small.toml")
-    result.refused(2, *(word.format(line) for word in told))
+    result.refused(2, *(word.format(line) for word in messages))
     assert result.out == ""
     assert fingerprint(folder) == before
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "messages"),
     [
         (["--training.stesp", "3"], ("--training.stesp", "did you mean 'steps'?")),
-        (["--training.steps", "many"], ("--training.steps", "expected a whole number, got 'many'", "for example")),
-        (["--optimizer.lr", "nan"], ("--optimizer.lr", "expected a number, got nan")),
+        (
+            ["--training.steps", "many"],
+            ("--training.steps", "expected a whole number", "got 'many'", "for example"),
+        ),
+        (["--optimizer.lr", "nan"], ("--optimizer.lr", "expected a number", "got nan")),
         (["--model.encoder.norm", "rsm"], ("--model.encoder.norm", "did you mean 'rms'?")),
         (["--tokenizer", "bep"], ("--tokenizer", "did you mean 'bpe'?")),
         (["--training", "3"], ("--training", "expected a table")),
         (["--training.device", "cupboard"], ("training.device", "no device 'cupboard'")),
-        (["--data.train", "a", "b", "c"], ("one corpus is one file or two, not 3", "two text files")),
+        (["--data.train", "a", "b", "c"], ("a corpus is one file or two, not 3", "two text files")),
     ],
 )
-def test_options_with_a_fault(call: Call, folder, words, told):
+def test_options_with_a_fault(call: Call, folder, words, messages):
     before = fingerprint(folder)
-    call("train", "small.toml", *NEW, *words).refused(2, *told)
+    call("train", "small.toml", *NEW, *words).refused(2, *messages)
     assert fingerprint(folder) == before
 
 
@@ -88,8 +95,8 @@ def nothing(name: str) -> None:
 
 FAULTS: dict[str, tuple[Callable[[str], object], int, tuple[str, ...]]] = {
     "missing": (lambda n: Path(n).rename(f"{n}s"), 2, ("{}: no such file", "did you mean '{}s'?")),
-    "empty": (nothing, 3, ("{}: the file is empty", "one sentence a line")),
-    "unequal": (lambda n: write(n, lines(n)[:-2]), 3, ("{} has ", "line N must be the translation of line N")),
+    "empty": (nothing, 3, ("{}: the file is empty", "one sentence per line")),
+    "unequal": (lambda n: write(n, lines(n)[:-2]), 3, ("{} has ", "must be the translation of line N of the other")),
     "not UTF-8": (lambda n: replaced(n, 3, b"caf\xe9"), 3, ("{}:3: not UTF-8: byte 0xe9 at column 4", "iconv -f")),
     "UTF-16": (
         lambda n: Path(n).write_bytes(Path(n).read_text(encoding="utf-8").encode("utf-16")),
@@ -110,7 +117,7 @@ FAULTS: dict[str, tuple[Callable[[str], object], int, tuple[str, ...]]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("verb", ["train", "validate", "resume", "check", "eval"])
 def test_files_with_a_fault(call: Call, folder, verb, fault):
-    harm, code, told = FAULTS[fault]
+    harm, code, messages = FAULTS[fault]
     name = {
         "train": "train.src", "validate": "valid.src", "resume": "valid.tgt", "check": "train.tgt", "eval": "test.src"
     }[verb]  # fmt: skip
@@ -126,27 +133,27 @@ def test_files_with_a_fault(call: Call, folder, verb, fault):
     if verb == "check" and fault not in ("missing", "a folder", "no text at all"):
         assert name in result.refused(code)  # it lists the faults in its table and names the first one
     else:
-        result.refused(code, *(word.format(name) for word in told))
+        result.refused(code, *(word.format(name) for word in messages))
     assert fingerprint(folder) == before
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "code", "told"),
+    ("name", "content", "code", "messages"),
     [
         ("x.tsv", b"ba\tAB\nko OK\n", 3, ("x.tsv:2: no tab in the line", "SOURCE<TAB>TARGET")),
         ("x.jsonl", b'{"source": "ba", "target": "AB"}\n{"source": \n', 3, ("x.jsonl:2: not JSON",)),
         ("x.tsv.gz", b"ba\tAB\n", 3, ("x.tsv.gz: the .gz file is damaged or cut off", "drop the .gz")),
-        ("x.tmx", b"<tmx><body>", 3, ("x.tmx:1: not well-formed XML", "mend the XML")),
+        ("x.tmx", b"<tmx><body>", 3, ("x.tmx:1: not well-formed XML", "fix the XML")),
         ("x.txt", b"ba\n", 2, ("x.txt: this format holds one side", "two text files")),
         ("${NO_SUCH}/x.tsv", b"", 2, ("the environment variable NO_SUCH is not set", "export NO_SUCH=")),
     ],
 )
-def test_other_formats_with_a_fault(call: Call, folder, name, content, code, told):
+def test_other_formats_with_a_fault(call: Call, folder, name, content, code, messages):
     if "$" not in name:
         Path(name).write_bytes(content)
     before = fingerprint(folder)
-    call("eval", "run", "--test", name, "-q").refused(code, *told)
-    call("train", "small.toml", *NEW, "--data.train", name).refused(code, *told)
+    call("eval", "run", "--test", name, "-q").refused(code, *messages)
+    call("train", "small.toml", *NEW, "--data.train", name).refused(code, *messages)
     assert fingerprint(folder) == before
 
 
@@ -170,7 +177,7 @@ def test_what_is_survived_without_a_word(call: Call, folder, change):
             for name in ("train.src", "train.tgt", "valid.src", "test.src", "test.tgt"):
                 change(name)
         assert call("eval", "run", "--test", "test.src", "test.tgt", "-q").err == ""
-        scores.append(json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))["translations"])
+        scores.append(Run.open("run").evaluation("test")["translations"])
     assert scores[0] == scores[1]
     assert call("train", "small.toml", *NEW, "--training.steps", "1").err == ""
     assert Run.open("new").info()["corpus"] == digests
@@ -216,17 +223,20 @@ def test_a_run_that_is_not_there(call: Call, folder, use):
 
 @pytest.mark.parametrize("use", USES, ids=at)
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "messages"),
     [
-        (lambda: Path("run/config.toml").unlink(), ("run: not a complete run directory: it has no config.toml",)),
-        (lambda: Path("run/run.json").write_text('{"format": 99}'), ("run/run.json: written in format 99", "format 1")),
+        (lambda: Path("run/config.toml").unlink(), ("run/config.toml: cannot be read: No such file", "put back")),
+        (lambda: Path("run/run.json").write_text('{"format": 99}'), ("run/run.json: written in format 99", "format 2")),
         (lambda: os.truncate("run/run.json", 30), ("run/run.json: cannot be read",)),
-        (lambda: Path("run/tokenizer.json").unlink(), ("run/tokenizer.json: no tokenizer", "put back")),
-        (lambda: Path("run/tokenizer.json").write_text("{}"), ("run/tokenizer.json: not a tokenizer.json", "put back")),
-        (lambda: other_tokenizer(), ("run/tokenizer.json: is not the tokenizer this run was trained with", "put back")),
+        (lambda: Path("run/tokenizer.json").unlink(), ("run/tokenizer.json: cannot be read: No such file", "put back")),
+        (
+            lambda: Path("run/tokenizer.json").write_text("{}"),
+            ("run/tokenizer.json: is not the file this run was trained with", "put back"),
+        ),
+        (lambda: other_tokenizer(), ("run/tokenizer.json: is not the file this run was trained with", "put back")),
         (
             lambda: Path("run/config.toml").write_text("colour = 3\n", encoding="utf-8"),
-            ("run/config.toml:1 (colour): unknown key 'colour'", "known are"),
+            ("run/config.toml: was changed after seqloom wrote it", "change a copy of it"),
         ),
     ],
     ids=[
@@ -239,10 +249,10 @@ def test_a_run_that_is_not_there(call: Call, folder, use):
         "config",
     ],
 )
-def test_a_run_directory_that_is_damaged(call: Call, folder, use, harm, told):
+def test_a_run_directory_that_is_damaged(call: Call, folder, use, harm, messages):
     harm()
     before = fingerprint(folder)
-    call(*use).refused(2, *told)
+    call(*use).refused(2, *messages)
     assert fingerprint(folder) == before
 
 
@@ -256,11 +266,27 @@ def other_tokenizer() -> None:
 @pytest.mark.parametrize("use", USES[:2], ids=at)
 def test_a_run_without_run_json(call: Call, folder, use):
     Path("run/run.json").unlink()
-    call(*use).refused(2, "run: not a complete run directory: it has no run.json", "train again")
+    call(*use).refused(2, "run: was interrupted before training began", "start the same training again")
+
+
+def test_a_run_without_run_json_is_not_begun_anew(call: Call, folder):
+    Path("run/run.json").unlink()
+    before = fingerprint(folder)
+    call("train", "small.toml", "--run", "run").refused(2, "run: has checkpoints and no run.json", "put run.json back")
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize("typed", ["--optimizer.eps=-1", "--training.device=meta", "--data.train=nowhere"])
+def test_what_is_refused_leaves_no_run(call: Call, folder, typed):
+    before = fingerprint(folder)
+    assert call("train", "small.toml", "--run", "new/one", typed).code in (2, 3)
+    assert fingerprint(folder) == before
+    assert not Path("new").exists()
 
 
 def test_a_training_killed_before_it_began_is_begun_again(call: Call, folder):
     Path("new/checkpoints").mkdir(parents=True)
+    Path("new/.seqloom").touch()
     Path("new/tokenizer.json").write_text('{"half', encoding="utf-8")
     assert call("train", "small.toml", *NEW).code == 0
     assert Run.open("new").info()["training"]["steps"] == 4
@@ -271,7 +297,7 @@ def test_a_run_without_a_usable_checkpoint(call: Call, folder, use):
     for checkpoint in Run.open("run").checkpoints():
         os.truncate(checkpoint.path / "model.safetensors", 9)
     before = fingerprint(folder)
-    call(*use).refused(2, "run: no usable checkpoint", "seqloom train")
+    call(*use).refused(2, "run/checkpoints: no checkpoint is undamaged", "remove run/checkpoints")
     assert fingerprint(folder) == before
 
 
@@ -398,7 +424,7 @@ def test_a_disk_that_is_really_full_or_read_only(call: Call, folder, small_disk,
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "messages"),
     [
         (["--to", "klingon"], ("there are no phrases in 'klingon'", "known are")),
         (["--source", "ittt"], ("there are no phrases in 'ittt'", "did you mean 'it'?")),
@@ -406,9 +432,9 @@ def test_a_disk_that_is_really_full_or_read_only(call: Call, folder, small_disk,
         (["--steps", "-3"], ("--steps, --minutes and --seed must not be negative",)),
     ],
 )
-def test_a_demo_in_an_unknown_language(call: Call, folder, words, told):
+def test_a_demo_in_an_unknown_language(call: Call, folder, words, messages):
     before = fingerprint(folder)
-    call("demo", "-q", *words).refused(2, *told)
+    call("demo", "-q", *words).refused(2, *messages)
     assert fingerprint(folder) == before
 
 
@@ -455,8 +481,9 @@ def test_a_file_that_is_no_regular_one(call: Call, folder):
         call("translate", "run", "--file", path).refused(2, f"{path}: {told}")
         call("train", "small.toml", *NEW, "--data.valid", path, "valid.tgt").refused(2, f"{path}: {told}")
         call("check", "small.toml", "-q", "--data.train", path, "train.tgt").refused(2, f"{path}: {told}")
-    tokenizer = ("--tokenizer.kind", "file", "--tokenizer.path")
-    call("train", "small.toml", *NEW, *tokenizer, "/dev/zero").refused(2, f"/dev/zero: {told}")
+    text = Path("small.toml").read_text(encoding="utf-8").replace("size = 280", "kind = 'file'\npath = '/dev/zero'", 1)
+    Path("small.toml").write_text(text, encoding="utf-8")
+    call("train", "small.toml", *NEW).refused(2, f"/dev/zero: {told}")
 
 
 @pytest.mark.parametrize(
@@ -496,7 +523,7 @@ def test_options_that_count(call: Call, seen, words):
     ],
 )
 def test_decoding_out_of_bounds(call: Call, seen, option, value):
-    for words in (("translate", "run", "ba"), ("eval", "run", "-q")):
+    for words in (("translate", "run", "ba"), ("eval", "run", "--test", "test.src", "test.tgt", "-q")):
         told = call(*words, f"--{option}", value).refused(2, f"--{option.replace('-', '_')}: expected a", " from ")
         assert "got" in told
 

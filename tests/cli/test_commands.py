@@ -63,7 +63,7 @@ def test_train_leaves_a_whole_run_directory(seen):
     assert [c.step for c in run.checkpoints()] == [2, 4]
 
 
-def test_train_tells_of_its_progress_on_standard_error_alone(call: Call, folder):
+def test_train_prints_its_progress_on_standard_error_alone(call: Call, folder):
     result = call("train", "small.toml", "--run", "new")
     assert result.code == 0
     assert result.out == ""
@@ -93,6 +93,30 @@ def test_the_same_command_again_finds_it_finished(call: Call, folder):
     assert {p: p.read_bytes() for p in Path("run/checkpoints").rglob("*") if p.is_file()} == before
     assert call("train", "small.toml", "--run", "run", "--training.steps", "5").code == 0
     assert [c.step for c in Run.open("run").checkpoints()][-2:] == [4, 5]
+
+
+def test_resuming_under_other_conditions_is_reported(call: Call, folder):
+    words = (
+        "train",
+        "small.toml",
+        "--run",
+        "new",
+        "--schedule.kind",
+        "cosine",
+        "--schedule.warmup",
+        "0",
+        "--training.steps",
+    )
+    assert call(*words, "2").code == 0
+    same = call(*words, "2", "--training.threads", "2").err
+    assert "to the bit" not in same
+    assert "learning rate" not in same
+    err = " ".join(call(*words, "4", "--training.threads", "2").err.split())
+    assert "the threads of this run were 1, now 2: the result is not the same to the bit" in err
+    assert "4 steps instead of 2: the learning rate at step 2 is" in err
+    assert "instead of 0.00e+00" in err
+    assert (Run.open("new").info()["threads"], Run.open("new").info()["steps"]) == (2, 4)
+    assert "to the bit" not in call(*words, "5", "--training.threads", "2").err
 
 
 def tsv(pairs: list[tuple[str, str]]) -> bytes:
@@ -147,15 +171,15 @@ def test_eval_scores_a_test_set_and_saves_it(call: Call, folder):
     assert result.code == 0
     scores = json.loads(result.out)
     assert set(scores) >= {"bleu", "chrf", "exact_match", "signature", "sentences"}
-    assert scores == json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
+    assert scores == Run.open("run").evaluation("test")
     rows = scores["translations"]
     references = Path("test.tgt").read_text(encoding="utf-8").split("\n")[:-1]
     assert [row["source"] for row in rows] == Path("test.src").read_text(encoding="utf-8").split("\n")[:-1]
     assert [row["reference"] for row in rows] == references
-    found = [row["translation"] for row in rows]
+    translations = [row["translation"] for row in rows]
     assert scores["sentences"] == 12
-    assert scores["bleu"] == pytest.approx(BLEU().corpus_score(found, [references]).score)
-    assert scores["chrf"] == pytest.approx(CHRF().corpus_score(found, [references]).score)
+    assert scores["bleu"] == pytest.approx(BLEU().corpus_score(translations, [references]).score)
+    assert scores["chrf"] == pytest.approx(CHRF().corpus_score(translations, [references]).score)
     assert "tok:13a" in scores["signature"]
     assert "nrefs:1" in scores["chrf_signature"]
     assert sum(row["sentences"] for row in scores["by_length"]) == 12
@@ -168,7 +192,7 @@ def test_eval_with_a_perfect_translation(call: Call, folder, monkeypatch):
 
     monkeypatch.setattr(Translator, "__call__", lambda self, texts, **options: [translated(t) for t in texts])
     assert call("eval", "run", "--test", "test.src", "test.tgt", "-q").code == 0
-    scores = json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
+    scores = Run.open("run").evaluation("test")
     assert scores["exact_match"] == 100
     assert (scores["bleu"], scores["chrf"]) == pytest.approx((100, 100))
 
@@ -179,7 +203,7 @@ def test_eval_has_a_name_decoding_options_and_tables(call: Call, folder):
     assert result.code == 0
     for word in ("BLEU", "chrF", "exact match", "by words of the source", "12 sentences"):
         assert word in result.out
-    saved = json.loads(Path("run/eval/mine.json").read_text(encoding="utf-8"))
+    saved = Run.open("run").evaluation("mine")
     assert (saved["decoding"]["beam"], saved["decoding"]["length_penalty"], saved["test"]) == (1, 0.5, "mine")
 
 
@@ -209,12 +233,12 @@ def test_a_broken_evaluation_is_named(call: Call, folder, verb):
     call(*verb.split()).refused(2, "run/eval/test.json: cannot be read", "seqloom eval run --name test")
 
 
-def test_eval_without_test_data_says_how_to_give_them(call: Call, folder):
+def test_eval_without_test_data_names_the_option(call: Call, folder):
     call("eval", "run").refused(2, "--test", "the config names no test data", "--test SOURCE REFERENCE")
     assert not Path("run/eval").exists()
 
 
-def test_eval_leaves_pairs_with_an_empty_side_out_and_says_so(call: Call, folder):
+def test_eval_warns_that_it_leaves_out_pairs_with_an_empty_side(call: Call, folder):
     Path("x.tsv").write_text("ba\tAB\n\tAB\nko\tOK\n", encoding="utf-8")
     result = call("eval", "run", "--test", "x.tsv", "--json")
     assert json.loads(result.out)["sentences"] == 2
@@ -224,7 +248,7 @@ def test_eval_leaves_pairs_with_an_empty_side_out_and_says_so(call: Call, folder
 # verify
 
 
-def test_verify_says_whether_the_band_is_reached(call: Call, folder):
+def test_verify_reports_whether_the_band_is_reached(call: Call, folder):
     words = ["--run", "run", "--data.test", "test.src", "test.tgt"]
     reached = call("verify", "small.toml", *words, "--accept.bleu", "0", "--accept.minutes", "1000", "--json", "-q")
     assert reached.code == 0
@@ -270,12 +294,12 @@ def test_init_writes_a_config_that_check_reads(call: Call, folder):
 def test_check_as_json(call: Call, folder):
     result = call("check", "small.toml", "--json", "-q")
     assert result.code == 0
-    found = json.loads(result.out)
-    assert [(row["split"], row["side"], row["pairs"]) for row in found["summary"]] == [
+    report = json.loads(result.out)
+    assert [(row["split"], row["side"], row["pairs"]) for row in report["summary"]] == [
         ("train", "source", 60), ("train", "target", 60), ("valid", "source", 4), ("valid", "target", 4)
     ]  # fmt: skip
-    assert found["estimate"]["steps"] == 4
-    assert min(found["estimate"][k] for k in ("minutes", "gigabytes", "disk_gigabytes", "tokens_per_second")) > 0
+    assert report["estimate"]["steps"] == 4
+    assert min(report["estimate"][k] for k in ("minutes", "gigabytes", "disk_gigabytes", "tokens_per_second")) > 0
 
 
 def test_check_finds_every_fault_and_exits_with_3(call: Call, folder):
@@ -286,9 +310,9 @@ def test_check_finds_every_fault_and_exits_with_3(call: Call, folder):
     result.refused(3, "train.src", "iconv -f WINDOWS-1252 -t UTF-8 train.src")
     for word in ("undecodable bytes", "NUL characters", "unequal line counts", "train.src:7", "train.src:10"):
         assert word in result.out
-    found = json.loads(call("check", "small.toml", "--json").out)
-    assert sum(f["severity"] == "error" for f in found["findings"]) == 3
-    assert "estimate" not in found
+    report = json.loads(call("check", "small.toml", "--json").out)
+    assert sum(f["severity"] == "error" for f in report["findings"]) == 3
+    assert "estimate" not in report
 
 
 # compare
@@ -299,19 +323,39 @@ def test_compare_puts_runs_side_by_side(call: Call, folder):
     test = ["--test", "test.src", "test.tgt", "--to", "side"]
     result = call("compare", "run", "two", *test, "--json", "-q")
     assert result.code == 0, result.err
-    found = json.loads(result.out)
-    assert [row["name"] for row in found["systems"]] == ["run", "two"]
-    assert found["systems"][0]["parameters"] == 9056
-    assert found["systems"][0]["minutes"] > 0
-    assert found["systems"][0]["gigabytes"] > 0.05
-    assert json.loads(Path("side/compare.json").read_text(encoding="utf-8")) == found
+    report = json.loads(result.out)
+    assert [row["name"] for row in report["systems"]] == ["run", "two"]
+    assert report["systems"][0]["parameters"] == 9056
+    assert report["systems"][0]["minutes"] > 0
+    assert report["systems"][0]["gigabytes"] > 0.05
+    assert json.loads(Path("side/compare.json").read_text(encoding="utf-8")) == report
     page = Path("side/compare.html").read_text(encoding="utf-8")
     for word in ("2 runs on test", "By word frequency", "Sentences that differ most"):
         assert word in page
     made = Path("two/eval/test.json").stat().st_mtime_ns
     table = call("compare", "run", "two", *test)
     assert "BLEU by words of the source" in table.out
-    assert Path("two/eval/test.json").stat().st_mtime_ns == made  # what is known is not made again
+    assert Path("two/eval/test.json").stat().st_mtime_ns == made  # a saved evaluation is not repeated
+
+
+def test_compare_uses_no_score_of_other_data_options_or_weights(call: Call, folder):
+    assert call("train", "small.toml", "--run", "two", "--training.steps", "1", "-q").code == 0
+    words = ("compare", "run", "two", "--test", "test.src", "test.tgt", "--to", "side", "--json")
+    assert "evaluating two" in call(*words).err
+    assert "evaluating" not in call(*words).err
+    with Path("test.tgt").open(encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    Path("test.tgt").write_text("\n".join([lines[0].lower(), *lines[1:]]), encoding="utf-8")
+    assert "evaluating two" in call(*words).err
+    assert call("eval", "two", "--test", "test.src", "test.tgt", "--decoding.beam", "2", "-q").code == 0
+    again = call(*words)
+    assert "evaluating run" not in again.err
+    assert "evaluating two" in again.err
+    assert call("train", "small.toml", "--run", "two", "--training.steps", "2", "-q").code == 0
+    run = Run.open("two")
+    run.point("best", run.checkpoints()[-1], step=2)
+    assert "evaluating two" in call(*words).err
+    assert "evaluating" not in call(*words).err
 
 
 def test_comparisons_that_cannot_be(call: Call, folder):
@@ -328,11 +372,11 @@ def test_comparisons_that_cannot_be(call: Call, folder):
 def test_microscope_measures_runs_side_by_side(call: Call, folder):
     result = call("microscope", "run", "--untrained", "--sentences", "4", "--to", "side", "--json", "-q")
     assert result.code == 0, result.err
-    found = json.loads(result.out)
-    assert [run["name"] for run in found["runs"]] == ["run", "run, untrained"]
-    assert found["runs"][0]["encoder"]["share"][0] == 1
-    assert found["runs"][0]["encoder"] != found["runs"][1]["encoder"]
-    assert json.loads(Path("side/microscope.json").read_text(encoding="utf-8")) == found
+    report = json.loads(result.out)
+    assert [run["name"] for run in report["runs"]] == ["run", "run, untrained"]
+    assert report["runs"][0]["encoder"]["share"][0] == 1
+    assert report["runs"][0]["encoder"] != report["runs"][1]["encoder"]
+    assert json.loads(Path("side/microscope.json").read_text(encoding="utf-8")) == report
     assert "run, untrained" in Path("side/microscope.html").read_text(encoding="utf-8")
     table = call("microscope", "run", "--sentences", "4")
     assert "decoder over the source" in table.out
@@ -345,8 +389,8 @@ def test_runs_that_cannot_be_measured(call: Call, folder):
     call("microscope", "run", "--sentences", "0").refused(2, "at least one sentence")
     call("microscope", "nowhere").refused(2, "no such run")
     call("microscope", "run").refused(3, "64 pairs are asked for, and the validation data has 4", "--sentences 4")
-    config = Path("run/config.toml")
-    config.write_text(config.read_text(encoding="utf-8").replace('"translate"', '"dance"'), encoding="utf-8")
+    run = Run.open("run")
+    run.write_config((run.path / "config.toml").read_text(encoding="utf-8").replace('"translate"', '"dance"'))
     call("microscope", "run", "--sentences", "4").refused(2, "dance")
 
 
@@ -410,10 +454,10 @@ def test_demo_without_patience(call: Call, folder, monkeypatch):
 
     def small(*words: object) -> TranslateConfig:
         config = true(*words)
-        known = load(TranslateConfig, "small.toml")
+        small = load(TranslateConfig, "small.toml")
         training = replace(config.training, threads=1)
         data = Phrases(size=100, valid_size=4, test_size=8)
-        return replace(config, model=known.model, data=data, training=training, decoding=known.decoding)
+        return replace(config, model=small.model, data=data, training=training, decoding=small.decoding)
 
     monkeypatch.setattr(demo, "demo_config", small)
     result = call("demo", "--steps", "2", "--run", "demo")
@@ -422,7 +466,7 @@ def test_demo_without_patience(call: Call, folder, monkeypatch):
     assert "five translations" in result.out
     assert "translate demo" in result.out
     assert Path("demo/report.html").is_file()
-    assert json.loads(Path("demo/eval/test.json").read_text(encoding="utf-8"))["sentences"] == 8
+    assert Run.open("demo").evaluation("test")["sentences"] == 8
     again = call("demo", "--steps", "2", "--run", "demo")
     assert again.code == 0
     assert "expected: " not in again.err
@@ -434,14 +478,27 @@ def test_help_of_every_verb_comes_without_torch():
         f"for words in [['--help'], ['--version'], *([verb, '--help'] for verb in {VERBS!r})]: main(words)\n"
         "assert 'torch' not in sys.modules\nassert 'numpy' not in sys.modules\n"
     )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stderr) == (0, "")
+    completed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stderr) == (0, "")
     for verb in VERBS:
-        assert found.stdout.count(f" {verb} ") >= 2  # in the list, and in its own page
+        assert completed.stdout.count(f" {verb} ") >= 2  # in the list, and in its own page
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("verb", "example"),
+    [("train", "--training.steps 1000"), ("eval", "--decoding.beam 5"), ("chat", "--decoding.temperature 0.7")],
+)
+def test_help_gives_an_example_of_a_key_that_fits(call: Call, verb, example):
+    arguments = call(verb, "--help").out.partition("OVERRIDES")[2].partition("╰")[0]
+    assert " ".join(arguments.replace("│", " ").split()).endswith(f"(e.g. {example}).")
+
+
+def test_help_of_fill_names_both_masks(call: Call):
+    assert "[MASK] or <mask>" in call("fill", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
     [
         (["trian", "x"], 'did you mean "train"?'),
         (["train"], "config"),
@@ -451,9 +508,9 @@ def test_help_of_every_verb_comes_without_torch():
         (["demo", "--steps", "many"], "many"),
     ],
 )
-def test_a_call_that_is_wrong_exits_with_2_and_a_hint(call: Call, words, told):
+def test_a_call_that_is_wrong_exits_with_2_and_a_hint(call: Call, words, message):
     result = call(*words)
     assert result.code == 2
-    assert told in result.err.lower()
+    assert message in result.err.lower()
     assert "Traceback" not in result.err
     assert result.out == ""

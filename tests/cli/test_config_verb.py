@@ -57,7 +57,7 @@ def test_help_on_one_key_of_a_task_and_of_a_file(call: Call):
 def test_what_is_unknown_comes_with_the_nearest(call: Call):
     call("config", "translate", "training.stpes").refused(2, "training.stpes: unknown key", "did you mean 'steps'?")
     call("config", "translate", "steps").refused(2, "did you mean 'training.steps'?")
-    call("config", "transalte").refused(2, "transalte: neither a task nor a file", "did you mean 'translate'?")
+    call("config", "transalte").refused(2, "transalte: is neither a task nor a file", "did you mean 'translate'?")
     Path("small.toml").write_text('task = "transalte"\n', encoding="utf-8")
     call("config", "small.toml").refused(2, "small.toml:1 (task): unknown task", "did you mean 'translate'?")
     call("config", "small.toml", "--schema").refused(2, "small.toml:1 (task): unknown task")
@@ -71,10 +71,10 @@ def test_a_schema_goes_to_standard_output_or_to_a_new_file(call: Call):
     for _ in range(2):  # the same content is no harm
         assert call("config", "translate", "--schema", "x.json").code == 0
         assert Path("x.json").read_text(encoding="utf-8") == result.out
-    call("config", "tag", "--schema", "x.json").refused(2, "x.json: exists already, with other content")
+    call("config", "tag", "--schema", "x.json").refused(2, "x.json: exists already with different content")
     assert Path("x.json").read_text(encoding="utf-8") == result.out
     for words in (["--schema"], ["--schema", "translate"], ["translate", "--schema", "a", "b"]):
-        call("config", *words).refused(2, "--schema needs a task", cured=False)
+        call("config", *words).refused(2, "--schema needs a task")
 
 
 def test_markdown_of_one_task(call: Call):

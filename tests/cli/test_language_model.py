@@ -69,9 +69,9 @@ def texts(written: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_generate_is_a_function_of_prompt_and_seed(call: Call, texts):
-    found = [call("generate", "run", *words).out for words in (("ba", "ko"), ("--prompt", "ba ko"), ("ba ko",))]
-    assert found[0].startswith("ba ko")
-    assert len(set(found)) == 1
+    outputs = [call("generate", "run", *words).out for words in (("ba", "ko"), ("--prompt", "ba ko"), ("ba ko",))]
+    assert outputs[0].startswith("ba ko")
+    assert len(set(outputs)) == 1
     assert call("generate", "run", "ba", "--seed", "7").out != call("generate", "run", "ba", "--seed", "8").out
     assert call("generate", "run").code == 0
     longer = call("generate", "run", "ba", "--length", "40", "--decoding.min-length", "40").out
@@ -86,7 +86,7 @@ def test_generate_several_as_json(call: Call, texts):
 
 def test_eval_check_report_and_runs(call: Call, texts):
     scores = json.loads(call("eval", "run", "--json", "-q").out)
-    assert scores == json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
+    assert scores == Run.open("run").evaluation("test")
     assert scores["bytes"] == len(Path("test.txt").read_bytes()) + 1
     assert not unknown_scores(scores)
     assert "its state carries over" in call("eval", "run", "--test", "valid.txt", "--name", "other").out
@@ -94,11 +94,11 @@ def test_eval_check_report_and_runs(call: Call, texts):
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert "bits per byte" in page
     assert 'id="attention"' not in page
-    found = json.loads(call("check", "small.toml", "--json", "-q").out)
-    assert [(row["split"], row["lines"], row["texts"]) for row in found["summary"]] == [
+    result = json.loads(call("check", "small.toml", "--json", "-q").out)
+    assert [(row["split"], row["lines"], row["texts"]) for row in result["summary"]] == [
         ("train", 60, 1), ("valid", 8, 1), ("test", 9, 1)
     ]  # fmt: skip
-    assert found["estimate"]["parameters"] == Run.open("run").info()["training"]["parameters"]
+    assert result["estimate"]["parameters"] == Run.open("run").info()["training"]["parameters"]
     assert "tokens/s" in call("check", "small.toml").out
     (row,) = json.loads(call("runs", ".", "--json").out)
     assert (row["task"], row["metric"]) == ("language_model", "loss")
@@ -128,7 +128,7 @@ def test_verify_reads_the_band(call: Call, texts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "code", "told"),
+    ("content", "code", "message"),
     [
         (b"", 3, "the file is empty"),
         (b"\n\n", 3, "all its lines are blank"),
@@ -137,13 +137,13 @@ def test_verify_reads_the_band(call: Call, texts, tmp_path):
         (None, 2, "bad.txt: no such file"),
     ],
 )
-def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, code, told):
+def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, code, message):
     path = tmp_path / "bad.txt"
     if content is not None:
         path.write_bytes(content)
     before = fingerprint(tmp_path)
     words = ("small.toml", "--data.train", path, "--run", tmp_path / "new", "-q")
-    call("train", *words, *(["--batches.lanes", "99"] if content == b"ba\n" else [])).refused(code, told)
+    call("train", *words, *(["--batches.lanes", "99"] if content == b"ba\n" else [])).refused(code, message)
     assert fingerprint(tmp_path) == before
     if content != b"ba\n":
         result = call("check", "small.toml", "--data.train", path, "-q")
@@ -151,7 +151,7 @@ def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, co
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("generate", "nowhere"), "no such run"),
         (("generate", "run", "ba", "--decoding.temprature", "1"), "did you mean 'temperature'?"),
@@ -164,9 +164,9 @@ def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, co
         (("train", "small.toml", "--training.metric", "bleu", "-q"), "training.metric must be 'loss'"),
     ],
 )
-def test_calls_that_are_wrong(call: Call, texts, words, told):
-    cured = not any(word in told for word in ("temperature must", "memory", "metric"))
-    call(*words).refused(2, told, cured=cured)
+def test_calls_that_are_wrong(call: Call, texts, words, message):
+    cured = not any(word in message for word in ("temperature must", "memory", "metric"))
+    call(*words).refused(2, message, cured=cured)
 
 
 def test_a_prompt_that_is_no_utf8(call: Call, texts):
@@ -219,25 +219,25 @@ def test_generate_with_a_draft(call: Call, texts, tmp_path):
 
 
 def test_eval_takes_the_likeliest_of_choices(call: Call, texts, tmp_path):
-    asked = tmp_path / "asked.jsonl"
+    questions = tmp_path / "questions.jsonl"
     rows = [{"context": "ba", "choices": ["ko mi", "xyz xyz xyz"], "answer": i % 2 and "ko mi"} for i in range(4)]
-    asked.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    scores = json.loads(call("eval", "run", "--choices", asked, "--shots", "1", "--json").out)
+    questions.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    scores = json.loads(call("eval", "run", "--choices", questions, "--shots", "1", "--json").out)
     assert (scores["questions"], scores["accuracy"], scores["by_chance"]) == (3, 100, 50)
     assert scores["answers"][0]["chosen"] == "ko mi"
     assert not unknown_scores(scores)
-    assert "after 1 examples" in call("eval", "run", "--choices", asked, "--shots", "1").out
-    asked.write_text('{"context": "ba", "choices": ["a", "b"], "answer": 2}\n', encoding="utf-8")
-    call("eval", "run", "--choices", asked).refused(3, f"{asked}:1: not a question")
+    assert "after 1 examples" in call("eval", "run", "--choices", questions, "--shots", "1").out
+    questions.write_text('{"context": "ba", "choices": ["a", "b"], "answer": 2}\n', encoding="utf-8")
+    call("eval", "run", "--choices", questions).refused(3, f"{questions}:1: not a question")
 
 
 def test_language_models_are_compared_in_bits_a_byte(call: Call, texts, tmp_path):
     shutil.copytree("run", tmp_path / "two")
     words = ("compare", "run", tmp_path / "two", "--test", "valid.txt", "--to", tmp_path / "both")
-    found = json.loads(call(*words, "--json", "-q").out)
-    one, two = (row["scores"] for row in found["systems"])
+    result = json.loads(call(*words, "--json", "-q").out)
+    one, two = (row["scores"] for row in result["systems"])
     assert one == two
-    assert one["bits_per_byte"] == json.loads(Path("run/eval/valid.json").read_text())["bits_per_byte"]
+    assert one["bits_per_byte"] == Run.open("run").evaluation("valid")["bits_per_byte"]
     call("microscope", "run", tmp_path / "two").refused(2, "run: is a run of the task 'language_model'")
 
 
@@ -254,12 +254,12 @@ def test_a_run_is_tuned_on_conversations(call: Call, texts, tmp_path):
     words = ("gpt.toml", "--start", "run", "--data.kind", "conversations", "--data.train", tmp_path / "a.jsonl")
     result = call("train", *words, "--batches.length", "40", "--run", tmp_path / "chat")
     assert result.code == 0, result.err
-    assert "the last 2 conversations are held out" in result.err
+    assert "the last 2 conversations held out" in result.err
     assert "starting from run/checkpoints/" in result.err
     scores = json.loads(call("eval", tmp_path / "chat", "--test", tmp_path / "a.jsonl", "--json", "-q").out)
     assert scores["words"] == 80
-    found = json.loads(call("check", *words, "--run", tmp_path / "chat", "--json", "-q").out)
-    assert [row["texts"] for row in found["summary"]] == [38, 2]
+    result = json.loads(call("check", *words, "--run", tmp_path / "chat", "--json", "-q").out)
+    assert [row["texts"] for row in result["summary"]] == [38, 2]
     (tmp_path / "a.jsonl").write_text('{"instruction": "a"}\n')
     call("train", *words, "--run", tmp_path / "new", "-q").refused(3, "a.jsonl:1: no conversation")
     call("check", *words, "-q").refused(3, "not a conversation")
@@ -270,4 +270,4 @@ def test_the_end_of_a_text_is_held_out(call: Call, texts, tmp_path):
     (texts / "gpt.toml").write_text(WITHOUT_DATA)
     result = call(*words)
     assert result.code == 0, result.err
-    assert "the last 3 of 60 lines are held out as validation data" in result.err
+    assert "the last 3 of 60 lines held out as validation data" in result.err

@@ -22,8 +22,8 @@ def test_a_lineage_is_trained_compared_and_resumed(call: Call, folder):
     words = ("lineage", "ladder.toml", "--data.test", "test.src", "test.tgt", "--run", "ladder")
     result = call(*words, "--json")
     assert result.code == 0, result.err
-    found = json.loads(result.out)
-    assert [row["name"] for row in found["systems"]] == ["gru", "transformer"]
+    report = json.loads(result.out)
+    assert [row["name"] for row in report["systems"]] == ["gru", "transformer"]
     assert {p.name for p in (folder / "ladder").iterdir()} == {"gru", "transformer", "compare.html", "compare.json"}
     saved = (folder / "ladder" / "transformer" / "config.toml").read_text()
     assert "warmup = 7" in saved
@@ -42,17 +42,17 @@ def test_a_lineage_over_seeds(call: Call, folder):
     words = ("lineage", "ladder.toml", "--data.test", "test.src", "test.tgt", "--run", "ladder", "--seeds", "1", "2")
     result = call(*words, "--json")
     assert result.code == 0, result.err
-    found = json.loads(result.out)
-    assert found == json.loads((folder / "ladder" / "seeds.json").read_text())
-    assert found["seeds"] == [1, 2]
-    assert [row["name"] for row in found["systems"]] == ["gru", "transformer"]
+    report = json.loads(result.out)
+    assert report == json.loads((folder / "ladder" / "seeds.json").read_text())
+    assert report["seeds"] == [1, 2]
+    assert [row["name"] for row in report["systems"]] == ["gru", "transformer"]
     for seed in (1, 2):
         alone = json.loads((folder / "ladder" / f"seed-{seed}" / "compare.json").read_text())
         for key in ("chrf", "minutes"):
-            own = [row[key] for row in alone["systems"]]
-            assert own == [row["scores"][key]["values"][seed - 1] for row in found["systems"]]
+            values = [row[key] for row in alone["systems"]]
+            assert values == [row["scores"][key]["values"][seed - 1] for row in report["systems"]]
         assert f"seed = {seed}" in (folder / "ladder" / f"seed-{seed}" / "gru" / "config.toml").read_text()
-    minutes = found["systems"][0]["scores"]["minutes"]
+    minutes = report["systems"][0]["scores"]["minutes"]
     first, second = minutes["values"]
     assert first != second
     assert abs(minutes["mean"] - (first + second) / 2) < 1e-9

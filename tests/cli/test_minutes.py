@@ -33,17 +33,17 @@ BUDGET = ["--training.minutes", "0.01", "--training.evaluate_every", "3"]
 def test_the_steps_fill_the_budget_and_do_not_exceed_it(minutes, step, evaluation, every, average):
     config = TrainingConfig(minutes=minutes, evaluate_every=every, average=average)
     try:
-        found = config.within_minutes(step, evaluation)
+        training = config.within_minutes(step, evaluation)
     except UsageError:
         assert 60 * minutes <= (1 + (average == "best")) * evaluation + 1.25 * step + 1e-6
         return
-    evaluations = -(-found.steps // found.evaluate_every) + (average == "best")
-    spent = found.steps * step + evaluations * evaluation
+    evaluations = -(-training.steps // training.evaluate_every) + (average == "best")
+    spent = training.steps * step + evaluations * evaluation
     assert spent <= 60 * minutes * (1 + 1e-9)
     assert spent > 60 * minutes - step - 2.25 * evaluation - 1e-6
-    if 8 * evaluation < found.evaluate_every * step and found.steps >= 25:
+    if 8 * evaluation < training.evaluate_every * step and training.steps >= 25:
         assert evaluations >= 4
-    assert found.evaluate_every <= max(every, 1 + 4 * evaluation / step)
+    assert training.evaluate_every <= max(every, 1 + 4 * evaluation / step)
 
 
 def test_a_budget_that_no_evaluation_fits_into_is_refused():
@@ -75,10 +75,10 @@ def test_training_lasts_as_long_as_asked_and_is_then_like_any_other(call: Call, 
     assert first.code == 0
     assert "0.01 minutes allow " in first.err
     config = load(TranslateConfig, Path("first/config.toml"))
-    own = config.training
-    assert own.minutes == 0.01
-    assert own.steps == Run.open("first").info()["training"]["steps"] > 1
-    steps = ["--training.steps", own.steps, "--training.evaluate_every", own.evaluate_every]
+    training = config.training
+    assert training.minutes == 0.01
+    assert training.steps == Run.open("first").info()["training"]["steps"] > 1
+    steps = ["--training.steps", training.steps, "--training.evaluate_every", training.evaluate_every]
     warmup = ["--schedule.warmup", config.schedule.warmup]
     assert call("train", "small.toml", "--run", "second", *steps, *warmup, "-q").code == 0
     weights = [Run.open(name).checkpoints()[-1].path / "model.safetensors" for name in ("first", "second")]
@@ -89,14 +89,14 @@ def test_training_lasts_as_long_as_asked_and_is_then_like_any_other(call: Call, 
     assert "allow" not in again.err
     assert load(TranslateConfig, Path("first/config.toml")) == config
     call("train", "small.toml", "--run", "second", "--training.minutes", "1").refused(
-        2, f"second: was begun with {own.steps} steps", "--training.steps N"
+        2, f"second: was begun with {training.steps} steps", "--training.steps N"
     )
 
 
 def test_check_goes_by_the_budget(call: Call, folder: Path):
-    found = call("check", "small.toml", *BUDGET)
-    assert found.code == 0
-    assert any("minutes" in line and "0.0" in line for line in found.lines)
+    result = call("check", "small.toml", *BUDGET)
+    assert result.code == 0
+    assert any("minutes" in line and "0.0" in line for line in result.lines)
     negative = call("check", "small.toml", "--training.minutes=-1")
     negative.refused(2, "epochs must be finite, minutes at most 10,000,000", cured=False)
 

@@ -105,24 +105,26 @@ def here(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_classify_from_words_file_and_standard_input(call: Call, here):
     texts = [row.split("\t")[1] for row in Path("test.tsv").read_text(encoding="utf-8").split("\n")[1:-1]]
-    found = call("classify", "label", *texts)
+    result = call("classify", "label", *texts)
     Path("texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
-    assert call("classify", "label", "--file", "texts.txt").out == found.out
-    assert call("classify", "label", stdin="\n".join(texts).encode()).out == found.out
+    assert call("classify", "label", "--file", "texts.txt").out == result.out
+    assert call("classify", "label", stdin="\n".join(texts).encode()).out == result.out
     rows = [json.loads(line) for line in call("classify", "label", *texts, "--json").lines]
     assert [row["text"] for row in rows] == texts
     assert all(sum(row["probabilities"].values()) == pytest.approx(1) for row in rows)
     assert [vars(judged) for judged in seqloom.load("label")(texts)] == rows
-    said = [line.split("\t")[0] for line in found.lines]
-    right = sum(one == label(text) for one, text in zip(said, texts, strict=True))
-    assert json.loads(call("eval", "label", "--json", "-q").out)["accuracy"] == pytest.approx(100 * right / len(texts))
+    predictions = [line.split("\t")[0] for line in result.lines]
+    correct = sum(one == label(text) for one, text in zip(predictions, texts, strict=True))
+    assert json.loads(call("eval", "label", "--json", "-q").out)["accuracy"] == pytest.approx(
+        100 * correct / len(texts)
+    )
 
 
 def test_eval_prints_tables_and_saves(call: Call, here):
     shown = call("eval", "label").out
     for words in ("accuracy of the most frequent label", "Matthews", "calibration error", "true \\ predicted"):
         assert words in shown
-    scores = json.loads(Path("label/eval/test.json").read_text(encoding="utf-8"))
+    scores = Run.open("label").evaluation("test")
     assert sum(map(sum, scores["confusion"])) == scores["examples"] == 14
     assert call("report", "label", "-q").code == 0
     page = Path("label/report.html").read_text(encoding="utf-8")
@@ -138,16 +140,16 @@ def test_eval_prints_tables_and_saves(call: Call, here):
 )
 def test_every_task_checks_evaluates_and_is_looked_at(call: Call, here, name, metric):
     scores = json.loads(call("eval", name, "--json", "-q").out)
-    assert scores == json.loads(Path(f"{name}/eval/test.json").read_text(encoding="utf-8"))
+    assert scores == Run.open(name).evaluation("test")
     assert 0 <= scores[metric] <= 100
     assert not unknown_scores(scores)
     shown = call("eval", name).out
     assert all(MEASURES[key].name in " ".join(shown.split()) for key in measured(scores))
     assert "value" in call("eval", name).out
     assert call("report", name, "-q").code == 0
-    found = json.loads(call("check", f"{name}.toml", "--json", "-q").out)
-    assert found["estimate"]["parameters"] == Run.open(name).info()["training"]["parameters"]
-    assert [row["split"] for row in found["summary"]] == ["train", "valid", "test"]
+    result = json.loads(call("check", f"{name}.toml", "--json", "-q").out)
+    assert result["estimate"]["parameters"] == Run.open(name).info()["training"]["parameters"]
+    assert [row["split"] for row in result["summary"]] == ["train", "valid", "test"]
     first, last = (row["loss"] for row in Run.open(name).rows("metrics.jsonl") if row["kind"] == "valid")
     assert last < first + 0.5
 
@@ -193,8 +195,8 @@ def test_embed_gives_a_vector_a_text(call: Call, here, tmp_path, name):
 
 
 def test_fine_tuning_starts_from_the_weights_of_another_run(call: Call, here, tmp_path):
-    own = data("classify", "{}.tsv", 'text = "sentence"').split("[model.encoder]")[0]
-    Path("tuned.toml").write_text('start = "words"\n' + own.replace('kind = "words"', 'kind = "bpe"\nsize = 300'))
+    config = data("classify", "{}.tsv", 'text = "sentence"').split("[model.encoder]")[0]
+    Path("tuned.toml").write_text('start = "words"\n' + config.replace('kind = "words"', 'kind = "bpe"\nsize = 300'))
     run = tmp_path / "tuned"
     quick = ("--run", run, "--training.steps", "1", "--training.threads", "1", "--optimizer.lr", "1e-9")
     result = call("train", "tuned.toml", *quick, "--batches.length", "20")
@@ -214,16 +216,16 @@ def test_fine_tuning_starts_from_the_weights_of_another_run(call: Call, here, tm
 
 
 def test_a_ladder_of_readers_is_trained_and_compared(call: Call, here, tmp_path):
-    own = data("classify", "{}.tsv", 'text = "sentence"').split("[model.encoder]")
+    config = data("classify", "{}.tsv", 'text = "sentence"').split("[model.encoder]")
     members = '[members.bag]\nmodel.preset = "bag"\n\n[members.tuned]\nstart = "words"\nbatches.length = 20\n'
-    text = own[0].replace('[tokenizer]\nkind = "words"\n', "") + SHARED.split("heads = 2\n")[1] + members
+    text = config[0].replace('[tokenizer]\nkind = "words"\n', "") + SHARED.split("heads = 2\n")[1] + members
     Path("ladder.toml").write_text(text, encoding="utf-8")
     result = call("lineage", "ladder.toml", "--run", tmp_path / "ladder", "--json", "-q")
     assert result.code == 0, result.err
-    found = json.loads(result.out)
-    assert [row["name"] for row in found["systems"]] == ["bag", "tuned"]
-    for row in found["systems"]:
-        scores = json.loads((tmp_path / "ladder" / row["name"] / "eval" / "test.json").read_text(encoding="utf-8"))
+    comparison = json.loads(result.out)
+    assert [row["name"] for row in comparison["systems"]] == ["bag", "tuned"]
+    for row in comparison["systems"]:
+        scores = Run.open(tmp_path / "ladder" / row["name"]).evaluation("test")
         share = scores["accuracy"] / 100
         assert row["scores"]["accuracy"] == scores["accuracy"]
         assert row["intervals"]["accuracy"] == pytest.approx(196 * (share * (1 - share) / 14) ** 0.5)
@@ -257,9 +259,9 @@ def test_numbers_and_pairs(call: Call, here, tmp_path):
 def test_a_tenth_is_held_out_where_there_is_no_validation(call: Call, here, tmp_path):
     text = Path("label.toml").read_text(encoding="utf-8").replace('valid = ["valid.tsv"]\n', "")
     (tmp_path / "c.toml").write_text(text, encoding="utf-8")
-    found = json.loads(call("check", tmp_path / "c.toml", "--json", "-q").out)
-    assert [row["examples"] for row in found["summary"]] == [72, 8, 14] or [
-        (row["split"], row["examples"]) for row in found["summary"]
+    result = json.loads(call("check", tmp_path / "c.toml", "--json", "-q").out)
+    assert [row["examples"] for row in result["summary"]] == [72, 8, 14] or [
+        (row["split"], row["examples"]) for row in result["summary"]
     ] == [("train", 72), ("test", 14), ("valid", 8)]
 
 
@@ -267,17 +269,17 @@ def test_a_tenth_is_held_out_where_there_is_no_validation(call: Call, here, tmp_
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("label", "label\tsentence\nfew\tba\nsome\tko\n", "bad:3: the label 'some' is not in the training data"),
         ("tags", "ba O\nko B-Y\n", "the label 'B-Y' is not in the training data"),
         ("span", '{"question": "ba", "context": "ko", "answers": [{"text": "mi", "answer_start": 0}]}', "not JSON"),
     ],
 )
-def test_data_that_cannot_be_evaluated(call: Call, here, tmp_path, name, content, told):
+def test_data_that_cannot_be_evaluated(call: Call, here, tmp_path, name, content, message):
     path = tmp_path / {"span": "bad.txt"}.get(name, "bad")
     path.write_text(content + ("x" if name == "span" else ""), encoding="utf-8")
-    call("eval", name, "--test", path, "-q").refused(3, told)
+    call("eval", name, "--test", path, "-q").refused(3, message)
 
 
 def test_training_data_that_makes_no_sense(call: Call, here, tmp_path):
@@ -292,7 +294,7 @@ def test_training_data_that_makes_no_sense(call: Call, here, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("classify", "nowhere", "ba"), "no such run"),
         (("classify", "words", "ba"), "words: is a run of the task 'masked_words'"),
@@ -317,11 +319,11 @@ def test_training_data_that_makes_no_sense(call: Call, here, tmp_path):
         (("translate", "label", "ba"), "label: is a run of the task 'classify'"),
     ],
 )
-def test_calls_that_are_wrong(call: Call, here, words, told):
+def test_calls_that_are_wrong(call: Call, here, words, message):
     result = call(*words)
     assert result.code == 2, result.err
     assert "Traceback" not in result.err
-    assert told in result.err
+    assert message in result.err
     assert not Path("new").exists()
 
 

@@ -1,4 +1,4 @@
-"""A training in a process of its own that is interrupted, terminated and killed, and goes on to the same bits."""
+"""A training in a process of its own that is interrupted, terminated and killed, and resumes to the same bits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMMAND = ("train", "small.toml", "--training.steps", str(STEPS), "--training.ev
 
 @contextlib.contextmanager
 def training(run: str) -> Iterator[subprocess.Popen[str]]:
-    """A training that tells of every step through a pipe so narrow that it cannot end before someone listens."""
+    """A training that reports every step through a pipe so narrow that it cannot end before someone listens."""
     command = [sys.executable, "-m", "seqloom", *COMMAND, "--run", run, "-v"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as process:
@@ -41,12 +41,12 @@ def training(run: str) -> Iterator[subprocess.Popen[str]]:
 
 def read_until(process: subprocess.Popen[str], word: str) -> str:
     assert process.stderr is not None
-    told = ""
-    while word not in told:
+    output = ""
+    while word not in output:
         line = process.stderr.readline()
-        assert line, told
-        told += line
-    return told
+        assert line, output
+        output += line
+    return output
 
 
 def bits(path: str) -> tuple[object, ...]:
@@ -72,15 +72,15 @@ def straight(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[o
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_stopped_by_a_signal_it_saves_and_the_same_command_resumes(call: Call, folder, straight, number, code):
     with training("new") as process:
-        told = read_until(process, "step 3/")
+        output = read_until(process, "step 3/")
         process.send_signal(number)
         _, rest = process.communicate()
-    told += rest
+    output += rest
     assert process.returncode == code
-    assert "Traceback" not in told
-    stopped = int(re.findall(r"step (\d+)/", told)[-1])
+    assert "Traceback" not in output
+    stopped = int(re.findall(r"step (\d+)/", output)[-1])
     assert 3 <= stopped < STEPS
-    assert f"seqloom: stopped and saved after step {stopped}\n  start the same command again: it resumes\n" in told
+    assert f"seqloom: stopped and saved after step {stopped}\n  start the same command again: it resumes\n" in output
     assert Run.open("new").checkpoints()[-1].step == stopped
     assert "training" not in Run.open("new").info()
     result = call(*COMMAND, "--run", "new")
@@ -107,9 +107,9 @@ def test_killed_in_the_middle_it_goes_on_from_the_last_checkpoint(call: Call, fo
 def test_a_second_interrupt_quits_without_saving(call: Call, folder, monkeypatch):
     true = Reporter.step
 
-    def step(self: Reporter, found: Step) -> None:
-        true(self, found)
-        if found.number == 3:
+    def step(self: Reporter, step: Step) -> None:
+        true(self, step)
+        if step.number == 3:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 

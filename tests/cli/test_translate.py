@@ -65,9 +65,9 @@ def test_several_results_with_scores(call: Call, seen):
 
 
 def test_what_a_translation_must_begin_with(call: Call, seen):
-    found = call("translate", "run", "--prefix", "AB", "ba", "ko mi").lines
-    assert len(found) == 2
-    assert all(line.startswith("AB") for line in found)
+    lines = call("translate", "run", "--prefix", "AB", "ba", "ko mi").lines
+    assert len(lines) == 2
+    assert all(line.startswith("AB") for line in lines)
 
 
 def test_words_that_begin_with_one_hyphen_are_texts(call: Call, seen):
@@ -89,16 +89,16 @@ def test_over_long_texts_are_refused_with_their_line_or_cut(call: Call, seen, tm
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "messages"),
     [
         (b"ba\nb\xe4\nko\n", ("standard input:2", "not UTF-8: byte 0xe4 at column 2")),
         (b"ba\nko\0mi\n", ("standard input:2", "a NUL character at column 3")),
         (b"ba\n" + b"x" * 1_000_001, ("standard input:2", "longer than 1,000,000 bytes")),
     ],
 )
-def test_standard_input_that_is_no_text(call: Call, seen, data, told):
+def test_standard_input_that_is_no_text(call: Call, seen, data, messages):
     result = call("translate", "run", stdin=data)
-    result.refused(3, *told)
+    result.refused(3, *messages)
     assert result.out == ""
 
 
@@ -107,7 +107,7 @@ def test_arguments_that_are_no_text(call: Call, seen):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "messages"),
     [
         (["--decoding.baem", "3"], ("--decoding.baem", "unknown key 'baem'", "did you mean 'beam'?")),
         (["--decoding.beam", "many"], ("--decoding.beam", "expected a whole number, got 'many'")),
@@ -121,8 +121,8 @@ def test_arguments_that_are_no_text(call: Call, seen):
         (["--fiel", "x"], ("--fiel", "unknown option", "--help")),
     ],
 )
-def test_options_that_are_wrong(call: Call, seen, words, told):
-    call("translate", "run", "ba", *words).refused(2, *told)
+def test_options_that_are_wrong(call: Call, seen, words, messages):
+    call("translate", "run", "ba", *words).refused(2, *messages)
 
 
 def test_values_and_files_that_cannot_be(call: Call, seen):

@@ -65,15 +65,15 @@ def words(learned: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return learned
 
 
-def found(call: Call, *typed: str) -> list[str]:
+def printed(call: Call, *typed: str) -> list[str]:
     return [row["word"] for row in json.loads(call("words", "run", *typed, "--json").out)]
 
 
 def test_like_words_are_near(call: Call, words):
-    assert set(found(call, "similar", "cat", "--count", "3")) == set(ANIMALS) - {"cat"}
-    assert set(found(call, "similar", "iron", "--count", "3")) == set(METALS) - {"iron"}
-    assert found(call, "odd-one-out", "cat", "gold", "hen", "cow")[0] == "gold"
-    assert "hen" not in found(call, "analogy", "iron", "gold", "hen", "--count", "5")
+    assert set(printed(call, "similar", "cat", "--count", "3")) == set(ANIMALS) - {"cat"}
+    assert set(printed(call, "similar", "iron", "--count", "3")) == set(METALS) - {"iron"}
+    assert printed(call, "odd-one-out", "cat", "gold", "hen", "cow")[0] == "gold"
+    assert "hen" not in printed(call, "analogy", "iron", "gold", "hen", "--count", "5")
     near, far = (
         json.loads(call("words", "run", "similarity", "cat", w, "--json").out)[0]["cosine"] for w in ("dog", "zinc")
     )
@@ -91,7 +91,7 @@ def test_the_lists_of_the_config(call: Call, words):
     assert shown["similar"] == pytest.approx(100.0)
     sections = {row["section"]: row for row in shown["lists"][0]["sections"]}
     assert (sections["kinds"]["known"], sections["all"]["known"], sections["all"]["asked"]) == (1, 2, 3)
-    assert json.loads((words / "run" / "eval" / "test.json").read_text()) == shown
+    assert Run.open("run").evaluation("test") == shown
     assert unknown_scores(shown) <= {"similar"}  # one number for each list, by its name
     assert "all analogies, %" in call("eval", "run").out
     assert "Spearman" in call("eval", "run", "--test", "similar.tsv").out
@@ -113,7 +113,7 @@ def test_a_map_in_the_report(call: Call, words):
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
         (("words", "run", "similar", "dogg"), "did you mean 'dog'"),
         (("words", "run", "similar"), "similar takes 1"),
@@ -131,10 +131,10 @@ def test_a_map_in_the_report(call: Call, words):
         (("train", "small.toml", "--run", "run", "--model.width", "13"), "model.width: 12 -> 13"),
     ],
 )
-def test_what_is_wrong_is_told(call: Call, words, typed, told):
+def test_calls_that_are_wrong(call: Call, words, typed, message):
     result = call(*typed)
     assert result.code in (2, 3)
-    assert told in result.err
+    assert message in result.err
     assert "Traceback" not in result.err
 
 
@@ -166,4 +166,4 @@ def test_another_model_begins_with_them(call: Call, words, tmp_path):
     )
     result = call("train", str(tmp_path / "lm.toml"), "--run", str(tmp_path / "r"), "--model.embedder.vectors", "run")
     assert result.code == 0
-    assert "vectors of 5 of 13 tokens" in result.err
+    assert "vectors for 5 of 13 tokens" in result.err

@@ -152,7 +152,7 @@ EXTREMES = [
     Greedy(repetition_penalty=0.01, max_length=4),
     Greedy(repetition_penalty=100.0, max_length=4),
     Greedy(no_repeat_ngram=1000, max_length=4),
-    Sampling(temperature=0.001, max_length=4),
+    Sampling(temperature=1e-4, max_length=4),
     Sampling(temperature=1000.0, max_length=4),
     Sampling(top_p=1e-6, max_length=4),
     Sampling(min_p=1.0, max_length=4),

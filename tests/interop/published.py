@@ -86,10 +86,10 @@ Publish = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def transformers() -> Any:
-    found = pytest.importorskip("transformers", reason="transformers is not installed: nothing is compared")
-    found.logging.set_verbosity_error()
-    found.logging.disable_progress_bar()
-    return found
+    module = pytest.importorskip("transformers", reason="transformers is not installed: nothing is compared")
+    module.logging.set_verbosity_error()
+    module.logging.disable_progress_bar()
+    return module
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def publish(transformers: Any, tmp_path: Path) -> Publish:
         for parameter in model.parameters():
             if parameter.requires_grad:  # all but tables of sines
                 nn.init.normal_(parameter, std=0.3)
-        if name == "t5-gated":  # its table of outputs is one of its own
+        if name == "t5-gated":  # its output layer has a table of its own
             model.lm_head.weight = nn.Parameter(torch.randn(V, 12))
         folder = tmp_path / "published" / name
         model.to(dtype).save_pretrained(folder, max_shard_size=shard)
@@ -119,5 +119,5 @@ def write_tokenizer(folder: Path, words: int = V) -> None:
     inner = Tokenizer(models.WordLevel({"<unk>" if i == 3 else f"w{i}": i for i in range(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.save(str(folder / "tokenizer.json"))
-    said = {"unk_token": "<unk>", "pad_token": "w0", "cls_token": "w1", "sep_token": "w2", "bos_token": "w1"}
-    (folder / "tokenizer_config.json").write_text(json.dumps({**said, "eos_token": "w2"}), encoding="utf-8")
+    special = {"unk_token": "<unk>", "pad_token": "w0", "cls_token": "w1", "sep_token": "w2", "bos_token": "w1"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**special, "eos_token": "w2"}), encoding="utf-8")

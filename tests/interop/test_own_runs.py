@@ -57,9 +57,9 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def agrees(run: str, to: Target, out: str) -> None:
     export_run(run, to, out, QUIET)
-    found = compare_export(run, to, out, QUIET)
-    assert found["greedy output"] == "the same"
-    assert all(value <= 1e-4 for value in found.values() if isinstance(value, float))
+    differences = compare_export(run, to, out, QUIET)
+    assert differences["greedy output"] == "the same"
+    assert all(value <= 1e-4 for value in differences.values() if isinstance(value, float))
 
 
 def test_a_language_model(trained: Any, transformers: Any) -> None:
@@ -69,10 +69,12 @@ def test_a_language_model(trained: Any, transformers: Any) -> None:
     assert all(pair[1].end in row[:-1] for row in written)  # the end of a line is not that of the text
     agrees(run, "hf", "hf")
     texts = ["ba ko mi", "püt  ve!"]
-    own = load(run).tokenizer
+    ours = load(run).tokenizer
     theirs = transformers.AutoTokenizer.from_pretrained("hf")
-    assert [ids.tolist() for ids in own.encode(texts)] == [theirs(t, add_special_tokens=False).input_ids for t in texts]
-    assert theirs.eos_token_id == own.stop
+    assert [ids.tolist() for ids in ours.encode(texts)] == [
+        theirs(t, add_special_tokens=False).input_ids for t in texts
+    ]
+    assert theirs.eos_token_id == ours.stop
     pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is compared")
     agrees(run, "ctranslate2", "ctranslate2")
 

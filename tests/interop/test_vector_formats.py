@@ -44,38 +44,38 @@ def some(words: int = 11, width: int = 5) -> WordVectors:
     return vectors([f"wörd{n}" for n in range(words)], table)
 
 
-def assert_same(found: WordVectors, expected: WordVectors) -> None:
-    assert found.vocabulary.words == expected.vocabulary.words
-    assert found.vectors.dtype == np.float32
-    assert found.vectors.tobytes() == expected.vectors.tobytes()
+def assert_same(loaded: WordVectors, expected: WordVectors) -> None:
+    assert loaded.vocabulary.words == expected.vocabulary.words
+    assert loaded.vectors.dtype == np.float32
+    assert loaded.vectors.tobytes() == expected.vectors.tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(table=tables(), block=st.sampled_from([500, 1 << 16]))
 def test_what_is_written_is_read_back_to_the_bit(tmp_path_factory, kind, table, block):
-    own, path = vectors(*table), str(tmp_path_factory.getbasetemp() / f"vectors.{kind}")
-    save_vectors(own, path, kind)
+    saved, path = vectors(*table), str(tmp_path_factory.getbasetemp() / f"vectors.{kind}")
+    save_vectors(saved, path, kind)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "_BLOCK", block)
-        assert_same(load_vectors(path), own)
+        assert_same(load_vectors(path), saved)
 
 
 @pytest.mark.parametrize("block", range(20, 40))
 def test_text_stays_text_wherever_a_block_cuts_a_character(tmp_path, monkeypatch, block):
-    own, path = vectors(["0", "ࠀࠀࠀࠀ𐀀𐀀𐀀𐀀"], np.ones((2, 2), dtype=np.float32)), str(tmp_path / "vectors.txt")
-    save_vectors(own, path, "word2vec")
+    saved, path = vectors(["0", "ࠀࠀࠀࠀ𐀀𐀀𐀀𐀀"], np.ones((2, 2), dtype=np.float32)), str(tmp_path / "vectors.txt")
+    save_vectors(saved, path, "word2vec")
     monkeypatch.setattr(lines, "_BLOCK", block)
-    assert_same(load_vectors(path), own)
+    assert_same(load_vectors(path), saved)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 997, 7919])
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_across_the_borders_of_blocks(tmp_path, kind, width):
     """Files are read 64 KiB at a time; a vector may be longer than that."""
-    own = some(words=1 + 2 * (1 << 16) // (4 * width), width=width)
+    saved = some(words=1 + 2 * (1 << 16) // (4 * width), width=width)
     path = str(tmp_path / "v")
-    save_vectors(own, path, kind)
-    assert_same(load_vectors(path), own)
+    save_vectors(saved, path, kind)
+    assert_same(load_vectors(path), saved)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -92,9 +92,9 @@ def test_text_of_a_small_width_is_not_taken_for_binary(tmp_path, width, number):
     path = tmp_path / "v.vec"
     rows = [f"{word} {' '.join([number] * width)}\n" for word in ("a", "7", "cat")]
     path.write_text(f"3 {width}\n" + "".join(rows))
-    found = load_vectors(str(path))
-    assert found.vocabulary.words == ["a", "7", "cat"]
-    assert np.array_equal(found.vectors, np.full((3, width), float(number), dtype=np.float32))
+    loaded = load_vectors(str(path))
+    assert loaded.vocabulary.words == ["a", "7", "cat"]
+    assert np.array_equal(loaded.vectors, np.full((3, width), float(number), dtype=np.float32))
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 31])
@@ -103,19 +103,19 @@ def test_binary_numbers_that_look_like_text(tmp_path, width, begin):
     """The bytes of a number may be digits, spaces and line ends: those of 1.0003115 begin with "5" and a line end."""
     table = np.full((3, width), 0.1, dtype=np.float32)
     table[0, 0] = np.frombuffer(begin, dtype="<f4")[0]
-    own = vectors(["the", "of", "and"], table)
+    saved = vectors(["the", "of", "and"], table)
     path = str(tmp_path / "v.bin")
-    save_vectors(own, path, "binary")
-    assert_same(load_vectors(path), own)
+    save_vectors(saved, path, "binary")
+    assert_same(load_vectors(path), saved)
 
 
 def test_binary_without_a_line_end_after_each_vector(tmp_path):
     """As the vectors that Google published."""
-    own = some()
+    saved = some()
     path = tmp_path / "v.bin"
-    rows = zip(own.vocabulary.words, own.vectors, strict=True)
+    rows = zip(saved.vocabulary.words, saved.vectors, strict=True)
     path.write_bytes(b"11 5\n" + b"".join(word.encode() + b" " + row.tobytes() for word, row in rows))
-    assert_same(load_vectors(str(path)), own)
+    assert_same(load_vectors(str(path)), saved)
 
 
 def test_of_a_word_that_occurs_twice_the_first_vector_counts(tmp_path):
@@ -132,18 +132,18 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, kind):
     end = len(data) - 1 if kind == "binary" else data.rindex(b" ")
     for size in range(data.index(b"\n") + 1, end):
         cut.write_bytes(data[:size])
-        with pytest.raises(DataError) as found:
+        with pytest.raises(DataError) as error:
             load_vectors(str(cut))
-        assert str(cut) in found.value.where
-        assert found.value.cure
+        assert str(cut) in error.value.where
+        assert error.value.cure
 
 
 def test_text_cut_off_within_a_line(tmp_path):
     path = tmp_path / "v.txt"
     path.write_text("a 1 2 3\nb 1 2")
-    with pytest.raises(DataError, match="2 numbers instead of 3") as found:
+    with pytest.raises(DataError, match="2 numbers instead of 3") as error:
         load_vectors(str(path))
-    assert found.value.where == f"{path}:2"
+    assert error.value.where == f"{path}:2"
 
 
 @pytest.mark.parametrize("kind", ["word2vec", "binary"])
@@ -153,9 +153,9 @@ def test_a_header_with_another_number_of_words(tmp_path, kind, more):
     save_vectors(some(), str(path), kind)
     data = path.read_bytes()
     path.write_bytes(f"{11 + more} 5\n".encode() + data[data.index(b"\n") + 1 :])
-    with pytest.raises(DataError) as found:
+    with pytest.raises(DataError) as error:
         load_vectors(str(path))
-    assert str(path) in found.value.where
+    assert str(path) in error.value.where
 
 
 @pytest.mark.parametrize("width", [4, 6])
@@ -181,19 +181,19 @@ def test_files_without_vectors(tmp_path, content):
 def test_numbers_that_are_not_finite(tmp_path, number):
     path = tmp_path / "v.txt"
     path.write_text(f"a 1 2\nb 1 {number}\n")
-    with pytest.raises(DataError, match="finite") as found:
+    with pytest.raises(DataError, match="finite") as error:
         load_vectors(str(path))
-    assert found.value.where == f"{path}:2"
+    assert error.value.where == f"{path}:2"
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_binary_numbers_that_are_not_finite(tmp_path, number):
-    own = some()
-    own.vectors[7, 2] = number
-    save_vectors(own, str(tmp_path / "v.bin"), "binary")
-    with pytest.raises(DataError, match="finite") as found:
+    saved = some()
+    saved.vectors[7, 2] = number
+    save_vectors(saved, str(tmp_path / "v.bin"), "binary")
+    with pytest.raises(DataError, match="finite") as error:
         load_vectors(str(tmp_path / "v.bin"))
-    assert "word 8" in found.value.where
+    assert "word 8" in error.value.where
 
 
 def test_a_first_line_of_two_odd_digits(tmp_path):
@@ -203,7 +203,7 @@ def test_a_first_line_of_two_odd_digits(tmp_path):
 
 
 def test_a_pickle_is_refused(tmp_path):
-    """That of gensim's own format, and any other; also in an archive."""
+    """A pickle in gensim's format, and any other; also in an archive."""
     made = to_gensim(some())
     made.save(str(tmp_path / "v.kv"))
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
@@ -212,9 +212,9 @@ def test_a_pickle_is_refused(tmp_path):
     files = [path for path in tmp_path.iterdir() if path.suffix in (".kv", ".pkl", ".npz")]
     assert len(files) > 4
     for path in files:
-        with pytest.raises(DataError, match="a pickle or archive") as found:
+        with pytest.raises(DataError, match="a pickle or archive") as error:
             load_vectors(str(path))
-        assert found.value.where == str(path)
+        assert error.value.where == str(path)
 
 
 @pytest.mark.parametrize("word", ["new york", "a\tb", "a\u00a0b", "x\n", "\x85", ""])
@@ -246,23 +246,25 @@ def test_a_file_is_read_row_by_row(tmp_path):
             list(rows)
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file", "ignore::pytest.PytestUnraisableExceptionWarning")  # gensim's own
+@pytest.mark.filterwarnings(
+    "ignore:unclosed file", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # raised by gensim
 @pytest.mark.parametrize("kind", KINDS)
 def test_gensim_reads_what_we_write(tmp_path, kind):
-    own, path = some(), str(tmp_path / "v")
-    save_vectors(own, path, kind)
-    found = KeyedVectors.load_word2vec_format(path, binary=kind == "binary", no_header=kind == "glove")
-    assert found.index_to_key == own.vocabulary.words
-    assert np.array_equal(found.vectors, own.vectors)
+    saved, path = some(), str(tmp_path / "v")
+    save_vectors(saved, path, kind)
+    loaded = KeyedVectors.load_word2vec_format(path, binary=kind == "binary", no_header=kind == "glove")
+    assert loaded.index_to_key == saved.vocabulary.words
+    assert np.array_equal(loaded.vectors, saved.vectors)
 
 
 @pytest.mark.parametrize(("binary", "header"), [(False, True), (False, False), (True, True)])
 def test_we_read_what_gensim_writes(tmp_path, binary, header):
-    own, path = some(), str(tmp_path / "v")
+    saved, path = some(), str(tmp_path / "v")
     made = KeyedVectors(5)
-    made.add_vectors(own.vocabulary.words, own.vectors)
+    made.add_vectors(saved.vocabulary.words, saved.vectors)
     made.save_word2vec_format(path, binary=binary, write_header=header)
-    assert_same(load_vectors(path), own)
+    assert_same(load_vectors(path), saved)
 
 
 def test_without_gensim_the_extra_is_named(monkeypatch):
@@ -272,40 +274,44 @@ def test_without_gensim_the_extra_is_named(monkeypatch):
 
 
 def test_to_gensim_and_back():
-    own = some()
-    made = to_gensim(own)
-    assert made.index_to_key == own.vocabulary.words
-    assert np.array_equal(made.vectors, own.vectors)
-    assert all(np.array_equal(made[word], own[word]) for word in own.vocabulary.words)
+    saved = some()
+    made = to_gensim(saved)
+    assert made.index_to_key == saved.vocabulary.words
+    assert np.array_equal(made.vectors, saved.vectors)
+    assert all(np.array_equal(made[word], saved[word]) for word in saved.vocabulary.words)
     for count in (3, 10):
-        theirs, ours = made.most_similar("wörd3", topn=count), own.similar(["wörd3"], count)
+        theirs, ours = made.most_similar("wörd3", topn=count), saved.similar(["wörd3"], count)
         assert [word for word, _ in theirs] == [word for word, _ in ours]
         assert [value for _, value in theirs] == pytest.approx([value for _, value in ours], abs=1e-6)
-    found = from_gensim(made)
-    assert_same(found, own)
-    assert found.vocabulary.counts.tolist() == own.vocabulary.counts.tolist()
+    loaded = from_gensim(made)
+    assert_same(loaded, saved)
+    assert loaded.vocabulary.counts.tolist() == saved.vocabulary.counts.tolist()
 
 
 def test_from_gensim_without_counts():
     made = KeyedVectors(3)
     made.add_vectors(["a", "b"], np.ones((2, 3), dtype=np.float32))
-    found = from_gensim(made)
-    assert found.vocabulary.words == ["a", "b"]
-    assert found.vocabulary.counts.tolist() == [0, 0]
+    loaded = from_gensim(made)
+    assert loaded.vocabulary.words == ["a", "b"]
+    assert loaded.vocabulary.counts.tolist() == [0, 0]
 
 
 def test_the_vectors_of_a_trained_gensim_model():
     from gensim.models import Word2Vec
 
     trained = Word2Vec([["a", "b", "c", "a"]] * 5, vector_size=3, min_count=1, workers=1, epochs=1)
-    found = from_gensim(trained.wv)
-    assert dict(zip(found.vocabulary.words, found.vocabulary.counts.tolist(), strict=True)) == {"a": 10, "b": 5, "c": 5}
-    assert np.array_equal(found["c"], trained.wv["c"])
+    loaded = from_gensim(trained.wv)
+    assert dict(zip(loaded.vocabulary.words, loaded.vocabulary.counts.tolist(), strict=True)) == {
+        "a": 10,
+        "b": 5,
+        "c": 5,
+    }
+    assert np.array_equal(loaded["c"], trained.wv["c"])
 
 
 def test_words_of_a_file_that_is_no_utf_8(tmp_path: Path):
     path = tmp_path / "v.txt"
     path.write_bytes(b"a 1 2\ncaf\xe9 3 4\n")
-    with pytest.raises(DataError, match="UTF-8") as found:
+    with pytest.raises(DataError, match="UTF-8") as error:
         load_vectors(str(path))
-    assert found.value.where == f"{path}:2"
+    assert error.value.where == f"{path}:2"

@@ -45,6 +45,6 @@ def test_no_word_of_the_vocabulary(tmp_path):
 )
 def test_lines_that_are_no_vector(tmp_path, lines, line, problem):
     path = written(tmp_path / "v.txt", *lines)
-    with pytest.raises(DataError, match=problem) as found:
+    with pytest.raises(DataError, match=problem) as error:
         read_vectors(path, WORDS)
-    assert found.value.where == f"{path}:{line}"
+    assert error.value.where == f"{path}:{line}"

@@ -42,7 +42,7 @@ def by_hand(made: LanguageModel, batches: list[StreamBatch]) -> tuple[float, lis
     total = torch.zeros((), dtype=torch.float64)
     for batch in batches:
         carry = state.carry
-        state = made.start() if carry is None or batch.anew else replace(made.start(), carry=carry.detach())
+        state = made.start() if carry is None or batch.reset else replace(made.start(), carry=carry.detach())
         for t in range(batch.inputs["text"].values.shape[1]):
             hidden, state = made.decode(batch.inputs["text"].values[:, t : t + 1], state)
             log_p = made.head(hidden[:, 0]).log_softmax(-1)
@@ -90,10 +90,10 @@ def test_a_state_carried_over_batches_is_one_long_pass(decoder):
 
 def test_a_batch_that_begins_anew_forgets():
     made, batch = model(CELLS[1]), text()(0)
-    assert batch.anew
+    assert batch.reset
     carry = {"carry": torch.randn(3, 2, 2, 7).double()}
     assert NextToken()(made, batch, carry).nll == NextToken()(made, batch).nll
-    assert NextToken()(made, replace(batch, anew=False), carry).nll != NextToken()(made, batch).nll
+    assert NextToken()(made, replace(batch, reset=False), carry).nll != NextToken()(made, batch).nll
 
 
 @pytest.mark.parametrize("decoder", [STACK, ConvolutionalConfig(layers=2, width=12, dropout=0.0)], ids=["t", "c"])

@@ -1,1 +1,1 @@
-"""From rows to batch n, a pure function of (seed, n)."""
+"""Batches of rows: batch n is a pure function of (seed, n)."""

@@ -1,4 +1,4 @@
-"""What a step of training sees."""
+"""The batches that a training step receives."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class SequenceBatch(_Movable):
     Args:
         inputs: the sources; each ends with the end-of-sentence token.
         target_in: begins with the start token; `target_out` is the same, one token later, up to end-of-sentence.
-        target_mask: True where `target_out` is real; None = everywhere.
-        tokens: the number of real tokens of `target_out`.
-        rows: which pairs of the corpus these are, for messages.
-        number: which batch of the endless sequence this is.
+        target_mask: True where `target_out` is not padding; None = everywhere.
+        tokens: the number of tokens of `target_out`, without padding.
+        rows: the indices of the pairs in the corpus, for messages.
+        number: the index of the batch in the endless sequence.
     """
 
     inputs: Inputs
@@ -52,16 +52,16 @@ class StreamBatch(_Movable):
     """Some pieces of a running text.
 
     Args:
-        inputs: the tokens read; their segments are the documents of a row, None = each row is one.
-        targets: the token after each; -1 where there is none to be learned.
-        anew: whether the lanes begin; else each continues the last batch.
-        tokens: how many targets there are.
-        rows: the line each piece begins in, from 0, for messages.
+        inputs: the tokens read; their segments are the documents of a row, None = each row is one document.
+        targets: the token after each; -1 where there is none to learn.
+        reset: whether the lanes begin here, with a new state; otherwise each continues the previous batch.
+        tokens: the number of targets.
+        rows: the line in which each piece begins, from 0, for messages.
     """
 
     inputs: Inputs
     targets: Int[Tensor, "B T"]
-    anew: bool
+    reset: bool
     tokens: int
     rows: tuple[int, ...] = ()
 
@@ -71,14 +71,14 @@ class ReadingBatch(_Movable):
     """Texts that are read whole, padded on the right with id 0.
 
     Args:
-        inputs: R windows, most texts have one; their segments are the texts of a pair.
-        targets: what is to be learned: (B) of each text, (R T) of each token with -1 = nothing, or (R 2) first and last
-            position in each window.
-        owner: which text each window belongs to; None = each is one.
-        tokens: how many targets there are.
-        rows: which texts of the corpus these are, for messages.
-        number: which batch of the endless sequence this is.
-        pairs: of each pair, whether the second text continues the first.
+        inputs: R windows, usually one per text; their segments are the texts of a pair.
+        targets: (B) for each text, (R T) for each token, with -1 = none, or (R 2) first and last position in each
+            window.
+        owner: the index of the text that each window belongs to; None = each window is a text.
+        tokens: the number of targets.
+        rows: the indices of the texts in the corpus, for messages.
+        number: the index of the batch in the endless sequence.
+        pairs: for each pair, whether the second text continues the first.
     """
 
     inputs: Inputs
@@ -91,7 +91,7 @@ class ReadingBatch(_Movable):
 
 
 def pad(rows: Sequence[np.ndarray]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"] | None]:
-    """Rows of ids as one tensor, and the mask of the real ones (None where all rows have one length)."""
+    """Rows of ids as one tensor, and the mask of all that is not padding (None if all rows have the same length)."""
     lengths = np.array([len(row) for row in rows])
     width = int(lengths.max())
     mask = np.arange(width) < lengths[:, None]

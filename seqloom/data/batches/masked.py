@@ -1,4 +1,4 @@
-"""Running text with masked words: documents packed into sequences, or pairs of texts for next-sentence prediction."""
+"""Running text with masked tokens: documents packed into sequences, or pairs of texts for next-sentence prediction."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ MASKS = ("<mask>", "[MASK]")
 
 @dataclass(frozen=True)
 class MaskConfig(LengthConfig):
-    """How a text is cut into sequences, and what is masked in them.
+    """How a text is cut into sequences, and how tokens are masked in them.
 
     Args:
-        share: of the tokens to be predicted: 80 % of them are masked, 10 % are another token, 10 % stay.
-        whole_words: whether all pieces of a word are chosen together.
-        next_sentence: whether sequences are pairs of texts, in half of which the second continues the first.
+        share: the share of tokens to predict: 80 % of them are masked, 10 % replaced by another token, 10 % kept.
+        whole_words: whether all tokens of a word are chosen together.
+        next_sentence: whether sequences are pairs of texts; in half of them, the second continues the first.
     """
 
     tokens: Tokens = 4096
@@ -42,23 +42,23 @@ class MaskConfig(LengthConfig):
 
 
 def mask_of(tokenizer: Tokenizer) -> tuple[str, int]:
-    """The token that stands for a masked one, and its id. Raises UsageError where there is none."""
+    """The mask token and its id. Raises UsageError if the tokenizer has none."""
     for name in MASKS:
-        if (found := tokenizer.inner.token_to_id(name)) is not None:
-            return name, int(found)
-    cure = "train it on masked words: task = 'masked_words'"
+        if (token_id := tokenizer.inner.token_to_id(name)) is not None:
+            return name, int(token_id)
+    cure = "train a model on masked tokens: task = 'masked_words'"
     raise UsageError(f"the tokenizer has none of the tokens {', '.join(MASKS)}", cure=cure)
 
 
 def with_mask(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with a token that stands for a masked one; itself if it has one."""
-    known = any(tokenizer.inner.token_to_id(name) is not None for name in MASKS)
-    return tokenizer if known else tokenizer.grown(MASKS[:1])
+    """The tokenizer with a mask token; unchanged if it has one."""
+    has_mask = any(tokenizer.inner.token_to_id(name) is not None for name in MASKS)
+    return tokenizer if has_mask else tokenizer.grown(MASKS[:1])
 
 
 @dataclass(frozen=True)
 class Documents:
-    """The ids of a text; and where its lines and documents begin, with the end of the last one."""
+    """The ids of a text, and the indices at which its lines and documents begin, ending with that of its end."""
 
     ids: np.ndarray
     lines: Sequence[int]
@@ -66,18 +66,18 @@ class Documents:
 
     @classmethod
     def of(cls, text: Text, tokenizer: Tokenizer) -> Documents:
-        """A text encoded. Raises DataError for one of fewer than two tokens."""
+        """Encodes a text. Raises DataError for one of fewer than two tokens."""
         rows = [row for block in blocks_of(text) for row in tokenizer.encode([line or "" for line, _ in block])]
         ends = np.cumsum([len(row) for row in rows])
         if ends[-1] < 2:
-            raise DataError("the text has fewer than two tokens", cure="name files with text in them")
+            raise DataError("the text has fewer than two tokens", cure="name files with text")
         last = [line is None for line in text.lines]
         documents = np.unique([0, *ends[last], ends[-1]])
         return cls(np.concatenate(rows), np.unique([0, *ends]).tolist(), documents.tolist())
 
 
 def word_starts(tokenizer: Tokenizer) -> np.ndarray:
-    """Which ids begin a word (V); the others continue it."""
+    """Whether each id begins a word (V); the others continue one."""
     names = tokenizer.tokens(range(tokenizer.vocab_size))
     if any(name.startswith("##") for name in names):
         return np.array([not name.startswith("##") for name in names])
@@ -87,9 +87,9 @@ def word_starts(tokenizer: Tokenizer) -> np.ndarray:
 
 
 class MaskedBatches:
-    """The batches of a text, by number, without end; batch n, with its masks, is a pure function of (seed, n).
+    """The endless sequence of batches of a text; batch n, with its masks, is a pure function of (seed, n).
 
-    In an epoch each token is read about once; sequences begin elsewhere in each.
+    An epoch reads each token about once; in each, sequences begin at other places.
     """
 
     def __init__(self, text: Documents, tokenizer: Tokenizer, config: MaskConfig, seed: int) -> None:
@@ -111,11 +111,11 @@ class MaskedBatches:
     def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
         """The ids of some sequences, unmasked."""
         ids, (start, end) = self.text.ids, self.ends
-        found: list[np.ndarray] = []
+        rows: list[np.ndarray] = []
         for a, b, c, d in self.layout(epoch)[0][indices].tolist():
             row = [start, *ids[a:b].tolist(), end]
-            found.append(np.array(row + [*ids[c:d].tolist(), end] * self.config.next_sentence))
-        return found
+            rows.append(np.array(row + [*ids[c:d].tolist(), end] * self.config.next_sentence))
+        return rows
 
     @lru_cache(maxsize=2)  # noqa: B019 - as long-lived as the run
     def layout(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,28 +127,28 @@ class MaskedBatches:
             parts = np.array([(a, b, b, b) for a, b in pieces])
             return parts, np.ones(len(parts), dtype=np.int64)
         parts = np.array([(a, m, m, b) for a, b in pieces if b - a > 1 for m in [self._middle(a, b, chance)]])
-        # Second texts of a random half change places: nothing is read twice, and almost all come from elsewhere.
+        # A random half exchange their second texts: nothing is read twice, and almost all come from elsewhere.
         other = chance.permutation(len(parts))[: len(parts) // 2]
         if len(other) < 2:
             other = other[:0]
         parts[other, 2:] = parts[np.roll(other, 1), 2:]
         parts[:, 3] = np.minimum(parts[:, 3], parts[:, 2] + room - (parts[:, 1] - parts[:, 0]))
-        goes_on = np.ones(len(parts), dtype=np.int64)
-        goes_on[other] = 0
-        return parts, goes_on
+        continues = np.ones(len(parts), dtype=np.int64)
+        continues[other] = 0
+        return parts, continues
 
     def _cut(self, at: int, end: int, room: int, chance: np.random.Generator) -> list[tuple[int, int]]:
-        """The pieces of a document, cut between lines where there is one in the second half of the room."""
-        found = []
+        """The pieces of a document, cut between lines if one begins in the second half of the room."""
+        pieces = []
         size = room if end - at <= room else int(chance.integers(room // 2, room + 1))
         while at < end:
             stop = min(at + size, end)
             if stop < end:
                 line = self.text.lines[bisect_right(self.text.lines, stop) - 1]
                 stop = line if line > at + size // 2 else stop
-            found.append((at, stop))
+            pieces.append((at, stop))
             at, size = stop, room
-        return found
+        return pieces
 
     def _middle(self, a: int, b: int, chance: np.random.Generator) -> int:
         lines = self.text.lines
@@ -159,13 +159,13 @@ class MaskedBatches:
         """Batch `number` of the endless sequence."""
         epoch, part = number // self.per_epoch, self.order.part(number)
         ids, mask = pad(self.rows(epoch, part))
-        parts, goes_on = (array[part] for array in self.layout(epoch))
+        parts, continues = (array[part] for array in self.layout(epoch))
         read, targets = self._masked(ids.numpy(), None if mask is None else mask.numpy(), number)
         segments = pairs = None
         if self.config.next_sentence:
             seconds = torch.from_numpy(parts[:, 1] - parts[:, 0] + 2)
             segments = (torch.arange(ids.shape[1]) >= seconds[:, None]).long()
-            pairs = torch.from_numpy(goes_on)
+            pairs = torch.from_numpy(continues)
         tokens = int((targets >= 0).sum())
         inputs = Inputs.text(torch.from_numpy(read), mask, segments)
         return ReadingBatch(inputs, torch.from_numpy(targets), None, tokens, (), number, pairs)

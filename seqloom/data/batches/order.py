@@ -15,14 +15,14 @@ from seqloom.limits import Accumulate, Bounded, Bounds, Tokens
 
 @dataclass(frozen=True)
 class BatchConfig(Bounded):
-    """How sentences are put together.
+    """How sentences are put together into batches.
 
     Args:
-        tokens: the target tokens of a batch, on average over the epoch; no batch has much more. A sentence of more
-            than that counts as that many.
-        count: whose tokens these are: the target's, or those of the longer side, where sources are the longer ones.
+        tokens: the tokens of a batch, on average over the epoch; no batch has many more. A sentence with more than
+            that counts as that many.
+        count: which tokens are counted: the target's, or those of the longer side, where sources are the longer ones.
         jitter: by how many tokens the sorting by length may be off, so that batches differ more between epochs.
-        accumulate: batches to a step of the optimizer.
+        accumulate: batches per step of the optimizer.
     """
 
     tokens: Tokens = 4096
@@ -32,29 +32,29 @@ class BatchConfig(Bounded):
 
 
 class Order:
-    """Which texts, or pairs of them, each batch has, by number, without end.
+    """The texts, or pairs of texts, of each batch of an endless sequence, by number.
 
     Every epoch has the same number of batches: its texts, sorted by length, are cut where their running sum of tokens
-    crosses equal shares. So the batch of a step is found without looking at earlier ones.
+    crosses equal shares. So the batch of a step is computed without the earlier ones.
 
     Args:
         lengths: (epoch) -> the tokens of each text (N), for each side of pairs.
         config: how texts are put together.
-        seed: what the order is drawn from.
-        longest: the epoch whose tokens say how many batches every epoch has.
+        seed: the seed of the order.
+        longest: the epoch whose tokens determine how many batches every epoch has.
     """
 
     def __init__(
         self, lengths: Callable[[int], tuple[np.ndarray, ...]], config: BatchConfig, seed: int, longest: int = 0
     ) -> None:
         self.lengths, self.config, self.seed, self.longest = lengths, config, seed, longest
-        tokens = self._counted(lengths(longest))
+        tokens = self._budgeted(lengths(longest))
         if len(tokens) == 0:
             raise DataError("there is no sentence to train on", cure="seqloom check CONFIG shows why")
         self.per_epoch = -(-int(tokens.sum()) // config.tokens)  # never more than there are sentences
 
-    def _counted(self, lengths: tuple[np.ndarray, ...]) -> np.ndarray:
-        """The tokens of each text that a batch's budget is spent on."""
+    def _budgeted(self, lengths: tuple[np.ndarray, ...]) -> np.ndarray:
+        """The tokens of each text that count towards the budget of a batch."""
         tokens: np.ndarray = lengths[-1] if self.config.count == "target" else np.max(lengths, axis=0)
         return tokens.clip(max=self.config.tokens)
 
@@ -66,12 +66,12 @@ class Order:
         size, jitter = len(lengths[0]), self.config.jitter
         longer = np.max(lengths, axis=0)
         difference = lengths[0] - lengths[-1] + random.uniform(-jitter, jitter, size)
-        # Within a length the difference goes up, within the next one down: neighbours are alike on both sides.
+        # The difference rises within one length and falls within the next: neighbours are alike on both sides.
         order = np.lexsort((np.where(longer % 2, difference, -difference), longer))
-        running = np.cumsum(self._counted(lengths)[order])
+        running = np.cumsum(self._budgeted(lengths)[order])
         k = np.arange(1, self.per_epoch)
         cuts = _rounded(np.searchsorted(running, running[-1] * k / self.per_epoch))
-        # A sentence longer than a share leaves an empty part: the cuts move until each part has one sentence.
+        # A sentence longer than a share leaves an empty part: the cuts move until each part has a sentence.
         cuts = k + np.maximum.accumulate(np.clip(cuts - k, 0, size - self.per_epoch))
         parts = np.split(order, cuts)
         return [parts[i] for i in random.permutation(self.per_epoch)]
@@ -82,7 +82,7 @@ class Order:
         return self.epoch(epoch)[index]
 
     def padding(self, epoch: int | None = None) -> float:
-        """The share of positions, of all sides together, that is padding; by default in the longest epoch."""
+        """The share of padding among the positions of all sides together; by default in the longest epoch."""
         epoch = self.longest if epoch is None else epoch
         real = total = 0
         for part in self.epoch(epoch):
@@ -93,9 +93,9 @@ class Order:
 
 
 def _rounded(cuts: np.ndarray) -> np.ndarray:
-    """The places of the cuts, shifted so that most batches have one of few sizes: to an eighth of the power of two.
+    """The places of the cuts, rounded to an eighth of a power of two, so that most batches have one of few sizes.
 
-    oneDNN compiles its kernels anew for each shape it has not seen, which cost up to 40 % of a step.
+    oneDNN compiles its kernels again for each new shape, which took up to 40 % of a step.
     """
     sizes = np.maximum(np.diff(cuts, prepend=0), 1)
     grain = np.maximum(2 ** np.floor(np.log2(sizes)) / 8, 1)

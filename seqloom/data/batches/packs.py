@@ -1,4 +1,4 @@
-"""Conversations packed into batches of which only the answers are learned."""
+"""Conversations packed into batches, in which only the answers are learned."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 
 from seqloom.data.batches.batch import StreamBatch
 from seqloom.data.batches.stream import Layout
-from seqloom.errors import DataError
+from seqloom.errors import DataError, counted
 from seqloom.nn.embedders import Inputs
 
 
 def pack(sizes: Sequence[int], room: int) -> list[list[int]]:
-    """Groups of numbers whose sizes have room together: the longest first, each where it fits best."""
+    """Groups of indices whose sizes fit together into the room: the longest first, each where it fits best."""
     groups: list[list[int]] = []
     left: list[tuple[int, int]] = []
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
@@ -30,14 +30,14 @@ def pack(sizes: Sequence[int], room: int) -> list[list[int]]:
 
 
 class Packs:
-    """The batches of conversations, by number, without end; batch n is a pure function of (seed, n).
+    """The endless sequence of batches of conversations; batch n is a pure function of (seed, n).
 
-    A row is filled with whole conversations. In an epoch each comes once; the rows come in another order each epoch.
+    Each row is filled with whole conversations. An epoch has each of them once, and its own order of rows.
 
     Args:
         chats: the ids of each, and which of them are learned.
-        lines: where each is from, for messages.
-        layout: for which model; where it carries a state a row has one conversation, because the state carries over.
+        lines: the line of each, for messages.
+        layout: for which model; if it carries a state, each row has one conversation, because the state carries over.
 
     Attributes:
         cut: how many were longer than `length`; `dropped`: how many of these have nothing left to learn.
@@ -52,7 +52,8 @@ class Packs:
         self.chats = [chat for chat in kept if chat[1].any()]
         self.dropped = len(kept) - len(self.chats)
         if not self.chats:
-            raise DataError("no conversation is so short that its answer is seen", cure="raise batches.length")
+            problem = "no conversation is so short that batches.length includes some of its answer"
+            raise DataError(problem, cure="raise batches.length")
         sizes = [len(ids) - 1 for ids, _, _ in self.chats]
         self.rows = [[i] for i in range(len(sizes))] if layout.carries else pack(sizes, T)
         self.config, self.seed, self.apart = config, layout.seed, not layout.carries and not config.crossing
@@ -61,11 +62,11 @@ class Packs:
 
     @property
     def lost(self) -> str:
-        """What is not learned, in words; "" = all is."""
+        """A message about the conversations that are not learned whole; "" = all are."""
         if not self.cut:
             return ""
-        dropped = f", of which {self.dropped:,} are left out, with no answer in reach" * (self.dropped > 0)
-        return f"{self.cut:,} conversations are cut to batches.length = {self.config.length} tokens{dropped}"
+        dropped = f"; {self.dropped:,} of these left out, with no answer in reach" * (self.dropped > 0)
+        return f"{counted(self.cut, 'conversation')} cut to batches.length = {self.config.length} tokens{dropped}"
 
     def __call__(self, number: int) -> StreamBatch:
         """Batch `number` of the endless sequence."""
@@ -85,10 +86,10 @@ class Packs:
         ids, targets, documents = (np.full((len(rows), width), fill) for fill in (0, -1, 0))
         for r, row in enumerate(rows):
             at = 0
-            for d, (own, learned, _) in enumerate(row):
-                here = slice(at, at := at + len(own) - 1)
-                ids[r, here], documents[r, here] = own[:-1], d
-                targets[r, here] = np.where(learned[1:], own[1:], -1)
+            for d, (chat, learned, _) in enumerate(row):
+                here = slice(at, at := at + len(chat) - 1)
+                ids[r, here], documents[r, here] = chat[:-1], d
+                targets[r, here] = np.where(learned[1:], chat[1:], -1)
             documents[r, at:] = len(row)
         several = self.apart and any(len(row) > 1 for row in rows)
         return StreamBatch(

@@ -16,7 +16,7 @@ from seqloom.nn.embedders import Inputs
 
 @runtime_checkable
 class Side(Protocol):
-    """The encoded texts of one side, each ending with the end-of-sentence token; BPE dropout changes them by epoch."""
+    """The encoded texts of a side, each ending with the end-of-sentence token; BPE dropout changes them by epoch."""
 
     def lengths(self, epoch: int) -> np.ndarray:
         """The tokens of each text."""
@@ -45,7 +45,7 @@ class Fixed:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """The two sides of some pairs; `lines` = where the pairs stand, from 0."""
+    """The two sides of some pairs; `lines` = the line of each pair, from 0."""
 
     source: Side
     target: Side
@@ -53,11 +53,11 @@ class EncodedPairs:
 
 
 class PairBatches:
-    """The batches of a corpus of pairs, by number, without end; their rows are lines of the corpus.
+    """The endless sequence of batches of a corpus of pairs, by number; their rows are lines of the corpus.
 
     Args:
-        pairs: (epoch) -> the pairs of an epoch; each has as many.
-        start: the id a target begins with.
+        pairs: (epoch) -> the pairs of an epoch; every epoch has equally many.
+        start: the id that each target begins with.
         config, seed, longest: see Order.
     """
 

@@ -1,9 +1,8 @@
-"""A text of any size as token ids on disk: shards of bounded size, each written whole or not at all."""
+"""Text of any size as token ids on disk: shards of bounded size, each written whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,48 +12,49 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from seqloom.data.batches.stream import Row, encode_block
-from seqloom.data.rows import Piece, Say, as_bytes, blocks_of, text_digest
-from seqloom.run import Checkpoint, write_folder, write_json
+from seqloom.data.rows import Piece, ReportProgress, as_bytes, blocks_of, text_digest
+from seqloom.errors import RunError
+from seqloom.files import Checkpoint, read_sealed, write_folder, write_json, write_sealed
 from seqloom.text.tokenizer import Tokenizer
 
-_ROOM = 1 << 24  # tokens of a shard, but for the block that fills it
+_ROOM = 1 << 24  # tokens of a shard, apart from the rest of the block that fills it
 _INDEX = "corpus.json"
 
 
 @runtime_checkable
-class Source(Protocol):
-    """A text that is read anew each time."""
+class StampedText(Protocol):
+    """A text that is read again each time, with a stamp that shows whether it may have changed."""
 
-    def pieces(self, say: Say = ..., /) -> Iterator[Piece]:
-        """All of it; see `TextSplit.pieces`."""
+    def pieces(self, report: ReportProgress = ..., /) -> Iterator[Piece]:
+        """The whole text; see `TextSplit.pieces`."""
         ...
 
     def stamp(self) -> list[Any]:
-        """What stays the same while the text does, and can be had without reading it."""
+        """Values that are unchanged while the text is, and known without reading it."""
         ...
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """Where shards are kept, and who follows how they are written.
+    """Where shards are kept, and what is called while they are written.
 
     Args:
-        folder: where they go.
-        say: called now and then with the share of the text that is done, and its tokens.
+        folder: where they are written.
+        report: called from time to time with the share of the text that is done, and the tokens in it.
         before: called with the text before any of it is encoded; may raise.
-        check: called with the tokens so far before each shard is written; may raise.
+        check: called with the number of tokens so far before each shard is written; may raise.
         room: how many tokens fill a shard.
     """
 
     folder: Path
-    say: Say = lambda share, tokens: None
+    report: ReportProgress = lambda share, tokens: None
     before: Callable[[Iterable[Piece]], None] = lambda pieces: None
     check: Callable[[int], None] = lambda tokens: None
     room: int = _ROOM
 
 
 class Joined:
-    """Several rows as one."""
+    """Several rows joined into one."""
 
     def __init__(self, parts: Sequence[Row]) -> None:
         self.parts, self.edges = parts, np.cumsum([0, *map(len, parts)])
@@ -64,63 +64,63 @@ class Joined:
 
     def __getitem__(self, at: np.ndarray) -> np.ndarray:
         part = np.searchsorted(self.edges, at, side="right") - 1
-        found = np.empty(at.shape, dtype=np.int64)
+        values = np.empty(at.shape, dtype=np.int64)
         for k in np.unique(part):
             here = part == k
-            found[here] = self.parts[k][at[here] - self.edges[k]]
-        return found
+            values[here] = self.parts[k][at[here] - self.edges[k]]
+        return values
 
 
 class _Lines:
-    """The line of each of so many tokens, from where in the row each line begins."""
+    """The line of each of `size` tokens; line numbers[i] begins at token starts[i]."""
 
-    def __init__(self, size: int, begins: np.ndarray, numbers: np.ndarray) -> None:
-        self.size, self.begins, self.numbers = size, begins, numbers
+    def __init__(self, size: int, starts: np.ndarray, numbers: np.ndarray) -> None:
+        self.size, self.starts, self.numbers = size, starts, numbers
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, at: np.ndarray) -> np.ndarray:
-        found: np.ndarray = self.numbers[np.searchsorted(self.begins, at, side="right") - 1]
-        return found
+        lines: np.ndarray = self.numbers[np.searchsorted(self.starts, at, side="right") - 1]
+        return lines
 
 
 @dataclass(frozen=True)
 class Shards:
-    """The ids of a text, the line of each, and the digest of the text they were made from."""
+    """The ids of a text, the line of each, and the digest of the text they encode."""
 
     ids: Joined
     lines: Joined
     digest: str
 
 
-def find_shards(folder: Path, source: Source, tokenizer: Tokenizer) -> Shards | None:
-    """The shards of a text if they are all there, undamaged, and the text is what they were made from.
+def find_shards(folder: Path, source: StampedText, tokenizer: Tokenizer) -> Shards | None:
+    """The shards of a text if all of them exist, undamaged, and encode this very text; otherwise None.
 
-    A text is read again, for its digest, only where a file has another size or time than before.
+    The text is read again, for its digest, only if the size or time of a file has changed.
     """
     try:
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        shards = [_shard(folder, number) for number in range(index["shards"])]
-    except (OSError, ValueError, KeyError, TypeError):
+        index = read_sealed(folder / _INDEX, "")
+    except RunError:
         return None
+    shards = [_shard(folder, number) for number in range(index["shards"])]
     if index["tokenizer"] != tokenizer.digest() or any(shard.fault() for shard in shards):
         return None
     if index["stamp"] != source.stamp():
         if text_digest(source.pieces()) != index["text"]:
             return None
-        write_json(folder / _INDEX, {**index, "stamp": source.stamp()})
+        write_sealed(folder / _INDEX, {**index, "stamp": source.stamp()})
     return _opened(shards, index["text"])
 
 
-def write_shards(source: Source, tokenizer: Tokenizer, keeping: Keeping) -> Shards:
-    """Encodes a text into shards; the whole ones that an earlier call left are kept, as far as the text is the same."""
+def write_shards(source: StampedText, tokenizer: Tokenizer, keeping: Keeping) -> Shards:
+    """Encodes a text into shards; keeps the complete ones that an earlier call left, as far as the text is the same."""
     keeping.before(source.pieces())
     folder = keeping.folder
     done, sha, skip = _kept(folder, source, tokenizer)
     tokens = sum(shard.state()["tokens"] for shard in done)
     block: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    pieces = islice(source.pieces(lambda share, done: keeping.say(share, tokens)), skip, None)
+    pieces = islice(source.pieces(lambda share, done: keeping.report(share, tokens)), skip, None)
     (folder / _INDEX).unlink(missing_ok=True)
 
     def write() -> None:
@@ -139,7 +139,7 @@ def write_shards(source: Source, tokenizer: Tokenizer, keeping: Keeping) -> Shar
     if block:
         write()
     index = {"text": sha.hexdigest(), "tokenizer": tokenizer.digest(), "stamp": source.stamp(), "shards": len(done)}
-    write_json(folder / _INDEX, index)
+    write_sealed(folder / _INDEX, index)
     return _opened(done, sha.hexdigest())
 
 
@@ -147,8 +147,8 @@ def _shard(folder: Path, number: int) -> Checkpoint:
     return Checkpoint(folder / f"{number:05d}")
 
 
-def _kept(folder: Path, source: Source, tokenizer: Tokenizer) -> tuple[list[Checkpoint], Any, int]:
-    """The whole shards that are of this text and tokenizer, the digest so far, and how many pieces they hold."""
+def _kept(folder: Path, source: StampedText, tokenizer: Tokenizer) -> tuple[list[Checkpoint], Any, int]:
+    """The complete shards of this text and tokenizer, the digest so far, and how many pieces they hold."""
     kept: list[Checkpoint] = []
     sha, taken, pieces = hashlib.sha256(), 0, source.pieces()
     while not (shard := _shard(folder, len(kept))).fault():
@@ -162,23 +162,23 @@ def _kept(folder: Path, source: Source, tokenizer: Tokenizer) -> tuple[list[Chec
     return kept, sha, taken
 
 
-def _write(path: Path, blocks: Iterable[tuple[np.ndarray, ...]], vocabulary: int, state: dict[str, Any]) -> Checkpoint:
+def _write(path: Path, blocks: Iterable[tuple[np.ndarray, ...]], vocab_size: int, state: dict[str, Any]) -> Checkpoint:
     ids, sizes, numbers = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    begins = (sizes.cumsum() - sizes).astype(np.uint32)
+    starts = (sizes.cumsum() - sizes).astype(np.uint32)
 
-    def write(beside: Path) -> None:
-        np.save(beside / "ids.npy", ids.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32))
-        np.save(beside / "lines.npy", np.stack((begins, numbers)))
-        write_json(beside / "state.json", {**state, "tokens": len(ids)})
+    def write(folder: Path) -> None:
+        np.save(folder / "ids.npy", ids.astype(np.uint16 if vocab_size <= 1 << 16 else np.uint32))
+        np.save(folder / "lines.npy", np.stack((starts, numbers)))
+        write_json(folder / "state.json", {**state, "tokens": len(ids)})
 
     return write_folder(path, write)
 
 
 def _opened(shards: Sequence[Checkpoint], digest: str) -> Shards:
     def arrays(name: str) -> list[np.ndarray]:
-        found = [np.load(shard.path / name, mmap_mode="r", allow_pickle=False) for shard in shards]
-        return [np.asarray(array) for array in found]
+        files = [shard.path / name for shard in shards]
+        return [np.asarray(np.load(file, mmap_mode="r", allow_pickle=False)) for file in files]
 
     ids = arrays("ids.npy")
-    lines = [_Lines(len(own), *table) for own, table in zip(ids, arrays("lines.npy"), strict=True)]
+    lines = [_Lines(len(part), *table) for part, table in zip(ids, arrays("lines.npy"), strict=True)]
     return Shards(Joined(ids), Joined(lines), digest)

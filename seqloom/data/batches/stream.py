@@ -1,4 +1,4 @@
-"""Running text: documents one after the other as one long row of tokens, cut into batches."""
+"""Running text: documents joined into one long row of tokens, which is cut into batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from seqloom.data.batches.batch import StreamBatch
 from seqloom.data.rows import Piece, Text, blocks_of
-from seqloom.errors import DataError
+from seqloom.errors import DataError, counted
 from seqloom.limits import Accumulate, Bounded, Bounds, Length, LengthOrZero
 from seqloom.nn.embedders import Inputs
 from seqloom.text.tokenizer import Tokenizer
@@ -31,12 +31,12 @@ class StreamConfig(Bounded):
     """How a text is cut into batches.
 
     Args:
-        lanes: B, pieces of the text in one batch; where a state is carried, each continues where its last one ended.
-        length: T, the most tokens of a piece: how far gradients reach back, and all that a model sees which carries no
-            state.
-        accumulate: batches to a step of the optimizer.
-        stride: tokens from one window of an evaluation to the next, where no state is carried; 0 = length / 2.
-        crossing: whether what carries no state sees the documents before in the same piece, too.
+        lanes: B, the pieces of text in a batch; if the model carries a state, each continues the lane's previous piece.
+        length: T, the most tokens of a piece: how far gradients reach back, and all that a model without a carried
+            state sees.
+        accumulate: batches per step of the optimizer.
+        stride: tokens from one window of an evaluation to the next, if no state is carried; 0 = length / 2.
+        crossing: whether a model that carries no state also sees the earlier documents of the same piece.
     """
 
     lanes: Annotated[int, Bounds(1, 10**5)] = 32
@@ -54,7 +54,7 @@ class StreamConfig(Bounded):
 def check_length(size: int, config: StreamConfig) -> None:
     """Raises DataError for a text of too few tokens."""
     if size < config.lanes:
-        problem = f"the text has {size} tokens, fewer than batches.lanes = {config.lanes}"
+        problem = f"the text has {counted(size, 'token')}, fewer than batches.lanes = {config.lanes}"
         raise DataError(problem, cure="use more text, or fewer lanes")
 
 
@@ -64,7 +64,7 @@ class Layout:
 
     Args:
         config: how it is cut into batches.
-        seed: what their order is drawn from.
+        seed: the seed of their order.
         carries: whether the model carries a state.
     """
 
@@ -73,34 +73,33 @@ class Layout:
     carries: bool = False
 
     def stream(self, ids: Row, lines: Row, tokenizer: Tokenizer) -> Stream:
-        """The batches of a text that is encoded; see Stream."""
-        begins = None if self.carries or self.config.crossing else tokenizer.start
-        return Stream(ids, lines, self, begins)
+        """The batches of an encoded text; see Stream."""
+        return Stream(ids, lines, self, None if self.carries or self.config.crossing else tokenizer.start)
 
 
 class Stream:
-    """The batches of a text, by number, without end; batch n is a pure function of (seed, n).
+    """The endless sequence of batches of a text, by number; batch n is a pure function of (seed, n).
 
-    In an epoch each token of the text is predicted once. The text is a ring that every epoch is cut elsewhere. For a
-    model that carries a state it is cut into lanes of equal length (but for one token), and these into pieces of equal
-    length (but for one); for any other one into such pieces alone, which come in another order in each epoch.
+    An epoch predicts each token of the text once. The text is a ring, which each epoch cuts at another place. For a
+    model that carries a state, it is cut into lanes whose lengths differ by at most one token, and these into pieces
+    whose lengths differ by at most one; for any other model, only into such pieces, in another order in each epoch.
 
     Args:
         ids: the text; its last token is read before the first one.
         lines: the line of each token, for messages.
-        layout: for which model.
-        begins: the token that documents begin with, where they are separated.
+        layout: how the text is laid out for the model.
+        document_start: the token that begins each document, if documents are separated.
 
     Attributes:
         tokens: how many are predicted in an epoch.
-        lost: what of the text is not learned, in words; "" = all is.
+        lost: a message about the part of the text that is not learned; "" = all of it is.
     """
 
     lost = ""
 
-    def __init__(self, ids: Row, lines: Row, layout: Layout, begins: int | None = None) -> None:
+    def __init__(self, ids: Row, lines: Row, layout: Layout, document_start: int | None = None) -> None:
         check_length(len(ids), layout.config)
-        self.ids, self.lines, self.begins, self.tokens = ids, lines, begins, len(ids)
+        self.ids, self.lines, self.document_start, self.tokens = ids, lines, document_start, len(ids)
         self.config, self.seed, self.carries = layout.config, layout.seed, layout.carries
         self._longest = -(-len(ids) // self.config.lanes)
         self.per_epoch = -(-self._longest // self.config.length)
@@ -118,11 +117,11 @@ class Stream:
         return self._piece(index, cut) if self.carries else self._blocks(index, cut, order)
 
     def once(self) -> Iterator[StreamBatch]:
-        """The whole text from its beginning, each lane going on from batch to batch."""
+        """The whole text from its beginning; each lane continues from batch to batch."""
         return (self._piece(index, 0) for index in range(self.per_epoch))
 
     def windows(self) -> Iterator[StreamBatch]:
-        """The whole text in windows of `length` tokens, `stride` apart, of which the tokens not yet predicted count."""
+        """The whole text in windows of `length` tokens, `stride` apart; only tokens not yet predicted are targets."""
         size, length = len(self.ids), min(self.config.length, len(self.ids))
         stride = min(self.config.stride or -(-self.config.length // 2), length)
         starts = stride * np.arange(-(-(size - length) // stride) + 1)
@@ -142,20 +141,20 @@ class Stream:
         at = first[:, None] + np.arange((last - first).max())
         return self._batch(at + cut, at < last[:, None], True)
 
-    def _batch(self, at: np.ndarray, real: np.ndarray, anew: bool) -> StreamBatch:
+    def _batch(self, at: np.ndarray, real: np.ndarray, reset: bool) -> StreamBatch:
         tokens = self.ids[np.concatenate((at[:, :1] - 1, at), 1) % len(self.ids)].astype(np.int64)
         return StreamBatch(
             Inputs.text(torch.from_numpy(tokens[:, :-1]), segments=self._documents(tokens[:, :-1])),
             torch.from_numpy(np.where(real, tokens[:, 1:], -1)),
-            anew,
+            reset,
             int(real.sum()),
             tuple(int(line) - 1 for line in self.lines[at[:, 0] % len(self.ids)]),
         )
 
     def _documents(self, read: np.ndarray) -> torch.Tensor | None:
-        if self.begins is None:
+        if self.document_start is None:
             return None
-        number = (read == self.begins).cumsum(1)
+        number = (read == self.document_start).cumsum(1)
         number -= number[:, :1]
         return torch.from_numpy(number) if number.any() else None
 
@@ -163,22 +162,22 @@ class Stream:
 def encode_block(block: Sequence[Piece], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """The ids of a block, and how many belong to each piece.
 
-    A line ends with the tokenizer's end token, or with what a published one has for the end of a line. Its start token
-    stands after each document, and so before the next one.
+    A line ends with the tokenizer's end token, or with the line break of a published tokenizer. The start token
+    follows each document, and so precedes the next one.
     """
-    own = tokenizer.special is None
-    rows = tokenizer.encode(["" if line is None else line if own else f"{line}\n" for line, _ in block])
-    marked = np.array([own or line is None for line, _ in block])
+    ends_lines = tokenizer.special is None
+    rows = tokenizer.encode(["" if line is None else line if ends_lines else f"{line}\n" for line, _ in block])
+    marked = np.array([ends_lines or line is None for line, _ in block])
     sizes = np.fromiter(map(len, rows), np.int64, len(rows)) + marked
     last = np.zeros(sizes.sum(), dtype=bool)
     last[sizes.cumsum()[marked] - 1] = True
     ids = np.empty(len(last), dtype=np.int32)
     ids[~last] = np.concatenate(rows)
-    ids[last] = [tokenizer.start if line is None else tokenizer.end for line, _ in block if own or line is None]
+    ids[last] = [tokenizer.start if line is None else tokenizer.end for line, _ in block if ends_lines or line is None]
     return ids, sizes
 
 
 def encode_text(text: Text, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of the whole text, and the line that each belongs to."""
+    """The ids of the whole text, and the line of each."""
     ids, sizes = zip(*(encode_block(block, tokenizer) for block in blocks_of(text)), strict=True)
     return np.concatenate(ids), np.repeat(np.asarray(text.numbers, dtype=np.int32), np.concatenate(sizes))

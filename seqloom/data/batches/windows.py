@@ -1,4 +1,4 @@
-"""Texts as a model reads them whole: <s> text </s>, or <s> text </s> second </s>; long ones cut, or in windows."""
+"""Texts that a model reads whole: <s> text </s>, or <s> text </s> second </s>; long ones are cut, or windowed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TextLength = Annotated[int, Bounds(8, 10**6)]
 
 @dataclass(frozen=True)
 class LengthConfig(BatchConfig):
-    """How texts are put together.
+    """How texts are put together into batches.
 
     Args:
-        length: the most tokens read at once, with the special ones.
+        length: the most tokens read at once, including the special ones.
     """
 
     tokens: Tokens = 2048
@@ -31,11 +31,11 @@ class LengthConfig(BatchConfig):
 
 @dataclass(frozen=True)
 class TextBatchConfig(LengthConfig):
-    """How texts are framed and put together.
+    """How texts are framed and put together into batches.
 
     Args:
-        long: what becomes of longer texts: "cut", or overlapping "windows", each of which is read by itself.
-        stride: tokens from the start of one window to the next; 0 = half of what fits.
+        long: what happens to longer texts: "cut", or overlapping "windows", each of which is read by itself.
+        stride: tokens from the start of one window to that of the next; 0 = half of what fits.
     """
 
     long: Literal["cut", "windows"] = "cut"
@@ -49,28 +49,28 @@ class TextBatchConfig(LengthConfig):
 
 @dataclass(frozen=True)
 class Window:
-    """What is read at once.
+    """The tokens that are read at once.
 
     Args:
-        ids: with the special tokens.
-        second: where the second text begins; their number if there is none.
-        first_word: which token of the text that is windowed comes first.
+        ids: the tokens, including the special ones.
+        second: the index at which the second text begins; the number of tokens if there is none.
+        first_token: the index of the first token in the text that is windowed.
     """
 
     ids: np.ndarray
     second: int
-    first_word: int = 0
+    first_token: int = 0
 
 
 @dataclass(frozen=True)
 class Item:
-    """An encoded text: its windows, and what is to be learned of it.
+    """An encoded text: its windows, and the targets to learn.
 
     Args:
         windows: one or more.
-        targets: () a label or a number of the text; (W 2) first and last position of each window; (T) a label of each
-            token of all windows, -1 = none.
-        places: what a task needs to read its predictions.
+        targets: () a label or a number for the text; (W 2) a first and a last position in each window; (T) a label for
+            each token of all windows, -1 = none.
+        places: what a task needs to interpret its predictions.
     """
 
     windows: tuple[Window, ...]
@@ -86,8 +86,8 @@ def frame(
     Args:
         text, second: ids without special tokens.
         ends: the start token and the end token.
-        config: how long.
-        windows: whether a long text has several; else it is cut, the longer one of a pair first.
+        config: the lengths.
+        windows: whether a long text has several; otherwise it is cut, the longer one of a pair first.
     """
     start, end = ends
     head, split = np.array([start], dtype=np.int32), 0
@@ -99,11 +99,8 @@ def frame(
     room = config.length - len(head) - 1
     apart = min(config.stride or max(1, room // 2), room)
     starts = range(0, len(text) - room + apart, apart) if windows and len(text) > room else (0,)
-    found = []
-    for first in starts:
-        ids = np.concatenate((head, text[first : first + room], [end])).astype(np.int32)
-        found.append(Window(ids, split or len(ids), first))
-    return tuple(found)
+    rows = [np.concatenate((head, text[first : first + room], [end])).astype(np.int32) for first in starts]
+    return tuple(Window(ids, split or len(ids), first) for ids, first in zip(rows, starts, strict=True))
 
 
 def collate(items: Sequence[Item], rows: Sequence[int] = (), number: int = 0) -> ReadingBatch:
@@ -116,26 +113,26 @@ def collate(items: Sequence[Item], rows: Sequence[int] = (), number: int = 0) ->
         segments = (torch.arange(ids.shape[1]) >= seconds[:, None]).long()
     if len(windows) > len(items):
         owner = torch.repeat_interleave(torch.tensor([len(item.windows) for item in items]))
-    if given := [item.targets for item in items if item.targets is not None]:
-        targets, tokens = _targets(given, windows, ids.shape[1])
+    if labels := [item.targets for item in items if item.targets is not None]:
+        targets, tokens = _targets(labels, windows, ids.shape[1])
     else:
         tokens = len(items)
     return ReadingBatch(Inputs.text(ids, mask, segments), targets, owner, tokens, tuple(rows), number)
 
 
-def _targets(given: list[np.ndarray], windows: list[Window], width: int) -> tuple[torch.Tensor, int]:
-    match given[0].ndim:
+def _targets(labels: list[np.ndarray], windows: list[Window], width: int) -> tuple[torch.Tensor, int]:
+    match labels[0].ndim:
         case 0:
-            return torch.from_numpy(np.stack(given)), len(given)
+            return torch.from_numpy(np.stack(labels)), len(labels)
         case 2:
-            return torch.from_numpy(np.concatenate(given)), len(windows)
+            return torch.from_numpy(np.concatenate(labels)), len(windows)
     rows = np.full((len(windows), width), -1, dtype=np.int64)
-    rows[np.arange(width) < np.array([len(w.ids) for w in windows])[:, None]] = np.concatenate(given)
+    rows[np.arange(width) < np.array([len(w.ids) for w in windows])[:, None]] = np.concatenate(labels)
     return torch.from_numpy(rows), int((rows >= 0).sum())
 
 
 class ItemBatches:
-    """The batches of encoded texts, by number, without end; see Order."""
+    """The endless sequence of batches of encoded texts, by number; see Order."""
 
     def __init__(self, items: Sequence[Item], config: BatchConfig, seed: int) -> None:
         self.items = items
@@ -150,7 +147,7 @@ class ItemBatches:
 
 
 def by_length(items: Sequence[Item], tokens: int) -> Iterator[list[int]]:
-    """All items once, those of like length together, up to so many tokens at a time with padding."""
+    """The indices of all items in groups of similar length, each of at most `tokens` tokens with padding."""
     sizes = [(max(len(w.ids) for w in item.windows), len(item.windows)) for item in items]
     part: list[int] = []
     rows = 0

@@ -1,4 +1,4 @@
-"""Words as numbers on disk: what word vectors are learned from."""
+"""Word ids on disk, for training word vectors."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.run import writing
+from seqloom.files import writing
 
 Ids = NDArray[np.int32]
 END = -1
-"""Stands after each line: no window reaches over it."""
+"""Follows each line: no window extends across it."""
 _PART = 1 << 20  # ids read at a time
 
 
 class WordIds:
-    """Word ids in a file without a name, which is gone with the process.
+    """Word ids in a file without a name, which disappears with the process.
 
     Args:
-        folder: on whose disk it is: four bytes for each word.
+        folder: the file is on its disk, with four bytes per word.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class WordIds:
         self._digest = hashlib.sha256()
 
     def append(self, ids: Ids) -> None:
-        """Adds ids at the end."""
+        """Appends ids."""
         data = ids.astype("<i4").tobytes()
         with writing(self.folder):
             self._file.write(data)
@@ -50,15 +50,15 @@ class WordIds:
         return self._digest.hexdigest()
 
     def read(self, start: int, stop: int) -> Ids:
-        """Those from `start` to before `stop`; threads may read at the same time."""
+        """The ids from `start` up to `stop`, exclusive; threads may read at the same time."""
         return np.frombuffer(os.pread(self._file.fileno(), 4 * (stop - start), 4 * start), dtype="<i4")
 
     def parts(self) -> Iterator[Ids]:
-        """All of them, some at a time."""
+        """All ids, in parts."""
         return (self.read(at, min(at + _PART, self.size)) for at in range(0, self.size, _PART))
 
     def cut(self, most: int) -> NDArray[np.int64]:
-        """Where blocks begin and, as the last number, end: of at most `most` ids, at the ends of lines if possible."""
+        """The edges of blocks of at most `most` ids, from 0 to the end; at the ends of lines where possible."""
         edges = [0]
         while edges[-1] < self.size:
             begin, end = edges[-1], min(edges[-1] + most, self.size)

@@ -1,1 +1,1 @@
-"""What is suspicious in rows."""
+"""Checks that find suspicious rows."""

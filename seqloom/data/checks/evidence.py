@@ -1,4 +1,4 @@
-"""Statistical evidence about parallel text, from the text alone: lines that shift, languages that swap, odd lengths."""
+"""Statistical evidence of faults in parallel text: shifted lines, swapped languages, unusual lengths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 LEARN_FROM = 200_000
-"""At most this many pairs, evenly spread, teach the language profiles."""
+"""The language profiles are learned from at most this many pairs, evenly spread."""
 
 _SHIFT_BLOCK = 200_000
 _SCORE_BLOCK = 50_000
@@ -30,9 +30,9 @@ def character_lengths(lines: Sequence[str]) -> Ints:
 
 
 def length_outliers(sources: Sequence[str], targets: Sequence[str]) -> Ints:
-    """Indices of pairs whose ratio of lengths in characters is far from the corpus' own.
+    """Indices of pairs whose length ratio, in characters, is far from that of the corpus.
 
-    Far is six robust standard deviations of the log ratio (median and MAD). Ten characters are added to each side
+    Far means six robust standard deviations of the log ratio (median and MAD). Ten characters are added to each side
     and the deviation has a floor of 0.1, so that "Hi!" - "Guten Tag!" raises no alarm.
     """
     ratio = np.log((character_lengths(sources) + 10.0) / (character_lengths(targets) + 10.0))
@@ -41,8 +41,8 @@ def length_outliers(sources: Sequence[str], targets: Sequence[str]) -> Ints:
     return np.flatnonzero(away > 6 * scale)
 
 
-class Tongues:
-    """The two languages of a corpus, distinguished by the character trigrams of its two sides."""
+class LanguageProfiles:
+    """The character trigrams of the two sides of a corpus, which distinguish its languages."""
 
     def __init__(self, sources: Sequence[str], targets: Sequence[str]) -> None:
         step = max(1, math.ceil(len(sources) / LEARN_FROM))
@@ -52,7 +52,7 @@ class Tongues:
                 grams, _ = _trigrams(lines[start : start + _SCORE_BLOCK])
                 counts[side] += np.bincount(grams, minlength=_BUCKETS)
         size = math.log((counts[1].sum() + 1) / (counts[0].sum() + 1))
-        # One occurrence less on both sides: a line must not vouch for itself, nor what both sides share for either.
+        # One occurrence is subtracted on both sides: no line is evidence for itself, and shared text for neither side.
         source, target = (np.log(np.maximum(count - 1, 0) + 0.5) for count in counts)
         self._table = source - target + size
 
@@ -66,7 +66,7 @@ class Tongues:
         return np.concatenate(parts)
 
     def swapped(self, sources: Sequence[str], targets: Sequence[str]) -> Ints:
-        """Indices of pairs that stand the wrong way round beyond doubt; none if the languages are not distinct."""
+        """Indices of pairs that are the wrong way round beyond doubt; none if the languages are not distinct."""
         source, target = self.odds(sources), self.odds(targets)
         apart = (np.abs(source) > _SURE) & (np.abs(target) > _SURE) & (source * target < 0)
         if not len(apart) or apart.mean() < 0.5:
@@ -75,7 +75,7 @@ class Tongues:
 
 
 def _trigrams(lines: Sequence[str]) -> tuple[Ints, Ints]:
-    """Hashed trigrams of all lines in a row, and where each line's end. A line of n characters has n of them."""
+    """The hashed trigrams of all lines, joined, and where those of each line end. A line of n characters has n."""
     lower = [line.lower() for line in lines]
     text = "".join(f"\x02{line}\x03" for line in lower)
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
@@ -91,33 +91,34 @@ def _trigrams(lines: Sequence[str]) -> tuple[Ints, Ints]:
 
 @dataclass(frozen=True)
 class Shift:
-    """From pair `start` on, source i fits target i + `lag` better than target i."""
+    """From pair `start` on, source i matches target i + `lag` better than target i."""
 
     start: int
     lag: int
 
 
 def find_shift(sources: Sequence[str], targets: Sequence[str]) -> Shift | None:
-    """Where two sides stop belonging together line by line, if a shift by some lines explains it; else None.
+    """Where the two sides stop matching line by line, if a shift by some lines explains it; otherwise None.
 
-    Two features of a pair, the difference of lengths and the tokens both sides share (weighted by rarity), become
-    log-likelihood ratios "belongs together : stands next to it", calibrated on the corpus itself. A shift is the
-    stretch that gains most when it is read at another offset, if the gain is far beyond chance (the largest of n
-    chance gains stays near log n; 4 log n + 30 nats are asked for, and more for offsets picked by correlation).
-    Of several shifts the first is returned. A shift of a few dozen lines or fewer goes unseen; the place is exact
-    to a few lines. Corpora beyond 200,000 pairs are looked at in blocks of that size.
+    Two features of a pair, the difference in length and the tokens that both sides share (weighted by rarity), become
+    log-likelihood ratios of "is the translation" to "is a line near it", calibrated on the corpus itself. A shift is
+    the stretch that gains most at another offset, provided that the gain is far beyond chance: the largest of n chance
+    gains stays near log n; 4 log n + 30 nats are required, and more for offsets chosen by correlation. The first of
+    several shifts is returned. A shift of a few dozen lines or fewer goes undetected; the place is accurate to a few
+    lines. Corpora of more than 200,000 pairs are examined in blocks of that size.
     """
     for first in range(0, len(sources), _SHIFT_BLOCK):
-        found, end = None, min(first + _SHIFT_BLOCK, len(sources))
-        while one := _Alignment(sources[first:end], targets[first:end]).shift():
-            found, end = Shift(first + one.start, one.lag), first + one.start
-        if found is not None:
-            return found
+        earliest, end = None, min(first + _SHIFT_BLOCK, len(sources))
+        while shift := _Alignment(sources[first:end], targets[first:end]).shift():
+            end = first + shift.start
+            earliest = Shift(end, shift.lag)
+        if earliest is not None:
+            return earliest
     return None
 
 
 class _Alignment:
-    """The evidence that source i belongs to target i + lag, for the lags worth a look."""
+    """The evidence that source i belongs to target i + lag, for the plausible lags."""
 
     def __init__(self, sources: Sequence[str], targets: Sequence[str]) -> None:
         self.n = len(sources)
@@ -145,31 +146,31 @@ class _Alignment:
 
         chance = tables({lag: valid[lag] for lag in near})
 
-        def evidence(own: list[Floats], lag: int) -> Floats:
-            total = sum((own[f] - chance[f])[bins[lag][f]] for f in (0, 1))
+        def evidence(aligned: list[Floats], lag: int) -> Floats:
+            total = sum((aligned[f] - chance[f])[bins[lag][f]] for f in (0, 1))
             return np.where(valid[lag], total, 0.0)
 
         guesses = {lag: tables({lag: valid[lag]}) for lag in (0, *lags)}
-        own = max(guesses.items(), key=lambda item: float(evidence(item[1], item[0]).mean()))[1]
+        aligned = max(guesses.items(), key=lambda item: float(evidence(item[1], item[0]).mean()))[1]
         best = None
-        for _ in range(2):  # the second time calibrated on the alignment that the first time found
-            straight = evidence(own, 0)
+        for _ in range(2):  # the second time, calibrated on the alignment found the first time
+            straight = evidence(aligned, 0)
             stretches = [
-                (*_best_stretch(np.where(valid[k] & valid[0], evidence(own, k) - straight, 0.0)), k) for k in lags
+                (*_best_stretch(np.where(valid[k] & valid[0], evidence(aligned, k) - straight, 0.0)), k) for k in lags
             ]
             gain, start, end, lag = max(stretches)
             inside = np.zeros(self.n, np.bool_)
             inside[start:end] = True
-            own = tables({0: valid[0] & ~inside, lag: valid[lag] & inside})
-            usual = float(np.where(inside, evidence(own, lag), evidence(own, 0)).mean())
-            bar = (4 if abs(lag) == 1 else 8) * math.log(self.n) + 30
-            if gain < max(bar, 0.1 * usual * (end - start)):
+            aligned = tables({0: valid[0] & ~inside, lag: valid[lag] & inside})
+            mean = float(np.where(inside, evidence(aligned, lag), evidence(aligned, 0)).mean())
+            required = (4 if abs(lag) == 1 else 8) * math.log(self.n) + 30
+            if gain < max(required, 0.1 * mean * (end - start)):
                 return None
             best = Shift(start, lag)
         return best
 
     def _lags(self) -> list[int]:
-        """One line up and down, and the lags at which the lengths of the two sides correlate best."""
+        """One line up, one line down, and the lags at which the lengths of the two sides correlate best."""
         size = 1 << (2 * self.n - 1).bit_length()
         spectrum = np.conj(np.fft.rfft(self.lengths[0], size)) * np.fft.rfft(self.lengths[1], size)
         best = np.argsort(-np.fft.irfft(spectrum, size))[:5]
@@ -177,7 +178,7 @@ class _Alignment:
         return sorted({-1, 1} | {lag for lag in lags if 0 < abs(lag) < self.n // 2})
 
     def _exists(self, lag: int) -> npt.NDArray[np.bool_]:
-        """Whether source i and target i + lag are both there and not blank.
+        """Whether source i and target i + lag both exist and are not blank.
 
         Equal lines count only at lag 0: in a conversation, where each answer is the next source, nothing has shifted.
         """
@@ -189,7 +190,7 @@ class _Alignment:
         return exists
 
     def _features(self, lag: int) -> tuple[Floats, Floats]:
-        """Difference of standardized log lengths, and rarity of the shared tokens."""
+        """The differences of the standardized log lengths, and the rarity of the shared tokens."""
         other = (np.arange(self.n) + lag) % self.n
         shared = np.zeros(self.n)
         for i, (tokens, j) in enumerate(zip(self.tokens[0], other.tolist(), strict=True)):

@@ -1,4 +1,4 @@
-"""Faults of parallel data, found before training: file, line and cure of everything suspicious."""
+"""Faults of parallel data, found before training: each with its file, line and cure."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from seqloom.data.checks.evidence import Tongues, find_shift, length_outliers
+from seqloom.data.checks.evidence import LanguageProfiles, find_shift, length_outliers
 from seqloom.data.formats.lines import MAX_BYTES, RECORD_BYTES, LineError, decode, expand, file_format, raw_lines
 from seqloom.data.formats.parallel import check_po, corpus_files, parse_json, parse_tsv, read_pairs
 from seqloom.data.rows import Pairs, Splits
-from seqloom.errors import DataError
+from seqloom.errors import DataError, counted
 
 Severity = Literal["error", "warning", "note"]
 Parse = Callable[[str, str], object]
-"""(line, its place) -> what it holds. Raises LineError."""
+"""(line, its place) -> its content. Raises LineError."""
 
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 _SHOWN = 3
@@ -30,12 +31,12 @@ class Finding:
     """One kind of fault in one file or split.
 
     Args:
-        severity: "error": training on it makes no sense; "warning": it harms; "note": worth knowing.
-        what: the kind of fault in few words ("duplicated pairs").
+        severity: "error" = training on it makes no sense; "warning" = it does harm; "note" = worth knowing.
+        what: the kind of fault in a few words ("duplicated pairs").
         where: file and lines ("train.de:17, :29, :31 and 12 more").
-        detail: what exactly, with numbers.
+        detail: what exactly is wrong, with numbers.
         cure: what to do about it.
-        count: how many lines or pairs are meant.
+        count: how many lines or pairs it affects.
     """
 
     severity: Severity
@@ -58,7 +59,7 @@ def _share(count: int, total: int) -> str:
 
 @dataclass(frozen=True)
 class _Split:
-    """Pairs with the name of their split, for words about some of them."""
+    """Pairs and the name of their split, for findings about some of them."""
 
     pairs: Pairs
     name: str
@@ -72,42 +73,41 @@ class _Split:
     def findings(
         self, what: str, indices: Sequence[int], cure: str, *, side: int = 0, severity: Severity | None = None
     ) -> list[Finding]:
-        """One finding about these pairs, or none; without a severity a note, and a warning from 1 % on."""
+        """One finding about these pairs, or none; by default a note, and a warning from 1 % of the pairs on."""
         count, total = len(indices), len(self.pairs)
         if not count:
             return []
-        grade: Severity = severity or ("warning" if count * 100 >= total else "note")
+        severity = severity or ("warning" if count * 100 >= total else "note")
         detail = f"{_share(count, total)} of {self.name}"
-        return [Finding(grade, what, self.where(indices, side), detail, cure, count)]
+        return [Finding(severity, what, self.where(indices, side), detail, cure, count)]
 
 
 def check_pairs(pairs: Pairs, name: str) -> list[Finding]:
-    """What is wrong within one split called `name`: the errors first."""
+    """The faults within a split called `name`, errors first."""
     split = _Split(pairs, name)
     if not len(pairs):
-        return [Finding("error", "no pairs", split.files(), f"{name} is empty", "name files with sentences in them", 0)]
+        return [Finding("error", "no pairs", split.files(), f"{name} is empty", "name files that have sentences", 0)]
     checks = (_empty_sides, _repeats, _copies, _odd_lengths, _swapped_pairs, _shifted)
     return _by_severity(finding for check in checks for finding in check(split))
 
 
 def check_splits(splits: Splits) -> list[Finding]:
-    """What is wrong within each split, and between them: pairs in two splits, sides the other way round."""
+    """The faults within each split, and between splits: pairs in two of them, swapped sides."""
     named = [("train", splits.train), ("valid", splits.valid), ("test", splits.test)]
     parts = [_Split(pairs, name) for name, pairs in named if pairs is not None]
-    found = [finding for part in parts for finding in check_pairs(part.pairs, part.name)]
-    if splits.fresh is not None:  # a draw may bring a pair again
-        found = [finding for finding in found if finding.what != "duplicated pairs"]
-    for i, earlier in enumerate(parts):
-        for later in parts[i + 1 :]:
-            found += _overlap(earlier, later)
-    tongues = Tongues(splits.train.sources, splits.train.targets)
+    findings = [finding for part in parts for finding in check_pairs(part.pairs, part.name)]
+    if splits.fresh is not None:  # a draw may repeat a pair
+        findings = [finding for finding in findings if finding.what != "duplicated pairs"]
+    for earlier, later in combinations(parts, 2):
+        findings += _overlap(earlier, later)
+    profiles = LanguageProfiles(splits.train.sources, splits.train.targets)
     for part in parts[1:]:
-        count = len(tongues.swapped(part.pairs.sources, part.pairs.targets))
+        count = len(profiles.swapped(part.pairs.sources, part.pairs.targets))
         if 2 * count > len(part.pairs):
-            detail = f"{_share(count, len(part.pairs))} of {part.name} stand the other way round than in train"
-            cure = f"exchange source and target of {part.name}"
-            found.append(Finding("error", "swapped sides", part.files(), detail, cure, count))
-    return _by_severity(found)
+            detail = f"{_share(count, len(part.pairs))} of {part.name} have their sides swapped compared with train"
+            cure = f"swap source and target of {part.name}"
+            findings.append(Finding("error", "swapped sides", part.files(), detail, cure, count))
+    return _by_severity(findings)
 
 
 def _by_severity(findings: Iterable[Finding]) -> list[Finding]:
@@ -115,17 +115,17 @@ def _by_severity(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _empty_sides(split: _Split) -> list[Finding]:
-    found = []
+    findings = []
     empty: set[int] = set()
-    for side, (word, lines) in enumerate((("sources", split.pairs.sources), ("targets", split.pairs.targets))):
+    for side, (name, lines) in enumerate((("sources", split.pairs.sources), ("targets", split.pairs.targets))):
         blank = [i for i, line in enumerate(lines) if not line.strip()]
         empty.update(blank)
-        cure = "they are left out of training; fill or delete them"
-        found += split.findings(f"empty {word}", blank, cure, side=side, severity="warning")
+        cure = "training leaves them out; fill or delete them"
+        findings += split.findings(f"empty {name}", blank, cure, side=side, severity="warning")
     if len(empty) == len(split.pairs):
-        detail = f"no pair of {split.name} has text on both sides"
-        found.append(Finding("error", "no pairs", split.files(), detail, "check that these are its files", len(empty)))
-    return found
+        detail, cure = f"no pair of {split.name} has text on both sides", "check that these are the right files"
+        findings.append(Finding("error", "no pairs", split.files(), detail, cure, len(empty)))
+    return findings
 
 
 def _filled(pairs: Pairs) -> list[tuple[int, str, str]]:
@@ -136,35 +136,37 @@ def _filled(pairs: Pairs) -> list[tuple[int, str, str]]:
 def _repeats(split: _Split) -> list[Finding]:
     seen: set[tuple[str, str]] = set()
     first: dict[str, str] = {}
-    again, other = [], []
+    repeats, alternatives = [], []
     for i, source, target in _filled(split.pairs):
         if (source, target) in seen:
-            again.append(i)
+            repeats.append(i)
         elif first.setdefault(source, target) != target:
-            other.append(i)
+            alternatives.append(i)
         seen.add((source, target))
-    return split.findings("duplicated pairs", again, "delete the repeats: they count several times") + split.findings(
-        "sources with several targets", other, "fine for free translations; else keep the best", severity="note"
-    )
+    cure = "fine for free translations; otherwise keep the best one"
+    return [
+        *split.findings("duplicated pairs", repeats, "delete the repeats: they count several times"),
+        *split.findings("sources with several targets", alternatives, cure, severity="note"),
+    ]
 
 
 def _copies(split: _Split) -> list[Finding]:
     same = [i for i, source, target in _filled(split.pairs) if source == target and any(map(str.isalpha, source))]
-    cure = "fine for names; else they are not translated, or one file was named twice"
+    cure = "fine for names; otherwise they are untranslated, or one file was named twice"
     return split.findings("targets equal to their source", same, cure, side=1)
 
 
 def _odd_lengths(split: _Split) -> list[Finding]:
     rows = _filled(split.pairs)
     odd = length_outliers([source for _, source, _ in rows], [target for _, _, target in rows])
-    cure = "look whether a part is missing, or two sentences stand in one line"
+    cure = "check for missing parts, or two sentences on one line"
     return split.findings("unusual length ratios", [rows[i][0] for i in odd], cure, side=1)
 
 
 def _swapped_pairs(split: _Split) -> list[Finding]:
     pairs = split.pairs
-    swapped = Tongues(pairs.sources, pairs.targets).swapped(pairs.sources, pairs.targets)
-    cure = "exchange the two sides of these lines"
+    swapped = LanguageProfiles(pairs.sources, pairs.targets).swapped(pairs.sources, pairs.targets)
+    cure = "swap the two sides of these lines"
     return split.findings("swapped languages", [int(i) for i in swapped], cure, severity="warning")
 
 
@@ -173,13 +175,11 @@ def _shifted(split: _Split) -> list[Finding]:
     shift = find_shift(pairs.sources, pairs.targets)
     if shift is None:
         return []
-    line, count = split.pairs.line(shift.start), len(pairs) - shift.start
-    lines = f"{abs(shift.lag):,} line" + "s" * (abs(shift.lag) > 1)
-    detail = (
-        f"from about line {line:,} on, the target of a source stands {lines} {'above' if shift.lag < 0 else 'below'}"
-    )
+    line, count = pairs.line(shift.start), len(pairs) - shift.start
+    lines, direction = counted(abs(shift.lag), "line"), "above" if shift.lag < 0 else "below"
+    detail = f"from about line {line:,} on, each target is {lines} {direction} its source"
     lost, kept = ("target", "source") if shift.lag < 0 else ("source", "target")
-    cure = f"near that line the {lost} side lost {lines}, or the {kept} side gained {lines}: mend it and check again"
+    cure = f"near that line the {lost} side lost {lines}, or the {kept} side gained {lines}: fix it and check again"
     return [Finding("error", "shifted lines", split.where([shift.start], 1), detail, cure, count)]
 
 
@@ -187,54 +187,55 @@ def _overlap(earlier: _Split, later: _Split) -> list[Finding]:
     pairs = set(zip(earlier.pairs.sources, earlier.pairs.targets, strict=True))
     sources = set(earlier.pairs.sources)
     rows = _filled(later.pairs)
-    same = [i for i, source, target in rows if (source, target) in pairs]
-    known = [i for i, source, target in rows if source in sources and (source, target) not in pairs]
-    cure = f"delete them from {earlier.name}, or {later.name} measures memory"
-    return later.findings(f"pairs also in {earlier.name}", same, cure, severity="warning") + later.findings(
-        f"sources also in {earlier.name}", known, cure, severity="note"
-    )
+    same_pair = [i for i, source, target in rows if (source, target) in pairs]
+    same_source = [i for i, source, target in rows if source in sources and (source, target) not in pairs]
+    cure = f"delete them from {earlier.name}; otherwise {later.name} measures memorization"
+    return [
+        *later.findings(f"pairs also in {earlier.name}", same_pair, cure, severity="warning"),
+        *later.findings(f"sources also in {earlier.name}", same_source, cure, severity="note"),
+    ]
 
 
 def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -> list[Finding]:
-    """Everything for which `read_pairs` would refuse these files, not only the first; empty if it takes them.
+    """Every fault for which `read_pairs` would refuse these files, not only the first; empty if it accepts them.
 
-    A path that cannot be opened, or is none for a corpus, is raised as the UsageError it is.
+    Raises UsageError for a path that cannot be opened, and for paths that are no corpus.
     """
     files = corpus_files(paths, languages)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po()}
-    own = [path for path in files if file_format(path) != ".tmx"]
-    texts = [list(_scan(path, parsers.get(file_format(path)), found)) for path in own]
+    line_files = [path for path in files if file_format(path) != ".tmx"]
+    texts = [list(_scan(path, parsers.get(file_format(path)), findings)) for path in line_files]
     if len(texts) == 2 and len(texts[0]) != len(texts[1]):
-        found.append(_unequal(files, texts))
-    if not found:  # what concerns the whole file: its XML, its catalog, no pair at all
+        findings.append(_unequal(files, texts))
+    if not findings:  # faults of the whole file: its XML, its catalog, no pair at all
         try:
             read_pairs(paths, languages=languages)
         except DataError as error:
-            found.append(_unreadable(error))
-    return found
+            findings.append(_unreadable(error))
+    return findings
 
 
 def scan_texts(paths: Sequence[str], parsers: Mapping[str, Parse]) -> list[Finding]:
     """Every line for which files would be refused, not only the first; empty if there is none.
 
-    `parsers` are by format of a file, "" = all others, and are called with a line and its place.
+    `parsers` holds one for each format of a file; "" = all other formats.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for path in map(expand, paths):
         parse = parsers.get(file_format(path), parsers.get(""))
-        lines = _scan(path, parse, found, RECORD_BYTES if parse else MAX_BYTES)
-        if not sum(bool(line.strip()) for line in lines) and not found:
-            found.append(Finding("error", "no text", str(path), "the file has no words", "name files with text", 1))
-    return found
+        lines = _scan(path, parse, findings, RECORD_BYTES if parse else MAX_BYTES)
+        if not sum(bool(line.strip()) for line in lines) and not findings:
+            findings.append(Finding("error", "no text", str(path), "the file has no words", "name files with text", 1))
+    return findings
 
 
 def _unreadable(error: DataError) -> Finding:
     return Finding("error", "unreadable file", error.where, error.problem, error.cure, 1)
 
 
-def _scan(path: Path, parse: Parse | None, found: list[Finding], max_bytes: int = MAX_BYTES) -> Iterator[str]:
-    """The lines of a file, "" for each that cannot be read; what is wrong with them is added to `found` at the end."""
+def _scan(path: Path, parse: Parse | None, findings: list[Finding], max_bytes: int = MAX_BYTES) -> Iterator[str]:
+    """The lines of a file, "" for each that cannot be read; their faults are added to `findings` at the end."""
     faults: defaultdict[str, list[tuple[int, LineError]]] = defaultdict(list)
     try:
         for number, raw in enumerate(raw_lines(path, max_bytes), 1):
@@ -247,30 +248,30 @@ def _scan(path: Path, parse: Parse | None, found: list[Finding], max_bytes: int 
                 faults[error.kind].append((number, error))
             yield text
     except DataError as error:
-        found.append(_unreadable(error))
+        findings.append(_unreadable(error))
     for kind, errors in faults.items():
         numbers, first = [number for number, _ in errors], errors[0][1]
         detail = first.problem if len(errors) == 1 else f"{len(errors):,} lines; the first: {first.problem}"
-        found.append(Finding("error", kind, _lines(str(path), numbers), detail, first.cure, len(errors)))
+        findings.append(Finding("error", kind, _lines(str(path), numbers), detail, first.cure, len(errors)))
 
 
 def _unequal(files: Sequence[Path], texts: Sequence[Sequence[str]]) -> Finding:
-    short, long = sorted((0, 1), key=lambda side: len(texts[side]))
-    common = len(texts[short])
-    detail = f"{files[0]} has {len(texts[0]):,} lines, {files[1]} has {len(texts[1]):,}"
-    where, cure = f"{files[long]}:{common + 1}", "line N must be the translation of line N"
+    shorter, longer = sorted((0, 1), key=lambda side: len(texts[side]))
+    common = len(texts[shorter])
+    detail = f"{files[0]} has {counted(len(texts[0]), 'line')}, {files[1]} has {len(texts[1]):,}"
+    where, cure = f"{files[longer]}:{common + 1}", "line N of one file must be the translation of line N of the other"
     shift = find_shift(texts[0][:common], texts[1][:common])
     if shift is not None:
-        where, cure = f"{files[long]}:{shift.start + 1}", f"they part near line {shift.start + 1:,}: mend it there"
-    elif not any(line.strip() for line in texts[long][common:]):
-        cure = f"{files[long]} only has blank lines at its end: delete them"
-    return Finding("error", "unequal line counts", where, detail, cure, len(texts[long]) - common)
+        where, cure = f"{files[longer]}:{shift.start + 1}", f"they diverge near line {shift.start + 1:,}: fix it there"
+    elif not any(line.strip() for line in texts[longer][common:]):
+        cure = f"{files[longer]} only has extra blank lines at its end: delete them"
+    return Finding("error", "unequal line counts", where, detail, cure, len(texts[longer]) - common)
 
 
 def sizes(lines: Iterable[str]) -> dict[str, int | float]:
-    """Words, which are what blanks separate: their number, that of distinct ones, and lengths of the lines.
+    """The number of words (which stand between blanks), of distinct words, and the lengths of the lines in words.
 
-    Of these "mean", "95 %" (that many lines are not longer) and "longest".
+    The lengths are "mean", "95 %" (so many lines are no longer) and "longest".
     """
     words = Counter[str]()
     lengths = array("q")

@@ -1,1 +1,1 @@
-"""From the bytes of a file to rows."""
+"""Readers: from the bytes of a file to rows."""

@@ -1,4 +1,4 @@
-"""Questions with answers to choose from: {"context": "...", "choices": ["...", "..."], "answer": 0}."""
+"""Multiple-choice questions: {"context": "...", "choices": ["...", "..."], "answer": 0}."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from seqloom.data.rows import MultipleChoice
 from seqloom.errors import DataError
 
 
-def read_questions(path: str) -> list[MultipleChoice]:
+def read_multiple_choice(path: str) -> list[MultipleChoice]:
     """Questions from JSON lines: {"context": "...", "choices": ["...", ...], "answer": 0}, or the answer's text.
 
-    Raises DataError, with the line, for any other.
+    Raises DataError, with the line, for anything else.
     """
     cure = 'write {"context": "...", "choices": ["...", "..."], "answer": 0}'
-    found = []
+    questions = []
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
@@ -24,11 +24,11 @@ def read_questions(path: str) -> list[MultipleChoice]:
             if not isinstance(context, str) or not all(isinstance(c, str) and c for c in choices):
                 raise ValueError("context and choices must be texts")
             if len(choices) < 2 or not 0 <= answer < len(choices):
-                raise ValueError("there must be two choices or more, and the answer one of them")
+                raise ValueError("there must be at least two choices, and the answer must be one of them")
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(f"not a question: {what}", where=f"{path}:{number}", cure=cure) from None
-        found.append(MultipleChoice(context, choices, answer))
-    if not found:
-        raise DataError("there is no question in it", where=path, cure=cure)
-    return found
+        questions.append(MultipleChoice(context, choices, answer))
+    if not questions:
+        raise DataError("the file has no questions", where=path, cure=cure)
+    return questions

@@ -1,4 +1,4 @@
-"""Texts with labels: tables (.tsv) and JSON lines (.jsonl) of texts or pairs of texts, and words with a label each."""
+"""Labelled data: tables (.tsv) and JSON lines (.jsonl) of texts or pairs of texts, and sentences of labelled words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from seqloom.data.formats.lines import file_format, json_records, read_each, text_of
 from seqloom.data.rows import Example, TaggedWords
-from seqloom.errors import DataError, nearest
+from seqloom.errors import DataError, counted, nearest
 
 
 def _records(path: Path, header: bool) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -26,8 +26,8 @@ def _records(path: Path, header: bool) -> Iterator[tuple[Mapping[str, Any], str]
             if header:
                 continue
         if len(cells) != len(names):
-            problem = f"{len(cells)} columns instead of {len(names)}"
-            raise DataError(problem, where=where, cure=f"a line has: {', '.join(names)}")
+            problem = f"{counted(len(cells), 'column')} instead of {len(names)}"
+            raise DataError(problem, where=where, cure=f"each line must have: {', '.join(names)}")
         yield dict(zip(names, cells, strict=True)), where
 
 
@@ -37,20 +37,20 @@ def _cell(record: Mapping[str, Any], name: str, where: str, option: str) -> str:
         raise DataError(f"no column {name!r}", where=where, cure=cure)
     value = record[name]
     if isinstance(value, (dict, list)) or value is None or not str(value).strip() or "\0" in str(value):
-        raise DataError(f"{name!r} is empty or not a text", where=where, cure="mend or remove the example")
+        raise DataError(f"{name!r} is empty or not a text", where=where, cure="fix or remove the example")
     try:
         str(value).encode()
     except UnicodeEncodeError:
-        raise DataError(f"{name!r} has half a character", where=where, cure="mend or remove the example") from None
+        raise DataError(f"{name!r} has half a character", where=where, cure="fix or remove the example") from None
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def read_examples(paths: Sequence[str], columns: Mapping[str, str], header: bool) -> list[Example]:
-    """The labelled texts of some files. Raises DataError, UsageError for the first thing that cannot be read.
+    """The labelled texts of some files. Raises DataError or UsageError at the first fault.
 
     Args:
         paths: the files.
-        columns: the names of those that hold "text", "label" and, of pairs, "second".
+        columns: the names of the columns for "text", "label" and, in pairs, "second".
         header: whether the first line of a table names its columns; see LabelledFiles.
     """
 
@@ -59,28 +59,28 @@ def read_examples(paths: Sequence[str], columns: Mapping[str, str], header: bool
             cells = {option: _cell(record, name, where, option) for option, name in columns.items()}
             yield Example(**{**cells, "label": cells["label"].strip()}, where=where)
 
-    return read_each(paths, read, "has no examples", "is its first line an example? --data.header false")
+    return read_each(paths, read, "has no examples", "if its first line is an example: --data.header false")
 
 
 def read_tagged(paths: Sequence[str]) -> list[TaggedWords]:
-    """The sentences of some files. Raises DataError, UsageError for the first thing that cannot be read."""
+    """The sentences of some files. Raises DataError or UsageError at the first fault."""
 
     def read(path: Path) -> Iterator[TaggedWords]:
         return _json_sentences(path) if file_format(path) == ".jsonl" else _column_sentences(path)
 
-    return read_each(paths, read, "has no sentences", "write a word and its label a line")
+    return read_each(paths, read, "has no sentences", "write one word and its label per line")
 
 
 def _json_sentences(path: Path) -> Iterator[TaggedWords]:
     for record, where in json_records(path):
         words, labels = record.get("words"), record.get("labels")
-        if not _texts(words) or not _texts(labels) or len(words) != len(labels):  # type: ignore[arg-type]
+        if not _is_text_list(words) or not _is_text_list(labels) or len(words) != len(labels):  # type: ignore[arg-type]
             cure = 'write {"words": ["..."], "labels": ["..."]}, a label for each word'
             raise DataError("no words with a label each", where=where, cure=cure)
         yield TaggedWords(tuple(words), tuple(labels), where)  # type: ignore[arg-type]
 
 
-def _texts(value: object) -> bool:
+def _is_text_list(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, str) and v.strip() for v in value)
 
 

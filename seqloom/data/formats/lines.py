@@ -1,4 +1,4 @@
-r"""The lines of a text file, read strictly: UTF-8, "\n" or "\r\n", no NUL, none of endless length, also .gz and .xz."""
+r"""Strict reading of lines of text: UTF-8, "\n" or "\r\n", no NUL, bounded length; also from .gz and .xz."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seqloom.errors import DataError, UsageError, nearest
+from seqloom.files import digest_of
 from seqloom.limits import NOT_TEXT, check_regular, not_text_in
 
 MAX_BYTES = 1_000_000
-"""The longest line that is taken for a sentence, in bytes."""
+"""The longest line accepted as a sentence, in bytes."""
 
 RECORD_BYTES = 1 << 27
-"""The longest line that holds a whole document, in bytes."""
+"""The longest line accepted as a whole document, in bytes."""
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 16
-_PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-
+_COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 
 T = TypeVar("T")
 
 
 class LineError(DataError):
-    """A line that cannot be read. `kind` names the sort of fault in the plural ("undecodable bytes")."""
+    """A line that cannot be read. `kind` names the kind of fault in the plural ("undecodable bytes")."""
 
     def __init__(self, kind: str, problem: str, *, where: str, cure: str) -> None:
         self.kind = kind
@@ -41,7 +41,7 @@ class LineError(DataError):
 
 
 def expand(path: str) -> Path:
-    """The path with ~/ and environment variables ($NAME, ${NAME}) filled in; UsageError for one that is not set."""
+    """The path with ~/ and environment variables ($NAME, ${NAME}) expanded; UsageError for one that is not set."""
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]
@@ -55,10 +55,18 @@ def expand(path: str) -> Path:
     return Path(path).expanduser() if path.startswith("~/") else Path(path)
 
 
+def content_digests(paths: Iterable[str]) -> list[str]:
+    """The SHA-256 of each file, and of those in each folder; nothing for one that does not exist."""
+    files: list[Path] = []
+    for path in map(expand, paths):
+        files += sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [digest_of(path) for path in files if path.is_file()]
+
+
 def file_format(path: Path | str) -> str:
-    """The suffix in lower case that decides how a file is read, without .gz or .xz: ".tsv", ".de", ""."""
+    """The suffix that determines how a file is read, in lower case and without .gz or .xz: ".tsv", ".de", ""."""
     name = Path(str(path).lower())
-    return name.with_suffix("").suffix if name.suffix in _PACKED else name.suffix
+    return name.with_suffix("").suffix if name.suffix in _COMPRESSED else name.suffix
 
 
 def to_utf8(path: Path, encoding: str = "WINDOWS-1252") -> str:
@@ -68,20 +76,22 @@ def to_utf8(path: Path, encoding: str = "WINDOWS-1252") -> str:
 
 @contextmanager
 def _opened(path: Path, watch: Callable[[Any], object] = lambda file: None) -> Iterator[Any]:
-    """The file's bytes, unpacked; everything the system can refuse becomes one error."""
-    pack = path.suffix.lower()
+    """The file's bytes, decompressed; whatever the system refuses becomes one error."""
+    suffix = path.suffix.lower()
     try:
         if path.is_dir():
             raise UsageError("this is a folder, not a file", where=str(path), cure="name a file in it")
         check_regular(path)
         with path.open("rb") as stream:
             watch(stream)
-            yield io.BufferedReader(_PACKED[pack](stream)) if pack in _PACKED else stream
+            yield io.BufferedReader(_COMPRESSED[suffix](stream)) if suffix in _COMPRESSED else stream
     except FileNotFoundError:
         raise _missing(path) from None
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        cure = "fetch or pack it again" + f"; if it is not packed, drop the {pack}" * (not isinstance(error, EOFError))
-        raise DataError(f"the {pack} file is damaged or cut off: {error}", where=str(path), cure=cure) from None
+        cure = "download or compress it again"
+        if not isinstance(error, EOFError):
+            cure += f"; if it is not compressed, drop the {suffix}"
+        raise DataError(f"the {suffix} file is damaged or cut off: {error}", where=str(path), cure=cure) from None
     except (OSError, ValueError) as error:
         problem = f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
         raise UsageError(problem, where=str(path), cure="check its path and its permissions") from None
@@ -96,7 +106,7 @@ def _missing(path: Path) -> UsageError:
 
 
 def blocks(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, unpacked, some at a time."""
+    """The decompressed bytes of a file, block by block."""
     with _opened(path) as stream:
         while block := stream.read(_BLOCK):
             yield block
@@ -107,8 +117,8 @@ def raw_lines(
 ) -> Iterator[bytes]:
     r"""The lines of a file without their ends (\n, \r\n) and without a leading BOM.
 
-    A line over `max_bytes` is cut soon after, so that no file can fill the memory; `decode` refuses it.
-    `watch` is given the open file, whose tell() says how far it has been read.
+    A line over `max_bytes` is cut soon after, so that no file can fill the memory; `decode` rejects it.
+    `watch` receives the open file, whose tell() shows how far it has been read.
     """
     with _opened(path, watch) as stream:
         yield from _split(stream, max_bytes)
@@ -126,15 +136,15 @@ def _split(stream: Any, max_bytes: int) -> Iterator[bytes]:
 
 
 def decoded_stream(stream: Any, name: str, max_bytes: int = MAX_BYTES) -> Iterator[str]:
-    """The lines of an open binary stream, decoded as they come; `name` stands for it in messages."""
+    """The lines of an open binary stream, decoded as they arrive; messages call it `name`."""
     for number, raw in enumerate(_split(stream, max_bytes), 1):
         yield decode(raw, Path(name), number, max_bytes)
 
 
 def decode(raw: bytes, path: Path, number: int, max_bytes: int = MAX_BYTES, before: int = 0) -> str:
-    """One line, or what comes of it after `before` characters, as text.
+    """One line, or the part of it after `before` characters, as text.
 
-    LineError where it is too long, not UTF-8, or holds a NUL.
+    Raises LineError if it is too long, is not UTF-8, or contains a NUL.
     """
     where = f"{path}:{number}"
     if len(raw) > max_bytes:
@@ -156,23 +166,23 @@ def decode(raw: bytes, path: Path, number: int, max_bytes: int = MAX_BYTES, befo
 def _other_encoding(raw: bytes, path: Path) -> str:
     for suffix, magic in ((".gz", b"\x1f\x8b"), (".xz", b"\xfd7zXZ")):
         if raw.startswith(magic):
-            return f"this is a packed file: let its name end in {suffix}"
+            return f"this is a compressed file: its name must end in {suffix}"
     return to_utf8(path, "UTF-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "WINDOWS-1252")
 
 
-def json_object(line: str, where: str, wanted: str = "one JSON object a line") -> dict[str, Any]:
-    """The JSON object of a line, or of a whole file. Raises LineError, with what is required."""
+def json_object(line: str, where: str, form: str = "one JSON object per line") -> dict[str, Any]:
+    """The JSON object of a line, or of a whole file. Raises LineError, whose cure is to write the required `form`."""
     try:
         record = json.loads(line, parse_float=_finite, parse_constant=_finite)
         # Only an escape can be what no text holds: the line itself was decoded.
         odd = not_text_in(record) if "\\u" in line else None
     except (ValueError, RecursionError) as error:
-        raise LineError("lines that are not JSON", f"not JSON: {error}", where=where, cure=f"write {wanted}") from None
+        raise LineError("lines that are not JSON", f"not JSON: {error}", where=where, cure=f"write {form}") from None
     if not isinstance(record, dict):
-        raise LineError("lines that are not JSON", "not a JSON object", where=where, cure=f"write {wanted}")
+        raise LineError("lines that are not JSON", "not a JSON object", where=where, cure=f"write {form}")
     if odd is not None:
         problem = f"a text with a NUL or half a character: {odd[:60]!r}"
-        raise LineError("NUL characters", problem, where=where, cure=f"write {wanted}")
+        raise LineError("NUL characters", problem, where=where, cure=f"write {form}")
     return record
 
 
@@ -189,38 +199,38 @@ def is_text(value: object) -> bool:
 
 
 def text_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file of examples and their places; DataError for an empty one."""
+    """The lines of a file of examples, each with its place; DataError if the file is empty."""
     number = 0
     for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
         yield decode(raw, path, number, RECORD_BYTES), f"{path}:{number}"
     if not number:
-        raise DataError("the file is empty", where=str(path), cure="name files with examples in them")
+        raise DataError("the file is empty", where=str(path), cure="name files that have examples")
 
 
 def json_records(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """The JSON objects of a file that has one a line, and their places."""
+    """The JSON objects of a file, one per line, each with its place."""
     return ((json_object(line, where), where) for line, where in text_of(path) if line.strip())
 
 
 def read_each(paths: Sequence[str], read: Callable[[Path], Iterable[T]], problem: str, cure: str) -> list[T]:
-    """What `read` finds in some files; DataError, with problem and cure, for one in which it finds nothing."""
-    found: list[T] = []
+    """The items that `read` yields for some files; DataError, with problem and cure, for a file without any."""
+    items: list[T] = []
     for path in map(expand, paths):
-        before = len(found)
-        found += read(path)
-        if len(found) == before:
+        before = len(items)
+        items += read(path)
+        if len(items) == before:
             raise DataError(problem, where=str(path), cure=cure)
-    return found
+    return items
 
 
 def text_lines(path: Path, max_bytes: int = MAX_BYTES) -> list[str]:
-    """All lines of a file, decoded; DataError at the first that cannot be, and for an empty file."""
+    """All lines of a file, decoded; DataError at the first that cannot be decoded, and for an empty file."""
     lines = [decode(raw, path, number, max_bytes) for number, raw in enumerate(raw_lines(path, max_bytes), 1)]
     if not lines:
-        raise DataError("the file is empty", where=str(path), cure="it needs one sentence a line")
+        raise DataError("the file is empty", where=str(path), cure="write one sentence per line")
     return lines
 
 
 def read_lines(path: str, *, max_bytes: int = MAX_BYTES) -> list[str]:
-    """The lines of one text file (also .gz, .xz; environment variables filled in), for text without a second side."""
+    """The lines of one text file (also .gz, .xz; environment variables are expanded), for text with a single side."""
     return text_lines(expand(path), max_bytes)

@@ -1,7 +1,7 @@
 """Parallel text from files: two text files, or one of .tsv, .jsonl, .tmx, .po; each also as .gz or .xz.
 
-Every reader is strict: the first thing it cannot read faithfully is a DataError with file, line and cure.
-`seqloom.data.checks.pairs.scan_files` lists all of them at once.
+Every reader is strict: at the first fault it raises a DataError with file, line and cure.
+`seqloom.data.checks.pairs.scan_files` lists all faults at once.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ from seqloom.data.formats.lines import (
     expand,
     file_format,
     json_object,
-    read_lines,
     text_lines,
     to_utf8,
 )
 from seqloom.data.rows import Pairs
-from seqloom.errors import ConfigError, DataError
-
-__all__ = ["match_language", "read_lines", "read_pairs", "usable"]
+from seqloom.errors import ConfigError, DataError, counted
 
 BOTH_SIDES = (".tsv", ".jsonl", ".tmx", ".po")
-"""The formats of which one file holds source and target."""
+"""The formats whose files hold both source and target."""
 
 _PO_LINE = re.compile(r'(?:(msg(?:id|id_plural|ctxt|str|str\[[0-9]\]))[ \t]*)?"(?:[^"\\]|\\.)*"')
 _PLURALS = tuple(f"msgstr[{i}]" for i in range(10))
@@ -45,20 +42,20 @@ _PO_ORDER = {
 }
 """What each keyword may stand after; a line without one goes on with the keyword before."""
 
-Row = tuple[int, str, str]
-Parse = Callable[[str, str], tuple[str, str]]
+NumberedPair = tuple[int, str, str]
+"""The line of a pair in its file, from 1, its source and its target."""
 
 
-def match_language(wanted: str, given: Iterable[str]) -> str | None:
-    """The member of `given` that is the language `wanted`; "en" and "en-US" match, "en-GB" and "en-US" do not."""
-    one = wanted.lower().replace("_", "-")
-    names = {name.lower().replace("_", "-"): name for name in given if name}
-    near = (name for name in names if f"{one}-".startswith(f"{name}-") or f"{name}-".startswith(f"{one}-"))
-    return names.get(one if one in names else next(near, "")) if one else None
+def match_language(language: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that names the language; "en" and "en-US" match, "en-GB" and "en-US" do not."""
+    code = language.lower().replace("_", "-")
+    names = {name.lower().replace("_", "-"): name for name in candidates if name}
+    near = (name for name in names if f"{code}-".startswith(f"{name}-") or f"{name}-".startswith(f"{code}-"))
+    return names.get(code if code in names else next(near, "")) if code else None
 
 
 def _one_line(text: str) -> str:
-    """A sentence is one line: line breaks inside a segment, and the blanks around them, become one space."""
+    """The text on one line: line breaks inside it, and the blanks around them, become one space."""
     if "\n" not in text and "\r" not in text:
         return text
     return " ".join(filter(None, (part.strip(" \t") for part in re.split(r"[\r\n]+", text))))
@@ -72,8 +69,8 @@ def parse_tsv(line: str, where: str) -> tuple[str, str]:
     return source, rest.partition("\t")[0]
 
 
-def parse_json(languages: tuple[str, str]) -> Parse:
-    """A parser of JSON lines: the two languages as keys, or "source" and "target", also inside "translation"."""
+def parse_json(languages: tuple[str, str]) -> Callable[[str, str], tuple[str, str]]:
+    """A parser of JSON lines with the two languages as keys, or "source" and "target", also inside "translation"."""
 
     def fault(problem: str, where: str, cure: str) -> LineError:
         return LineError("lines that are not a JSON pair", problem, where=where, cure=cure)
@@ -86,8 +83,8 @@ def parse_json(languages: tuple[str, str]) -> Parse:
         if None in keys:
             keys = [key if key in record else None for key in ("source", "target")]
         if None in keys:
-            wanted = " nor ".join(" and ".join(repr(key) for key in pair) for pair in (("source", "target"), languages))
-            problem = f"neither {wanted}" if languages[0] else "no 'source' and 'target'"
+            keys_read = " nor ".join(f"{a!r} and {b!r}" for a, b in (("source", "target"), languages))
+            problem = f"neither {keys_read}" if languages[0] else "no 'source' and 'target'"
             raise fault(problem, where, f"its keys are: {', '.join(record)[:200]}; name the languages in the config")
         sides = [record[str(key)] for key in keys]
         if not all(isinstance(side, str) for side in sides):
@@ -123,12 +120,12 @@ def check_po() -> Callable[[str, str], None]:
 
 
 class _Tmx:
-    """The handlers that gather translation units from a TMX 1.4 file as expat meets them; no tree is built."""
+    """The expat handlers that collect the translation units of a TMX 1.4 file; no tree is built."""
 
     def __init__(self, path: Path, languages: tuple[str, str], max_chars: int) -> None:
         self.path, self.languages, self.max_chars = path, languages, max_chars
-        self.rows: list[Row] = []
-        self.seen: dict[str, None] = {}
+        self.rows: list[NumberedPair] = []
+        self.all_languages: dict[str, None] = {}
         self.unit: dict[str, str] = {}
         self.parts: list[str] = []
         self.language, self.line, self.size, self.inside = "", 0, 0, False
@@ -158,14 +155,14 @@ class _Tmx:
             self.fail(f"the entity &{name}; is not defined in the file", "write the character itself")
 
     def external(self, context: str, *_: object) -> int:
-        self.fail(f"the entity {context} stands for another file, which is not read", "write its text instead")
+        self.fail(f"the entity {context} refers to another file, which is not read", "write its text instead")
 
     def end(self, tag: str) -> None:
         if tag == "seg":
             self.inside = False
             self.unit.setdefault(self.language, _one_line("".join(self.parts)))
         elif tag == "tu":
-            self.seen.update(dict.fromkeys(self.unit))
+            self.all_languages.update(dict.fromkeys(self.unit))
             if not self.languages[0] and len(self.unit) > 1:
                 first, second, *_ = self.unit
                 self.languages = first, second
@@ -178,24 +175,23 @@ class _Tmx:
         raise DataError(problem, where=f"{self.path}:{self.parser.CurrentLineNumber}", cure=cure)
 
 
-def _read_tmx(path: Path, languages: tuple[str, str], max_bytes: int) -> list[Row]:
+def _read_tmx(path: Path, languages: tuple[str, str], max_bytes: int) -> list[NumberedPair]:
     tmx = _Tmx(path, languages, max_bytes)
     try:
         for block in blocks(path):
             tmx.parser.Parse(block)
         tmx.parser.Parse(b"", True)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two: an encoding nobody knows
-        place = f":{tmx.parser.ErrorLineNumber}"
-        cure = f"mend the XML; if it is the encoding, {to_utf8(path)}"
-        raise DataError(f"not well-formed XML: {error}", where=f"{path}{place}", cure=cure) from None
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two: an unknown encoding
+        where, cure = f"{path}:{tmx.parser.ErrorLineNumber}", f"fix the XML; if it is the encoding, {to_utf8(path)}"
+        raise DataError(f"not well-formed XML: {error}", where=where, cure=cure) from None
     if not tmx.rows:
         problem = f"no unit in {languages[0]} or {languages[1]}" if languages[0] else "no unit in two languages"
-        known = ", ".join(filter(None, tmx.seen)) or "none"
-        raise DataError(problem, where=str(path), cure=f"its languages are: {known[:200]}")
+        names = ", ".join(filter(None, tmx.all_languages)) or "none"
+        raise DataError(problem, where=str(path), cure=f"its languages are: {names[:200]}")
     return tmx.rows
 
 
-def _read_po(path: Path, max_bytes: int) -> list[Row]:
+def _read_po(path: Path, max_bytes: int) -> list[NumberedPair]:
     from babel.messages.pofile import PoFileError, read_po
 
     lines = text_lines(path, max_bytes)
@@ -207,7 +203,7 @@ def _read_po(path: Path, max_bytes: int) -> list[Row]:
     except (PoFileError, ValueError, LookupError, TypeError, AttributeError) as error:
         place = f":{error.lineno + 1}" if isinstance(error, PoFileError) else ""
         raise DataError(f"not a PO file: {error}", where=f"{path}{place}", cure="msgfmt --check reports more") from None
-    rows: list[Row] = []
+    rows: list[NumberedPair] = []
     for message in catalog:
         if message.id and not message.fuzzy:
             rows += [(message.lineno or 0, _one_line(a), _one_line(b)) for a, b in _forms(message) if b.strip()]
@@ -218,7 +214,7 @@ def _read_po(path: Path, max_bytes: int) -> list[Row]:
 
 
 def _forms(message: Any) -> Iterator[tuple[str, str]]:
-    """(msgid, msgstr); of a plural the first of several forms belongs to the singular, the others to the plural."""
+    """(msgid, msgstr); of several forms of a plural, the first belongs to the singular, the others to the plural."""
     if isinstance(message.id, str):
         yield message.id, message.string
         return
@@ -230,12 +226,15 @@ def _forms(message: Any) -> Iterator[tuple[str, str]]:
 def _read_two(source: Path, target: Path, max_bytes: int) -> Pairs:
     sources, targets = text_lines(source, max_bytes), text_lines(target, max_bytes)
     if len(sources) != len(targets):
-        problem = f"{source} has {len(sources):,} lines, {target} has {len(targets):,}"
-        raise DataError(problem, cure="line N must be the translation of line N; seqloom check shows where they part")
+        problem = f"{source} has {counted(len(sources), 'line')}, {target} has {len(targets):,}"
+        cure = (
+            "line N of one file must be the translation of line N of the other; seqloom check shows where they diverge"
+        )
+        raise DataError(problem, cure=cure)
     return Pairs(sources, targets, (str(source), str(target)))
 
 
-def _read_one(path: Path, languages: tuple[str, str], max_bytes: int) -> list[Row]:
+def _read_one(path: Path, languages: tuple[str, str], max_bytes: int) -> list[NumberedPair]:
     match file_format(path):
         case ".tmx":
             return _read_tmx(path, languages, max_bytes)
@@ -250,33 +249,32 @@ def _read_one(path: Path, languages: tuple[str, str], max_bytes: int) -> list[Ro
 
 
 def corpus_files(paths: Sequence[str], languages: tuple[str, str] = ("", "")) -> list[Path]:
-    """The files of one corpus; ConfigError unless it is one of a format with two sides, or two text files."""
-    cure = f"give two text files, or one of {', '.join(BOTH_SIDES)} (also packed as .gz or .xz)"
+    """The files of one corpus; ConfigError unless they are one file of a format with two sides, or two text files."""
+    cure = f"name two text files, or one of {', '.join(BOTH_SIDES)} (also compressed as .gz or .xz)"
     if len(paths) not in (1, 2):
-        raise ConfigError(f"one corpus is one file or two, not {len(paths)}", cure=cure)
+        raise ConfigError(f"a corpus is one file or two, not {len(paths)}", cure=cure)
     for path in paths:
         if (file_format(path) in BOTH_SIDES) != (len(paths) == 1):
-            raise ConfigError(
-                f"this format holds {'one side' if len(paths) == 1 else 'both sides'}", where=path, cure=cure
-            )
+            sides = "one side" if len(paths) == 1 else "both sides"
+            raise ConfigError(f"this format holds {sides}", where=path, cure=cure)
     if bool(languages[0]) != bool(languages[1]):
-        raise ConfigError("one of the two languages is not named", cure="name both, or none")
+        raise ConfigError("one of the two languages is not named", cure="name both or neither")
     return [expand(path) for path in paths]
 
 
 def read_pairs(paths: Sequence[str], *, languages: tuple[str, str] = ("", ""), max_bytes: int = MAX_BYTES) -> Pairs:
     """Sentence pairs from two parallel text files or from one .tsv, .jsonl, .tmx or .po file.
 
-    Pairs with an empty side are kept, so that nothing vanishes unseen: see `usable`. A line break inside a JSON,
+    Pairs with an empty side are kept, so that nothing disappears silently: see `usable`. A line break inside a JSON,
     TMX or PO text becomes a space. A TMX unit in only one of the two languages is a pair with an empty side;
-    the text of its inline tags belongs to the sentence. PO messages that are untranslated, fuzzy or obsolete,
-    and blank lines of JSON, are no pairs.
+    the text of its inline tags is part of the sentence. Untranslated, fuzzy and obsolete PO messages and blank lines
+    of JSON are skipped.
 
     Args:
-        paths: one or two files, also .gz or .xz; environment variables are filled in.
-        languages: which two languages of a TMX or JSON file are source and target ("en", "de"); empty means
-            the keys "source" and "target" in JSON, and the languages of the first TMX unit that has two.
-        max_bytes: the longest line that is taken for a sentence.
+        paths: one or two files, also .gz or .xz; environment variables are expanded.
+        languages: which two languages of a TMX or JSON file are source and target ("en", "de"); if empty, the keys
+            "source" and "target" in JSON, and the languages of the first TMX unit that has two.
+        max_bytes: the longest line accepted as a sentence.
 
     Raises:
         UsageError: a path that cannot be opened, an unset variable, an unknown format (exit 2).
@@ -287,16 +285,20 @@ def read_pairs(paths: Sequence[str], *, languages: tuple[str, str] = ("", ""), m
         return _read_two(files[0], files[1], max_bytes)
     rows = _read_one(files[0], languages, max_bytes)
     if not rows:
-        raise DataError("no pair in the file", where=str(files[0]), cure="all its lines are blank")
+        raise DataError(
+            "no pair in the file", where=str(files[0]), cure="all its lines are blank: name a file with text"
+        )
     numbers, sources, targets = zip(*rows, strict=True)
     return Pairs(sources, targets, (str(files[0]), str(files[0])), numbers)
 
 
 def usable(pairs: Pairs) -> tuple[Pairs, int]:
-    """The pairs with text on both sides, and how many others were dropped; DataError if none is left."""
+    """The pairs with text on both sides, and the number of pairs dropped; DataError if none is left."""
     keep = [i for i, both in enumerate(zip(pairs.sources, pairs.targets, strict=True)) if all(s.strip() for s in both)]
     if not keep:
-        raise DataError("no pair has text on both sides", where=pairs.files[0], cure="check that these are its files")
+        raise DataError(
+            "no pair has text on both sides", where=pairs.files[0], cure="check that these are the right files"
+        )
     if len(keep) == len(pairs):
         return pairs, 0
     sources, targets = ([side[i] for i in keep] for side in (pairs.sources, pairs.targets))

@@ -16,10 +16,10 @@ from seqloom.data.batches.shards import Keeping
 from seqloom.data.batches.stream import Layout
 from seqloom.data.checks.pairs import Parse
 from seqloom.data.formats.lines import RECORD_BYTES, LineError, decode, is_text, json_object, raw_lines, read_each
-from seqloom.data.rows import Chat, Piece, Say, Text, digest_of
+from seqloom.data.rows import Chat, Piece, ReportProgress, Text, digest_of
 from seqloom.data.sources.source import Reading, TextSplit
 from seqloom.data.sources.text import DocumentFiles, as_document
-from seqloom.errors import DataError
+from seqloom.errors import DataError, counted
 from seqloom.text.chat import END, ROLES, Message, chat_token, encode_chats
 from seqloom.text.tokenizer import Tokenizer
 
@@ -33,7 +33,7 @@ _FORMS = (
 
 
 def read_conversations(paths: Sequence[str]) -> list[Chat]:
-    """All conversations of some files. Raises UsageError or DataError."""
+    """The conversations of some files. Raises UsageError or DataError."""
 
     def read(path: Path) -> Iterator[Chat]:
         for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
@@ -41,43 +41,44 @@ def read_conversations(paths: Sequence[str]) -> list[Chat]:
             if line.strip():
                 yield from (Chat(chat, number) for chat in parse_conversations(line, f"{path}:{number}"))
 
-    return read_each(paths, read, "there is no conversation in it", f"a line may be {_FORMS}")
+    return read_each(paths, read, "there is no conversation in the file", f"a line may be {_FORMS}")
 
 
 def parse_conversations(line: str, where: str) -> list[tuple[Message, ...]]:
-    """The conversations of a line: one, but for an instruction with several "instances". Raises LineError."""
+    """The conversations of a line: one, unless it is an instruction with several "instances". Raises LineError."""
     record = json_object(line, where, _FORMS)
     instances = record.get("instances") or [record]
     chats: list[tuple[Message, ...]] = []
-    for own in instances if isinstance(instances, list) else [None]:
+    for instance in instances if isinstance(instances, list) else [None]:
         try:
-            said = [(str(role), text) for role, text in _said(record, own)]
+            messages = [(str(role), text) for role, text in _messages(record, instance)]
         except (KeyError, TypeError, AttributeError, ValueError):
-            said = []
-        while said and said[-1][0] != "assistant":
-            said.pop()  # what is not answered teaches nothing
-        if not said or not all(role in ROLES and is_text(text) for role, text in said):
+            messages = []
+        while messages and messages[-1][0] != "assistant":
+            messages.pop()  # a message without an answer teaches nothing
+        if not messages or not all(role in ROLES and is_text(text) for role, text in messages):
             kind, problem = "lines that are not a conversation", "no conversation with an answer in it"
             raise LineError(kind, problem, where=where, cure=f"write {_FORMS}")
-        chats.append(tuple(Message(role, text) for role, text in said))  # type: ignore[arg-type]
+        chats.append(tuple(Message(role, text) for role, text in messages))  # type: ignore[arg-type]
     return chats
 
 
-def _said(record: dict[str, Any], own: Any) -> list[tuple[Any, Any]]:
-    """Roles and texts of a record, whatever they are; `own` has input and answer of an instruction."""
+def _messages(record: dict[str, Any], instance: Any) -> list[tuple[Any, Any]]:
+    """Roles and texts of a record, unchecked; `instance` has the input and answer of an instruction."""
     if "messages" in record:
         return [(message["role"], message["content"]) for message in record["messages"]]
     if isinstance(record.get("turns"), list):
         return [(("user", "assistant")[i % 2], text) for i, text in enumerate(record["turns"])]
-    answer = next((own[key] for key in _ANSWERS if key in own), None)
+    answer = next((instance[key] for key in _ANSWERS if key in instance), None)
     prompt: Any = record.get("instruction", record.get("prompt"))
-    asked = [("user", f"{prompt}\n\n{own['input']}" if own.get("input") else prompt)]
-    if _ALTERNATING.match(prompt):
-        _, *parts = _ALTERNATING.split(prompt)
-        texts = [text.strip() for text in parts[1::2]]
-        asked = [({"Human": "user"}.get(who, "assistant"), text) for who, text in zip(parts[::2], texts, strict=True)]
-        asked = asked[:-1] if not texts[-1] else asked
-    return [*asked, ("assistant", answer)]
+    if not _ALTERNATING.match(prompt):
+        text = f"{prompt}\n\n{instance['input']}" if instance.get("input") else prompt
+        return [("user", text), ("assistant", answer)]
+    _, *parts = _ALTERNATING.split(prompt)
+    roles = ["user" if speaker == "Human" else "assistant" for speaker in parts[::2]]
+    texts = [text.strip() for text in parts[1::2]]
+    messages = list(zip(roles, texts, strict=True))
+    return [*(messages if texts[-1] else messages[:-1]), ("assistant", answer)]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Chats(TextSplit):
 
     chats: Sequence[Chat]
 
-    def pieces(self, say: Say = lambda share, done: None) -> Iterator[Piece]:
+    def pieces(self, report: ReportProgress = lambda share, done: None) -> Iterator[Piece]:
         """See TextSplit; each conversation is a document."""
         for chat in self.chats:
             yield from as_document("\n".join(message.text for message in chat.messages), chat.number)
@@ -97,13 +98,13 @@ class Chats(TextSplit):
         return digest_of(json.dumps(row).encode() + b"\n" for row in rows)
 
     def packs(self, tokenizer: Tokenizer, layout: Layout) -> Packs:
-        """Batches of them."""
+        """The conversations packed into batches."""
         rows = encode_chats([chat.messages for chat in self.chats], tokenizer)
         lines = [chat.number for chat in self.chats]
         return Packs(rows, lines, layout)
 
     def batches(self, tokenizer: Tokenizer, layout: Layout, keeping: Keeping) -> tuple[Packs, str]:
-        """See TextSplit; they are not kept."""
+        """See TextSplit; nothing is kept on disk."""
         return self.packs(tokenizer, layout), self.digest()
 
     def reading(self, tokenizer: Tokenizer, layout: Layout, lanes: int) -> Reading:
@@ -122,11 +123,11 @@ class Chats(TextSplit):
 class Conversations(DocumentFiles["Chats"]):
     """Files of JSON lines, each a conversation, or an instruction with its answer.
 
-    A line has "messages" of the roles system, user and assistant; or an "instruction" or "prompt", perhaps an "input",
-    and an "output", "response", "completion" or "chosen"; or "turns", where user and assistant alternate.
+    A line has "messages" with the roles system, user and assistant; or an "instruction" or "prompt", optionally an
+    "input", and an "output", "response", "completion" or "chosen"; or "turns", where user and assistant alternate.
 
     Args:
-        train, valid, test: the files; plain, .gz or .xz; ${VARIABLES} of the environment are filled in. Without
+        train, valid, test: the files; plain, .gz or .xz; ${VARIABLES} of the environment are expanded. Without
             `valid`, the last 5 % of the conversations of `train` are held out.
     """
 
@@ -139,9 +140,9 @@ class Conversations(DocumentFiles["Chats"]):
         return Chats(read_conversations(files))
 
     def hold_out(self, train: Chats, seed: int) -> tuple[Chats, Chats, str]:
-        """The last 5 %. Raises DataError for a single one."""
+        """Holds out the last 5 % of the conversations. Raises DataError for a single one."""
         if len(train.chats) < 2:
             raise DataError("a single conversation: nothing can be held out", cure="name others with --data.valid")
         count = max(1, len(train.chats) // 20)
-        held_out = f"the last {count:,} conversations are held out as validation data"
-        return Chats(train.chats[:-count]), Chats(train.chats[-count:]), held_out
+        message = f"the last {counted(count, 'conversation')} held out as validation data"
+        return Chats(train.chats[:-count]), Chats(train.chats[-count:]), message

@@ -17,10 +17,10 @@ class Dialogues(PairSource):
     """Files of JSON lines, each a dialogue whose "turns" are a list of texts; the speakers alternate.
 
     Args:
-        train, valid, test: the files; plain, .gz or .xz; ${VARIABLES} of the environment are filled in.
-        turns: how many of the last turns a reply is made from.
-        separator: what stands between two turns of a source.
-        max_length: a training pair with a side of more tokens is left out, and counted.
+        train, valid, test: the files; plain, .gz or .xz; ${VARIABLES} of the environment are expanded.
+        turns: the number of turns before a reply that are its source.
+        separator: the text between two turns of a source.
+        max_length: a training pair with more tokens on a side is left out, and counted.
     """
 
     kind: ClassVar[str] = "dialogues"
@@ -32,11 +32,11 @@ class Dialogues(PairSource):
     max_length: Length = 128
 
     def context(self, turns: Sequence[str]) -> str:
-        """The source of the reply to the turns so far."""
+        """The source for a reply to the turns so far."""
         return self.separator.join(turns[-self.turns :])
 
     def splits(self) -> Splits:
-        """See PairSource: a pair for each turn but the first."""
+        """See PairSource: each turn but the first is the target of a pair."""
         train, valid = self._pairs(self.train), self._pairs(self.valid)
         return Splits(train, valid, self._pairs(self.test) if self.test else None)
 

@@ -1,4 +1,4 @@
-"""Digits to be copied, reversed or sorted: the smallest tasks that tell what a model can hold and find again."""
+"""Digits to copy, reverse or sort: the smallest tasks that show what a model can store and retrieve."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Annotated, ClassVar, Literal
 
 from seqloom.data.rows import Fresh, Pairs, Splits
 from seqloom.data.sources.pairs import PairSource
+from seqloom.errors import counted
 from seqloom.limits import Bounds, Rows, RowsOrZero, Seed
 
 
 @dataclass(frozen=True)
 class Digits(PairSource):
-    """Rows of digits, and the same digits rearranged. No row stands in two splits.
+    """Rows of digits, and the same digits rearranged. No row is in two splits.
 
     Args:
-        task: what is done to them.
-        least, most: how many digits a row has; each length is equally likely.
-        size, valid_size, test_size: rows of each split.
-        seed: another seed, other rows.
-        fresh: whether each epoch has training rows of its own.
+        task: how the digits are rearranged.
+        least, most: the fewest and the most digits of a row; all lengths are equally likely.
+        size, valid_size, test_size: the number of rows of each split.
+        seed: another seed gives other rows.
+        fresh: whether each epoch has its own training rows.
     """
 
     kind: ClassVar[str] = "digits"
@@ -38,12 +39,12 @@ class Digits(PairSource):
         super().__post_init__()
         if self.least > self.most:
             raise ValueError(f"most must not be below least, not {self.most} and {self.least}")
-        wanted = self.size + self.valid_size + self.test_size
-        if 10**self.least < 2 * wanted / (self.most - self.least + 1):
-            raise ValueError(f"there are not enough rows of {self.least} digits for {wanted}; raise least")
+        total = self.size + self.valid_size + self.test_size
+        if 10**self.least < 2 * total / (self.most - self.least + 1):
+            raise ValueError(f"there are not enough rows of {counted(self.least, 'digit')} for {total}; raise least")
 
     def splits(self) -> Splits:
-        """See PairSource; `kinds` are the numbers of digits."""
+        """See PairSource; the kind of a pair is its number of digits."""
         random = Random(f"seqloom digits {self.seed}")
         ends = (0, self.size, self.size + self.valid_size, self.size + self.valid_size + self.test_size)
         rows: dict[str, None] = {}
@@ -57,8 +58,8 @@ class Digits(PairSource):
             if epoch == 0:
                 return train
             random = Random(f"seqloom digits {self.seed} {epoch}")
-            found = (row for row in iter(lambda: self._row(random), "") if row not in held)
-            return self._pairs(list(islice(found, self.size)))
+            rows = (row for row in iter(lambda: self._row(random), "") if row not in held)
+            return self._pairs(list(islice(rows, self.size)))
 
         return Splits(train, valid, test if self.test_size else None, Fresh(draw) if self.fresh else None)
 
@@ -69,4 +70,4 @@ class Digits(PairSource):
         rows = [source.split() for source in sources]
         step = -1 if self.task == "reverse" else 1
         targets = [" ".join((sorted(row) if self.task == "sort" else row)[::step]) for row in rows]
-        return Pairs(sources, targets, ("digits", self.task), kinds=[f"{len(row)} digits" for row in rows])
+        return Pairs(sources, targets, ("digits", self.task), kinds=[counted(len(row), "digit") for row in rows])

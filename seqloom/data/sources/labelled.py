@@ -1,4 +1,4 @@
-"""Texts with labels, words with a label each, and questions with answers, in files."""
+"""Files of labelled texts, of sentences of labelled words, and of questions with answers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from seqloom.data.formats.questions import read_questions
 from seqloom.data.rows import Example, Question, TaggedWords
 from seqloom.data.sources.none import NoData
 from seqloom.data.sources.source import SplitFiles
+from seqloom.errors import counted
 from seqloom.limits import Length
 
 E = TypeVar("E")
@@ -20,33 +21,33 @@ E = TypeVar("E")
 
 @dataclass(frozen=True)
 class ExampleFiles(SplitFiles[list[E]]):
-    """Files of data, plain, .gz or .xz; ${VARIABLES} of the environment are filled in.
+    """Files of data, plain, .gz or .xz; ${VARIABLES} of the environment are expanded.
 
     Args:
-        train, valid, test: the files. Without `valid` a tenth of `train`, drawn by the seed, is held out.
+        train, valid, test: the files. Without `valid`, a tenth of `train`, drawn by the seed, is held out.
     """
 
     train: tuple[str, ...] = ()
 
-    def splits(self, say: Callable[[str], object], seed: int = 0) -> dict[str, list[E]]:
-        """See SplitFiles; the config of a run that was imported names no files."""
-        return super().splits(say, seed) if self.train else NoData().splits()
+    def splits(self, report: Callable[[str], object], seed: int = 0) -> dict[str, list[E]]:
+        """See SplitFiles; the config of an imported run names no files."""
+        return super().splits(report, seed) if self.train else NoData().splits()
 
     def hold_out(self, train: list[E], seed: int) -> tuple[list[E], list[E], str]:
         """A tenth of the examples, drawn by the seed."""
         drawn = np.random.Generator(np.random.Philox(key=(seed, 0))).permutation(len(train))
         held = set(drawn[: max(1, len(drawn) // 10)].tolist())
         kept, valid = ([row for i, row in enumerate(train) if (i in held) == chosen] for chosen in (False, True))
-        return kept, valid, f"{len(held):,} of the training examples are held out as validation data"
+        return kept, valid, f"{counted(len(held), 'training example')} held out as validation data"
 
 
 @dataclass(frozen=True)
 class LabelledFiles(ExampleFiles[Example]):
-    """Files of labelled texts: .jsonl, or tables with tabs between their columns.
+    """Files of labelled texts: .jsonl, or tables whose columns are separated by tabs.
 
     Args:
-        text, second, label: the columns, or keys; second = "" where there are no pairs.
-        header: whether the first line of a table names its columns; without it they are called "1", "2", ...
+        text, second, label: the columns, or keys; second = "" where the texts are no pairs.
+        header: whether the first line of a table names its columns; without it, they are called "1", "2", ...
     """
 
     kind: ClassVar[str] = "labelled"
@@ -65,8 +66,8 @@ class LabelledFiles(ExampleFiles[Example]):
 class TaggedFiles(ExampleFiles[TaggedWords]):
     """Files of sentences whose words have labels.
 
-    A .jsonl file has {"words": [...], "labels": [...]} a line; any other one a word a line, its columns parted by
-    white space, the word first and the label last, and blank lines between sentences (CoNLL).
+    Each line of a .jsonl file is {"words": [...], "labels": [...]}. Any other file has one word per line, in columns
+    separated by white space: the word first, the label last. Blank lines separate the sentences (CoNLL).
     """
 
     kind: ClassVar[str] = "tagged"
@@ -78,11 +79,11 @@ class TaggedFiles(ExampleFiles[TaggedWords]):
 
 @dataclass(frozen=True)
 class QuestionFiles(ExampleFiles[Question]):
-    """Files of questions: .json as SQuAD's, or .jsonl with "question", "context" and "answers" a line.
+    """Files of questions: .json as SQuAD's, or .jsonl with "question", "context" and "answers" on each line.
 
     Args:
-        no_answer: whether questions may have none.
-        longest: the most tokens that an answer may have.
+        no_answer: whether a question may have no answer.
+        longest: the most tokens an answer may have.
     """
 
     kind: ClassVar[str] = "questions"

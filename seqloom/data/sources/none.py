@@ -14,7 +14,7 @@ from seqloom.errors import UsageError
 
 @dataclass(frozen=True)
 class NoData(PairSource, TextSource):
-    """There is none: the run was imported, not trained."""
+    """No data: the run was imported, not trained."""
 
     kind: ClassVar[str] = "none"
     test: ClassVar[tuple[str, ...]] = ()
@@ -25,7 +25,7 @@ class NoData(PairSource, TextSource):
         raise UsageError(problem, where="data", cure="name your own: --data.kind, --data.train, ...; or --test FILE")
 
     def tested(self, files: Sequence[str]) -> Source:
-        """See TextSource; without files there is nothing."""
+        """See TextSource; raises UsageError without files."""
         if not files:
             raise no_test_data()
         return text_source(files)

@@ -13,26 +13,26 @@ from seqloom.limits import Bounded, Length
 
 
 class PairSource(Bounded):
-    """Where pairs of sequences come from; a source is a frozen dataclass besides, and a member of a union by `kind`."""
+    """Where pairs of sequences come from; each source is also a frozen dataclass, chosen from a union by its `kind`."""
 
     def splits(self) -> Splits:
-        """The corpus. Raises UsageError or DataError where it cannot be read."""
+        """The corpus. Raises UsageError or DataError if it cannot be read."""
         raise NotImplementedError
 
     def scan(self) -> list[Finding]:
-        """What is wrong in its files, line by line."""
+        """The faults of its files, line by line."""
         return []
 
     def read(self, files: Sequence[str]) -> Pairs:
-        """Other pairs of the same kind, to be tested on."""
+        """Other pairs of the same kind to test on."""
         return read_pairs(files)
 
     def longest(self) -> int:
-        """The most tokens that a side of a training pair may have."""
+        """The most tokens a side of a training pair may have."""
         return 1 << 30
 
     def language(self) -> str:
-        """The language of the targets, for measures that know languages; "" = they are not used."""
+        """The language of the targets, for measures that need it; "" = such measures are not used."""
         return ""
 
 
@@ -41,7 +41,7 @@ class Files(PairSource):
     """Parallel text in files: two parallel ones, or one of TSV, JSONL, TMX or PO; plain, .gz or .xz.
 
     Args:
-        train, valid, test: the files; ${VARIABLES} of the environment are filled in.
+        train, valid, test: the files; ${VARIABLES} of the environment are expanded.
         source, target: language codes, where the files or Moses tokenization need them.
         max_length: a training sentence of more tokens is left out, and counted.
     """

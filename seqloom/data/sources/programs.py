@@ -1,7 +1,7 @@
-"""Small programs and what they print, for a model that learns to execute (Zaremba and Sutskever 2014).
+"""Small programs and their outputs, for a model that learns to execute (Zaremba and Sutskever 2014).
 
-A program is a chain of statements of section 3 of the paper: each takes the value so far as one of its operands, at a
-random place, and numbers for the others; the last line prints the value.
+A program is a chain of the statements of the paper's section 3: each has the value so far as one of its operands, at a
+random place, and numbers as the others; the last line prints the value.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ from seqloom.limits import Bounds, NotNegative, Rows, RowsOrZero, Seed
 Statement = Literal["addition", "subtraction", "multiplication", "assignment", "if", "for"]
 _ALL: tuple[Statement, ...] = ("addition", "subtraction", "multiplication", "assignment", "if", "for")
 _NAMES = "abcdefghijklmnopqrstuvwyz"  # x counts the rounds of a loop
-_SHARES = 16  # one of so many programs may be tested on, another validated on, and no other program ever is
-_TRIES = 8  # for each program wanted of a share: a difficulty that has fewer of them gives those it has
+_SHARES = 16  # one share of all programs is for testing, one for validation, the others for training
+_TRIES = 8  # for each program required of a share: a difficulty with fewer programs yields those it has
 
 
 @dataclass(frozen=True)
 class Programs(PairSource):
-    """Programs as texts of one line, and what they print. The training programs are others in every epoch.
+    """Programs as texts of one line, and their outputs. Every epoch has other training programs.
 
     Args:
         task: programs, or only the sum of two numbers of `length` digits each.
-        statements: those a program may be made of. Assignments add or subtract a number; a factor, and the rounds of
-            a loop, are at most 4 length, as in the paper.
+        statements: the statements a program may consist of. Assignments add or subtract a number; a factor, and the
+            rounds of a loop, are at most 4 length, as in the paper.
         length: the most digits of a number.
-        nesting: the most statements of a program beside its print.
-        curriculum: how difficult a training program is. baseline: as much as it can be; naive: length goes up from 1
-            and starts again with each further statement; mix: any length and any nesting; combined: naive or mix.
-        ramp: the epoch in which naive arrives at the full length and nesting. (The paper goes on whenever learning
-            slows down; here what an epoch holds does not depend on the training.)
-        table: whether the test programs are of every length and nesting, and not all of the full ones.
-        size: programs of an epoch.
-        valid_size, test_size: programs of the other splits, where there are so many; the training never has them.
-        seed: another seed, other programs.
+        nesting: the most statements of a program besides its print.
+        curriculum: how difficult a training program is. baseline: always the full length and nesting; naive: the length
+            rises from 1, and again from 1 with each further statement; mix: any length and nesting; combined: naive or
+            mix.
+        ramp: the epoch in which naive reaches the full length and nesting. (The paper advances when learning slows
+            down; here, the programs of an epoch do not depend on the training.)
+        table: whether the test programs have every length and nesting, instead of the full ones only.
+        size: the number of programs of an epoch.
+        valid_size, test_size: the most programs of the other splits; none of them occurs in training.
+        seed: another seed gives other programs.
     """
 
     kind: ClassVar[str] = "programs"
@@ -69,9 +70,9 @@ class Programs(PairSource):
         return [(length, nesting) for nesting in nestings for length in range(1, self.length + 1)]
 
     def splits(self) -> Splits:
-        """See PairSource; `kinds` are the nesting and the length of each program.
+        """See PairSource; the kind of a pair is the nesting and length of its program.
 
-        `train` is what the first epoch of the full difficulty holds.
+        `train` holds the programs of the first epoch with the full difficulty.
         """
         longest = self.ramp if self.curriculum in ("naive", "combined") else 0
         fresh = Fresh(lambda epoch: _training(self, epoch), longest)
@@ -92,10 +93,10 @@ def difficulty(config: Programs, random: Random, epoch: int) -> tuple[int, int]:
     return levels[-1]
 
 
-Value = tuple[str, int]  # an expression, and what it is worth
+Value = tuple[str, int]  # an expression, and its value
 
 
-class _Row(NamedTuple):
+class _Sample(NamedTuple):
     source: str
     target: str
     kind: str
@@ -103,32 +104,33 @@ class _Row(NamedTuple):
 
 def _training(config: Programs, epoch: int) -> Pairs:
     random = Random(f"seqloom programs {config.seed} {epoch}")
-    rows = (row for share, row in _rows(config, random, lambda: difficulty(config, random, epoch)) if share > 1)
-    return _pairs(list(islice(rows, config.size)))
+    samples = _samples(config, random, lambda: difficulty(config, random, epoch))
+    return _pairs(list(islice((sample for share, sample in samples if share > 1), config.size)))
 
 
-def _held_out(config: Programs, own: int, size: int, levels: list[tuple[int, int]]) -> Pairs:
-    """Different programs of one share, as many of each level."""
-    random = Random(f"seqloom programs {config.seed} held out {own}")
-    found: dict[str, _Row] = {}
+def _held_out(config: Programs, share: int, size: int, levels: list[tuple[int, int]]) -> Pairs:
+    """Distinct programs of one share, equally many of each level."""
+    random = Random(f"seqloom programs {config.seed} held out {share}")
+    programs: dict[str, _Sample] = {}
     for i, level in enumerate(levels):
-        wanted = (i + 1) * size // len(levels) - i * size // len(levels)
-        full = len(found) + wanted
-        for share, row in islice(_rows(config, random, repeat(level).__next__), wanted * _SHARES * _TRIES):
-            if len(found) == full:
+        count = (i + 1) * size // len(levels) - i * size // len(levels)
+        full = len(programs) + count
+        samples = _samples(config, random, repeat(level).__next__)
+        for its_share, sample in islice(samples, count * _SHARES * _TRIES):
+            if len(programs) == full:
                 break
-            if share == own:
-                found[row.source] = row
-    return _pairs(list(found.values()))
+            if its_share == share:
+                programs[sample.source] = sample
+    return _pairs(list(programs.values()))
 
 
-def _pairs(rows: list[_Row]) -> Pairs:
-    sources, targets, kinds = ([row[i] for row in rows] for i in range(3))
+def _pairs(samples: list[_Sample]) -> Pairs:
+    sources, targets, kinds = ([sample[i] for sample in samples] for i in range(3))
     return Pairs(sources, targets, ("programs", "outputs"), kinds=kinds)
 
 
-def _rows(config: Programs, random: Random, level: Callable[[], tuple[int, int]]) -> Iterator[tuple[int, _Row]]:
-    """Programs without end, and which of the shares each one belongs to."""
+def _samples(config: Programs, random: Random, level: Callable[[], tuple[int, int]]) -> Iterator[tuple[int, _Sample]]:
+    """Programs without end, each with the share it belongs to."""
     while True:
         length, nesting = level()
         if config.task == "addition":
@@ -137,10 +139,10 @@ def _rows(config: Programs, random: Random, level: Callable[[], tuple[int, int]]
         else:
             program, value = _program(random, config.statements, length, nesting)
             kind = f"nesting {nesting}, length {length}"
-        # The lines of a program become one: ";" stands nowhere else.
+        # The lines of a program become one: ";" occurs nowhere else.
         source = program.replace("\n", ";")
         digest = hashlib.blake2b(f"{config.seed} {source}".encode(), digest_size=4).digest()
-        yield int.from_bytes(digest) % _SHARES, _Row(source, str(value), kind)
+        yield int.from_bytes(digest) % _SHARES, _Sample(source, str(value), kind)
 
 
 def _program(random: Random, statements: tuple[Statement, ...], length: int, nesting: int) -> tuple[str, int]:
@@ -153,7 +155,7 @@ def _program(random: Random, statements: tuple[Statement, ...], length: int, nes
 
 
 class _Writer:
-    """A program in the making; `last` is the expression of its value so far, and that value."""
+    """Writes a program; `last` is the expression of its value so far, and that value."""
 
     def __init__(self, random: Random, length: int) -> None:
         self.random, self.length = random, length
@@ -162,7 +164,7 @@ class _Writer:
         self.last = ("", 0)
 
     def add(self, statement: Statement) -> None:
-        """One statement more."""
+        """Adds a statement."""
         operands = [self._number() for _ in range(4 if statement == "if" else 2)]
         if self.last[0]:
             operands[self.random.randrange(len(operands))] = self.last

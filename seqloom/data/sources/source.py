@@ -1,4 +1,4 @@
-"""What a source of data is: a config that reads itself."""
+"""What a source of data is: a config that reads its own data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seqloom.data.batches.packs import Packs
 from seqloom.data.batches.shards import Keeping
 from seqloom.data.batches.stream import Layout, Stream
 from seqloom.data.checks.pairs import Finding
-from seqloom.data.rows import Piece, Say
+from seqloom.data.rows import Piece, ReportProgress
 from seqloom.errors import UsageError
 from seqloom.limits import Bounded
 from seqloom.text.chat import Message
@@ -23,13 +23,13 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model is measured on.
+    """What a model is evaluated on.
 
     Args:
         batches: the text.
-        unknown: how many of the predicted tokens are the unknown one.
-        sizes: of what is predicted; see `Text.sizes`.
-        prompts: what a model may continue, to show what it makes of it.
+        unknown: how many of the tokens to be predicted are the unknown token.
+        sizes: those of the text to be predicted; see `Text.sizes`.
+        prompts: texts for a model to continue, as samples.
     """
 
     batches: Stream | Packs
@@ -39,10 +39,10 @@ class Reading:
 
 
 class TextSplit:
-    """A split of a corpus for language models: its text, and the batches that are made of it."""
+    """A split of a corpus for language models: its text, and batches of it."""
 
-    def pieces(self, say: Say = lambda share, done: None) -> Iterator[Piece]:
-        """All of the text; `say` is called now and then with the share that has been read, and the pieces."""
+    def pieces(self, report: ReportProgress = lambda share, done: None) -> Iterator[Piece]:
+        """The whole text; `report` is called from time to time with the share read so far, and the pieces in it."""
         raise NotImplementedError
 
     def digest(self) -> str:
@@ -54,12 +54,12 @@ class TextSplit:
         raise NotImplementedError
 
     def reading(self, tokenizer: Tokenizer, layout: Layout, lanes: int) -> Reading:
-        """The split as a model is measured on it, a running text in at most so many lanes."""
+        """The split as a model is evaluated on it; running text in at most `lanes` lanes."""
         raise NotImplementedError
 
 
 class TextSource:
-    """Where a language model's text comes from; a source is a frozen dataclass besides.
+    """Where a language model's text comes from; each source is also a frozen dataclass.
 
     Attributes:
         chats: whether it has conversations, read whole, for which a tokenizer needs special tokens.
@@ -67,49 +67,49 @@ class TextSource:
 
     chats: ClassVar[bool] = False
 
-    def splits(self, say: Callable[[str], object], seed: int = 0) -> Mapping[str, TextSplit]:
-        """By name, "test" if there is one; `say` is given what is held out. Raises UsageError, DataError."""
+    def splits(self, report: Callable[[str], object], seed: int = 0) -> Mapping[str, TextSplit]:
+        """The splits by name, "test" if there is one; reports what is held out. Raises UsageError, DataError."""
         raise NotImplementedError
 
     def scan(self) -> list[Finding]:
-        """What is wrong in its files, line by line."""
+        """The faults of its files, line by line."""
         return []
 
     def tested(self, files: Sequence[str]) -> TextSplit:
-        """Other text of the same kind to be tested on; without files its own, the validation text if there is none."""
+        """The text to test on: that of the files, or without any its own test text, or else its validation text."""
         raise NotImplementedError
 
     @property
     def title(self) -> str:
-        """The split that it is tested on without files."""
+        """The name of the split that is tested on without files."""
         return "test"
 
 
 @dataclass(frozen=True)
 class SplitFiles(Bounded, Generic[R]):
-    """Files for each split, of which some of the training data is held out for validation where there are none."""
+    """Files for each split; without files for validation, a part of the training data is held out."""
 
     train: tuple[str, ...]
     valid: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
 
     def read(self, files: Sequence[str]) -> R:
-        """What is in some files. Raises DataError, UsageError."""
+        """The data of some files. Raises DataError, UsageError."""
         raise NotImplementedError
 
     def hold_out(self, train: R, seed: int) -> tuple[R, R, str]:
-        """The training data without some of it, this, and words about it."""
+        """The training data without the held-out part, this part, and a message about it."""
         raise NotImplementedError
 
-    def splits(self, say: Callable[[str], object], seed: int = 0) -> dict[str, R]:
-        """By name, "test" if there is one; `say` is given what is held out. Raises UsageError, DataError."""
+    def splits(self, report: Callable[[str], object], seed: int = 0) -> dict[str, R]:
+        """The splits by name, "test" if there is one; reports what is held out. Raises UsageError, DataError."""
         splits = {name: self.read(files) for name in SPLITS if (files := getattr(self, name))}
         if not self.valid:
-            splits["train"], splits["valid"], held_out = self.hold_out(splits["train"], seed)
-            say(held_out)
+            splits["train"], splits["valid"], message = self.hold_out(splits["train"], seed)
+            report(message)
         return splits
 
 
 def no_test_data() -> UsageError:
-    """The error where there is nothing to test on."""
+    """The error if there is nothing to test on."""
     return UsageError("the config names no test data", where="--test", cure="--test FILE ...")

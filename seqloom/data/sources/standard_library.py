@@ -1,4 +1,4 @@
-"""The text that every Python has: its own library, source and help."""
+"""The text that comes with every Python: the source and the help of its own library."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _TOPICS = Path("pydoc_data", "topics.py")
 class StandardLibrary(TextSource):
     """The running Python's own library: its modules, without their tests, and the topics of its help().
 
-    Each is a document. Which split it belongs to is a function of its name; 3 % each are validated and tested on.
+    Each is a document. Its name determines its split; 3 % are for validation and 3 % for testing.
     """
 
     kind: ClassVar[str] = "standard-library"
 
-    def splits(self, say: Callable[[str], object], seed: int = 0) -> dict[str, Source]:
+    def splits(self, report: Callable[[str], object], seed: int = 0) -> dict[str, Source]:
         """See TextSource."""
         return {name: library_source(name) for name in SPLITS}
 
@@ -40,24 +40,23 @@ class StandardLibrary(TextSource):
 
 
 def library_source(split: str) -> Source:
-    """A split of the library. Raises UsageError where its source is not installed."""
+    """A split of the library. Raises UsageError if its source is not installed."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    found = _modules(root)
-    names = [path.relative_to(root) for path in found]
-    wanted = [name == _TOPICS or _split(name) == split for name in names]
-    own = [path for path, chosen in zip(found, wanted, strict=True) if chosen and _is_text(path)]
-    if len(own) < 2:
+    names = [path.relative_to(root) for path in _modules(root)]
+    modules = [root / name for name in names if name == _TOPICS or _split(name) == split]
+    modules = [path for path in modules if _is_text(path)]
+    if len(modules) < 2:
         cure = "name your own text with --data.train FILE ..."
         raise UsageError("the source of Python's library is not there", where=str(root), cure=cure)
-    return Source(tuple(own), partial(_read, split, root / _TOPICS))
+    return Source(tuple(modules), partial(_read, split, root / _TOPICS))
 
 
 def _modules(root: Path) -> list[Path]:
-    found: list[Path] = []
+    modules: list[Path] = []
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name not in _LEFT_OUT]  # site-packages can hold more than the library
-        found += [Path(folder, name) for name in files if name.endswith(".py")]
-    return sorted(found)
+        modules += [Path(folder, name) for name in files if name.endswith(".py")]
+    return sorted(modules)
 
 
 def _split(name: Path | str) -> str:

@@ -1,4 +1,4 @@
-"""Running text: documents of lines in files, gone through as often as needed or held in memory."""
+"""Running text: documents of lines in files, read again as often as needed or held in memory."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from seqloom.data.formats.lines import (
     json_object,
     raw_lines,
 )
-from seqloom.data.rows import Piece, Say, Text
+from seqloom.data.rows import Piece, ReportProgress, Text
 from seqloom.data.sources.source import Reading, SplitFiles, TextSource, TextSplit
-from seqloom.errors import DataError
+from seqloom.errors import DataError, counted
 from seqloom.limits import Bounds
 from seqloom.text.tokenizer import Tokenizer
 
-Documents = Literal["blocks", "files", "lines"]
+DocumentUnit = Literal["blocks", "files", "lines"]
 
 _EVERY = 1000  # lines between reports of progress
 _FEW, _MOST_DOCUMENTS, _MOST_LINES = 20, 10_000, 100_000
@@ -39,12 +39,12 @@ S = TypeVar("S", bound=TextSplit)
 
 @dataclass(frozen=True)
 class Source(TextSplit):
-    """Documents in files, which are read anew each time.
+    """Documents in files, which are read again each time.
 
     Args:
         files: in order.
         read: (file, watch) -> its pieces; see `raw_lines` for `watch`.
-        first, last: from which piece on, and before which one: for text that is held out.
+        first, last: the first piece, and the one after the last: for text that is held out.
     """
 
     files: tuple[Path, ...]
@@ -55,15 +55,15 @@ class Source(TextSplit):
     def __iter__(self) -> Iterator[Piece]:
         return self.pieces()
 
-    def pieces(self, say: Say = lambda share, done: None) -> Iterator[Piece]:
+    def pieces(self, report: ReportProgress = lambda share, done: None) -> Iterator[Piece]:
         """See TextSplit."""
         piece: Piece = (None, 0)
-        for piece in islice(self._all(say), self.first, self.last):
+        for piece in islice(self._all(report), self.first, self.last):
             yield piece
         if piece[0] is not None:  # cut within a document
             yield None, piece[1] + 1
 
-    def _all(self, say: Say) -> Iterator[Piece]:
+    def _all(self, report: ReportProgress) -> Iterator[Piece]:
         sizes, done = [size for _, size, _ in self._files()], 0
         for i, path in enumerate(self.files):
             opened: list[Any] = []
@@ -71,10 +71,10 @@ class Source(TextSplit):
                 yield piece
                 done += 1
                 if done % _EVERY == 0 and not opened[-1].closed:
-                    say((sum(sizes[:i]) + opened[-1].tell()) / sum(sizes), done)
+                    report((sum(sizes[:i]) + opened[-1].tell()) / sum(sizes), done)
 
     def stamp(self) -> list[Any]:
-        """Name, size and time of each file, and what part it is: while they stay, the text is taken to stay."""
+        """Name, size and time of each file, and the part: while they are unchanged, so is the text, by assumption."""
         return [*self._files(), self.first, self.last]
 
     def _files(self) -> list[list[Any]]:
@@ -82,7 +82,7 @@ class Source(TextSplit):
 
     @cached_property
     def text(self) -> Text:
-        """All of it in memory."""
+        """The whole text in memory."""
         return Text.of(self)
 
     def digest(self) -> str:
@@ -90,7 +90,7 @@ class Source(TextSplit):
         return self.text.digest()
 
     def batches(self, tokenizer: Tokenizer, layout: Layout, keeping: Keeping) -> tuple[Stream, str]:
-        """See TextSplit; what was tokenized before is not tokenized again."""
+        """See TextSplit; text that was tokenized before is not tokenized again."""
         shards = find_shards(keeping.folder, self, tokenizer) or write_shards(self, tokenizer, keeping)
         return layout.stream(shards.ids, shards.lines, tokenizer), shards.digest
 
@@ -104,10 +104,10 @@ class Source(TextSplit):
         return Reading(stream, int((ids == tokenizer.unknown).sum()), self.text.sizes(), prompts)
 
 
-def text_source(paths: Sequence[str], documents: Documents = "blocks") -> Source:
-    """The text of some files (plain, .gz, .xz, .jsonl). Raises UsageError for one that is not there.
+def text_source(paths: Sequence[str], documents: DocumentUnit = "blocks") -> Source:
+    """The text of some files (plain, .gz, .xz, .jsonl). Raises UsageError for a missing file.
 
-    Going through it raises UsageError for one that cannot be opened, DataError for one that cannot be read or is blank.
+    Reading it raises UsageError for a file that cannot be opened, DataError for one that cannot be read or is blank.
     """
     files = tuple(map(expand, paths))
     for path in files:
@@ -116,16 +116,16 @@ def text_source(paths: Sequence[str], documents: Documents = "blocks") -> Source
 
 
 def read_file(
-    path: Path, watch: Callable[[Any], object] = lambda file: None, documents: Documents = "blocks"
+    path: Path, watch: Callable[[Any], object] = lambda file: None, documents: DocumentUnit = "blocks"
 ) -> Iterator[Piece]:
     """The pieces of one file. Raises UsageError or DataError."""
     records = file_format(path) == ".jsonl"
     most = {"max_bytes": RECORD_BYTES} if records else {}
-    number, inside, found = 0, False, False
+    number, inside, has_text = 0, False, False
     for number, raw in enumerate(raw_lines(path, watch=watch, **most), 1):
         line = decode(raw, path, number, **most)
         blank = not line.strip()
-        found |= not blank
+        has_text |= not blank
         if records:
             if not blank:
                 yield from as_document(record_text(line, f"{path}:{number}"), number)
@@ -138,15 +138,15 @@ def read_file(
             yield None, number
             inside = False
     if not number:
-        raise DataError("the file is empty", where=str(path), cure="name files with text in them")
-    if not found:
-        raise DataError("all its lines are blank", where=str(path), cure="name files with text in them")
+        raise DataError("the file is empty", where=str(path), cure="name files with text")
+    if not has_text:
+        raise DataError("all its lines are blank", where=str(path), cure="name files with text")
     if inside:
         yield None, number + 1
 
 
 def as_document(text: str, number: int) -> Iterator[Piece]:
-    """The pieces of a document that is held as one string, of which all have the number."""
+    """The pieces of a document that is one string; all of them get the same line number."""
     for line in text.removesuffix("\n").split("\n"):
         yield line.removesuffix("\r"), number
     yield None, number
@@ -154,19 +154,19 @@ def as_document(text: str, number: int) -> Iterator[Piece]:
 
 def record_text(line: str, where: str) -> str:
     """The text of a JSON record. Raises LineError."""
-    wanted = '{"text": "..."}'
-    text = json_object(line, where, wanted).get("text")
+    form = '{"text": "..."}'
+    text = json_object(line, where, form).get("text")
     if not is_text(text):
-        raise LineError("lines without a text", 'no text under "text"', where=where, cure=f"write {wanted}")
+        raise LineError("lines without a text", 'no text under "text"', where=where, cure=f"write {form}")
     return str(text)
 
 
 @dataclass(frozen=True)
 class DocumentFiles(SplitFiles[S], TextSource):
-    """Files of what a language model learns."""
+    """Files of text for a language model."""
 
     parsers: ClassVar[Mapping[str, Parse]]
-    """What a line of a file holds, by the format of the file; "" = all others."""
+    """The parser of a line, by the format of the file; "" = all other formats."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -190,35 +190,35 @@ class DocumentFiles(SplitFiles[S], TextSource):
 
 @dataclass(frozen=True)
 class TextFiles(DocumentFiles[Source]):
-    """Text in files, plain, .gz or .xz; of a .jsonl file the "text" of each record is a document.
+    """Text in files, plain, .gz or .xz; in a .jsonl file, the "text" of each record is a document.
 
     Args:
-        train, valid, test: the files; ${VARIABLES} of the environment are filled in.
-        held_out: without `valid`, which share of `train` is held out: its last documents, or lines if these are few.
-        documents: what parts them, beside ends of files: "blocks" = blank lines; "files" = nothing, and a blank line
-            is a line like any other; "lines" = each line is one.
+        train, valid, test: the files; ${VARIABLES} of the environment are expanded.
+        held_out: without `valid`, the share of `train` that is held out: its last documents, or lines if it has few.
+        documents: what separates documents, besides ends of files: "blocks" = blank lines; "files" = nothing, and a
+            blank line is a line like any other; "lines" = each line is a document.
     """
 
     kind: ClassVar[str] = "text"
     parsers: ClassVar[Mapping[str, Parse]] = {".jsonl": record_text}
     held_out: Annotated[float, Bounds(1e-9, 1, below=True)] = 0.05
-    documents: Documents = "blocks"
+    documents: DocumentUnit = "blocks"
 
     def read(self, files: Sequence[str]) -> Source:
         """See SplitFiles."""
         return text_source(files, self.documents)
 
     def hold_out(self, train: Source, seed: int) -> tuple[Source, Source, str]:
-        """The last documents are held out, or lines if there are under 20. Raises DataError for a single line."""
+        """Holds out the last documents, or lines if there are fewer than 20. Raises DataError for a single line."""
         ends = array("q", (n for n, (line, _) in enumerate(train, 1) if line is None))
         documents, lines = len(ends), ends[-1]
         if documents >= _FEW:
             count = min(max(1, int(documents * self.held_out)), _MOST_DOCUMENTS)
-            cut, what = ends[-count - 1], f"{count:,} of {documents:,} documents"
+            cut, what = ends[-count - 1], f"{count:,} of {counted(documents, 'document')}"
         else:
             count = min(max(1, int((lines - documents) * self.held_out)), _MOST_LINES)
-            cut, what = lines - 1 - count, f"{count:,} of {lines - documents:,} lines"
+            cut, what = lines - 1 - count, f"{count:,} of {counted(lines - documents, 'line')}"
         if not cut:
             cure = "name a text with --data.valid"
             raise DataError("a single line: nothing can be held out", where=str(train.files[0]), cure=cure)
-        return replace(train, last=cut), replace(train, first=cut), f"the last {what} are held out as validation data"
+        return replace(train, last=cut), replace(train, first=cut), f"the last {what} held out as validation data"

@@ -1,4 +1,4 @@
-"""Text of any size as a stream of word ids on disk: what word vectors are learned from."""
+"""Text of any size as a stream of word ids on disk, for training word vectors."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import numpy as np
 from seqloom.data.batches.collocations import join_phrases
 from seqloom.data.batches.word_ids import END, WordIds
 from seqloom.data.formats.lines import blocks, decode, expand
-from seqloom.errors import DataError, UsageError
+from seqloom.errors import DataError, UsageError, counted
 from seqloom.limits import Bounded, Bounds, NotNegative, Positive
 from seqloom.text.vocabulary import Vocabulary
 
 _NONE = -2
 _TYPES = 10_000_000  # words counted before the rarest are dropped
 _LONGEST = 1 << 20  # bytes without white space
-_END_MARK = "\0"  # which no text holds
-# What is no punctuation rather than what is a letter: marks that are combined with letters belong to words.
+_END_MARK = "\0"  # occurs in no text
+# Whatever is not punctuation, rather than whatever is a letter: marks combined with letters belong to words.
 _LETTER = r"[^\s\0!-/:-@\[-`{-~\u00a1-\u00bf\u2000-\u206f\u3000-\u303f]"
 _WORD = re.compile(rf"\0|{_LETTER}+(?:['’]{_LETTER}+)*")
 
@@ -34,14 +34,14 @@ class WordText(Bounded):
     """Text in files, plain, .gz or .xz, of any size; a line is a sentence.
 
     Args:
-        train: files, and folders whose files are taken in the order of their names.
-        test: lists of analogies (questions-words.txt) and of similar words (word, word, score) to evaluate with.
-        split: at white space only, or at punctuation, too.
-        lowercase: whether capitals are given up.
+        train: files, and folders whose files are read in the order of their names.
+        test: lists of analogies (questions-words.txt) and of similar words (word, word, score) for evaluation.
+        split: at white space only ("spaces"), or also at punctuation ("words").
+        lowercase: whether the text is lowercased.
         min_count: words that occur less often are left out, as if they were not in the text.
-        max_words: the most words, the most frequent; 0 = all.
-        phrases: how many times two words that occur together strikingly often are joined: twice gives new_york_times.
-        threshold: how striking: count(ab) - min_count over count(a) count(b), times all words (Mikolov et al. 2013b).
+        max_words: the most words of the vocabulary, the most frequent ones; 0 = all.
+        phrases: how many times word pairs with a strikingly high count are joined: twice gives new_york_times.
+        threshold: how striking: (count(ab) - min_count) / (count(a) count(b)), times all words (Mikolov et al. 2013b).
     """
 
     kind: ClassVar[str] = "text"
@@ -59,32 +59,32 @@ class WordText(Bounded):
         if not self.train:
             raise ValueError("train must name at least one file or folder")
 
-    def encoded(self, folder: Path, say: Callable[[str], None]) -> tuple[Vocabulary, WordIds]:
-        """Reads the text twice: counts its words, and writes those of the vocabulary as numbers into `folder`."""
-        vocabulary = count_words(self, lambda read, types: say(f"{read:,} words read, {types:,} different ones"))
-        ids = encode_words(self, vocabulary, folder, lambda done: say(f"{done:,} words and ends of lines encoded"))
+    def encoded(self, folder: Path, report: Callable[[str], None]) -> tuple[Vocabulary, WordIds]:
+        """Reads the text twice: counts its words, then writes the ids of those in the vocabulary to `folder`."""
+        vocabulary = count_words(self, lambda n, types: report(f"{counted(n, 'word')} read, {types:,} distinct"))
+        ids = encode_words(self, vocabulary, folder, lambda done: report(f"{done:,} words and line ends encoded"))
         for _ in range(self.phrases):
-            choose = partial(chosen_words, self)
+            choose = partial(frequent_words, self)
             vocabulary, ids = join_phrases(vocabulary, ids, self.min_count, self.threshold, choose)
         return vocabulary, ids
 
 
-def corpus_files(config: WordText) -> list[Path]:
-    """The files that are read, in order. Raises UsageError for a folder without any."""
-    found: list[Path] = []
+def text_files(config: WordText) -> list[Path]:
+    """The files that are read, in order. Raises UsageError for a folder without files."""
+    files: list[Path] = []
     for name in config.train:
         path = expand(name)
-        own = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        if path.is_dir() and not own:
+        inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if path.is_dir() and not inside:
             raise UsageError("there is no file in this folder", where=str(path), cure="name files of text")
-        found += own if path.is_dir() else [path]
-    return found
+        files += inside if path.is_dir() else [path]
+    return files
 
 
-def count_words(config: WordText, say: Callable[[int, int], None], types: int = _TYPES) -> Vocabulary:
-    """The words of the text; `say` is called with the words read so far, and the distinct ones.
+def count_words(config: WordText, report: Callable[[int, int], None], types: int = _TYPES) -> Vocabulary:
+    """The vocabulary of the text; `report` is called with the number of words read so far, and of distinct ones.
 
-    Where there are more than `types` of them, those seen once are forgotten, then those seen twice, and so on.
+    When there are more than `types` distinct words, those seen once are dropped, then those seen twice, and so on.
     Raises DataError for a text without words, or without one that occurs `min_count` times.
     """
     counts: Counter[str] = Counter()
@@ -95,27 +95,27 @@ def count_words(config: WordText, say: Callable[[int, int], None], types: int = 
         while len(counts) > types:
             counts = Counter({word: n for word, n in counts.items() if n > least})
             least += 1
-        say(read, len(counts))
+        report(read, len(counts))
     del counts[_END_MARK]
-    return chosen_words(config, counts)
+    return frequent_words(config, counts)
 
 
-def chosen_words(config: WordText, counts: Mapping[str, int]) -> Vocabulary:
-    """The words that are frequent enough. Raises DataError where there is none."""
+def frequent_words(config: WordText, counts: Mapping[str, int]) -> Vocabulary:
+    """The words that are frequent enough. Raises DataError if there are none."""
     where = ", ".join(config.train)
     if not counts:
-        raise DataError("there is no word in it", where=where, cure="name files of text")
+        raise DataError("there is no word in the text", where=where, cure="name files of text")
     vocabulary = Vocabulary.ranked(counts, config.min_count, config.max_words)
     if not len(vocabulary):
         most = max(counts.values())
-        problem = f"no word occurs data.min_count = {config.min_count} times; the most frequent one occurs {most} times"
-        raise DataError(problem, where=where, cure="use more text, or --data.min-count 1")
+        times = f"data.min_count = {config.min_count} times; the most frequent one occurs {counted(most, 'time')}"
+        raise DataError(f"no word occurs {times}", where=where, cure="use more text, or --data.min-count 1")
     return vocabulary
 
 
 def _words(config: WordText) -> Iterator[list[str]]:
-    """The words of the text, some at a time, with END_MARK at the end of each line and file."""
-    for path in corpus_files(config):
+    """The words of the text in pieces, with END_MARK at the end of each line and file."""
+    for path in text_files(config):
         text = ""
         for text in _texts(path):
             plain = text.lower() if config.lowercase else text
@@ -126,7 +126,7 @@ def _words(config: WordText) -> Iterator[list[str]]:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """A file in pieces that end at white space. Lines may be of any length; LineError as for other text."""
+    """A file in pieces that end at white space. Lines may have any length; raises LineError as for other text."""
     rest, line, column = b"", 1, 0
     for block in blocks(path):
         piece = rest + block
@@ -143,7 +143,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def _decoded(piece: bytes, path: Path, line: int, column: int) -> str:
-    """The text of a piece that begins after so many characters of a line."""
+    """The text of a piece that begins in a line, after `column` characters."""
     try:
         text = piece.decode("utf-8-sig" if (line, column) == (1, 0) else "utf-8")
     except UnicodeDecodeError:
@@ -154,15 +154,15 @@ def _decoded(piece: bytes, path: Path, line: int, column: int) -> str:
     return text
 
 
-def encode_words(config: WordText, vocabulary: Vocabulary, folder: Path, say: Callable[[int], None]) -> WordIds:
-    """The ids of all words of the text that the vocabulary has, with END after each line.
+def encode_words(config: WordText, vocabulary: Vocabulary, folder: Path, report: Callable[[int], None]) -> WordIds:
+    """The ids of all words of the text that are in the vocabulary, with END after each line.
 
-    `say` is called with their number.
+    `report` is called with their number so far.
     """
     ids = WordIds(folder)
     index = {**vocabulary.index, _END_MARK: END}
     for words in _words(config):
-        found = np.fromiter(map(index.get, words, repeat(_NONE)), np.int32, len(words))
-        ids.append(found[found != _NONE])
-        say(ids.size)
+        part = np.fromiter(map(index.get, words, repeat(_NONE)), np.int32, len(words))
+        ids.append(part[part != _NONE])
+        report(ids.size)
     return ids

@@ -1,4 +1,4 @@
-"""The families of published checkpoints that can be read and written."""
+"""The families of published checkpoints that are read and written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a family of published checkpoints is: its configs and its weights, each as one table for both directions."""
+"""A family of published checkpoints: its config and its weights, each as one table for both directions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seqloom.nn.positions import sinusoids
 
 @dataclass(frozen=True)
 class HeadName:
-    """A head of an encoder: a weight that only it has, and the architecture it makes."""
+    """A head of an encoder: a weight that only it has, and the class of a model with this head."""
 
     marker: str
     architecture: str
@@ -28,20 +28,20 @@ class HeadName:
 
 @dataclass(frozen=True)
 class Family:
-    """A family.
+    """A family of published checkpoints.
 
     Args:
         name: the `model_type` of its config.json.
-        kind: of the model here.
-        architecture: the class that is written, where no head has its own.
-        prefix: what the names of weights begin with, but for heads; a file of the bare model has none.
-        config: keys of the two configs.
-        rules: names of the weights.
-        copies: names of theirs that are the same weight as another one.
-        harmless: what the names end with of weights that are computed, or that the model does not use.
-        heads: of an encoder, by our name.
-        poolers: a weight that shows a pooler of a kind.
-        sines: names of tables of all sines before all cosines that are saved with the weights; here they are computed.
+        kind: the kind of model here.
+        architecture: the class that config.json names, if no head has its own.
+        prefix: the start of the names of all weights but those of heads; a model without a head is saved without it.
+        config: the keys of the two configs.
+        rules: the names of the weights.
+        copies: published names of shared weights, and the names they share them with.
+        harmless: endings of names of weights that are computed, or that the model does not use.
+        heads: the heads of an encoder, by our names.
+        poolers: weights that only a model with a pooler has, and the kind of the pooler.
+        sines: names of saved tables of positions, all sines before all cosines; here they are computed.
     """
 
     name: str
@@ -57,16 +57,16 @@ class Family:
     sines: tuple[str, ...] = ()
 
     def model_config(self, config: Json) -> Any:
-        """Our config of a config.json. Raises ConfigError for options that we cannot do."""
+        """Our config of a config.json. Raises ConfigError for options that are not supported."""
         return build(CONFIGS[self.kind], self.config.read(config))
 
     def tables(self, config: Json) -> dict[str, Tensor]:
-        """The tables of sines of a config.json, by name."""
+        """The tables of positions that belong to a config.json, by name."""
         positions = torch.arange(config["max_position_embeddings"] if self.sines else 0)
         return {name: sinusoids(positions, config["d_model"]) for name in self.sines}
 
     def written(self, config: ModelConfig) -> tuple[Json, ModelConfig, list[str]]:
-        """The config.json of our config, our config as read from it again, and what of ours was lost on the way."""
+        """The config.json of our config, our config as read back from it, and what was lost on the way."""
         if config.kind != self.kind:
             return {}, config, [f"kind = {config.kind!r}"]
         halves = {name: getattr(config, name, None) for name in ("encoder", "decoder")}
@@ -79,22 +79,22 @@ class Family:
         except ConfigError as error:
             other = [f"{key} = {at(tree, key)!r}" for key, value in self.config.fixed.items() if at(tree, key) != value]
             return theirs, config, other or [error.problem]
-        if isinstance(config, EncoderOnlyConfig):  # its weights say these, not its config.json
+        if isinstance(config, EncoderOnlyConfig):  # the weights determine these, not config.json
             again = replace(again, pooling=config.pooling, pooler=config.pooler)
         return theirs, again, lost(tree, explicit(again))
 
 
 def explicit(config: ModelConfig) -> Tree:
-    """The tree of a config without values that stand for others."""
+    """The tree of a config, with the values that its defaults stand for."""
     tree = tree_of(config)
     for half in ("encoder", "decoder"):
         stack = getattr(config, half, None)
         if stack is not None and stack.kind == "transformer":
-            own, sizes = tree[half], stack.sizes
-            own |= {"kv_heads": sizes.kv_heads, "head_width": sizes.features, "eps": stack.eps or _EPS[stack.norm]}
-            own |= {"qkv_bias": "yes" if sizes.qkv_bias else "no"}
+            values, sizes = tree[half], stack.sizes
+            values |= {"kv_heads": sizes.kv_heads, "head_width": sizes.features, "eps": stack.eps or _EPS[stack.norm]}
+            values |= {"qkv_bias": "yes" if sizes.qkv_bias else "no"}
             if stack.positions.kind == "relative":
-                own["positions"] = tree_of(stack.positions)
+                values["positions"] = tree_of(stack.positions)
     tree["embedding"] = tree["embedding"] or at(tree, "decoder.width") or at(tree, "encoder.width")
     return tree
 
@@ -103,21 +103,21 @@ ACTIVATIONS = {
     **{"gelu_new": "gelu-tanh", "gelu_pytorch_tanh": "gelu-tanh"},
     **{name: name for name in ("gelu", "relu", "silu")},
 }
-"""Names of activations, theirs and ours."""
+"""Their names of activations, and ours."""
 _EPS = {"layer": 1e-5, "rms": 1e-6}
-# They change nothing of what a trained model computes.
+# Keys that do not change what a trained model computes.
 _TRAINING = ("preset", "vectors", "frozen")
 
 
 def lost(tree: Tree, again: Tree) -> list[str]:
-    """What differs, as "decoder.window = 5"; a bias that only the second has can be zero."""
-    found = []
+    """What differs, like "decoder.window = 5". A bias that only `again` has does not count: it can be zero."""
+    differences = []
     for key in sorted({*_leaves(tree), *_leaves(again)}):
         last, one, two = key.rpartition(".")[2], at(tree, key), at(again, key)
         fills = last.endswith("bias") and one in (False, "no") and two in (True, "yes")
         if one != two and last not in _TRAINING and "dropout" not in last and not fills:
-            found.append(f"{key} = {one!r}")
-    return found
+            differences.append(f"{key} = {one!r}")
+    return differences
 
 
 def _leaves(tree: Tree, path: str = "") -> list[str]:
@@ -129,14 +129,14 @@ def _leaves(tree: Tree, path: str = "") -> list[str]:
 
 
 def half(name: str, **values: Any) -> dict[str, Any]:
-    """Keys of a half of a model: half("decoder", positions__kind="rotary") is {"decoder.positions.kind": "rotary"}."""
+    """The keys of half a model: half("decoder", positions__kind="rotary") is {"decoder.positions.kind": "rotary"}."""
     return {f"{name}.{key.replace('__', '.')}": value for key, value in values.items()}
 
 
 def block(ours: str, theirs: str, names: Mapping[str, str | tuple[str, ...]], **more: Any) -> tuple[Rule, ...]:
-    """The rules of a block, from the names of its layers: {"attention.qkv": ("q", "k", "v")}."""
-    found = []
-    for own, parts in names.items():
+    """The rules of the blocks of a stack, from the names of a block's layers: {"attention.qkv": ("q", "k", "v")}."""
+    rules = []
+    for layer, parts in names.items():
         listed = (parts,) if isinstance(parts, str) else parts
-        found.append(Rule(f"{ours}.stack.blocks.{{}}.{own}", *(f"{theirs}.{part}" for part in listed), **more))
-    return tuple(found)
+        rules.append(Rule(f"{ours}.stack.blocks.{{}}.{layer}", *(f"{theirs}.{part}" for part in listed), **more))
+    return tuple(rules)

@@ -1,4 +1,4 @@
-"""Families that write on: GPT-2, and Llama and its kin."""
+"""Families of language models: GPT-2, Llama and its relatives."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _read_rope(config: Json) -> Json:
     kind = rope.get("rope_type", rope.get("type", "default"))
     base = float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)
     if kind not in ("default", "linear", "llama3") or rope.get("partial_rotary_factor", 1) != 1:
-        cure = "known are 'default', 'linear' and 'llama3'"
+        cure = "supported: 'default', 'linear', 'llama3'"
         raise ConfigError(f"rotary positions of the type {kind!r} are not supported", cure=cure)
     more: Json = {} if kind == "default" else {"stretch": float(rope["factor"])}
     if kind == "llama3":
@@ -76,28 +76,27 @@ def _read_rope(config: Json) -> Json:
 
 
 def _write_rope(tree: Tree) -> Json:
-    own = tree["decoder"].get("positions", {})
-    if own.get("kind") != "rotary":
+    positions = tree["decoder"].get("positions", {})
+    if positions.get("kind") != "rotary":
         return {}
-    rope: Json = {"rope_type": "default", "rope_theta": own["base"]}
-    if own["trained"]:
-        rope |= {"rope_type": "llama3", "original_max_position_embeddings": own["trained"], "factor": own["stretch"]}
-        rope |= {"low_freq_factor": own["low"], "high_freq_factor": own["high"]}
-    elif own["stretch"] != 1:
-        rope |= {"rope_type": "linear", "factor": own["stretch"]}
+    rope: Json = {"rope_type": "default", "rope_theta": positions["base"]}
+    if positions["trained"]:
+        rope |= {"rope_type": "llama3", "original_max_position_embeddings": positions["trained"]}
+        rope |= {"factor": positions["stretch"]}
+        rope |= {"low_freq_factor": positions["low"], "high_freq_factor": positions["high"]}
+    elif positions["stretch"] != 1:
+        rope |= {"rope_type": "linear", "factor": positions["stretch"]}
     older: Json = {"rope_scaling": rope} if rope["rope_type"] != "default" else {}  # before version 5 of transformers
-    return {"rope_theta": own["base"], "rope_parameters": rope, **older}
+    return {"rope_theta": positions["base"], "rope_parameters": rope, **older}
 
 
 def _read_window(config: Json) -> Json:
     layers = {*(config.get("layer_types") or ())}
     if len(layers) > 1:
-        raise ConfigError(
-            "layers that see differently far are not supported: layer_types", cure="use another checkpoint"
-        )
+        raise ConfigError("layers with different windows are not supported: layer_types", cure="use another checkpoint")
     everywhere = config["model_type"] == "mistral" and not layers
     if not layers and not everywhere and config.get("use_sliding_window"):
-        raise ConfigError("use_sliding_window without layer_types is not supported")
+        raise ConfigError("use_sliding_window without layer_types is not supported", cure="use another checkpoint")
     slides = everywhere or layers == {"sliding_attention"}
     return {"decoder.window": (config.get("sliding_window") or 0) if slides else 0}
 
@@ -107,7 +106,7 @@ def _write_window(tree: Tree) -> Json:
 
 
 def llama(name: str, architecture: str, **form: Any) -> Family:
-    """A family of the form of Llama; `form` is what is other in it."""
+    """A family of the form of Llama; `form` holds the keys of our decoder in which it differs."""
     layers: dict[str, str | tuple[str, ...]] = {
         "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
         "attention.output": "self_attn.o_proj",

@@ -1,4 +1,4 @@
-"""Families that read: BERT and its kin, ViT."""
+"""Families of encoders: BERT and its relatives, ViT."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _bert(
     norms: tuple[str, str] = ("attention.output.LayerNorm", "output.LayerNorm"),
     **more: Any,
 ) -> Family:
-    """BERT; RoBERTa, whose first position is 2; Megatron's BERT, whose norms stand before the sublayers."""
+    """BERT; RoBERTa, whose positions start at `offset` 2; Megatron's BERT, with its norms before the sublayers."""
     return Family(
         name=name,
         kind="encoder-only",
@@ -122,7 +122,7 @@ def _heads(title: str, masked: str, label: str, **more: HeadName) -> dict[str, H
 
 
 def _of_bert(name: str, title: str, *norms: Rule, **more: Any) -> Family:
-    """BERT, and what has its heads; `norms` are those outside the blocks."""
+    """BERT, and families with the same heads; `norms` are the norms outside the blocks."""
     return _bert(
         name,
         title,
@@ -241,10 +241,10 @@ DISTILBERT = Family(
 def _read_patches(config: Json) -> Json:
     sizes = {}
     for key, default in (("image_size", 224), ("patch_size", 16)):
-        found = config.get(key) or default
-        sides = {*found} if isinstance(found, list) else {found}
+        size = config.get(key) or default
+        sides = {*size} if isinstance(size, list) else {size}
         if len(sides) > 1:
-            raise ConfigError(f"{key} = {found} is not supported: only squares are")
+            raise ConfigError(f"{key} = {size} is not supported: only squares are")
         sizes[key] = sides.pop()
     size, patch = sizes["image_size"], sizes["patch_size"]
     channels = config.get("num_channels") or 3
@@ -255,8 +255,9 @@ def _read_patches(config: Json) -> Json:
 
 
 def _write_patches(tree: Tree) -> Json:
-    own = tree["embedder"]
-    return {"image_size": own.get("size"), "patch_size": own.get("patch"), "num_channels": own.get("channels")}
+    patches = tree["embedder"]
+    keys = {"image_size": "size", "patch_size": "patch", "num_channels": "channels"}
+    return {theirs: patches.get(ours) for theirs, ours in keys.items()}
 
 
 VIT = Family(

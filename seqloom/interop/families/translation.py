@@ -1,4 +1,4 @@
-"""Families that turn one text into another: Marian, Pegasus, T5."""
+"""Families of encoder-decoders: Marian, Pegasus, T5."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MARIAN_FIELDS: tuple[Field | Via, ...] = (
     Field("dropout", _both("dropout"), 0.1),
     Field("attention_dropout", _both("attention_dropout"), 0.0),
     Field("activation_dropout", _both("activation_dropout"), 0.0),
-    # Ours have no end; this is theirs where nothing else is known.
+    # Our sinusoidal positions have no limit; 1024 is written unless a run remembers the limit of its checkpoint.
     Via(lambda config: {}, lambda tree: {"max_position_embeddings": 1024}),
 )
 _MARIAN_BLOCKS = _halves(
@@ -63,14 +63,14 @@ _MARIAN_BLOCKS = _halves(
 def _marian(
     name: str, architecture: str, norm_position: str, must: dict[str, tuple[Any, ...]], *rules: Rule, **more: Any
 ) -> Family:
-    """Marian, and Pegasus, whose norms stand before the sublayers and after the last block.
+    """Marian; and Pegasus, with its norms before the sublayers and after the last block.
 
     Args:
-        name, architecture: of the family.
-        norm_position: before or after.
+        name, architecture: those of the family.
+        norm_position: before or after the sublayers.
         must: see `ConfigMap`.
-        rules: of what else it has.
-        more: of the family.
+        rules: the rules for weights that only this family has.
+        more: further fields of `Family`.
     """
     return Family(
         name=name,
@@ -122,7 +122,7 @@ PEGASUS = _marian(
 
 
 def _root(side: str) -> Callable[[Any], tuple[float, ...]]:
-    """T5 does not divide its scores by sqrt(C): its queries do it here."""
+    """T5 does not divide its attention scores by sqrt(C), so its queries are multiplied by it here."""
     return lambda config: (getattr(config, side).sizes.features ** 0.5,)
 
 
@@ -132,16 +132,16 @@ def _gated(form: Form) -> bool:
 
 def _t5_half(side: str, last: int) -> tuple[Rule, ...]:
     block, cross = f"{side}.block.{{}}.layer.", f"{side}.stack.blocks.{{}}"
-    own = f"{block}0.SelfAttention."
+    attention = f"{block}0.SelfAttention."
 
     def scales(config: Any) -> tuple[float, ...]:
         return (*_root(side)(config), 1.0, 1.0)
 
     return (
-        Rule(f"{side}.stack.positions.table", own.format(0) + "relative_attention_bias"),
+        Rule(f"{side}.stack.positions.table", attention.format(0) + "relative_attention_bias"),
         Rule(f"{side}.stack.norm", f"{side}.final_layer_norm"),
-        Rule(f"{cross}.attention.qkv", f"{own}q", f"{own}k", f"{own}v", scales=scales),
-        Rule(f"{cross}.attention.output", f"{own}o"),
+        Rule(f"{cross}.attention.qkv", f"{attention}q", f"{attention}k", f"{attention}v", scales=scales),
+        Rule(f"{cross}.attention.output", f"{attention}o"),
         Rule(f"{cross}.attention_norm", f"{block}0.layer_norm"),
         Rule(f"{cross}.cross.query", f"{block}1.EncDecAttention.q", scales=_root(side)),
         Rule(f"{cross}.cross.key_value", f"{block}1.EncDecAttention.k", f"{block}1.EncDecAttention.v"),
@@ -160,7 +160,7 @@ def _t5_half(side: str, last: int) -> tuple[Rule, ...]:
 
 
 def _read_t5_output(config: Json) -> Json:
-    # "separate" is put there by whoever has seen the names of the weights.
+    # read_checkpoint adds "separate" after a look at the weights: the output has a table of its own.
     if config.get("separate"):
         return {"tie": "inputs", "source.scaled": False}
     return {"tie": "all", "source.scaled": config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))}

@@ -14,8 +14,8 @@ from seqloom.data.rows import Question
 from seqloom.data.sources.labelled import QuestionFiles
 from seqloom.errors import UsageError
 from seqloom.evaluation.answers import score_answers
+from seqloom.files import Json
 from seqloom.objectives.reading import Labels
-from seqloom.run import Json
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
 
@@ -73,7 +73,7 @@ class Answerer(Reader):
                 sums = inside[:, :1] + inside[None, :, 1]
                 sums[~_allowed(len(inside), self.config.data.longest)] = -np.inf
                 first, last = divmod(int(sums.argmax()), len(inside))
-                found = float(sums[first, last]), window.first_word + first, window.first_word + last
+                found = float(sums[first, last]), window.first_token + first, window.first_token + last
                 best = max(best, found)
         if best[0] == -math.inf or (self.config.data.no_answer and none > best[0]):
             return Answer(row.question, "", 0, 0, math.exp(none))
@@ -120,9 +120,9 @@ def _spans(row: Question, windows: Sequence[Window], places: np.ndarray) -> np.n
         text, start = row.answers[0]
         inside = ((places[:, 1] > start) & (places[:, 0] < start + len(text))).nonzero()[0]
         for k, window in enumerate(windows):
-            after = window.first_word + len(window.ids) - window.second - 1
-            if len(inside) and window.first_word <= inside[0] and inside[-1] < after:
-                found[k] = window.second + inside[[0, -1]] - window.first_word
+            after = window.first_token + len(window.ids) - window.second - 1
+            if len(inside) and window.first_token <= inside[0] and inside[-1] < after:
+                found[k] = window.second + inside[[0, -1]] - window.first_token
     return found
 
 

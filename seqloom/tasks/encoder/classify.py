@@ -14,8 +14,8 @@ from seqloom.data.rows import Example
 from seqloom.data.sources.labelled import LabelledFiles
 from seqloom.errors import DataError, UsageError, nearest
 from seqloom.evaluation.classification import score_labels, score_numbers
+from seqloom.files import Json
 from seqloom.objectives.reading import Labels, Numbers
-from seqloom.run import Json
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
 

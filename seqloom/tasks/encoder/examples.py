@@ -13,10 +13,11 @@ from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.data.checks.pairs import Finding
 from seqloom.data.rows import digest_rows
 from seqloom.errors import UsageError
+from seqloom.files import Json
 from seqloom.inspection.labels import label_sections
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder import EncoderOnly
-from seqloom.run import Json, Run
+from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.encoder.look import attention

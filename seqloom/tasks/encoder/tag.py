@@ -13,8 +13,8 @@ from seqloom.data.rows import TaggedWords
 from seqloom.data.sources.labelled import TaggedFiles
 from seqloom.errors import DataError, UsageError, nearest
 from seqloom.evaluation.classification import score_tags
+from seqloom.files import Json
 from seqloom.objectives.reading import Labels
-from seqloom.run import Json
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
 

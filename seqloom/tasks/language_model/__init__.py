@@ -1,1 +1,1 @@
-"""Models of running text."""
+"""Language models: training on running text and conversations, and generation."""

@@ -22,15 +22,15 @@ DataConfig = TextFiles | StandardLibrary | Conversations | NoData
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelKeys(GradientConfig):
-    """What is chosen for a run of a language model.
+    """The keys of a run of a language model.
 
     Args:
-        data: without any, the library of Python; with files and no kind, text.
-        start: a run whose weights and tokenizer training starts from, and by default its model.
-        tokenizer: how texts are cut into tokens.
+        data: the text to train on; by default Python's standard library. Files without a kind are text files.
+        start: a run to start training from: with its weights, its tokenizer and, by default, its model.
+        tokenizer: how texts are split into tokens.
         model: the parts of the network and their sizes.
         objective: the loss.
-        batches: how a text is cut into batches.
+        batches: how texts are cut into batches.
         decoding: how continuations are decoded, in samples and by default in use.
     """
 

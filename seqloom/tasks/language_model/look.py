@@ -1,4 +1,4 @@
-"""The attention of a language model within some texts."""
+"""The attention of a language model within texts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from seqloom.inspection.capture import self_attention
 from seqloom.nn.embedders import Inputs
 from seqloom.tasks.language_model.predictor import Generator
 
-_SHOWN = 40  # tokens of a text
+_SHOWN = 40  # tokens of each text
 
 
 def look(generator: Generator, texts: Sequence[str]) -> list[Example]:
-    """The attention of a language model within texts; none where nothing attends."""
+    """The attention within each text; empty for a model without attention."""
     model, examples = generator.model, list[Example]()
     for text in texts:
         ids = generator.encode(text)[: min(_SHOWN, generator.context or _SHOWN)]

@@ -1,4 +1,4 @@
-"""Language modelling: from running text to a trained run."""
+"""Language modeling: from running text to a trained run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from seqloom.config import Tree
 from seqloom.data.checks.pairs import Finding
 from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
+from seqloom.files import Json
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.decoder import LanguageModel
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
-from seqloom.run import Json, Run
+from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import on_start
 from seqloom.tasks.language_model.config import LanguageModelKeys
@@ -30,7 +31,7 @@ from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
 
-_SAMPLE = 40  # tokens of a sample
+_SAMPLE = 40  # new tokens of a sample
 _STRIDE = "--batches.stride"
 
 
@@ -40,7 +41,7 @@ class LanguageModelConfig(LanguageModelKeys):
 
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
-        """The tree with the kind of its data, laid over the run it starts from."""
+        """The tree, with the kind of its data, merged over the config of the run it starts from."""
         data = tree.get("data")
         if isinstance(data, Mapping) and data and "kind" not in data:
             tree = {**tree, "data": {"kind": "text", **data}}
@@ -53,13 +54,13 @@ class LanguageModelConfig(LanguageModelKeys):
 
     @property
     def title(self) -> str:
-        """See RunConfig: without test data it is measured on the validation data."""
+        """See RunConfig."""
         return self.data.title
 
     def scan(self) -> tuple[list[Finding], bool]:
         """See RunConfig."""
-        found = self.data.scan()
-        return found, bool(found)
+        findings = self.data.scan()
+        return findings, bool(findings)
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See RunConfig."""
@@ -70,7 +71,7 @@ class LanguageModelConfig(LanguageModelKeys):
             Assets((tokenizer, tokenizer)),
             lambda config, model: gradient_plan(config, model, batches, Validation(self, corpus, model).measure),
             f"{batches.tokens:,} tokens of text, {batches.per_epoch} batches an epoch; "
-            f"{tokenizer.vocab_size:,} in the vocabulary",
+            f"{tokenizer.vocab_size:,} tokens in the vocabulary",
             lambda: [summary(name, text, tokenizer) for name, text in corpus.texts.items()],
         )
 
@@ -90,25 +91,24 @@ class LanguageModelConfig(LanguageModelKeys):
     def score(self, predictor: Generator, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """The perplexities of a test text; see RunConfig.
 
-        A recurrent model reads it from end to end; any other one sees windows of batches.length tokens. Conversations
-        are read whole. The only option is --batches.stride, another number of tokens than that of the config.
+        A recurrent model reads the text from end to end; any other model sees windows of batches.length tokens, and
+        conversations whole. The only option is --batches.stride, in tokens, which replaces that of the config.
         """
-        other = [word for word in options if word.startswith("--") and word.partition("=")[0] != _STRIDE]
-        refuse_options(other)
+        refuse_options([word for word in options if word.startswith("--") and word.partition("=")[0] != _STRIDE])
         carries = predictor.model.carries
         whole = "its state carries over" if carries else "conversations are read whole" * self.data.chats
         if options and whole:
-            raise UsageError(f"there are no windows: {whole}", where=_STRIDE, cure="leave it out")
+            raise UsageError(f"there are no windows to move: {whole}", where=_STRIDE, cure="leave it out")
         config = configs.build(type(self), configs.merge(configs.tree_of(self), configs.read_overrides(options)))
         lanes = 1 if carries else config.batches.lanes
         reading = config.data.tested(test).reading(predictor.tokenizer, config.layout, lanes)
         tokens = reading.batches.tokens
         reporter.say(f"reading {tokens:,} tokens")
         began = time.perf_counter()
-        found = perplexities(text_nll(predictor.model, reading.batches), tokens, reading.sizes)
+        scores = perplexities(text_nll(predictor.model, reading.batches), tokens, reading.sizes)
         stride = None if whole else config.batches.stride or -(-config.batches.length // 2)
         return {
-            **found,
+            **scores,
             "tokens": tokens,
             "unknown": reading.unknown,
             "unknown_share": 100 * reading.unknown / tokens,
@@ -120,24 +120,24 @@ class LanguageModelConfig(LanguageModelKeys):
         }
 
     def look(self, run: Run, predictor: Generator, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
-        """See RunConfig: the attention within texts, or else within the last samples; none where nothing attends."""
+        """See RunConfig: the attention within the texts or the last samples; empty for a model without attention."""
         chosen = list(texts) or [row["text"] for row in samples[-2:]]
         return Seen(look(predictor, chosen), parameter_count(predictor.model))
 
 
 class Validation:
-    """The perplexity of the validation text, read in as many lanes as in training, and continuations of its lines."""
+    """Measures the validation text, in as many lanes as in training, and continues some of its lines."""
 
     def __init__(self, config: LanguageModelConfig, corpus: Corpus, model: LanguageModel) -> None:
         self.model, self.reading = model, corpus.valid
         self.generator = Generator(model, corpus.tokenizer, config.decoding, config.batches.length)
 
     def measure(self, step: int) -> Measured:
-        """Loss and perplexities; and what the model makes of the beginnings of some texts."""
+        """The loss and the perplexities, and a sample for each prompt."""
         reading = self.reading
-        found = perplexities(text_nll(self.model, reading.batches), reading.batches.tokens, reading.sizes)
+        scores = perplexities(text_nll(self.model, reading.batches), reading.batches.tokens, reading.sizes)
         samples = [{"step": step, **self._sample(prompt)} for prompt in reading.prompts]
-        return {name: found[name] for name in ("loss", "perplexity", "word_perplexity")}, samples
+        return {name: scores[name] for name in ("loss", "perplexity", "word_perplexity")}, samples
 
     def _sample(self, prompt: str | tuple[Message, ...]) -> dict[str, str]:
         if isinstance(prompt, str):

@@ -12,7 +12,7 @@ from seqloom.data.rows import Pairs
 from seqloom.errors import MissingExtra, UsageError
 from seqloom.evaluation.comparison import compare_translations
 from seqloom.evaluation.translation import moses_bleu, score_translations
-from seqloom.run import Json
+from seqloom.files import Json
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import decoding_config

@@ -16,11 +16,12 @@ from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
 from seqloom.decoding.config import Greedy
 from seqloom.evaluation.translation import corpus_bleu, exact_match
+from seqloom.files import Json
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.cross_entropy import CrossEntropy
-from seqloom.run import Json, Run
+from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.data import Corpus, read_corpus, summary, trial

@@ -1,4 +1,4 @@
-"""Word vectors: from text of any size to a trained run, and to vectors in use."""
+"""Word vectors: from text of any size to a trained run and its use."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from safetensors import safe_open
 
 from seqloom.data.batches.word_ids import WordIds
 from seqloom.data.sources.words import WordText
+from seqloom.errors import counted
 from seqloom.evaluation.word_tests import word_test
+from seqloom.files import Json
 from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
 from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, WordVectors, rows_of_words
-from seqloom.run import Json, Run
-from seqloom.tasks.assets import Assets, begun, load_vocabulary
+from seqloom.run import Run
+from seqloom.tasks.assets import Assets, load_vocabulary
 from seqloom.tasks.task import Prepared, RunConfig, Seen, config_of, tested_on
 from seqloom.tasks.word_vectors.look import look
 from seqloom.text.vocabulary import Vocabulary
@@ -31,10 +33,10 @@ from seqloom.training.log import Reporter
 from seqloom.training.schedule import Linear, Schedule
 from seqloom.training.word_learner import SGD, BlockConfig, WordLearner
 
-_USUAL = 30_000  # most frequent words among which analogies are solved
-_EVERY = 5.0  # seconds between lines about progress
-_SHOWN = 5
-_WORDS = 10_000  # whose n-grams are gathered at a time
+_FREQUENT = 30_000  # the words among which analogies are usually solved, the most frequent ones
+_EVERY = 5.0  # seconds between progress lines
+_SHOWN = 5  # neighbours of a sample word
+_WORDS = 10_000  # words whose n-grams are gathered at a time
 
 
 def _training() -> TrainingConfig:
@@ -46,10 +48,10 @@ class EmbedWordsConfig(RunConfig):
     """The config of a run of word vectors.
 
     Args:
-        data: the text it learns from, and the test sets of its vectors.
+        data: the text to learn from, and the test sets for the vectors.
         model: what is predicted from what, and the sizes.
-        batches: how the text is handed to the threads.
-        optimizer: how a step is made of the gradients.
+        batches: how the text is distributed to the threads.
+        optimizer: how the gradients become a step.
         schedule: the learning rate of each step, as a share of optimizer.lr.
     """
 
@@ -64,15 +66,13 @@ class EmbedWordsConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        own = self.training
-        if (own.metric, own.average, own.ema, own.device) != ("latest", "none", 0, "cpu"):
-            need = "training.metric must be 'latest', average 'none', ema 0 and device 'cpu'"
-            raise ValueError(f"{need} for word vectors")
+        training = self.training
+        if (training.metric, training.average, training.ema, training.device) != ("latest", "none", 0, "cpu"):
+            required = "training.metric must be 'latest', average 'none', ema 0 and device 'cpu'"
+            raise ValueError(f"{required} for word vectors")
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
-        """See RunConfig; the ids of the words lie in a nameless file in the directory of the run."""
-        if run is not None and not begun(run):
-            run.claim()
+        """See RunConfig; the ids of the words are in a file without a name in the directory of the run."""
         with nullcontext(run.path) if run is not None else TemporaryDirectory() as folder:
             vocabulary, ids = read_corpus(self, Path(folder), reporter)
 
@@ -95,7 +95,7 @@ class EmbedWordsConfig(RunConfig):
             {"train": ids.digest()},
             Assets(vocabulary=vocabulary),
             plan,
-            f"{kept:,} words of text, {len(vocabulary):,} different ones",
+            f"{counted(kept, 'word')} of text, {len(vocabulary):,} distinct",
             lambda: [row],
         )
 
@@ -120,7 +120,7 @@ class EmbedWordsConfig(RunConfig):
         """
         files = tested_on(test, self.data.test, options)
         began = time.perf_counter()
-        lists = [test for file in files for test in _both(predictor, file)]
+        lists = [result for file in files for result in _results(predictor, file)]
         return {**_summary(lists), "lists": lists, "seconds": round(time.perf_counter() - began, 3)}
 
     def look(self, run: Run, predictor: WordVectors, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
@@ -142,13 +142,13 @@ def read_corpus(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> t
 
 
 def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Measured]:
-    """The training loss since the last call, and the nearest words of some words."""
+    """Measures the training loss since the last call, and finds the nearest neighbours of some words."""
     words, table = vocabulary.words, learner.model.input.numpy()[: len(vocabulary)]
-    chosen = [words[at] for at in (300, 1000, 3000) if at < len(words)] or words[:2]
+    shown = [words[at] for at in (300, 1000, 3000) if at < len(words)] or words[:2]
 
     def measure(step: int) -> Measured:
         vectors = WordVectors(vocabulary, table)
-        near = {word: ", ".join(other for other, _ in vectors.similar([word], _SHOWN)) for word in chosen}
+        near = {word: ", ".join(other for other, _ in vectors.similar([word], _SHOWN)) for word in shown}
         samples = [{"step": step, "word": word, "near": text} for word, text in near.items()]
         return {"training_loss": learner.mean_loss()}, samples
 
@@ -156,7 +156,7 @@ def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Me
 
 
 def load_words(path: str | Path | Run, *, say: Callable[[str], None] = lambda text: None) -> WordVectors:
-    """The vectors of a run from its newest checkpoint, or of a file in a format of word2vec, fastText or GloVe.
+    """The vectors of a run, from its newest checkpoint, or of a file in a format of word2vec, fastText or GloVe.
 
     `say` reports the damaged checkpoints that were skipped.
     """
@@ -170,7 +170,7 @@ def load_words(path: str | Path | Run, *, say: Callable[[str], None] = lambda te
 
 
 def vectors_of(table: NDArray[np.float32], vocabulary: Vocabulary, config: Word2VecConfig) -> WordVectors:
-    """The vectors of words from the table of a model: its rows, or the means of the rows of a word's n-grams."""
+    """The word vectors of a model: the rows of its table, or for each word the mean of the rows of its n-grams."""
     size = len(vocabulary)
     if not config.longest:
         return WordVectors(vocabulary, table)
@@ -183,10 +183,10 @@ def vectors_of(table: NDArray[np.float32], vocabulary: Vocabulary, config: Word2
     return WordVectors(vocabulary, vectors, (table[size:], config))
 
 
-def _both(vectors: WordVectors, file: str) -> list[dict[str, Any]]:
-    """The result of a list as usual and, for analogies, also among all words."""
-    usual = word_test(vectors, file, _USUAL)
-    more = usual["kind"] == "analogies" and len(vectors.vocabulary) > _USUAL
+def _results(vectors: WordVectors, file: str) -> list[dict[str, Any]]:
+    """The result of a list as usual and, for analogies, also that among all words."""
+    usual = word_test(vectors, file, _FREQUENT)
+    more = usual["kind"] == "analogies" and len(vectors.vocabulary) > _FREQUENT
     return [usual, word_test(vectors, file, 0)] if more else [usual]
 
 
@@ -205,5 +205,5 @@ def _summary(lists: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def export_words(vectors: WordVectors, path: str, kind: VectorFormat | None) -> None:
-    """Writes all vectors; without a format, binary for .bin, else word2vec's text."""
+    """Writes all vectors; without a format, binary for .bin, and otherwise word2vec's text format."""
     save_vectors(vectors, path, kind or ("binary" if path.endswith(".bin") else "word2vec"))

@@ -44,26 +44,26 @@ def frequent(lines: Lines, config: WordText) -> tuple[dict[str, int], Lines]:
 
 
 def joined(line: list[str], phrases: set[tuple[str, str]]) -> list[str]:
-    found, at = [], 0
+    result, at = [], 0
     while at < len(line):
         pair = tuple(line[at : at + 2])
-        found.append("_".join(pair) if pair in phrases else line[at])
+        result.append("_".join(pair) if pair in phrases else line[at])
         at += 2 if pair in phrases else 1
-    return found
+    return result
 
 
 def by_us(lines: Lines, config: WordText, folder: Path) -> tuple[dict[str, int], Lines]:
     Path(config.train[0]).write_text("".join(f"{' '.join(line)}\n" for line in lines), encoding="utf-8")
     vocabulary, ids = config.encoded(folder, lambda text: None)
-    found: Lines = [[]]
+    text: Lines = [[]]
     for number in ids.read(0, ids.size).tolist():
         if number == END:
-            found.append([])
+            text.append([])
         else:
-            found[-1].append(vocabulary.words[number])
-    assert found.pop() == []  # the last line has an end, too
-    assert vocabulary.counts.sum() == sum(map(len, found))
-    return dict(zip(vocabulary.words, vocabulary.counts.tolist(), strict=True)), found
+            text[-1].append(vocabulary.words[number])
+    assert text.pop() == []  # the last line has an end, too
+    assert vocabulary.counts.sum() == sum(map(len, text))
+    return dict(zip(vocabulary.words, vocabulary.counts.tolist(), strict=True)), text
 
 
 def config(folder: Path, **options: Any) -> WordText:
@@ -85,15 +85,15 @@ WORDS = st.sampled_from(["a", "b", "b", "c", "d", "a_b", "b_c"])
 @example([["a", "b", "c"]] * 5 + [["a", "b", "c", "d"]], {"phrases": 2, "min_count": 2, "threshold": 0.3}, 1)
 def test_phrases_are_those_of_plain_loops(tmp_path_factory, lines, options, part):
     folder = tmp_path_factory.mktemp("corpus")
-    own = config(folder, **options)
-    counts, expected = by_hand(lines, own)
+    settings = config(folder, **options)
+    counts, expected = by_hand(lines, settings)
     if not counts:
         with pytest.raises(DataError):  # of a text from which no word is left, nothing can be learned
-            by_us(lines, own, folder)
+            by_us(lines, settings, folder)
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collocations, "_PART", part)  # pairs are counted in many parts
-        assert by_us(lines, own, folder) == (counts, expected)
+        assert by_us(lines, settings, folder) == (counts, expected)
 
 
 def test_two_passes_give_phrases_of_three_words(tmp_path):
@@ -121,8 +121,8 @@ def test_pairs_are_joined_from_left_to_right(tmp_path):
 
 def test_no_phrase_reaches_over_the_end_of_a_line(tmp_path):
     lines = [["x", "new"], ["york", "x"]] * 50
-    found, _ = by_us(lines, config(tmp_path, threshold=0.001), tmp_path)
-    assert set(found) == {"x_new", "york_x"}
+    counts, _ = by_us(lines, config(tmp_path, threshold=0.001), tmp_path)
+    assert set(counts) == {"x_new", "york_x"}
     lines = [["new"], ["york"]] * 50
     assert by_us(lines, config(tmp_path, threshold=0.001), tmp_path) == ({"new": 50, "york": 50}, lines)
 
@@ -130,8 +130,8 @@ def test_no_phrase_reaches_over_the_end_of_a_line(tmp_path):
 def test_words_that_became_rare_are_left_out(tmp_path):
     """The word "new" occurs six times, but only once without "york"."""
     lines = [["new", "york"]] * 5 + [["new", "p"]] + [["p"]] * 30
-    found, text = by_us(lines, config(tmp_path, min_count=3, threshold=1.0), tmp_path)
-    assert found == {"p": 31, "new_york": 5}
+    counts, text = by_us(lines, config(tmp_path, min_count=3, threshold=1.0), tmp_path)
+    assert counts == {"p": 31, "new_york": 5}
     assert text == [["new_york"]] * 5 + [["p"]] * 31
 
 
@@ -144,8 +144,8 @@ def test_no_word_is_left(tmp_path):
 
 def test_two_pairs_may_spell_the_same_phrase(tmp_path):
     lines = [["a_b", "c"], ["a", "b_c"]] * 5
-    found, text = by_us(lines, config(tmp_path), tmp_path)
-    assert found == {"a_b_c": 10}
+    counts, text = by_us(lines, config(tmp_path), tmp_path)
+    assert counts == {"a_b_c": 10}
     assert text == [["a_b_c"]] * 10
 
 
@@ -154,8 +154,8 @@ def test_forgetting_rare_pairs_keeps_frequent_ones(tmp_path, monkeypatch):
     monkeypatch.setattr(collocations, "_PAIRS", 50)
     random = np.random.default_rng(1)
     lines = [[f"w{n}" for n in random.integers(97, size=11)] + ["new", "york"] for _ in range(400)]
-    own = config(tmp_path, min_count=5, threshold=10.0)
-    found, _ = by_us(lines, own, tmp_path)
-    assert found["new_york"] == 400
+    settings = config(tmp_path, min_count=5, threshold=10.0)
+    counts, _ = by_us(lines, settings, tmp_path)
+    assert counts["new_york"] == 400
     monkeypatch.undo()
-    assert by_us(lines, own, tmp_path)[0]["new_york"] == 400
+    assert by_us(lines, settings, tmp_path)[0]["new_york"] == 400

@@ -38,7 +38,7 @@ def unmasked(batches: MaskedBatches, number: int) -> list[list[int]]:
     text = batch.inputs["text"]
     ids = torch.where(batch.targets >= 0, batch.targets, text.values)
     real = torch.ones_like(ids, dtype=torch.bool) if text.mask is None else text.mask
-    return [row[own].tolist() for row, own in zip(ids, real, strict=True)]
+    return [row[kept].tolist() for row, kept in zip(ids, real, strict=True)]
 
 
 @pytest.mark.parametrize("epoch", [0, 3])
@@ -61,17 +61,17 @@ def test_a_batch_is_a_function_of_seed_and_number_and_masks_change(text):
     )
 
 
-def test_four_fifths_are_masked_a_tenth_is_another_word_a_tenth_stays(text):
+def test_four_fifths_are_masked_a_tenth_is_another_token_a_tenth_stays(text):
     batches = made(text, WORD, share=0.5)
-    read, wanted = [], []
+    read, answers = [], []
     for batch in map(batches, range(10 * batches.per_epoch)):
         text = batch.inputs["text"]
         assert batch.tokens == int((batch.targets >= 0).sum())
         real = torch.ones_like(text.values, dtype=torch.bool) if text.mask is None else text.mask
         assert not (batch.targets >= 0)[~real].any()
         read.append(text.values[batch.targets >= 0])
-        wanted.append(batch.targets[batch.targets >= 0])
-    ids, targets = torch.cat(read), torch.cat(wanted)
+        answers.append(batch.targets[batch.targets >= 0])
+    ids, targets = torch.cat(read), torch.cat(answers)
     assert not set(targets.tolist()) & {WORD.start, WORD.end, WORD.pad}
     masked, same = (ids == mask_of(WORD)[1]).float().mean(), (ids == targets).float().mean()
     assert len(ids) > 1500
@@ -96,18 +96,18 @@ def test_whole_words_are_chosen_together(text):
 def test_half_of_the_pairs_go_on(text):
     batches = made(text, WORD, next_sentence=True, tokens=4000)
     whole = Documents.of(Text.of(text_source([str(text)])), WORD).ids.tolist()
-    found = {0: 0, 1: 0}
+    counts = {0: 0, 1: 0}
     for batch in map(batches, range(batches.per_epoch)):
-        for row, segments, goes_on in zip(
+        for row, segments, continues in zip(
             unmasked(batches, batch.number), batch.inputs["text"].segments, batch.pairs, strict=True
         ):
             middle = row.index(WORD.end)
             assert segments[: len(row)].tolist() == [0] * (middle + 1) + [1] * (len(row) - middle - 1)
             joined = row[1:middle] + row[middle + 1 : -1]
             inside = any(whole[i : i + len(joined)] == joined for i in range(len(whole)))
-            assert inside or not goes_on
-            found[int(goes_on)] += 1
-    assert abs(found[0] - found[1]) <= 1
+            assert inside or not continues
+            counts[int(continues)] += 1
+    assert abs(counts[0] - counts[1]) <= 1
 
 
 def test_a_mask_is_added_once_and_is_left_out_of_text():

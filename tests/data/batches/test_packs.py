@@ -27,19 +27,19 @@ def chats(sizes: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
 
 @given(sizes=st.lists(st.integers(2, 20), min_size=1, max_size=15), lanes=st.integers(1, 4), epoch=st.integers(0, 2))
 def test_an_epoch_learns_each_answer_once_from_its_own_conversation(sizes, lanes, epoch):
-    given, length = chats(sizes), 13
-    answers = sorted(int(i) for ids, learned in given for i in ids[: length + 1][learned[: length + 1]])
+    conversations, length = chats(sizes), 13
+    answers = sorted(int(i) for ids, learned in conversations for i in ids[: length + 1][learned[: length + 1]])
     for carries in (False, True):
-        packs = Packs(given, list(range(1, len(sizes) + 1)), Layout(StreamConfig(lanes, length), 3, carries))
+        packs = Packs(conversations, list(range(1, len(sizes) + 1)), Layout(StreamConfig(lanes, length), 3, carries))
         batches = [packs(epoch * packs.per_epoch + n) for n in range(packs.per_epoch)]
-        found = [b.targets[b.targets >= 0] for b in batches]
-        assert sorted(torch.cat(found).tolist()) == answers
-        assert [b.tokens for b in batches] == [len(words) for words in found]
+        learned_ids = [b.targets[b.targets >= 0] for b in batches]
+        assert sorted(torch.cat(learned_ids).tolist()) == answers
+        assert [b.tokens for b in batches] == [len(ids) for ids in learned_ids]
         assert packs.tokens == len(answers)
         assert packs.cut == sum(size > length + 1 for size in sizes)
         for b in batches:
             real, text = b.targets >= 0, b.inputs["text"]
-            assert b.anew
+            assert b.reset
             assert text.values.shape[1] <= length
             assert torch.equal(text.values[real] + 1, b.targets[real])
             alone = all(len({i // 100 for i in row if i}) == 1 for row in text.values.tolist())
@@ -50,7 +50,7 @@ def test_an_epoch_learns_each_answer_once_from_its_own_conversation(sizes, lanes
                     assert number == sorted(number)
         whole = torch.cat([b.targets[b.targets >= 0] for b in packs.windows()])
         assert sorted(whole.tolist()) == answers
-        again = Packs(given, list(range(1, len(sizes) + 1)), Layout(StreamConfig(lanes, length), 3, carries))
+        again = Packs(conversations, list(range(1, len(sizes) + 1)), Layout(StreamConfig(lanes, length), 3, carries))
         assert all(
             torch.equal(again(epoch * packs.per_epoch + n).inputs["text"].values, b.inputs["text"].values)
             for n, b in enumerate(batches)

@@ -50,15 +50,15 @@ def test_shards_are_the_whole_text(tmp_path_factory, tokenizer, texts, room):
     source = text_source([str(folder / "a.jsonl")])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("seqloom.data.rows._BLOCK_LINES", 3)
-        found = write_shards(source, tokenizer, Keeping(folder / "shards", room=room))
+        shards = write_shards(source, tokenizer, Keeping(folder / "shards", room=room))
         ids, lines = encode_text(Text.of(source), tokenizer)
     at = np.arange(len(ids))
-    assert (len(found.ids), len(found.lines)) == (len(ids), len(ids))
-    assert np.array_equal(found.ids[at], ids)
-    assert np.array_equal(found.lines[at], lines)
-    assert found.digest == Text.of(source).digest()
-    assert {array.dtype for array in found.ids.parts} == {np.dtype(np.uint16)}
-    assert all(len(array) >= room for array in found.ids.parts[:-1])
+    assert (len(shards.ids), len(shards.lines)) == (len(ids), len(ids))
+    assert np.array_equal(shards.ids[at], ids)
+    assert np.array_equal(shards.lines[at], lines)
+    assert shards.digest == Text.of(source).digest()
+    assert {array.dtype for array in shards.ids.parts} == {np.dtype(np.uint16)}
+    assert all(len(array) >= room for array in shards.ids.parts[:-1])
 
 
 def test_what_was_broken_off_goes_on_at_the_last_whole_shard(tmp_path, source, tokenizer, monkeypatch):
@@ -76,11 +76,11 @@ def test_what_was_broken_off_goes_on_at_the_last_whole_shard(tmp_path, source, t
     assert find_shards(folder, source, tokenizer) is None
     before = written(folder)
     assert 0 < len(before) < 2 * len(whole.ids.parts)
-    told: list[tuple[float, int]] = []
-    found = write_shards(source, tokenizer, Keeping(folder, room=60, say=lambda *words: told.append(words)))
+    reports: list[tuple[float, int]] = []
+    shards = write_shards(source, tokenizer, Keeping(folder, room=60, report=lambda *done: reports.append(done)))
     at = np.arange(len(whole.ids))
-    assert np.array_equal(found.ids[at], whole.ids[at])
-    assert np.array_equal(found.lines[at], whole.lines[at])
+    assert np.array_equal(shards.ids[at], whole.ids[at])
+    assert np.array_equal(shards.lines[at], whole.lines[at])
     assert {name: time for name, time in written(folder).items() if name in before} == before
     assert len(written(folder)) == 2 * len(whole.ids.parts)
 
@@ -116,8 +116,8 @@ def test_another_tokenizer_needs_other_shards(tmp_path, source, tokenizer):
     write_shards(source, tokenizer, Keeping(tmp_path, room=60))
     other = train_tokenizer(BPE(size=270), ["mi ko"])
     assert find_shards(tmp_path, source, other) is None
-    found = write_shards(source, other, Keeping(tmp_path, room=60))
-    assert np.array_equal(found.ids[np.arange(len(found.ids))], encode_text(Text.of(source), other)[0])
+    shards = write_shards(source, other, Keeping(tmp_path, room=60))
+    assert np.array_equal(shards.ids[np.arange(len(shards.ids))], encode_text(Text.of(source), other)[0])
 
 
 def test_nothing_is_written_before_the_check(tmp_path, source, tokenizer):

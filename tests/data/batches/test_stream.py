@@ -29,13 +29,13 @@ def learned(targets: torch.Tensor) -> list[int]:
 
 
 @given(size=st.integers(1, 90), lanes=st.integers(1, 7), length=st.integers(1, 11), epoch=st.integers(0, 3))
-def test_an_epoch_predicts_each_word_once_from_the_one_before(size, lanes, length, epoch):
+def test_an_epoch_predicts_each_token_once_from_the_one_before(size, lanes, length, epoch):
     if size < lanes:
         return
-    found = stream(size, lanes, length)
-    batches = [found(epoch * found.per_epoch + n) for n in range(found.per_epoch)]
+    running = stream(size, lanes, length)
+    batches = [running(epoch * running.per_epoch + n) for n in range(running.per_epoch)]
     assert sorted(word for b in batches for word in learned(b.targets)) == list(range(1, size + 1))
-    assert [b.anew for b in batches] == [True] + [False] * (len(batches) - 1)
+    assert [b.reset for b in batches] == [True] + [False] * (len(batches) - 1)
     widths = {read(b).shape[1] for b in batches}
     assert max(widths) <= length
     assert max(widths) - min(widths) <= 1
@@ -48,10 +48,10 @@ def test_an_epoch_predicts_each_word_once_from_the_one_before(size, lanes, lengt
 
 
 @given(size=st.integers(7, 90), lanes=st.integers(1, 7), length=st.integers(1, 11))
-def test_each_lane_goes_on_where_its_last_batch_ended(size, lanes, length):
-    found = stream(size, lanes, length)
-    for n in range(found.per_epoch - 1):
-        assert torch.equal(read(found(n + 1))[:, 0], found(n).targets[:, -1])
+def test_each_lane_continues_where_its_last_batch_ended(size, lanes, length):
+    running = stream(size, lanes, length)
+    for n in range(running.per_epoch - 1):
+        assert torch.equal(read(running(n + 1))[:, 0], running(n).targets[:, -1])
 
 
 def test_the_batches_are_a_pure_function_of_seed_and_number():
@@ -68,10 +68,10 @@ def test_the_batches_are_a_pure_function_of_seed_and_number():
 def test_windows_predict_each_word_once_with_what_stands_before_it(size, lanes, length, stride):
     if size < lanes or stride > length:
         return
-    found, step = stream(size, lanes, length, stride), stride or -(-length // 2)
+    running, step = stream(size, lanes, length, stride), stride or -(-length // 2)
     seen: dict[int, int] = {}
-    for batch in found.windows():
-        assert batch.anew
+    for batch in running.windows():
+        assert batch.reset
         for ids, targets in zip(read(batch).tolist(), batch.targets.tolist(), strict=True):
             for context, (word, target) in enumerate(zip(ids, targets, strict=True), start=1):
                 if target >= 0:
@@ -101,25 +101,25 @@ def test_a_text_too_short_for_its_lanes_and_impossible_configs():
 def test_blocks_in_a_new_order_predict_each_word_once_from_the_one_before(size, lanes, length, epoch):
     if size < lanes:
         return
-    found = stream(size, lanes, length, carries=False)
-    batches = [found(epoch * found.per_epoch + n) for n in range(found.per_epoch)]
+    running = stream(size, lanes, length, carries=False)
+    batches = [running(epoch * running.per_epoch + n) for n in range(running.per_epoch)]
     assert sorted(word for b in batches for word in learned(b.targets)) == list(range(1, size + 1))
     for b in batches:
         ids = read(b)
-        assert b.anew
+        assert b.reset
         assert ids.shape[1] <= length
         assert b.tokens == len(learned(b.targets)) > 0
         before = (b.targets - 2) % size + 1
         assert torch.equal(read(b)[b.targets >= 0], before[b.targets >= 0])
         assert torch.equal(read(b)[:, 1:][b.targets[:, 1:] >= 0], b.targets[:, :-1][b.targets[:, 1:] >= 0])
-    found(99 * found.per_epoch)  # another epoch in between changes nothing
-    assert all(torch.equal(read(found(epoch * found.per_epoch + n)), read(b)) for n, b in enumerate(batches))
+    running(99 * running.per_epoch)  # another epoch in between changes nothing
+    assert all(torch.equal(read(running(epoch * running.per_epoch + n)), read(b)) for n, b in enumerate(batches))
 
 
 def test_every_epoch_and_seed_has_another_order():
     def order(seed: int, epoch: int) -> tuple[int, ...]:
-        found = stream(997, 3, 5, seed=seed, carries=False)
-        return tuple(row for n in range(found.per_epoch) for row in found(epoch * found.per_epoch + n).rows)
+        running = stream(997, 3, 5, seed=seed, carries=False)
+        return tuple(row for n in range(running.per_epoch) for row in running(epoch * running.per_epoch + n).rows)
 
     orders = {order(seed, epoch) for seed in range(2) for epoch in range(3)}
     assert len(orders) == 6
@@ -130,8 +130,8 @@ def test_every_epoch_and_seed_has_another_order():
 def test_documents_are_numbered_within_each_row_from_the_word_that_begins_them(begins, lanes, length):
     ids = np.where(begins, 7, 5).astype(np.int32)
     config = StreamConfig(lanes, length)
-    told = Stream(ids, ids, Layout(config, 1), begins=7)
-    for batch in (*(told(n) for n in range(told.per_epoch)), *told.windows()):
+    batches = Stream(ids, ids, Layout(config, 1), document_start=7)
+    for batch in (*(batches(n) for n in range(batches.per_epoch)), *batches.windows()):
         rows = []
         for row in read(batch).tolist():
             number = [sum(word == 7 for word in row[1 : at + 1]) for at in range(len(row))]

@@ -21,21 +21,21 @@ def framed(a: int, b: int | None, windows: bool, **sizes: int) -> tuple[Window, 
 
 @given(st.integers(0, 60), st.none() | st.integers(1, 60), st.booleans(), st.integers(0, 4))
 def test_windows_cover_the_text_and_keep_to_the_length(a, b, windows, stride):
-    found = framed(a, b, windows, length=12, stride=stride)
-    assert all(len(w.ids) <= 12 and w.ids[0] == START and w.ids[-1] == END for w in found)
+    parts = framed(a, b, windows, length=12, stride=stride)
+    assert all(len(w.ids) <= 12 and w.ids[0] == START and w.ids[-1] == END for w in parts)
     if windows:
-        own, whole = (text(a), 1) if b is None else (text(b, 1000), None)
+        tokens, whole = (text(a), 1) if b is None else (text(b, 1000), None)
         seen = set()
-        for w in found:
+        for w in parts:
             part = w.ids[whole or w.second : -1]
-            assert (part == own[w.first_word : w.first_word + len(part)]).all()
+            assert (part == tokens[w.first_token : w.first_token + len(part)]).all()
             seen |= set(part.tolist())
-        assert seen == set(own.tolist())
-        assert len({w.first_word for w in found}) == len(found)
+        assert seen == set(tokens.tolist())
+        assert len({w.first_token for w in parts}) == len(parts)
     else:
-        assert len(found) == 1
+        assert len(parts) == 1
         if a + (b or 0) + 2 + (b is not None) <= 12:
-            assert len(found[0].ids) == a + (b or 0) + 2 + (b is not None)
+            assert len(parts[0].ids) == a + (b or 0) + 2 + (b is not None)
 
 
 def test_the_longer_one_of_a_pair_is_cut():

@@ -32,9 +32,9 @@ def test_ids_are_read_back(tmp_path_factory, numbers, part, size):
         assert ids.read(start, start).tolist() == []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(word_ids, "_PART", size)
-        parts = [found.tolist() for found in ids.parts()]
-    assert [number for found in parts for number in found] == numbers
-    assert all(0 < len(found) <= size for found in parts)
+        parts = [block.tolist() for block in ids.parts()]
+    assert [number for block in parts for number in block] == numbers
+    assert all(0 < len(block) <= size for block in parts)
 
 
 @given(numbers=NUMBERS, most=st.integers(1, 19))
@@ -71,8 +71,8 @@ def test_threads_read_at_the_same_time(tmp_path):
     ids = stored(numbers, tmp_path)
     starts = range(0, 99_000, 113)
     with ThreadPoolExecutor(5) as pool:
-        found = list(pool.map(lambda at: ids.read(at, at + 113).tolist(), starts))
-    assert found == [numbers[at : at + 113] for at in starts]
+        reads = list(pool.map(lambda at: ids.read(at, at + 113).tolist(), starts))
+    assert reads == [numbers[at : at + 113] for at in starts]
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

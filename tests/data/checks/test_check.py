@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqloom.data.checks.evidence import Tongues, find_shift, length_outliers
+from seqloom.data.checks.evidence import LanguageProfiles, find_shift, length_outliers
 from seqloom.data.checks.pairs import Finding, check_pairs, check_splits, scan_files, sizes
 from seqloom.data.formats.parallel import read_pairs
 from seqloom.data.rows import Pairs, Splits
@@ -44,7 +44,7 @@ def copy(sides: Sides) -> Sides:
     return list(sides[0]), list(sides[1])
 
 
-def found(sides: Sides, what: str, name: str = "train") -> list[Finding]:
+def findings_of(sides: Sides, what: str, name: str = "train") -> list[Finding]:
     return [x for x in check_pairs(Pairs(*sides, ("train.xx", "train.yy")), name) if x.what == what]
 
 
@@ -59,11 +59,11 @@ def test_no_pairs():
 def test_empty_sides(clean):
     sources, targets = copy(clean)
     targets[6], targets[90], targets[91], targets[200], sources[200] = "", " ", "\u3000", "", "\t"
-    (target,) = found((sources, targets), "empty targets")
+    (target,) = findings_of((sources, targets), "empty targets")
     assert target.where == "train.yy:7, :91, :92 and 1 more"
     assert (target.count, target.severity) == (4, "warning")
-    assert found((sources, targets), "empty sources")[0].where == "train.xx:201"
-    assert found((sources, [""] * len(sources)), "no pairs")[0].severity == "error"
+    assert findings_of((sources, targets), "empty sources")[0].where == "train.xx:201"
+    assert findings_of((sources, [""] * len(sources)), "no pairs")[0].severity == "error"
 
 
 def test_lines_are_those_of_the_file(clean):
@@ -81,8 +81,8 @@ def test_duplicates_and_several_targets(clean):
     sources, targets = copy(clean)
     sources[40], targets[40] = sources[3], targets[3]
     sources[50] = sources[4]
-    assert [x.where for x in found((sources, targets), "duplicated pairs")] == ["train.xx:41"]
-    (several,) = found((sources, targets), "sources with several targets")
+    assert [x.where for x in findings_of((sources, targets), "duplicated pairs")] == ["train.xx:41"]
+    (several,) = findings_of((sources, targets), "sources with several targets")
     assert (several.where, several.severity) == ("train.xx:51", "note")
 
 
@@ -90,8 +90,8 @@ def test_copies(clean):
     sources, targets = copy(clean)
     targets[8] = sources[8]
     sources[9] = targets[9] = "2 + 2 = 4"
-    assert [x.where for x in found((sources, targets), "targets equal to their source")] == ["train.yy:9"]
-    assert found((sources, sources), "targets equal to their source")[0].severity == "warning"
+    assert [x.where for x in findings_of((sources, targets), "targets equal to their source")] == ["train.yy:9"]
+    assert findings_of((sources, sources), "targets equal to their source")[0].severity == "warning"
 
 
 def test_length_ratios(clean):
@@ -99,7 +99,7 @@ def test_length_ratios(clean):
     targets[30] = "@@"
     targets[70] = " ".join(targets[70:76])
     sources[100], targets[100] = "ab.", "acdeghijln."
-    (finding,) = found((sources, targets), "unusual length ratios")
+    (finding,) = findings_of((sources, targets), "unusual length ratios")
     assert finding.where == "train.yy:31, :71"
 
 
@@ -115,29 +115,29 @@ def test_swapped_lines(clean):
     swapped = [11, 500, 900]
     for i in swapped:
         sources[i], targets[i] = targets[i], sources[i]
-    (finding,) = found((sources, targets), "swapped languages")
+    (finding,) = findings_of((sources, targets), "swapped languages")
     assert finding.where == "train.xx:12, :501, :901"
 
 
 def test_one_language_on_both_sides_is_not_swapped(clean):
     chance = random.Random(0)
     shuffled = [" ".join(chance.sample(line.split(), len(line.split()))) for line in clean[0]]
-    assert found((clean[0], shuffled), "swapped languages") == []
+    assert findings_of((clean[0], shuffled), "swapped languages") == []
 
 
 def test_what_both_sides_share_speaks_for_neither(clean):
     """Text that is copied, and so equally frequent on both sides, must not count against the order of its pair."""
     chance = random.Random(0)
     codes = ["".join(chance.choices("0123456789", k=15)) for _ in range(100)]
-    assert found((clean[0] + codes, clean[1] + codes), "swapped languages") == []
+    assert findings_of((clean[0] + codes, clean[1] + codes), "swapped languages") == []
 
 
 def test_odds_are_the_sum_of_a_line_s_own_trigrams(clean):
     """A line is judged alike wherever it stands."""
-    tongues = Tongues(*clean)
+    profiles = LanguageProfiles(*clean)
     lines = [clean[0][5], "", clean[1][7], "x"]
-    together = tongues.odds(lines)
-    assert together.tolist() == pytest.approx([tongues.odds([line])[0] for line in lines])
+    together = profiles.odds(lines)
+    assert together.tolist() == pytest.approx([profiles.odds([line])[0] for line in lines])
     assert together[0] > 0 > together[2]
     assert together[1] == 0
 
@@ -145,11 +145,11 @@ def test_odds_are_the_sum_of_a_line_s_own_trigrams(clean):
 @pytest.mark.parametrize("at", [400, 1100])
 def test_a_lost_line(clean, at):
     sources, targets = clean
-    (finding,) = found((sources, [*targets[:at], *targets[at + 1 :], ""]), "shifted lines")
+    (finding,) = findings_of((sources, [*targets[:at], *targets[at + 1 :], ""]), "shifted lines")
     assert finding.severity == "error"
     assert abs(int(finding.where.removeprefix("train.yy:")) - (at + 1)) <= 3
     assert "1 line above" in finding.detail
-    (finding,) = found(([*sources[:at], *sources[at + 1 :], ""], targets), "shifted lines")
+    (finding,) = findings_of(([*sources[:at], *sources[at + 1 :], ""], targets), "shifted lines")
     assert abs(int(finding.where.removeprefix("train.yy:")) - (at + 1)) <= 3
     assert "1 line below" in finding.detail
 
@@ -189,7 +189,7 @@ def test_no_false_shift(seed):
 @pytest.mark.parametrize("line", ["", "same", "x" * 50])
 def test_pairs_without_any_variety(line):
     assert find_shift([line] * 300, [line] * 300) is None
-    assert Tongues([line] * 300, [line] * 300).swapped([line] * 300, [line] * 300).size == 0
+    assert LanguageProfiles([line] * 300, [line] * 300).swapped([line] * 300, [line] * 300).size == 0
 
 
 class TestSplits:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom.data.checks.pairs import scan_files
-from seqloom.data.formats.parallel import match_language, read_lines, read_pairs, usable
+from seqloom.data.formats.lines import read_lines
+from seqloom.data.formats.parallel import match_language, read_pairs, usable
 from seqloom.data.rows import Pairs
 from seqloom.errors import ConfigError, DataError, SeqloomError
 
@@ -158,7 +159,7 @@ class TestJson:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "given", "found"),
+    ("language", "candidates", "match"),
     [
         ("en", ["de", "en-US"], "en-US"),
         ("en_us", ["en", "EN-US"], "EN-US"),
@@ -168,8 +169,8 @@ class TestJson:
         ("", ["", "en"], None),
     ],
 )
-def test_match_language(wanted, given, found):
-    assert match_language(wanted, given) == found
+def test_match_language(language, candidates, match):
+    assert match_language(language, candidates) == match
 
 
 def tmx(body: str, doctype: str = "", encoding: str = "UTF-8") -> bytes:
@@ -341,14 +342,14 @@ class TestUsable:
     def test_exactly_the_pairs_with_text_remain(self, rows):
         sources, targets = [a for a, _ in rows], [b for _, b in rows]
         pairs = Pairs(sources, targets, ("a", "b"), kinds=[str(i) for i in range(len(rows))])
-        wanted = [i for i, (a, b) in enumerate(rows) if a.strip() and b.strip()]
-        if not wanted:
+        filled = [i for i, (a, b) in enumerate(rows) if a.strip() and b.strip()]
+        if not filled:
             with pytest.raises(DataError):
                 usable(pairs)
             return
         kept, dropped = usable(pairs)
-        assert dropped == len(rows) - len(wanted)
-        assert [kept.line(i) for i in range(len(kept))] == [i + 1 for i in wanted]
-        assert list(kept.kinds) == [str(i) for i in wanted]
-        assert list(kept.sources) == [sources[i] for i in wanted]
-        assert list(kept.targets) == [targets[i] for i in wanted]
+        assert dropped == len(rows) - len(filled)
+        assert [kept.line(i) for i in range(len(kept))] == [i + 1 for i in filled]
+        assert list(kept.kinds) == [str(i) for i in filled]
+        assert list(kept.sources) == [sources[i] for i in filled]
+        assert list(kept.targets) == [targets[i] for i in filled]

@@ -13,7 +13,7 @@ from seqloom.errors import DataError
 ASKED = {"instruction": "Add.", "input": "1 2", "output": "3"}
 
 
-def told(record: object) -> list[list[tuple[str, str]]]:
+def messages_of(record: object) -> list[list[tuple[str, str]]]:
     return [[(m.role, m.text) for m in chat] for chat in parse_conversations(json.dumps(record), "a.jsonl:1")]
 
 
@@ -44,12 +44,12 @@ def told(record: object) -> list[list[tuple[str, str]]]:
     ],
 )
 def test_the_forms_a_conversation_has(record, messages):
-    assert told(record) == [messages]
+    assert messages_of(record) == [messages]
 
 
 def test_an_instruction_with_several_instances_is_several():
     instances = [{"input": "1", "output": "2"}, {"input": "", "output": "3"}]
-    assert told({"instruction": "Next", "instances": instances}) == [
+    assert messages_of({"instruction": "Next", "instances": instances}) == [
         [("user", "Next\n\n1"), ("assistant", "2")],
         [("user", "Next"), ("assistant", "3")],
     ]
@@ -81,14 +81,14 @@ def test_files_digests_and_what_is_held_out(tmp_path: Path):
     assert [chat.number for chat in chats] == list(range(1, 41))
     held_out: list[str] = []
     assert [len(split.chats) for split in source.splits(held_out.append).values()] == [38, 2]
-    assert held_out == ["the last 2 conversations are held out as validation data"]
+    assert held_out == ["the last 2 conversations held out as validation data"]
     assert source.tested(()).chats == chats[38:]
     assert Chats(chats[:3]).digest() == Chats(chats[3:6]).digest() != Chats(chats[:2]).digest()
     assert [line for line, _ in Chats(chats[:1]).pieces()] == ["Add.", "", "1 2", "3", None]
     with pytest.raises(DataError, match="a single conversation"):
         source.hold_out(Chats(chats[:1]), 1)
     (tmp_path / "b.jsonl").write_text("\n")
-    with pytest.raises(DataError, match="no conversation in it"):
+    with pytest.raises(DataError, match="no conversation in the file"):
         read_conversations([str(tmp_path / "b.jsonl")])
     with pytest.raises(ValueError, match="at least one file"):
         Conversations(())

@@ -22,7 +22,7 @@ def test_each_target_is_the_source_rearranged(task):
             row = source.split(" ")
             assert 4 <= len(row) <= 8
             assert all(len(digit) == 1 and digit.isdigit() for digit in row)
-            assert kind == f"{len(row)} digits"
+            assert kind == ("1 digit" if len(row) == 1 else f"{len(row)} digits")
             assert target.split(" ") == {"copy": row, "reverse": row[::-1], "sort": sorted(row)}[task]
     assert len(seen) == 810
 

@@ -33,8 +33,8 @@ def test_a_table_by_the_names_of_its_columns(tmp_path):
 def test_pairs_without_a_header_and_packed(tmp_path):
     path = tmp_path / "a.tsv.gz"
     path.write_bytes(gzip.compress(b"a\tb\tyes\nc\td\tno\n"))
-    found = read(str(path), text="1", second="2", label="3", header=False)
-    assert [(e.text, e.second, e.label) for e in found] == [("a", "b", "yes"), ("c", "d", "no")]
+    examples = read(str(path), text="1", second="2", label="3", header=False)
+    assert [(e.text, e.second, e.label) for e in examples] == [("a", "b", "yes"), ("c", "d", "no")]
 
 
 def test_json_lines_take_numbers_and_truths_as_labels(tmp_path):
@@ -43,7 +43,7 @@ def test_json_lines_take_numbers_and_truths_as_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.tsv", "label\tsentence\n1\tx\n", r":2: no column 'text'\n  known are: label, sentence; .*--data.text"),
         ("a.tsv", "label\ttext\n1\tx\ty\n", r":2: 3 columns instead of 2"),
@@ -56,8 +56,8 @@ def test_json_lines_take_numbers_and_truths_as_labels(tmp_path):
         ("a.jsonl", '{"text": "x\\ud800", "label": "a"}\n', ":1: 'text' has half a character"),
     ],
 )
-def test_what_cannot_be_read(tmp_path, name, content, told):
-    with pytest.raises(DataError, match=told):
+def test_what_cannot_be_read(tmp_path, name, content, message):
+    with pytest.raises(DataError, match=message):
         read(write(tmp_path / name, content))
 
 
@@ -71,15 +71,15 @@ def test_columns_and_json_of_tagged_words(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.txt", "Anna B-P\nran\n", ":2: a word without a label"),
         ("a.txt", "\n\n", "has no sentences"),
         ("a.jsonl", '{"words": ["a", "b"], "labels": ["O"]}\n', ":1: no words with a label each"),
     ],
 )
-def test_tagged_words_that_cannot_be_read(tmp_path, name, content, told):
-    with pytest.raises(DataError, match=told):
+def test_tagged_words_that_cannot_be_read(tmp_path, name, content, message):
+    with pytest.raises(DataError, match=message):
         read_tagged([write(tmp_path / name, content)])
 
 
@@ -103,10 +103,10 @@ def test_questions_nested_and_by_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        (squad([{"text": "a boat", "answer_start": 14}]), "question q7: the answer 'a boat' does not stand at"),
-        (squad([{"text": "a ship", "answer_start": 13}]), "does not stand at character 13"),
+        (squad([{"text": "a boat", "answer_start": 14}]), "question q7: the answer 'a boat' is not at"),
+        (squad([{"text": "a ship", "answer_start": 13}]), "is not at character 13"),
         (squad([{"text": "a ship"}]), "answers without text or place"),
         (squad([]), "a question without an answer\n  .*no-answer"),
         ('{"data": {}}', "no list under 'data'"),
@@ -114,6 +114,6 @@ def test_questions_nested_and_by_line(tmp_path):
         ("{", "not JSON"),
     ],
 )  # fmt: skip
-def test_questions_that_cannot_be_read(tmp_path, content, told):
-    with pytest.raises(DataError, match=told):
+def test_questions_that_cannot_be_read(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
         read_questions([write(tmp_path / "a.json", content)], False)

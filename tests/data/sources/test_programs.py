@@ -41,10 +41,10 @@ def to_program(line: str) -> str:
 
 def printed(program: str) -> str:
     """What Python makes of a program, with nothing in reach but print and range."""
-    found: list[int] = []
-    exec(program, {"__builtins__": {}, "print": found.append, "range": range})
-    assert len(found) == 1
-    return str(found[0])
+    printed: list[int] = []
+    exec(program, {"__builtins__": {}, "print": printed.append, "range": range})
+    assert len(printed) == 1
+    return str(printed[0])
 
 
 def all_pairs(splits: Splits, epochs: Sequence[int]) -> list[Pairs]:

@@ -59,7 +59,7 @@ def test_a_record_is_a_document(tmp_path: Path, documents):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.txt", b"", "empty"),
         ("a.txt", b"\n \n", "all its lines are blank"),
@@ -71,9 +71,9 @@ def test_a_record_is_a_document(tmp_path: Path, documents):
         ("a.jsonl", b"{\n", r":1: not JSON"),
     ],
 )
-def test_text_that_is_none(tmp_path: Path, name: str, content: bytes, told: str):
+def test_text_that_is_none(tmp_path: Path, name: str, content: bytes, message: str):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read(tmp_path / name)
     assert caught.value.cure
     with pytest.raises(UsageError, match="no such file"):
@@ -94,7 +94,7 @@ def test_lines_end_with_one_word_and_documents_with_another():
 
 
 @pytest.mark.parametrize(
-    ("documents", "lines", "kept", "said"),
+    ("documents", "lines", "kept", "part"),
     [
         ("lines", 100, 95, "the last 5 of 100 documents"),
         ("lines", 20, 19, "the last 1 of 20 documents"),
@@ -103,11 +103,11 @@ def test_lines_end_with_one_word_and_documents_with_another():
         ("lines", 3, 2, "the last 1 of 3 lines"),
     ],
 )
-def test_the_end_is_held_out(tmp_path: Path, documents, lines, kept, said):
+def test_the_end_is_held_out(tmp_path: Path, documents, lines, kept, part):
     (tmp_path / "a.txt").write_text("".join(f"line {n}\n" for n in range(lines)))
     data = TextFiles((str(tmp_path / "a.txt"),), documents=documents)
-    train, valid, told = data.hold_out(data.read(data.train), 1)
-    assert said in told
+    train, valid, message = data.hold_out(data.read(data.train), 1)
+    assert part in message
     texts = [Text.of(train), Text.of(valid)]
     assert [[line for line in text.lines if line] for text in texts] == [
         [f"line {n}" for n in range(kept)],
@@ -125,10 +125,10 @@ def test_a_single_line_cannot_be_parted(tmp_path: Path):
 def test_progress_goes_from_nothing_to_all(tmp_path: Path):
     (tmp_path / "a.txt").write_text("a line\n" * 5000)
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"a line\n" * 3000))
-    told: list[tuple[float, int]] = []
+    reports: list[tuple[float, int]] = []
     source = text_source([str(tmp_path / "a.txt"), str(tmp_path / "b.txt.gz")])
-    pieces = list(source.pieces(lambda share, done: told.append((share, done))))
-    assert [done for _, done in told] == list(range(1000, 8001, 1000))
-    assert [share for share, _ in told] == sorted(share for share, _ in told)
-    assert 0 < told[0][0] < told[-1][0] <= 1
+    pieces = list(source.pieces(lambda share, done: reports.append((share, done))))
+    assert [done for _, done in reports] == list(range(1000, 8001, 1000))
+    assert [share for share, _ in reports] == sorted(share for share, _ in reports)
+    assert 0 < reports[0][0] < reports[-1][0] <= 1
     assert [piece for block in blocks_of(pieces) for piece in block] == pieces

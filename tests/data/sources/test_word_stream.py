@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from seqloom.data.batches.word_ids import END
 from seqloom.data.formats import lines
-from seqloom.data.sources.words import WordText, corpus_files, count_words, encode_words
+from seqloom.data.sources.words import WordText, count_words, encode_words, text_files
 from seqloom.errors import DataError, UsageError
 from seqloom.text.vocabulary import Vocabulary
 
@@ -83,8 +83,8 @@ def test_counts_and_ids_are_those_of_plain_splitting(tmp_path_factory, content, 
         return
     assert counted(config) == counts
     vocabulary = Vocabulary(sorted(counts)[::2], np.ones((len(counts) + 1) // 2, dtype=np.int64))
-    own = [[vocabulary.index[word] for word in line if word in vocabulary.index] for line in expected]
-    assert encoded(config, vocabulary, path.parent) == [number for line in own for number in (*line, END)]
+    rows = [[vocabulary.index[word] for word in line if word in vocabulary.index] for line in expected]
+    assert encoded(config, vocabulary, path.parent) == [number for line in rows for number in (*line, END)]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
@@ -133,8 +133,8 @@ def test_lower_case(tmp_path):
 def test_words_are_runs_of_letters_and_digits(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("Don't stop, “the 7 l’été's_end”... x-y ''\n", encoding="utf-8")
-    found = counted(text(path, split="words"))
-    assert found == dict.fromkeys(["Don't", "stop", "the", "7", "l’été's", "end", "x", "y"], 1)
+    counts = counted(text(path, split="words"))
+    assert counts == dict.fromkeys(["Don't", "stop", "the", "7", "l’été's", "end", "x", "y"], 1)
 
 
 def test_rare_words_and_too_many_words(tmp_path):
@@ -158,11 +158,11 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
     other.write_text("zero\n")
     config = WordText((str(other), str(folder)), min_count=1)
     names = ["z.txt", "a.txt", "a.txt.gz", "b.txt", "a.txt"]
-    assert [path.name for path in corpus_files(config)] == names
+    assert [path.name for path in text_files(config)] == names
     vocabulary = Vocabulary(["zero", "one", "two", "three", "four"], np.ones(5, dtype=np.int64))
-    found = encoded(config, vocabulary, tmp_path)
-    assert [number for number in found if number != END] == [0, 1, 2, 3, 4, 4]
-    assert found[found.index(1) + 1] == END  # a file that does not end with a line end
+    ids = encoded(config, vocabulary, tmp_path)
+    assert [number for number in ids if number != END] == [0, 1, 2, 3, 4, 4]
+    assert ids[ids.index(1) + 1] == END  # a file that does not end with a line end
 
 
 def test_there_must_be_files_with_words(tmp_path):
@@ -232,11 +232,11 @@ def test_forgetting_rare_words_keeps_frequent_ones(tmp_path):
 def test_what_is_said_meanwhile(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("a b a\n" * 40_009)
-    said: list[tuple[int, int]] = []
-    vocabulary = count_words(text(path), lambda read, types: said.append((read, types)))
-    assert len(said) > 3
-    assert said == sorted(said)
-    assert said[-1][0] == 3 * 40_009
+    reports: list[tuple[int, int]] = []
+    vocabulary = count_words(text(path), lambda read, types: reports.append((read, types)))
+    assert len(reports) > 3
+    assert reports == sorted(reports)
+    assert reports[-1][0] == 3 * 40_009
     done: list[int] = []
     ids = encode_words(text(path), vocabulary, tmp_path, done.append)
     assert done == sorted(done)

@@ -36,10 +36,10 @@ def generator(
 def test_each_word_is_the_likeliest_after_the_ones_it_sees(decoder):
     made = generator(decoder)
     ids = made.encode("one two")
-    given = len(ids)
+    prompt_length = len(ids)
     assert made.context == (9 if decoder is STACK else None)
     seen, log_p = list(ids), 0.0  # what a model of 9 positions sees: after 9 words it begins anew over the last 4
-    while len(ids) - given < 20:
+    while len(ids) - prompt_length < 20:
         if made.context is not None and len(seen) > made.context:
             seen = seen[-(made.context // 2) :]
         scores = made.model.head(made.model(Inputs.text(torch.tensor([seen])))[0][0, -1]).float().log_softmax(-1)
@@ -49,11 +49,11 @@ def test_each_word_is_the_likeliest_after_the_ones_it_sees(decoder):
             break
         ids.append(word)
         seen.append(word)
-    found = made.generate("one two")[0]
-    assert found.text == made.decode(ids).replace("<s>", "")
-    assert found.text.startswith("one two")
-    if len(ids) - given < 20:
-        assert found.log_p == pytest.approx(log_p, rel=1e-4)
+    best = made.generate("one two")[0]
+    assert best.text == made.decode(ids).replace("<s>", "")
+    assert best.text.startswith("one two")
+    if len(ids) - prompt_length < 20:
+        assert best.log_p == pytest.approx(log_p, rel=1e-4)
 
 
 def test_samples_are_a_function_of_the_seed():
@@ -61,8 +61,8 @@ def test_samples_are_a_function_of_the_seed():
     assert made("one") == made("one", seed=1) != made("one", seed=2)
     several = made.generate("one", n_best=5)
     assert len(several) == 5
-    assert len({found.text for found in several}) > 1
-    assert all(found.text.startswith("one") for found in several)
+    assert len({generation.text for generation in several}) > 1
+    assert all(generation.text.startswith("one") for generation in several)
     assert made(max_length=3) == made("", max_length=3)
 
 
@@ -78,9 +78,9 @@ def test_prompts_together_are_each_alone(decoder):
     made = generator(decoder, context=64)
     prompts = ["one two three", "four", "", "five six seven eight nine ten one two three", "six five"]
     together = made.batch(prompts)
-    assert [found[0].text for found in together] == [made(prompt) for prompt in prompts]
-    for found, prompt in zip(together, prompts, strict=True):
-        assert found[0].log_p == pytest.approx(made.generate(prompt)[0].log_p, rel=1e-5)
+    assert [generations[0].text for generations in together] == [made(prompt) for prompt in prompts]
+    for generations, prompt in zip(together, prompts, strict=True):
+        assert generations[0].log_p == pytest.approx(made.generate(prompt)[0].log_p, rel=1e-5)
 
 
 @pytest.mark.parametrize("options", [{}, {"sample": True, "seed": 3}], ids=str)
@@ -140,14 +140,14 @@ def test_more_words_than_positions_are_refused_where_that_is_wanted():
 
 
 @pytest.mark.parametrize("decoder", [STACK, LSTM], ids=lambda d: d.kind)
-def test_scores_are_what_a_text_is_given_word_by_word(decoder):
+def test_scores_are_sums_over_the_tokens_of_a_text(decoder):
     made = generator(decoder)
     befores, texts = ["one two", "", "three"], [" three four", "five", " one"]
     for (log_p, count), before, text in zip(made.score(texts, befores), befores, texts, strict=True):
         first, whole = made.encode(before), made.encode(before + text)
         with torch.no_grad():
-            found = made.model.head(made.model(Inputs.text(torch.tensor([whole])))[0]).log_softmax(-1)[0]
-        expected = sum(float(found[i - 1, whole[i]]) for i in range(len(first), len(whole)))
+            log_ps = made.model.head(made.model(Inputs.text(torch.tensor([whole])))[0]).log_softmax(-1)[0]
+        expected = sum(float(log_ps[i - 1, whole[i]]) for i in range(len(first), len(whole)))
         assert count == len(whole) - len(first)
         assert log_p == pytest.approx(expected, rel=1e-5)
     with pytest.raises(DataError, match="more than the model's context"):

@@ -19,10 +19,11 @@ from made_up import sentences
 from toys import Listener, left_behind
 
 import seqloom
+from seqloom import files
 from seqloom import run as runs
 from seqloom.config import load as load_config
 from seqloom.config import to_toml
-from seqloom.data.batches.shards import Keeping, Shards, Source, write_shards
+from seqloom.data.batches.shards import Keeping, Shards, StampedText, write_shards
 from seqloom.data.batches.stream import Layout, Stream, StreamConfig, encode_block
 from seqloom.data.rows import Text
 from seqloom.data.sources.conversations import Conversations
@@ -30,13 +31,14 @@ from seqloom.data.sources.standard_library import StandardLibrary
 from seqloom.data.sources.text import TextFiles, text_source
 from seqloom.errors import RunError, UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
+from seqloom.files import digest_of
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, Inputs
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.run import Run, digest_of
+from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.building import begin, load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
@@ -61,8 +63,8 @@ def config(tmp_path: Path) -> LanguageModelConfig:
         lines = sentences(count, seed)
         lines[count // 2 : count // 2] = [""]
         (tmp_path / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    asked = [{"prompt": line, "response": line.split()[0]} for line in sentences(40, 3)]
-    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
+    conversations = [{"prompt": line, "response": line.split()[0]} for line in sentences(40, 3)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in conversations), encoding="utf-8")
     return LanguageModelConfig(
         run=str(tmp_path / "run"),
         data=TextFiles((str(tmp_path / "train.txt"),), (str(tmp_path / "valid.txt"),)),
@@ -175,8 +177,8 @@ def test_a_document_is_measured_as_if_it_stood_alone(length):
 
 
 def test_perplexities_by_hand():
-    found = perplexities(12 * math.log(2), 6, {"words": 3, "characters": 24, "bytes": 48})
-    assert found == pytest.approx(
+    scores = perplexities(12 * math.log(2), 6, {"words": 3, "characters": 24, "bytes": 48})
+    assert scores == pytest.approx(
         {
             "loss": 2 * math.log(2), "perplexity": 4.0, "word_perplexity": 16.0, "bits_per_character": 0.5,
             "bits_per_byte": 0.25,
@@ -209,13 +211,13 @@ def test_the_config_comes_back_and_another_one_is_refused(config, tmp_path):
 def test_given_vectors_are_taken_and_stay_where_they_are_frozen(config, tmp_path):
     word = Text.of(text_source(config.data.train)).lines[0].split()[0]
     (tmp_path / "v.txt").write_text(f"{word} " + " ".join(map(str, range(11))))
-    own = EmbedderConfig(str(tmp_path / "v.txt"), frozen=True)
-    config = replace(config, tokenizer=WordLevel(), model=replace(config.model, embedder=own, embedding=11))
+    embedder = EmbedderConfig(str(tmp_path / "v.txt"), frozen=True)
+    config = replace(config, tokenizer=WordLevel(), model=replace(config.model, embedder=embedder, embedding=11))
     run = train_run(config, Listener())
     generator = load(run.path, precision="fp32")
     row = generator.model.embedder.weight.detach()[generator.tokenizer.whole_words()[word]]
-    given = torch.arange(11.0)
-    assert torch.allclose(row / row.norm(), given / given.norm())
+    vector = torch.arange(11.0)
+    assert torch.allclose(row / row.norm(), vector / vector.norm())
 
 
 # Shards
@@ -238,7 +240,7 @@ def test_a_run_that_goes_on_does_not_tokenize_again_but_sees_that_the_text_has_c
 
 
 def test_a_tokenization_that_was_broken_off_goes_on(config, monkeypatch):
-    def small(source: Source, tokenizer: Tokenizer, keeping: Keeping) -> Shards:
+    def small(source: StampedText, tokenizer: Tokenizer, keeping: Keeping) -> Shards:
         return write_shards(source, tokenizer, replace(keeping, room=90))
 
     def broken(block: Any, tokenizer: Any) -> Any:
@@ -322,9 +324,9 @@ def test_a_run_is_tuned_on_conversations_and_answers(config, name):
     assert "<|" not in answer
     scores = evaluate_run(run.path, [str(Path(base.run).parent / "chats.jsonl")], "", (), Listener())
     assert (scores["words"], scores["unknown"]) == (80, 0)  # one word and one end of each answer
-    own = evaluate_run(run.path, [], "", (), Listener())
-    assert (own["test"], own["loss"]) == ("valid", pytest.approx(min(row["loss"] for row in rows), rel=1e-4))
-    assert own["stride"] is None
+    scores = evaluate_run(run.path, [], "", (), Listener())
+    assert (scores["test"], scores["loss"]) == ("valid", pytest.approx(min(row["loss"] for row in rows), rel=1e-4))
+    assert scores["stride"] is None
     with pytest.raises(UsageError, match="there are no windows"):
         evaluate_run(run.path, [], "", ("--batches.stride", "4"), Listener())
     shutil.rmtree(base.run)  # a run stands alone
@@ -356,7 +358,8 @@ def test_what_only_reads_the_model_hashes_only_the_model_and_that_once(config, m
     run = train_run(config, Listener())
     assets, weights = config.assets(run), run.best(pytest.fail).weights
     hashed: list[Path] = []
-    monkeypatch.setattr(runs, "digest_of", lambda path: (hashed.append(path), digest_of(path))[1])
+    for module in (files, runs):
+        monkeypatch.setattr(module, "digest_of", lambda path: (hashed.append(path), digest_of(path))[1])
     uses: dict[str, Callable[[], object]] = {
         "load": lambda: load(run.path),
         "evaluate": lambda: evaluate_run(run.path, (), "", (), Listener()),
@@ -370,19 +373,20 @@ def test_what_only_reads_the_model_hashes_only_the_model_and_that_once(config, m
     }
     for name, use in uses.items():
         use()
-        assert (name, hashed) == (name, [weights])
+        assert (name, sorted(hashed)) == (name, [weights, run.path / "tokenizer.json"])
         hashed.clear()
 
 
 def test_a_run_that_is_resumed_hashes_each_file_once(config, monkeypatch):
     train_run(config, Listener())
     hashed: list[Path] = []
-    monkeypatch.setattr(runs, "digest_of", lambda path: (hashed.append(path), digest_of(path))[1])
+    for module in (files, runs):
+        monkeypatch.setattr(module, "digest_of", lambda path: (hashed.append(path), digest_of(path))[1])
     run = train_run(config, Listener())
     finish(run, Listener())
     newest = run.newest(pytest.fail)
-    files = {run.best(pytest.fail).weights, *(newest.path / f"{n}.safetensors" for n in ("model", "optimizer"))}
-    assert files <= {*hashed}
+    saved = {run.best(pytest.fail).weights, *(newest.path / f"{n}.safetensors" for n in ("model", "optimizer"))}
+    assert saved <= {*hashed}
     assert len(hashed) == len({*hashed})
 
 

@@ -1,1 +1,1 @@
-"""Everyday phrases, made from CLDR and RBNF."""
+"""Everyday phrases, generated from CLDR and RBNF."""

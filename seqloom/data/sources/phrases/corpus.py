@@ -1,4 +1,4 @@
-"""The corpus that is always there: phrases of everyday data in two languages, made from CLDR's tables."""
+"""The built-in corpus: phrases of everyday data in two languages, generated from the tables of CLDR."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, ClassVar
 from seqloom.data.formats.parallel import read_pairs
 from seqloom.data.rows import Pairs, Splits
 from seqloom.data.sources.pairs import PairSource
-from seqloom.errors import UsageError, nearest
+from seqloom.errors import UsageError, counted, nearest
 from seqloom.limits import Rows, RowsOrZero, Seed
 
 if TYPE_CHECKING:
     from seqloom.data.sources.phrases.unseen import HeldOut
     from seqloom.data.sources.phrases.writer import Phrase, Writer
 
-UNSEEN = " (unseen)"  # ends the kind of a phrase that has something held out from training
+UNSEEN = " (unseen)"  # ends the kind of a phrase with something held out from training
 
 # Babel and unicode-rbnf are imported by the functions that need them, so that a config costs nothing to import.
 
@@ -29,10 +29,10 @@ class Phrases(PairSource):
     Args:
         source: the language to translate from, by its CLDR name ("en", "pt_PT").
         target: the language to translate into.
-        size: training pairs.
-        valid_size: pairs to choose the best checkpoint by.
-        test_size: pairs for the final measurement; 0 for none.
-        seed: another seed, other phrases, and other names and numbers held out.
+        size: the number of training pairs.
+        valid_size: the number of pairs by which the best checkpoint is chosen.
+        test_size: the number of pairs for the final measurement; 0 = none.
+        seed: another seed gives other phrases, and holds out other names and numbers.
     """
 
     kind: ClassVar[str] = "phrases"
@@ -44,14 +44,14 @@ class Phrases(PairSource):
     seed: Seed = 1
 
     def splits(self) -> Splits:
-        """The same corpus on every machine, for the same versions of the two libraries.
+        """The same corpus on every machine, given the same versions of the two libraries.
 
-        No source stands in two splits, and a source has one target. Some territories, currencies and ranges of numbers
-        in words never occur in training: `Pairs.kinds` says of a phrase with one of them "territory (unseen)" and the
+        No source is in two splits, and each source has one target. Some territories, currencies and ranges of numbers
+        in words never occur in training; `Pairs.kinds` marks a phrase with one of them as "territory (unseen)" and the
         like.
 
         Raises:
-            UsageError: a language that is unknown or the same as the other, or a size that cannot be had.
+            UsageError: a language that is unknown or the same as the other, or a size that cannot be reached.
         """
         _check(self)
         writer, _ = _begin(self)
@@ -59,8 +59,8 @@ class Phrases(PairSource):
             [phrase._replace(kind=phrase.kind + UNSEEN) for phrase in writer.unseen(size)]
             for size in (self.valid_size, self.test_size)
         ]
-        wanted = self.size + self.valid_size + self.test_size
-        pool = writer.seen(wanted + wanted // 20 + 2)  # more than all the copies, which a small split may refuse
+        total = self.size + self.valid_size + self.test_size
+        pool = writer.seen(total + total // 20 + 2)  # the surplus exceeds the copies, which a small split may refuse
         valid, test = (
             _cut(pool, size - len(held)) + held
             for size, held in zip((self.valid_size, self.test_size), unseen, strict=True)
@@ -68,8 +68,8 @@ class Phrases(PairSource):
         train = _cut(pool, self.size)
         if len(train) < self.size:
             raise UsageError(
-                f"{self.source} and {self.target} give only {len(train)} training phrases, not {self.size}",
-                cure="ask for fewer, or for two languages that differ more",
+                f"{self.source} and {self.target} give only {counted(len(train), 'training phrase')}, not {self.size}",
+                cure="ask for fewer, or choose two languages that differ more",
             )
         for split in (valid, test):
             writer.rng.shuffle(split)
@@ -94,30 +94,30 @@ def _begin(config: Phrases) -> tuple[Writer, HeldOut]:
 def _check(config: Phrases) -> None:
     from seqloom.data.sources.phrases.unseen import languages
 
-    known = languages()
+    available = languages()
     for where, language in (("source", config.source), ("target", config.target)):
-        if language not in known:
-            raise UsageError(f"there are no phrases in {language!r}", where=where, cure=nearest(language, known))
+        if language not in available:
+            raise UsageError(f"there are no phrases in {language!r}", where=where, cure=nearest(language, available))
     if config.source == config.target:
         raise UsageError(f"{config.target!r} is the source language too", where="target", cure="choose two languages")
 
 
 def _cut(pool: list[Phrase], size: int) -> list[Phrase]:
-    """Takes a split off the end of the pool; copies past their share stay there."""
+    """Takes a split off the end of the pool; copies beyond their share stay in the pool."""
     from seqloom.data.sources.phrases.writer import COPIES
 
     split: list[Phrase] = []
-    left: list[Phrase] = []
+    refused: list[Phrase] = []
     copies = 0
     while pool and len(split) < size:
         phrase = pool.pop()
         copied = phrase.source == phrase.target
         if copied and copies + 1 > COPIES * size:
-            left.append(phrase)
+            refused.append(phrase)
         else:
             split.append(phrase)
             copies += copied
-    pool += left
+    pool += refused
     return split
 
 

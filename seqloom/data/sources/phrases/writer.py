@@ -1,4 +1,4 @@
-"""How phrases are written: a language's voice, kinds of phrase, and the writer that draws and translates them."""
+"""How phrases are written: languages, kinds of phrases, and the writer that draws and translates them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from babel.lists import format_list
 from unicode_rbnf import RbnfEngine
 from unicode_rbnf.engine import RbnfError
 
-COPIES = 0.04  # of a split's phrases may read the same in both languages
+COPIES = 0.04  # the largest share of a split's phrases that may read the same in both languages
 
-# CLDR sets no-break and thin spaces for typesetting, and its spelled-out numbers carry soft hyphens. Nobody types
+# CLDR has no-break and thin spaces for typesetting, and its spelled-out numbers contain soft hyphens. Nobody types
 # either, and a model would have to guess which of several equal-looking characters is meant: plain spaces, no hyphens.
 _PLAIN = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2007": " ", "\u00ad": None})
 
 
 class Speller:
-    """Numbers in the words of a language; one for all corpora of a process, since spelling costs the most."""
+    """Spells numbers in a language; all corpora of a process share it, because spelling takes most of the time."""
 
     def __init__(self, name: str) -> None:
         self.engine = RbnfEngine.for_language(name)
@@ -32,11 +32,11 @@ class Speller:
     @staticmethod
     @cache
     def of(name: str) -> Speller:
-        """The one of a language."""
+        """The speller of a language."""
         return Speller(name)
 
     def __call__(self, rules: str, number: int) -> str:
-        """The number in words; "" where the rules do not reach."""
+        """The number in words; "" where the rules do not reach so far."""
         if (rules, number) not in self._spelled:
             try:
                 words = "".join(self.engine.iter_format_number(number, rules))
@@ -47,7 +47,7 @@ class Speller:
 
 
 class Language:
-    """What Babel and unicode-rbnf know about one language; `name` is a name both have ("de", "pt_PT")."""
+    """What Babel and unicode-rbnf know about one language; `name` is a name that both use ("de", "pt_PT")."""
 
     def __init__(self, name: str) -> None:
         # Babel 2.18 writes what one locale looks up into data that others inherit: after Japanese, German months are
@@ -58,7 +58,7 @@ class Language:
         self._speller = Speller.of(name)
 
     def rules(self, *names: str) -> str:
-        """The first of the rule sets that the language has, or ""."""
+        """The first of the rule sets that the language has; "" if it has none."""
         return next((name for name in names if name in self._speller.engine.rulesets), "")
 
     def spell(self, rules: str, number: int) -> str:
@@ -76,12 +76,12 @@ class Kind:
 
     Args:
         name: its entry in `Pairs.kinds`.
-        weight: how often it is drawn, against the weights of the others.
-        styles: the ways to say a value.
-        draw: a random value; True asks for one that is held out from training.
+        weight: how often it is drawn, relative to the weights of the others.
+        styles: the ways to express a value.
+        draw: a random value; with True, one that is held out from training.
         listed: the share of phrases that list two or three values.
         unseen: the share of its held-out phrases in validation and test data.
-        mixed: kinds of which two are put side by side; a kind that has them needs neither `styles` nor `draw`.
+        mixed: kinds of which a phrase combines two; a kind that has them needs neither `styles` nor `draw`.
     """
 
     name: str
@@ -93,39 +93,39 @@ class Kind:
     mixed: Sequence[Kind] = ()
 
 
-def say(style: Style, language: Language, value: Any) -> str:
+def express(style: Style, language: Language, value: Any) -> str:
     """A value in one language and style, with plain spaces."""
     return style(language, value).translate(_PLAIN)
 
 
 def translate(styles: Sequence[Style], chosen: int, value: Any, source: Language, target: Language) -> tuple[str, str]:
-    """A value in both languages. Styles that a source does not tell apart get the target of the first of them."""
-    text = say(styles[chosen], source, value)
-    first = next((i for i in range(chosen) if say(styles[i], source, value) == text), chosen)
-    return text, say(styles[first], target, value)
+    """A value in both languages. Styles that look the same in the source get the target of the first of them."""
+    text = express(styles[chosen], source, value)
+    first = next((i for i in range(chosen) if express(styles[i], source, value) == text), chosen)
+    return text, express(styles[first], target, value)
 
 
 def usable(kind: Kind, source: Language, target: Language) -> Kind:
-    """The kind with the styles both languages have patterns for; Babel answers a missing one with these errors."""
+    """The kind with the styles for which both languages have patterns; Babel raises these errors for a missing one."""
     styles = []
     for style in kind.styles:
         with contextlib.suppress(LookupError, ValueError, TypeError, AttributeError, NotImplementedError):
             values = [kind.draw(rng, False) for rng in [Random(0)] for _ in range(12)]
-            if all(say(style, side, value) for side in (source, target) for value in values):
+            if all(express(style, side, value) for side in (source, target) for value in values):
                 styles.append(style)
     return replace(kind, styles=styles)
 
 
-def told_apart(values: Iterable[Any], styles: Sequence[Style], language: Language) -> list[Any]:
-    """The values, without those that some style says in the words of an earlier one."""
-    taken: set[str] = set()
-    good = []
+def without_homonyms(values: Iterable[Any], styles: Sequence[Style], language: Language) -> list[Any]:
+    """The values, without those that some style expresses in the words of an earlier one."""
+    used: set[str] = set()
+    distinct = []
     for value in values:
-        texts = {say(style, language, value) for style in styles}
-        if not texts & taken:
-            good.append(value)
-        taken |= texts
-    return good
+        texts = {express(style, language, value) for style in styles}
+        if not texts & used:
+            distinct.append(value)
+        used |= texts
+    return distinct
 
 
 class Phrase(NamedTuple):
@@ -137,14 +137,14 @@ class Phrase(NamedTuple):
 
 
 class Writer:
-    """Writes phrases in two languages, no source twice."""
+    """Writes phrases in two languages, and no source twice."""
 
     def __init__(self, source: Language, target: Language, kinds: Sequence[Kind], rng: Random) -> None:
         self.source, self.target, self.kinds, self.rng = source, target, kinds, rng
         self._written: set[str] = set()
 
     def seen(self, count: int) -> list[Phrase]:
-        """So many phrases that training may show, in random order; fewer where the languages have no more."""
+        """`count` phrases with nothing held out, in random order; fewer if the languages have no more."""
         phrases: list[Phrase] = []
         copies = 0
         for kind in self.rng.choices(self.kinds, [kind.weight for kind in self.kinds], k=8 * count):
@@ -159,7 +159,7 @@ class Writer:
         return phrases
 
     def unseen(self, size: int) -> list[Phrase]:
-        """The phrases with something held out that belong into a split of this size."""
+        """The phrases with something held out for a split of this size."""
         phrases: list[Phrase] = []
         for kind in self.kinds:
             count = round(kind.unseen * size)
@@ -168,7 +168,7 @@ class Writer:
         return phrases
 
     def _phrase(self, kind: Kind, unseen: bool) -> Phrase | None:
-        """A phrase of one kind; None where chance has written it before."""
+        """A phrase of one kind; None if it was written before."""
         if kind.mixed:
             parts = self.rng.sample(kind.mixed, 2)
             items = [self._item(part, self.rng.randrange(len(part.styles)), unseen=False) for part in parts]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from seqloom.data.rows import Pairs, Splits
 from seqloom.data.sources.phrases.corpus import UNSEEN, Phrases
 from seqloom.data.sources.phrases.unseen import currency_name, every_kind, languages, spelled, territory_name
-from seqloom.data.sources.phrases.writer import Kind, Language, Writer, told_apart, translate
+from seqloom.data.sources.phrases.writer import Kind, Language, Writer, translate, without_homonyms
 from seqloom.errors import UsageError
 
 CONFIG = Phrases(size=3000, valid_size=400, test_size=400)
@@ -186,7 +186,7 @@ def test_styles_a_source_does_not_tell_apart_have_one_target() -> None:
 
 def test_told_apart_keeps_the_first_of_two_that_sound_alike() -> None:
     lengths = [lambda language, word: word[0]]
-    assert told_apart(["ant", "bee", "asp", "cow"], lengths, Language("en")) == ["ant", "bee", "cow"]
+    assert without_homonyms(["ant", "bee", "asp", "cow"], lengths, Language("en")) == ["ant", "bee", "cow"]
 
 
 def test_what_the_languages_say() -> None:
@@ -231,7 +231,7 @@ def test_languages_that_have_no_more_to_say(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(Writer(english, german, [three], Random(0)).seen(10)) == 3
     held = every_kind(english, german, Random(0))[1]
     monkeypatch.setattr("seqloom.data.sources.phrases.unseen.every_kind", lambda *_: ([three], held))
-    with pytest.raises(UsageError, match=r"only 1 training phrases, not 5\n.*fewer"):
+    with pytest.raises(UsageError, match=r"only 1 training phrase, not 5\n.*fewer"):
         Phrases(size=5, valid_size=1, test_size=1).splits()
 
 

@@ -53,16 +53,16 @@ max_length = 9
 
 
 def unknown_scores(scores: dict[str, Any]) -> set[str]:
-    """The numbers of a result that are neither a score that is known nor the time it took."""
+    """The numbers of a result that are neither a score in MEASURES nor a time."""
     return {key for key, value in scores.items() if isinstance(value, float)} - {*MEASURES, "seconds"}
 
 
-def train_in(folder: Path) -> None:
+def train_in(folder: Path, run: str = "run") -> None:
     """Trains small.toml of a folder there, as run/."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SEQLOOM_KEEP_MEMORY", "0")
-        main(["train", "small.toml", "--run", "run", "-q"])
+        main(["train", "small.toml", "--run", run, "-q"])
 
 
 @dataclass(frozen=True)

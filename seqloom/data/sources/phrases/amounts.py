@@ -1,4 +1,4 @@
-"""Kinds of phrase for the built-in corpus: what there is to say, and how a language says it."""
+"""Dates, times and amounts: kinds of phrases of which nothing is held out."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from babel.dates import (
 from babel.numbers import format_compact_decimal, format_decimal, format_percent
 from babel.units import format_unit
 
-from seqloom.data.sources.phrases.writer import Draw, Kind, Language, Style, told_apart
+from seqloom.data.sources.phrases.writer import Draw, Kind, Language, Style, without_homonyms
 
 _EPOCH = datetime.datetime(1950, 1, 1)
-_DAYS = 36_524  # to the end of 2049: a hundred years, so that a year of two digits stands for one year only
+_DAYS = 36_524  # to the end of 2049: a hundred years, so that two digits stand for one year only
 
 _UNITS = (
     "length-kilometer length-meter length-centimeter length-millimeter length-mile length-foot length-inch length-yard "
@@ -40,7 +40,7 @@ Length = Literal["full", "long", "medium", "short"]
 
 
 def measured(codes: Sequence[str], digits: int) -> Draw:
-    """An amount of one of the units or currencies: mostly whole, else with so many digits after the point."""
+    """Draws amounts of the units or currencies: mostly whole, otherwise with `digits` decimals."""
 
     def draw(rng: Random, unseen: bool) -> tuple[Decimal, str]:
         amount = Decimal(rng.randint(1, 10 ** rng.randint(1, 4)))
@@ -93,7 +93,7 @@ def _moment(rng: Random, unseen: bool) -> datetime.datetime:
 
 
 def _days(least: int, most: int) -> Draw:
-    """Two days, the second so many days after the first."""
+    """Draws two days, the second from `least` to `most` days after the first."""
 
     def draw(rng: Random, unseen: bool) -> tuple[datetime.datetime, datetime.datetime]:
         start = _day(rng, unseen)
@@ -133,7 +133,7 @@ def _duration(length: Literal["long", "short"], direction: bool) -> Style:
 
 
 def times() -> list[Kind]:
-    """Times of day, alone, with a date or a weekday, and from one to another; how long, how long ago."""
+    """Times of day, alone, with a date or a weekday, and as intervals; durations, and how long ago."""
     lengths: list[tuple[Length, Length]] = [
         ("full", "short"),
         ("long", "short"),
@@ -169,10 +169,10 @@ def _unit(length: Literal["long", "short"]) -> Style:
 def amounts(source: Language, target: Language) -> list[Kind]:
     """Numbers in digits: plain, rounded ("1.2 million"), as a percentage, with a unit."""
     styles = [_unit("long"), _unit("short")]
-    known = [
+    common = [
         unit for unit in _UNITS.split() if all(unit in side.locale.unit_display_names for side in (source, target))
     ]
-    units = [unit for _, unit in told_apart([(5, unit) for unit in known], styles, source)]
+    units = [unit for _, unit in without_homonyms([(5, unit) for unit in common], styles, source)]
     digits: list[Style] = [lambda language, number: format_decimal(number, locale=language.locale)]
     rounded: list[Style] = [
         lambda language, number: format_compact_decimal(
