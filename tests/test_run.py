@@ -533,10 +533,10 @@ def test_an_asset_is_the_one_that_the_run_was_created_with(tmp_path):
     assert run.asset("tokenizer.json") is None
     write_text(path, '{"labels": ["b", "a"]}')
     with pytest.raises(RunError, match="is not the file this run was trained with"):
-        run.asset("labels.json")
+        Run.open(run.path).asset("labels.json")
     path.unlink()
     with pytest.raises(RunError, match="cannot be read: No such file"):
-        run.asset("labels.json")
+        Run.open(run.path).asset("labels.json")
 
 
 # Lines

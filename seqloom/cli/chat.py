@@ -18,7 +18,7 @@ def chat(run: str, /, *overrides: Annotated[str, config_keys("--decoding.tempera
         run: The run directory: a model trained on dialogues or fine-tuned on conversations.
         system: The system prompt, for a language model.
     """
-    from seqloom.data.formats.lines import decoded_stream
+    from seqloom.data.formats.lines import decoded_stream, is_blank
     from seqloom.workflows.chat import Conversation
 
     conversation = Conversation(run, overrides, make_reporter(quiet=False), system)
@@ -28,7 +28,7 @@ def chat(run: str, /, *overrides: Annotated[str, config_keys("--decoding.tempera
     for line in decoded_stream(sys.stdin.buffer, "standard input"):
         if line.strip() == "/new":
             conversation.forget()
-        elif line.strip():
+        elif not is_blank(line):
             for piece in conversation.reply(line):
                 print(piece, end="", flush=True)
             print()

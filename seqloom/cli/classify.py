@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from json import dumps
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from seqloom.cli.common import AsJson, Quiet, make_reporter
+from seqloom.cli.translate import blocks
 from seqloom.errors import RunError, UsageError
 
 File = Annotated[str, Parameter(help="A file with one text per line.")]
+_LINES = 1024  # read at a time
 Texts = Annotated[str, Parameter(help="The texts; without any, the lines of --file or of standard input.")]
 
 
 def classify(run: str, /, *texts: Texts, file: File = "", quiet: Quiet = False, json: AsJson = False) -> None:
     """Predict labels of texts, labels of words, or numbers.
 
-    A tab separates the two texts of a pair. --json prints a line for each text.
+    A tab separates the two texts of a pair. --json prints a line for each text. For a blank line, a blank line is
+    printed (null in JSON).
 
     Args:
         run: The run directory.
     """
     predictor = _loaded(run, ("classify", "tag"), quiet)
-    for block in _lines(texts, file):
-        for prediction in predictor(block):
-            print(_as_json(prediction) if json else prediction)
+    for prediction in _each(predictor, blocks(texts, file, _LINES)):
+        print(_as_json(prediction) if json else "" if prediction is None else prediction)
 
 
 def answer(
@@ -39,37 +41,39 @@ def answer(
 ) -> None:
     """Answer questions with spans of a passage.
 
-    For a question that the passage does not answer, an empty line is printed.
+    For a question that the passage does not answer, and for a blank line, an empty line is printed (null in JSON).
 
     Args:
         run: The run directory.
         passage: The text file with the passage.
     """
-    from seqloom.data.formats.lines import read_lines
+    from seqloom.data.formats.lines import is_blank, read_lines
 
     text = "\n".join(read_lines(passage))
-    if not text.strip():
+    if is_blank(text):
         raise UsageError("has no text", where=passage, cure="name a file that contains the passage")
     predictor = _loaded(run, ("answer",), quiet)
-    for block in _lines(questions, ""):
-        for prediction in predictor([(question, text) for question in block]):
-            print(_as_json(prediction) if json else " ".join(str(prediction).split()))
+    for prediction in _each(lambda block: predictor([(q, text) for q in block]), blocks(questions, "", _LINES)):
+        print(_as_json(prediction) if json else " ".join(str(prediction or "").split()))
 
 
 def fill(
     run: str, /, *texts: Texts, file: File = "", count: int = 5, quiet: Quiet = False, json: AsJson = False
 ) -> None:
-    """Predict masked words: the most probable tokens for each `[MASK]` or `<mask>` in a text.
+    """Predict masked words: the most probable tokens for each `[MASK]` or `<mask>` in a text; a blank line for a blank
+    one.
 
     Args:
         run: The run directory.
         count: The number of candidates for each mask.
     """
+    from seqloom.data.formats.lines import is_blank
+
     if count < 1:
         raise UsageError("must be at least 1", where="--count", cure="--count 5")
     filler = _loaded(run, ("masked_words",), quiet)
-    for text in (text for block in _lines(texts, file) for text in block):
-        masks = filler(text, count)
+    for text in (text for block in blocks(texts, file, _LINES) for text in block):
+        masks = [] if is_blank(text) else filler(text, count)
         if json:
             words = [[{"word": token, "probability": p} for token, p in candidates] for candidates in masks]
             print(dumps({"text": text, "words": words}, ensure_ascii=False))
@@ -87,7 +91,7 @@ def embed(
     normalize: bool = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compute a vector for each text.
+    """Compute a vector for each text; a blank one has zeros.
 
     Args:
         run: The run directory.
@@ -105,7 +109,7 @@ def embed(
     if to and not to.endswith((".npy", ".json")):
         raise UsageError("the name of the file must end in .npy or .json", where=to, cure="--to vectors.npy")
     encoder = load_encoder(run, say=make_reporter(quiet).warn)
-    inputs = [text for block in _lines(texts, file) for text in block]
+    inputs = [text for block in blocks(texts, file, _LINES) for text in block]
     vectors = encoder(inputs, pooling=pooling, normalize=normalize)
     lines = [{"text": text, "vector": row.tolist()} for text, row in zip(inputs, vectors, strict=True)]
     if not to:
@@ -119,7 +123,8 @@ def embed(
 
 
 def _as_json(prediction: Any) -> str:
-    return dumps({key: value for key, value in vars(prediction).items() if key != "where"}, ensure_ascii=False)
+    row = None if prediction is None else {key: value for key, value in vars(prediction).items() if key != "where"}
+    return dumps(row, ensure_ascii=False)
 
 
 def _loaded(path: str, tasks: tuple[str, ...], quiet: bool) -> Any:
@@ -134,9 +139,11 @@ def _loaded(path: str, tasks: tuple[str, ...], quiet: bool) -> Any:
     return load(run, say=reporter.warn)
 
 
-def _lines(texts: tuple[str, ...], file: str) -> Iterator[list[str]]:
-    from seqloom.cli.translate import blocks
+def _each(predict: Callable[[list[str]], list[Any]], lines: Iterable[list[str]]) -> Iterator[Any]:
+    """The prediction for each line, None for a blank one."""
+    from seqloom.data.formats.lines import is_blank
 
-    for block in blocks(texts, file, 1024):
-        if filled := [text for text in block if text.strip()]:
-            yield filled
+    for block in lines:
+        filled = [text for text in block if not is_blank(text)]
+        predictions = iter(predict(filled) if filled else ())
+        yield from (None if is_blank(text) else next(predictions) for text in block)

@@ -21,6 +21,7 @@ def words(
     count: int = 10,
     method: Literal["pca", "tsne"] = "pca",
     to: Literal["word2vec", "binary", "glove"] | None = None,
+    any_size: bool = False,
     json: AsJson = False,
 ) -> None:
     """Use word vectors: nearest words, analogies, maps, export.
@@ -33,6 +34,7 @@ def words(
         action: What to do.
         count: The number of words to print.
         method: How the map projects the vectors to two dimensions.
+        any_size: Read a file whose header states another number of words than it has.
         to: The format of the export: word2vec (text), binary or glove; by default binary for .bin, else word2vec.
     """
     from seqloom.tasks.word_vectors.task import export_words, load_words
@@ -45,7 +47,7 @@ def words(
     if action == "map":
         print(map_words(run, arguments, method))
         return
-    vectors = load_words(run)
+    vectors = load_words(run, any_size=any_size)
     match action:
         case "similar":
             cosines = vectors.similar(arguments, count)

@@ -20,6 +20,8 @@ class Decoding:
         max_length, min_length: the most and fewest tokens of a result; max_length 0 = 2 * source length + 20.
         repetition_penalty, no_repeat_ngram: the factor against tokens already used; the size of n-grams that may not
             occur twice; 1 and 0 change nothing.
+        count_prompt: whether these two count the tokens of the prompt, too, as transformers does (of a translation: the
+            start token); by default they count those of the result alone, with its prefix.
     """
 
     kind: ClassVar[str]
@@ -27,6 +29,7 @@ class Decoding:
     min_length: int = 0
     repetition_penalty: float = 1.0
     no_repeat_ngram: int = 0
+    count_prompt: bool = False
 
     def __post_init__(self) -> None:
         if self.repetition_penalty <= 0:
@@ -73,6 +76,9 @@ class Decoding:
         The command line takes precedence over a file. From a default of another kind only the shared keys are kept.
         Raises ConfigError for keys of several kinds.
         """
+        if _is_zero(tree.get("temperature")):
+            cure = "leave temperature out, and set decoding.kind = 'greedy'"
+            raise ConfigError("temperature 0 means the most probable token at each step: greedy decoding", cure=cure)
         typed = {key for key, value in tree.items() if isinstance(value, Arguments)}
         fallback = "greedy" if "sample" in tree and default.kind == "sample" else default.kind
         chosen = _kind_of({key: tree[key] for key in typed})
@@ -191,6 +197,13 @@ def _kind_of(tree: Mapping[str, Any]) -> str | None:
 def _neutral(key: str, value: Any) -> bool:
     """Whether the value is what other kinds do anyway, and so does not contradict them."""
     return bool(value == _NEUTRAL[key]) or _text(value) == str(_NEUTRAL[key])
+
+
+def _is_zero(value: Any) -> bool:
+    try:
+        return float(_text(value)) == 0
+    except ValueError:
+        return False
 
 
 def _text(value: Any) -> str:

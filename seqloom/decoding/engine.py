@@ -156,4 +156,7 @@ class Engine:
         device = next(self.model.parameters()).device
         start = torch.tensor([row[-1] for row in rows], device=device)
         limits = torch.full((len(rows),), request.length, device=device)
-        return Task(int(start[0]) if len(rows) == 1 else start, request.end, limits, stopped=request.stopped)
+        width = max(map(len, rows), default=0)
+        prompts = torch.tensor([[*[-1] * (width - len(row)), *row] for row in rows], dtype=torch.long, device=device)
+        first = int(start[0]) if len(rows) == 1 else start
+        return Task(first, request.end, limits, stopped=request.stopped, prompts=prompts)

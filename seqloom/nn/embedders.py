@@ -69,12 +69,14 @@ class EmbedderConfig:
     Args:
         vectors: a file or a run of word vectors (docs/word-vectors.md) that initialize the tokens they cover; "" = all
             are initialized at random.
+        vectors_any_size: whether such a file may have another number of words than its header states.
         frozen: whether the table stays fixed during training.
         scaled: whether each vector is multiplied by sqrt(E), as in Vaswani et al. 2017.
     """
 
     kind: ClassVar[str] = "tokens"
     vectors: str = ""
+    vectors_any_size: bool = False
     frozen: bool = False
     scaled: bool = True
 

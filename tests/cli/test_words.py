@@ -104,6 +104,15 @@ def test_what_is_exported_is_read(call: Call, words, name, options):
     assert call("words", name, "similar", "cat").out == call("words", "run", "similar", "cat").out
 
 
+def test_a_file_whose_header_counts_one_word_too_many_is_read_by_option(call: Call, words, tmp_path):
+    path = tmp_path / "v.txt"
+    path.write_text("4 2\nNew York 1 0\ncat 1 1\ndog 0.9 1\n", encoding="utf-8")
+    call("words", path, "similar", "cat").refused(3, "3 words instead of 4")
+    (row, *_) = json.loads(call("words", path, "similar", "cat", "--any-size", "--json").out)
+    assert row["word"] == "dog"
+    assert call("words", path, "similarity", "New York", "cat", "--any-size").code == 0
+
+
 def test_a_map_in_the_report(call: Call, words):
     assert call("words", "run", "map", "cat", "dog", "iron", "gold").code == 0
     page = (words / "run" / "report.html").read_text()

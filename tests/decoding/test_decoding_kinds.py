@@ -112,6 +112,22 @@ def test_runs_from_before_the_kinds_name_every_key(tmp_path: Path, lines: str, m
     assert load(Run, file).decoding == meant
 
 
+@pytest.mark.parametrize("zero", ["0", "0.0", "-0"])
+def test_temperature_zero_names_the_option_that_is_meant(tmp_path: Path, zero: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f"[decoding]\ntemperature = {zero}\n")
+    calls = [
+        lambda: load(Run, file),
+        lambda: load(Run, None, ["--decoding.temperature", zero]),
+        lambda: load(Run, None, ["--decoding.kind", "sample", "--decoding.temperature", zero]),
+        lambda: with_options(BeamSearch(), {"temperature": float(zero)}),
+        lambda: with_options(Sampling(), {"temperature": float(zero)}),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError, match=r"(?s)temperature 0 .* greedy decoding.*decoding\.kind = 'greedy'"):
+            call()
+
+
 @pytest.mark.parametrize(
     ("cls", "wrong"),
     [
@@ -121,6 +137,7 @@ def test_runs_from_before_the_kinds_name_every_key(tmp_path: Path, lines: str, m
         (BeamSearch, {"coverage_penalty": -0.1}),
         (Sampling, {"n_best": 0}),
         (Sampling, {"temperature": 0.0}),
+        (Sampling, {"temperature": -1.0}),
         (Sampling, {"top_p": 0.0}),
         (Sampling, {"top_p": 1.1}),
         (Sampling, {"min_p": -0.1}),

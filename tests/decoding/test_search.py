@@ -429,6 +429,20 @@ class TestRepetition:
         assert steps_taken(looping, replace(config, repetition_penalty=4.0), 6)[1][0].ids == (1, 2)
 
 
+def test_without_a_prompt_the_start_counts_by_option():
+    """As in transformers, where the ids of an encoder-decoder begin with it: 4 / 2 is less than 3."""
+
+    def step(last: Tensor, state: Codes) -> tuple[Tensor, Codes]:
+        return torch.tensor([[0.0, 4.0, 3.0]]).expand(len(last), 3), state
+
+    for start in (1, torch.tensor([1, 1])):
+        task = Task(start, 0, torch.tensor([1, 1]))
+        for counted, word in ((False, 1), (True, 2)):
+            config = Greedy(repetition_penalty=2.0, count_prompt=counted)
+            found = decode(step, Codes(0, torch.zeros(2, dtype=torch.long), torch.arange(2)), task, config)
+            assert [h.ids for (h,) in found] == [(word,), (word,)]
+
+
 class TestCoverage:
     def attention(self, table: Table) -> tuple[Callable[..., Any], Callable[[], Tensor], Callable[[Ids, int], Tensor]]:
         """A step that also attends: to each of three positions by the last word alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from seqloom.data.formats.lines import read_lines
+from seqloom.data.formats.lines import is_blank, read_lines
 from seqloom.data.rows import MultipleChoice
 from seqloom.errors import DataError
 
@@ -17,7 +17,7 @@ def read_multiple_choice(path: str) -> list[MultipleChoice]:
     cure = 'write {"context": "...", "choices": ["...", "..."], "answer": 0}'
     questions = []
     for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
+        if is_blank(line):
             continue
         try:
             row = json.loads(line)

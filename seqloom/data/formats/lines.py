@@ -26,6 +26,13 @@ RECORD_BYTES = 1 << 27
 NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 """What no text may contain: NUL, and halves of characters."""
 
+# The characters that Unicode renders as nothing (Default_Ignorable_Code_Point), controls, and the empty braille cell.
+_VISIBLE = re.compile(
+    r"[^\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0000-\U000e0fff]"
+)
+
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 16
 _COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
@@ -39,6 +46,14 @@ class LineError(DataError):
     def __init__(self, kind: str, problem: str, *, where: str, cure: str) -> None:
         self.kind = kind
         super().__init__(problem, where=where, cure=cure)
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: it is empty, or only white space and invisible characters (U+200B).
+
+    This is what a blank line, an empty side of a pair and a text without content are everywhere.
+    """
+    return not _VISIBLE.search(text)
 
 
 def expand(path: str) -> Path:
@@ -73,6 +88,14 @@ def file_format(path: Path | str) -> str:
 def to_utf8(path: Path, encoding: str = "WINDOWS-1252") -> str:
     """The cure for a file in another encoding."""
     return f"convert it: iconv -f {encoding} -t UTF-8 {path} > NEW_FILE"
+
+
+CR_ALONE = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
+
+
+def to_lf(path: Path) -> str:
+    """The cure for a file whose lines end in CR."""
+    return f"end lines in LF: tr '\\r' '\\n' < {path} > NEW_FILE"
 
 
 @contextmanager
@@ -183,21 +206,24 @@ def json_object(line: str, where: str, form: str = "one JSON object per line") -
 
 def is_text(value: object) -> bool:
     """Whether a JSON value is a text that can be encoded: no NUL, no half of a character, not blank."""
-    return isinstance(value, str) and not NOT_TEXT.search(value) and bool(value.strip())
+    return isinstance(value, str) and not NOT_TEXT.search(value) and not is_blank(value)
 
 
 def text_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file of examples, each with its place; DataError if the file is empty."""
-    number = 0
+    """The lines of a file of examples, each with its place; DataError if the file is empty, or its lines end in CR."""
+    number, line = 0, ""
     for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
-        yield decode(raw, path, number, RECORD_BYTES), f"{path}:{number}"
+        line = decode(raw, path, number, RECORD_BYTES)
+        yield line, f"{path}:{number}"
+    if number == 1 and "\r" in line and file_format(path) not in (".json", ".jsonl"):  # where CR is white space
+        raise DataError(CR_ALONE, where=str(path), cure=to_lf(path))
     if not number:
         raise DataError("the file is empty", where=str(path), cure="name files that have examples")
 
 
 def json_records(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """The JSON objects of a file, one per line, each with its place."""
-    return ((json_object(line, where), where) for line, where in text_of(path) if line.strip())
+    return ((json_object(line, where), where) for line, where in text_of(path) if not is_blank(line))
 
 
 def read_each(paths: Sequence[str], read: Callable[[Path], Iterable[T]], problem: str, cure: str) -> list[T]:

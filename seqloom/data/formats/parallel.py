@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 from xml.parsers import expat
@@ -20,6 +21,7 @@ from seqloom.data.formats.lines import (
     blocks,
     expand,
     file_format,
+    is_blank,
     text_lines,
     to_utf8,
 )
@@ -53,7 +55,7 @@ def _one_line(text: str) -> str:
 def parse_tsv(line: str, where: str) -> tuple[str, str]:
     """Source and target of a TSV line: its first two columns. A blank line is a pair of empty sides."""
     source, tab, rest = line.partition("\t")
-    if not tab and source.strip():
+    if not tab and not is_blank(source):
         raise LineError("lines without a tab", "no tab in the line", where=where, cure="write SOURCE<TAB>TARGET")
     return source, rest.partition("\t")[0]
 
@@ -96,6 +98,9 @@ def check_po_line(line: str, where: str) -> None:
         raise LineError("lines that are not PO", "not a line of a PO file", where=where, cure=cure)
 
 
+_CODES = ("bpt", "ept", "ph", "it", "ut")  # what they enclose is code of the original format; <hi> and <sub> are text
+
+
 class _Tmx:
     """The expat handlers that collect the translation units of a TMX 1.4 file; no tree is built."""
 
@@ -106,6 +111,8 @@ class _Tmx:
         self.unit: dict[str, str] = {}
         self.parts: list[str] = []
         self.language, self.line, self.size, self.inside = "", 0, 0, False
+        self.codes: list[str] = []  # the elements around the text, from outside to inside, that decide what it is
+        self.dropped = 0
         self.parser = expat.ParserCreate()
         self.parser.buffer_text = True
         self.parser.StartElementHandler, self.parser.EndElementHandler = self.start, self.end
@@ -117,15 +124,21 @@ class _Tmx:
             self.unit, self.line = {}, self.parser.CurrentLineNumber
         elif tag == "tuv":
             self.language = attributes.get("xml:lang") or attributes.get("lang", "")
+            if not self.language:
+                self.fail("a <tuv> without xml:lang: its language is unknown", 'write <tuv xml:lang="en">')
         elif tag == "seg":
-            self.inside, self.size, self.parts = True, 0, []
+            self.inside, self.size, self.parts, self.codes = True, 0, [], []
+        elif self.inside and tag in (*_CODES, "sub"):
+            self.codes.append(tag)
+            self.dropped += tag != "sub"
 
     def text(self, text: str) -> None:
         if self.inside:
             self.size += len(text)
             if self.size > self.max_chars:
                 self.fail(f"the segment is longer than {self.max_chars:,} characters", "cut it into sentences")
-            self.parts.append(text)
+            if not self.codes or self.codes[-1] == "sub":
+                self.parts.append(text)
 
     def skipped(self, name: str, is_parameter: int) -> None:
         if not is_parameter:
@@ -135,7 +148,9 @@ class _Tmx:
         self.fail(f"the entity {context} refers to another file, which is not read", "write its text instead")
 
     def end(self, tag: str) -> None:
-        if tag == "seg":
+        if self.inside and tag in (*_CODES, "sub"):
+            self.codes.pop()
+        elif tag == "seg":
             self.inside = False
             self.unit.setdefault(self.language, _one_line("".join(self.parts)))
         elif tag == "tu":
@@ -152,7 +167,8 @@ class _Tmx:
         raise DataError(problem, where=f"{self.path}:{self.parser.CurrentLineNumber}", cure=cure)
 
 
-def _read_tmx(path: Path, languages: tuple[str, str], max_bytes: int) -> list[NumberedPair]:
+def _read_tmx(path: Path, languages: tuple[str, str], max_bytes: int) -> tuple[list[NumberedPair], int]:
+    """The pairs, and the number of inline codes left out."""
     tmx = _Tmx(path, languages, max_bytes)
     try:
         for block in blocks(path):
@@ -165,7 +181,7 @@ def _read_tmx(path: Path, languages: tuple[str, str], max_bytes: int) -> list[Nu
         problem = f"no unit in {languages[0]} or {languages[1]}" if languages[0] else "no unit in two languages"
         names = ", ".join(filter(None, tmx.all_languages)) or "none"
         raise DataError(problem, where=str(path), cure=f"its languages are: {names[:200]}")
-    return tmx.rows
+    return tmx.rows, tmx.dropped
 
 
 def _read_po(path: Path, max_bytes: int) -> list[NumberedPair]:
@@ -182,7 +198,7 @@ def _read_po(path: Path, max_bytes: int) -> list[NumberedPair]:
     rows: list[NumberedPair] = []
     for message in catalog:
         if message.id and not message.fuzzy:
-            rows += [(message.lineno or 0, _one_line(a), _one_line(b)) for a, b in _forms(message) if b.strip()]
+            rows += [(message.lineno or 0, _one_line(a), _one_line(b)) for a, b in _forms(message) if not is_blank(b)]
     if not rows:
         cure = "untranslated, fuzzy and obsolete messages do not count"
         raise DataError("no translated message in the file", where=str(path), cure=cure)
@@ -212,8 +228,6 @@ def _read_two(source: Path, target: Path, max_bytes: int) -> Pairs:
 
 def _read_one(path: Path, languages: tuple[str, str], max_bytes: int) -> list[NumberedPair]:
     match file_format(path):
-        case ".tmx":
-            return _read_tmx(path, languages, max_bytes)
         case ".po":
             return _read_po(path, max_bytes)
         case ".tsv":
@@ -221,7 +235,7 @@ def _read_one(path: Path, languages: tuple[str, str], max_bytes: int) -> list[Nu
         case _:
             parse = parse_json(languages)
             lines = enumerate(text_lines(path, max_bytes), 1)
-            return [(n, *parse(s, f"{path}:{n}")) for n, s in lines if s.strip()]
+            return [(n, *parse(s, f"{path}:{n}")) for n, s in lines if not is_blank(s)]
 
 
 def corpus_files(paths: Sequence[str], languages: tuple[str, str] = ("", "")) -> list[Path]:
@@ -242,8 +256,9 @@ def read_pairs(paths: Sequence[str], *, languages: tuple[str, str] = ("", ""), m
     """Sentence pairs from two parallel text files or from one .tsv, .jsonl, .tmx or .po file.
 
     Pairs with an empty side are kept, so that nothing disappears silently: see `usable`. A line break inside a JSON,
-    TMX or PO text becomes a space. A TMX unit in only one of the two languages is a pair with an empty side;
-    the text of its inline tags is part of the sentence. Untranslated, fuzzy and obsolete PO messages and blank lines
+    TMX or PO text becomes a space. A TMX unit in only one of the two languages is a pair with an empty side; what its
+    inline elements bpt, ept, ph, it and ut enclose is code, not text, and is left out and counted, while hi and sub are
+    text. Untranslated, fuzzy and obsolete PO messages and blank lines
     of JSON are skipped.
 
     Args:
@@ -259,18 +274,21 @@ def read_pairs(paths: Sequence[str], *, languages: tuple[str, str] = ("", ""), m
     files = corpus_files(paths, languages)
     if len(files) == 2:
         return _read_two(files[0], files[1], max_bytes)
-    rows = _read_one(files[0], languages, max_bytes)
+    is_tmx = file_format(files[0]) == ".tmx"
+    rows, codes = (
+        _read_tmx(files[0], languages, max_bytes) if is_tmx else (_read_one(files[0], languages, max_bytes), 0)
+    )
     if not rows:
         raise DataError(
             "no pair in the file", where=str(files[0]), cure="all its lines are blank: name a file with text"
         )
     numbers, sources, targets = zip(*rows, strict=True)
-    return Pairs(sources, targets, (str(files[0]), str(files[0])), numbers)
+    return Pairs(sources, targets, (str(files[0]), str(files[0])), numbers, codes=codes)
 
 
 def usable(pairs: Pairs) -> tuple[Pairs, int]:
     """The pairs with text on both sides, and the number of pairs dropped; DataError if none is left."""
-    keep = [i for i, both in enumerate(zip(pairs.sources, pairs.targets, strict=True)) if all(s.strip() for s in both)]
+    keep = [i for i, both in enumerate(zip(pairs.sources, pairs.targets, strict=True)) if not any(map(is_blank, both))]
     if not keep:
         raise DataError(
             "no pair has text on both sides", where=pairs.files[0], cure="check that these are the right files"
@@ -279,4 +297,5 @@ def usable(pairs: Pairs) -> tuple[Pairs, int]:
         return pairs, 0
     sources, targets = ([side[i] for i in keep] for side in (pairs.sources, pairs.targets))
     kinds = [pairs.kinds[i] for i in keep] if pairs.kinds else ()
-    return Pairs(sources, targets, pairs.files, [pairs.line(i) for i in keep], kinds), len(pairs) - len(keep)
+    lines = [pairs.line(i) for i in keep]
+    return replace(pairs, sources=sources, targets=targets, lines=lines, kinds=kinds), len(pairs) - len(keep)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from seqloom.data.formats.lines import LineError, expand, text_lines
+from seqloom.data.formats.lines import LineError, expand, is_blank, text_lines
 from seqloom.data.rows import Pairs, Splits
 from seqloom.data.sources.pairs import PairSource
 
@@ -52,7 +52,7 @@ class Dialogues(PairSource):
         sources, targets, lines = list[str](), list[str](), list[int]()
         for path in map(expand, paths):
             for number, line in enumerate(text_lines(path), 1):
-                if line.strip():
+                if not is_blank(line):
                     turns = _turns(line, f"{path}:{number}")
                     sources += [self.context(turns[:i]) for i in range(1, len(turns))]
                     targets += turns[1:]

@@ -19,6 +19,7 @@ from seqloom.data.formats.lines import (
     decode,
     expand,
     file_format,
+    is_blank,
     is_text,
     json_object,
     raw_lines,
@@ -126,7 +127,7 @@ def read_file(
     number, inside, has_text = 0, False, False
     for number, raw in enumerate(raw_lines(path, watch=watch, **most), 1):
         line = decode(raw, path, number, **most)
-        blank = not line.strip()
+        blank = is_blank(line)
         has_text |= not blank
         if records:
             if not blank:

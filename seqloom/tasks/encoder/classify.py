@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from seqloom.data.batches.windows import Item, frame
+from seqloom.data.formats.lines import is_text
 from seqloom.data.rows import Example
 from seqloom.data.sources.labelled import LabelledFiles
 from seqloom.errors import DataError, UsageError, nearest
@@ -103,7 +104,7 @@ class Classifier(Reader):
         parts = (example,) if isinstance(example, str) else tuple(example)
         if isinstance(example, str) and self.config.pairs:
             parts = tuple(example.split("\t"))
-        if len(parts) != 1 + self.config.pairs or not all(isinstance(part, str) and part.strip() for part in parts):
+        if len(parts) != 1 + self.config.pairs or not all(map(is_text, parts)):
             expected = "pairs of texts: FIRST<TAB>SECOND" if self.config.pairs else "texts"
             raise UsageError(f"cannot be read: {str(example)[:80]!r}", cure=f"this run is for {expected}")
         return Example(*parts)
@@ -153,6 +154,10 @@ class ClassifyConfig(ExamplesConfig):
     def texts(self, rows: Sequence[Example]) -> Iterable[str]:
         """See ExamplesConfig."""
         return (text for row in rows for text in (row.text, row.second) if text)
+
+    def labels(self, row: Example) -> Iterable[str]:
+        """See ExamplesConfig; numbers are no labels."""
+        return () if isinstance(self.objective, Numbers) else (row.label,)
 
     def facts(self, rows: Sequence[Example]) -> Json:
         """The labels; or mean and standard deviation of the numbers."""

@@ -11,6 +11,7 @@ from seqloom.data.batches.packs import Packs
 from seqloom.data.batches.shards import Keeping
 from seqloom.data.batches.stream import Stream, check_length, encode_block
 from seqloom.data.checks.pairs import sizes
+from seqloom.data.formats.lines import is_blank
 from seqloom.data.rows import Piece, blocks_of, text_digest
 from seqloom.data.sources.source import Reading, TextSplit
 from seqloom.files import Json
@@ -91,6 +92,6 @@ def summary(name: str, text: TextSplit, tokenizer: Tokenizer) -> Json:
         ids, _ = encode_block(block, tokenizer)
         tokens, unknown = tokens + len(ids), unknown + int((ids == tokenizer.unknown).sum())
         texts += sum(line is None for line, _ in block)
-        lines += sum(bool(line and line.strip()) for line, _ in block)
-    words = sizes(line for line, _ in text.pieces() if line and line.strip())
+        lines += sum(not is_blank(line or "") for line, _ in block)
+    words = sizes(line for line, _ in text.pieces() if line and not is_blank(line))
     return {"split": name, "texts": texts, "lines": lines, **words, "tokens": tokens, "unknown": unknown}

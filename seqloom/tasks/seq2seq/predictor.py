@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from seqloom.data.batches.pairs import make_batch
+from seqloom.data.formats.lines import is_blank
 from seqloom.decoding.config import DecodingConfig, with_options
 from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.search import Hypothesis
@@ -66,7 +67,7 @@ class Translator:
     def translate(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None, **options: Any
     ) -> list[list[Translation]]:
-        """The n best translations of each text; an empty text has one empty translation.
+        """The n best translations of each text; a blank text has one empty translation.
 
         Each translation begins with the prefix of its text.
         """
@@ -85,7 +86,7 @@ class Translator:
     def score(self, texts: Sequence[str], targets: Sequence[str]) -> list[float]:
         """The log-probability of each target, end included, as the translation of its text.
 
-        An empty text has only the empty translation.
+        A blank text has only the empty translation.
         """
         ids, rows = self.encode(texts), self._targets(targets, texts)
         scores = [-math.inf if len(row) else 0.0 for row in rows]
@@ -115,11 +116,12 @@ class Translator:
         return rows
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of the texts, each with the end-of-sentence token; an empty text has none."""
+        """The ids of the texts, each with the end-of-sentence token; a blank text has none."""
         if isinstance(texts, str):
             raise UsageError("expected a list of texts, got one text", cure='write translator(["..."])')
         rows = []
-        for number, ids in enumerate(self.source.encode(texts), start=1):
+        visible = ["" if is_blank(text) else text for text in texts]
+        for number, ids in enumerate(self.source.encode(visible), start=1):
             if len(ids) >= self.max_source:
                 if self.long_input == "refuse":
                     problem = f"has {len(ids)} tokens, the most is {self.max_source - 1}"

@@ -155,13 +155,15 @@ def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Me
     return measure
 
 
-def load_words(path: str | Path | Run, *, say: Callable[[str], None] = lambda text: None) -> WordVectors:
+def load_words(
+    path: str | Path | Run, *, say: Callable[[str], None] = lambda text: None, any_size: bool = False
+) -> WordVectors:
     """The vectors of a run, from its newest checkpoint, or of a file in a format of word2vec, fastText or GloVe.
 
-    `say` reports the damaged checkpoints that were skipped.
+    `say` reports the damaged checkpoints that were skipped; for `any_size` see `vector_rows`.
     """
     if not isinstance(path, Run) and Path(path).is_file():
-        return load_vectors(str(path))
+        return load_vectors(str(path), any_size=any_size)
     run = Run.open(path)
     config = configs.load(EmbedWordsConfig, run.path / "config.toml")
     vocabulary = load_vocabulary(run)

@@ -2,14 +2,26 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from seqloom.data.formats.lines import expand, read_lines
+from seqloom.data.checks.pairs import check_pairs
+from seqloom.data.formats.choices import read_multiple_choice
+from seqloom.data.formats.labelled import read_examples, read_tagged
+from seqloom.data.formats.lines import expand, is_blank, read_lines
+from seqloom.data.formats.parallel import read_pairs, usable
+from seqloom.data.formats.questions import read_questions
+from seqloom.data.sources.conversations import read_conversations
+from seqloom.data.sources.dialogues import Dialogues
+from seqloom.data.sources.text import read_file, text_source
 from seqloom.errors import DataError, UsageError
+from seqloom.tasks.language_model.data import summary
+from seqloom.text.tokenizer import Characters, train_tokenizer
 
+CHARACTERS = train_tokenizer(Characters(), ["abc"])
 PACKERS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
 
 
@@ -46,6 +58,45 @@ class TestBytes:
         with pytest.raises(DataError) as caught:
             read_lines(path, max_bytes=4)
         assert caught.value.where == f"{path}:1"
+
+
+BLANK = ["", " \t", "\u200b", "\u3000\u00a0", "\ufeff \u200e", "\x85", "\u2060\ufe0f", "\u3164"]
+"""Lines on which nothing can be seen."""
+
+
+def test_what_is_blank():
+    assert all(map(is_blank, BLANK))
+    assert not any(map(is_blank, ["a", "\u200ba", ".", "\u0301", "\u0600", "\U0001f642", "0"]))
+    letters = [c for c in map(chr, range(0x10FFFF)) if unicodedata.category(c)[0] in "LNPS"]
+    assert [hex(ord(c)) for c in letters if is_blank(c)] == ["0x115f", "0x1160", "0x2800", "0x3164", "0xffa0"]
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_every_reader_takes_the_same_lines_as_blank(tmp_path, blank):
+    """A line that is blank by the definition is like an empty one, in every format."""
+
+    def path(name: str, *lines: str) -> str:
+        return write(tmp_path / name, "".join(f"{line}\n" for line in lines))
+
+    label, chat = '{"text": "x", "label": "a"}', '{"prompt": "x", "response": "y"}'
+    assert len(read_examples([path("a.jsonl", label, blank, label)], {"text": "text", "label": "label"}, True)) == 2
+    assert len(read_examples([path("a.tsv", "x\ta", blank, "y\tb")], {"text": "1", "label": "2"}, False)) == 2
+    assert len(read_tagged([path("a.conll", "Anna P", blank, "ran V")])) == 2
+    asked = '{"question": "q", "context": "c", "answers": [{"text": "c", "answer_start": 0}]}'
+    assert len(read_questions([path("q.jsonl", asked, blank)], False)) == 1
+    assert len(read_multiple_choice(path("c.jsonl", '{"context": "", "choices": ["a", "b"], "answer": 0}', blank))) == 1
+    assert len(read_conversations([path("d.jsonl", blank, chat)])) == 1
+    dialogue = path("e.jsonl", '{"turns": ["a", "b"]}', blank)
+    assert len(Dialogues((dialogue,), (dialogue,)).splits().train) == 1
+    assert len(read_pairs([path("p.jsonl", '{"source": "a", "target": "b"}', blank)])) == 1
+    pairs = read_pairs([path("s.txt", "a", blank, "c"), path("t.txt", "x", "y", blank)])
+    assert usable(pairs)[1] == 2
+    assert [f.count for f in check_pairs(pairs, "train") if f.what.startswith("empty")] == [1, 1]
+    lines = [line for line, _ in read_file(Path(path("r.txt", "a", blank, "b")))]
+    assert lines == ["a", None, "b", None]
+    assert summary("train", text_source([path("z.txt", "a", blank, "b")], "files"), CHARACTERS)["lines"] == 2
+    with pytest.raises(DataError, match="empty or not a text"):
+        read_examples([path("b.tsv", f"{blank}.\ta", f"{blank}\ta")], {"text": "1", "label": "2"}, False)
 
 
 class TestPaths:

@@ -198,6 +198,29 @@ class TestTmx:
         assert list(read.targets) == ["Guten Tag", "Nein"]
         assert [content.split(b"\n")[read.line(i) - 1][:4] for i in (0, 1)] == [b"<tu>", b"<tu>"]
 
+    def test_codes_of_the_original_format_are_no_text(self, tmp_path):
+        """bpt, ept, ph, it and ut enclose code; hi is text, and so is what sub encloses within code (TMX 1.4b)."""
+        source = (
+            'Press <bpt i="1">&lt;b&gt;</bpt>the <hi>red</hi> button<ept i="1">&lt;/b&gt;</ept>'
+            '<ph>&lt;img alt="<sub>a <it pos="begin">{i</it>nice<hi> one</hi></sub>"/&gt;</ph>.<ut>\\par</ut>'
+        )
+        read = self.read(tmp_path, tmx(unit(en=source, de="Knopf <hi>rot<ph>x</ph></hi>!")))
+        assert list(read.sources) == ["Press the red buttona nice one."]
+        assert list(read.targets) == ["Knopf rot!"]
+        assert read.codes == 6
+        assert usable(read)[0].codes == 6
+        assert self.read(tmp_path, tmx(unit(en="a <hi>b</hi>", de="c"))).codes == 0
+
+    @pytest.mark.parametrize("tuv", ["<tuv>", '<tuv xml:lang="">', '<tuv id="en">'])
+    def test_a_translation_without_a_language(self, tmp_path, tuv):
+        body = f"<tu>\n{tuv}<seg>one</seg></tuv>\n{tuv}<seg>eins</seg></tuv></tu>"
+        path = write(tmp_path / "a.tmx", tmx(body))
+        for languages in (("", ""), ("en", "de")):
+            error = refusal(DataError, [path], languages=languages)
+            assert error.where == f"{path}:4"
+            assert "without xml:lang" in error.problem
+            assert '<tuv xml:lang="en">' in error.cure
+
     def test_the_first_two_languages_are_taken_when_none_is_named(self, tmp_path):
         read = self.read(tmp_path, tmx(unit(en="one", de="eins") + unit(fr="deux", de="zwei", en="two")))
         assert list(read.sources) == ["one", "two"]

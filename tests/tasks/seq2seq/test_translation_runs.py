@@ -199,6 +199,26 @@ def test_the_thread_count_is_recorded_and_restored(config):
     assert run.info()["threads"] == threads
 
 
+@pytest.mark.parametrize(
+    ("targets", "bleu"),
+    [
+        (["今日は雨です。", "私は学生です。", "東京へ行きました。", "猫がいます。"], 100),
+        (["eins", "zwei", "drei", "vier"], 0),
+    ],
+)
+def test_the_measure_that_chooses_the_checkpoint_is_defined_for_the_script(config, monkeypatch, targets, bleu):
+    """Perfect Japanese has a BLEU of 100; where BLEU is 0 beside perfect translations, one warning says so."""
+    Path(config.data.valid[1]).write_text("\n".join(targets) + "\n", encoding="utf-8")
+    monkeypatch.setattr("seqloom.tasks.seq2seq.predictor.Translator.__call__", lambda *_: targets)
+    listener = Listener()
+    train_run(config, listener)
+    rows = [row for row in Run(Path(config.run)).rows("metrics.jsonl") if "bleu" in row]
+    assert len(rows) == 3
+    assert all((row["bleu"], row["exact_match"]) == (pytest.approx(bleu), 100) for row in rows)
+    warnings = [text for text in listener.warnings if "BLEU is 0" in text]
+    assert len(warnings) == (bleu == 0)
+
+
 def test_what_a_run_records(config):
     run = train_run(config, Listener())
     info = run.info()
@@ -382,3 +402,9 @@ def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_pat
         assert not (tmp_path / "b").exists()
     with pytest.raises(ValueError, match="one table"):
         EncoderDecoderConfig(tie="all", target=own)
+    (tmp_path / "words.vec").write_text("3 16\nba" + " 1" * 16 + "\nko" + " 2" * 16 + "\n")
+    later = replace(config, run=str(tmp_path / "b"), tokenizer=WordLevel(), model=model)
+    with pytest.raises(SeqloomError, match=r"2 words instead of 3[\s\S]*vectors_any_size = true"):
+        train_run(later, Listener())
+    model = replace(model, source=replace(own, vectors_any_size=True))
+    assert train_run(replace(later, run=str(tmp_path / "c"), model=model), Listener())
