@@ -94,7 +94,7 @@ def test_every_reader_takes_the_same_lines_as_blank(tmp_path, blank):
     assert [f.count for f in check_pairs(pairs, "train") if f.what.startswith("empty")] == [1, 1]
     lines = [line for line, _ in read_file(Path(path("r.txt", "a", blank, "b")))]
     assert lines == ["a", None, "b", None]
-    assert summary("train", text_source([path("z.txt", "a", blank, "b")], "files"), CHARACTERS)["lines"] == 2
+    assert summary("train", text_source([path("z.txt", "a", blank, "b")], ["files"]), CHARACTERS)["lines"] == 2
     with pytest.raises(DataError, match="empty or not a text"):
         read_examples([path("b.tsv", f"{blank}.\ta", f"{blank}\ta")], {"text": "1", "label": "2"}, False)
 
