@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
-from seqloom.cli.common import config_keys, make_reporter
+from seqloom.cli.common import config_keys, make_reporter, standard_input
 
 
 def chat(run: str, /, *overrides: Annotated[str, config_keys("--decoding.temperature 0.7")], system: str = "") -> None:
@@ -21,11 +20,12 @@ def chat(run: str, /, *overrides: Annotated[str, config_keys("--decoding.tempera
     from seqloom.data.formats.lines import decoded_stream, is_blank
     from seqloom.workflows.chat import Conversation
 
+    typed = standard_input()
     conversation = Conversation(run, overrides, make_reporter(quiet=False), system)
-    interactive = sys.stdin.isatty()
+    interactive = typed.isatty()
     prompt = "> " if interactive else ""
     print(prompt, end="", flush=True)
-    for line in decoded_stream(sys.stdin.buffer, "standard input"):
+    for line in decoded_stream(typed, "standard input"):
         if line.strip() == "/new":
             conversation.forget()
         elif not is_blank(line):

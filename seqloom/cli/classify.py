@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Quiet, make_reporter
+from seqloom.cli.common import AsJson, Count, Quiet, make_reporter
 from seqloom.cli.translate import blocks
 from seqloom.errors import RunError, UsageError
 
@@ -58,7 +58,7 @@ def answer(
 
 
 def fill(
-    run: str, /, *texts: Texts, file: File = "", count: int = 5, quiet: Quiet = False, json: AsJson = False
+    run: str, /, *texts: Texts, file: File = "", count: Count = 5, quiet: Quiet = False, json: AsJson = False
 ) -> None:
     """Predict masked words: the most probable tokens for each `[MASK]` or `<mask>` in a text; a blank line for a blank
     one.
@@ -69,8 +69,6 @@ def fill(
     """
     from seqloom.data.formats.lines import is_blank
 
-    if count < 1:
-        raise UsageError("must be at least 1", where="--count", cure="--count 5")
     filler = _loaded(run, ("masked_words",), quiet)
     for text in (text for block in blocks(texts, file, _LINES) for text in block):
         masks = [] if is_blank(text) else filler(text, count)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Quiet, check_typed, make_reporter, split_options
+from seqloom.cli.common import AsJson, Count, Quiet, make_reporter, split_options, standard_input
 from seqloom.errors import DataError
 
 
@@ -25,7 +25,7 @@ def translate(
     prefix: str = "",
     scores: bool = False,
     long: Literal["refuse", "cut"] = "refuse",
-    rows: int = 128,
+    rows: Count = 128,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
@@ -52,7 +52,7 @@ def translate(
     translator.config = decoding_config(translator.config, options)
     scores = scores or translator.config.n_best > 1
     number = 0
-    for block in blocks(typed, file, max(rows, 1) * 8):
+    for block in blocks(typed, file, rows * 8):
         try:
             translations = translator.translate(block, [prefix] * len(block) if prefix else None)
         except DataError as error:
@@ -88,10 +88,9 @@ def blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
     from seqloom.data.formats.lines import decoded_stream, read_lines
 
     if texts:
-        check_typed(texts)
         yield list(texts)
         return
-    lines = iter(read_lines(file)) if file else decoded_stream(sys.stdin.buffer, "standard input")
+    lines = iter(read_lines(file)) if file else decoded_stream(standard_input(), "standard input")
     if not file and sys.stdin.isatty():  # someone types, and expects an answer to each line
         size = 1
     while block := list(islice(lines, size)):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, check_typed, print_json, print_table
+from seqloom.cli.common import AsJson, Count, print_json, print_table
 from seqloom.errors import UsageError
 
 Action = Literal["similar", "analogy", "odd-one-out", "similarity", "map", "export"]
@@ -18,7 +18,7 @@ def words(
     action: Action,
     /,
     *arguments: Annotated[str, Parameter(help="Words; for export, the file to write.")],
-    count: int = 10,
+    count: Count = 10,
     method: Literal["pca", "tsne"] = "pca",
     to: Literal["word2vec", "binary", "glove"] | None = None,
     any_size: bool = False,
@@ -40,7 +40,6 @@ def words(
     from seqloom.tasks.word_vectors.task import export_words, load_words
     from seqloom.workflows.report import map_words
 
-    check_typed(arguments)
     least, most = _NEEDED.get(action, (0, 10_000))
     if not least <= len(arguments) <= most:
         raise UsageError(f"{action} takes {least} words{' or more' * (most > least)}, not {len(arguments)}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import nn
 
 from seqloom.errors import UsageError
+from seqloom.limits import Bounds, Layers, ShareBelowOne, Width
 from seqloom.nn.convolution import GatedConvolution
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
@@ -35,14 +36,14 @@ class ConvolutionalConfig(StackConfig):
     """
 
     kind: ClassVar[str] = "convolutional"
-    layers: int = 6
-    width: int = 256
-    kernel: int = 3
+    layers: Layers = 6
+    width: Width = 256
+    kernel: Annotated[int, Bounds(1, 1000)] = 3
     positions: Sinusoidal | Learned = field(default_factory=Sinusoidal)
-    dropout: float = 0.1
+    dropout: ShareBelowOne = 0.1
 
     def __post_init__(self) -> None:
-        self.require(("layers", "width", "kernel"))
+        super().__post_init__()
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, not {self.kernel}")
 

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
+from seqloom.limits import Layers, ShareBelowOne, Width
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory
@@ -38,15 +39,12 @@ class RecurrentEncoderConfig(StackConfig):
 
     kind: ClassVar[str] = "recurrent"
     cell: Cell = "gru"
-    layers: int = 1
-    width: int = 256
+    layers: Layers = 1
+    width: Width = 256
     direction: Literal["forward", "backward", "both"] = "both"
     residual: bool = False
-    dropout: float = 0.1
-    weight_drop: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.require(("layers", "width"), ("dropout", "weight_drop"))
+    dropout: ShareBelowOne = 0.1
+    weight_drop: ShareBelowOne = 0.0
 
     def input_width(self, embedding: int) -> int:
         """That of the embeddings; 0 = that of the layers."""
@@ -77,18 +75,15 @@ class RecurrentDecoderConfig(StackConfig):
 
     kind: ClassVar[str] = "recurrent"
     cell: Cell = "gru"
-    layers: int = 1
-    width: int = 256
+    layers: Layers = 1
+    width: Width = 256
     residual: bool = False
-    dropout: float = 0.1
-    weight_drop: float = 0.0
+    dropout: ShareBelowOne = 0.1
+    weight_drop: ShareBelowOne = 0.0
     context: Literal["initial", "repeated"] = "initial"
     attention: AttentionConfig | None = None
     place: Literal["before", "after"] = "before"
     input_feeding: bool = False
-
-    def __post_init__(self) -> None:
-        self.require(("layers", "width"), ("dropout", "weight_drop"))
 
     def input_width(self, embedding: int) -> int:
         """That of the embeddings; 0 = that of the layers."""

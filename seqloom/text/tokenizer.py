@@ -8,19 +8,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from seqloom.errors import DataError, RunError, UsageError
+from seqloom.limits import Bounded, Bounds, ShareBelowOne, check_regular
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 
 
 @dataclass(frozen=True)
-class BPE:
+class BPE(Bounded):
     """Byte-level byte-pair encoding (Sennrich et al. 2016): decoding restores any text exactly.
 
     Args:
@@ -32,21 +33,15 @@ class BPE:
     """
 
     kind: ClassVar[str] = "bpe"
-    size: int = 8192
+    size: Annotated[int, Bounds(260, 10**7)] = 8192
     joint: bool = True
     lowercase: bool = False
     digits: bool = True
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.size < 260:
-            raise ValueError("size must be at least 260: 256 bytes and 4 special tokens")
-        if not 0 <= self.dropout < 1:
-            raise ValueError("dropout must be in [0, 1)")
+    dropout: ShareBelowOne = 0.0
 
 
 @dataclass(frozen=True)
-class WordLevel:
+class WordLevel(Bounded):
     """Words between white space; those beyond the `size` most frequent become <unk>.
 
     Args:
@@ -56,7 +51,7 @@ class WordLevel:
     """
 
     kind: ClassVar[str] = "words"
-    size: int = 50_000
+    size: Annotated[int, Bounds(5, 10**7)] = 50_000
     joint: bool = False
     lowercase: bool = False
 
@@ -215,6 +210,7 @@ class Tokenizer:
     def load(cls, path: str | Path) -> Tokenizer:
         """Reads a tokenizer.json of any kind. Raises RunError if there is none."""
         try:
+            check_regular(Path(path))
             text = Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise RunError(f"no tokenizer: {error.strerror}", where=str(path)) from None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from seqloom.limits import Bounded, Bounds, LearningRate, ShareBelowOne, Weight
 from seqloom.nn.linear import matrices
 from seqloom.training.muon import MuonStepper
 from seqloom.training.precision import dtype_for
@@ -19,7 +20,7 @@ _ALIGN = 64  # elements; every parameter starts on a cache line, so that kernels
 
 
 @dataclass(frozen=True)
-class AdamW:
+class AdamW(Bounded):
     """AdamW (Loshchilov and Hutter 2019). Norms and biases are not decayed.
 
     Args:
@@ -31,17 +32,16 @@ class AdamW:
     """
 
     kind: ClassVar[str] = "adamw"
-    lr: float = 1e-3
-    betas: tuple[float, ...] = (0.9, 0.98)
-    eps: float = 1e-9
-    weight_decay: float = 0.0
-    clip: float = 1.0
+    lr: LearningRate = 1e-3
+    betas: tuple[ShareBelowOne, ...] = (0.9, 0.98)
+    eps: Annotated[float, Bounds(1e-30, 1)] = 1e-9
+    weight_decay: Annotated[float, Bounds(0, 1000)] = 0.0
+    clip: Weight = 1.0
 
     def __post_init__(self) -> None:
-        if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
-            raise ValueError("betas must be two numbers in [0, 1)")
-        if self.lr <= 0 or self.weight_decay < 0 or self.clip < 0:
-            raise ValueError("lr must be above 0; weight_decay and clip must not be negative")
+        super().__post_init__()
+        if len(self.betas) != 2:
+            raise ValueError(f"betas must be two numbers, not {len(self.betas)}")
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,7 @@ class Muon(AdamW):
     """
 
     kind: ClassVar[str] = "muon"
-    momentum: float = 0.95
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise ValueError("momentum must be in [0, 1)")
+    momentum: ShareBelowOne = 0.95
 
 
 OptimizerConfig = AdamW | Muon

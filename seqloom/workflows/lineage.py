@@ -53,6 +53,9 @@ def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> di
     if not isinstance(members, Mapping) or not all(isinstance(table, Mapping) for table in members.values()):
         cure = 'for example [members.lstm] and, below it, model.preset = "small-lstm"'
         raise ConfigError("members must be tables", where=origin.where(("members",)), cure=cure)
+    if wrong := next((name for name in members if name != Path(name).name), None):
+        problem = f"the member's name {wrong!r} is no name of a folder"
+        raise ConfigError(problem, where=origin.where(("members",)), cure="choose a name without / and other than ..")
     if only and only not in members:
         raise UsageError(f"{path} has no member {only!r}", where="--member", cure=nearest(only, members))
     typed, task = configs.read_overrides(overrides), task_of(tree, origin)

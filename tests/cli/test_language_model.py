@@ -170,7 +170,8 @@ def test_calls_that_are_wrong(call: Call, texts, words, message):
 
 
 def test_a_prompt_that_is_no_utf8(call: Call, texts):
-    call("generate", "run", "b\udcff").refused(3, "is not UTF-8")
+    call("generate", "run", "b\udcff").refused(2, "argument 3: is not UTF-8")
+    call("report", "run", "b\udcff").refused(2, "argument 3: is not UTF-8")
 
 
 def test_init_writes_a_config_that_train_reads(call: Call, texts, tmp_path, monkeypatch):

@@ -103,7 +103,7 @@ def test_standard_input_that_is_no_text(call: Call, seen, data, messages):
 
 
 def test_arguments_that_are_no_text(call: Call, seen):
-    call("translate", "run", "ba", os.fsdecode(b"b\xe4")).refused(3, "text 2", "not UTF-8")
+    call("translate", "run", "ba", os.fsdecode(b"b\xe4")).refused(2, "argument 4", "not UTF-8")
 
 
 @pytest.mark.parametrize(

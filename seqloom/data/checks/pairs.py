@@ -25,7 +25,7 @@ from seqloom.data.formats.lines import (
     raw_lines,
     to_lf,
 )
-from seqloom.data.formats.parallel import check_po_line, corpus_files, parse_json, parse_tsv, read_pairs
+from seqloom.data.formats.parallel import check_po, corpus_files, parse_json, parse_tsv, read_pairs
 from seqloom.data.rows import Pairs, Splits
 from seqloom.errors import DataError, counted
 
@@ -222,7 +222,7 @@ def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -
     """
     files = corpus_files(paths, languages)
     findings: list[Finding] = []
-    parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po_line}
+    parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po()}
     line_files = [path for path in files if file_format(path) != ".tmx"]
     texts = [list(_scan(path, parsers.get(file_format(path)), findings)) for path in line_files]
     if len(texts) == 2 and len(texts[0]) != len(texts[1]):

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import math
 import os
 import re
 import zlib
@@ -16,15 +17,13 @@ from typing import Any, TypeVar
 
 from seqloom.errors import DataError, UsageError, nearest
 from seqloom.files import digest_of
+from seqloom.limits import NOT_TEXT, check_regular, not_text_in
 
 MAX_BYTES = 1_000_000
 """The longest line accepted as a sentence, in bytes."""
 
 RECORD_BYTES = 1 << 27
 """The longest line accepted as a whole document, in bytes."""
-
-NOT_TEXT = re.compile("[\0\ud800-\udfff]")
-"""What no text may contain: NUL, and halves of characters."""
 
 # The characters that Unicode renders as nothing (Default_Ignorable_Code_Point), controls, and the empty braille cell.
 _VISIBLE = re.compile(
@@ -105,6 +104,7 @@ def _opened(path: Path, watch: Callable[[Any], object] = lambda file: None) -> I
     try:
         if path.is_dir():
             raise UsageError("this is a folder, not a file", where=str(path), cure="name a file in it")
+        check_regular(path)
         with path.open("rb") as stream:
             watch(stream)
             yield io.BufferedReader(_COMPRESSED[suffix](stream)) if suffix in _COMPRESSED else stream
@@ -196,12 +196,24 @@ def _other_encoding(raw: bytes, path: Path) -> str:
 def json_object(line: str, where: str, form: str = "one JSON object per line") -> dict[str, Any]:
     """The JSON object of a line, or of a whole file. Raises LineError, whose cure is to write the required `form`."""
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_float=_finite, parse_constant=_finite)
+        # Only an escape can be what no text holds: the line itself was decoded.
+        odd = not_text_in(record) if "\\u" in line else None
     except (ValueError, RecursionError) as error:
         raise LineError("lines that are not JSON", f"not JSON: {error}", where=where, cure=f"write {form}") from None
     if not isinstance(record, dict):
         raise LineError("lines that are not JSON", "not a JSON object", where=where, cure=f"write {form}")
+    if odd is not None:
+        problem = f"a text with a NUL or half a character: {odd[:60]!r}"
+        raise LineError("NUL characters", problem, where=where, cure=f"write {form}")
     return record
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:60]} is no number that can be computed with")
+    return value
 
 
 def is_text(value: object) -> bool:

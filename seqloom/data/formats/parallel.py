@@ -6,22 +6,22 @@ Every reader is strict: at the first fault it raises a DataError with file, line
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 from xml.parsers import expat
 
 from seqloom.data.formats.lines import (
     MAX_BYTES,
-    NOT_TEXT,
     LineError,
     blocks,
     expand,
     file_format,
     is_blank,
+    json_object,
     text_lines,
     to_utf8,
 )
@@ -31,7 +31,18 @@ from seqloom.errors import ConfigError, DataError, counted
 BOTH_SIDES = (".tsv", ".jsonl", ".tmx", ".po")
 """The formats whose files hold both source and target."""
 
-_PO_LINE = re.compile(r'(?:msg(?:id|id_plural|ctxt|str|str\[[0-9]\])[ \t]*)?"(?:[^"\\]|\\.)*"')
+_PO_LINE = re.compile(r'(?:(msg(?:id|id_plural|ctxt|str|str\[[0-9]\]))[ \t]*)?"(?:[^"\\]|\\.)*"')
+_PLURALS = tuple(f"msgstr[{i}]" for i in range(10))
+_PO_ENDS = ("", "msgstr", *_PLURALS)
+_PO_ORDER = {
+    "msgctxt": _PO_ENDS,
+    "msgid": (*_PO_ENDS, "msgctxt"),
+    "msgid_plural": ("msgid",),
+    "msgstr": ("msgid",),
+    "msgstr[0]": ("msgid_plural",),
+    **{key: (before,) for before, key in pairwise(_PLURALS)},
+}
+"""What each keyword may stand after; a line without one goes on with the keyword before."""
 
 NumberedPair = tuple[int, str, str]
 """The line of a pair in its file, from 1, its source and its target."""
@@ -67,14 +78,9 @@ def parse_json(languages: tuple[str, str]) -> Callable[[str, str], tuple[str, st
         return LineError("lines that are not a JSON pair", problem, where=where, cure=cure)
 
     def parse(line: str, where: str) -> tuple[str, str]:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise fault(f"not JSON: {error}", where, "write one JSON object a line") from None
-        if isinstance(record, dict) and isinstance(record.get("translation"), dict):
+        record = json_object(line, where, '{"source": "...", "target": "..."} a line')
+        if isinstance(record.get("translation"), dict):
             record = record["translation"]
-        if not isinstance(record, dict):
-            raise fault("not a JSON object", where, 'write {"source": "...", "target": "..."}')
         keys = [match_language(language, record) for language in languages]
         if None in keys:
             keys = [key if key in record else None for key in ("source", "target")]
@@ -82,20 +88,37 @@ def parse_json(languages: tuple[str, str]) -> Callable[[str, str], tuple[str, st
             keys_read = " nor ".join(f"{a!r} and {b!r}" for a, b in (("source", "target"), languages))
             problem = f"neither {keys_read}" if languages[0] else "no 'source' and 'target'"
             raise fault(problem, where, f"its keys are: {', '.join(record)[:200]}; name the languages in the config")
-        sides = [record[key] for key in keys]
-        if not all(isinstance(side, str) and not NOT_TEXT.search(side) for side in sides):
-            raise fault(f"{keys[0]!r} or {keys[1]!r} is not a text", where, "write strings without NUL and surrogates")
+        sides = [record[str(key)] for key in keys]
+        if not all(isinstance(side, str) for side in sides):
+            raise fault(f"{keys[0]!r} or {keys[1]!r} is not a text", where, "write strings")
         return _one_line(sides[0]), _one_line(sides[1])
 
     return parse
 
 
-def check_po_line(line: str, where: str) -> None:
-    """Raises LineError for a line that is not gettext PO; the catalog reader would skip some of these."""
-    text = line.strip()
-    if text and not text.startswith("#") and not _PO_LINE.fullmatch(text):
-        cure = 'write msgid "...", msgstr "..." or "..."'
-        raise LineError("lines that are not PO", "not a line of a PO file", where=where, cure=cure)
+def check_po() -> Callable[[str, str], None]:
+    """A check of the lines of a gettext PO file, in order: LineError for one that the catalog reader would pass over,
+    or take for another one.
+    """
+    before = ""
+
+    def check(line: str, where: str) -> None:
+        nonlocal before
+        text = line.strip()
+        if not text or text.startswith("#"):
+            return
+        match = _PO_LINE.fullmatch(text)
+        if match is None:
+            cure = 'write msgid "...", msgstr "..." or "..."'
+            raise LineError("lines that are not PO", "not a line of a PO file", where=where, cure=cure)
+        key = match[1] or "a text alone"
+        if (before not in _PO_ORDER[key]) if match[1] else not before:
+            problem = f"{key} after {before or 'nothing'}"
+            cure = "a message is msgid and msgstr, or msgid, msgid_plural and msgstr[0], msgstr[1], ..."
+            raise LineError("lines out of order in PO", problem, where=where, cure=cure)
+        before = match[1] or before
+
+    return check
 
 
 _CODES = ("bpt", "ept", "ph", "it", "ut")  # what they enclose is code of the original format; <hi> and <sub> are text
@@ -188,8 +211,9 @@ def _read_po(path: Path, max_bytes: int) -> list[NumberedPair]:
     from babel.messages.pofile import PoFileError, read_po
 
     lines = text_lines(path, max_bytes)
+    check = check_po()
     for number, line in enumerate(lines, 1):
-        check_po_line(line, f"{path}:{number}")
+        check(line, f"{path}:{number}")
     try:
         catalog = read_po(lines, ignore_obsolete=True, abort_invalid=True)
     except (PoFileError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -16,6 +16,7 @@ from seqloom.data.rows import Example, Question, TaggedWords
 from seqloom.data.sources.none import NoData
 from seqloom.data.sources.source import SplitFiles
 from seqloom.errors import DataError, counted
+from seqloom.limits import Length
 
 E = TypeVar("E")
 
@@ -149,7 +150,7 @@ class QuestionFiles(ExampleFiles[Question]):
 
     kind: ClassVar[str] = "questions"
     no_answer: bool = False
-    longest: int = 40
+    longest: Length = 40
 
     def read(self, files: Sequence[str]) -> list[Question]:
         """See SplitFiles."""

@@ -12,6 +12,7 @@ from seqloom.data.batches.stream import Layout, Stream
 from seqloom.data.checks.pairs import Finding
 from seqloom.data.rows import Piece, ReportProgress
 from seqloom.errors import UsageError
+from seqloom.limits import Bounded
 from seqloom.text.chat import Message
 from seqloom.text.tokenizer import Tokenizer
 
@@ -85,7 +86,7 @@ class TextSource:
 
 
 @dataclass(frozen=True)
-class SplitFiles(Generic[R]):
+class SplitFiles(Bounded, Generic[R]):
     """Files for each split; without files for validation, a part of the training data is held out."""
 
     train: tuple[str, ...]

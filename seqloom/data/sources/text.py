@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from seqloom.data.batches.shards import Keeping, find_shards, write_shards
 from seqloom.data.batches.stream import Layout, Stream, encode_text
@@ -27,6 +27,7 @@ from seqloom.data.formats.lines import (
 from seqloom.data.rows import Piece, ReportProgress, Text
 from seqloom.data.sources.source import Reading, SplitFiles, TextSource, TextSplit
 from seqloom.errors import DataError, counted
+from seqloom.limits import Bounds
 from seqloom.text.tokenizer import Tokenizer
 
 DocumentUnit = Literal["blocks", "files", "lines"]
@@ -172,6 +173,7 @@ class DocumentFiles(SplitFiles[S], TextSource):
     """The parser of a line, by the format of the file; "" = all other formats."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.train:
             raise ValueError("train must name at least one file")
 
@@ -204,13 +206,11 @@ class TextFiles(DocumentFiles[Source]):
 
     kind: ClassVar[str] = "text"
     parsers: ClassVar[Mapping[str, Parse]] = {".jsonl": record_text}
-    held_out: float = 0.05
+    held_out: Annotated[float, Bounds(1e-9, 1, below=True)] = 0.05
     documents: DocumentUnit | tuple[DocumentUnit, ...] = "blocks"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be above 0 and below 1, not {self.held_out}")
         if len(self._units) not in (1, len(self.train)):
             numbers = f"{counted(len(self._units), 'value')}, train {counted(len(self.train), 'file')}"
             raise ValueError(f"documents has {numbers}: give one value for all, or one for each")

@@ -12,8 +12,8 @@ import torch
 
 from seqloom.data.batches.pairs import make_batch
 from seqloom.data.formats.lines import is_blank
-from seqloom.decoding.config import DecodingConfig, with_options
-from seqloom.decoding.encoder_decoder import decode_rows
+from seqloom.decoding.config import DecodingConfig, texts_at_a_time, with_options
+from seqloom.decoding.encoder_decoder import decode_rows, most_tokens
 from seqloom.decoding.search import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.models.encoder_decoder import EncoderDecoder
@@ -74,9 +74,13 @@ class Translator:
         config = with_options(self.config, options)
         ids = self.encode(texts)
         forced = [row.tolist() for row in self._targets([""] * len(texts) if prefixes is None else prefixes, texts)]
+        for number, (row, own) in enumerate(zip(ids, forced, strict=True), start=1):
+            if len(row) and len(own) > (most := most_tokens(len(row), config)):
+                problem = f"its prefix has {len(own)} tokens, its translation may have {most}"
+                raise DataError(problem, where=f"text {number}", cure="shorten it, or raise decoding.max_length")
         translations: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
         self.model.eval()
-        for part in self._parts(ids):
+        for part in self._parts(ids, texts_at_a_time(config, self.rows)):
             results = self.decode([ids[i] for i in part], config, [forced[i] for i in part])
             for i, hypotheses in zip(part, results, strict=True):
                 decoded = self.target.decode([h.ids for h in hypotheses])
@@ -92,7 +96,7 @@ class Translator:
         scores = [-math.inf if len(row) else 0.0 for row in rows]
         self.model.eval()
         device = next(self.model.parameters()).device
-        for part in self._parts(ids):
+        for part in self._parts(ids, self.rows):
             ended = [np.append(rows[i], self.target.end) for i in part]
             batch = make_batch([ids[i] for i in part], ended, self.target.start).to(device)
             with torch.inference_mode():
@@ -131,10 +135,10 @@ class Translator:
             rows.append(np.append(ids, self.source.end) if len(ids) else ids)
         return rows
 
-    def _parts(self, ids: list[np.ndarray]) -> Iterator[list[int]]:
+    def _parts(self, ids: list[np.ndarray], size: int) -> Iterator[list[int]]:
         order = sorted((i for i in range(len(ids)) if len(ids[i])), key=lambda i: -len(ids[i]))
-        for start in range(0, len(order), self.rows):
-            yield order[start : start + self.rows]
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
 
     def decode(
         self, ids: Sequence[np.ndarray], config: DecodingConfig, prefixes: Sequence[list[int]]

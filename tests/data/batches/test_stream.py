@@ -93,7 +93,7 @@ def test_a_text_too_short_for_its_lanes_and_impossible_configs():
     with pytest.raises(DataError, match=r"3 tokens, fewer than batches\.lanes = 4"):
         stream(3, 4, 2)
     for wrong in ({"lanes": 0}, {"length": 0}, {"accumulate": 0}, {"stride": 9, "length": 8}, {"stride": -1}):
-        with pytest.raises(ValueError, match="batches"):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             StreamConfig(**wrong)
 
 

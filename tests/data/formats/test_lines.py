@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from seqloom.data.checks.pairs import check_pairs
 from seqloom.data.formats.choices import read_multiple_choice
 from seqloom.data.formats.labelled import read_examples, read_tagged
-from seqloom.data.formats.lines import expand, is_blank, read_lines
+from seqloom.data.formats.lines import blocks, expand, is_blank, json_object, read_lines
 from seqloom.data.formats.parallel import read_pairs, usable
 from seqloom.data.formats.questions import read_questions
 from seqloom.data.sources.conversations import read_conversations
@@ -162,3 +163,74 @@ class TestPaths:
     def test_home(self, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))
         assert expand("~/a") == tmp_path / "a"
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"a": 1e400}', "not JSON: 1e400 is no number"),
+        ('{"a": -1e400}', "not JSON: -1e400 is no number"),
+        ('{"a": NaN}', "not JSON: NaN is no number"),
+        ('{"a": Infinity}', "not JSON: Infinity is no number"),
+        ('{"a": ' + "9" * 5_000 + "}", "not JSON: Exceeds the limit"),
+        ('{"a": ' + DEEP, "not JSON"),
+        (DEEP + "]" * 100_000, "not JSON"),
+        (r'{"a": "\ud83d"}', "half a character"),
+        (r'{"a": ["x", {"b": "\udc00"}]}', "half a character"),
+        (r'{"\ud83d": 1}', "half a character"),
+        (r'{"a": "\u0000"}', "a NUL"),
+        ("[1]", "not a JSON object"),
+        ("3", "not a JSON object"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_json_that_no_reader_takes(line, problem):
+    with pytest.raises(DataError, match=problem) as caught:
+        json_object(line, "a.jsonl:7", "this")
+    assert (caught.value.where, caught.value.cure) == ("a.jsonl:7", "write this")
+    assert len(caught.value.problem) < 200
+
+
+def test_json_that_every_reader_takes():
+    line = r'{"a": "\ud83d\ude00 \\u0000 \\ud800", "b": [1.5e300, -0.0, 12345678901234567890]}'
+    record = json_object(line, "")
+    assert record["a"] == "\N{GRINNING FACE} \\u0000 \\ud800"
+    assert record["b"] == [1.5e300, 0.0, 12345678901234567890]
+
+
+@pytest.mark.parametrize(
+    ("read", "line"),
+    [
+        (lambda path: read_tagged([path]), r'{"words": ["a", "\ud800"], "labels": ["x", "y"]}'),
+        (lambda path: read_tagged([path]), r'{"words": ["a"], "labels": ["\u0000"]}'),
+        (lambda path: read_examples([path], {"text": "t", "label": "l"}, True), r'{"t": "a", "l": 1e400}'),
+        (lambda path: read_choices(path), r'{"context": "a", "choices": ["\ud800", "b"], "answer": 0}'),
+        (lambda path: read_choices(path), '{"context": "a", "choices": ["a", "b"], "answer": 1e400}'),
+        (lambda path: read_choices(path), '{"context": "a", "choices": ' + DEEP),
+        (lambda path: read_choices(path), '{"context": "a", "choices": ["a", "b"], "answer": [0]}'),
+        (lambda path: read_questions([path], True), r'{"question": "a", "context": "\ud800"}'),
+        (lambda path: read_questions([path], True), '{"question": "a", "context": "b", "answers": [{}]}'),
+        (lambda path: read_conversations([path]), r'{"turns": ["a", "\ud800"]}'),
+        (lambda path: read_conversations([path]), '{"turns": ' + DEEP),
+        (lambda path: read_pairs([path]), r'{"source": "a", "target": "\ud800"}'),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_each_reader_of_json_names_the_line(tmp_path, read, line):
+    path = write(tmp_path / "a.jsonl", line + "\n")
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert caught.value.where == f"{path}:1"
+
+
+@pytest.mark.parametrize("read", [read_lines, lambda path: list(blocks(Path(path))), lambda path: read_pairs([path])])
+def test_what_is_no_regular_file_is_refused_before_it_is_read(tmp_path, read):
+    os.mkfifo(tmp_path / "a.tsv")
+    (tmp_path / "b.tsv").symlink_to("/dev/zero")
+    for path in (tmp_path / "a.tsv", tmp_path / "b.tsv"):
+        with pytest.raises(UsageError, match="this is not a regular file") as caught:
+            read(str(path))
+        assert (caught.value.where, caught.value.exit_code) == (str(path), 2)

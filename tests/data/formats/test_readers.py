@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqloom.data.checks.pairs import scan_files
 from seqloom.data.formats.lines import read_lines
 from seqloom.data.formats.parallel import match_language, read_pairs, usable
 from seqloom.data.rows import Pairs
@@ -327,11 +328,26 @@ class TestPo:
 
     @pytest.mark.parametrize(
         ("line", "number"),
-        [('msgid "cut', 1), ("what", 1), ('msgstr[x] "a"', 1), ('msgid "a"\nmsgid "b"\nmsgstr "c"', 1), ('"a"', 1)],
+        [
+            ('msgid "cut', 1),
+            ("what", 1),
+            ('msgstr[x] "a"', 1),
+            ('msgid "a"\nmsgid "b"\nmsgstr "c"', 2),
+            ('"a"', 1),
+            ('msgid "a"\nmsgstr[0] "b"', 2),
+            ('msgstr "b"\nmsgid "a"', 1),
+            ('msgid "a"\nmsgstr "b"\nmsgstr "c"', 3),
+            ('msgid "a"\nmsgid_plural "b"\nmsgstr "c"', 3),
+            ('msgid "a"\nmsgid_plural "b"\nmsgstr[1] "c"', 3),
+            ('msgid "a"\nmsgstr "b"\nmsgctxt "c"\nmsgstr "d"', 4),
+            ('msgid "a"\nmsgstr "b"\nmsgid_plural "c"', 3),
+        ],
     )
     def test_refused(self, tmp_path, line, number):
         path = write(tmp_path / "a.po", line + "\n")
         assert refusal(DataError, [path]).where == f"{path}:{number}"
+        (found,) = scan_files([path])
+        assert found.where == f"{path}:{number}"
 
     @pytest.mark.parametrize(
         "header", ["POT-Creation-Date: yesterday", "Plural-Forms: nplurals=many", "Plural-Forms: nplurals=1; plural=0"]

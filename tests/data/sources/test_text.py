@@ -91,7 +91,7 @@ def test_a_record_is_a_document(tmp_path: Path, documents):
         ("a.txt", b"\n \n", "all its lines are blank"),
         ("a.txt", b"a\n\xff\n", r":2: not UTF-8"),
         ("a.jsonl", b'{"text": "a"}\n{"txt": "a"}\n', r':2: no text under "text"'),
-        ("a.jsonl", b'{"text": "\\ud800"}\n', r":1: no text"),
+        ("a.jsonl", b'{"text": "\\ud800"}\n', r":1: a text with a NUL or half a character"),
         ("a.jsonl", b'{"text": ""}\n', r":1: no text"),
         ("a.jsonl", b"[1]\n", r":1: not a JSON object"),
         ("a.jsonl", b"{\n", r":1: not JSON"),

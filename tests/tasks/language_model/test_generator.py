@@ -119,6 +119,16 @@ def test_drafts_that_cannot_be():
         list(made.stream("one", draft=made, repetition_penalty=2.0))
     with pytest.raises(UsageError, match="several texts"):
         list(made.stream("one", n_best=2, sample=True))
+    for ahead in (0, -3):
+        with pytest.raises(UsageError, match=f"must be at least 1, not {ahead}"):
+            list(made.stream("one", draft=made, ahead=ahead))
+
+
+def test_a_text_ends_before_a_stop_that_is_one():
+    made = generator(LSTM)
+    for call in (lambda: made("one", stop=["x", ""]), lambda: list(made.stream("one", [""]))):
+        with pytest.raises(UsageError, match="an empty text is in every text"):
+            call()
 
 
 def test_more_words_than_positions_are_refused_where_that_is_wanted():
