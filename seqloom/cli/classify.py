@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Count, Quiet, make_reporter
+from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, make_reporter
 from seqloom.cli.translate import blocks
 from seqloom.errors import RunError, UsageError
 
@@ -17,7 +17,15 @@ _LINES = 1024  # read at a time
 Texts = Annotated[str, Parameter(help="The texts; without any, the lines of --file or of standard input.")]
 
 
-def classify(run: str, /, *texts: Texts, file: File = "", quiet: Quiet = False, json: AsJson = False) -> None:
+def classify(
+    run: str,
+    /,
+    *texts: Texts,
+    file: File = "",
+    special_tokens: SpecialTokens = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
     """Predict labels of texts, labels of words, or numbers.
 
     A tab separates the two texts of a pair. --json prints a line for each text. For a blank line, a blank line is
@@ -26,7 +34,7 @@ def classify(run: str, /, *texts: Texts, file: File = "", quiet: Quiet = False, 
     Args:
         run: The run directory.
     """
-    predictor = _loaded(run, ("classify", "tag"), quiet)
+    predictor = _loaded(run, ("classify", "tag"), quiet, special_tokens)
     for prediction in _each(predictor, blocks(texts, file, _LINES)):
         print(_as_json(prediction) if json else "" if prediction is None else prediction)
 
@@ -36,6 +44,7 @@ def answer(
     /,
     *questions: Annotated[str, Parameter(help="The questions; without any, the lines of standard input.")],
     passage: str,
+    special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
@@ -52,13 +61,20 @@ def answer(
     text = "\n".join(read_lines(passage))
     if is_blank(text):
         raise UsageError("has no text", where=passage, cure="name a file that contains the passage")
-    predictor = _loaded(run, ("answer",), quiet)
+    predictor = _loaded(run, ("answer",), quiet, special_tokens)
     for prediction in _each(lambda block: predictor([(q, text) for q in block]), blocks(questions, "", _LINES)):
         print(_as_json(prediction) if json else " ".join(str(prediction or "").split()))
 
 
 def fill(
-    run: str, /, *texts: Texts, file: File = "", count: Count = 5, quiet: Quiet = False, json: AsJson = False
+    run: str,
+    /,
+    *texts: Texts,
+    file: File = "",
+    count: Count = 5,
+    special_tokens: SpecialTokens = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
 ) -> None:
     """Predict masked words: the most probable tokens for each `[MASK]` or `<mask>` in a text; a blank line for a blank
     one.
@@ -69,7 +85,7 @@ def fill(
     """
     from seqloom.data.formats.lines import is_blank
 
-    filler = _loaded(run, ("masked_words",), quiet)
+    filler = _loaded(run, ("masked_words",), quiet, special_tokens)
     for text in (text for block in blocks(texts, file, _LINES) for text in block):
         masks = [] if is_blank(text) else filler(text, count)
         if json:
@@ -87,6 +103,7 @@ def embed(
     to: str = "",
     pooling: Literal["mean", "own"] = "mean",
     normalize: bool = False,
+    special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
 ) -> None:
     """Compute a vector for each text; a blank one has zeros.
@@ -106,7 +123,7 @@ def embed(
 
     if to and not to.endswith((".npy", ".json")):
         raise UsageError("the name of the file must end in .npy or .json", where=to, cure="--to vectors.npy")
-    encoder = load_encoder(run, say=make_reporter(quiet).warn)
+    encoder = load_encoder(run, special_tokens=special_tokens, say=make_reporter(quiet).warn)
     inputs = [text for block in blocks(texts, file, _LINES) for text in block]
     vectors = encoder(inputs, pooling=pooling, normalize=normalize)
     lines = [{"text": text, "vector": row.tolist()} for text, row in zip(inputs, vectors, strict=True)]
@@ -125,7 +142,7 @@ def _as_json(prediction: Any) -> str:
     return dumps(row, ensure_ascii=False)
 
 
-def _loaded(path: str, tasks: tuple[str, ...], quiet: bool) -> Any:
+def _loaded(path: str, tasks: tuple[str, ...], quiet: bool, special_tokens: bool) -> Any:
     from seqloom.run import Run
     from seqloom.tasks import load
 
@@ -134,7 +151,7 @@ def _loaded(path: str, tasks: tuple[str, ...], quiet: bool) -> Any:
     if task not in tasks:
         cure = f"name a run of the task {' or '.join(tasks)}"
         raise RunError(f"is a run of the task {task!r}", where=path, cure=cure)
-    return load(run, say=reporter.warn)
+    return load(run, special_tokens=special_tokens, say=reporter.warn)
 
 
 def _each(predict: Callable[[list[str]], list[Any]], lines: Iterable[list[str]]) -> Iterator[Any]:

@@ -36,4 +36,4 @@ def export(
     if verify:
         from seqloom.workflows.parity import compare_export
 
-        show_parity(compare_export(opened, to, out, reporter), json, 1e-3 if precision == "fp32" else 1.0)
+        show_parity(compare_export(opened, to, out, reporter, rounded=precision == "bf16"), json)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from seqloom.cli.common import AsJson, Quiet, make_reporter, split_options
+from seqloom.cli.common import AsJson, Quiet, SpecialTokens, make_reporter, split_options
 
 
 @Parameter(name="*")
@@ -42,6 +42,7 @@ def generate(
     length: int = 0,
     seed: int = 0,
     how: Continuation = Continuation(),
+    special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
@@ -66,7 +67,7 @@ def generate(
     prompts = read_lines(how.file) if how.file else [prompt or " ".join(typed)]
     for key, value in (("max-length", length), ("seed", seed)):
         options += (f"--decoding.{key}", str(value)) if value else ()
-    generator = open_predictor(run, LanguageModelConfig, say=reporter.warn)
+    generator = open_predictor(run, LanguageModelConfig, special_tokens=special_tokens, say=reporter.warn)
     generator.config = config = decoding_config(generator.config, options)
     generator.long_text = how.long_text
     single = len(prompts) == 1 and config.n_best == 1 and config.beam == 1

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Count, Quiet, make_reporter, split_options, standard_input
+from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, make_reporter, split_options, standard_input
 from seqloom.errors import DataError
 
 
@@ -26,6 +26,7 @@ def translate(
     scores: bool = False,
     long: Literal["refuse", "cut"] = "refuse",
     rows: Count = 128,
+    special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
@@ -48,7 +49,9 @@ def translate(
 
     reporter = make_reporter(quiet)
     typed, options = split_options(texts)
-    translator = open_predictor(run, TranslateConfig, rows=rows, long_input=long, say=reporter.warn)
+    translator = open_predictor(
+        run, TranslateConfig, rows=rows, long_input=long, special_tokens=special_tokens, say=reporter.warn
+    )
     translator.config = decoding_config(translator.config, options)
     scores = scores or translator.config.n_best > 1
     number = 0

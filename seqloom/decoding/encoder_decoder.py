@@ -29,19 +29,20 @@ def decode_rows(
     *,
     start: int,
     end: int,
-    padding: int | None = None,
+    ends: tuple[int, ...] = (),
+    suppressed: tuple[int, ...] = (),
     prefixes: Sequence[list[int]] = (),
 ) -> list[list[Hypothesis]]:
     """The hypotheses for a batch of source ids; `start` and `end` are the ids that a target begins and ends with.
 
-    A `padding` id that is also the start (Marian, T5) is never generated.
+    `ends` are further ids that end a target, `suppressed` those that are never generated.
     """
     device = next(model.parameters()).device
     inputs = Inputs.text(*pad(ids)).to(device)
     limits = torch.tensor([most_tokens(len(row), config) for row in ids], device=device)
     if model.config.decoder.limit is not None:
         limits = limits.clamp(max=model.config.decoder.limit - 1)
-    task = Task(start, end, limits, beam_rows(prefixes, device))
+    task = Task(start, end, limits, beam_rows(prefixes, device), ends=ends)
     watching: AbstractContextManager[None] = nullcontext()
     if config.coverage_penalty:
         attention = _LastAttention(model)
@@ -53,7 +54,7 @@ def decode_rows(
         def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:
             hidden, state = model.decode(last, state)
             scores = model.head(hidden[:, -1])
-            return without(scores, start) if start == padding else scores, state
+            return without(scores, *suppressed) if suppressed else scores, state
 
         with watching:
             return decode(step, state, task, config)

@@ -47,11 +47,13 @@ class Request:
         length: the most ids of a continuation.
         end: the id that ends it.
         stopped: whether ids are complete without an end id.
+        ends: further ids that end it.
     """
 
     length: int
     end: int
     stopped: Callable[[Sequence[int]], bool] | None = None
+    ends: tuple[int, ...] = ()
 
 
 class Engine:
@@ -160,4 +162,4 @@ class Engine:
         width = max(map(len, rows), default=0)
         prompts = torch.tensor([[*[-1] * (width - len(row)), *row] for row in rows], dtype=torch.long, device=device)
         first = int(start[0]) if len(rows) == 1 else start
-        return Task(first, request.end, limits, stopped=request.stopped, prompts=prompts)
+        return Task(first, request.end, limits, stopped=request.stopped, ends=request.ends, prompts=prompts)

@@ -44,13 +44,14 @@ class Task:
 
     Args:
         start: the id that is read first, for all results or for each.
-        end: the id that ends a sequence.
+        end: the id that ends a sequence, and follows at its limit.
         limits: the most tokens of each of the B results, without the end.
         prefixes: the ids that each result must begin with, -1 where it is free.
         attention: returns the attention (R S) of the last step over the source; only the coverage penalty needs it.
         source_mask: True on the real positions of the source, which should be covered; None = all are real.
         stopped: whether ids are complete without an end id.
         prompts: what was read before each result, up to its `start`, with -1 before a shorter one; None = only `start`.
+        ends: further ids that end a sequence.
     """
 
     start: int | Int[Tensor, " B"]
@@ -61,6 +62,12 @@ class Task:
     source_mask: Bool[Tensor, "B S"] | None = None
     stopped: Callable[[Sequence[int]], bool] | None = None
     prompts: Int[Tensor, "B P"] | None = None
+    ends: tuple[int, ...] = ()
+
+    @property
+    def all_ends(self) -> tuple[int, ...]:
+        """The ids that end a sequence."""
+        return (self.end, *self.ends)
 
     def first(self) -> Int[Tensor, " B"]:
         """The id that is read first, for each result."""
@@ -165,7 +172,7 @@ def _transformed(scores: Tensor, now: _Progress, task: Task, config: DecodingCon
         allowed = transforms.no_repeat_ngram(allowed, history, config.no_repeat_ngram)
         allowed[:, task.end] = log_p[:, task.end]  # finished rows repeat it
     if config.min_length > T:
-        allowed = transforms.without(allowed, task.end)
+        allowed = transforms.without(allowed, *task.all_ends)
     token = forced.repeat_interleave(K)[:, None]
     only = torch.full_like(log_p, -torch.inf).scatter_(1, token.clamp(min=0), log_p.gather(1, token.clamp(min=0)))
     changed = token >= 0 if allowed is log_p else torch.ones_like(token, dtype=torch.bool)
@@ -206,7 +213,7 @@ def distribution(scores: Float[Tensor, "R V"], config: Sampling) -> Float[Tensor
 def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) -> tuple[Tensor, Tensor | None]:
     """Removes ended hypotheses and keeps the best of the rest; returns the state's rows and sentences to keep."""
     B, K, T = now.ids.shape
-    ends = (pick.tokens == task.end) | pick.log_p.isneginf()
+    ends = torch.isin(pick.tokens, torch.tensor(task.all_ends, device=pick.tokens.device)) | pick.log_p.isneginf()
     if task.attention is not None:
         attention = task.attention().view(B, K, -1)
         if now.coverage is None:
@@ -274,7 +281,7 @@ def _end(now: _Progress, pick: _Pick, ends: Bool[Tensor, "B N"], task: Task, con
     ids, last = now.ids[sentence, parent].tolist(), pick.tokens[sentence, rank].tolist()
     columns = now.sentences[sentence].tolist(), ids, last, log_p.tolist(), score.tolist()
     for i, tokens, token, p, s in zip(*columns, strict=True):
-        now.ended[i].append(Hypothesis((*tokens, *([] if token == task.end else [token])), p, s))
+        now.ended[i].append(Hypothesis((*tokens, *([] if token in task.all_ends else [token])), p, s))
 
 
 def _done(now: _Progress, log_p: Float[Tensor, "B K"], length: int, task: Task, config: DecodingConfig) -> Tensor:

@@ -66,7 +66,7 @@ def speculating(
             # As in `decoding`, the end follows at the limit.
             token = task.end if len(ids) == limit else token
             log_p += float(log_ps[i, token])
-            if token == task.end:
+            if token in task.all_ends:
                 return _hypothesis(ids, log_p, config), accepted / max(1, proposed)
             ids.append(token)
             yield [token]

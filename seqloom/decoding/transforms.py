@@ -34,10 +34,10 @@ def no_repeat_ngram(scores: Scores, history: History, size: int) -> Scores:
     return scores
 
 
-def without(scores: Scores, token: int) -> Scores:
-    """Forbids a token, except where nothing else is possible."""
+def without(scores: Scores, *tokens: int) -> Scores:
+    """Forbids tokens, except where nothing else is possible."""
     forbidden = scores.clone()
-    forbidden[:, token] = -torch.inf
+    forbidden[:, list(tokens)] = -torch.inf
     return torch.where(forbidden.isneginf().all(-1, keepdim=True), scores, forbidden)
 
 

@@ -83,6 +83,11 @@ class ConfigMap:
                 put(tree, key, value)
         return tree
 
+    def theirs(self, ours: str) -> str:
+        """Their name of one of our keys; "" for one that is read by a function."""
+        named = (f.theirs.split()[0] for f in self.fields if isinstance(f, Field) and ours in f.ours.split())
+        return next(named, "")
+
     def write(self, tree: Tree) -> Json:
         """Their config. Some keys may get lost: to find out, the caller reads it back."""
         config: Json = {key: allowed[0] for key, allowed in self.must.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,9 +18,11 @@ from seqloom.interop.families import FAMILIES
 from seqloom.interop.families.family import Family
 from seqloom.interop.fields import Json
 from seqloom.interop.rules import Bound, Form, bind, expected_shapes, read_weights, write_weights
+from seqloom.interop.side_files import SideFiles, read_side_files
+from seqloom.interop.weights import INDEX, Weights, read_json, refuse_adapter, some
 from seqloom.models.assemblies import Model, ModelConfig, make_model
+from seqloom.nn.embedders import PatchConfig
 
-_INDEX = "model.safetensors.index.json"
 _HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
 _FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
 
@@ -37,7 +37,9 @@ class Published:
         model: our model, without weights.
         form: our config, and the number of labels of each head.
         weights: reads the weights one by one, under our names.
+        side: what the files beside the weights state.
         unused: the names of weights that the model does not use.
+        stripped: the prefixes of wrappers that the names of the weights had.
     """
 
     family: Family
@@ -45,7 +47,9 @@ class Published:
     model: Model
     form: Form
     weights: Callable[[], Iterable[tuple[str, Tensor]]]
+    side: SideFiles
     unused: list[str] = field(default_factory=list)
+    stripped: list[str] = field(default_factory=list)
 
 
 def find(name: str) -> Path:
@@ -85,116 +89,77 @@ def _hub_error(name: str, error: BaseException) -> RunError:
     return RunError(problem, where=name, cure=cure)
 
 
-def read_json(path: Path) -> Json:
-    """A JSON object; {} if there is no such file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot be read: {error}", where=str(path)) from None
-    if not isinstance(value, dict):
-        raise RunError("is not a JSON object", where=str(path))
-    return value
+class _Noting(dict[str, Any]):
+    """A config that notes which of its keys are read."""
 
+    def __init__(self, config: Json) -> None:
+        super().__init__(config)
+        self.read: set[str] = set()
 
-class _Weights:
-    """The tensors of a directory, read one at a time."""
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
+        return super().get(key, default)
 
-    def __init__(self, folder: Path) -> None:
-        index = read_json(folder / _INDEX).get("weight_map", {})
-        files = sorted({folder / str(name) for name in index.values()}) or [folder / "model.safetensors"]
-        if not index and not files[0].is_file():
-            _refuse_pickles(folder)
-        self._at: dict[str, Any] = {}
-        for path in files:
-            try:
-                handle = safe_open(path, "pt")
-            except (SafetensorError, OSError) as error:
-                raise RunError(f"cannot be read: {error}", where=str(path)) from None
-            self._at |= {name: (handle, name) for name in list(handle.keys())}  # type: ignore[no-untyped-call]
-        if missing := sorted(index.keys() - self._at.keys()):
-            raise RunError(f"missing weights: {_some(missing)}", where=str(folder / _INDEX))
-
-    def rename(self, prefix: str, roots: set[str]) -> None:
-        """Adds the prefix that a model without a head is saved without, but not to `roots`; updates names of norms."""
-        bare = not any(name.startswith(prefix) for name in self._at)
-        for name in list(self._at):
-            new = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
-            new = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", new)
-            if bare and name.partition(".")[0] not in roots:
-                new = prefix + new
-            self._at[new] = self._at.pop(name)
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(file.get_slice(key).get_shape()) for name, (file, key) in self._at.items()}
-
-    def __call__(self, name: str) -> Tensor:
-        file, key = self._at[name]
-        tensor: Tensor = file.get_tensor(key)
-        return tensor
-
-    def without_copies(self, copies: Mapping[str, str], needed: Mapping[str, Any]) -> None:
-        """Drops second names of a shared weight, unless they are needed. Raises RunError if the two weights differ."""
-        for copy, name in copies.items():
-            if copy not in self._at or copy in needed:
-                continue
-            if name in self._at and not torch.equal(self(copy), self(name)):
-                cure = "its config.json declares them shared; if they are not, set tie_word_embeddings = false there"
-                raise RunError(f"{copy} and {name} differ", cure=cure)
-            self._at.setdefault(name, self._at.pop(copy))
-
-
-def _refuse_pickles(folder: Path) -> None:
-    pickles = [p.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack") for p in folder.glob(end)]
-    if not pickles:
-        raise RunError("has no model.safetensors", where=str(folder))
-    code = f"from transformers import AutoModel as M; M.from_pretrained({str(folder)!r}).save_pretrained('converted')"
-    raise RunError(
-        f"its weights are a pickle ({', '.join(sorted(pickles)[:3])}), which can run any code when it is loaded",
-        where=str(folder),
-        cure="if you trust it, convert it to safetensors, with the AutoModelFor... class of its task: "
-        f'python -c "{code}"',
-    )
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
 
 
 def read_checkpoint(folder: Path) -> Published:
     """Reads a directory. Raises RunError or ConfigError if the model would not compute the same here."""
     path = folder / "config.json"
+    refuse_adapter(folder)
     config = read_json(path)
     if not config:
         raise RunError("is not a checkpoint: it has no config.json", where=str(folder))
     kind = str(config.get("model_type", ""))
     if kind not in FAMILIES:
         raise RunError(f"unknown architecture {kind!r}", where=str(path), cure=nearest(kind, FAMILIES))
-    family, weights = FAMILIES[kind], _Weights(folder)
+    family, weights = FAMILIES[kind], Weights(folder)
     roots = {part.partition(".")[0] for rule in family.rules for part in rule.theirs} | {"lm_head"}
     weights.rename(family.prefix, roots - {family.prefix[:-1]})
     shapes = weights.shapes()
     try:
         if kind == "t5" and "lm_head.weight" in shapes:
             config["separate"] = "shared.weight" not in shapes or not _same(weights, "lm_head.weight", "shared.weight")
-        model_config, heads = _with_heads(folder, family, config, shapes, family.model_config(config))
-        model = _empty(model_config, int(config.get("vocab_size", 0)), heads)
+        noting = _Noting(config)
+        model_config = family.model_config(noting)
+        side = read_side_files(folder, config, noting.read | {*family.config.must})
+        model_config, heads = _with_heads(side, family, config, shapes, model_config)
+        _check_sizes(model_config, config, shapes)
+        model = _empty(model_config, config.get("vocab_size", 0), heads)
         form = Form(model_config, heads)
         bound = bind(family.rules, form, _shapes_of(model))
         expected = expected_shapes(bound, form, _shapes_of(model))
         weights.without_copies(family.copies, expected)
         unused = _check(family, weights.shapes(), expected)
-        _check_tables(family.tables(config), weights)
+        _check_tables(family, config, weights)
+        weights.check_values(expected)
     except (ConfigError, RunError) as error:
         raise type(error)(error.problem, where=error.where or str(path), cure=error.cure) from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"cannot be interpreted: {error!r}", where=str(path)) from None
-    return Published(family, config, model, form, lambda: read_weights(bound, form, weights), unused)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise ConfigError(f"cannot be interpreted: {str(error).partition(chr(10))[0]}", where=str(path)) from None
+    return Published(
+        family, config, model, form, lambda: read_weights(bound, form, weights), side, unused, weights.stripped
+    )
 
 
-def _same(weights: _Weights, one: str, other: str) -> bool:
+def _check_sizes(model_config: ModelConfig, config: Json, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ConfigError for sizes that no file of weights has, before anything of that size is made."""
+    size, images = config.get("vocab_size", 0), isinstance(getattr(model_config, "embedder", None), PatchConfig)
+    if not isinstance(size, int) or isinstance(size, bool) or not (size == 0 if images else 0 < size < 1 << 31):
+        raise ConfigError(f"vocab_size = {size!r} is not the size of a vocabulary")
+    for name in ("encoder", "decoder"):
+        if (layers := getattr(getattr(model_config, name, None), "layers", 0)) > len(shapes):
+            raise ConfigError(f"has {layers:,} layers in its {name}, but only {len(shapes):,} weights")
+
+
+def _same(weights: Weights, one: str, other: str) -> bool:
     return torch.equal(weights(one), weights(other))
 
 
 def _with_heads(
-    folder: Path, family: Family, config: Json, shapes: Mapping[str, tuple[int, ...]], model_config: ModelConfig
+    side: SideFiles, family: Family, config: Json, shapes: Mapping[str, tuple[int, ...]], model_config: ModelConfig
 ) -> tuple[ModelConfig, dict[str, int]]:
     """The model's config with its pooling, and the number of labels of each head; both only for encoders."""
     if family.kind != "encoder-only":
@@ -206,9 +171,8 @@ def _with_heads(
         chosen = architecture if architecture in ambiguous else ambiguous[0]
         if head.marker in shapes and head.architecture == chosen:
             heads[name] = shapes[head.marker][0]
-    pooling = read_json(folder / "1_Pooling" / "config.json")
-    if pooling.get("pooling_mode_mean_tokens"):
-        return replace(model_config, pooling="mean", pooler="none"), heads  # type: ignore[arg-type]
+    if side.pooling is not None and "label" not in heads:
+        return replace(model_config, pooling=side.pooling, pooler="none"), heads  # type: ignore[arg-type]
     poolers = [kind for marker, kind in family.poolers.items() if marker in shapes]
     if "label" in heads and family.name != "vit":
         poolers = [*family.poolers.values()]
@@ -232,7 +196,7 @@ def _check(family: Family, shapes: Mapping[str, tuple[int, ...]], expected: Mapp
     missing = [name for name in expected if name not in shapes]
     wrong = [f"{n} is {shapes[n]} instead of {s}" for n, s in expected.items() if n in shapes and shapes[n] != s]
     faults = [
-        f"{what}: {_some(names)}" for what, names in (("missing", missing), ("extra", extra), ("wrong", wrong)) if names
+        f"{what}: {some(names)}" for what, names in (("missing", missing), ("extra", extra), ("wrong", wrong)) if names
     ]
     if faults:
         problem = f"its weights do not match its config.json; {'; '.join(faults)}"
@@ -240,17 +204,14 @@ def _check(family: Family, shapes: Mapping[str, tuple[int, ...]], expected: Mapp
     return unused
 
 
-def _check_tables(tables: Mapping[str, Tensor], weights: _Weights) -> None:
+def _check_tables(family: Family, config: Json, weights: Weights) -> None:
     """Raises RunError if a stored table differs from the one computed here, which would replace it."""
     shapes = weights.shapes()
-    for name, table in tables.items():
+    if family.sines and config["max_position_embeddings"] > 1 << 24:
+        raise ConfigError(f"max_position_embeddings = {config['max_position_embeddings']} is too large")
+    for name, table in family.tables(config).items():
         if name in shapes and (shapes[name] != table.shape or (weights(name) - table).abs().max() > 1e-2):  # bfloat16
             raise RunError(f"{name} does not hold sines", cure="use a checkpoint whose positions were not trained")
-
-
-def _some(names: Iterable[str], limit: int = 8) -> str:
-    listed = sorted(names)
-    return ", ".join(listed[:limit]) + f" and {len(listed) - limit} more" * (len(listed) > limit)
 
 
 def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> tuple[Family, Json, ModelConfig]:
@@ -270,7 +231,7 @@ def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> t
         tried.append((len(lost), family, theirs, again, lost))
     _, family, theirs, again, lost = min(tried, key=lambda t: (t[1].kind != config.kind, t[0], t[1].name != first))
     if lost:
-        problem = f"Hugging Face's formats cannot express this model; the nearest, {family.name}, lacks {_some(lost)}"
+        problem = f"Hugging Face's formats cannot express this model; the nearest, {family.name}, lacks {some(lost)}"
         presets = "small, small-llama, small-megatron, gpt2, llama-135m, bert-base, vit-tiny"
         raise UsageError(problem, cure=f"train one that they can express, like the presets {presets}")
     return family, theirs, again
@@ -345,7 +306,7 @@ def _save(folder: Path, weights: dict[str, Tensor], shard: int) -> None:
             parts, size = [*parts, {}], 0
         parts[-1][name] = tensor.contiguous()
         size += tensor.nbytes
-    for old in (*folder.glob("model*.safetensors"), folder / _INDEX):
+    for old in (*folder.glob("model*.safetensors"), folder / INDEX):
         old.unlink(missing_ok=True)
     names = [f"model-{i + 1:05d}-of-{len(parts):05d}.safetensors" for i in range(len(parts))]
     names = names if len(parts) > 1 else ["model.safetensors"]
@@ -354,4 +315,4 @@ def _save(folder: Path, weights: dict[str, Tensor], shard: int) -> None:
     if len(parts) > 1:
         at = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
         total = sum(t.nbytes for t in weights.values())
-        write_json(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": at})
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": at})

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
+from tokenizers import processors
 
 from seqloom.errors import RunError, UsageError
 from seqloom.interop.fields import Json
-from seqloom.interop.huggingface import read_json
 from seqloom.interop.sentencepiece import read_sentencepiece
-from seqloom.text.tokenizer import Special, Tokenizer
+from seqloom.interop.side_files import SideFiles, ids_of, suppressed
+from seqloom.interop.weights import read_json, some
+from seqloom.text.tokenizer import Special, Template, Tokenizer
 
 KEPT = (
     *("source.spm", "target.spm", "vocab.json", "merges.txt", "vocab.txt", "spiece.model"),
@@ -21,22 +23,27 @@ KEPT = (
 )
 """Small files that an imported run keeps, and that its export contains again."""
 
+_DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+"""The families that continue a text."""
+
 _PEGASUS = ("<pad>", "</s>", "<mask_1>", "<mask_2>", *(f"<unk_{i}>" for i in range(2, 103)))
 """The tokens of Pegasus before the pieces of its spiece.model, whose ids are shifted by 103 (Zhang et al. 2020)."""
 
 
-def read_tokenizers(folder: Path, config: Json) -> tuple[Tokenizer, Tokenizer] | None:
+def read_tokenizers(folder: Path, config: Json, side: SideFiles) -> tuple[Tokenizer, Tokenizer] | None:
     """The tokenizers of source and target, the same object if they share one; None for a vision model.
 
-    Raises RunError if there is none, or if it has more tokens than the model.
+    Raises RunError if there is none, or if it has more tokens than the model; what has no effect is added to the
+    warnings of the side files.
     """
     vocab_size = int(config.get("vocab_size") or 0)
     if not vocab_size:
         return None
     inner = _read(folder, str(config.get("model_type")))
-    settings = {**read_json(folder / "special_tokens_map.json"), **read_json(folder / "tokenizer_config.json")}
-    ids = {**config, **read_json(folder / "generation_config.json")}
-    target, source = (_with_special(one, settings, ids, vocab_size, str(folder)) for one in inner)
+    ids = {**config, **side.generation}
+    for one in {id(one): one for one in inner}.values():
+        _add_tokens(one, side, str(folder / "tokenizer_config.json"))
+    target, source = (_with_special(one, side, ids, vocab_size, str(folder)) for one in inner)
     if target.inner.get_vocab_size() > vocab_size and not (folder / "target.spm").is_file():
         problem = f"its tokenizer has {target.inner.get_vocab_size():,} tokens, its model {vocab_size:,}"
         raise RunError(problem, where=str(folder), cure="replace it with the tokenizer that the model was trained with")
@@ -65,19 +72,37 @@ def _read(folder: Path, family: str) -> tuple[tokenizers.Tokenizer, tokenizers.T
     raise RunError("has no tokenizer.json", where=str(folder), cure=cure)
 
 
+def _add_tokens(inner: tokenizers.Tokenizer, side: SideFiles, where: str) -> None:
+    """Adds the tokens that only tokenizer_config.json has, as transformers does."""
+    listed = side.tokens.get("added_tokens_decoder") or {}
+    for number, token in sorted(listed.items(), key=lambda pair: int(pair[0])):
+        name = str(token["content"]) if isinstance(token, Mapping) else str(token)
+        if inner.token_to_id(name) is None:
+            flags = {k: bool(token.get(k)) for k in ("lstrip", "rstrip", "normalized", "single_word")}
+            special = bool(token.get("special"))
+            added = tokenizers.AddedToken(name, special=special, **flags)
+            (inner.add_special_tokens if special else inner.add_tokens)([added])
+        if inner.token_to_id(name) != int(number):
+            problem = f"{name} is the token {number}, but {inner.token_to_id(name)} in its tokenizer.json"
+            raise RunError(problem, where=where, cure="put the files there that belong together")
+    extra = [side.tokens.get(key) or [] for key in ("additional_special_tokens", "extra_special_tokens")]
+    names = [t.get("content") if isinstance(t, Mapping) else t for tokens in extra for t in tokens]
+    if missing := [str(name) for name in names if isinstance(name, str) and inner.token_to_id(name) is None]:
+        side.warnings.append(f"{where}: tokens that its tokenizer.json does not have: {some(missing)}")
+
+
 def _with_special(
-    inner: tokenizers.Tokenizer, settings: Mapping[str, Any], ids: Mapping[str, Any], vocab_size: int, where: str
+    inner: tokenizers.Tokenizer, side: SideFiles, ids: Mapping[str, Any], vocab_size: int, where: str
 ) -> Tokenizer:
     """The tokenizer with its special tokens: those that the files name, or else those with the usual names."""
 
     def find(*keys: str) -> int | None:
         for key in keys:
-            value = settings.get(key) if ids.get(f"{key}_id") is None else ids[f"{key}_id"]
-            value = value[0] if isinstance(value, list) else value
+            value = side.tokens.get(key) if ids.get(f"{key}_id") is None else ids[f"{key}_id"]
             value = value.get("content") if isinstance(value, Mapping) else value
-            i = inner.token_to_id(value) if isinstance(value, str) else value
-            if i is not None and 0 <= i < vocab_size:
-                return int(i)
+            found = (inner.token_to_id(value),) if isinstance(value, str) else ids_of(value)
+            if found and found[0] is not None and 0 <= found[0] < vocab_size:
+                return int(found[0])
         return None
 
     translates = bool(ids.get("is_encoder_decoder"))
@@ -91,5 +116,55 @@ def _with_special(
             raise RunError(error.problem, where=where, cure="name eos_token_id in its config.json") from None
         usual = None
     special = {k: v if v is not None else getattr(usual, k) if usual is not None else end for k, v in named.items()}
-    opens = translates or inner.encode("a", add_special_tokens=True).ids[:1] == [special["start"]]
-    return Tokenizer(inner, Special(vocab_size, **special, opens=opens))  # type: ignore[arg-type]
+    template = _template(inner, side.tokens, find("bos_token"), find("eos_token"))
+    never, warnings = suppressed(side.generation)
+    if template.after and ids.get("model_type") in _DECODERS:
+        warnings = [*warnings, "the tokens that its tokenizer puts after a text are left out of prompts"]
+    if never and not translates:
+        never, warnings = (), [*warnings, f"bad_words_ids and suppress_tokens are not used: {some(map(str, never))}"]
+    side.warnings.extend(f"{where}: {warning}" for warning in warnings if f"{where}: {warning}" not in side.warnings)
+    return Tokenizer(
+        inner,
+        Special(
+            vocab_size,
+            **special,  # type: ignore[arg-type]
+            opens=translates or bool(template.before),
+            template=template,
+            ends=tuple(i for i in ids_of(ids.get("eos_token_id")) if i != special["end"] and 0 <= i < vocab_size),
+            suppressed=tuple(i for i in never if 0 <= i < vocab_size),
+            lowercase=side.lowercase,
+        ),
+    )
+
+
+def _template(inner: tokenizers.Tokenizer, settings: Json, begin: int | None, end: int | None) -> Template:
+    """The special tokens that the tokenizer puts around a text, or that its tokenizer_config.json states.
+
+    Args:
+        inner: the tokenizer.
+        settings: its tokenizer_config.json.
+        begin, end: the ids of its bos_token and its eos_token.
+    """
+    if settings.get("add_bos_token") is not None or settings.get("add_eos_token") is not None:
+        ids = [
+            i for i, key in ((begin, "add_bos_token"), (end, "add_eos_token")) if i is not None and settings.get(key)
+        ]
+        parts = [f"{inner.id_to_token(i)}" for i in ids]
+        single = [*parts[: len(parts) - (end in ids)], "$A", *parts[len(parts) - (end in ids) :]]
+        pair = [*single, *(part.replace("$A", "$B:1") for part in single)]
+        tokens = [(str(inner.id_to_token(i)), i) for i in dict.fromkeys(ids)]
+        inner.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=tokens)
+    for text in ("a", "e", "1", ".", *(str(inner.id_to_token(i)) for i in range(8))):
+        encoding = inner.encode(text, text)
+        of = encoding.sequence_ids
+        if 0 in of and 1 in of:
+            break
+    else:
+        return Template((), (), ())
+    ids, second = encoding.ids, of.index(1)
+    last = len(of) - 1 - of[::-1].index(0), len(of) - 1 - of[::-1].index(1)
+    segments = encoding.type_ids[second] != encoding.type_ids[of.index(0)]
+    plain = str(settings.get("tokenizer_class")) in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    inputs = settings.get("model_input_names") or ["token_type_ids"] * (not plain)  # the plain class gives no segments
+    segments &= "token_type_ids" in inputs
+    return Template(tuple(ids[: of.index(0)]), tuple(ids[last[0] + 1 : second]), tuple(ids[last[1] + 1 :]), segments)

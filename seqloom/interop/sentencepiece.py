@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tokenizers
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from seqloom.errors import RunError
 
@@ -59,6 +59,9 @@ def read_sentencepiece(
     inner.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     inner.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     inner.add_special_tokens([*first])
+    if (end := inner.token_to_id("</s>")) is not None:  # all programs that read such a file put it after a text
+        forms = {"single": "$A </s>", "pair": "$A </s> $B:1 </s>:1"}
+        inner.post_processor = processors.TemplateProcessing(**forms, special_tokens=[("</s>", end)])
     inner.add_tokens([tokenizers.AddedToken(code, normalized=False, rstrip=True) for code in codes])
     return inner
 

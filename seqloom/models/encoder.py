@@ -100,7 +100,8 @@ class EncoderOnly(nn.Module):
         read = inputs[self.embedder.modality]
         x: Tensor = self.embedder(read.values)
         if self.segments is not None:
-            x = x + (self.segments[0] if read.segments is None else self.segments[read.segments])
+            segments = read.segments if len(self.segments) > 1 else None
+            x = x + (self.segments[0] if segments is None else self.segments[segments])
         if self.matches is not None and read.segments is not None:
             x = x + _in_other_segment(read)[:, :, None] * self.matches
         return x, read.mask

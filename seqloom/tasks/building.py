@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -46,6 +46,7 @@ def load_run(
     *,
     precision: Precision = "auto",
     device: str = "auto",
+    special_tokens: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded[C]:
     """A run for use.
@@ -55,6 +56,7 @@ def load_run(
         kind: the config class it must have, or RunError; RunConfig = any.
         precision: what to compute in; "auto" = bfloat16 where it is fast.
         device: "auto" = a GPU if there is one.
+        special_tokens: whether texts are trusted: special tokens in them, like </s>, are read as such.
         say: reports the damaged checkpoints that were skipped.
     """
     run = Run.open(path)
@@ -66,6 +68,10 @@ def load_run(
     where = pick_device(device)
     model = model.to(where, dtype_for(precision, where)).eval()
     pack(model)
+    if special_tokens and assets.tokenizers is not None:
+        source, target = assets.tokenizers
+        parsing = target.parsing()
+        assets = replace(assets, tokenizers=(parsing if source is target else source.parsing(), parsing))
     return Loaded(run, config, model, assets)
 
 
@@ -75,11 +81,13 @@ def open_predictor(
     *,
     precision: Precision = "auto",
     device: str = "auto",
+    special_tokens: bool = False,
     say: Callable[[str], None] = lambda text: None,
     **options: Any,
 ) -> Any:
     """The predictor of a run; the first arguments are those of `load_run`, the options those of the predictor."""
-    return load_run(path, kind, precision=precision, device=device, say=say).predictor(**options)
+    loaded = load_run(path, kind, precision=precision, device=device, special_tokens=special_tokens, say=say)
+    return loaded.predictor(**options)
 
 
 def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporter) -> None:

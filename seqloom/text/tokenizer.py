@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import tokenizers
@@ -93,6 +93,21 @@ TokenizerConfig = BPE | WordLevel | Characters | TokenizerFile
 
 
 @dataclass(frozen=True)
+class Template:
+    """The special tokens around a text, and between the two texts of a pair.
+
+    Args:
+        before, between, after: their ids.
+        segments: whether the second text of a pair is of another segment than the first.
+    """
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    segments: bool = True
+
+
+@dataclass(frozen=True)
 class Special:
     """What a published model defines about its tokens beyond its tokenizer.json.
 
@@ -100,6 +115,10 @@ class Special:
         vocab_size: V of the model; ids of the tokenizer beyond it are read as unknown.
         pad, unknown, start, end: the ids of these tokens.
         opens: whether a text begins with `start`.
+        template: the special tokens around its texts; None = `start` and `end`.
+        ends: further ids that end a generated text.
+        suppressed: ids that are never generated; None = `pad` where a text begins with it.
+        lowercase: whether text is lowercased before it reaches the tokenizer.
     """
 
     vocab_size: int
@@ -108,13 +127,26 @@ class Special:
     start: int
     end: int
     opens: bool = True
+    template: Template | None = None
+    ends: tuple[int, ...] = ()
+    suppressed: tuple[int, ...] | None = None
+    lowercase: bool = False
+
+    @classmethod
+    def of(cls, tree: dict[str, Any]) -> Special:
+        """From JSON."""
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in tree.items()}
+        if values.get("template") is not None:
+            ids: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values["template"].items()}
+            values["template"] = Template(**ids)
+        return cls(**values)
 
 
 _OWN = "seqloom"
 
 
 class Tokenizer:
-    """Encodes and decodes text. Special tokens in a text ("</s>") are treated as text."""
+    """Encodes and decodes text. Special tokens in a text ("</s>") are treated as text; see `parsing`."""
 
     def __init__(self, inner: tokenizers.Tokenizer, special: Special | None = None) -> None:
         inner.encode_special_tokens = True
@@ -126,7 +158,11 @@ class Tokenizer:
         else:
             self.pad, self.unknown, self.start, self.end = special.pad, special.unknown, special.start, special.end
         added = {i for i, token in inner.get_added_tokens_decoder().items() if token.special}
-        self._special = added - {self.unknown} | {self.pad, self.start, self.end}
+        self._special = added - {self.unknown} | {self.pad, self.start, self.end, *self.stops}
+        self._bytes = frozenset[int]()
+        if "ByteFallback" in repr(inner.decoder):
+            names = (inner.token_to_id(f"<0x{byte:02X}>") for byte in range(256))
+            self._bytes = frozenset(i for i in names if i is not None)
 
     @staticmethod
     def _id(inner: tokenizers.Tokenizer, *names: str) -> int:
@@ -146,16 +182,69 @@ class Tokenizer:
         """The id after a document."""
         return self.start if self.special is None else self.end
 
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """The ids that end a generated text besides `stop`."""
+        return () if self.special is None else self.special.ends
+
+    @property
+    def suppressed(self) -> tuple[int, ...]:
+        """The ids that are never generated."""
+        listed = None if self.special is None else self.special.suppressed
+        return listed if listed is not None else (self.pad,) if self.start == self.pad else ()
+
+    @property
+    def template(self) -> Template:
+        """The special tokens around a text that is read whole."""
+        template = None if self.special is None else self.special.template
+        return template or Template((self.start,), (self.end,), (self.end,))
+
+    def parsing(self, *names: str) -> Tokenizer:
+        """A tokenizer for trusted text, which reads special tokens in it as such: those with these names, or all."""
+        tree = json.loads(self.inner.to_str())
+        for token in tree["added_tokens"]:
+            if token["special"] and (not names or token["content"] in names):
+                token["special"] = False
+                if self.special is None:  # ours put a space before every word: one beside a special token is extra
+                    token |= {"lstrip": True, "rstrip": True}
+        made = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(tree)), self.special)
+        made._special = self._special
+        return made
+
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, without special tokens."""
-        encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
-        rows = [np.asarray(e.ids, dtype=np.int32) for e in encodings]
-        return rows if self.special is None else [np.where(r < self.vocab_size, r, self.unknown) for r in rows]
+        encodings = self.inner.encode_batch_fast(self._read(texts), add_special_tokens=False)
+        return [self._ids(encoding) for encoding in encodings]
 
     def encode_places(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """The ids of each text, and the characters at which each begins and ends (T 2)."""
-        encodings = self.inner.encode_batch(list(texts), add_special_tokens=False)
-        return [(np.asarray(e.ids, np.int32), np.asarray(e.offsets, np.int64).reshape(-1, 2)) for e in encodings]
+        encodings = self.inner.encode_batch(self._read(texts), add_special_tokens=False)
+        return [(self._ids(e), np.asarray(e.offsets, np.int64).reshape(-1, 2)) for e in encodings]
+
+    def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The ids of each sentence, read whole, and the position of the first token of each of its words (W).
+
+        Words are joined by spaces. The position is -1 for a word without a token.
+        """
+        results = []
+        encoded = self.encode_places([" ".join(words) for words in sentences])
+        for words, (ids, places) in zip(sentences, encoded, strict=True):
+            sizes = np.array([len(word) for word in words], dtype=np.int64)
+            ends = np.cumsum(sizes + 1) - 1
+            firsts = np.full(len(words), -1, dtype=np.int64)
+            low = np.searchsorted(ends, places[:, 0], side="right")  # the first word that ends after a token begins
+            high = np.searchsorted(ends - sizes, places[:, 1], side="left")  # the first word that begins after its end
+            for token in range(len(ids) - 1, -1, -1):
+                firsts[low[token] : high[token]] = token
+            results.append((ids, firsts))
+        return results
+
+    def _read(self, texts: Sequence[str]) -> list[str]:
+        return [text.lower() for text in texts] if self.special is not None and self.special.lowercase else list(texts)
+
+    def _ids(self, encoding: tokenizers.Encoding) -> np.ndarray:
+        ids = np.asarray(encoding.ids, dtype=np.int32)
+        return ids if self.special is None else np.where(ids < self.vocab_size, ids, self.unknown).astype(np.int32)
 
     def encode_lines(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, with the end token between lines; published tokenizers have a token for line ends."""
@@ -181,6 +270,16 @@ class Tokenizer:
         """The text of each row of ids, without special tokens."""
         kept = [[int(i) for i in row if int(i) not in self._special] for row in rows]
         return [str(text) for text in self.inner.decode_batch(kept, skip_special_tokens=False)]
+
+    def settled(self, ids: Sequence[int]) -> int:
+        """How many of the ids have a text that further ids cannot change, but for an incomplete character at its end.
+
+        A sequence of byte tokens is one text, which becomes unreadable as a whole if it ends inside a character.
+        """
+        count = len(ids)
+        while count and (int(ids[count - 1]) in self._bytes or int(ids[count - 1]) in self._special):
+            count -= 1
+        return count if any(int(i) in self._bytes for i in ids[count:]) else len(ids)
 
     def tokens(self, ids: Iterable[int] | np.ndarray) -> list[str]:
         """The readable text of each id, with a space before a word shown as "_"."""
@@ -220,7 +319,7 @@ class Tokenizer:
             if f'"{_OWN}": {{' not in text[-400:]:
                 return cls(tokenizers.Tokenizer.from_str(text))
             tree = json.loads(text)
-            special = Special(**tree.pop(_OWN))
+            special = Special.of(tree.pop(_OWN))
             return cls(tokenizers.Tokenizer.from_str(json.dumps(tree)), special)
         except UsageError as error:
             raise UsageError(error.problem, where=str(path), cure=error.cure) from None

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tokenizers
 import torch
 from tokenizers import processors
 
+from seqloom.data.batches.masked import MASKS
 from seqloom.errors import UsageError
 from seqloom.files import write_json, write_text
 from seqloom.interop.fields import Json
 from seqloom.interop.huggingface import write_checkpoint
 from seqloom.interop.published_tokenizer import KEPT
+from seqloom.models.assemblies import Model
 from seqloom.models.decoder import LanguageModel
+from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Run
 from seqloom.tasks.assets import load_facts
 from seqloom.tasks.building import load_model
@@ -46,25 +50,54 @@ def export_run(path: str | Run, to: Target, out: str, reporter: Reporter, precis
         case "ctranslate2":
             from seqloom.interop.ctranslate import write_ctranslate2
 
-            model, _, pair = load_model(run, reporter)
-            if pair is None:
+            exported = load_exported(run, reporter)
+            if exported.pair is None:
                 raise UsageError("a vision model cannot be written for CTranslate2", where=str(run.path))
-            write_ctranslate2(folder, model, pair)
+            write_ctranslate2(folder, exported.model, exported.pair)
         case "onnx":
             from seqloom.interop.onnx import write_onnx
 
-            model, heads, _ = load_model(run, reporter)
-            write_onnx(folder, model, heads)
+            exported = load_exported(run, reporter)
+            write_onnx(folder, exported.model, exported.heads)
     reporter.say(f"{out} written")
 
 
-def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Reporter) -> None:
+@dataclass(frozen=True)
+class Exported:
+    """A run as other programs see it.
+
+    Args:
+        model: in float32; a head that predicts numbers has their scale.
+        heads: the number of outputs of each head.
+        pair: the tokenizers of source and target.
+        facts: the facts about the labels, if there are any.
+    """
+
+    model: Model
+    heads: dict[str, int]
+    pair: tuple[Tokenizer, Tokenizer] | None
+    facts: Json
+
+
+def load_exported(run: Run, reporter: Reporter) -> Exported:
+    """The model of a run that is exported, or compared with its export."""
     model, heads, pair = load_model(run, reporter)
+    facts = load_facts(run)
+    if "mean" in facts:  # training learned (number - mean) / deviation
+        linear: Any = model.heads["label"].linear  # type: ignore[union-attr, index]
+        with torch.no_grad():
+            linear.weight.mul_(facts["deviation"])
+            linear.bias.mul_(facts["deviation"]).add_(facts["mean"])
+        facts = facts | {"mean": 0.0, "deviation": 1.0}
+    return Exported(model, heads, pair, facts)
+
+
+def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Reporter) -> None:
+    exported = load_exported(run, reporter)
+    model, heads, pair = exported.model, exported.heads, exported.pair
     vocab_size = pair[1].vocab_size if pair is not None else 0
     special = _special(pair[1], model.config.kind) if pair is not None else {}
-    more: Json = dict(special)
-    if names := load_facts(run).get("labels"):
-        more |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    more: Json = {key: value for key, value in special.items() if key != "bad_words_ids"} | _labels(exported.facts)
     if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
         more["max_position_embeddings"] = config_of(run, LanguageModelConfig).batches.length
     imported = run.info().get("imported", {})
@@ -72,17 +105,30 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     first = str(imported.get("family", ""))
     write_checkpoint(folder, model, heads, vocab_size=vocab_size, dtype=dtype, shard=SHARD, more=more, first=first)
     if pair is not None:
-        _write_tokenizers(folder, pair, special, model.config.kind)
+        _write_tokenizers(folder, pair, special, model)
     for kept in KEPT:
         if path := run.asset(f"published/{kept}"):
             (folder / kept).parent.mkdir(exist_ok=True)
             shutil.copyfile(path, folder / kept)
 
 
+def _labels(facts: Json) -> Json:
+    """What a config.json states about labels and numbers."""
+    more: Json = {}
+    if names := facts.get("labels"):
+        more |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    activation = "none" if "mean" in facts else facts.get("activation")
+    kinds = {"none": "regression", "sigmoid": "multi_label_classification"}
+    return more | ({"problem_type": kinds[activation]} if activation in kinds else {})
+
+
 def _special(tokenizer: Tokenizer, kind: str) -> Json:
     ids: Json = {"pad_token_id": tokenizer.pad, "eos_token_id": tokenizer.end}
+    if tokenizer.stops:
+        ids["eos_token_id"] = [tokenizer.end, *tokenizer.stops]
     if kind == "encoder-decoder":
-        return ids | {"decoder_start_token_id": tokenizer.start, "forced_eos_token_id": tokenizer.end}
+        never = {"bad_words_ids": [[i] for i in tokenizer.suppressed]} if tokenizer.suppressed else {}
+        return ids | {"decoder_start_token_id": tokenizer.start, "forced_eos_token_id": tokenizer.end, **never}
     if tokenizer.special is None and kind == "decoder-only":
         ids["eos_token_id"] = tokenizer.stop
     return ids | {"bos_token_id": tokenizer.start}
@@ -95,26 +141,35 @@ _AROUND_TEXTS = "START $A END", "START $A END $B:1 END:1"
 def _with_special(tokenizer: Tokenizer, kind: str) -> str:
     """A tokenizer.json that puts those special tokens around a text that the model was trained with."""
     inner = tokenizers.Tokenizer.from_str(tokenizer.inner.to_str())
-    if tokenizer.special is None:  # a published one has its own way
+    special = tokenizer.special
+    if special is None or (special.template is None and (special.opens or kind != "decoder-only")):
         names = {"START": str(inner.id_to_token(tokenizer.start)), "END": str(inner.id_to_token(tokenizer.end))}
         forms = [
             [re.sub("START|END", lambda found: names[found[0]], piece) for piece in form.split()]
             for form in _AROUND.get(kind, _AROUND_TEXTS)
         ]
-        special = [(name, inner.token_to_id(name)) for name in names.values()]
+        tokens = [(name, inner.token_to_id(name)) for name in names.values()]
         both = {"pair": forms[1]} if len(forms) > 1 else {}
-        inner.post_processor = processors.TemplateProcessing(single=forms[0], special_tokens=special, **both)
+        inner.post_processor = processors.TemplateProcessing(single=forms[0], special_tokens=tokens, **both)
     return str(inner.to_str(pretty=True)) + "\n"
 
 
-def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], special: Json, kind: str) -> None:
+def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], special: Json, model: Model) -> None:
     source, target = pair
+    kind = model.config.kind
     write_text(folder / "tokenizer.json", _with_special(target, kind))
     if source is not target:
         write_text(folder / "tokenizer.source.json", _with_special(source, kind))
-    ids = {"pad": target.pad, "eos": special["eos_token_id"], "unk": target.unknown, "bos": target.start}
+    ids = {
+        "pad": target.pad,
+        "eos": target.end if kind != "decoder-only" else target.stop,
+        "unk": target.unknown,
+        "bos": target.start,
+    }
     settings: Json = {f"{name}_token": target.inner.id_to_token(i) for name, i in ids.items()}
-    if kind != "encoder-only":
-        settings["model_input_names"] = ["input_ids", "attention_mask"]
+    if mask := next((name for name in MASKS if target.inner.token_to_id(name) is not None), ""):
+        settings["mask_token"] = mask
+    segments = isinstance(model, EncoderOnly) and model.config.segments > 1 and target.template.segments
+    settings["model_input_names"] = ["input_ids", *["token_type_ids"] * segments, "attention_mask"]
     write_json(folder / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
     write_json(folder / "generation_config.json", special)

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from seqloom.config import Tree, build, to_toml, tree_of
-from seqloom.errors import RunError, UsageError, nearest
+from seqloom.errors import ConfigError, RunError, UsageError, nearest
 from seqloom.files import WEIGHTS, Json, write_json
-from seqloom.interop.huggingface import Published, find, read_checkpoint, read_json
+from seqloom.interop.huggingface import Published, find, read_checkpoint
 from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
+from seqloom.interop.side_files import decoding
 from seqloom.models.assemblies import limit_of, parameter_count
 from seqloom.run import Run
 from seqloom.tasks import task_class
@@ -42,13 +43,10 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     """
     folder = find(name)
     published = read_checkpoint(folder)
-    pair = read_tokenizers(folder, published.config)
+    pair = read_tokenizers(folder, published.config, published.side)
     run = Run(path)
-    config = _config(published, run, pair, folder, task)
-    facts: Json | None = None
-    if published.family.kind == "encoder-only":
-        labels = _labels(published)
-        facts = {**({"labels": labels} if labels else {}), "heads": dict(published.form.heads)}
+    facts = _facts(published, str(folder / "config.json")) if published.family.kind == "encoder-only" else None
+    config = _config(published, run, pair, facts, task)
     assets = Assets(pair, facts)
     count = parameter_count(published.model)
     about = facts_of(config, {}, torch.get_num_threads())
@@ -73,21 +71,28 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
         run = Run.create(path, to_toml(config), about, files)
         for pointer in ("latest", "best"):
             run.point(pointer, checkpoint, step=0)
+    if published.stripped:
+        reporter.say(
+            f"prefixes of the names of weights, of programs that wrap a model: {', '.join(published.stripped)}"
+        )
     if published.unused:
         reporter.warn(f"unused weights: {', '.join(published.unused)}")
+    for warning in published.side.warnings:
+        reporter.warn(warning)
     reporter.say(f"{path}: {published.family.name}, {count:,} parameters, for the task {config.task}")
     return run
 
 
 def _config(
-    published: Published, run: Run, pair: tuple[Tokenizer, Tokenizer] | None, folder: Path, task: str
+    published: Published, run: Run, pair: tuple[Tokenizer, Tokenizer] | None, facts: Json | None, task: str
 ) -> RunConfig:
-    reads_text = published.family.kind == "encoder-only" and pair is not None
+    family, side = published.family, published.side
+    reads_text = family.kind == "encoder-only" and pair is not None
     heads = [of_head for name, of_head in _OF_HEADS.items() if name in published.form.heads or name == "masked"]
-    tasks = heads * reads_text + [_TASKS[published.family.kind]]
+    tasks = heads * reads_text + [_TASKS[family.kind]]
     task = task or tasks[0]
     if task not in tasks:
-        problem = f"a checkpoint of the form {published.family.name} is not for the task {task!r}"
+        problem = f"a checkpoint of the form {family.name} is not for the task {task!r}"
         raise UsageError(problem, where="--task", cure=nearest(task, tasks))
     tree: Tree = {
         "task": task,
@@ -96,18 +101,39 @@ def _config(
         "tokenizer": {"kind": "file", "path": str(run.path / "tokenizer.json")},
         "model": tree_of(published.form.config),
     }
-    beams = read_json(folder / "generation_config.json").get("num_beams")
-    if task == "translate" and isinstance(beams, int):
-        tree["decoding"] = {"beam": beams}
+    if task == "classify" and "labels" not in (facts or {}):
+        tree |= {"objective": {"kind": "numbers"}, "training": {"metric": "pearson"}}
     length = published.config.get("max_position_embeddings", published.config.get("n_positions"))
     if task not in ("translate", "encode") and isinstance(length, int):
-        tree["batches"] = {"length": min(length, limit_of(published.form.config) or length)}
+        least = min(length, limit_of(published.form.config) or length)
+        tree["batches"] = {"length": min(least, side.length or least)}
+    if family.kind != "encoder-only":
+        options, warnings = decoding(side.generation, family.kind)
+        side.warnings.extend(f"generation_config.json: {warning}" for warning in warnings)
+        tree |= {"decoding": options} if options else {}
     config: RunConfig = build(task_class(task), tree)
     return config
 
 
-def _labels(published: Published) -> list[str]:
-    """The names of the classes of a head, in order."""
-    count = next((n for name, n in published.form.heads.items() if name in ("label", "tags")), 0)
-    names = published.config.get("id2label") or {}
-    return [str(names.get(str(i), f"LABEL_{i}")) for i in range(count)]
+def _facts(published: Published, where: str) -> Json:
+    """The labels of a model with labels, or the scale of one that predicts a number, and its heads."""
+    config, heads = published.config, published.form.heads
+    side = {"normalize": True} if published.side.normalize else {}
+    facts: Json = {"heads": dict(heads), **side}
+    count = next((n for name, n in heads.items() if name in ("label", "tags")), 0)
+    kind = config.get("problem_type")
+    if kind not in (None, "regression", "single_label_classification", "multi_label_classification"):
+        raise ConfigError(f"problem_type = {kind!r} is unknown", where=where, cure="remove it")
+    if "label" in heads:
+        if kind == "regression" and count == 1:
+            return facts | {"mean": 0.0, "deviation": 1.0}
+        several = kind == "multi_label_classification" or (kind is None and count == 1)
+        activation = "none" if kind == "regression" else "sigmoid" if several else "softmax"
+        facts |= {"activation": activation} if activation != "softmax" else {}
+    names = config.get("id2label") or {}
+    if not isinstance(names, dict):
+        raise ConfigError("id2label is not a table", where=where, cure="the file is damaged")
+    labels = [str(names.get(str(i), f"LABEL_{i}")) for i in range(count)]
+    if len({*labels}) < len(labels):
+        raise ConfigError(f"id2label has the same label twice: {labels[:8]}", where=where, cure="give each its own")
+    return facts | ({"labels": labels} if labels else {})

@@ -13,24 +13,32 @@ from torch import Tensor
 from seqloom.decoding.config import Greedy
 from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.engine import Engine, Request
-from seqloom.errors import MissingExtra
-from seqloom.interop.huggingface import find, read_json
+from seqloom.errors import MissingExtra, RunError
+from seqloom.interop.huggingface import find, read_checkpoint
+from seqloom.interop.weights import read_json
 from seqloom.models.assemblies import Model, limit_of
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.embedders import Inputs, Modality, PatchEmbedder
 from seqloom.run import Run
-from seqloom.tasks.building import load_model
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
+from seqloom.workflows.export import load_exported
+from seqloom.workflows.text_parity import NEW, compare_texts
 
 Differences = dict[str, object]
-_ROWS, _LENGTH, NEW = 2, 12, 20
+_ROWS, _LENGTH = 2, 12
 
 
-def compare_with_transformers(run: Run, source: str, reporter: Reporter) -> Differences:
-    """The largest difference of the logits on random tokens, and whether greedy output is the same.
+def compare_with_transformers(run: Run, source: str, reporter: Reporter, *, rounded: bool = False) -> Differences:
+    """How a run differs from a checkpoint in transformers: its outputs on random tokens, and its answers to texts.
+
+    Args:
+        run: the run.
+        source: the directory of the checkpoint, or its name on the hub.
+        reporter: prints warnings.
+        rounded: whether the weights there are those of the run in bfloat16, with which it is then compared.
 
     Raises MissingExtra where transformers is not installed.
     """
@@ -44,21 +52,43 @@ def compare_with_transformers(run: Run, source: str, reporter: Reporter) -> Diff
     folder = find(source)
     architecture = (read_json(folder / "config.json").get("architectures") or ["AutoModel"])[0]
     theirs = getattr(transformers, architecture).from_pretrained(folder, dtype=torch.float32).eval()
-    model, heads, pair = load_model(run, reporter)
+    exported = load_exported(run, reporter)
+    model, heads, pair = exported.model, exported.heads, exported.pair
+    if rounded:
+        _round(model, folder)
     with torch.inference_mode():
         differences = _differences(model, heads, theirs, example(model, pair))
-        result: Differences = {f"max difference, {name}": float(d) for name, d in differences.items()}
+        result: Differences = {"compared": ", ".join(differences)}
+        if missing := [name for name in heads if name not in differences]:
+            result["DIFFERENT heads"] = f"DIFFERENT: {', '.join(missing)} of the run is not in {architecture}"
+        result |= {
+            f"max difference, {name}": float(d) if isinstance(d, Tensor) else d for name, d in differences.items()
+        }
         if pair is not None and not isinstance(model, EncoderOnly):
-            result["greedy output"] = "the same" if _greedy_agrees(model, pair, theirs) else "DIFFERENT"
+            result["greedy output"] = _greedy_compared(model, pair, theirs)
+    if pair is not None:
+        result |= compare_texts(run, exported, theirs, folder)
     return result
 
 
-def compare_export(run: str | Run, to: str, out: str, reporter: Reporter) -> Differences:
-    """The same for an exported run."""
+def _round(model: Model, folder: Path) -> None:
+    """Gives a model the weights of its export in bfloat16. Raises RunError for one that was not only rounded."""
+    parameters = dict(model.named_parameters())
+    for name, tensor in read_checkpoint(folder).weights():
+        if (own := parameters.get(name)) is None:  # a bias that we do without
+            continue
+        if not torch.allclose(tensor, own, rtol=2**-7, atol=1e-30):
+            raise RunError(f"{name} is not that of the run in bfloat16", where=str(folder), cure="export it again")
+        own.data.copy_(tensor)
+
+
+def compare_export(run: str | Run, to: str, out: str, reporter: Reporter, *, rounded: bool = False) -> Differences:
+    """The same for an exported run; `rounded` if it was exported in bfloat16."""
     run = Run.open(run)
     if to == "hf":
-        return compare_with_transformers(run, out, reporter)
-    model, heads, pair = load_model(run, reporter)
+        return compare_with_transformers(run, out, reporter, rounded=rounded)
+    exported = load_exported(run, reporter)
+    model, heads, pair = exported.model, exported.heads, exported.pair
     if to == "onnx":
         assert isinstance(model, EncoderOnly)
         from seqloom.interop.onnx import run_onnx
@@ -67,15 +97,21 @@ def compare_export(run: str | Run, to: str, out: str, reporter: Reporter) -> Dif
         with torch.inference_mode():
             ours = encoder_outputs(model, heads, inputs)
         theirs = run_onnx(Path(out), inputs)
-        return {f"max difference, {name}": float((ours[name] - theirs[name]).abs().max()) for name in ours}
+        differences = {name: _apart(ours[name], theirs[name]) for name in ours}
+        return {f"max difference, {name}": float(d) if isinstance(d, Tensor) else d for name, d in differences.items()}
     from seqloom.interop.ctranslate import greedy_ctranslate2
 
     assert pair is not None
-    rows = example(model, pair).tolist()
-    limit = limit_of(model.config) if isinstance(model, LanguageModel) else None
-    most = min(NEW, (limit or 1 << 30) - len(rows[0]))
-    same = greedy(model, pair, rows) == greedy_ctranslate2(Path(out), model, pair, rows, most)
+    rows, most = _greedy_rows(model, pair)
+    same = [ids for ids, _ in greedy(model, pair, rows)] == greedy_ctranslate2(Path(out), model, pair, rows, most)
     return {"greedy output": "the same" if same else "DIFFERENT"}
+
+
+def _apart(ours: Tensor, theirs: Tensor) -> Tensor | str:
+    """The largest difference; a message where the two have not the same shape."""
+    if ours.shape != theirs.shape:
+        return f"DIFFERENT: the shape {tuple(ours.shape)} here, {tuple(theirs.shape)} there"
+    return (ours - theirs).abs().max()
 
 
 def example(model: Model, pair: tuple[Tokenizer, Tokenizer] | None) -> Tensor:
@@ -97,64 +133,80 @@ def encoder_outputs(model: EncoderOnly, heads: Mapping[str, int], inputs: Tensor
     return {"states": memory.states, **{name: model.score(name, memory) for name in heads}}
 
 
-def _differences(model: Model, heads: Mapping[str, int], theirs: Any, inputs: Tensor) -> dict[str, Tensor]:
+def _differences(model: Model, heads: Mapping[str, int], theirs: Any, inputs: Tensor) -> dict[str, Tensor | str]:
+    """The largest difference of each output that both have; a message for another shape."""
     match model:
         case LanguageModel():
-            return {"logits": (model.head(model(Inputs.text(inputs))[0]) - theirs(inputs).logits).abs().max()}
+            return {"logits": _apart(model.head(model(Inputs.text(inputs))[0]), theirs(inputs).logits)}
         case EncoderDecoder():
             targets = inputs.flip(0)
             logits = model.head(model(Inputs.text(inputs), targets))
-            return {"logits": (logits - theirs(input_ids=inputs, decoder_input_ids=targets).logits).abs().max()}
+            return {"logits": _apart(logits, theirs(input_ids=inputs, decoder_input_ids=targets).logits)}
     ours = encoder_outputs(model, heads, inputs)
     expected = {"states": theirs.base_model(inputs).last_hidden_state}
     out = theirs(inputs)
+    # What has one of these has no "logits" of another head.
     names = {"next": ("seq_relationship_logits", "logits"), "masked": ("prediction_logits", "logits")}
     for name in heads:
         if name == "span" and "start_logits" in out:
             expected[name] = torch.stack((out.start_logits, out.end_logits), -1)
         elif name != "span" and (key := next((k for k in names.get(name, ("logits",)) if k in out), None)):
             expected[name] = out[key]
-    return {n: (ours[n] - value).abs().max() for n, value in expected.items() if ours[n].shape == value.shape}
+    return {name: _apart(ours[name], value) for name, value in expected.items()}
 
 
-def greedy(model: Model, pair: tuple[Any, Any], rows: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The greedy continuation of each row, or its translation, without the end."""
-    config = Greedy(max_length=NEW)
-    tokenizer = pair[1]
+def greedy(model: Model, pair: tuple[Any, Any], rows: Sequence[Sequence[int]]) -> list[tuple[list[int], bool]]:
+    """The greedy continuation of each row, or its translation, without the end; and whether it ended by itself."""
+    config, tokenizer = Greedy(max_length=NEW), pair[1]
     if isinstance(model, EncoderDecoder):
-        ends = {"start": tokenizer.start, "end": tokenizer.end, "padding": tokenizer.pad}
-        sources = [np.asarray([*row, tokenizer.end]) for row in rows]
-        return [list(hypotheses[0].ids) for hypotheses in decode_rows(model, sources, config, **ends)]
+        limit = min(NEW, (model.config.decoder.limit or 1 << 30) - 1)
+        hypotheses = decode_rows(
+            model,
+            [np.asarray([*row, tokenizer.end]) for row in rows],
+            config,
+            start=tokenizer.start,
+            end=tokenizer.end,
+            ends=tokenizer.stops,
+            suppressed=tokenizer.suppressed,
+        )
+        ids = [list(best[0].ids) for best in hypotheses]
+        return [(row, len(row) < limit) for row in ids]
     assert isinstance(model, LanguageModel)
     engine = Engine(model, None, tokenizer.pad)
     results = []
     for row in rows:
         most = min(NEW, (limit_of(model.config) or 1 << 30) - len(row))
-        hypotheses = engine.generate([row], Request(most, tokenizer.stop), config)
-        results.append(list(hypotheses[0][0].ids))
+        hypotheses = engine.generate([row], Request(most, tokenizer.stop, ends=tokenizer.stops), config)
+        own = list(hypotheses[0][0].ids)
+        results.append((own, len(own) < most))
     return results
 
 
-def _greedy_agrees(model: Model, pair: tuple[Any, Any], theirs: Any) -> bool:
-    tokenizer, rows = pair[1], example(model, pair).tolist()
+def _greedy_rows(model: Model, pair: tuple[Tokenizer, Tokenizer]) -> tuple[list[list[int]], int]:
+    """What is continued, short enough to leave room, and how many tokens there is room for."""
+    limit = limit_of(model.config) or 1 << 30
+    rows = example(model, pair)[:, : max(1, limit // 2)].tolist()
+    return rows, min(NEW, limit - len(rows[0]))
+
+
+def _greedy_compared(model: Model, pair: tuple[Tokenizer, Tokenizer], theirs: Any) -> str:
+    """Whether both write the same, up to their ends and with them."""
+    tokenizer, (rows, most) = pair[1], _greedy_rows(model, pair)
+    translates = isinstance(model, EncoderDecoder)
+    ends = {tokenizer.end if translates else tokenizer.stop, *tokenizer.stops}
     options: dict[str, Any] = {
-        "do_sample": False,
-        "use_cache": False,
-        "num_beams": 1,
-        "eos_token_id": tokenizer.end if isinstance(model, EncoderDecoder) else tokenizer.stop,
-        "pad_token_id": tokenizer.pad,
+        **{"do_sample": False, "use_cache": False, "num_beams": 1, "max_length": None, "min_length": 0},
+        **{"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "forced_eos_token_id": None},
+        **{"eos_token_id": sorted(ends), "pad_token_id": tokenizer.pad, "max_new_tokens": most},
     }
-    if isinstance(model, EncoderDecoder) and tokenizer.start == tokenizer.pad:
-        options["bad_words_ids"] = [[tokenizer.pad]]
-    for row, ours in zip(rows, greedy(model, pair, rows), strict=True):
-        inputs = torch.tensor([[*row, tokenizer.end] if isinstance(model, EncoderDecoder) else row])
-        most = len(ours) + isinstance(model, EncoderDecoder)
-        if most == 0:
-            continue
-        ids = theirs.generate(
-            inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=most, forced_eos_token_id=None, **options
-        )[0].tolist()
-        begin = 1 if isinstance(model, EncoderDecoder) else len(row)
-        if ids[begin : begin + len(ours)] != ours:
-            return False
-    return True
+    if tokenizer.suppressed:
+        options["bad_words_ids"] = [[i] for i in tokenizer.suppressed]
+    for row, (ours, ended) in zip(rows, greedy(model, pair, rows), strict=True):
+        inputs = torch.tensor([[*row, tokenizer.end] if translates else row])
+        ids = theirs.generate(inputs, attention_mask=torch.ones_like(inputs), **options)[0].tolist()
+        ids = ids[1 if translates else len(row) :]
+        length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+        if ids[:length] != ours or (length < len(ids)) != ended:
+            here, there = [ours, *["end"] * ended], [ids[:length], *["end"] * (length < len(ids))]
+            return f"DIFFERENT: {str(here)[:200]} here, {str(there)[:200]} there"
+    return "the same"

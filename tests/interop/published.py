@@ -120,4 +120,5 @@ def write_tokenizer(folder: Path, words: int = V) -> None:
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.save(str(folder / "tokenizer.json"))
     special = {"unk_token": "<unk>", "pad_token": "w0", "cls_token": "w1", "sep_token": "w2", "bos_token": "w1"}
-    (folder / "tokenizer_config.json").write_text(json.dumps({**special, "eos_token": "w2"}), encoding="utf-8")
+    more = {"eos_token": "w2", "tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**special, **more}), encoding="utf-8")

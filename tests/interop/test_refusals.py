@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -53,6 +55,39 @@ def pickled(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def text(name: str, content: str) -> Change:
+    return lambda folder: (folder / name).write_text(content) and None
+
+
+def index(weight_map: Any) -> Change:
+    return text("model.safetensors.index.json", json.dumps({"weight_map": weight_map}))
+
+
+def fifo(folder: Path) -> None:
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    os.mkfifo(folder / "generation_config.json")
+
+
+def adapter(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    about = {"peft_type": "LORA", "base_model_name_or_path": "big/model"}
+    (folder / "adapter_config.json").write_text(json.dumps(about))
+
+
+def modules(*kinds: str) -> Change:
+    paths = {kind: f"{i}_{kind}" * (i > 0) for i, kind in enumerate(kinds)}
+    listed = [{"idx": 0, "path": path, "type": f"sentence_transformers.models.{kind}"} for kind, path in paths.items()]
+    return text("modules.json", json.dumps(listed))
+
+
+def pooling(**modes: bool) -> Change:
+    def change(folder: Path) -> None:
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 12, **modes}))
+
+    return change
+
+
 LAYER = "model.layers.1.mlp.down_proj.weight"
 REFUSED: dict[str, tuple[str, Change, list[str]]] = {
     "unknown architecture": ("llama", config(model_type="lama"), ["unknown architecture 'lama'", "'llama'"]),
@@ -91,6 +126,55 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
         ["lm_head.weight and model.embed_tokens.weight differ"],
     ),
     "oblong": ("vit", config(image_size=[8, 16]), ["only squares"]),
+    "no vocabulary": ("bert", config(vocab_size=-5), ["config.json: vocab_size = -5 is not the size of a vocabulary"]),
+    "vocabulary of text": ("bert", config(vocab_size="x"), ["config.json: vocab_size = 'x'"]),
+    "ten million layers": ("bert", config(num_hidden_layers=10_000_000), ["config.json: has 10,000,000 layers"]),
+    "a number of layers": ("llama", config(num_hidden_layers="2"), ["config.json: num_hidden_layers = 2: "]),
+    "no layers": ("gpt2", config(n_layer=-1), ["config.json: ", "layers"]),
+    "no heads": ("llama", config(num_attention_heads=0), ["config.json: "]),
+    "a huge width": ("llama", config(hidden_size=10**18), ["config.json: "]),
+    "huge sines": ("pegasus", config(max_position_embeddings=10**12), ["config.json: max_position_embeddings"]),
+    "a list of positions": ("llama", config(rope_parameters=["x"]), ["config.json: "]),
+    "labels in a list": ("bert-label", config(id2label=["a", "b", "c"]), ["config.json: id2label is not a table"]),
+    "no ids": ("gpt2", config(eos_token_id=[{}], layer_norm_epsilon="x"), ["config.json: layer_norm_epsilon = x: "]),
+    "nested deep": ("bert", text("config.json", "[" * 100_000), ["config.json: cannot be read: it is nested too deep"]),
+    "no finite number": ("bert", text("config.json", '{"hidden_size": 1e999}'), ["config.json: cannot be read: 1e999"]),
+    "a weight_map of words": ("llama", index(["model.safetensors"]), ["index.json: its weight_map is not a table"]),
+    "a weight_map of numbers": ("llama", index({"a": 1}), ["index.json: its weight_map is not a table"]),
+    "weights above": ("llama", index({"a": "../a.safetensors"}), ["names '../a.safetensors', which is not a safe"]),
+    "weights elsewhere": ("llama", index({"a": "/etc/passwd"}), ["names '/etc/passwd', which is not a safetensors"]),
+    "weights not there": ("llama", index({"a": "a.safetensors"}), ["a.safetensors: there is no such file"]),
+    "NaN": (
+        "llama",
+        tensors(lambda t: t[LAYER].__setitem__((0, 1), torch.nan)),
+        [f"config.json: {LAYER} holds NaN or infinity"],
+    ),
+    "quantized": ("llama", tensors(lambda t: t.update({LAYER: t[LAYER].to(torch.int8)})), ["int8: a quantized model"]),
+    "quantization": ("llama", config(quantization_config={"bits": 4}), ["quantization_config = {'bits': 4} is not"]),
+    "a fifo": ("bert", fifo, ["generation_config.json: is not a regular file"]),
+    "an adapter": ("llama", adapter, ["is an adapter (LORA) of big/model, not a whole model", "merge_and_unload"]),
+    "an adapter beside a model": (
+        "llama",
+        tensors(lambda t: t.update({"base_model.model.a.lora_A.weight": torch.ones(2)})),
+        ["has weights of an adapter"],
+    ),
+    "a dense layer": (
+        "bert",
+        modules("Transformer", "Pooling", "Dense"),
+        ["modules.json: the module '2_Dense'"],
+    ),
+    "modules": ("bert", text("modules.json", "{}{"), ["modules.json: cannot be read"]),
+    "two poolings": (
+        "bert",
+        pooling(pooling_mode_cls_token=True, pooling_mode_mean_tokens=True),
+        ["1_Pooling/config.json: the pooling cls with mean is not supported"],
+    ),
+    "another pooling": (
+        "bert",
+        pooling(pooling_mode_lasttoken=True),
+        ["1_Pooling/config.json: pooling_mode_lasttoken = True is not supported"],
+    ),
+    "another problem": ("bert-label", config(problem_type="x"), ["config.json: problem_type = 'x' is unknown"]),
 }
 
 
@@ -218,3 +302,20 @@ def test_what_no_family_can_express_is_named() -> None:
         express(build(EncoderOnlyConfig, {"preset": "bert-tiny", "pooler": "none"}), {"label": 3})
     with pytest.raises(UsageError, match="the nearest, bert, lacks matches = True"):
         express(build(EncoderOnlyConfig, {"preset": "bert-tiny", "matches": True}), {})
+
+
+def test_the_names_of_wrapped_models_are_stripped(publish: Publish, tmp_path: Path) -> None:
+    class Said(Reporter):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    said: list[str] = []
+    folder = publish("llama")
+    plain = import_run(str(folder), str(tmp_path / "plain"), Reporter(0)).best(print).path / "model.safetensors"
+    for number, prefix in enumerate(("_orig_mod.", "module.", "base_model.model.", "module._orig_mod.")):
+        wrapped = tmp_path / f"wrapped{number}"
+        shutil.copytree(folder, wrapped)
+        tensors(lambda t, p=prefix: [t.update({p + n: t.pop(n)}) for n in list(t)])(wrapped)  # type: ignore[misc]
+        run = import_run(str(wrapped), str(tmp_path / f"run{number}"), Said(0))
+        assert (run.best(print).path / "model.safetensors").read_bytes() == plain.read_bytes()
+        assert all(part in said[-2] for part in prefix.split(".") if part)

@@ -14,6 +14,7 @@ from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.embedders import Inputs
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.reading import Labels, MaskedTokens, Numbers, batch_scores
+from seqloom.text.tokenizer import Template
 
 CONFIG = EncoderOnlyConfig(encoder=TransformerConfig(layers=1, width=12, inner=8, heads=2), pooling="mean")
 WINDOWS = TextBatchConfig(length=8, long="windows")
@@ -27,7 +28,7 @@ def item(size: int, targets: object, second: int | None = None, seed: int = 0) -
     draw = np.random.default_rng(seed + size)
     text = draw.integers(4, 29, size).astype(np.int32)
     other = None if second is None else draw.integers(4, 29, second).astype(np.int32)
-    return Item(frame(text, other, (2, 3), WINDOWS, windows=True), np.array(targets))
+    return Item(frame(text, other, Template((2,), (3,), (3,)), WINDOWS, windows=True), np.array(targets))
 
 
 def test_a_label_of_windows_is_that_of_the_mean_vector():

@@ -51,9 +51,13 @@ def mask_of(tokenizer: Tokenizer) -> tuple[str, int]:
 
 
 def with_mask(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with a mask token; unchanged if it has one."""
-    has_mask = any(tokenizer.inner.token_to_id(name) is not None for name in MASKS)
-    return tokenizer if has_mask else tokenizer.grown(MASKS[:1])
+    """The tokenizer with a mask token added; itself if it has one."""
+    return tokenizer if has_mask(tokenizer) else tokenizer.grown(MASKS[:1])
+
+
+def has_mask(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer has a mask token."""
+    return any(tokenizer.inner.token_to_id(name) is not None for name in MASKS)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from seqloom.data.batches.batch import ReadingBatch, pad
 from seqloom.data.batches.order import BatchConfig, Order
 from seqloom.limits import Bounds, LengthOrZero, Tokens
 from seqloom.nn.embedders import Inputs
+from seqloom.text.tokenizer import Template
 
 TextLength = Annotated[int, Bounds(8, 10**6)]
 
@@ -55,11 +56,13 @@ class Window:
         ids: the tokens, including the special ones.
         second: the index at which the second text begins; the number of tokens if there is none.
         first_token: the index of the first token in the text that is windowed.
+        segments: whether the second text is of another segment than the first.
     """
 
     ids: np.ndarray
     second: int
     first_token: int = 0
+    segments: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,28 +82,31 @@ class Item:
 
 
 def frame(
-    text: np.ndarray, second: np.ndarray | None, ends: tuple[int, int], config: TextBatchConfig, *, windows: bool
+    text: np.ndarray, second: np.ndarray | None, template: Template, config: TextBatchConfig, *, windows: bool
 ) -> tuple[Window, ...]:
     """The windows of an encoded text or pair of texts; of a pair, the second text is windowed.
 
     Args:
         text, second: ids without special tokens.
-        ends: the start token and the end token.
+        template: the special tokens around and between them.
         config: the lengths.
         windows: whether a long text has several; otherwise it is cut, the longer one of a pair first.
     """
-    start, end = ends
-    head, split = np.array([start], dtype=np.int32), 0
+    head, split = np.array(template.before, dtype=np.int32), 0
+    after = np.array(template.after, dtype=np.int32)
     if second is not None:
-        room = config.length - 3
+        room = config.length - len(head) - len(template.between) - len(after)
         kept = room // 2 if windows else max(room // 2, room - len(second))
-        head, text = np.concatenate((head, text[:kept], [end])).astype(np.int32), second
+        head, text = np.concatenate((head, text[:kept], template.between)).astype(np.int32), second
         split = len(head)
-    room = config.length - len(head) - 1
+    room = config.length - len(head) - len(after)
     apart = min(config.stride or max(1, room // 2), room)
     starts = range(0, len(text) - room + apart, apart) if windows and len(text) > room else (0,)
-    rows = [np.concatenate((head, text[first : first + room], [end])).astype(np.int32) for first in starts]
-    return tuple(Window(ids, split or len(ids), first) for ids, first in zip(rows, starts, strict=True))
+    rows = [np.concatenate((head, text[first : first + room], after)).astype(np.int32) for first in starts]
+    return tuple(
+        Window(ids, len(ids) if second is None else split, first, template.segments)
+        for ids, first in zip(rows, starts, strict=True)
+    )
 
 
 def collate(items: Sequence[Item], rows: Sequence[int] = (), number: int = 0) -> ReadingBatch:
@@ -108,7 +114,7 @@ def collate(items: Sequence[Item], rows: Sequence[int] = (), number: int = 0) ->
     windows = [w for item in items for w in item.windows]
     ids, mask = pad([w.ids for w in windows])
     segments = owner = targets = None
-    if any(w.second < len(w.ids) for w in windows):
+    if any(w.segments and w.second < len(w.ids) for w in windows):
         seconds = torch.tensor([w.second for w in windows])
         segments = (torch.arange(ids.shape[1]) >= seconds[:, None]).long()
     if len(windows) > len(items):

@@ -16,7 +16,7 @@ from seqloom.data.rows import Example, Question, TaggedWords
 from seqloom.data.sources.none import NoData
 from seqloom.data.sources.source import SplitFiles
 from seqloom.errors import DataError, counted
-from seqloom.limits import Length
+from seqloom.limits import Length, LengthOrZero
 
 E = TypeVar("E")
 
@@ -122,12 +122,8 @@ class TaggedFiles(ExampleFiles[TaggedWords]):
     """
 
     kind: ClassVar[str] = "tagged"
-    word: int = 0
-    label: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.word, self.label) < 0:
-            raise ValueError("word and label are columns, from 1")
+    word: LengthOrZero = 0
+    label: LengthOrZero = 0
 
     def read(self, files: Sequence[str]) -> list[TaggedWords]:
         """See SplitFiles."""

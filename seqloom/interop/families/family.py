@@ -57,8 +57,15 @@ class Family:
     sines: tuple[str, ...] = ()
 
     def model_config(self, config: Json) -> Any:
-        """Our config of a config.json. Raises ConfigError for options that are not supported."""
-        return build(CONFIGS[self.kind], self.config.read(config))
+        """Our config for a config.json. Raises ConfigError, with their name of the key, for an unsupported value."""
+        tree = self.config.read(config)
+        try:
+            return build(CONFIGS[self.kind], tree)
+        except ConfigError as error:
+            key = error.where.removeprefix("--")
+            theirs = self.config.theirs(key)
+            name = f"{theirs} = {str(config.get(theirs))[:40]}" if theirs else f"of the model's {key or 'config'}"
+            raise ConfigError(f"{name}: {error.problem}", cure="the file is damaged, or of another model") from None
 
     def tables(self, config: Json) -> dict[str, Tensor]:
         """The tables of positions that belong to a config.json, by name."""

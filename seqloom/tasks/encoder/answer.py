@@ -55,11 +55,12 @@ class Answerer(Reader):
         asked = tokenizer.encode([row.question for row in rows])
         passages = {text: i for i, text in enumerate(dict.fromkeys(row.passage for row in rows))}
         read = tokenizer.encode_places(list(passages))
-        ends, found = (tokenizer.start, tokenizer.end), []
+        found = []
         for row, question in zip(rows, asked, strict=True):
             ids, places = read[passages[row.passage]]
-            windows = frame(question, ids, ends, self.config.batches, windows=True)
-            found.append(Item(windows, _spans(row, windows, places) if learn else None, places))
+            windows = frame(question, ids, tokenizer.template, self.config.batches, windows=True)
+            spans = _spans(row, windows, places, len(tokenizer.template.after)) if learn else None
+            found.append(Item(windows, spans, places))
         return found
 
     def predict(self, row: Question, item: Item, scores: list[np.ndarray]) -> Answer:
@@ -69,7 +70,7 @@ class Answerer(Reader):
             log_p = own.astype(np.float64)
             log_p = log_p - np.logaddexp.reduce(log_p, axis=0)
             none = min(none, float(log_p[0].sum()))
-            inside = log_p[window.second : len(window.ids) - 1]
+            inside = log_p[window.second : len(window.ids) - len(self.tokenizer.template.after)]
             if len(inside):
                 sums = inside[:, :1] + inside[None, :, 1]
                 sums[~_allowed(len(inside), self.config.data.longest)] = -np.inf
@@ -114,14 +115,17 @@ def _allowed(size: int, longest: int) -> np.ndarray:
     return found
 
 
-def _spans(row: Question, windows: Sequence[Window], places: np.ndarray) -> np.ndarray:
-    """First and last position (W 2) of the first answer in each window; 0 and 0 in a window without it."""
+def _spans(row: Question, windows: Sequence[Window], places: np.ndarray, ending: int) -> np.ndarray:
+    """First and last position (W 2) of the first answer in each window; 0 and 0 in a window without it.
+
+    `ending`: the number of special tokens at the end of a window.
+    """
     found = np.zeros((len(windows), 2), dtype=np.int64)
     if row.answers and len(places):
         text, start = row.answers[0]
         inside = ((places[:, 1] > start) & (places[:, 0] < start + len(text))).nonzero()[0]
         for k, window in enumerate(windows):
-            after = window.first_token + len(window.ids) - window.second - 1
+            after = window.first_token + len(window.ids) - window.second - ending
             if len(inside) and window.first_token <= inside[0] and inside[-1] < after:
                 found[k] = window.second + inside[[0, -1]] - window.first_token
     return found

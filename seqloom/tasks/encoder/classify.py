@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -23,7 +23,10 @@ from seqloom.training.config import Metric, TrainingConfig
 
 @dataclass(frozen=True)
 class Classified:
-    """The prediction for a text: a label with the probabilities of all labels, or a number."""
+    """The prediction for a text: a label with the probabilities of all labels, or a number.
+
+    An imported model of labels that do not exclude each other, or of several numbers, has those as probabilities.
+    """
 
     text: str
     label: str | float
@@ -55,12 +58,14 @@ class Classifier(Reader):
         """See Reader; a label that was not in the training data is a DataError."""
         tokenizer, config = self.tokenizer, self.config.batches
         texts = tokenizer.encode([row.text for row in rows])
-        seconds = tokenizer.encode([row.second for row in rows]) if self.config.pairs else [None] * len(rows)
-        ends = tokenizer.start, tokenizer.end
-        targets = [self._target(row) if learn else None for row in rows]
+        seconds = tokenizer.encode([row.second for row in rows])
+        template, windows = tokenizer.template, config.long == "windows"
         return [
-            Item(frame(a, b, ends, config, windows=config.long == "windows"), target)
-            for a, b, target in zip(texts, seconds, targets, strict=True)
+            Item(
+                frame(a, b if row.second or self.config.pairs else None, template, config, windows=windows),
+                self._target(row) if learn else None,
+            )
+            for row, a, b in zip(rows, texts, seconds, strict=True)
         ]
 
     def _target(self, row: Example) -> np.ndarray:
@@ -76,7 +81,8 @@ class Classifier(Reader):
         text = f"{row.text}\t{row.second}" if row.second else row.text
         if "labels" not in self.facts:
             return Classified(text, float(scores[0][0]) * self.facts["deviation"] + self.facts["mean"])
-        p = dict(zip(self.names, softmax(scores[0]).tolist(), strict=True))
+        activate = _ACTIVATIONS[self.facts.get("activation", "softmax")]
+        p = dict(zip(self.names, activate(scores[0]).tolist(), strict=True))
         return Classified(text, max(p, key=p.__getitem__), p)
 
     def measure(self, rows: Sequence[Example], items: Sequence[Item], outputs: Sequence[list[np.ndarray]]) -> Json:
@@ -100,12 +106,14 @@ class Classifier(Reader):
         return {**shown, **probability, "prediction": label}
 
     def row(self, example: Any) -> Example:
-        """A text; or a pair, as a tuple or with a tab between the two."""
+        """A text; or a pair, as a tuple or with a tab between the two. An imported model takes both."""
         parts = (example,) if isinstance(example, str) else tuple(example)
-        if isinstance(example, str) and self.config.pairs:
+        either, pairs = not self.config.data.train, self.config.pairs
+        if isinstance(example, str) and (pairs or either):
             parts = tuple(example.split("\t"))
-        if len(parts) != 1 + self.config.pairs or not all(map(is_text, parts)):
-            expected = "pairs of texts: FIRST<TAB>SECOND" if self.config.pairs else "texts"
+        sizes = (1, 2) if either else (1 + pairs,)
+        if len(parts) not in sizes or not all(map(is_text, parts)):
+            expected = "texts or " * either + "pairs of texts: FIRST<TAB>SECOND" if pairs or either else "texts"
             raise UsageError(f"cannot be read: {str(example)[:80]!r}", cure=f"this run is for {expected}")
         return Example(*parts)
 
@@ -127,6 +135,19 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     high = np.exp(scores.astype(np.float64) - scores.max(-1, keepdims=True))
     result: np.ndarray = high / high.sum(-1, keepdims=True)
     return result
+
+
+def _sigmoid(scores: np.ndarray) -> np.ndarray:
+    result: np.ndarray = 1 / (1 + np.exp(-scores.astype(np.float64)))
+    return result
+
+
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "softmax": softmax,
+    "sigmoid": _sigmoid,
+    "none": lambda scores: scores,
+}
+"""What makes the probabilities of labels of their scores; an imported model may have another than softmax."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,10 +29,11 @@ class TextEncoder:
     Args:
         model, tokenizer: of a run.
         length: the most tokens of a window.
+        normalized: whether the model's own pooling scales its vectors to length 1.
     """
 
-    def __init__(self, model: EncoderOnly, tokenizer: Tokenizer, length: int) -> None:
-        self.model, self.tokenizer, self.length = model, tokenizer, length
+    def __init__(self, model: EncoderOnly, tokenizer: Tokenizer, length: int, *, normalized: bool = False) -> None:
+        self.model, self.tokenizer, self.length, self.normalized = model, tokenizer, length, normalized
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str], *, pooling: PoolingChoice = "mean", normalize: bool = False) -> np.ndarray:
@@ -45,8 +46,8 @@ class TextEncoder:
         """
         if isinstance(texts, str):
             raise UsageError("expected a list of texts, got one text", cure='write encoder(["..."])')
-        ends, config = (self.tokenizer.start, self.tokenizer.end), TextBatchConfig(length=self.length)
-        items = [Item(frame(ids, None, ends, config, windows=True)) for ids in self.tokenizer.encode(texts)]
+        template, config = self.tokenizer.template, TextBatchConfig(length=self.length)
+        items = [Item(frame(ids, None, template, config, windows=True)) for ids in self.tokenizer.encode(texts)]
         device = next(self.model.parameters()).device
         found = np.zeros((len(items), self.model.pooling.width if pooling == "own" else self._width), dtype=np.float32)
         self.model.eval()
@@ -56,6 +57,7 @@ class TextEncoder:
             pooled = self.model.pooled(memory) if pooling == "own" else mean_summary(memory.states, memory.mask)
             found[part] = window_means(pooled, batch.owner).float().cpu().numpy()
         found[np.array([is_blank(text) for text in texts], dtype=bool)] = 0.0
+        normalize = normalize or (pooling == "own" and self.normalized)
         return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12) if normalize else found
 
     @property
@@ -66,4 +68,5 @@ class TextEncoder:
 def load_encoder(path: str | Path, **options: Any) -> TextEncoder:
     """The text encoder of a run; the options are those of `load_run`. Raises RunError for another model."""
     loaded = load_run(path, ReadingConfig, **options)
-    return TextEncoder(loaded.model, loaded.assets.tokenizer, loaded.config.batches.length)
+    normalized = bool((loaded.assets.facts or {}).get("normalize"))
+    return TextEncoder(loaded.model, loaded.assets.tokenizer, loaded.config.batches.length, normalized=normalized)

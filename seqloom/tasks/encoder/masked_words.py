@@ -170,25 +170,28 @@ class Filler:
         self.model, self.tokenizer = model, tokenizer
         self.length = min(length, model.config.encoder.limit or length)
         self.name, self.mask = mask_of(tokenizer)
+        self._parsing = tokenizer.parsing(self.name)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text with its masked words written <mask> or [MASK]. Raises UsageError."""
-        parts = self.tokenizer.encode([part.strip() for part in _MASKED.split(text)])
-        ids = [self.tokenizer.start]
-        for number, part in enumerate(parts):
-            ids += [self.mask] * (number > 0) + part.tolist()
-        if len(ids) >= self.length:
-            raise UsageError(f"has {len(ids) + 1} tokens, the most is {self.length}", cure="shorten it")
-        return [*ids, self.tokenizer.end]
+        template = self.tokenizer.template
+        text_ids = self._parsing.encode([_MASKED.sub(lambda _: self.name, text)])[0].tolist()
+        ids = [*template.before, *text_ids, *template.after]
+        if len(ids) > self.length:
+            raise UsageError(f"has {len(ids)} tokens, the most is {self.length}", cure="shorten it")
+        return ids
 
     def __call__(self, text: str, count: int = 5) -> list[list[tuple[str, float]]]:
         """The most probable tokens for each mask, with their probabilities."""
+        return [[(self.tokenizer.decode([[i]])[0].strip(), p) for i, p in row] for row in self.ids(text, count)]
+
+    @torch.inference_mode()
+    def ids(self, text: str, count: int = 5) -> list[list[tuple[int, float]]]:
+        """The ids of the most probable tokens for each mask, with their probabilities."""
         if not _MASKED.search(text):
             raise UsageError("no word is masked", cure=f"write {self.name} in place of a word")
         ids = torch.tensor([self.encode(text)], device=next(self.model.parameters()).device)
         self.model.eval()
-        with torch.inference_mode():
-            states = self.model(Inputs.text(ids)).states[ids == self.mask]
-            best = self.model.heads["masked"](states).float().softmax(-1).topk(count)
-        tokens = [[self.tokenizer.decode([[i]])[0].strip() for i in row] for row in best.indices.tolist()]
-        return [list(zip(w, p, strict=True)) for w, p in zip(tokens, best.values.tolist(), strict=True)]
+        states = self.model(Inputs.text(ids)).states[ids == self.mask]
+        best = self.model.heads["masked"](states).float().softmax(-1).topk(count)
+        return [list(zip(i, p, strict=True)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]

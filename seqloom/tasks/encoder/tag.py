@@ -33,25 +33,33 @@ class Tagger(Reader):
 
     def items(self, rows: Sequence[TaggedWords], learn: bool) -> list[Item]:
         """See Reader; a long sentence is split into windows. Raises DataError for a new label."""
-        pieces = iter(self.tokenizer.encode([word for row in rows for word in row.words]))
-        return [self._item(row, [next(pieces) for _ in row.words], learn) for row in rows]
+        encoded = self.tokenizer.encode_words([row.words for row in rows])
+        return [self._item(row, ids, firsts, learn) for row, (ids, firsts) in zip(rows, encoded, strict=True)]
 
-    def _item(self, row: TaggedWords, words: list[np.ndarray], learn: bool) -> Item:
-        start, end, room = [self.tokenizer.start], [self.tokenizer.end], self.config.batches.length - 2
-        parts: list[list[np.ndarray]] = [[]]
-        places, at = [], 1
-        for ids in words:
-            ids = ids[:room] if len(ids) else np.array([self.tokenizer.unknown])
-            if sum(map(len, parts[-1])) + len(ids) > room:
+    def _item(self, row: TaggedWords, ids: np.ndarray, firsts: np.ndarray, learn: bool) -> Item:
+        template = self.tokenizer.template
+        room = self.config.batches.length - len(template.before) - len(template.after)
+        begins = np.unique(firsts[firsts >= 0])  # words may share a token
+        ends = dict(zip(begins.tolist(), [*begins[1:].tolist(), len(ids)], strict=True))
+        lead = ids[: begins[0] if len(begins) else len(ids)][:room]
+        parts: list[list[np.ndarray]] = [[lead]]
+        places: list[int] = []
+        at, last = len(template.before) + len(lead), -1
+        for first in firsts.tolist():
+            if first == last >= 0:
+                places.append(places[-1])
+                continue
+            piece = ids[first : ends[first]][:room] if first >= 0 else np.array([self.tokenizer.unknown])
+            if sum(map(len, parts[-1])) + len(piece) > room:
                 parts.append([])
-                at += 2
+                at += len(template.after) + len(template.before)
             places.append(at)
-            parts[-1].append(ids)
-            at += len(ids)
-        windows = [np.concatenate((start, *part, end)).astype(np.int32) for part in parts]
+            parts[-1].append(piece)
+            at, last = at + len(piece), first
+        windows = [np.concatenate((template.before, *part, template.after)).astype(np.int32) for part in parts]
         targets = None
         if learn:
-            targets = np.full(at + 1, -1, dtype=np.int64)
+            targets = np.full(at + len(template.after), -1, dtype=np.int64)
             targets[places] = [self._number(label, row.where) for label in row.labels]
         return Item(tuple(Window(ids, len(ids)) for ids in windows), targets, np.array(places))
 

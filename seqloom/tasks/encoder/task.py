@@ -56,8 +56,6 @@ class ReadingConfig(GradientConfig):
             raise ValueError("tokenizer.dropout is for pairs of sentences to translate")
         if not isinstance(self.model.embedder, EmbedderConfig):
             raise ValueError("model.embedder must be of the kind 'tokens': texts are read here")
-        if self.pairs and self.model.segments == 1:
-            raise ValueError("model.segments must be 0, or 2 to tell the texts of a pair apart")
         limit = self.model.encoder.limit
         if limit is not None and limit < self.batches.length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")

@@ -127,17 +127,23 @@ class Generator:
                 if len(whole) > shown:
                     yield whole[shown:]
                 return
-            text, held = _cut(self._text(prompt, prompt_ids, ids), len(prompt), stop)
+            settled = self.tokenizer.settled([*prompt_ids, *ids]) - len(prompt_ids)
+            if settled <= 0:
+                continue
+            text, held = _cut(self._text(prompt, prompt_ids, ids[:settled]), len(prompt), stop)
             # Characters that may still change, or turn out to begin a stop string, are held back.
-            ready = len(text) - max(held, 3 if text.endswith("\N{REPLACEMENT CHARACTER}") else 0)
+            ready = min(len(text) - held, len(text.rstrip("\N{REPLACEMENT CHARACTER}")))
             if ready > shown:
                 yield text[shown:ready]
                 shown = ready
 
     def encode(self, prompt: str) -> list[int]:
         """The ids of a text at the beginning of a document."""
-        special, ids = self.tokenizer.special, self.tokenizer.encode_lines([prompt])[0].tolist()
-        return ids if ids and special is not None and not special.opens else [self.tokenizer.start, *ids]
+        special, start = self.tokenizer.special, [self.tokenizer.start]
+        before = start if special is None or special.opens else []
+        if special is not None and special.template is not None:
+            before = [*special.template.before]
+        return [*before, *self.tokenizer.encode_lines([prompt])[0].tolist()] or start
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, with its line breaks."""
@@ -177,9 +183,9 @@ class Generator:
         if self.long_text == "refuse" and self.context is not None and longest > self.context:
             problem = f"prompt and {length} new tokens are {longest}, more than the model's context of {self.context}"
             raise DataError(problem, cure="shorten the prompt or the length, or let the context slide")
-        # A stop string is sought in the last ids only: a token has at least one byte.
-        ends = (lambda ids: any(s in self.decode(ids[-_tail(stop) :]) for s in stop)) if stop else None
-        return Request(length, self.tokenizer.stop, ends)
+        # Bytes that begin inside a character have no readable text, so that all ids are decoded.
+        stopped = (lambda ids: any(s in self.decode(ids) for s in stop)) if stop else None
+        return Request(length, self.tokenizer.stop, stopped, self.tokenizer.stops)
 
     def _generation(
         self, prompt: str, prompt_ids: Sequence[int], hypothesis: Hypothesis, stop: Sequence[str]
@@ -190,7 +196,7 @@ class Generator:
     def _text(self, prompt: str, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:
         # The prompt stays as it was written, even if the tokenizer does not reproduce it.
         before, whole = self.decode(prompt_ids), self.decode([*prompt_ids, *ids])
-        return prompt + whole[len(before) :] if whole.startswith(before) else whole
+        return prompt + (whole[len(before) :] if whole.startswith(before) else self.decode(ids))
 
     def _check(self, draft: Generator, config: DecodingConfig) -> None:
         if draft.tokenizer.digest() != self.tokenizer.digest():
@@ -202,10 +208,6 @@ class Generator:
         if config.repetition_penalty != 1 or config.no_repeat_ngram or config.min_length:
             problem = "speculative decoding does not support repetition_penalty, no_repeat_ngram and min_length"
             raise UsageError(problem, where="--draft", cure="leave --draft or these options out")
-
-
-def _tail(stop: Sequence[str]) -> int:
-    return max(len(s.encode()) for s in stop) + 8
 
 
 def _cut(text: str, begin: int, stop: Sequence[str]) -> tuple[str, int]:

@@ -120,19 +120,22 @@ class Translator:
         return rows
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of the texts, each with the end-of-sentence token; a blank text has none."""
+        """The ids of the texts with the special tokens around them: at least the end; a blank text has none."""
         if isinstance(texts, str):
             raise UsageError("expected a list of texts, got one text", cure='write translator(["..."])')
-        rows = []
+        special, rows = self.source.special, []
         visible = ["" if is_blank(text) else text for text in texts]
+        template = None if special is None else special.template
+        before, after = (template.before, template.after) if template else ((), (self.source.end,))
+        room = self.max_source - len(before) - len(after)
         for number, ids in enumerate(self.source.encode(visible), start=1):
-            if len(ids) >= self.max_source:
+            if len(ids) > room:
                 if self.long_input == "refuse":
-                    problem = f"has {len(ids)} tokens, the most is {self.max_source - 1}"
+                    problem = f"has {len(ids)} tokens, the most is {room}"
                     raise DataError(problem, where=f"text {number}", cure="split it into sentences, or --long cut")
                 self.cuts += 1
-                ids = ids[: self.max_source - 1]
-            rows.append(np.append(ids, self.source.end) if len(ids) else ids)
+                ids = ids[:room]
+            rows.append(np.concatenate((before, ids, after)).astype(np.int32) if len(ids) else ids)
         return rows
 
     def _parts(self, ids: list[np.ndarray], size: int) -> Iterator[list[int]]:
@@ -146,5 +149,12 @@ class Translator:
         """The hypotheses of one batch of encoded sources."""
         target = self.target
         return decode_rows(
-            self.model, ids, config, start=target.start, end=target.end, padding=target.pad, prefixes=prefixes
+            self.model,
+            ids,
+            config,
+            start=target.start,
+            end=target.end,
+            ends=target.stops,
+            suppressed=target.suppressed,
+            prefixes=prefixes,
         )

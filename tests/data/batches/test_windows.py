@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig, Window, by_length, collate, frame
+from seqloom.text.tokenizer import Template
 
 START, END = 2, 3
 
@@ -16,7 +17,7 @@ def text(size: int, first: int = 10) -> np.ndarray:
 
 def framed(a: int, b: int | None, windows: bool, **sizes: int) -> tuple[Window, ...]:
     second = None if b is None else text(b, 1000)
-    return frame(text(a), second, (START, END), TextBatchConfig(**sizes), windows=windows)  # type: ignore[arg-type]
+    return frame(text(a), second, Template((START,), (END,), (END,)), TextBatchConfig(**sizes), windows=windows)  # type: ignore[arg-type]
 
 
 @given(st.integers(0, 60), st.none() | st.integers(1, 60), st.booleans(), st.integers(0, 4))

@@ -162,5 +162,3 @@ def test_what_makes_no_sense_is_refused(shared, tmp_path):
         replace(config, tokenizer=BPE(dropout=0.1))
     with pytest.raises(ValueError, match=r"batches\.length 8 is more than the model's 7 positions"):
         replace(config, model=EncoderOnlyConfig(encoder=replace(STACK, positions=Learned(7))))
-    with pytest.raises(ValueError, match=r"model\.segments"):
-        replace(masked(tmp_path, shared), model=EncoderOnlyConfig(encoder=STACK, segments=1))

@@ -1,0 +1,181 @@
+"""The weights of a published checkpoint: safetensors in one file or several, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from seqloom.errors import RunError
+from seqloom.interop.fields import Json
+
+INDEX = "model.safetensors.index.json"
+_WRAPPERS = ("_orig_mod.", "module.", "base_model.model.", "_fsdp_wrapped_module.")
+"""What torch.compile, DataParallel, peft and FSDP put before the names of the model that they wrap."""
+_ADAPTER = re.compile(r"\.(lora_\w+|modules_to_save|ia3_l|prompt_embeddings|original_module|base_layer)(\.|$)")
+
+
+def read_json(path: Path) -> Json:
+    """A JSON object; {} if there is no such file."""
+    value = read_value(path)
+    if value is not None and not isinstance(value, dict):
+        raise RunError("is not a JSON object", where=str(path))
+    return value or {}
+
+
+def read_value(path: Path) -> Any:
+    """The value of a JSON file; None if there is no such file. Raises RunError."""
+    if not path.exists():
+        return None
+    if not path.is_file():
+        raise RunError("is not a regular file", where=str(path))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_number, parse_float=_number)
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot be read: {error}", where=str(path)) from None
+    except RecursionError:
+        raise RunError("cannot be read: it is nested too deep", where=str(path)) from None
+
+
+def _number(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is too large, or not a number")
+    return value
+
+
+class Weights:
+    """The tensors of a directory, read one at a time.
+
+    Raises RunError for a directory without them, and for one that holds only an adapter of a model.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        refuse_adapter(folder)
+        index = _weight_map(folder)
+        files = sorted({folder / name for name in index.values()}) or [folder / "model.safetensors"]
+        if not index and not files[0].is_file():
+            _refuse_pickles(folder)
+        self._at: dict[str, Any] = {}
+        self.stripped: list[str] = []
+        """The prefixes of wrappers that the names had."""
+        for path in files:
+            if not path.is_file():
+                raise RunError("there is no such file, but the index names it", where=str(path))
+            try:
+                handle = safe_open(path, "pt")
+            except (SafetensorError, OSError) as error:
+                raise RunError(f"cannot be read: {error}", where=str(path)) from None
+            self._at |= {name: (handle, name) for name in list(handle.keys())}  # type: ignore[no-untyped-call]
+        if missing := sorted(index.keys() - self._at.keys()):
+            raise RunError(f"missing weights: {some(missing)}", where=str(folder / INDEX))
+        if parts := [name for name in self._at if _ADAPTER.search(name)]:
+            raise _adapter(folder, f"has weights of an adapter beside those of its model: {some(parts, 2)}")
+        self._unwrap()
+
+    def _unwrap(self) -> None:
+        """Removes the prefixes of wrappers from the names."""
+        while self._at and (found := [p for p in _WRAPPERS if all(name.startswith(p) for name in self._at)]):
+            self._at = {name.removeprefix(found[0]): at for name, at in self._at.items()}
+            self.stripped.append(found[0])
+        if any("._orig_mod." in name for name in self._at):  # of compiled parts
+            self._at = {name.replace("._orig_mod.", "."): at for name, at in self._at.items()}
+            self.stripped.append("_orig_mod.")
+
+    def rename(self, prefix: str, roots: set[str]) -> None:
+        """Adds the prefix that a model without a head is saved without, but not to `roots`; updates names of norms."""
+        bare = not any(name.startswith(prefix) for name in self._at)
+        for name in list(self._at):
+            new = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
+            new = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", new)
+            if bare and name.partition(".")[0] not in roots:
+                new = prefix + new
+            self._at[new] = self._at.pop(name)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor."""
+        return {name: tuple(file.get_slice(key).get_shape()) for name, (file, key) in self._at.items()}
+
+    def __call__(self, name: str) -> Tensor:
+        """A tensor."""
+        file, key = self._at[name]
+        tensor: Tensor = file.get_tensor(key)
+        return tensor
+
+    def check_values(self, names: Iterable[str]) -> None:
+        """Raises RunError for a tensor that holds no numbers: NaN, infinity, or integers of a quantized model."""
+        for name in names:
+            tensor = self(name)
+            if not tensor.is_floating_point():
+                problem = f"{name} is of the type {str(tensor.dtype).removeprefix('torch.')}: a quantized model"
+                raise RunError(problem, cure="use the checkpoint that it was made from")
+            values = tensor.float() if tensor.element_size() == 1 else tensor
+            if bool(values.isnan().any()) or (values.dim() > 1 and bool(values.isinf().any())):
+                raise RunError(f"{name} holds NaN or infinity", cure="the checkpoint is damaged: use another one")
+
+    def without_copies(self, copies: Mapping[str, str], needed: Mapping[str, Any]) -> None:
+        """Drops second names of a shared weight, unless they are needed. Raises RunError if the two weights differ."""
+        for copy, name in copies.items():
+            if copy not in self._at or copy in needed:
+                continue
+            if name in self._at and not torch.equal(self(copy), self(name)):
+                cure = "its config.json declares them shared; if they are not, set tie_word_embeddings = false there"
+                raise RunError(f"{copy} and {name} differ", cure=cure)
+            self._at.setdefault(name, self._at.pop(copy))
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    """The file of each weight; {} where there is one file. Raises RunError for files outside of the directory."""
+    path = folder / INDEX
+    if not path.exists():
+        return {}
+    names = read_json(path).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise RunError("its weight_map is not a table from weights to files", where=str(path))
+    for name in names.values():
+        if not re.fullmatch(r"[^/\\\0:]+\.safetensors", name):
+            cure = "use a checkpoint whose files lie beside its index"
+            raise RunError(
+                f"names {name[:80]!r}, which is not a safetensors file of its directory", where=str(path), cure=cure
+            )
+    return {str(weight): str(name) for weight, name in names.items()}
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Raises RunError for a directory that holds an adapter of peft and no model."""
+    models = ("model.safetensors", INDEX)
+    if (folder / "adapter_config.json").is_file() and not any((folder / name).exists() for name in models):
+        raise _adapter(folder, "is an adapter")
+
+
+def _adapter(folder: Path, problem: str) -> RunError:
+    about = read_json(folder / "adapter_config.json")
+    kind, base = about.get("peft_type"), about.get("base_model_name_or_path")
+    problem += f" ({kind})" * bool(kind) + f" of {base}" * bool(base) + ", not a whole model"
+    cure = "merge the two first: merge_and_unload() of peft, then save_pretrained(DIR)"
+    return RunError(problem, where=str(folder), cure=cure)
+
+
+def _refuse_pickles(folder: Path) -> None:
+    pickles = [p.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack") for p in folder.glob(end)]
+    if not pickles:
+        raise RunError("has no model.safetensors", where=str(folder))
+    code = f"from transformers import AutoModel as M; M.from_pretrained({str(folder)!r}).save_pretrained('converted')"
+    raise RunError(
+        f"its weights are a pickle ({', '.join(sorted(pickles)[:3])}), which can run any code when it is loaded",
+        where=str(folder),
+        cure="if you trust it, convert it to safetensors, with the AutoModelFor... class of its task: "
+        f'python -c "{code}"',
+    )
+
+
+def some(names: Iterable[str], limit: int = 8) -> str:
+    """Some of the names, in order."""
+    listed = sorted(names)
+    return ", ".join(listed[:limit]) + f" and {len(listed) - limit} more" * (len(listed) > limit)

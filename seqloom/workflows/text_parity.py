@@ -1,0 +1,298 @@
+"""Text in, answer out: whether a run and another program's own pipeline, tokenizer included, answer alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqloom.data.batches.masked import has_mask
+from seqloom.errors import SeqloomError
+from seqloom.models.assemblies import limit_of
+from seqloom.run import Run
+from seqloom.tasks.assets import Assets
+from seqloom.tasks.encoder.answer import AnswerConfig
+from seqloom.tasks.encoder.classify import ClassifyConfig
+from seqloom.tasks.encoder.embed import TextEncoder
+from seqloom.tasks.encoder.masked_words import MaskedWordsConfig
+from seqloom.tasks.encoder.tag import TagConfig
+from seqloom.tasks.language_model.task import LanguageModelConfig
+from seqloom.tasks.seq2seq.task import TranslateConfig
+from seqloom.tasks.task import RunConfig, config_of
+from seqloom.text.tokenizer import Tokenizer
+from seqloom.workflows.export import Exported
+
+NEW = 20
+"""The most tokens that are generated for a comparison."""
+_TEXTS = (
+    "A cat sat on the mat.",
+    "Somebody plays the guitar!",
+    "Ein Hund, der bellt: \u00e4\u00f6\u00fc \u00df",
+    "x",
+    "Angela Schmidt, New York (12.5 %)",
+    "\u5f88\u597d \u5417 \N{THUMBS UP SIGN}",
+)
+_TOLERANCE = 1e-3
+Differences = dict[str, object]
+Answer = tuple[object, float]
+"""What is the same or not, and a number that may differ a little."""
+
+
+class _Side:
+    """What both programs need: the run as a predictor, and the other program's model and tokenizer."""
+
+    def __init__(self, run: Run, exported: Exported, theirs: Any, folder: Path) -> None:
+        import transformers
+
+        assert exported.pair is not None
+        self.config, self.exported, self.theirs = config_of(run, RunConfig), exported, theirs
+        self.source, self.tokenizer = exported.pair
+        self.words: Any = transformers.AutoTokenizer.from_pretrained(folder)
+        self.reader: Any = self.words
+        if (folder / "tokenizer.source.json").is_file():
+            file = str(folder / "tokenizer.source.json")
+            make: Any = transformers.PreTrainedTokenizerFast
+            self.reader = make(tokenizer_file=file)
+        self.assets = Assets(exported.pair, exported.facts or None)
+
+    def predictor(self) -> Any:
+        return self.config.predictor(self.exported.model, self.assets)
+
+    def pipeline(self, task: str, **options: Any) -> Any:
+        import transformers
+
+        make: Any = transformers.pipeline
+        return make(task, model=self.theirs, tokenizer=self.words, device="cpu", **options)
+
+    def has_unknown(self, *texts: str) -> bool:
+        """Whether a text shows the unknown token, or has one: transformers leaves it out of what it writes."""
+        name = str(self.tokenizer.inner.id_to_token(self.tokenizer.unknown))
+        rows = self.tokenizer.encode(texts)
+        return any(name in text for text in texts) or any(self.tokenizer.unknown in row for row in rows)
+
+    def read(self, *texts: str) -> Any:
+        """What their tokenizer makes of a text or a pair."""
+        return self.reader(*texts, return_tensors="pt")
+
+
+def compare_texts(run: Run, exported: Exported, theirs: Any, folder: Path) -> Differences:
+    """Whether texts have the same ids and get the same answers; each with the first one that differs.
+
+    Args:
+        run: the run.
+        exported: its model, as other programs see it.
+        theirs: the model of transformers.
+        folder: where that comes from.
+    """
+    try:
+        side = _Side(run, exported, theirs, folder)
+    except Exception as error:  # whatever their tokenizers raise
+        return {"texts": f"DIFFERENT: transformers cannot read the tokenizer: {_first_line(error)}"}
+    texts = _texts(side)
+    if not texts:
+        return {"texts": "none fits the vocabulary and the length of the model"}
+    with torch.inference_mode():
+        read = ((text, _ids(side, text), side.read(text).input_ids[0].tolist()) for text in texts)
+        found: Differences = {"ids of texts": _compared(read)}
+        for name, answers in _answers(side, texts):
+            found[name] = _compared(answers)
+    return found
+
+
+def _texts(side: _Side) -> list[str]:
+    """Texts that have tokens, and not more than the model reads: some fixed ones, and some of the vocabulary.
+
+    None holds a special token: their tokenizers read it as such, ours as text.
+    """
+    model, tokenizer, generator = side.exported.model, side.source, torch.Generator().manual_seed(2)
+    special = {str(token) for token in side.reader.all_special_tokens}
+    names = tokenizer.tokens(range(tokenizer.inner.get_vocab_size()))
+    ids = torch.tensor([i for i, name in enumerate(names) if not any(token in name for token in special)])
+    rows = ids[torch.randint(len(ids), (4, 5), generator=generator)].tolist() if len(ids) else []
+    drawn = [" ".join(text.split()) for text in tokenizer.decode(rows)]
+    unreadable = {*special, "\N{REPLACEMENT CHARACTER}"}
+    texts = [text for text in (*_TEXTS, *drawn) if text and not any(token in text for token in unreadable)]
+    room = limit_of(model.config) or 1 << 30
+    if isinstance(side.config, LanguageModelConfig):
+        room = min(room, side.config.batches.length) - _new(side.config)
+    room -= len(tokenizer.template.before) + len(tokenizer.template.after)
+    return [text for text, own in zip(texts, tokenizer.encode(texts), strict=True) if 0 < len(own) <= room]
+
+
+def _new(config: LanguageModelConfig) -> int:
+    """How many tokens are generated after a text: both see it whole."""
+    return min(NEW, config.batches.length // 2)
+
+
+def _ids(side: _Side, text: str) -> list[int]:
+    """The ids that a text has here, with the special tokens around it."""
+    match side.config:
+        case LanguageModelConfig():
+            return list(side.predictor().encode(text))
+        case TranslateConfig():
+            return [int(i) for i in side.predictor().encode([text])[0]]
+    return _framed(side.tokenizer, text)
+
+
+def _framed(tokenizer: Tokenizer, text: str) -> list[int]:
+    template = tokenizer.template
+    return [*template.before, *tokenizer.encode([text])[0].tolist(), *template.after]
+
+
+Compared = Iterable[tuple[object, object, object]]
+
+
+def _answers(side: _Side, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+    """The kinds of answers that a run gives: for each input, the answer here and the other one."""
+    match side.config:
+        case ClassifyConfig():
+            yield "labels of texts", _labels(side, texts)
+            yield "labels of pairs", _labels(side, list(zip(texts, reversed(texts), strict=True)))
+        case TagConfig():
+            yield "labels of words", _tags(side, texts)
+        case AnswerConfig():
+            yield "answers", _spans(side, texts)
+        case MaskedWordsConfig() if "masked" in side.exported.heads and has_mask(side.tokenizer):
+            yield "masked words", _masked(side, texts)
+        case LanguageModelConfig():
+            yield "continued texts", _continued(side, texts)
+        case TranslateConfig():
+            yield "generated texts", _generated(side, texts)
+    if side.exported.model.config.kind == "encoder-only":
+        yield "vectors of texts", _vectors(side, texts)
+
+
+def _labels(side: _Side, texts: Sequence[Any]) -> Compared:
+    predict, pipeline = side.predictor(), side.pipeline("text-classification")
+    pairs = not isinstance(texts[0], str)
+    if pairs != predict.reader.config.pairs and predict.reader.config.data.train:
+        return
+    for text in texts:
+        if pairs and len(side.read(*text).input_ids[0]) > (limit_of(side.exported.model.config) or 1 << 30):
+            continue
+        own = predict([text])[0]
+        given = {"text": text[0], "text_pair": text[1]} if pairs else text
+        found = pipeline(given, top_k=None)
+        theirs = {row["label"]: row["score"] for row in (found[0] if isinstance(found[0], list) else found)}
+        if isinstance(own.label, float):
+            yield text, own.label, next(iter(theirs.values()))
+        else:
+            yield text, own.probabilities, theirs
+
+
+def _tags(side: _Side, texts: Sequence[str]) -> Compared:
+    predict, pipeline = side.predictor(), side.pipeline("token-classification", ignore_labels=[])
+    for text in (" ".join(text.split()) for text in texts):
+        tokens, at, theirs = pipeline(text), 0, []
+        for word in text.split():
+            begin, at = at, at + len(word) + 1
+            first = next((t["entity"] for t in tokens if t["start"] < begin + len(word) and t["end"] > begin), None)
+            theirs.append(first)
+        own = predict([text])[0].labels
+        # A word without a token has no label there.
+        yield text, [a for a, b in zip(own, theirs, strict=True) if b is not None], [b for b in theirs if b is not None]
+
+
+def _spans(side: _Side, texts: Sequence[str]) -> Compared:
+    predict = side.predictor()
+    for question, passage in zip(texts, reversed(texts), strict=True):
+        read = side.words(question, passage, return_tensors="pt", return_offsets_mapping=True)
+        places, inside = read.pop("offset_mapping")[0].tolist(), [of == 1 for of in read.sequence_ids(0)]
+        if len(inside) > min(limit_of(side.exported.model.config) or 1 << 30, predict.reader.config.batches.length):
+            continue
+        out = side.theirs(**read)
+        begin, end = out.start_logits[0].double().log_softmax(-1), out.end_logits[0].double().log_softmax(-1)
+        sums = begin[:, None] + end[None, :]
+        apart = torch.arange(len(begin)) - torch.arange(len(begin))[:, None]
+        own = torch.tensor(inside)
+        allowed = (apart >= 0) & (apart < predict.reader.config.data.longest) & own[:, None] & own
+        best = sums.masked_fill(~allowed, -torch.inf).argmax().item()
+        first, last = divmod(int(best), len(begin))
+        expected = passage[places[first][0] : places[last][1]].strip()
+        if predict.reader.config.data.no_answer and sums[0, 0] > sums[first, last]:
+            expected = ""
+        yield (question, passage), predict([(question, passage)])[0].text, expected
+
+
+def _masked(side: _Side, texts: Sequence[str]) -> Compared:
+    fill, pipeline = side.predictor(), side.pipeline("fill-mask")
+    for text in texts:
+        parts = text.split()
+        masked = " ".join([*parts[: len(parts) // 2], fill.name, *parts[len(parts) // 2 + 1 :]])
+        if len(fill.encode(masked)) > fill.length:
+            continue
+        theirs = {row["token"]: row["score"] for row in pipeline(masked, top_k=5)}
+        yield masked, dict(fill.ids(masked, 5)[0]), theirs
+
+
+def _vectors(side: _Side, texts: Sequence[str]) -> Compared:
+    encoder = TextEncoder(side.exported.model, side.tokenizer, 1 << 20)  # type: ignore[arg-type]
+    pipeline = side.pipeline("feature-extraction")
+    pipeline.model = side.theirs.base_model
+    for text in texts:
+        yield text, encoder([text])[0], np.asarray(pipeline(text)[0], dtype=np.float32).mean(0)
+
+
+def _continued(side: _Side, texts: Sequence[str]) -> Compared:
+    generate, pipeline = side.predictor(), side.pipeline("text-generation")
+    assert isinstance(side.config, LanguageModelConfig)
+    new = _new(side.config)
+    options = _greedy(generate.config) | {"max_length": new}
+    for text in texts:
+        options_there = {"max_new_tokens": new, "max_length": None, "do_sample": False, "num_beams": 1}
+        theirs = pipeline(text, return_full_text=False, **options_there)[0]["generated_text"]
+        own = generate(text, **options)
+        if not side.has_unknown(text, own):
+            yield text, own[len(text) :].lstrip(), theirs.lstrip()  # theirs loses the space before its first word
+
+
+def _generated(side: _Side, texts: Sequence[str]) -> Compared:
+    translate = side.predictor()
+    options = _greedy(translate.config)
+    for text in texts:
+        read = {k: v for k, v in side.read(text).items() if k != "token_type_ids"}
+        # The end that is forced is one of their tokens.
+        ids = side.theirs.generate(
+            **read,
+            **{"max_new_tokens": NEW, "do_sample": False, "num_beams": 1, "max_length": None, "use_cache": False},
+            forced_eos_token_id=None,
+        )
+        own = translate([text], **options)[0]
+        if not side.has_unknown(own):
+            yield text, own, side.words.decode(ids[0, 1:], skip_special_tokens=True)
+
+
+def _greedy(config: Any) -> dict[str, Any]:
+    """Greedy decoding with what else the run does to probabilities."""
+    kept = ("repetition_penalty", "no_repeat_ngram", "count_prompt", "min_length")
+    return {"kind": "greedy", "max_length": NEW, **{name: getattr(config, name) for name in kept}}
+
+
+def _compared(answers: Compared) -> str:
+    """Whether all answers are alike; or the first that is not."""
+    count = 0
+    try:
+        for given, own, theirs in answers:
+            if not _alike(own, theirs):
+                return f"DIFFERENT for {str(given)[:80]!r}: {str(own)[:200]} here, {str(theirs)[:200]} there"
+            count += 1
+    except SeqloomError:
+        raise
+    except Exception as error:  # whatever their pipelines raise
+        return f"DIFFERENT: one of the two fails: {_first_line(error)}"
+    return "the same" if count else "not compared: no text fits"
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:300]
+
+
+def _alike(own: Any, theirs: Any) -> bool:
+    if isinstance(own, dict) and isinstance(theirs, dict):
+        return own.keys() == theirs.keys() and all(_alike(own[key], theirs[key]) for key in own)
+    if isinstance(own, (float, np.ndarray)):
+        return bool(np.shape(own) == np.shape(theirs) and np.allclose(own, theirs, rtol=_TOLERANCE, atol=_TOLERANCE))
+    return bool(own == theirs)
