@@ -11,7 +11,8 @@ from seqloom.data.rows import Pairs
 from seqloom.errors import RunError, UsageError
 from seqloom.files import Json, read_json, write_text
 from seqloom.run import Run
-from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer
+from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile
+from seqloom.text.training import train_tokenizer
 from seqloom.text.vocabulary import Vocabulary
 
 _TOKENIZER, _SOURCE = "tokenizer.json", "tokenizer.source.json"

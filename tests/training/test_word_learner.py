@@ -21,7 +21,8 @@ from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.run import Run
 from seqloom.tasks.word_vectors.starting import take_vectors
 from seqloom.tasks.word_vectors.task import EmbedWordsConfig, load_words
-from seqloom.text.tokenizer import WordLevel, train_tokenizer
+from seqloom.text.tokenizer import WordLevel
+from seqloom.text.training import train_tokenizer
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Interrupted

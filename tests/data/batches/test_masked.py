@@ -11,7 +11,8 @@ from seqloom.data.batches.masked import Documents, MaskConfig, MaskedBatches, ma
 from seqloom.data.rows import Text
 from seqloom.data.sources.text import text_source
 from seqloom.errors import DataError, UsageError
-from seqloom.text.tokenizer import BPE, Tokenizer, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import BPE, Tokenizer, WordLevel
+from seqloom.text.training import train_tokenizer
 
 LINES = sentences(120, 1)
 

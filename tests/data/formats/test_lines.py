@@ -20,7 +20,8 @@ from seqloom.data.sources.dialogues import Dialogues
 from seqloom.data.sources.text import read_file, text_source
 from seqloom.errors import DataError, UsageError
 from seqloom.tasks.language_model.data import summary
-from seqloom.text.tokenizer import Characters, train_tokenizer
+from seqloom.text.tokenizer import Characters
+from seqloom.text.training import train_tokenizer
 
 CHARACTERS = train_tokenizer(Characters(), ["abc"])
 PACKERS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}

@@ -14,7 +14,8 @@ from seqloom.data.batches.stream import encode_text
 from seqloom.data.rows import Text, blocks_of
 from seqloom.data.sources.text import TextFiles, text_source
 from seqloom.errors import DataError, UsageError
-from seqloom.text.tokenizer import WordLevel, train_tokenizer
+from seqloom.text.tokenizer import WordLevel
+from seqloom.text.training import train_tokenizer
 
 
 def read(path: Path, documents: str = "blocks") -> Text:

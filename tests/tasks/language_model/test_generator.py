@@ -11,7 +11,8 @@ from seqloom.nn.embedders import Inputs
 from seqloom.nn.positions import Learned, Rotary
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.language_model.predictor import Generator
-from seqloom.text.tokenizer import BPE, Special, Tokenizer, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import BPE, Special, Tokenizer, WordLevel
+from seqloom.text.training import train_tokenizer
 
 TEXT = ["one two three four five six seven eight nine ten"]
 STACK = TransformerConfig(layers=2, width=12, inner=8, heads=2, positions=Learned(length=9))

@@ -43,7 +43,8 @@ from seqloom.tasks import load
 from seqloom.tasks.building import begin, load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.text.chat import Message
-from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerFile, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerFile, WordLevel
+from seqloom.text.training import train_tokenizer
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Interrupted
 from seqloom.training.optimizer import AdamW

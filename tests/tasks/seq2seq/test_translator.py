@@ -20,7 +20,8 @@ from seqloom.nn.memory import Memory
 from seqloom.nn.positions import Alibi, Learned, PositionConfig, Relative, Rotary, Sinusoidal
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.seq2seq.predictor import Translator
-from seqloom.text.tokenizer import Tokenizer, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import Tokenizer, WordLevel
+from seqloom.text.training import train_tokenizer
 
 TOKENIZER = train_tokenizer(WordLevel(), ["one two three four five six seven eight nine ten eleven"])
 TEXTS = [
