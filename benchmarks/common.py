@@ -187,13 +187,19 @@ def parameters(model: Any) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def keep_kernels() -> None:
+    """Let oneDNN keep as many compiled kernels as seqloom's command line lets it."""
+    from seqloom.training.precision import KERNELS
+
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
+
+
 def seqloom_model() -> Any:
     """seqloom's encoder-decoder of these sizes, with tied embeddings and random weights."""
     from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
     from seqloom.nn.transformer import TransformerConfig
 
-    # As the command line sets it: room for the kernels of every shape.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
+    keep_kernels()
     stack = TransformerConfig(layers=LAYERS, width=WIDTH, inner=INNER, heads=HEADS, dropout=DROPOUT)
     return EncoderDecoder(EncoderDecoderConfig(encoder=stack, decoder=stack), VOCAB_SIZE, VOCAB_SIZE)
 
@@ -203,7 +209,7 @@ def seqloom_lstm(layers: int, width: int) -> Any:
     from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
     from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
 
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
+    keep_kernels()
     encoder = RecurrentEncoderConfig("lstm", layers, width, "forward", dropout=0.0)
     decoder = RecurrentDecoderConfig("lstm", layers, width, dropout=0.0)
     return EncoderDecoder(EncoderDecoderConfig(encoder=encoder, decoder=decoder, tie="none"), VOCAB_SIZE, VOCAB_SIZE)

@@ -2,6 +2,7 @@
 
     python benchmarks/generate_gpt.py
     python benchmarks/generate_gpt.py --rows 8 --systems hf-bf16 seqloom-bf16
+    python benchmarks/generate_gpt.py --systems seqloom-fp32-unpacked seqloom-fp32
     python benchmarks/generate_gpt.py --device cuda
 
 Random weights of GPT-2's sizes. Every system continues the same prompts greedily by the same number of tokens. Each has
@@ -22,7 +23,8 @@ import report
 from common import Json, Worker
 from report import Row
 
-VOCAB_SIZE, PROMPT = 50257, 32
+VOCAB_SIZE, PROMPT, LAYERS = 50257, 32, 12
+FLOATS, QUICK_FLOATS = 1 << 28, 1 << 20  # of the large tensor that is read
 Generate = Callable[[Any, int], int]
 
 
@@ -31,7 +33,7 @@ def hugging_face(first: Json, *, dtype: str) -> tuple[Any, Generate]:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = GPT2Config(bos_token_id=None, eos_token_id=None, pad_token_id=0)
+    config = GPT2Config(n_layer=first["layers"], bos_token_id=None, eos_token_id=None, pad_token_id=0)
     model = GPT2LMHeadModel(config).to(first["device"], getattr(torch, dtype)).eval()
     model.generation_config.eos_token_id = None
 
@@ -45,8 +47,8 @@ def hugging_face(first: Json, *, dtype: str) -> tuple[Any, Generate]:
     return model, generate
 
 
-def seqloom(first: Json, *, dtype: str) -> tuple[Any, Generate]:
-    """seqloom's preset and its engine."""
+def seqloom(first: Json, *, dtype: str, packed: bool = True) -> tuple[Any, Generate]:
+    """seqloom's preset and its engine, with the weights packed as loading a run packs them, or as they are."""
     import torch
 
     from seqloom.config import build
@@ -55,11 +57,15 @@ def seqloom(first: Json, *, dtype: str) -> tuple[Any, Generate]:
     from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
     from seqloom.nn.linear import pack
 
-    model = LanguageModel(build(DecoderOnlyConfig, {"preset": "gpt2"}), VOCAB_SIZE)
+    common.keep_kernels()
+    model = LanguageModel(
+        build(DecoderOnlyConfig, {"preset": "gpt2", "decoder": {"layers": first["layers"]}}), VOCAB_SIZE
+    )
     model = model.to(first["device"], getattr(torch, dtype)).eval()
     with torch.no_grad():
         model.head.weight[0] = 0  # never the best of 50,257: no text ends early
-    pack(model)  # as loading a run does
+    if packed:
+        pack(model)
     engine = Engine(model, context=None, padding=0)
 
     def generate(ids: Any, tokens: int) -> int:
@@ -74,7 +80,10 @@ SYSTEMS = {
     "hf-bf16": ("Hugging Face bf16", partial(hugging_face, dtype="bfloat16")),
     "seqloom-fp32": ("seqloom fp32", partial(seqloom, dtype="float32")),
     "seqloom-bf16": ("seqloom bf16", partial(seqloom, dtype="bfloat16")),
+    "seqloom-fp32-unpacked": ("seqloom fp32, unpacked", partial(seqloom, dtype="float32", packed=False)),
+    "seqloom-bf16-unpacked": ("seqloom bf16, unpacked", partial(seqloom, dtype="bfloat16", packed=False)),
 }
+DEFAULT = ("hf-fp32", "hf-bf16", "seqloom-fp32", "seqloom-bf16")
 
 
 def build(system: str, first: Json) -> tuple[common.Work, Json]:
@@ -92,14 +101,18 @@ def build(system: str, first: Json) -> tuple[common.Work, Json]:
         return {"seconds": seconds} if count == tokens else {"error": f"wrote {count} tokens, not {tokens}"}
 
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    facts = {"parameters": common.parameters(model), "bytes": size, "read": _read_rate(first["device"])}
+    facts = {
+        "parameters": common.parameters(model),
+        "bytes": size,
+        "read": _read_rate(first["floats"], first["device"]),
+    }
     return work, {**facts, "versions": common.versions("torch", "transformers", "seqloom")}
 
 
-def _read_rate(device: str) -> float:
+def _read_rate(floats: int, device: str) -> float:
     import torch
 
-    large, best = torch.ones(1 << 28, device=device), 0.0
+    large, best = torch.ones(floats, device=device), 0.0
     for _ in range(3):
         common.settle(device)
         begun = time.perf_counter()
@@ -121,7 +134,7 @@ def measure(workers: list[Worker], rounds: int, rows: int, tokens: int) -> list[
 
 def main() -> None:
     """Read the options, run the systems and report."""
-    options = report.parser(__doc__, SYSTEMS, tuple(SYSTEMS))
+    options = report.parser(__doc__, SYSTEMS, DEFAULT)
     options.add_argument("--rows", type=int, default=1, help="texts continued side by side")
     options.add_argument("--tokens", type=int, default=64, help="new tokens of each text")
     options.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -132,12 +145,13 @@ def main() -> None:
         return
     if chosen.quick:
         chosen.rounds, chosen.tokens = 1, 4
+    layers, floats = (1, QUICK_FLOATS) if chosen.quick else (LAYERS, FLOATS)
     rows, tokens, rounds = chosen.rows, chosen.tokens, chosen.rounds
     report.run(
         "generation by a GPT-2 of 124M",
         "tokens/s",
         chosen,
-        {"rows": rows, "device": chosen.device},
+        {"rows": rows, "device": chosen.device, "layers": layers, "floats": floats},
         lambda workers: measure(workers, rounds, rows, tokens),
         {"work": f"{rows} prompts of {PROMPT}, {tokens} more tokens each, greedy; {rounds} rounds"},
     )

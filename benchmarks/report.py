@@ -36,23 +36,24 @@ class Row:
     details: Json = field(default_factory=dict)
 
 
-def reference(rows: Sequence[Row]) -> Row | None:
-    """seqloom's row, which the others are compared with: the one with the allocator set if there are two."""
-    return max((row for row in rows if base(row.system) == "seqloom"), key=lambda row: row.system, default=None)
-
-
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, smallest and largest value."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def summaries(rows: Sequence[Row]) -> list[Json]:
-    """Each row with its median and spread. Ratios are taken for each piece of work, then their median."""
-    seqloom = reference(rows)
+    """Each row with its median and spread, and the ratio of each of seqloom's rows to it.
+
+    Ratios are taken for each piece of work, then their median.
+    """
     result = []
     for row in rows:
-        ratio = spread([a / b for a, b in zip(seqloom.rates, row.rates, strict=True)]) if seqloom else None
-        result.append({**asdict(row), **spread(row.rates), "seqloom_to_system": ratio})
+        ratios = {
+            ours.system: spread([a / b for a, b in zip(ours.rates, row.rates, strict=True)])
+            for ours in rows
+            if ours.system.startswith("seqloom")
+        }
+        result.append({**asdict(row), **spread(row.rates), "ratios": ratios})
     return result
 
 
@@ -73,21 +74,20 @@ def show(report: Json) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    extra = list(report["systems"][0]["extra"])
+    extra, ratios = (list(report["systems"][0][key]) for key in ("extra", "ratios"))
     table = Table(title=report["benchmark"], caption=f"{report['unit']}: median (min - max)")
     table.add_column("system", no_wrap=True)
-    for name in (report["unit"], "seqloom / system", *extra):
+    for name in (report["unit"], *(f"{ours} / system" for ours in ratios), *extra):
         table.add_column(name, justify="right", no_wrap=True)
     for system in report["systems"]:
-        ratio = system["seqloom_to_system"]
         digits = 0 if system["median"] >= 100 else 1
         cells = ["{median:,.{d}f} ({min:,.{d}f} - {max:,.{d}f})".format(d=digits, **system)]
-        cells += [f"{ratio['median']:.2f} ({ratio['min']:.2f} - {ratio['max']:.2f})" if ratio else "-"]
+        cells += ["{median:.2f} ({min:.2f} - {max:.2f})".format(**ratio) for ratio in system["ratios"].values()]
         cells += [f"{system['extra'][name]:,}" for name in extra]
         table.add_row(system["label"], *cells)
     # A table cut to a narrow terminal or a log file would lose its figures.
     console = Console()
-    console.width = max(console.width, 140)
+    console.width = max(console.width, 240)
     console.print(table)
     for name, value in report["settings"].items():
         print(f"{name}: {value}")

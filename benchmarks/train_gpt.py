@@ -1,13 +1,14 @@
 """Training throughput of a GPT: seqloom and nanoGPT's own model and loop, in one run.
 
     python benchmarks/train_gpt.py --nanogpt FOLDER
-    python benchmarks/train_gpt.py --nanogpt FOLDER --dropout 0 --systems nanogpt-bf16+alloc seqloom+alloc
+    python benchmarks/train_gpt.py --nanogpt FOLDER --dropout 0 --systems nanogpt-bf16-plain+alloc seqloom+alloc
     python benchmarks/train_gpt.py --nanogpt FOLDER --device cuda --systems nanogpt-bf16 nanogpt-compiled seqloom
 
 FOLDER is a checkout of https://github.com/karpathy/nanoGPT. The model is the "baby" of its train_shakespeare_char.py: 6
 layers, 384 wide, 6 heads, context 256, 65 characters, batches of 64; forward, loss, backward, clipping, AdamW. Dropout
-is where nanoGPT has it: on embeddings, attention weights and both sublayers. Each system has a process of its own, and
-they take turns step by step, so that other load on the machine affects all alike.
+is where nanoGPT has it: on embeddings, attention weights and both sublayers. nanoGPT attends by torch's fused kernel;
+where the name has plain in it, by plain products, as it does with a torch that has no such kernel. Each system has a
+process of its own, and they take turns step by step, so that other load on the machine affects all alike.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from common import Json
 LAYERS, WIDTH, HEADS, VOCAB_SIZE, RATE = 6, 384, 6, 65, 1e-3
 
 
-def nanogpt(first: Json, *, bf16: bool, compiled: bool = False) -> tuple[Any, Any]:
+def nanogpt(first: Json, *, bf16: bool, plain: bool = False, compiled: bool = False) -> tuple[Any, Any]:
     """nanoGPT's model with the step of its train.py."""
     import torch
 
@@ -34,7 +35,12 @@ def nanogpt(first: Json, *, bf16: bool, compiled: bool = False) -> tuple[Any, An
     from model import GPT, GPTConfig  # type: ignore[import-not-found]
 
     config = GPTConfig(first["context"], VOCAB_SIZE, LAYERS, HEADS, WIDTH, first["dropout"], False)
-    model = GPT(config).train().to(first["device"])
+    model = GPT(config)
+    if plain:
+        for layer in model.transformer.h:
+            layer.attn.flash = False
+            layer.attn.register_buffer("bias", torch.ones(1, 1, first["context"], first["context"]).tril())
+    model = model.train().to(first["device"])
     optimizer = model.configure_optimizers(0.1, RATE, (0.9, 0.99), first["device"])
     forward = torch.compile(model) if compiled else model
     torch.set_float32_matmul_precision("high")  # as its train.py allows
@@ -66,6 +72,7 @@ def seqloom(first: Json) -> tuple[Any, Any]:
 
     sizes = {"dropout": first["dropout"], "attention_dropout": first["dropout"]}
     decoder = {**sizes, "positions": {"kind": "learned", "length": first["context"]}}
+    common.keep_kernels()
     device = torch.device(first["device"])
     model = LanguageModel(build(DecoderOnlyConfig, {"preset": "nano", "decoder": decoder}), VOCAB_SIZE).to(device)
     weights = FlatWeights(model, dtype_for("auto", device))
@@ -85,10 +92,19 @@ def seqloom(first: Json) -> tuple[Any, Any]:
 SYSTEMS = {
     "nanogpt-fp32": ("nanoGPT fp32", partial(nanogpt, bf16=False)),
     "nanogpt-bf16": ("nanoGPT bf16 autocast", partial(nanogpt, bf16=True)),
+    "nanogpt-fp32-plain": ("nanoGPT fp32, plain attention", partial(nanogpt, bf16=False, plain=True)),
+    "nanogpt-bf16-plain": ("nanoGPT bf16 autocast, plain attention", partial(nanogpt, bf16=True, plain=True)),
     "nanogpt-compiled": ("nanoGPT bf16 autocast, torch.compile", partial(nanogpt, bf16=True, compiled=True)),
     "seqloom": ("seqloom", seqloom),
 }
-DEFAULT = ("nanogpt-fp32", "nanogpt-bf16", "nanogpt-bf16+alloc", "seqloom+alloc")
+DEFAULT = (
+    "nanogpt-fp32",
+    "nanogpt-bf16",
+    "nanogpt-bf16+alloc",
+    "nanogpt-fp32-plain+alloc",
+    "nanogpt-bf16-plain+alloc",
+    "seqloom+alloc",
+)
 
 
 def build(system: str, first: Json) -> tuple[common.Work, Json]:

@@ -70,9 +70,14 @@ def plain_stepper(model: nn.Module, logits: Logits, batches: list[Batch], *, aut
     return Stepper(step, common.parameters(model))
 
 
-def hf_stepper(batches: list[Batch], *, bf16: bool, attention: str = "sdpa") -> Stepper:
+def hf_stepper(
+    batches: list[Batch], *, autocast: bool = False, bf16_weights: bool = False, attention: str = "sdpa"
+) -> Stepper:
     """Marian, with the fused AdamW that its Trainer uses."""
+    import torch
+
     model = common.marian(attention).train()
+    model.to(torch.bfloat16 if bf16_weights else torch.float32)
 
     def logits(source: Tensor, target_in: Tensor) -> Tensor:
         mask = (source != PAD).long()
@@ -80,7 +85,7 @@ def hf_stepper(batches: list[Batch], *, bf16: bool, attention: str = "sdpa") -> 
         scores: Tensor = output.logits
         return scores
 
-    return plain_stepper(model, logits, batches, autocast=bf16)
+    return plain_stepper(model, logits, batches, autocast=autocast)
 
 
 def lstm_stepper(batches: list[Batch], *, autocast: bool = False, bf16_weights: bool = False) -> Stepper:
@@ -134,10 +139,18 @@ def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Prec
 
 
 SYSTEMS: dict[str, tuple[str, Callable[[list[Batch]], Stepper]]] = {
-    "hf-fp32": ("Hugging Face fp32", partial(hf_stepper, bf16=False)),
-    "hf-fp32-eager": ("Hugging Face fp32, eager attention", partial(hf_stepper, bf16=False, attention="eager")),
-    "hf-bf16": ("Hugging Face bf16", partial(hf_stepper, bf16=True)),
-    "hf-bf16-eager": ("Hugging Face bf16, eager attention", partial(hf_stepper, bf16=True, attention="eager")),
+    "hf-fp32": ("Hugging Face fp32", hf_stepper),
+    "hf-fp32-eager": ("Hugging Face fp32, eager attention", partial(hf_stepper, attention="eager")),
+    "hf-bf16": ("Hugging Face bf16 autocast", partial(hf_stepper, autocast=True)),
+    "hf-bf16-eager": (
+        "Hugging Face bf16 autocast, eager attention",
+        partial(hf_stepper, autocast=True, attention="eager"),
+    ),
+    "hf-bf16-weights": ("Hugging Face bf16 weights", partial(hf_stepper, bf16_weights=True)),
+    "hf-bf16-weights-eager": (
+        "Hugging Face bf16 weights, eager attention",
+        partial(hf_stepper, bf16_weights=True, attention="eager"),
+    ),
     "seqloom": ("seqloom", seqloom_stepper),
     "lstm-fp32": ("torch.nn.LSTM fp32", lstm_stepper),
     "lstm-bf16": ("torch.nn.LSTM bf16 autocast", partial(lstm_stepper, autocast=True)),
@@ -152,6 +165,8 @@ DEFAULT = (
     "hf-fp32+alloc",
     "hf-bf16+alloc",
     "hf-bf16-eager+alloc",
+    "hf-bf16-weights+alloc",
+    "hf-bf16-weights-eager+alloc",
     "seqloom+alloc",
 )
 
@@ -178,7 +193,7 @@ def main() -> None:
     count, passes, tokens = (2, 1, QUICK_TOKENS) if chosen.quick else (chosen.batches, chosen.passes, TOKENS)
     if count < 1 or passes < 1:
         options.error("--batches and --passes must be at least 1")
-    data = translation_data.load(chosen.seed)
+    data = translation_data.load(chosen.seed, quick=chosen.quick)
     batches = translation_data.batches(data.pairs, tokens, random.Random(chosen.seed))
     if len(batches) < count:
         options.error(f"--batches asks for {count} batches; the data make {len(batches)}")

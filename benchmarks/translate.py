@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -172,10 +173,11 @@ def main() -> None:
         common.serve_translator(system.model, system.translate)
         return
     if "joeynmt" in map(common.base, chosen.systems) and not chosen.joeynmt_python:
-        options.error("joeynmt needs --joeynmt-python; to run without it, name the other systems by --systems")
+        print("skipped: joeynmt: name the Python of its environment by --joeynmt-python", file=sys.stderr)
+        chosen.systems = [name for name in chosen.systems if common.base(name) != "joeynmt"]
     if chosen.rounds < 1:
         options.error("--rounds must be at least 1")
-    data = translation_data.load(chosen.seed)
+    data = translation_data.load(chosen.seed, quick=chosen.quick)
     sources = sorted(data.test, key=len)
     step, sizes, rounds = (QUICK_PART, QUICK_SIZES, 1) if chosen.quick else (PART, SIZES, chosen.rounds)
     if chosen.quick:

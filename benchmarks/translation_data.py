@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PAIRS, TEST_SENTENCES = 29_000, 1_000
+QUICK_PAIRS, QUICK_TEST_SENTENCES = 200, 32
 SPECIAL = {UNK: "<unk>", PAD: "<pad>", BOS: "<s>", EOS: "</s>"}
 # Of Multi30k's German side in a joint BPE of 8,192: mean and deviation of the log length, its range, and the
 # deviation of the log of source length over target length.
@@ -47,10 +48,16 @@ class Data(NamedTuple):
     test: list[Ids]
 
 
-def load(seed: int) -> Data:
-    """Multi30k English to German from the folder that SEQLOOM_DATA names, or synthetic sentences if it is not set."""
+def load(seed: int, *, quick: bool = False) -> Data:
+    """Multi30k English to German from the folder that SEQLOOM_DATA names, or synthetic sentences if it is not set.
+
+    Args:
+        quick: a few synthetic sentences in any case.
+    """
     folder = os.environ.get("SEQLOOM_DATA")
-    return real(Path(folder) / "multi30k") if folder else synthetic(random.Random(seed))
+    if folder and not quick:
+        return real(Path(folder) / "multi30k")
+    return synthetic(random.Random(seed), *((QUICK_PAIRS, QUICK_TEST_SENTENCES) if quick else (PAIRS, TEST_SENTENCES)))
 
 
 def real(folder: Path) -> Data:
@@ -92,7 +99,7 @@ def train_bpe(texts: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def synthetic(draw: random.Random) -> Data:
+def synthetic(draw: random.Random, pair_count: int, test_count: int) -> Data:
     """Random sentences with Multi30k's lengths."""
     words = range(len(SPECIAL), VOCAB_SIZE)
     weights = list(accumulate(1 / rank for rank in range(1, len(words) + 1)))
@@ -102,10 +109,10 @@ def synthetic(draw: random.Random) -> Data:
         return [*draw.choices(words, cum_weights=weights, k=count - 1), EOS]
 
     pairs = []
-    for _ in range(PAIRS):
+    for _ in range(pair_count):
         length = draw.lognormvariate(LOG_LENGTH, LOG_DEVIATION)
         pairs.append((sentence(length * math.exp(draw.gauss(0, RATIO_DEVIATION))), sentence(length)))
-    test = [sentence(draw.lognormvariate(LOG_LENGTH, LOG_DEVIATION)) for _ in range(TEST_SENTENCES)]
+    test = [sentence(draw.lognormvariate(LOG_LENGTH, LOG_DEVIATION)) for _ in range(test_count)]
     return Data("synthetic pairs with Multi30k's lengths, ids by Zipf's law", pairs, test)
 
 

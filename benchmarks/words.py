@@ -3,8 +3,9 @@
     python benchmarks/words.py CORPUS [--word2vec PATH] [--rounds 3] [--seeds 1 2 3] [--tests FILE ...]
 
 CORPUS is text with one sentence per line and blanks between words. Speed: one epoch each, taking turns; raw words per
-second of training alone (seqloom, gensim), and of whole processes from the text file to the vectors. Quality: all
-epochs, each seed, the same test lists and the same vocabulary for both.
+second of training alone, and of whole processes from the text file to the vectors. In training alone gensim reads the
+file while it trains (corpus_file, its fastest way), and seqloom has read it before; in whole processes both read it.
+Quality: all epochs, each seed, the same test lists and the same vocabulary for both.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import gensim_peer
 import numpy as np
 
 from seqloom.data.sources.words import WordText
@@ -40,12 +44,11 @@ Trained = tuple[WordVectors, float]
 class Seqloom:
     """The text, read once, and trainings on it, each from the start."""
 
-    def __init__(self, corpus: str, threads: int) -> None:
+    def __init__(self, corpus: str, folder: Path, threads: int) -> None:
         self.threads = threads
         config = EmbedWordsConfig(data=WordText((corpus,), min_count=LEAST))
-        self.folder = tempfile.TemporaryDirectory()
         began = time.perf_counter()
-        self.vocabulary, self.ids = read_corpus(config, Path(self.folder.name), Reporter(0))
+        self.vocabulary, self.ids = read_corpus(config, folder, Reporter(0))
         self.reading = time.perf_counter() - began
 
     def train(self, method: str, epochs: int, seed: int) -> Trained:
@@ -60,26 +63,23 @@ class Seqloom:
         return WordVectors(self.vocabulary, model.input.numpy()), time.perf_counter() - began
 
 
-def train_gensim(corpus: str, method: str, epochs: int, seed: int, threads: int) -> Trained:
-    """Train gensim in its fastest way: it reads the file itself."""
-    from gensim.models import Word2Vec as Peer
+def gensim_settings(method: str, epochs: int, seed: int, threads: int) -> Json:
+    """The same training in gensim's words."""
+    sizes: Json = {"vector_size": WIDTH, "window": WINDOW, "negative": NEGATIVE, "sample": SAMPLE, "min_count": LEAST}
+    rate: Json = {"sg": int(method == "skip-gram"), "alpha": RATES[method]}
+    return sizes | rate | {"seed": seed, "workers": threads, "epochs": epochs}
 
-    peer = Peer(
-        vector_size=WIDTH,
-        window=WINDOW,
-        negative=NEGATIVE,
-        sample=SAMPLE,
-        min_count=LEAST,
-        sg=int(method == "skip-gram"),
-        alpha=RATES[method],
-        seed=seed,
-        workers=threads,
-        epochs=epochs,
-    )
-    peer.build_vocab(corpus_file=corpus)
-    began = time.perf_counter()
-    peer.train(corpus_file=corpus, total_examples=peer.corpus_count, total_words=peer.corpus_total_words, epochs=epochs)
-    return from_gensim(peer.wv), time.perf_counter() - began
+
+def train_gensim(corpus: str, method: str, epochs: int, seed: int, threads: int) -> Trained:
+    model, seconds = gensim_peer.train(corpus, gensim_settings(method, epochs, seed, threads))
+    return from_gensim(model.wv), seconds
+
+
+def whole_gensim(corpus: str, method: str, threads: int) -> float:
+    """Seconds of a program that trains gensim for one epoch, from the file to the vectors."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = json.dumps(gensim_settings(method, 1, 1, threads))
+        return seconds_of([sys.executable, gensim_peer.__file__, corpus, f"{folder}/v.bin", settings])
 
 
 def whole_original(program: str, corpus: str, method: str, threads: int) -> float:
@@ -110,18 +110,18 @@ def whole_seqloom(corpus: str, method: str, threads: int) -> float:
         return seconds_of([sys.executable, "-m", "seqloom", "train", str(config), "-q"])
 
 
-def peak(threads: int) -> float:
-    """GFLOP/s of matrix products in float32, the best of eight."""
+def peak(threads: int, size: int) -> float:
+    """GFLOP/s of products of square matrices in float32, the best of eight."""
     import torch
 
     torch.set_num_threads(threads)
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    a, b = torch.randn(size, size), torch.randn(size, size)
     best = float("inf")
     for _ in range(8):
         began = time.perf_counter()
         a @ b
         best = min(best, time.perf_counter() - began)
-    return 2 * 2048**3 / best / 1e9
+    return 2 * size**3 / best / 1e9
 
 
 def arithmetic(seqloom: Seqloom, raw: int, method: str) -> float:
@@ -137,19 +137,20 @@ def arithmetic(seqloom: Seqloom, raw: int, method: str) -> float:
 def speeds(options: argparse.Namespace, seqloom: Seqloom, raw: int) -> list[Json]:
     corpus, threads = options.corpus, options.threads
     rows: list[Json] = []
-    limit = peak(threads)
-    for method in RATES:
+    limit = peak(threads, options.product)
+    for method in options.methods:
         alone: dict[str, Callable[[], float]] = {
             "seqloom": lambda method=method: seqloom.train(method, 1, 1)[1],  # type: ignore[misc]
             "gensim": lambda method=method: train_gensim(corpus, method, 1, 1, threads)[1],  # type: ignore[misc]
         }
         whole: dict[str, Callable[[], float]] = {
-            "seqloom": lambda method=method: whole_seqloom(corpus, method, threads)  # type: ignore[misc]
+            "seqloom": partial(whole_seqloom, corpus, method, threads),
+            "gensim": partial(whole_gensim, corpus, method, threads),
         }
+        if not options.gensim:
+            del alone["gensim"], whole["gensim"]
         if options.word2vec:
-            whole["word2vec.c"] = lambda method=method: whole_original(  # type: ignore[misc]
-                options.word2vec, corpus, method, threads
-            )
+            whole["word2vec.c"] = partial(whole_original, options.word2vec, corpus, method, threads)
         seqloom.train(method, 1, 1)  # compiles the kernel
         for what, systems in (("training alone", alone), ("whole process", whole)):
             times: dict[str, list[float]] = {name: [] for name in systems}
@@ -171,13 +172,12 @@ def speeds(options: argparse.Namespace, seqloom: Seqloom, raw: int) -> list[Json
 
 def quality(options: argparse.Namespace, seqloom: Seqloom) -> list[Json]:
     rows: list[Json] = []
-    for method in RATES:
+    for method in options.methods:
         for seed in options.seeds:
-            trained = (
-                seqloom.train(method, options.epochs, seed),
-                train_gensim(options.corpus, method, options.epochs, seed, options.threads),
-            )
-            for system, (vectors, seconds) in zip(("seqloom", "gensim"), trained, strict=True):
+            trained = {"seqloom": seqloom.train(method, options.epochs, seed)}
+            if options.gensim:
+                trained["gensim"] = train_gensim(options.corpus, method, options.epochs, seed, options.threads)
+            for system, (vectors, seconds) in trained.items():
                 index = vectors.vocabulary.index
                 order = [index[word] for word in seqloom.vocabulary.words]
                 aligned = WordVectors(seqloom.vocabulary, vectors.vectors[order])
@@ -197,6 +197,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus")
     parser.add_argument("--word2vec", default="", help="the original C program, compiled")
+    parser.add_argument("--methods", nargs="+", default=list(RATES), choices=RATES)
+    parser.add_argument("--product", type=int, default=2048, help="rows of the matrices that show the processor's rate")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="*", default=[])
     parser.add_argument("--epochs", type=int, default=5)
@@ -206,14 +208,19 @@ def main() -> None:
     options = parser.parse_args()
     if not options.word2vec:
         print("skipped: the original C program; name it by --word2vec PATH", file=sys.stderr)
+    options.gensim = find_spec("gensim") is not None
+    if not options.gensim:
+        print("skipped: gensim, which is not installed", file=sys.stderr)
     with open(options.corpus, encoding="utf-8") as file:  # noqa: PTH123
         raw = sum(len(line.split()) for line in file)
-    seqloom = Seqloom(options.corpus, options.threads)
-    print(
-        f"{raw:,} words, {len(seqloom.vocabulary):,} different; read and encoded in {seqloom.reading:.1f} s", flush=True
-    )
-    report = {"words": raw, "speed": speeds(options, seqloom, raw) if options.rounds else []}
-    report["quality"] = quality(options, seqloom) if options.seeds else []
+    with tempfile.TemporaryDirectory() as folder:
+        seqloom = Seqloom(options.corpus, Path(folder), options.threads)
+        print(
+            f"{raw:,} words, {len(seqloom.vocabulary):,} different; read and encoded in {seqloom.reading:.1f} s",
+            flush=True,
+        )
+        report = {"words": raw, "speed": speeds(options, seqloom, raw) if options.rounds else []}
+        report["quality"] = quality(options, seqloom) if options.seeds else []
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
 

@@ -15,11 +15,11 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from seqloom.errors import ConfigError, UsageError, nearest
+from seqloom.limits import check_regular, hints_of, parted, unusable
 
 T = TypeVar("T")
 Tree = dict[str, Any]
@@ -66,8 +66,9 @@ def _line(text: str, keys: Keys) -> int | None:
 def read_tree(path: str | Path) -> tuple[Tree, Origin]:
     """The tree of a TOML file. Raises ConfigError if the file is missing or not TOML."""
     try:
+        check_regular(Path(path))
         text = Path(path).read_text(encoding="utf-8-sig")
-        return tomllib.loads(text), Origin(str(path), text)
+        return _usable(tomllib.loads(text), Origin(str(path), text))
     except FileNotFoundError:
         raise ConfigError("no such config file", where=str(path), cure="seqloom init translate writes one") from None
     except UnicodeDecodeError as error:
@@ -80,6 +81,15 @@ def read_tree(path: str | Path) -> tuple[Tree, Origin]:
         line_number = re.search(r"at line (\d+)", str(error))
         place = f"{path}:{line_number[1]}" if line_number else str(path)
         raise ConfigError(f"not TOML: {error}", where=place, cure="see https://toml.io") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a NUL in the path; deep nesting
+        raise ConfigError(f"cannot be read: {error}", where=str(path), cure="write smaller values") from None
+
+
+def _usable(tree: Tree, origin: Origin) -> tuple[Tree, Origin]:
+    if found := unusable(tree):
+        keys, problem = found
+        raise ConfigError(problem, where=origin.where(keys) or "config", cure="write another value")
+    return tree, origin
 
 
 def read_overrides(arguments: Sequence[str]) -> Tree:
@@ -106,7 +116,7 @@ def read_overrides(arguments: Sequence[str]) -> Tree:
             raise UsageError(f"unexpected argument {argument!r}", cure="config keys are given as --section.key VALUE")
         else:
             values.append(argument)
-    return tree
+    return _usable(tree, Origin(typed=frozenset([()])))[0]
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
@@ -152,10 +162,12 @@ def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, k
     A `ValueError` raised by `__post_init__` becomes a ConfigError with the place.
     """
     origin = origin or Origin()
+    if not keys:
+        _usable(dict(tree), origin)
     if (expand := getattr(cls, "expand", None)) is not None:
         try:
             tree = expand(tree)
-        except ValueError as error:
+        except (ValueError, OSError) as error:  # the latter from the run that the config starts from
             raise ConfigError(str(error), where=origin.where(keys)) from None
     hints, fields = hints_of(cls), {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
@@ -179,12 +191,6 @@ def over(
 ) -> Any:
     """A config of the type `hint`, a class or a union of classes: `base` with the tree laid over it."""
     return _convert(hint, tree, origin or Origin(), keys, base)
-
-
-@cache
-def hints_of(cls: type) -> dict[str, Any]:
-    """The type of each field of a config class."""
-    return typing.get_type_hints(cls)
 
 
 def default_of(f: dataclasses.Field[Any]) -> Any:
@@ -249,8 +255,9 @@ def _typed(arguments: Arguments, choices: tuple[Any, ...], origin: Origin, keys:
     if len(arguments) != 1:
         cure = f"for example: --{'.'.join(keys)} {_example(choices)}"
         raise ConfigError(f"expected one value, got {len(arguments)}", where=origin.where(keys), cure=cure)
+    plain = [parted(choice)[0] for choice in choices]
     for number in (int, float):
-        if number in choices:
+        if number in plain:
             with contextlib.suppress(ValueError):
                 return number(arguments[0])
     if bool in choices and arguments[0].lower() in ("true", "false"):
@@ -262,6 +269,10 @@ _NO = object()
 
 
 def _plain(choice: Any, value: Any) -> Any:
+    choice, bounds = parted(choice)
+    if bounds is not None:
+        number = _plain(choice, value)
+        return number if number is not _NO and bounds.hold(number) else _NO
     if typing.get_origin(choice) is Literal:
         return value if value in typing.get_args(choice) else _NO
     if typing.get_origin(choice) is tuple:
@@ -276,7 +287,10 @@ def _plain(choice: Any, value: Any) -> Any:
 
 
 def type_name(hint: Any) -> str:
-    """The type of a field in plain English: "a whole number", "a list of text"."""
+    """The type of a field in plain English: "a whole number from 1 to 100", "a list of text"."""
+    hint, bounds = parted(hint)
+    if bounds is not None:
+        return f"{type_name(hint)} {bounds}"
     if typing.get_origin(hint) in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(type_name(h) for h in typing.get_args(hint)))
     if typing.get_origin(hint) is Literal:
@@ -290,16 +304,21 @@ def type_name(hint: Any) -> str:
 
 
 def _example(choices: tuple[Any, ...]) -> str:
-    choice = choices[0]
+    choice, bounds = parted(choices[0])
     if typing.get_origin(choice) is tuple:
         return f"[{_example(typing.get_args(choice)[:1])}]"
     if typing.get_origin(choice) is Literal:
         return f'"{typing.get_args(choice)[0]}"'
+    plain = {int: 3, float: 0.5}.get(choice)
+    if bounds is not None and plain is not None and not bounds.hold(plain):
+        return f"{bounds.least:g}" if choice is float else str(bounds.least)
     return {int: "3", float: "0.5", bool: "true", str: '"text"'}.get(choice, "{}")
 
 
 def _plain_text(value: Any) -> str:
-    return "a table" if isinstance(value, Mapping) else repr(list(value) if isinstance(value, Arguments) else value)
+    if isinstance(value, Mapping):
+        return "a table"
+    return repr(list(value) if isinstance(value, Arguments) else value)
 
 
 def tree_of(config: Any) -> Tree:

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any, NamedTuple
 
-from seqloom.config import default_of, hints_of, type_name
+from seqloom.config import default_of, type_name
 from seqloom.errors import UsageError, nearest
+from seqloom.limits import hints_of
 
 _WIDTH = 120
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Union
 
 from seqloom.config import Tree
 from seqloom.config_help import Key, Table, describe
+from seqloom.limits import parted
 
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
@@ -68,6 +69,10 @@ def _key(key: Key, definitions: Tree, place: str) -> Tree:
 
 
 def _value(hint: Any) -> Tree:
+    hint, bounds = parted(hint)
+    if bounds is not None:
+        most = "exclusiveMaximum" if bounds.below else "maximum"
+        return _value(hint) | {"minimum": bounds.least, most: bounds.most}
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return {"enum": list(args)}

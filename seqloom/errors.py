@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 1000  # characters of each part of a message: a wrong value may be a whole file
+
 
 class SeqloomError(Exception):
     """The base of all errors. The command line prints it as one message and exits with `exit_code`.
@@ -18,9 +20,11 @@ class SeqloomError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, *, where: str = "", cure: str = "") -> None:
-        self.problem, self.where, self.cure = problem, where, cure
-        head = f"{where}: {problem}" if where else problem
-        super().__init__(f"{head}\n  {cure}" if cure else head)
+        self.problem, self.where, self.cure = (
+            text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..." for text in (problem, where, cure)
+        )
+        head = f"{self.where}: {self.problem}" if where else self.problem
+        super().__init__(f"{head}\n  {self.cure}" if cure else head)
 
 
 class UsageError(SeqloomError):
@@ -51,7 +55,7 @@ class DataError(SeqloomError):
 
 
 class DivergedError(SeqloomError):
-    """A loss or gradient in training is not finite; the step was not taken."""
+    """A loss or gradient in training is not finite; the step was not taken. The command exits with 1."""
 
 
 def counted(count: int, noun: str) -> str:

@@ -84,6 +84,14 @@ _ALL = (
     Measure("recall", "recall", "more", "%"),
     Measure("matthews", "Matthews correlation", "more", "%", headline=True),
     Measure("exact_match", "exact match", "more", "%", notes=("{sentences:,} sentences",), headline=True, share=True),
+    Measure(
+        "has_answer_exact_match", "exact match, HasAns", "more", "%", notes=("{has_answer_questions:,} with an answer",)
+    ),
+    Measure("has_answer_f1", "F1, HasAns", "more", "%"),
+    Measure(
+        "no_answer_exact_match", "exact match, NoAns", "more", "%", notes=("{no_answer_questions:,} without an answer",)
+    ),
+    Measure("no_answer_f1", "F1, NoAns", "more", "%"),
     Measure("pearson", "Pearson", "more", "%", headline=True),
     Measure("spearman", "Spearman", "more", "%", headline=True),
     Measure("calibration_error", "calibration error", "less", "%"),

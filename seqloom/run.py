@@ -1,83 +1,49 @@
 """The run directory: the only interface between training, evaluation, inspection and serving.
 
-    runs/NAME/  config.toml  run.json  tokenizer.json  metrics.jsonl  samples.jsonl
+    runs/NAME/  config.toml  run.json  tokenizer.json  labels.json  metrics.jsonl  samples.jsonl  .seqloom
                 checkpoints/step-00001000/{model,optimizer}.safetensors, state.json, MANIFEST.json
                 shards/00000/{ids,lines}.npy, state.json, MANIFEST.json  shards/corpus.json
                 latest.json  best.json  eval/TESTSET.json  report.html
 
-It knows files, not models. Every file is written under another name, synced and renamed, so that it is complete or
-absent.
+It knows files, not models. Every file that can change a result has a digest, which is checked when it is read.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seqloom.errors import RunError, UsageError
+from seqloom.files import (
+    FORMAT,
+    Checkpoint,
+    Json,
+    check_toml,
+    clear_partial,
+    digest_of,
+    intact,
+    read_json,
+    read_sealed,
+    sealed,
+    sealed_toml,
+    unreadable,
+    write_folder,
+    write_sealed,
+    write_text,
+    writing,
+)
 
-FORMAT = 1
-_MANIFEST = "MANIFEST.json"
-WEIGHTS, FROZEN = "model.safetensors", "frozen.safetensors"
-Json = dict[str, Any]
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns the system's refusals into one clear error; nothing that was there is harmed."""
-    try:
-        yield
-    except OSError as error:
-        cures = {
-            errno.ENOSPC: "free some space and start the same command again: it resumes",
-            errno.EDQUOT: "your quota is used up; free some space and start the same command again: it resumes",
-            errno.EACCES: "choose another place with --run, or change the permissions",
-            errno.EPERM: "choose another place with --run, or change the permissions",
-            errno.EROFS: "the file system is read-only; choose another place with --run",
-        }
-        cure = cures.get(error.errno or 0, "what was saved before is untouched")
-        raise RunError(f"cannot be written: {error.strerror or error}", where=str(path), cure=cure) from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file, completely or not at all."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with beside.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file, completely or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path, cure: str = "remove the run and train it again") -> Json:
-    """The JSON object in a file. Raises RunError, with the cure, if it cannot be read or is not an object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot be read: {error}", where=str(path), cure=cure) from None
-    if not isinstance(value, dict):
-        raise RunError("is not a JSON object", where=str(path), cure=cure)
-    return value
+_GROWING = ("metrics.jsonl", "samples.jsonl")
+_PUT_BACK = "put back the file that the run was written with"
+MARKER = ".seqloom"
+"""In every run directory: where it is, seqloom may write. It is locked while the run is trained."""
 
 
 def title_of(name: str, test: Sequence[str], default: str = "test") -> str:
@@ -90,90 +56,6 @@ def title_of(name: str, test: Sequence[str], default: str = "test") -> str:
         problem = f"an evaluation cannot be called {title!r}"
         raise UsageError(problem, where="--name", cure="give a name that is not a path: --name test")
     return title
-
-
-def digest_of(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A saved state of training, or anything else that is saved as a folder with digests."""
-
-    path: Path
-
-    @property
-    def step(self) -> int:
-        """The step after which it was saved."""
-        return int(self.path.name.removeprefix("step-"))
-
-    @property
-    def weights(self) -> Path:
-        """The file of the weights to use, without those that are frozen."""
-        return self.path / WEIGHTS
-
-    def fault(self, *, weights: bool = False, checked: set[Path] | None = None) -> str | None:
-        """What its manifest shows to be wrong with its files, or only its weights; skips, and adds to, `checked`."""
-        checked = set() if checked is None else checked
-        try:
-            entries = read_json(self.path / _MANIFEST)["files"]
-            for name in (WEIGHTS, *{FROZEN} & entries.keys()) if weights else entries:
-                file, entry = self.path / name, entries[name]
-                if file in checked:
-                    continue
-                if not file.is_file():
-                    return f"{name} is missing"
-                if file.stat().st_size != entry["bytes"]:
-                    return f"{name} has {file.stat().st_size} bytes instead of {entry['bytes']}"
-                if digest_of(file) != entry["sha256"]:
-                    return f"{name} differs from its digest"
-                checked.add(file)
-        except RunError as error:
-            return f"its manifest {error.problem}"
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            return f"its manifest cannot be read ({error})"
-        return None
-
-    def state(self) -> Json:
-        """The content of state.json."""
-        return read_json(self.path / "state.json", "remove this checkpoint: then the one before it is used")
-
-
-def write_folder(final: Path, write: Callable[[Path], None]) -> Checkpoint:
-    """Writes a folder with digests, completely or not at all; `write` writes the files into the folder it gets."""
-    beside, before = (final.with_name(f".{final.name}.{os.getpid()}{end}") for end in ("", ".old"))
-    with writing(final):
-        try:
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
-            write(beside)
-            files = sorted(p for p in beside.iterdir() if p.is_file())
-            for path in files:
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-            entries = {p.name: {"bytes": p.stat().st_size, "sha256": digest_of(p)} for p in files}
-            write_json(beside / _MANIFEST, {"format": FORMAT, "files": entries})
-            _sync(beside)
-            if final.exists():
-                final.replace(before)
-            beside.replace(final)
-            _sync(final.parent)
-        finally:
-            if before.is_dir() and not final.exists():
-                before.replace(final)
-            for left in (beside, before):
-                shutil.rmtree(left, ignore_errors=True)
-    return Checkpoint(final)
 
 
 class Run:
@@ -189,27 +71,22 @@ class Run:
         """The last part of its path."""
         return self.path.resolve().name
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has the files that every run has; else it is new, or was stopped before training began."""
+        return (self.path / "run.json").is_file()
+
     @classmethod
-    def create(cls, path: str | Path, config: str, info: Mapping[str, Any]) -> Run:
-        """A new run directory with its config and the first content of run.json."""
+    def create(cls, path: str | Path, config: str, info: Mapping[str, Any], assets: Iterable[Path] = ()) -> Run:
+        """A new run directory with its config, the first content of run.json, and the digests of its `assets`."""
         run = cls(path)
         with writing(run.path):
             (run.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            (run.path / MARKER).touch()
         run.write_config(config)
-        write_json(run.path / "run.json", {"format": FORMAT, **info})
+        files = {str(file.relative_to(run.path)): digest_of(file) for file in assets}
+        write_sealed(run.path / "run.json", {"format": FORMAT, **info, "files": files})
         return run
-
-    def claim(self) -> None:
-        """Makes the directory, or takes over an incomplete one. Raises RunError if there is something else."""
-        cure = "choose another place with --run"
-        if self.path.exists() and not self.path.is_dir():
-            raise RunError("is a file; a run is a directory", where=str(self.path), cure=cure)
-        with writing(self.path):
-            others = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
-            if others and "checkpoints" not in others:
-                problem = f"holds other things than a run ({', '.join(sorted(others)[:3])})"
-                raise RunError(problem, where=str(self.path), cure=cure)
-            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
 
     @classmethod
     def open(cls, path: str | Path | Run) -> Run:
@@ -217,48 +94,101 @@ class Run:
         if isinstance(path, Run):
             return path
         run = cls(path)
-        if not run.path.is_dir():
-            others = ", ".join(str(r.path) for r in runs(run.path.parent)) if run.path.parent.is_dir() else ""
-            cure = f"existing runs: {others}" if others else "seqloom runs lists the existing runs"
-            raise RunError("no such run", where=str(path), cure=cure)
-        for name in ("run.json", "config.toml"):
-            if not (run.path / name).is_file():
-                cure = "it was interrupted before training began, or is not a run; remove it and train again"
-                raise RunError(f"not a complete run directory: it has no {name}", where=str(path), cure=cure)
-        written = run.info().get("format")
+        if not str(path) or not run.path.is_dir():
+            raise RunError("no such run", where=str(path) or "a run without a name", cure=_existing(run.path.parent))
+        if not run.begun:
+            if (run.path / MARKER).exists():
+                cure = "start the same training again, or remove the directory"
+                raise RunError("was interrupted before training began", where=str(path), cure=cure)
+            raise RunError("is not a run: it has no run.json", where=str(path), cure=_existing(run.path))
+        written = read_json(run.path / "run.json", _PUT_BACK).get("format")
         if written != FORMAT:
             problem = f"written in format {written}, this version reads format {FORMAT}"
             cure = "use the seqloom version in that file, or train again"
             raise RunError(problem, where=str(run.path / "run.json"), cure=cure)
+        run.info()
+        check_toml(run.path / "config.toml", f"{_PUT_BACK}; to train otherwise, change a copy of it")
         return run
 
     def write_config(self, config: str) -> None:
         """Writes config.toml."""
-        write_text(self.path / "config.toml", config)
+        write_text(self.path / "config.toml", sealed_toml(config))
 
     def info(self) -> Json:
         """The content of run.json."""
-        return read_json(self.path / "run.json")
+        return read_sealed(self.path / "run.json", _PUT_BACK)
 
     def update_info(self, **more: Any) -> None:
         """Adds to run.json."""
-        write_json(self.path / "run.json", {**self.info(), **more})
+        write_sealed(self.path / "run.json", {**self.info(), **more})
+
+    def asset(self, name: str) -> Path | None:
+        """The path of a tokenizer or another asset; None if the run has none of this name.
+
+        Raises RunError unless it is the file that the run was created with.
+        """
+        path, digest = self.path / name, self.info()["files"].get(name)
+        if digest is None:
+            return None
+        try:
+            same = path in self._checked or digest_of(path) == digest
+        except OSError as error:
+            raise unreadable(path, error, _PUT_BACK) from None
+        if not same:
+            raise RunError("is not the file this run was trained with", where=str(path), cure=_PUT_BACK)
+        self._checked.add(path)
+        return path
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second process from writing to the same run; removes unfinished files of a killed one."""
+        """Makes the directory where there is none, and keeps a second process from writing to the same run.
+
+        Removes unfinished files of a killed process; at the end also the directory, if there is still nothing in it.
+        Raises RunError if something else is there, or the run is being trained.
+        """
+        made = self._claim()
         with writing(self.path):
-            handle = (self.path / ".lock").open("w")
+            handle = (self.path / MARKER).open("a")
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The process that held it before may have removed it.
+                if not os.path.samestat(os.fstat(handle.fileno()), (self.path / MARKER).stat()):
+                    raise BlockingIOError
             except OSError:
                 raise RunError(
                     "another process is training this run", where=str(self.path), cure="wait for it, or use --run"
                 ) from None
-            for left in self.path.glob("*/.*"):
-                shutil.rmtree(left, ignore_errors=True)
-            yield
+            clear_partial(self.path)
+            try:
+                yield
+            finally:
+                self._unclaim(made)
+
+    def _claim(self) -> list[Path]:
+        """Makes the directory and returns it and the folders made for it, the innermost first."""
+        cure = "choose another place with --run"
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError("is a file; a run is a directory", where=str(self.path), cure=cure)
+        with writing(self.path):
+            others = {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
+            if others and not others & {MARKER, "run.json"}:
+                problem = f"holds other things than a run ({', '.join(sorted(others)[:3])})"
+                raise RunError(problem, where=str(self.path), cure=cure)
+            made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+            self.path.mkdir(parents=True, exist_ok=True)
+        return made
+
+    def _unclaim(self, made: Sequence[Path]) -> None:
+        with contextlib.suppress(OSError):
+            if {p.name for p in self.path.iterdir()} == {MARKER}:
+                (self.path / MARKER).unlink()
+                for path in made:
+                    path.rmdir()
+
+    def count_lines(self) -> None:
+        """Records in run.json how many lines metrics.jsonl and samples.jsonl have at the end of a training."""
+        self.update_info(lines={name: len(self.rows(name)) for name in _GROWING})
 
     def append(self, name: str, *rows: Mapping[str, Any]) -> None:
         """Appends lines to metrics.jsonl or samples.jsonl."""
@@ -266,13 +196,29 @@ class Run:
             file.write(_lines(rows))
 
     def rows(self, name: str) -> list[Json]:
-        """The lines of metrics.jsonl or samples.jsonl, without a last one cut off by a crash."""
+        """The lines of metrics.jsonl or samples.jsonl, without a last one cut off by a crash.
+
+        Raises RunError for another line that was changed after it was written, and for lines of a finished training
+        that are missing.
+        """
         path = self.path / name
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
+        except OSError as error:
+            raise unreadable(path, error) from None
+        complete = self.info().get("lines", {}).get(name, len(lines)) if self.begun else len(lines)
+        if len(lines) != complete:
+            problem = f"has {len(lines):,} lines instead of {complete:,}"
+            raise RunError(problem, where=str(path), cure=_PUT_BACK)
         rows: list[Json] = []
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
-            with contextlib.suppress(ValueError):
-                if isinstance(row := json.loads(line), dict):
-                    rows.append(row)
+        for number, line in enumerate(lines, start=1):
+            row = None
+            with contextlib.suppress(ValueError, RecursionError):
+                row = json.loads(line)
+            if not isinstance(row, dict) or not intact(row):
+                where = f"{path}:{number}"
+                raise RunError("was changed after seqloom wrote it", where=where, cure="remove this line, or the file")
+            rows.append({key: value for key, value in row.items() if key != "digest"})
         return rows
 
     def evaluations(self) -> dict[str, Json]:
@@ -282,7 +228,7 @@ class Run:
     def evaluation(self, title: str) -> Json:
         """The content of eval/TITLE.json. Raises RunError if it cannot be read."""
         cure = f"remove it, or evaluate again: seqloom eval {self.path} --name {title}"
-        return read_json(self.evaluation_path(title), cure)
+        return read_sealed(self.evaluation_path(title), cure)
 
     def evaluation_path(self, title: str) -> Path:
         """The path of an evaluation's scores."""
@@ -290,7 +236,7 @@ class Run:
 
     def forget_after(self, step: int) -> None:
         """Removes the lines of metrics.jsonl and samples.jsonl that a resumed run will write again."""
-        for name in ("metrics.jsonl", "samples.jsonl"):
+        for name in _GROWING:
             text = _lines(row for row in self.rows(name) if row.get("step", 0) <= step)
             path = self.path / name
             if path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:
@@ -303,21 +249,32 @@ class Run:
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints, oldest first."""
         folder = self.path / "checkpoints"
-        return [Checkpoint(p) for p in sorted(folder.glob("step-*")) if re.fullmatch(r"step-\d{8,}", p.name)]
+        try:
+            paths = sorted(folder.iterdir()) if folder.exists() else []
+        except OSError as error:
+            raise unreadable(folder, error) from None
+        return [Checkpoint(path) for path in paths if re.fullmatch(r"step-\d{8,}", path.name)]
 
     def newest(self, warn: Callable[[str], None], *, weights: bool = False) -> Checkpoint | None:
-        """The newest checkpoint whose files, or only `weights`, are sound; `warn` reports each damaged one."""
-        for checkpoint in reversed(self.checkpoints()):
+        """The newest checkpoint whose files, or only `weights`, are sound; None if there are no checkpoints.
+
+        `warn` reports each damaged one. Raises RunError if all are.
+        """
+        fault, checkpoints = None, self.checkpoints()
+        for checkpoint in reversed(checkpoints):
             fault = checkpoint.fault(weights=weights, checked=self._checked)
             if fault is None:
                 return checkpoint
-            warn(f"{checkpoint.path} is damaged: {fault}; using the one before it")
+            warn(f"{checkpoint.path} is damaged: {fault}")
+        if fault is not None:
+            cure = f"put the files back; or remove {self.path / 'checkpoints'} and train again"
+            raise RunError("no checkpoint is undamaged", where=str(checkpoints[0].path.parent), cure=cure)
         return None
 
     def point(self, name: str, checkpoint: Checkpoint, **more: Any) -> None:
         """Writes latest.json or best.json."""
         self._best = None
-        write_json(self.path / f"{name}.json", {"checkpoint": checkpoint.path.name, **more})
+        write_sealed(self.path / f"{name}.json", {"checkpoint": checkpoint.path.name, **more})
 
     def pointed(self, name: str) -> Checkpoint | None:
         """The checkpoint that latest.json or best.json names, if it exists."""
@@ -327,7 +284,7 @@ class Run:
     def pointer(self, name: str) -> Json:
         """The content of latest.json or best.json; {} if there is none."""
         path = self.path / f"{name}.json"
-        return read_json(path) if path.is_file() else {}
+        return read_sealed(path, "remove it: the newest checkpoint is then used") if path.exists() else {}
 
     def best(self, warn: Callable[[str], None]) -> Checkpoint:
         """The checkpoint to use, whose weights are sound: the best, else the newest. An opened run looks once."""
@@ -336,9 +293,11 @@ class Run:
             if best is not None and (fault := best.fault(weights=True, checked=self._checked)) is not None:
                 warn(f"{best.path} is damaged: {fault}; using the newest undamaged one")
                 best = None
+            elif best is None and self.info().get("training"):
+                warn(f"{self.path / 'best.json'} is missing, or its checkpoint; using the newest checkpoint")
             self._best = best or self.newest(warn, weights=True)
         if self._best is None:
-            raise RunError("no usable checkpoint", where=str(self.path), cure="train it first: seqloom train CONFIG")
+            raise RunError("has no checkpoint yet", where=str(self.path), cure="train it first: seqloom train CONFIG")
         return self._best
 
     def keep_only(self, steps: set[int]) -> None:
@@ -354,5 +313,10 @@ def runs(folder: Path) -> list[Run]:
     return [Run(p.parent) for p in sorted(files)]
 
 
+def _existing(folder: Path) -> str:
+    others = ", ".join(str(run.path) for run in runs(folder)[:9]) if folder.is_dir() else ""
+    return f"existing runs: {others}" if others else "seqloom runs lists the existing runs"
+
+
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json.dumps(sealed(row), ensure_ascii=False) + "\n" for row in rows)

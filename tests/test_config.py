@@ -255,12 +255,12 @@ def test_a_union_stands_on_its_default_and_another_kind_replaces_it(file):
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 parts = st.builds(
-    Part, st.integers(1), finite, st.booleans(), st.lists(text).map(tuple), st.lists(finite).map(tuple),
+    Part, st.integers(1, 2**63 - 1), finite, st.booleans(), st.lists(text).map(tuple), st.lists(finite).map(tuple),
     st.sampled_from(["fast", "slow"]), st.none() | text,
 )  # fmt: skip
-threads = st.builds(Wool, st.integers()) | st.builds(Silk, finite, text)
+threads = st.builds(Wool, st.integers(-(2**63), 2**63 - 1)) | st.builds(Silk, finite, text)
 wholes = st.builds(Whole, text, st.just(""), parts, threads, st.dictionaries(text, finite))
 
 
@@ -271,7 +271,7 @@ def test_toml_there_and_back(whole):
     assert build(Whole, tree) == whole
 
 
-@given(st.integers(1), finite, st.lists(text.filter(lambda w: not w.startswith("--")), min_size=1))
+@given(st.integers(1, 2**63 - 1), finite, st.lists(text.filter(lambda w: not w.startswith("--")), min_size=1))
 def test_an_option_means_what_the_file_would(depth, rate, words):
     typed = ["--part.words", *words, "--part.depth", str(depth), f"--part.rate={rate!r}"]
     tree = {"part": {"depth": depth, "rate": rate, "words": words}}

@@ -28,7 +28,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "labels": score_labels(np.array([0, 1, 1]), np.array([[0.7, 0.3], [0.4, 0.6], [0.8, 0.2]]), ["a", "b"]),
     "numbers": score_numbers(np.array([1.0, 2.0, 4.0]), np.array([1.0, 3.0, 2.0])),
     "tags": score_tags([["B-A", "O"]], [["B-A", "B-A"]]),
-    "answers": score_answers(["the cat"], [["a cat"]]),
+    "answers": score_answers(["the cat", ""], [["a cat"], []]),
 }
 
 

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqloom import files as files_module
 from seqloom import run as runs_module
 from seqloom.errors import RunError, UsageError
-from seqloom.run import Checkpoint, Run, digest_of, read_json, runs, title_of, write_json, write_text
+from seqloom.files import Checkpoint, digest_of, read_json, sealed, write_json, write_sealed, write_text
+from seqloom.run import Run, runs, title_of
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def run(tmp_path: Path) -> Run:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are hashed from now on."""
     paths: list[Path] = []
-    monkeypatch.setattr(runs_module, "digest_of", lambda path: (paths.append(path), digest_of(path))[1])
+    monkeypatch.setattr(files_module, "digest_of", lambda path: (paths.append(path), digest_of(path))[1])
     return paths
 
 
@@ -117,11 +119,19 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "emptied": (lambda p: os.truncate(p / "model.safetensors", 0), "model.safetensors has 0 bytes"),
     "flipped bit": (lambda p: flip(p / "model.safetensors"), "model.safetensors differs from its digest"),
     "missing file": (lambda p: (p / "state.json").unlink(), "state.json is missing"),
-    "missing manifest": (lambda p: (p / "MANIFEST.json").unlink(), "its manifest cannot be read"),
+    "missing manifest": (lambda p: (p / "MANIFEST.json").unlink(), "MANIFEST.json is missing"),
     "cut manifest": (lambda p: os.truncate(p / "MANIFEST.json", 40), "its manifest cannot be read"),
     "manifest of another shape": (
         lambda p: (p / "MANIFEST.json").write_text("[]"),
         "its manifest is not a JSON object",
+    ),
+    "emptied manifest": (
+        lambda p: (p / "MANIFEST.json").write_text('{"format": 2, "files": {}}'),
+        "its manifest was changed after seqloom wrote it",
+    ),
+    "more weights": (
+        lambda p: (p / "frozen.safetensors").write_bytes(b"more"),
+        "frozen.safetensors is not in its manifest",
     ),
 }
 
@@ -159,8 +169,9 @@ def test_a_damaged_best_checkpoint_gives_way_to_the_newest(run):
     assert len(warnings) == 1
     assert str(best.path) in warnings[0]
     flip(newest.weights)
-    with pytest.raises(RunError, match="no usable checkpoint"):
+    with pytest.raises(RunError, match="no checkpoint is undamaged") as caught:
         Run.open(run.path).best(warnings.append)
+    assert f"remove {run.path / 'checkpoints'}" in caught.value.cure
 
 
 def test_an_open_run_hashes_each_file_once_and_for_use_only_the_weights(run, hashed):
@@ -250,9 +261,9 @@ def test_a_failing_rename_leaves_the_checkpoint_that_was_there(run, monkeypatch,
 
 def test_a_run_is_found_again(run):
     again = Run.open(run.path)
-    assert (again.name, again.info()) == ("one", {"format": 1, "task": "t"})
+    assert (again.name, again.info()) == ("one", {"format": 2, "task": "t", "files": {}})
     again.update_info(training={"steps": 3})
-    assert run.info() == {"format": 1, "task": "t", "training": {"steps": 3}}
+    assert run.info() == {"format": 2, "task": "t", "files": {}, "training": {"steps": 3}}
     assert [r.path for r in runs(run.path.parent)] == [run.path]
 
 
@@ -272,9 +283,14 @@ def test_no_such_run_names_the_ones_there_are(run):
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
-        ("run.json", None, "not a complete run directory: it has no run.json"),
-        ("config.toml", None, "not a complete run directory: it has no config.toml"),
-        ("run.json", '{"format": 99}', "written in format 99, this version reads format 1"),
+        ("run.json", None, "was interrupted before training began"),
+        ("config.toml", None, "cannot be read: No such file or directory"),
+        ("config.toml", b"seed = 2\n", "was changed after seqloom wrote it"),
+        ("config.toml", b"", "was changed after seqloom wrote it"),
+        ("config.toml", b"\xff\n", "cannot be read"),
+        ("run.json", '{"format": 99}', "written in format 99, this version reads format 2"),
+        ("run.json", '{"format": 2, "task": "t", "files": {}}', "was changed after seqloom wrote it"),
+        ("run.json", "[" * 100_000, "cannot be read"),
         ("run.json", '{"name": "of another program"}', "written in format None"),
         ("run.json", '{"format": 1', "cannot be read"),
         ("run.json", "[1]", "is not a JSON object"),
@@ -285,7 +301,7 @@ def test_a_directory_that_is_no_run_of_this_version(run, name, text, problem):
     if text is None:
         (run.path / name).unlink()
     else:
-        (run.path / name).write_bytes(text.encode(errors="surrogateescape"))
+        (run.path / name).write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogateescape"))
     with pytest.raises(RunError, match=problem) as caught:
         Run.open(run.path)
     assert caught.value.where.startswith(str(run.path))
@@ -352,7 +368,7 @@ def test_a_broken_json_file_is_named_with_its_cure(run, content, problem):
 def test_the_evaluations_of_a_run_by_title(run):
     assert run.evaluations() == {}
     for title in ("two", "one.5"):
-        write_json(run.evaluation_path(title), {"test": title})
+        write_sealed(run.evaluation_path(title), {"test": title})
     assert run.evaluations() == {"one.5": {"test": "one.5"}, "two": {"test": "two"}}
     assert run.evaluation("two") == {"test": "two"}
 
@@ -365,24 +381,56 @@ def test_a_broken_state_is_named(run):
     assert caught.value.where == str(checkpoint.path / "state.json")
 
 
+def half(path: Path) -> None:
+    with Run(path).locked():
+        write_text(path / "tokenizer.json", "{}")
+        raise KeyError
+
+
 def test_a_new_directory_an_empty_one_and_a_half_written_one_are_taken(tmp_path):
     for path in (tmp_path / "a" / "b", tmp_path / "c"):
         path.mkdir(parents=True) if path.name == "c" else None
-        Run(path).claim()
-        write_text(path / "tokenizer.json", "{}")
-        Run(path).claim()
-        assert Run.create(path, "", {}).info() == {"format": 1}
+        with pytest.raises(KeyError):
+            half(path)
+        with Run(path).locked():
+            assert Run.create(path, "", {}).info() == {"format": 2, "files": {}}
+
+
+def test_a_directory_in_which_nothing_was_written_is_removed_again(tmp_path):
+    (tmp_path / "there").mkdir()
+    for path in (tmp_path / "a" / "b" / "c", tmp_path / "there"):
+        with pytest.raises(RuntimeError, match="inside"), Run(path).locked():
+            raise RuntimeError(f"inside {names(path)}")
+    assert names(tmp_path) == ["there"]
+    assert names(tmp_path / "there") == []
+
+
+@pytest.mark.parametrize("content", ["checkpoints/mine.txt", "src/.git/config", ".lock", "checkpoints/.venv/x"])
+def test_a_directory_without_the_marker_is_not_a_run(tmp_path, content):
+    write_text(tmp_path / content, "mine")
+    before = fingerprint(tmp_path)
+    with pytest.raises(RunError, match="holds other things than a run"), Run(tmp_path).locked():
+        pass
+    assert fingerprint(tmp_path) == before
+
+
+def test_a_run_that_was_copied_without_its_hidden_files_is_one(run):
+    (run.path / ".seqloom").unlink()
+    with Run.open(run.path).locked():
+        pass
+    assert (run.path / ".seqloom").is_file()
 
 
 def test_a_directory_with_other_things_is_left_alone(tmp_path):
     write_text(tmp_path / "config.toml", "mine = true\n")
     before = fingerprint(tmp_path)
-    with pytest.raises(RunError, match=r"holds other things than a run \(config\.toml\)"):
-        Run(tmp_path).claim()
-    with pytest.raises(RunError, match="is a file"):
-        Run(tmp_path / "config.toml").claim()
-    with pytest.raises(RunError, match="cannot be written"):
-        Run(tmp_path / "config.toml" / "run").claim()
+    for path, problem in (
+        (tmp_path, r"holds other things than a run \(config\.toml\)"),
+        (tmp_path / "config.toml", "is a file"),
+        (tmp_path / "config.toml" / "run", "cannot be written"),
+    ):
+        with pytest.raises(RunError, match=problem), Run(path).locked():
+            pass
     assert fingerprint(tmp_path) == before
     assert not (tmp_path / "checkpoints").exists()
 
@@ -390,8 +438,8 @@ def test_a_directory_with_other_things_is_left_alone(tmp_path):
 def test_no_permission_says_so(tmp_path, monkeypatch):
     # The administrator may write anywhere: the refusal is played.
     monkeypatch.setattr(Path, "mkdir", refusing(errno.EACCES))
-    with pytest.raises(RunError, match="Permission denied") as caught:
-        Run(tmp_path / "r").claim()
+    with pytest.raises(RunError, match="Permission denied") as caught, Run(tmp_path / "r").locked():
+        pass
     assert "choose another place with --run, or change the permissions" in caught.value.cure
 
 
@@ -409,21 +457,103 @@ def test_one_process_at_a_time(run):
 def test_what_a_killed_process_was_writing_is_cleared_away(run):
     save(run, 1)
     before = fingerprint(run.path)
-    left = run.path / "checkpoints" / ".step-00000002.999"
-    left.mkdir()
-    (left / "model.safetensors").write_bytes(b"half")
+    for name in ("checkpoints/.step-00000002.4194305.partial/model.safetensors", ".latest.json.4194305.partial"):
+        write_text(run.path / name, "half")
+    mine = {"checkpoints/.git/config", ".venv/x", "eval/.mine.4194305", f".config.toml.{os.getppid()}.partial"}
+    for name in mine:
+        write_text(run.path / name, "mine")
     assert [c.step for c in run.checkpoints()] == [1]
     with run.locked():
         pass
-    assert not left.exists()
-    assert fingerprint(run.path) == before | {".lock": hashlib.sha256(b"").hexdigest()}
+    assert fingerprint(run.path) == before | {name: hashlib.sha256(b"mine").hexdigest() for name in mine}
+
+
+def test_a_checkpoint_that_was_being_replaced_comes_back(run):
+    (checkpoint,) = save(run, 1)
+    checkpoint.path.replace(checkpoint.path.with_name(".step-00000001.4194305.old.partial"))
+    with run.locked():
+        assert run.newest(pytest.fail) == checkpoint
+
+
+def test_files_that_may_not_be_read_are_not_damaged(run, monkeypatch):
+    older, newer = save(run, 1, 2)
+    true = Path.open
+
+    def refuse(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.name == unreadable and self.parent == newer.path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return true(self, *arguments, **options)
+
+    # The administrator may read anything: the refusal is played.
+    monkeypatch.setattr(Path, "open", refuse)
+    for unreadable in ("model.safetensors", "state.json", "MANIFEST.json"):
+        with pytest.raises(RunError, match="cannot be read: Permission denied") as caught:
+            run.newest(pytest.fail)
+        assert caught.value.where == str(newer.path / unreadable)
+    unreadable = ""
+    assert run.newest(pytest.fail) == newer != older
+
+
+def test_a_run_says_when_it_does_not_know_its_best_checkpoint(run):
+    best, newest = save(run, 1, 2)
+    run.point("best", best, step=1)
+    run.update_info(training={"steps": 2})
+    assert Run.open(run.path).best(pytest.fail) == best
+    (run.path / "best.json").write_text('{"checkpoint": "step-00000002", "step": 1}')
+    with pytest.raises(RunError, match=r"best\.json: was changed") as caught:
+        Run.open(run.path).best(pytest.fail)
+    assert caught.value.cure == "remove it: the newest checkpoint is then used"
+    (run.path / "best.json").unlink()
+    warnings: list[str] = []
+    assert Run.open(run.path).best(warnings.append) == newest
+    assert "best.json is missing" in warnings[0]
+
+
+def test_what_is_not_a_run_gets_the_smallest_cure(tmp_path, run, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    cures = {
+        str(run.path.parent): f"existing runs: {run.path}",
+        str(tmp_path / "empty"): "seqloom runs lists",
+        "/": " runs",
+        "": "seqloom runs lists",
+    }
+    monkeypatch.chdir(tmp_path / "empty")
+    for path, cure in cures.items():
+        with pytest.raises(RunError) as caught:
+            Run.open(path)
+        assert cure in caught.value.cure
+        assert "remove" not in caught.value.cure
+
+
+def test_an_asset_is_the_one_that_the_run_was_created_with(tmp_path):
+    write_text(tmp_path / "run" / "labels.json", '{"labels": ["a", "b"]}')
+    run = Run.create(tmp_path / "run", "", {}, [tmp_path / "run" / "labels.json"])
+    path = run.asset("labels.json")
+    assert path == tmp_path / "run" / "labels.json"
+    assert run.asset("tokenizer.json") is None
+    write_text(path, '{"labels": ["b", "a"]}')
+    with pytest.raises(RunError, match="is not the file this run was trained with"):
+        Run.open(run.path).asset("labels.json")
+    path.unlink()
+    with pytest.raises(RunError, match="cannot be read: No such file"):
+        Run.open(run.path).asset("labels.json")
 
 
 # Lines
 
 
+@pytest.mark.parametrize("line", ['{"step": 3}', '{"step": 3, "digest": "0123456789abcdef"}', "[]", "{", "[" * 100_000])
+def test_a_line_that_was_changed_is_named(run, line):
+    run.append("metrics.jsonl", {"step": 1}, {"step": 2})
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(RunError, match=r"metrics\.jsonl:3: was changed after seqloom wrote it") as caught:
+        run.rows("metrics.jsonl")
+    assert caught.value.cure == "remove this line, or the file"
+
+
 rows = st.dictionaries(
-    st.text(st.characters(exclude_categories=["Cs"])),
+    st.text(st.characters(exclude_categories=["Cs"])).filter(lambda key: key != "digest"),
     st.text(st.characters(exclude_categories=["Cs"])) | st.floats(allow_nan=False) | st.integers() | st.none(),
 )
 
@@ -452,7 +582,7 @@ def test_a_resumed_training_forgets_what_came_after_and_what_was_cut_off(run):
 
 def test_a_line_cut_off_by_a_crash_does_not_swallow_the_next(run):
     with (run.path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 1}\n{"step": 2, "te')
+        file.write(json.dumps(sealed({"step": 1})) + '\n{"step": 2, "te')
     run.forget_after(9)
     run.append("metrics.jsonl", {"step": 2})
     assert run.rows("metrics.jsonl") == [{"step": 1}, {"step": 2}]

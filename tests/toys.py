@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seqloom.run import Checkpoint, Run, digest_of
+from seqloom.files import Checkpoint, digest_of
+from seqloom.run import Run
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Measured, Plan, fit
 from seqloom.training.learner import GradientLearner

@@ -9,12 +9,14 @@ from importlib import import_module
 from cyclopts import App, CycloptsError, Parameter
 
 from seqloom import __version__
-from seqloom.errors import SeqloomError
+from seqloom.cli.common import Output
+from seqloom.errors import SeqloomError, UsageError
 
 app = App(
     name="seqloom",
     version=__version__,
     help="Neural language models: train, evaluate, use and understand them.",
+    console=Output(),
     default_parameter=Parameter(negative="", show_default=lambda value: str(value) if value else None),
 )
 _VERBS = (
@@ -39,9 +41,15 @@ def let_threads_yield() -> None:
 
 
 def main(typed: list[str] | None = None) -> None:
-    """Runs a command. Exits with 0, 2 (wrong call), 3 (wrong data), 75 or 130 (stopped and saved)."""
+    """Runs a command.
+
+    Exits with 0, 1 (training has diverged, a check has failed), 2 (wrong call), 3 (wrong data), 75 or 130 (stopped
+    and saved) or 141 (the reader of the output has gone).
+    """
     let_threads_yield()
     try:
+        _check_streams()
+        _check_words(sys.argv[1:] if typed is None else typed)
         app(typed, exit_on_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError:
@@ -49,6 +57,11 @@ def main(typed: list[str] | None = None) -> None:
     except SeqloomError as error:
         print(f"seqloom: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error) and "out of mem" not in str(error):
+            raise
+        print("seqloom: there is not enough memory\n  make the model, the batches or the beam smaller", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -58,6 +71,25 @@ def main(typed: list[str] | None = None) -> None:
         print(f"seqloom: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
         _drop_output()
         sys.exit(2)
+
+
+def _check_streams() -> None:
+    """Raises UsageError without standard output. The numbers of closed streams are filled: no file may get them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the end
+    if sys.stdout is None:
+        raise UsageError("there is no standard output", cure="redirect it to a file, or to /dev/null")
+
+
+def _check_words(words: list[str]) -> None:
+    for number, word in enumerate(words, start=1):
+        if not word.isascii() and any("\ud800" <= c <= "\udfff" for c in word):
+            raise UsageError("is not UTF-8", where=f"argument {number}", cure="give it in UTF-8")
 
 
 def _drop_output() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
-from seqloom.cli.common import config_keys, make_reporter
+from seqloom.cli.common import config_keys, make_reporter, standard_input
 
 
 def chat(run: str, /, *overrides: Annotated[str, config_keys("--decoding.temperature 0.7")], system: str = "") -> None:
@@ -18,17 +17,18 @@ def chat(run: str, /, *overrides: Annotated[str, config_keys("--decoding.tempera
         run: The run directory: a model trained on dialogues or fine-tuned on conversations.
         system: The system prompt, for a language model.
     """
-    from seqloom.data.formats.lines import decoded_stream
+    from seqloom.data.formats.lines import decoded_stream, is_blank
     from seqloom.workflows.chat import Conversation
 
+    typed = standard_input()
     conversation = Conversation(run, overrides, make_reporter(quiet=False), system)
-    interactive = sys.stdin.isatty()
+    interactive = typed.isatty()
     prompt = "> " if interactive else ""
     print(prompt, end="", flush=True)
-    for line in decoded_stream(sys.stdin.buffer, "standard input"):
+    for line in decoded_stream(typed, "standard input"):
         if line.strip() == "/new":
             conversation.forget()
-        elif line.strip():
+        elif not is_blank(line):
             for piece in conversation.reply(line):
                 print(piece, end="", flush=True)
             print()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from json import dumps
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Quiet, SpecialTokens, make_reporter
+from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, make_reporter
+from seqloom.cli.translate import blocks
 from seqloom.errors import RunError, UsageError
 
 File = Annotated[str, Parameter(help="A file with one text per line.")]
+_LINES = 1024  # read at a time
 Texts = Annotated[str, Parameter(help="The texts; without any, the lines of --file or of standard input.")]
 
 
@@ -26,15 +28,15 @@ def classify(
 ) -> None:
     """Predict labels of texts, labels of words, or numbers.
 
-    A tab separates the two texts of a pair. --json prints a line for each text.
+    A tab separates the two texts of a pair. --json prints a line for each text. For a blank line, a blank line is
+    printed (null in JSON).
 
     Args:
         run: The run directory.
     """
     predictor = _loaded(run, ("classify", "tag"), quiet, special_tokens)
-    for block in _lines(texts, file):
-        for prediction in predictor(block):
-            print(_as_json(prediction) if json else prediction)
+    for prediction in _each(predictor, blocks(texts, file, _LINES)):
+        print(_as_json(prediction) if json else "" if prediction is None else prediction)
 
 
 def answer(
@@ -48,21 +50,20 @@ def answer(
 ) -> None:
     """Answer questions with spans of a passage.
 
-    For a question that the passage does not answer, an empty line is printed.
+    For a question that the passage does not answer, and for a blank line, an empty line is printed (null in JSON).
 
     Args:
         run: The run directory.
         passage: The text file with the passage.
     """
-    from seqloom.data.formats.lines import read_lines
+    from seqloom.data.formats.lines import is_blank, read_lines
 
     text = "\n".join(read_lines(passage))
-    if not text.strip():
+    if is_blank(text):
         raise UsageError("has no text", where=passage, cure="name a file that contains the passage")
     predictor = _loaded(run, ("answer",), quiet, special_tokens)
-    for block in _lines(questions, ""):
-        for prediction in predictor([(question, text) for question in block]):
-            print(_as_json(prediction) if json else " ".join(str(prediction).split()))
+    for prediction in _each(lambda block: predictor([(q, text) for q in block]), blocks(questions, "", _LINES)):
+        print(_as_json(prediction) if json else " ".join(str(prediction or "").split()))
 
 
 def fill(
@@ -70,22 +71,23 @@ def fill(
     /,
     *texts: Texts,
     file: File = "",
-    count: int = 5,
+    count: Count = 5,
     special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Predict masked words: the most probable tokens for each `[MASK]` or `<mask>` in a text.
+    """Predict masked words: the most probable tokens for each `[MASK]` or `<mask>` in a text; a blank line for a blank
+    one.
 
     Args:
         run: The run directory.
         count: The number of candidates for each mask.
     """
-    if count < 1:
-        raise UsageError("must be at least 1", where="--count", cure="--count 5")
+    from seqloom.data.formats.lines import is_blank
+
     filler = _loaded(run, ("masked_words",), quiet, special_tokens)
-    for text in (text for block in _lines(texts, file) for text in block):
-        masks = filler(text, count)
+    for text in (text for block in blocks(texts, file, _LINES) for text in block):
+        masks = [] if is_blank(text) else filler(text, count)
         if json:
             words = [[{"word": token, "probability": p} for token, p in candidates] for candidates in masks]
             print(dumps({"text": text, "words": words}, ensure_ascii=False))
@@ -104,7 +106,7 @@ def embed(
     special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compute a vector for each text.
+    """Compute a vector for each text; a blank one has zeros.
 
     Args:
         run: The run directory.
@@ -116,13 +118,13 @@ def embed(
 
     import numpy as np
 
-    from seqloom.run import write_text, writing
+    from seqloom.files import write_text, writing
     from seqloom.tasks.encoder.embed import load_encoder
 
     if to and not to.endswith((".npy", ".json")):
         raise UsageError("the name of the file must end in .npy or .json", where=to, cure="--to vectors.npy")
     encoder = load_encoder(run, special_tokens=special_tokens, say=make_reporter(quiet).warn)
-    inputs = [text for block in _lines(texts, file) for text in block]
+    inputs = [text for block in blocks(texts, file, _LINES) for text in block]
     vectors = encoder(inputs, pooling=pooling, normalize=normalize)
     lines = [{"text": text, "vector": row.tolist()} for text, row in zip(inputs, vectors, strict=True)]
     if not to:
@@ -136,7 +138,8 @@ def embed(
 
 
 def _as_json(prediction: Any) -> str:
-    return dumps({key: value for key, value in vars(prediction).items() if key != "where"}, ensure_ascii=False)
+    row = None if prediction is None else {key: value for key, value in vars(prediction).items() if key != "where"}
+    return dumps(row, ensure_ascii=False)
 
 
 def _loaded(path: str, tasks: tuple[str, ...], quiet: bool, special_tokens: bool) -> Any:
@@ -151,9 +154,11 @@ def _loaded(path: str, tasks: tuple[str, ...], quiet: bool, special_tokens: bool
     return load(run, special_tokens=special_tokens, say=reporter.warn)
 
 
-def _lines(texts: tuple[str, ...], file: str) -> Iterator[list[str]]:
-    from seqloom.cli.translate import blocks
+def _each(predict: Callable[[list[str]], list[Any]], lines: Iterable[list[str]]) -> Iterator[Any]:
+    """The prediction for each line, None for a blank one."""
+    from seqloom.data.formats.lines import is_blank
 
-    for block in blocks(texts, file, 1024):
-        if filled := [text for text in block if text.strip()]:
-            yield filled
+    for block in lines:
+        filled = [text for text in block if not is_blank(text)]
+        predictions = iter(predict(filled) if filled else ())
+        yield from (None if is_blank(text) else next(predictions) for text in block)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from io import BufferedIOBase
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
+from rich.console import Console
 
-from seqloom.errors import DataError
+from seqloom.errors import UsageError
 
 if TYPE_CHECKING:
     from seqloom.training.log import Reporter
@@ -27,6 +30,17 @@ SpecialTokens = Annotated[
     bool, Parameter(help="Read special tokens in a text, like </s>, as such: only for text that you trust.")
 ]
 AsJson = Annotated[bool, Parameter(name="--json", help="Print the result as JSON.")]
+
+
+Count = Annotated[int, Parameter(validator=Number(gte=1, lte=10**6))]
+
+
+class Output(Console):
+    """Rich text on standard output; a reader that has gone is a BrokenPipeError, as for any other output."""
+
+    def on_broken_pipe(self) -> None:
+        """See Console, whose own method exits with 1."""
+        raise BrokenPipeError
 
 
 def make_reporter(quiet: bool, verbose: bool = False) -> Reporter:
@@ -55,7 +69,6 @@ class Right(str):
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Prints a table on standard output; numbers are aligned right."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     # No frame: ten columns must fit into the 80 characters of a terminal.
@@ -65,7 +78,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_formatted, row))
-    Console(file=sys.stdout, highlight=False, markup=False).print(table)
+    Output(file=sys.stdout, highlight=False, markup=False).print(table)
 
 
 def _formatted(value: object) -> str:
@@ -76,11 +89,12 @@ def _formatted(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def check_typed(texts: Sequence[str]) -> None:
-    """Raises DataError for a command-line text that is not UTF-8."""
-    for number, text in enumerate(texts, start=1):
-        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-            raise DataError("is not UTF-8", where=f"text {number}", cure="give the text in UTF-8")
+def standard_input() -> BufferedIOBase:
+    """The bytes of standard input. Raises UsageError if it is closed."""
+    if sys.stdin is None:
+        raise UsageError("there is no standard input", cure="give the texts as arguments, or name a file with --file")
+    stream: Any = sys.stdin.buffer  # a BytesIO where something stands in for it
+    return stream  # type: ignore[no-any-return]
 
 
 def split_options(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -52,7 +52,7 @@ def config(target: str = "", key: str = "", /, *, schema: Schema = None, markdow
 def write_schema(task: str, path: Path) -> None:
     """Writes the schema of a task's configs. Raises UsageError if the file exists with different content."""
     from seqloom.config_schema import schema_text
-    from seqloom.run import write_text
+    from seqloom.files import write_text
     from seqloom.tasks import task_class
 
     text = schema_text(task, task_class(task))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from seqloom.cli.common import AsJson, Quiet, Right, config_keys, make_reporter, print_result, print_table
 from seqloom.measures import MEASURES, count_of, measured
@@ -27,7 +28,7 @@ def evaluate(
     test: Test = (),
     name: str = "",
     choices: str = "",
-    shots: int = 0,
+    shots: Annotated[int, Parameter(validator=Number(gte=0, lte=1000))] = 0,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:

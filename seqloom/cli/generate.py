@@ -7,8 +7,9 @@ from json import dumps
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from seqloom.cli.common import AsJson, Quiet, SpecialTokens, check_typed, make_reporter, split_options
+from seqloom.cli.common import AsJson, Quiet, SpecialTokens, make_reporter, split_options
 
 
 @Parameter(name="*")
@@ -27,7 +28,7 @@ class Continuation:
     file: str = ""
     stop: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
     draft: str = ""
-    ahead: int = 4
+    ahead: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = 4
     long_text: Literal["slide", "refuse"] = "slide"
 
 
@@ -64,7 +65,6 @@ def generate(
     reporter = make_reporter(quiet)
     typed, options = split_options(words)
     prompts = read_lines(how.file) if how.file else [prompt or " ".join(typed)]
-    check_typed(prompts)
     for key, value in (("max-length", length), ("seed", seed)):
         options += (f"--decoding.{key}", str(value)) if value else ()
     generator = open_predictor(run, LanguageModelConfig, special_tokens=special_tokens, say=reporter.warn)

@@ -142,7 +142,7 @@ def init(
     if path.exists():
         raise UsageError("exists already", where=str(path), cure="choose another name with --file")
     from seqloom.cli.config import write_schema
-    from seqloom.run import write_text
+    from seqloom.files import write_text
 
     schema = f"seqloom-{task}.schema.json"
     write_schema(task, path.with_name(schema))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from seqloom.cli.common import AsJson, Quiet, make_reporter, print_result, print_table
+from seqloom.cli.common import AsJson, Count, Quiet, make_reporter, print_result, print_table
 
 
 def microscope(
     *runs: str,
     to: str = "runs/microscope",
-    sentences: int = 64,
+    sentences: Count = 64,
     untrained: bool = False,
     quiet: Quiet = False,
     json: AsJson = False,

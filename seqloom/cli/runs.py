@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seqloom.cli.common import AsJson, print_json, print_table
-from seqloom.errors import UsageError
+from seqloom.errors import RunError, UsageError
 from seqloom.measures import MEASURES, measured, rank
+
+if TYPE_CHECKING:
+    from seqloom.run import Run
 
 
 def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
@@ -15,26 +20,40 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
     Args:
         folder: The folder to search.
     """
+    from seqloom.run import Run
     from seqloom.run import runs as find
 
     if not Path(folder).is_dir():
         raise UsageError("no such folder", where=folder, cure="seqloom runs FOLDER; training makes runs/")
     rows = []
     for run in find(Path(folder)):
-        info = run.info()
-        ranks = measured(run.pointer("best"))
-        metric, best = next(((key, rank(key, value)) for key, value in ranks.items() if value is not None), ("", None))
-        tests = sorted(p.stem for p in (run.path / "eval").glob("*.json"))
-        step = max((int(r.get("step", 0)) for r in run.rows("metrics.jsonl")), default=0)
-        state = "finished" if "training" in info else "resumable"
         name = str(run.path.relative_to(folder))
-        rows.append((name, str(info.get("task")), step, state, metric, best, ", ".join(tests)))
+        try:
+            rows.append((name, *_summary(Run.open(run.path))))
+        except RunError as error:
+            print(f"seqloom: {error}", file=sys.stderr)
+            rows.append((name, "", 0, "damaged", "", None, ""))
     columns = ("run", "task", "steps", "state", "metric", "best", "evaluated on")
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:  # metric and score share a column: names of a ladder's members are long, and a terminal has 80 characters
         shown = [(*row[:4], _score(row[4], row[5]), row[6]) for row in rows]
         print_table(folder, (*columns[:4], "best", "tests"), shown)
+
+
+def _summary(run: Run) -> tuple[str, int, str, str, float | None, str]:
+    info, values = run.info(), measured(run.pointer("best"))
+    metric, best = next(((key, rank(key, value)) for key, value in values.items() if value is not None), ("", None))
+    tests = sorted(path.stem for path in (run.path / "eval").glob("*.json"))
+    step = max((int(row.get("step", 0)) for row in run.rows("metrics.jsonl")), default=0)
+    return (
+        str(info.get("task")),
+        step,
+        "finished" if "training" in info else "resumable",
+        metric,
+        best,
+        ", ".join(tests),
+    )
 
 
 def _score(metric: str, value: float | None) -> str | None:

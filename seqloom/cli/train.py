@@ -26,7 +26,8 @@ def train(
 ) -> None:
     """Train a model from a config; the same command again resumes.
 
-    The run directory is --run DIR; by default it is runs/NAME for the config NAME.toml.
+    The run directory is --run DIR; by default it is runs/NAME for the config NAME.toml. Exits with 1 if the loss is no
+    longer finite, with 130 (Ctrl-C) or 75 (SIGTERM) after saving.
 
     Args:
         config: The config file.

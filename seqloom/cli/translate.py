@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from json import dumps
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Quiet, SpecialTokens, check_typed, make_reporter, split_options
+from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, make_reporter, split_options, standard_input
 from seqloom.errors import DataError
+
+if TYPE_CHECKING:
+    from seqloom.tasks.seq2seq.predictor import Translation
 
 
 def translate(
@@ -25,7 +28,7 @@ def translate(
     prefix: str = "",
     scores: bool = False,
     long: Literal["refuse", "cut"] = "refuse",
-    rows: int = 128,
+    rows: Count = 128,
     special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -55,7 +58,7 @@ def translate(
     translator.config = decoding_config(translator.config, options)
     scores = scores or translator.config.n_best > 1
     number = 0
-    for block in blocks(typed, file, max(rows, 1) * 8):
+    for block in blocks(typed, file, rows * 8):
         try:
             translations = translator.translate(block, [prefix] * len(block) if prefix else None)
         except DataError as error:
@@ -65,14 +68,20 @@ def translate(
             if json:
                 row = {"source": text, "translations": [vars(r) for r in results]}
                 print(dumps(row, ensure_ascii=False))
-            elif scores:
-                for r in results:
-                    print(f"{number}\t{r.score:.4f}\t{_one_line(r.text)}")
             else:
-                print(_one_line(results[0].text) if results else "")
+                _print_results(results, number if scores else 0)
         sys.stdout.flush()
     if translator.cuts:
         reporter.warn(f"{translator.cuts} texts were too long and were cut to {translator.max_source - 1} tokens")
+
+
+def _print_results(results: Sequence[Translation], number: int) -> None:
+    """All translations of a text with its number and their scores, or without a number the best one."""
+    if number:
+        for r in results:
+            print(f"{number}\t{r.score:.4f}\t{_one_line(r.text)}")
+    else:
+        print(_one_line(results[0].text) if results else "")
 
 
 def _placed(error: DataError, name: str, before: int) -> DataError:
@@ -91,10 +100,9 @@ def blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
     from seqloom.data.formats.lines import decoded_stream, read_lines
 
     if texts:
-        check_typed(texts)
         yield list(texts)
         return
-    lines = iter(read_lines(file)) if file else decoded_stream(sys.stdin.buffer, "standard input")
+    lines = iter(read_lines(file)) if file else decoded_stream(standard_input(), "standard input")
     if not file and sys.stdin.isatty():  # someone types, and expects an answer to each line
         size = 1
     while block := list(islice(lines, size)):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, check_typed, print_json, print_table
+from seqloom.cli.common import AsJson, Count, print_json, print_table
 from seqloom.errors import UsageError
 
 Action = Literal["similar", "analogy", "odd-one-out", "similarity", "map", "export"]
@@ -18,9 +18,10 @@ def words(
     action: Action,
     /,
     *arguments: Annotated[str, Parameter(help="Words; for export, the file to write.")],
-    count: int = 10,
+    count: Count = 10,
     method: Literal["pca", "tsne"] = "pca",
     to: Literal["word2vec", "binary", "glove"] | None = None,
+    any_size: bool = False,
     json: AsJson = False,
 ) -> None:
     """Use word vectors: nearest words, analogies, maps, export.
@@ -33,19 +34,19 @@ def words(
         action: What to do.
         count: The number of words to print.
         method: How the map projects the vectors to two dimensions.
+        any_size: Read a file whose header states another number of words than it has.
         to: The format of the export: word2vec (text), binary or glove; by default binary for .bin, else word2vec.
     """
     from seqloom.tasks.word_vectors.task import export_words, load_words
     from seqloom.workflows.report import map_words
 
-    check_typed(arguments)
     least, most = _NEEDED.get(action, (0, 10_000))
     if not least <= len(arguments) <= most:
         raise UsageError(f"{action} takes {least} words{' or more' * (most > least)}, not {len(arguments)}")
     if action == "map":
         print(map_words(run, arguments, method))
         return
-    vectors = load_words(run)
+    vectors = load_words(run, any_size=any_size)
     match action:
         case "similar":
             cosines = vectors.similar(arguments, count)

@@ -37,6 +37,7 @@ class Pairs:
         files: the file of each side (the same one twice for TSV and similar formats), for messages.
         lines: the line of each pair in its file, from 1; if empty, pair i is on line i + 1.
         kinds: the kind of phrase that each pair is, where the reader knows it ("date", "money", ...); otherwise empty.
+        codes: the number of inline codes of a TMX file that were left out of the sentences.
     """
 
     sources: Sequence[str]
@@ -44,6 +45,7 @@ class Pairs:
     files: tuple[str, str] = ("", "")
     lines: Sequence[int] = field(default=(), repr=False)
     kinds: Sequence[str] = field(default=(), repr=False)
+    codes: int = 0
 
     def __len__(self) -> int:
         return len(self.sources)

@@ -4,35 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from seqloom.config import Arguments, Origin, Tree, over, tree_of
 from seqloom.errors import ConfigError
+from seqloom.limits import Bounded, Bounds, LengthOrZero, NotNegative, Seed, Share
 
 Stop = Literal["first", "likely", "certain"]
 
 
 @dataclass(frozen=True)
-class Decoding:
+class Decoding(Bounded):
     """What all kinds of decoding share.
 
     Args:
         max_length, min_length: the most and fewest tokens of a result; max_length 0 = 2 * source length + 20.
         repetition_penalty, no_repeat_ngram: the factor against tokens already used; the size of n-grams that may not
             occur twice; 1 and 0 change nothing.
+        count_prompt: whether these two count the tokens of the prompt, too, as transformers does (of a translation: the
+            start token); by default they count those of the result alone, with its prefix.
     """
 
     kind: ClassVar[str]
-    max_length: int = 0
-    min_length: int = 0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram: int = 0
+    max_length: LengthOrZero = 0
+    min_length: LengthOrZero = 0
+    repetition_penalty: Annotated[float, Bounds(0.01, 100)] = 1.0
+    no_repeat_ngram: Annotated[int, Bounds(0, 1000)] = 0
+    count_prompt: bool = False
 
     def __post_init__(self) -> None:
-        if self.repetition_penalty <= 0:
-            raise ValueError("repetition_penalty must be above 0")
-        if min(self.max_length, self.min_length, self.no_repeat_ngram) < 0:
-            raise ValueError("max_length, min_length and no_repeat_ngram must not be negative")
+        super().__post_init__()
+        if 0 < self.max_length < self.min_length:
+            raise ValueError(f"min_length {self.min_length} is above max_length {self.max_length}")
 
     # What the decoding loop uses for a kind without the field.
 
@@ -45,6 +48,11 @@ class Decoding:
     def n_best(self) -> int:
         """The number of results."""
         return 1
+
+    @property
+    def rows(self) -> int:
+        """The hypotheses of a text that are computed at a time."""
+        return self.beam
 
     @property
     def length_penalty(self) -> float:
@@ -73,6 +81,9 @@ class Decoding:
         The command line takes precedence over a file. From a default of another kind only the shared keys are kept.
         Raises ConfigError for keys of several kinds.
         """
+        if _is_zero(tree.get("temperature")):
+            cure = "leave temperature out, and set decoding.kind = 'greedy'"
+            raise ConfigError("temperature 0 means the most probable token at each step: greedy decoding", cure=cure)
         typed = {key for key, value in tree.items() if isinstance(value, Arguments)}
         fallback = "greedy" if "sample" in tree and default.kind == "sample" else default.kind
         chosen = _kind_of({key: tree[key] for key in typed})
@@ -114,20 +125,16 @@ class BeamSearch(Decoding):
     """
 
     kind: ClassVar[str] = "beam"
-    beam: int = 5
-    n_best: int = 1
-    length_penalty: float = 1.0
-    coverage_penalty: float = 0.0
+    beam: Annotated[int, Bounds(1, 1000)] = 5
+    n_best: Annotated[int, Bounds(1, 1000)] = 1
+    length_penalty: Annotated[float, Bounds(-10, 10)] = 1.0
+    coverage_penalty: Annotated[float, Bounds(0, 1000)] = 0.0
     stop: Stop = "likely"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.beam < 1 or self.n_best < 1:
-            raise ValueError("beam and n_best must be at least 1")
         if self.n_best > self.beam:
             raise ValueError(f"n_best {self.n_best} needs a beam of at least {self.n_best}, not {self.beam}")
-        if self.coverage_penalty < 0:
-            raise ValueError("coverage_penalty must not be negative")
 
 
 @dataclass(frozen=True)
@@ -141,19 +148,17 @@ class Sampling(Decoding):
     """
 
     kind: ClassVar[str] = "sample"
-    n_best: int = 1
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    seed: int = 1
+    n_best: Annotated[int, Bounds(1, 1000)] = 1
+    temperature: Annotated[float, Bounds(1e-4, 1000)] = 1.0
+    top_k: NotNegative = 0
+    top_p: Annotated[float, Bounds(1e-6, 1)] = 1.0
+    min_p: Share = 0.0
+    seed: Seed = 1
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n_best < 1:
-            raise ValueError("n_best must be at least 1")
-        if self.temperature <= 0 or not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1 or self.top_k < 0:
-            raise ValueError("temperature must be above 0, top_p in (0, 1], min_p in [0, 1], top_k not negative")
+    @property
+    def rows(self) -> int:
+        """See Decoding: all results."""
+        return self.n_best
 
 
 DecodingConfig = BeamSearch | Sampling | Greedy
@@ -193,8 +198,23 @@ def _neutral(key: str, value: Any) -> bool:
     return bool(value == _NEUTRAL[key]) or _text(value) == str(_NEUTRAL[key])
 
 
+def _is_zero(value: Any) -> bool:
+    try:
+        return float(_text(value)) == 0
+    except ValueError:
+        return False
+
+
 def _text(value: Any) -> str:
     return " ".join(value) if isinstance(value, Arguments) else str(value)
+
+
+def texts_at_a_time(config: Decoding, most: int) -> int:
+    """How many texts are decoded together, so that wide searches do not fill the memory: `most` or fewer."""
+    return max(1, min(most, _HYPOTHESES // config.rows))
+
+
+_HYPOTHESES = 2048
 
 
 def with_options(base: DecodingConfig, options: Mapping[str, Any]) -> DecodingConfig:

@@ -39,8 +39,7 @@ def decode_rows(
     """
     device = next(model.parameters()).device
     inputs = Inputs.text(*pad(ids)).to(device)
-    lengths = torch.tensor([len(row) for row in ids], device=device)
-    limits = torch.full_like(lengths, config.max_length) if config.max_length else 2 * lengths + 20
+    limits = torch.tensor([most_tokens(len(row), config) for row in ids], device=device)
     if model.config.decoder.limit is not None:
         limits = limits.clamp(max=model.config.decoder.limit - 1)
     task = Task(start, end, limits, beam_rows(prefixes, device), ends=ends)
@@ -59,6 +58,11 @@ def decode_rows(
 
         with watching:
             return decode(step, state, task, config)
+
+
+def most_tokens(source: int, config: DecodingConfig) -> int:
+    """The most tokens of a result, from the number of those of its source."""
+    return config.max_length or 2 * source + 20
 
 
 class _LastAttention:

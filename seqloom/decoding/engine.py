@@ -8,7 +8,7 @@ from itertools import groupby
 
 import torch
 
-from seqloom.decoding.config import DecodingConfig
+from seqloom.decoding.config import DecodingConfig, texts_at_a_time
 from seqloom.decoding.search import Hypothesis, Ids, Task, decode, decoding
 from seqloom.decoding.speculative import Side, speculating
 from seqloom.models.decoder import LanguageModel
@@ -81,8 +81,9 @@ class Engine:
         # Rows of different lengths are padded on the left and read together only where positions are kept.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         groups = groupby(order, key=lambda i: 0 if self.keeps_positions else len(rows[i]))
+        size = texts_at_a_time(config, _ROWS)
         for part in (
-            indices[i : i + _ROWS] for _, g in groups for indices in [[*g]] for i in range(0, len(indices), _ROWS)
+            indices[i : i + size] for _, g in groups for indices in [[*g]] for i in range(0, len(indices), size)
         ):
             prompts = [rows[i] for i in part]
             task, window = self._task(prompts, request), self.prefill([row[:-1] for row in prompts])
@@ -158,6 +159,7 @@ class Engine:
         device = next(self.model.parameters()).device
         start = torch.tensor([row[-1] for row in rows], device=device)
         limits = torch.full((len(rows),), request.length, device=device)
-        return Task(
-            int(start[0]) if len(rows) == 1 else start, request.end, limits, stopped=request.stopped, ends=request.ends
-        )
+        width = max(map(len, rows), default=0)
+        prompts = torch.tensor([[*[-1] * (width - len(row)), *row] for row in rows], dtype=torch.long, device=device)
+        first = int(start[0]) if len(rows) == 1 else start
+        return Task(first, request.end, limits, stopped=request.stopped, ends=request.ends, prompts=prompts)

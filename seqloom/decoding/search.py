@@ -50,6 +50,7 @@ class Task:
         attention: returns the attention (R S) of the last step over the source; only the coverage penalty needs it.
         source_mask: True on the real positions of the source, which should be covered; None = all are real.
         stopped: whether ids are complete without an end id.
+        prompts: what was read before each result, up to its `start`, with -1 before a shorter one; None = only `start`.
         ends: further ids that end a sequence.
     """
 
@@ -60,12 +61,17 @@ class Task:
     attention: Callable[[], Float[Tensor, "R S"]] | None = None
     source_mask: Bool[Tensor, "B S"] | None = None
     stopped: Callable[[Sequence[int]], bool] | None = None
+    prompts: Int[Tensor, "B P"] | None = None
     ends: tuple[int, ...] = ()
 
     @property
     def all_ends(self) -> tuple[int, ...]:
         """The ids that end a sequence."""
         return (self.end, *self.ends)
+
+    def first(self) -> Int[Tensor, " B"]:
+        """The id that is read first, for each result."""
+        return self.start if isinstance(self.start, Tensor) else torch.full_like(self.limits, self.start)
 
 
 Ids = list[int]
@@ -116,8 +122,7 @@ def decoding(
         torch.zeros(len(sentences), 1, device=device),
         ended={i: [] for i in range(B)},
     )
-    first = task.start if isinstance(task.start, Tensor) else torch.full((B,), task.start, device=device)
-    last = first[sentences, None]
+    last = task.first()[sentences, None]
     with torch.inference_mode():
         state = state.select(sentences, sentences) if copies > 1 else state
     while len(now.sentences):
@@ -150,6 +155,9 @@ class _Pick:
 def _transformed(scores: Tensor, now: _Progress, task: Task, config: DecodingConfig) -> Tensor:
     B, K, T = now.ids.shape
     history = now.ids.view(B * K, T)
+    if config.count_prompt:
+        prompts = task.first()[:, None] if task.prompts is None else task.prompts
+        history = torch.cat((prompts[now.sentences].repeat_interleave(K, 0), history), 1)
     if config.repetition_penalty != 1:
         scores = transforms.repetition_penalty(scores, history, config.repetition_penalty)
     forced = torch.where(task.limits[now.sentences] <= T, task.end, -1)

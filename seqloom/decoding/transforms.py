@@ -11,7 +11,11 @@ History = Int[Tensor, "R T"]
 
 
 def repetition_penalty(scores: Scores, history: History, penalty: float) -> Scores:
-    """Divides positive scores of tokens already used by `penalty`, multiplies negative ones (Keskar et al. 2019)."""
+    """Divides positive scores of tokens already used by `penalty`, multiplies negative ones (Keskar et al. 2019).
+
+    -1 in the history stands for no token; the last one of a row is real.
+    """
+    history = torch.where(history >= 0, history, history[:, -1:])
     used = scores.gather(1, history)
     return scores.scatter(1, history, torch.where(used > 0, used / penalty, used * penalty))
 
@@ -23,7 +27,7 @@ def no_repeat_ngram(scores: Scores, history: History, size: int) -> Scores:
         return scores
     grams = history.unfold(1, size, 1)  # R T-size+1 size
     last = history[:, T - size + 1 :]
-    repeats = (grams[:, :, :-1] == last[:, None, :]).all(-1)
+    repeats = (grams[:, :, :-1] == last[:, None, :]).all(-1) & (grams[:, :, -1] >= 0)  # -1 stands for no token
     row, position = repeats.nonzero(as_tuple=True)
     scores = scores.clone()
     scores[row, grams[row, position, -1]] = -torch.inf

@@ -25,10 +25,26 @@ def word_f1(answer: str, reference: str) -> float:
 
 
 def score_answers(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Exact match and F1 in percent, of each answer against the best of its references; no reference = "" is right."""
-    pairs = [(answer, correct or ("",)) for answer, correct in zip(answers, references, strict=True)]
+    """Exact match and F1 in percent, of each answer against the best of its references; no reference = "" is right.
+
+    If there are questions without an answer, also apart: those with an answer (the script's HasAns) and those without
+    one (NoAns), whose exact match and F1 are the same.
+    """
+    pairs = list(zip(answers, references, strict=True))
+    parts = {"": pairs}
+    if not all(references):
+        parts |= {"has_answer_": [p for p in pairs if p[1]], "no_answer_": [p for p in pairs if not p[1]]}
+    scores: dict[str, Any] = {"examples": len(pairs)}
+    for name, part in parts.items():
+        if part:
+            scores |= {f"{name}questions": len(part)} if name else {}
+            scores |= {f"{name}{key}": value for key, value in _means(part).items()}
+    return scores
+
+
+def _means(pairs: Sequence[tuple[str, Sequence[str]]]) -> dict[str, float]:
+    rows = [(answer, references or ("",)) for answer, references in pairs]
     return {
-        "examples": len(pairs),
-        "exact_match": 100 * sum(normalized(a) in map(normalized, correct) for a, correct in pairs) / len(pairs),
-        "f1": 100 * sum(max(word_f1(a, r) for r in correct) for a, correct in pairs) / len(pairs),
+        "exact_match": 100 * sum(normalized(a) in map(normalized, correct) for a, correct in rows) / len(rows),
+        "f1": 100 * sum(max(word_f1(a, r) for r in correct) for a, correct in rows) / len(rows),
     }

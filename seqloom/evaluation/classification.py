@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,7 @@ def score_numbers(truth: Numbers, predictions: Numbers) -> dict[str, Any]:
 
 
 def score_tags(truth: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """The accuracy of the labels of words, and the F1 of spans where labels are "O", "B-...", "I-..."."""
+    """The accuracy of the labels of words, and the F1 of spans where labels mark them; see `marks_spans`."""
     pairs = [(t, p) for ts, ps in zip(truth, predictions, strict=True) for t, p in zip(ts, ps, strict=True)]
     counts = np.unique([t for t, _ in pairs], return_counts=True)[1]
     scores: dict[str, Any] = {
@@ -104,7 +104,7 @@ def score_tags(truth: Sequence[Sequence[str]], predictions: Sequence[Sequence[st
         "accuracy": 100 * sum(t == p for t, p in pairs) / len(pairs),
         "majority": 100 * float(counts.max() / len(pairs)),
     }
-    if all(t == "O" or t[:2] in ("B-", "I-") for t, _ in pairs):
+    if marks_spans({t for t, _ in pairs}):
         true, predicted = (
             {(i, *span) for i, row in enumerate(rows) for span in spans(row)} for rows in (truth, predictions)
         )
@@ -118,14 +118,30 @@ def score_tags(truth: Sequence[Sequence[str]], predictions: Sequence[Sequence[st
     return scores
 
 
+_SCHEMES = [set(marks) for marks in ("BI", "BIES", "BILU", "BMES", "BMEW")]
+"""The marks before a label: Beginning, Inside or Middle, End or Last, Single, Unit or Whole; "O" = outside."""
+
+
+def marks_spans(labels: Iterable[str]) -> bool:
+    """Whether labels are those of a scheme of spans: "O", and "B-...", "I-..." (BIO); IOBES, BILOU, BMES, BMEWO."""
+    marks = {label[0] if label[1:2] == "-" and label[2:] else "" for label in labels if label != "O"}
+    return any(marks <= scheme for scheme in _SCHEMES)
+
+
 def spans(labels: Sequence[str]) -> list[tuple[int, int, str]]:
-    """(first, after the last, kind) of each span of BIO labels; an "I-" that continues no span begins one."""
+    """(first, after the last, kind) of each span of labels of one of the schemes of `marks_spans`.
+
+    A label within a span ("I-", "M-", "E-", "L-") that continues none begins one, as in the script of CoNLL-2000.
+    """
     result: list[tuple[int, int, str]] = []
-    kind, start = "", 0
+    kind, start = "", 0  # of the span that may go on
     for i, label in enumerate([*labels, "O"]):
-        if label[:2] == "I-" and label[2:] == kind:
-            continue
-        if kind:
+        if kind and not (label[:2] in ("I-", "M-", "E-", "L-") and label[2:] == kind):
             result.append((start, i, kind))
-        kind, start = ("", i) if label == "O" else (label[2:], i)
+            kind = ""
+        if label != "O" and not kind:
+            kind, start = label[2:], i
+        if kind and label[:1] in "ELSUW":
+            result.append((start, i + 1, kind))
+            kind = ""
     return result

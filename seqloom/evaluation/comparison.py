@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqloom.errors import DataError
+from seqloom.evaluation.tokenization import Words, bleu_tokenization, words_by
 from seqloom.evaluation.translation import corpus_bleu, exact_match, length_classes
 
 _LEAST = 20  # sentences in a length class; scores of fewer mean little
@@ -18,30 +19,38 @@ def compare_translations(
     systems: Mapping[str, Sequence[str]],
     sources: Sequence[str],
     references: Sequence[str],
-    seen: Mapping[str, int],
+    training: Sequence[str],
     samples: int = 1000,
+    language: str = "",
 ) -> dict[str, Any]:
     """Compares the translations of the same sources by several systems.
 
     Args:
         systems: the translations of each, by name; the others are tested against the first.
         sources, references: the test set.
-        seen: how often each target word occurs in the training data.
+        training: the targets of the training data, whose words are counted.
         samples: the samples of the paired bootstrap (Koehn 2004).
+        language: the code of the language of the references.
 
     Returns:
-        Plain values. "systems": BLEU (13a, lowercased) and chrF with the half-widths of their 95 % intervals and the
-        p-value of the difference from the first; "by_length": the same for each class of source length, of 20
-        sentences or more; "by_frequency": F1 of the words of the references by their frequency in training; "gains":
-        BLEU above the first on sources of fewer than 10 words and of 20 and more, if there are both; "ngrams": those
-        that each system gets right more and less often than the first; "differ": the sentences whose chrF differs most.
+        Plain values. "tokenization": that of BLEU; "systems": BLEU (lowercased) and chrF with the half-widths of their
+        95 % intervals and the p-value of the difference from the first; "by_length": the same for each class of source
+        length, of 20 sentences or more; "by_frequency": F1 of the words of the references by their frequency in
+        training; "gains": BLEU above the first on sources of fewer than 10 words and of 20 and more, if there are both;
+        "ngrams": those that each system gets right more and less often than the first; "differ": the sentences whose
+        chrF differs most.
     """
     if not references:
         raise DataError("there is no sentence to compare")
-    classes = length_classes(sources, _LEAST)
+    tokenization = bleu_tokenization(references, language)
+    words, source_words = words_by(tokenization), words_by(bleu_tokenization(sources))
+    classes = length_classes(sources, _LEAST, source_words)
+    lengths = [len(source_words(source)) for source in sources]
+    seen = Counter(word for text in training for word in words(text))
     return {
         "sentences": len(references),
-        "systems": _scores(systems, references, samples),
+        "tokenization": tokenization,
+        "systems": _scores(systems, references, samples, tokenization),
         "by_length": [
             {
                 "from": low,
@@ -51,24 +60,27 @@ def compare_translations(
                     {name: [texts[i] for i in rows] for name, texts in systems.items()},
                     [references[i] for i in rows],
                     min(samples, 300),
+                    tokenization,
                 ),
             }
             for (low, below), rows in classes
         ],
-        "gains": _gains(systems, sources, references),
-        "by_frequency": _by_frequency(systems, references, seen),
-        "ngrams": _ngrams(systems, references),
+        "gains": _gains(systems, lengths, references, tokenization),
+        "by_frequency": _by_frequency(systems, references, seen, words),
+        "ngrams": _ngrams(systems, references, words),
         "differ": _differing(systems, sources, references),
     }
 
 
-def _scores(systems: Mapping[str, Sequence[str]], references: Sequence[str], samples: int) -> list[dict[str, Any]]:
+def _scores(
+    systems: Mapping[str, Sequence[str]], references: Sequence[str], samples: int, tokenization: str
+) -> list[dict[str, Any]]:
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
 
     named: list[tuple[str, Sequence[str]]] = [(name, list(texts)) for name, texts in systems.items()]
-    metrics = {"BLEU": BLEU(lowercase=True), "chrF": CHRF()}
+    metrics = {"BLEU": BLEU(lowercase=True, tokenize=tokenization), "chrF": CHRF()}
     results: Any
     _, results = PairedTest(named, metrics, [list(references)], test_type="bs", n_samples=samples)()
     rows: list[dict[str, Any]] = []
@@ -89,16 +101,15 @@ def _scores(systems: Mapping[str, Sequence[str]], references: Sequence[str], sam
 
 
 def _gains(
-    systems: Mapping[str, Sequence[str]], sources: Sequence[str], references: Sequence[str]
+    systems: Mapping[str, Sequence[str]], lengths: Sequence[int], references: Sequence[str], tokenization: str
 ) -> list[dict[str, Any]]:
-    lengths = [len(source.split()) for source in sources]
     short, long = ([i for i, n in enumerate(lengths) if low <= n < below] for low, below in ((0, 10), (20, 1 << 30)))
     if not (short and long):
         return []
+    options = {"lowercase": True, "tokenize": tokenization}
     bleu = {
         name: [
-            corpus_bleu([texts[i] for i in rows], [references[i] for i in rows], lowercase=True)[0]
-            for rows in (short, long)
+            corpus_bleu([texts[i] for i in rows], [references[i] for i in rows], **options)[0] for rows in (short, long)
         ]
         for name, texts in systems.items()
     }
@@ -110,31 +121,33 @@ def _gains(
 
 
 def _by_frequency(
-    systems: Mapping[str, Sequence[str]], references: Sequence[str], seen: Mapping[str, int]
+    systems: Mapping[str, Sequence[str]], references: Sequence[str], seen: Mapping[str, int], words: Words
 ) -> list[dict[str, Any]]:
     rows = []
     for low, below in itertools.pairwise(_FREQUENCIES):
         expected, *produced = (
-            [Counter(w for w in text.split() if low <= seen.get(w, 0) < below) for text in texts]
+            [Counter(w for w in words(text) if low <= seen.get(w, 0) < below) for text in texts]
             for texts in (references, *systems.values())
         )
         if not (count := sum(c.total() for c in expected)):
             continue
         f1 = {}
-        for name, words in zip(systems, produced, strict=True):
-            right = sum((a & b).total() for a, b in zip(words, expected, strict=True))
-            f1[name] = 200 * right / max(1, count + sum(c.total() for c in words))
+        for name, counts in zip(systems, produced, strict=True):
+            right = sum((a & b).total() for a, b in zip(counts, expected, strict=True))
+            f1[name] = 200 * right / max(1, count + sum(c.total() for c in counts))
         rows.append({"from": low, "below": below if below < 1 << 30 else None, "words": count, "f1": f1})
     return rows
 
 
-def _ngrams(systems: Mapping[str, Sequence[str]], references: Sequence[str], most: int = 10) -> list[dict[str, Any]]:
-    expected = [_counted(text) for text in references]
+def _ngrams(
+    systems: Mapping[str, Sequence[str]], references: Sequence[str], words: Words, most: int = 10
+) -> list[dict[str, Any]]:
+    expected = [_counted(words(text)) for text in references]
     right = {}
     for name, texts in systems.items():
         right[name] = Counter[str]()
         for text, reference in zip(texts, expected, strict=True):
-            right[name].update(_counted(text) & reference)
+            right[name].update(_counted(words(text)) & reference)
     first, *others = systems
     rows = []
     for name in others:
@@ -151,8 +164,7 @@ def _ngrams(systems: Mapping[str, Sequence[str]], references: Sequence[str], mos
     return rows
 
 
-def _counted(text: str) -> Counter[str]:
-    words = text.split()
+def _counted(words: Sequence[str]) -> Counter[str]:
     return Counter(" ".join(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1))
 
 

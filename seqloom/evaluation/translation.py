@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from seqloom.errors import DataError, MissingExtra
+from seqloom.evaluation.tokenization import Words, bleu_tokenization, words_by
 
+_CHANCE = 10.0  # the chrF of translations that share nothing with their references but letters
 _EDGES = (0, 5, 10, 15, 20, 30, 50, 100, 1 << 30)
 
 
@@ -18,7 +20,7 @@ class Scores:
     """The scores of a set of translations.
 
     Args:
-        bleu: sacreBLEU, 13a, cased (Papineni et al. 2002; Post 2018), 0 to 100.
+        bleu: sacreBLEU, cased, with the tokenization of the language (Papineni et al. 2002; Post 2018), 0 to 100.
         bleu_lowercased: the same without case.
         chrf: character F-score (Popovic 2015), 0 to 100.
         exact_match: percentage of translations equal to their reference.
@@ -58,23 +60,32 @@ def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str], **options:
 
 
 def score_translations(
-    sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], kinds: Sequence[str] = ()
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    kinds: Sequence[str] = (),
+    language: str = "",
 ) -> Scores:
-    """All scores of translations with one reference each."""
+    """All scores of translations with one reference each; `language`: the code of the language of the references."""
     from sacrebleu.metrics.chrf import CHRF
 
     if not references:
         raise DataError("there is no sentence to score")
-    bleu, signature = corpus_bleu(hypotheses, references)
-    lower, lower_signature = corpus_bleu(hypotheses, references, lowercase=True)
+    tokenization = bleu_tokenization(references, language)
+    words, source_words = words_by(tokenization), words_by(bleu_tokenization(sources))
+    bleu, signature = corpus_bleu(hypotheses, references, tokenize=tokenization)
+    lower, lower_signature = corpus_bleu(hypotheses, references, tokenize=tokenization, lowercase=True)
     chrf = CHRF()
     character = float(chrf.corpus_score(list(hypotheses), [list(references)]).score)
     by_length = [
-        {"from": low, "below": below, **_group(rows, hypotheses, references)}
-        for (low, below), rows in length_classes(sources)
+        {"from": low, "below": below, **_group(rows, hypotheses, references, tokenization, words)}
+        for (low, below), rows in length_classes(sources, words=source_words)
     ]
     by_kind = [
-        {"kind": kind, **_group([i for i, k in enumerate(kinds) if k == kind], hypotheses, references)}
+        {
+            "kind": kind,
+            **_group([i for i, k in enumerate(kinds) if k == kind], hypotheses, references, tokenization, words),
+        }
         for kind in sorted(set(kinds), key=_by_number)
     ]
     return Scores(
@@ -82,8 +93,8 @@ def score_translations(
         bleu_lowercased=lower,
         chrf=character,
         exact_match=exact_match(hypotheses, references),
-        distinct_1=distinct(hypotheses, 1),
-        distinct_2=distinct(hypotheses, 2),
+        distinct_1=distinct(hypotheses, 1, words),
+        distinct_2=distinct(hypotheses, 2, words),
         signature=signature,
         signature_lowercased=lower_signature,
         chrf_signature=str(chrf.get_signature()),
@@ -118,18 +129,36 @@ def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     return 100 * sum(h == r for h, r in zip(hypotheses, references, strict=True)) / max(1, len(references))
 
 
-def distinct(texts: Sequence[str], n: int) -> float:
+def zero_bleu(bleu: float, hypotheses: Sequence[str], references: Sequence[str]) -> str:
+    """A warning where BLEU is 0 although translations are right, in whole or in part; else ""."""
+    if round(bleu, 2) or not references:
+        return ""
+    exact = exact_match(hypotheses, references)
+    from sacrebleu.metrics.chrf import CHRF
+
+    chrf = CHRF().corpus_score(list(hypotheses), [list(references)]).score
+    if not exact and chrf < _CHANCE:
+        return ""
+    return (
+        f"BLEU is 0 although exact match is {exact:.1f} % and chrF {chrf:.1f}: no four words in a row are right, or "
+        "the references are shorter; choose the checkpoint by training.metric = 'exact_match' or 'loss'"
+    )
+
+
+def distinct(texts: Sequence[str], n: int, words: Words = str.split) -> float:
     """The percentage of distinct n-grams among the n-grams of words of all texts."""
-    grams = [tuple(words[i : i + n]) for words in map(str.split, texts) for i in range(len(words) - n + 1)]
+    grams = [tuple(row[i : i + n]) for row in map(words, texts) for i in range(len(row) - n + 1)]
     return 100 * len({*grams}) / max(1, len(grams))
 
 
-def length_classes(sources: Sequence[str], least: int = 1) -> list[tuple[tuple[int, int | None], list[int]]]:
+def length_classes(
+    sources: Sequence[str], least: int = 1, words: Words = str.split
+) -> list[tuple[tuple[int, int | None], list[int]]]:
     """The classes of source length in words that occur, from (inclusive) and below, each with its sentences.
 
     A class of fewer than `least` sentences is merged with the next longer one, the longest with the one before it.
     """
-    lengths = [len(source.split()) for source in sources]
+    lengths = [len(words(source)) for source in sources]
     classes: list[tuple[tuple[int, int | None], list[int]]] = []
     for low, below in itertools.pairwise(_EDGES):
         if rows := [i for i, n in enumerate(lengths) if low <= n < below]:
@@ -141,11 +170,15 @@ def length_classes(sources: Sequence[str], least: int = 1) -> list[tuple[tuple[i
     return classes
 
 
-def _group(rows: Sequence[int], hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+def _group(
+    rows: Sequence[int], hypotheses: Sequence[str], references: Sequence[str], tokenization: str, words: Words
+) -> dict[str, Any]:
     texts, expected = [hypotheses[i] for i in rows], [references[i] for i in rows]
     return {
         "sentences": len(rows),
         # If no reference has four words, there is no 4-gram to match, and BLEU means nothing.
-        "bleu": round(corpus_bleu(texts, expected)[0], 2) if any(len(t.split()) > 3 for t in expected) else None,
+        "bleu": round(corpus_bleu(texts, expected, tokenize=tokenization)[0], 2)
+        if any(len(words(text)) > 3 for text in expected)
+        else None,
         "exact_match": round(exact_match(texts, expected), 2),
     }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.data.formats.lines import expand, text_lines
+from seqloom.data.formats.lines import expand, is_blank, text_lines
 from seqloom.errors import DataError
 from seqloom.evaluation.correlation import rank_correlation
 from seqloom.models.word_vectors import WordVectors
@@ -24,7 +24,7 @@ def word_test(vectors: WordVectors, path: str, restrict: int) -> dict[str, Any]:
     `restrict`: analogies use only this many of the most frequent words; 0 = all.
     """
     file = expand(path)
-    lines = [(number, line) for number, line in enumerate(text_lines(file), 1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text_lines(file), 1) if not is_blank(line)]
     if lines and lines[0][1].startswith(":"):
         return analogies(vectors, file, lines, restrict)
     return similarities(vectors, file, lines)
@@ -33,8 +33,8 @@ def word_test(vectors: WordVectors, path: str, restrict: int) -> dict[str, Any]:
 def analogies(
     vectors: WordVectors, file: Path, lines: Sequence[tuple[int, str]], restrict: int = 30_000
 ) -> dict[str, Any]:
-    """Four words per line, under ": section" lines: is the fourth the nearest to second - first + third, of all words
-    but these three? Questions with an unknown or too rare word are skipped.
+    """Four words per line, separated by tabs or blanks, under ": section" lines: is the fourth the nearest to second -
+    first + third, of all words but these three? Questions with an unknown or too rare word are skipped.
 
     Returns a row for each section, for the sections whose names begin with "gram" (syntactic), the others, and all.
     """
@@ -45,7 +45,7 @@ def analogies(
         if line.startswith(":"):
             sections.append((line[1:].strip(), [], 0))
             continue
-        words = line.split()
+        words = _cells(line, "\t")
         if len(words) != 4 or not sections:
             raise DataError("not four words", where=f"{file}:{number}", cure="a line is a question of four words")
         name, questions, asked = sections[-1]
@@ -68,6 +68,12 @@ def analogies(
     return {"kind": "analogies", "file": file.name, "restrict": size, "sections": rows + sums}
 
 
+def _cells(line: str, *separators: str) -> list[str]:
+    """The parts of a line between the first of the separators that it has, or else between blanks."""
+    separator = next((s for s in separators if s in line), None)
+    return [part.strip() for part in line.split(separator)]
+
+
 def _right(units: NDArray[np.float32], questions: NDArray[np.int64]) -> int:
     right = 0
     for at in range(0, len(questions), _QUESTIONS):
@@ -86,9 +92,9 @@ def similarities(vectors: WordVectors, file: Path, lines: Sequence[tuple[int, st
     cosines: list[float] = []
     asked = 0
     for number, line in lines:
-        parts = line.replace(",", "\t").split("\t") if "\t" in line or "," in line else line.split()
+        parts = _cells(line, "\t", ",")
         try:
-            first, second, score = parts[0].strip(), parts[1].strip(), float(parts[2])
+            first, second, score = parts[0], parts[1], float(parts[2])
             if not math.isfinite(score):
                 raise ValueError
         except (IndexError, ValueError):

@@ -78,8 +78,8 @@ def _scores(result: Mapping[str, Any]) -> Iterator[Markup]:
         for row in result["systems"]
     ]
     note = (
-        "BLEU is sacreBLEU 13a, lowercased. ± is half a 95 % interval, p the probability of such a difference from the "
-        f"first run by chance, both by paired bootstrap.{_reached(result)}"
+        f"BLEU is sacreBLEU {result['tokenization']}, lowercased. ± is half a 95 % interval, p the probability of such "
+        f"a difference from the first run by chance, both by paired bootstrap.{_reached(result)}"
     )
     yield element("p", note, class_="note")
     yield table(["", "BLEU", "p", "chrF", MEASURES["exact_match"].name, *costs.values()], rows)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.errors import MissingExtra, UsageError
+from seqloom.files import writing
 from seqloom.interop.families.family import explicit
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.positions import Learned, Relative, Rotary, Sinusoidal, sinusoids
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.run import writing
 from seqloom.text.tokenizer import Tokenizer
 
 _POSITIONS = 4096  # the rows of a table of sines

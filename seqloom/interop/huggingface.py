@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from seqloom.errors import ConfigError, MissingExtra, RunError, UsageError, nearest
+from seqloom.files import write_json, writing
 from seqloom.interop.families import FAMILIES
 from seqloom.interop.families.family import Family
 from seqloom.interop.fields import Json
@@ -21,7 +22,6 @@ from seqloom.interop.side_files import SideFiles, read_side_files
 from seqloom.interop.weights import INDEX, Weights, read_json, refuse_adapter, some
 from seqloom.models.assemblies import Model, ModelConfig, make_model
 from seqloom.nn.embedders import PatchConfig
-from seqloom.run import write_json, writing
 
 _HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
 _FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]

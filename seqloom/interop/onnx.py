@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.errors import MissingExtra, UsageError
+from seqloom.files import writing
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.embedders import Inputs, Modality, PatchEmbedder
-from seqloom.run import writing
 
 
 class _AllOutputs(nn.Module):

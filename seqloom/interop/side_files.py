@@ -239,9 +239,9 @@ def decoding(generation: Json, kind: str) -> tuple[Json, list[str]]:
     for theirs, ours in (("repetition_penalty", "repetition_penalty"), ("no_repeat_ngram_size", "no_repeat_ngram")):
         if generation.get(theirs) not in (None, 0, 1, 1.0):
             own[ours] = generation[theirs]
+    if own:
+        own["count_prompt"] = True
     warnings = []
-    if "repetition_penalty" in own and kind == "decoder-only":
-        warnings.append("repetition_penalty is used, but on the continuation alone, not on the prompt")
     length = generation.get("max_new_tokens")
     if kind == "encoder-decoder":
         forced = generation.get("forced_eos_token_id") is not None

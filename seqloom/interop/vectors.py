@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,21 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqloom.data.formats.lines import blocks, decode, expand, raw_lines
-from seqloom.errors import DataError, MissingExtra, UsageError
+from seqloom.errors import DataError, MissingExtra, UsageError, counted
+from seqloom.files import writing
 from seqloom.models.word_vectors import WordVectors
-from seqloom.run import writing
 from seqloom.text.vocabulary import Vocabulary
 
 Row = tuple[str, NDArray[np.float32]]
 VectorFormat = Literal["word2vec", "binary", "glove"]
 _CUT = "the file may be cut off: download it, or write the vectors, again"
+_MISCOUNTED = f"{_CUT}; if it is whole and only its header is wrong: --any-size, or vectors_any_size = true in a config"
 
 
-def vector_rows(path: str) -> Iterator[Row]:
+def vector_rows(path: str, *, any_size: bool = False) -> Iterator[Row]:
     """The words of a file and their vectors (D), one by one; the file is never in memory as a whole.
 
-    A first line of two numbers ("words dimensions") is a header; what follows it may be text or binary.
-    Raises UsageError if the file cannot be opened, DataError if it is cut off or not a file of vectors.
+    A first line of two numbers ("words dimensions") is a header; what follows it may be text or binary. In text, the
+    last D items of a line are the vector and what is before them is the word, which may contain spaces; without a
+    header, D is that of the first line.
+
+    Args:
+        path: the file.
+        any_size: whether there may be more or fewer words than the header states, as in files of exporters that count
+            a word too many. A file cut off between two words is then not noticed.
+
+    Raises:
+        UsageError: the file cannot be opened.
+        DataError: it is cut off, has another number of words than its header states, or is not a file of vectors.
     """
     file = expand(path)
     ahead = blocks(file)
@@ -36,14 +48,14 @@ def vector_rows(path: str) -> Iterator[Row]:
         raise DataError("is a pickle or archive, which can run any code when it is loaded", where=str(file), cure=cure)
     first, newline, rest = head.partition(b"\n")
     size = [int(part) for part in first.split()] if all(part.isdigit() for part in first.split()) else []
-    if len(size) == 2 and newline and _is_binary(rest, cut=next(ahead, None) is not None):
-        yield from _binary_rows(file, *size)
+    if len(size) == 2 and newline and _is_binary(rest, size[1], cut=next(ahead, None) is not None):
+        yield from _binary_rows(file, *size, any_size=any_size)
     else:
-        yield from _text_rows(file)
+        yield from _text_rows(file, any_size=any_size)
 
 
-def _is_binary(rest: bytes, *, cut: bool) -> bool:
-    """Whether the block after the header is binary: not UTF-8, with a NUL, or without a word and numbers at its start.
+def _is_binary(rest: bytes, width: int, *, cut: bool) -> bool:
+    """Whether the block after the header is binary: not UTF-8, with a NUL, or without numbers at the end of a line.
 
     If more of the file follows (`cut`), the last character may be incomplete.
     """
@@ -53,26 +65,32 @@ def _is_binary(rest: bytes, *, cut: bool) -> bool:
         if not cut or error.start < len(rest) - 3:
             return True
     first, whole, _ = rest.partition(b"\n")
-    numbers = first.split()[1:] if whole else []
+    numbers = first.split()[1:][-width:] if whole else []
     return b"\0" in rest or not all(_is_number(number.decode()) for number in numbers)
 
 
-def _text_rows(file: Path) -> Iterator[Row]:
-    width, size, number = 0, None, 0
+def _text_rows(file: Path, *, any_size: bool) -> Iterator[Row]:
+    width, size, number, fits = 0, None, 0, False
     for number, raw in enumerate(raw_lines(file), 1):
         word, *values = decode(raw, file, number).rstrip(" ").split(" ")
         if number == 1 and len(values) == 1 and word.isdecimal() and values[0].isdecimal():
             size, width = int(word), int(values[0])
             continue
         width = width or len(values)
-        if size is None and 0 < width < len(values) and not _is_number(values[-width - 1]):
-            word, values = " ".join([word, *values[:-width]]), values[-width:]  # glove.840B has such words
+        if 0 < width < len(values) and (size is not None or not _is_number(values[-width - 1])):
+            fits |= not _is_number(values[-width - 1])
+            word, values = " ".join([word, *values[:-width]]), values[-width:]  # as in glove.840B
+        else:
+            fits = True
         if len(values) != width or not width:
             cure = "a line is a word and its numbers, separated by single spaces; the file may be cut off"
             raise DataError(f"{len(values)} numbers instead of {width}", where=f"{file}:{number}", cure=cure)
         yield word, _numbers(values, f"{file}:{number}")
-    if size is not None and number - 1 != size:
-        raise DataError(f"{number - 1:,} words instead of {size:,}", where=str(file), cure=_CUT)
+    if size is not None and not fits and number > 1:
+        problem = f"each line has more than the {counted(width, 'number')} that the header states"
+        raise DataError(problem, where=f"{file}:1", cure="write the number of dimensions there")
+    if size not in (None, number - 1) and not any_size:
+        raise DataError(f"{number - 1:,} words instead of {size:,}", where=str(file), cure=_MISCOUNTED)
 
 
 def _is_number(text: str) -> bool:
@@ -94,13 +112,20 @@ def _numbers(values: list[str], where: str) -> NDArray[np.float32]:
     return row
 
 
-def _binary_rows(file: Path, size: int, width: int) -> Iterator[Row]:
+def _binary_rows(file: Path, size: int, width: int, *, any_size: bool) -> Iterator[Row]:
     ahead = blocks(file)
     data = next(ahead)
     at = data.index(b"\n") + 1
-    for word in range(size):
+    for word in itertools.count():
+        if word == size and not any_size:
+            break
         while (space := data.find(b" ", at)) < 0 or len(data) < space + 1 + 4 * width:
             more = next(ahead, None)
+            if more is None and not data[at:].strip(b"\n"):
+                if any_size:
+                    return
+                problem = f"ends after {counted(word, 'word')} of {size:,}"
+                raise DataError(problem, where=str(file), cure=_MISCOUNTED)
             if more is None:
                 raise DataError(f"ends within word {word + 1:,} of {size:,}", where=str(file), cure=_CUT)
             data, at = data[at:] + more, 0
@@ -110,17 +135,19 @@ def _binary_rows(file: Path, size: int, width: int) -> Iterator[Row]:
         yield data[at:space].lstrip(b"\n").decode("utf-8", errors="replace"), row
         at = space + 1 + 4 * width
     if (data[at:] + next(ahead, b"")).strip(b"\n"):
-        raise DataError(f"continues after its {size:,} words of {width}", where=str(file), cure=_CUT)
+        raise DataError(f"continues after its {size:,} words of {width}", where=str(file), cure=_MISCOUNTED)
 
 
-def read_vectors(path: str, words: Mapping[str, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def read_vectors(
+    path: str, words: Mapping[str, int], *, any_size: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The vectors (N E) of the words that a file shares with `words`, and their ids in `words` (N).
 
-    If a word occurs twice, its first vector counts. For errors see `vector_rows`.
+    If a word occurs twice, its first vector counts. For `any_size` and errors see `vector_rows`.
     """
     vectors: dict[int, NDArray[np.float32]] = {}
     width = 0
-    for word, row in vector_rows(path):
+    for word, row in vector_rows(path, any_size=any_size):
         width = len(row)
         if (i := words.get(word)) is not None:
             vectors.setdefault(i, row)
@@ -128,10 +155,10 @@ def read_vectors(path: str, words: Mapping[str, int]) -> tuple[NDArray[np.float3
     return rows, np.array(list(vectors), dtype=np.int64)
 
 
-def load_vectors(path: str) -> WordVectors:
-    """All vectors of a file. If a word occurs twice, its first vector counts."""
+def load_vectors(path: str, *, any_size: bool = False) -> WordVectors:
+    """All vectors of a file. If a word occurs twice, its first vector counts. For `any_size` see `vector_rows`."""
     vectors: dict[str, NDArray[np.float32]] = {}
-    for word, row in vector_rows(path):
+    for word, row in vector_rows(path, any_size=any_size):
         vectors.setdefault(word, row)
     if not vectors:
         raise DataError("has no words", where=path, cure=_CUT)
@@ -142,7 +169,7 @@ def load_vectors(path: str) -> WordVectors:
 def save_vectors(vectors: WordVectors, path: str, kind: VectorFormat = "word2vec") -> None:
     """Writes all vectors: word2vec = text with a header, like fastText's .vec; binary; glove = text without a header.
 
-    Raises UsageError for a word that is empty or contains white space, which no format can hold.
+    Raises UsageError for a word that is empty or contains white space, which other programs could not read back.
     """
     words, (size, width) = vectors.vocabulary.words, vectors.vectors.shape
     spaced = next((word for word in words if word.split() != [word]), None)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import nn
 
+from seqloom.errors import UsageError
+from seqloom.limits import Bounds, Layers, ShareBelowOne, Width
 from seqloom.nn.convolution import GatedConvolution
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory, mean_summary
-from seqloom.nn.positions import Learned, Positions, Sinusoidal
+from seqloom.nn.positions import Learned, Positions, Sinusoidal, places_in
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
 from seqloom.nn.stack_config import StackConfig
 from seqloom.nn.state import State
-from seqloom.shapes import Float, Mask, Tensor, Vectors
+from seqloom.shapes import Float, Int, Mask, Tensor, Vectors
 
 _HALF = 0.5**0.5  # keeps the variance of a sum of two
 
@@ -34,14 +36,14 @@ class ConvolutionalConfig(StackConfig):
     """
 
     kind: ClassVar[str] = "convolutional"
-    layers: int = 6
-    width: int = 256
-    kernel: int = 3
+    layers: Layers = 6
+    width: Width = 256
+    kernel: Annotated[int, Bounds(1, 1000)] = 3
     positions: Sinusoidal | Learned = field(default_factory=Sinusoidal)
-    dropout: float = 0.1
+    dropout: ShareBelowOne = 0.1
 
     def __post_init__(self) -> None:
-        self.require(("layers", "width", "kernel"))
+        super().__post_init__()
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, not {self.kernel}")
 
@@ -57,8 +59,8 @@ class _Convolutional(nn.Module):
         )
         self.dropout = Dropout(config.dropout)
 
-    def _placed(self, x: Vectors, start: int) -> Vectors:
-        added = self.positions(start, x).added
+    def _placed(self, x: Vectors, start: int, places: Int[Tensor, "R T"] | None = None) -> Vectors:
+        added = self.positions(start, x, places).added
         assert added is not None
         return self.dropout(x + added)  # type: ignore[no-any-return]
 
@@ -90,16 +92,26 @@ class ConvolutionalState(State):
     Args:
         past: the inputs of each layer before its next window, R rows; None = zeros.
         memory: what each layer attends to; B rows, R is a multiple of B.
+        documents: the document of each position now read; None = one document per row.
     """
 
     past: tuple[Float[Tensor, "R P D"] | None, ...]
     memory: tuple[AttendedMemory, ...] = ()
+    documents: Int[Tensor, "R T"] | None = None
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> ConvolutionalState:
         """The state of the given rows; `sentences` = the rows of the memory they belong to, None = no change."""
         past = self.past if rows is None else tuple(None if p is None else p.index_select(0, rows) for p in self.past)
         memory = self.memory if sentences is None else tuple(m.select(sentences) for m in self.memory)
         return replace(self, past=past, memory=memory)
+
+    def apart(self, documents: Int[Tensor, "R T"] | None) -> ConvolutionalState:
+        """The state whose windows hold nothing of an earlier document. Raises UsageError where one has begun."""
+        if documents is None:
+            return self
+        if self.length:
+            raise UsageError("documents cannot be told apart within a text", cure="tell them apart from its beginning")
+        return replace(self, documents=documents)
 
 
 class ConvolutionalDecoder(_Convolutional):
@@ -125,13 +137,15 @@ class ConvolutionalDecoder(_Convolutional):
 
     def forward(self, x: Vectors, state: ConvolutionalState) -> tuple[Vectors, ConvolutionalState]:
         """The hidden vectors of the positions that follow those of `state`, and the state after them."""
-        x = self._placed(x, state.length)
+        places = None if state.documents is None else places_in(state.documents)
+        x = self._placed(x, state.length, places)
         h, past = x, []
         for i, block in enumerate(self.blocks):
             inside, before = self.dropout(h), state.past[i]
             if before is None:
                 before = inside.new_zeros(inside.shape[0], self.config.kernel - 1, inside.shape[2])
-            gated = block(inside, before)
+            # Before the first position all of a window is the same, and so it is before each document.
+            gated = block(inside, before, None if places is None else (places, before[:, :1]))
             past.append(torch.cat((before, inside), 1)[:, inside.shape[1] :])
             if state.memory:
                 # Unscaled, untrained attention would be as sharp as its random weights.
@@ -139,4 +153,5 @@ class ConvolutionalDecoder(_Convolutional):
                 context, _ = self.cross[i](query, state.memory[i])
                 gated = (gated + self.contexts[i](context)) * _HALF
             h = (gated + h) * _HALF
-        return self.dropout(h), replace(state, length=state.length + x.shape[1], past=tuple(past))
+        after = replace(state, length=state.length + x.shape[1], past=tuple(past), documents=None)
+        return self.dropout(h), after

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from seqloom.config import Tree
+from seqloom.limits import Bounded, WidthOrZero
 from seqloom.models.decoders import DecoderConfig, make_decoder
 from seqloom.models.inputs import token_embedder
 from seqloom.models.presets import LANGUAGE, under
@@ -22,7 +23,7 @@ from seqloom.shapes import Ids, Tensor, Vectors
 
 
 @dataclass(frozen=True)
-class DecoderOnlyConfig:
+class DecoderOnlyConfig(Bounded):
     """A language model.
 
     Args:
@@ -36,11 +37,12 @@ class DecoderOnlyConfig:
     kind: ClassVar[str] = "decoder-only"
     preset: str = ""
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
-    embedding: int = 0
+    embedding: WidthOrZero = 0
     tie: bool = True
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.decoder, RecurrentDecoderConfig):
             self.decoder.check_alone()
 

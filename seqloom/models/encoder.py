@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from seqloom.config import Tree
+from seqloom.limits import Bounded, Bounds, ShareBelowOne, WidthOrZero
 from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.inputs import make_embedder
 from seqloom.models.presets import READING, under
@@ -25,7 +26,7 @@ _READS: Mapping[str, Reads] = {"label": "pooled", "next": "pooled", "tags": "sta
 
 
 @dataclass(frozen=True)
-class EncoderOnlyConfig:
+class EncoderOnlyConfig(Bounded):
     """A model that reads whole texts or images.
 
     Args:
@@ -44,16 +45,12 @@ class EncoderOnlyConfig:
     preset: str = ""
     encoder: EncoderConfig = field(default_factory=TransformerConfig)
     embedder: EmbedderConfig | PatchConfig = field(default_factory=EmbedderConfig)
-    embedding: int = 0
-    segments: int = 2
+    embedding: WidthOrZero = 0
+    segments: Annotated[int, Bounds(0, 1000)] = 2
     matches: bool = False
     pooling: PoolingKind = "first"
     pooler: Literal["none", "tanh", "relu"] = "none"
-    head_dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.segments < 0 or not 0 <= self.head_dropout < 1:
-            raise ValueError("segments must not be negative, head_dropout must be in [0, 1)")
+    head_dropout: ShareBelowOne = 0.1
 
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 
 from seqloom.config import Tree
+from seqloom.limits import Bounded, WidthOrZero
 from seqloom.models.decoders import DecoderConfig, make_decoder
 from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.inputs import token_embedder
@@ -26,7 +27,7 @@ from seqloom.shapes import Ids, Mask, Vectors
 
 
 @dataclass(frozen=True)
-class EncoderDecoderConfig:
+class EncoderDecoderConfig(Bounded):
     """An encoder-decoder.
 
     Args:
@@ -42,13 +43,14 @@ class EncoderDecoderConfig:
     preset: str = ""
     encoder: EncoderConfig = field(default_factory=TransformerConfig)
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
-    embedding: int = 0
+    embedding: WidthOrZero = 0
     tie: Literal["none", "inputs", "decoder-output", "all"] = "all"
     output_bias: bool = False
     source: EmbedderConfig = field(default_factory=EmbedderConfig)
     target: EmbedderConfig = field(default_factory=EmbedderConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.one_input and self.target != EmbedderConfig():
             raise ValueError(f"tie = '{self.tie}' has one table: give its vectors under source")
         widths = (half.input_width(self.embedding) for half in (self.encoder, self.decoder))

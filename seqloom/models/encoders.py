@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from seqloom.limits import ShareBelowOne, Width
 from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalEncoder
 from seqloom.models.recurrent import RecurrentEncoder, RecurrentEncoderConfig
 from seqloom.nn.dropout import Dropout
@@ -26,11 +27,8 @@ class BagConfig(StackConfig):
     """
 
     kind: ClassVar[str] = "bag"
-    width: int = 256
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        self.require(("width",))
+    width: Width = 256
+    dropout: ShareBelowOne = 0.1
 
 
 EncoderConfig = TransformerConfig | RecurrentEncoderConfig | ConvolutionalConfig | BagConfig

@@ -140,6 +140,6 @@ def under(presets: Mapping[str, Tree], tree: Mapping[str, Any]) -> Tree:
     name = name[0] if isinstance(name, Arguments) and name else name
     if not name:
         return dict(tree)
-    if name not in presets:
+    if not isinstance(name, str) or name not in presets:
         raise ValueError(f"unknown preset {name!r}: {nearest(str(name), presets)}")
     return merge(presets[name], tree)

@@ -5,19 +5,22 @@ before the cell (Bahdanau et al. 2015) and after it (Luong et al. 2015).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
+from seqloom.limits import Layers, ShareBelowOne, Width
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory
+from seqloom.nn.positions import document_starts
 from seqloom.nn.recurrent import Cell, Matrices, RecurrentLayer, RecurrentStack, last, reversed_rows
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
 from seqloom.nn.stack_config import StackConfig
 from seqloom.nn.state import State
-from seqloom.shapes import Float, Mask, Tensor, Vectors
+from seqloom.shapes import Bool, Float, Int, Mask, Tensor, Vectors
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,12 @@ class RecurrentEncoderConfig(StackConfig):
 
     kind: ClassVar[str] = "recurrent"
     cell: Cell = "gru"
-    layers: int = 1
-    width: int = 256
+    layers: Layers = 1
+    width: Width = 256
     direction: Literal["forward", "backward", "both"] = "both"
     residual: bool = False
-    dropout: float = 0.1
-    weight_drop: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.require(("layers", "width"), ("dropout", "weight_drop"))
+    dropout: ShareBelowOne = 0.1
+    weight_drop: ShareBelowOne = 0.0
 
     def input_width(self, embedding: int) -> int:
         """That of the embeddings; 0 = that of the layers."""
@@ -75,18 +75,15 @@ class RecurrentDecoderConfig(StackConfig):
 
     kind: ClassVar[str] = "recurrent"
     cell: Cell = "gru"
-    layers: int = 1
-    width: int = 256
+    layers: Layers = 1
+    width: Width = 256
     residual: bool = False
-    dropout: float = 0.1
-    weight_drop: float = 0.0
+    dropout: ShareBelowOne = 0.1
+    weight_drop: ShareBelowOne = 0.0
     context: Literal["initial", "repeated"] = "initial"
     attention: AttentionConfig | None = None
     place: Literal["before", "after"] = "before"
     input_feeding: bool = False
-
-    def __post_init__(self) -> None:
-        self.require(("layers", "width"), ("dropout", "weight_drop"))
 
     def input_width(self, embedding: int) -> int:
         """That of the embeddings; 0 = that of the layers."""
@@ -146,6 +143,8 @@ class RecurrentState(State):
         memory: what is attended to; B rows.
         fed: the last output, where it is part of the next input.
         covered: the attention each source position has received so far.
+        documents: the document of each position now read; None = one document per row.
+        first: what each document begins with, but for document 0.
     """
 
     carry: Float[Tensor, "R L P D"] | None
@@ -154,6 +153,8 @@ class RecurrentState(State):
     memory: AttendedMemory | None = None
     fed: Float[Tensor, "R D"] | None = None
     covered: Float[Tensor, "R S"] | None = None
+    documents: Int[Tensor, "R T"] | None = None
+    first: RecurrentState | None = None
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> RecurrentState:
         """The state of the given rows; `sentences` = the rows of the memory they belong to, None = no change."""
@@ -168,10 +169,31 @@ class RecurrentState(State):
             state = replace(state, summary=summary, memory=memory)
         return state
 
+    def apart(self, documents: Int[Tensor, "R T"] | None) -> RecurrentState:
+        """The state that is this one again wherever a document begins."""
+        return self if documents is None else replace(self, documents=documents, first=self)
+
+    def begun(self, rows: Bool[Tensor, " R"]) -> RecurrentState:
+        """The state in which the given rows begin a document."""
+        assert self.first is not None
+        return replace(
+            self,
+            carry=_begun(rows, self.first.carry, self.carry),
+            fed=_begun(rows, self.first.fed, self.fed),
+            covered=_begun(rows, self.first.covered, self.covered),
+        )
+
     @property
     def carried(self) -> dict[str, Tensor]:
         """What the layers carry, without gradients."""
         return {} if self.carry is None else {"carry": self.carry.detach()}
+
+
+def _begun(rows: Bool[Tensor, " R"], first: Tensor | None, now: Tensor | None) -> Tensor | None:
+    """`first`, None = zeros, in the given rows, `now` in the others; a state that is None has not left its first."""
+    if now is None:
+        return first
+    return torch.where(rows.view(-1, *[1] * (now.ndim - 1)), 0.0 if first is None else first, now)
 
 
 class RecurrentDecoder(nn.Module):
@@ -237,6 +259,18 @@ class RecurrentDecoder(nn.Module):
     def forward(self, x: Float[Tensor, "R T E"], state: RecurrentState) -> tuple[Vectors, RecurrentState]:
         """The hidden vectors of the positions that follow those of `state`, and the state after them."""
         x = self.dropout(x)
+        if state.documents is None:
+            return self._read(x, state)
+        starts = document_starts(state.documents)
+        edges = sorted({0, *starts.any(0).nonzero().squeeze(1).tolist(), x.shape[1]})
+        outputs = []
+        for begin, end in pairwise(edges):
+            h, state = self._read(x[:, begin:end], state.begun(starts[:, begin]))
+            outputs.append(h)
+        return torch.cat(outputs, 1), replace(state, documents=None, first=None)
+
+    def _read(self, x: Float[Tensor, "R T E"], state: RecurrentState) -> tuple[Vectors, RecurrentState]:
+        """The same within documents."""
         if not self.sequential:
             return self._advance(x, state)
         outputs = []

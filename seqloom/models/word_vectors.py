@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from itertools import chain
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from seqloom.errors import MissingExtra, UsageError
+from seqloom.limits import Bounded, Bounds, Width
 from seqloom.text.vocabulary import Vocabulary
 
 Near = list[tuple[str, float]]
@@ -24,7 +25,7 @@ _ROWS = 1 << 16  # rows scored at a time, so that no second table is needed
 
 
 @dataclass(frozen=True)
-class Word2VecConfig:
+class Word2VecConfig(Bounded):
     """How a word is predicted from its neighbours.
 
     Args:
@@ -43,19 +44,18 @@ class Word2VecConfig:
 
     kind: ClassVar[str] = "word2vec"
     method: Literal["skip-gram", "cbow"] = "skip-gram"
-    width: int = 100
-    window: int = 5
+    width: Width = 100
+    window: Annotated[int, Bounds(1, 10_000)] = 5
     dynamic: bool = True
-    negative: int = 5
-    power: float = 0.75
-    sample: float = 1e-3
-    shortest: int = 0
-    longest: int = 0
-    buckets: int = 200_000
+    negative: Annotated[int, Bounds(0, 10_000)] = 5
+    power: Annotated[float, Bounds(-10, 10)] = 0.75
+    sample: Annotated[float, Bounds(0, 10**6)] = 1e-3
+    shortest: Annotated[int, Bounds(0, 1000)] = 0
+    longest: Annotated[int, Bounds(0, 1000)] = 0
+    buckets: Annotated[int, Bounds(1, 10**8)] = 200_000
 
     def __post_init__(self) -> None:
-        if min(self.width, self.window, self.buckets) < 1 or min(self.negative, self.sample) < 0:
-            raise ValueError("width, window and buckets must be at least 1, negative and sample not negative")
+        super().__post_init__()
         if not (0 == self.shortest == self.longest or 1 <= self.shortest <= self.longest):
             raise ValueError("shortest and longest must both be 0, or 1 <= shortest <= longest")
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from seqloom.nn.effective import effective
-from seqloom.shapes import Float, Tensor
+from seqloom.shapes import Float, Int, Tensor
 
 
 class GatedConvolution(nn.Module):
@@ -31,10 +31,28 @@ class GatedConvolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(2 * width))
         self.stacked = {"weight": (width, width)}
 
-    def forward(self, x: Float[Tensor, "B T D"], past: Float[Tensor, "B P D"] | None = None) -> Float[Tensor, "B T D"]:
-        """The outputs; `past` holds the positions before x, None = zeros."""
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        past: Float[Tensor, "B P D"] | None = None,
+        document: tuple[Int[Tensor, "B T"], Float[Tensor, "B 1 D"]] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """The outputs.
+
+        Args:
+            x: the inputs.
+            past: the positions before x; None = zeros.
+            document: of a causal convolution, the position of each input in its document, and what fills the windows
+                before the first one; None = one document per row.
+        """
         B, T, D = x.shape
         around = (0, 0, self.before, self.kernel - 1 - self.before)
         x = F.pad(x, around) if past is None else torch.cat((past, x), 1)
-        windows = x.unfold(1, self.kernel, 1).transpose(2, 3).reshape(B, T, self.kernel * D)  # B T D k -> B T (k D)
+        windows = x.unfold(1, self.kernel, 1)  # B T D k
+        if document is not None:
+            places, first = document
+            back = torch.arange(self.kernel - 1, -1, -1, device=x.device)
+            outside = back > places[:, :, None]  # B T k
+            windows = torch.where(outside[:, :, None], first[..., None], windows)
+        windows = windows.transpose(2, 3).reshape(B, T, self.kernel * D)  # B T (k D)
         return F.glu(F.linear(windows, effective(self), self.bias), -1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from seqloom.errors import UsageError
+from seqloom.limits import Bounded, Bounds
 from seqloom.nn.effective import effective
 from seqloom.shapes import Float, Ids, Int, Mask, Tensor, Vectors
 
@@ -69,18 +70,20 @@ class EmbedderConfig:
     Args:
         vectors: a file or a run of word vectors (docs/word-vectors.md) that initialize the tokens they cover; "" = all
             are initialized at random.
+        vectors_any_size: whether such a file may have another number of words than its header states.
         frozen: whether the table stays fixed during training.
         scaled: whether each vector is multiplied by sqrt(E), as in Vaswani et al. 2017.
     """
 
     kind: ClassVar[str] = "tokens"
     vectors: str = ""
+    vectors_any_size: bool = False
     frozen: bool = False
     scaled: bool = True
 
 
 @dataclass(frozen=True)
-class PatchConfig:
+class PatchConfig(Bounded):
     """Square patches of an image, one vector each, after a learned first vector (ViT: Dosovitskiy et al. 2021).
 
     Args:
@@ -90,13 +93,14 @@ class PatchConfig:
     """
 
     kind: ClassVar[str] = "patches"
-    size: int = 32
-    patch: int = 4
-    channels: int = 3
+    size: Annotated[int, Bounds(1, 10_000)] = 32
+    patch: Annotated[int, Bounds(1, 10_000)] = 4
+    channels: Annotated[int, Bounds(1, 10_000)] = 3
 
     def __post_init__(self) -> None:
-        if min(self.size, self.patch, self.channels) < 1 or self.size % self.patch:
-            raise ValueError("size, patch and channels must be at least 1, and patch must divide size")
+        super().__post_init__()
+        if self.size % self.patch:
+            raise ValueError(f"patch {self.patch} must divide size {self.size}")
 
     @property
     def positions(self) -> int:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import nn
 
-from seqloom.shapes import Float, Int, Tensor
+from seqloom.limits import Bounded, Bounds, NotNegative
+from seqloom.shapes import Bool, Float, Int, Tensor
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Sinusoidal:
 
 
 @dataclass(frozen=True)
-class Learned:
+class Learned(Bounded):
     """A learned vector for each of the first `length` positions, added to the embeddings (Gehring et al. 2017).
 
     Args:
@@ -37,15 +38,11 @@ class Learned:
     """
 
     kind: ClassVar[str] = "learned"
-    length: int = 512
-
-    def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"length must be at least 1, not {self.length}")
+    length: Annotated[int, Bounds(1, 10**7)] = 512
 
 
 @dataclass(frozen=True)
-class Rotary:
+class Rotary(Bounded):
     """Queries and keys rotated by an angle that grows with the position (Su et al. 2021).
 
     Args:
@@ -58,15 +55,16 @@ class Rotary:
     """
 
     kind: ClassVar[str] = "rotary"
-    base: float = 10_000.0
-    stretch: float = 1.0
-    trained: int = 0
-    low: float = 1.0
-    high: float = 4.0
+    base: Annotated[float, Bounds(1e-3, 10**12)] = 10_000.0
+    stretch: Annotated[float, Bounds(1, 10**6)] = 1.0
+    trained: NotNegative = 0
+    low: Annotated[float, Bounds(1e-6, 10**6)] = 1.0
+    high: Annotated[float, Bounds(1e-6, 10**6)] = 4.0
 
     def __post_init__(self) -> None:
-        if self.base <= 0 or self.stretch < 1 or self.trained < 0 or not 0 < self.low < self.high:
-            raise ValueError("base must be above 0, stretch at least 1, trained not negative, 0 < low < high")
+        super().__post_init__()
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, not {self.low} and {self.high}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Alibi:
 
 
 @dataclass(frozen=True)
-class Relative:
+class Relative(Bounded):
     """A learned bias on the score for each bucket of distances, shared by all layers (T5: Raffel et al. 2020).
 
     Args:
@@ -86,16 +84,28 @@ class Relative:
     """
 
     kind: ClassVar[str] = "relative"
-    buckets: int = 32
-    distance: int = 128
+    buckets: Annotated[int, Bounds(4, 10**6)] = 32
+    distance: Annotated[int, Bounds(1, 10**7)] = 128
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         # Half of a side's buckets hold one distance each; the others share the longer distances.
-        if self.buckets < 4 or self.distance <= self.buckets // 2:
-            raise ValueError("relative positions need at least 4 buckets, and a distance above half of them")
+        if self.distance <= self.buckets // 2:
+            raise ValueError(f"distance must be above half of the buckets, {self.buckets // 2}")
 
 
 PositionConfig = Sinusoidal | Learned | Rotary | Alibi | Relative
+
+
+def document_starts(documents: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+    """Whether each position begins a document; document 0 has begun before the first position."""
+    return documents.diff(dim=1, prepend=documents.new_zeros(len(documents), 1)) != 0
+
+
+def places_in(documents: Int[Tensor, "B T"], start: int = 0) -> Int[Tensor, "B T"]:
+    """The position of each token in its document, where the first token has position `start` in document 0."""
+    now = torch.arange(start, start + documents.shape[1], device=documents.device)
+    return now - torch.where(document_starts(documents), now, 0).cummax(1).values
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from seqloom.limits import Bounded, HeadCount, LengthOrZero, WidthOrZero
 from seqloom.nn.attention import CrossAttention, Heads, KeyValues, Scope, apply_weights, folded, note, unfolded
 from seqloom.nn.linear import Linear
 from seqloom.nn.masks import additive
@@ -22,7 +23,7 @@ from seqloom.shapes import Bool, Float, Tensor
 
 
 @dataclass(frozen=True)
-class AttentionConfig:
+class AttentionConfig(Bounded):
     """How a decoder attends to the memory.
 
     Args:
@@ -34,18 +35,17 @@ class AttentionConfig:
     """
 
     score: Literal["dot", "general", "additive", "scaled-dot", "multi-head"] = "additive"
-    inner: int = 0
-    heads: int = 4
-    window: int = 0
+    inner: WidthOrZero = 0
+    heads: HeadCount = 4
+    window: LengthOrZero = 0
     coverage: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.coverage and self.score != "additive":
             raise ValueError("coverage needs score = 'additive'")
         if self.window and self.score == "multi-head":
             raise ValueError("a window needs a score other than 'multi-head'")
-        if min(self.inner, self.window) < 0 or self.heads < 1:
-            raise ValueError("inner and window must not be negative, heads at least 1")
 
     def check(self, width: int, memory_width: int) -> None:
         """Raises ValueError if it does not fit a decoder of `width` and a memory of `memory_width`."""

@@ -45,12 +45,13 @@ class State(ABC):
             raise UsageError("this decoder cannot read padded rows", cure="decode rows of one length at a time")
         return self
 
+    @abstractmethod
     def apart(self, documents: Int[Tensor, "R T"] | None) -> State:
         """The state for reading positions of several documents per row, given the document of each; None = one per row.
 
-        Attention stays within each position's own document; what is carried continues from one document to the next.
+        No document sees another one: each begins with this state. They are numbered from 0; document 0 continues what
+        is carried (see `carrying`), any other that a row begins with does not.
         """
-        return self
 
     @property
     def carried(self) -> dict[str, Tensor]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import nn
 
+from seqloom.limits import Bounds, HeadCount, Layers, LengthOrZero, Share, ShareBelowOne, Width, WidthOrZero
 from seqloom.nn.attention import Cache, CrossAttention, Heads, KeyValues, Scope, SelfAttention
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.feedforward import Activation, FeedForward
 from seqloom.nn.masks import causal_mask
 from seqloom.nn.memory import Memory
 from seqloom.nn.norms import NormKind, RMSNorm, make_norm
-from seqloom.nn.positions import Place, PositionConfig, Positions, Sinusoidal
+from seqloom.nn.positions import Place, PositionConfig, Positions, Sinusoidal, places_in
 from seqloom.nn.stack_config import StackConfig
 from seqloom.nn.state import State
 from seqloom.shapes import Bool, Float, Int, Tensor
@@ -47,30 +48,28 @@ class TransformerConfig(StackConfig):
     """
 
     kind: ClassVar[str] = "transformer"
-    layers: int = 3
-    width: int = 256
-    inner: int = 1024
-    heads: int = 4
-    kv_heads: int = 0
-    head_width: int = 0
-    window: int = 0
+    layers: Layers = 3
+    width: Width = 256
+    inner: Annotated[int, Bounds(1, 10**6)] = 1024
+    heads: HeadCount = 4
+    kv_heads: Annotated[int, Bounds(0, 10_000)] = 0
+    head_width: WidthOrZero = 0
+    window: LengthOrZero = 0
     qk_norm: bool = False
     norm: NormKind = "layer"
-    eps: float = 0.0
+    eps: Share = 0.0
     embedding_norm: bool = False
     norm_position: Literal["before", "after"] = "before"
     activation: Activation = "relu"
     positions: PositionConfig = field(default_factory=Sinusoidal)
     bias: bool = True
     qkv_bias: Literal["as-bias", "yes", "no"] = "as-bias"
-    dropout: float = 0.1
-    attention_dropout: float = 0.0
-    activation_dropout: float = 0.0
+    dropout: ShareBelowOne = 0.1
+    attention_dropout: ShareBelowOne = 0.0
+    activation_dropout: ShareBelowOne = 0.0
 
     def __post_init__(self) -> None:
-        self.require(("layers", "width", "inner", "heads"), ("dropout", "attention_dropout", "activation_dropout"))
-        if min(self.kv_heads, self.head_width, self.window) < 0 or self.eps < 0:
-            raise ValueError("kv_heads, head_width, window and eps must not be negative")
+        super().__post_init__()
         if self.width % self.heads and not self.head_width:
             raise ValueError(f"width {self.width} cannot be split into {self.heads} heads")
         if self.heads % (self.kv_heads or self.heads):
@@ -246,11 +245,12 @@ class TransformerStack(nn.Module):
 
 def _places(state: TransformerState, x: Tensor) -> Int[Tensor, "R T"] | None:
     """The position of each token in its document, where not all rows start at position 0."""
-    now = torch.arange(state.length, state.length + x.shape[1], device=x.device)
     if state.documents is not None:
-        begins = state.documents.diff(dim=1, prepend=state.documents[:, :1]) != 0
-        return now - torch.where(begins, now, 0).cummax(1).values
-    return None if state.padding is None else (now - state.padding[:, None]).clamp(min=0)
+        return places_in(state.documents, state.length)
+    if state.padding is None:
+        return None
+    now = torch.arange(state.length, state.length + x.shape[1], device=x.device)
+    return (now - state.padding[:, None]).clamp(min=0)
 
 
 def empty_state(stack: TransformerStack, memory: Memory | None, *, keep: bool) -> TransformerState:

@@ -11,22 +11,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from seqloom.data.batches.batch import SequenceBatch
+from seqloom.limits import Bounded, Positive, Share, ShareBelowOne, Weight
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.effective import effective
 from seqloom.nn.heads import VocabularyHead
 from seqloom.shapes import Float, Int, Tensor
 
 
-def check_range(smoothing: float, r_drop: float = 0.0) -> None:
-    """Raises ValueError for a share or a weight out of range."""
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing must be in [0, 1), not {smoothing}")
-    if r_drop < 0:
-        raise ValueError(f"r_drop must not be negative, not {r_drop}")
-
-
 @dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(Bounded):
     """Cross-entropy of each next token.
 
     Args:
@@ -38,18 +31,14 @@ class CrossEntropy:
     """
 
     kind: ClassVar[str] = "cross-entropy"
-    smoothing: float = 0.1
-    r_drop: float = 0.0
-    teacher_forcing: float = 1.0
-    teacher_forcing_end: float = 1.0
-    teacher_forcing_batches: int = 10_000
+    smoothing: ShareBelowOne = 0.1
+    r_drop: Weight = 0.0
+    teacher_forcing: Share = 1.0
+    teacher_forcing_end: Share = 1.0
+    teacher_forcing_batches: Positive = 10_000
 
     def __post_init__(self) -> None:
-        check_range(self.smoothing, self.r_drop)
-        if not (0 <= self.teacher_forcing <= 1 and 0 <= self.teacher_forcing_end <= 1):
-            raise ValueError("teacher_forcing and teacher_forcing_end must be in [0, 1]")
-        if self.teacher_forcing_batches < 1:
-            raise ValueError("teacher_forcing_batches must be at least 1")
+        super().__post_init__()
         if self.r_drop and self.samples:
             raise ValueError("r_drop needs teacher_forcing = 1")
 

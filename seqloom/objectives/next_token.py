@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from seqloom.data.batches.batch import StreamBatch
+from seqloom.limits import Bounded, ShareBelowOne
 from seqloom.models.decoder import LanguageModel
-from seqloom.objectives.cross_entropy import Loss, check_range, vocabulary_loss
+from seqloom.objectives.cross_entropy import Loss, vocabulary_loss
 from seqloom.shapes import Tensor
 
 
 @dataclass(frozen=True)
-class NextToken:
+class NextToken(Bounded):
     """Cross-entropy of each next token; a recurrent state is carried from batch to batch, its gradients are not.
 
     This is truncated back-propagation through time (Williams and Peng 1990).
@@ -23,10 +24,7 @@ class NextToken:
     """
 
     kind: ClassVar[str] = "next-token"
-    smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_range(self.smoothing)
+    smoothing: ShareBelowOne = 0.0
 
     def __call__(self, model: LanguageModel, batch: StreamBatch, carry: Mapping[str, Tensor] | None = None) -> Loss:
         """The loss summed over the batch's tokens; `carry` is that of the batch before it."""

@@ -8,15 +8,16 @@ from typing import ClassVar
 import torch.nn.functional as F  # noqa: N812
 
 from seqloom.data.batches.batch import ReadingBatch
+from seqloom.limits import Bounded, ShareBelowOne, Weight
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.heads import MaskedTokenHead
 from seqloom.nn.memory import Memory
-from seqloom.objectives.cross_entropy import Loss, check_range, passes_loss, vocabulary_loss
+from seqloom.objectives.cross_entropy import Loss, passes_loss, vocabulary_loss
 from seqloom.shapes import Float, Tensor
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labels(Bounded):
     """Cross-entropy of a label: of a text, of each word, or of the first and last position of a span.
 
     Args:
@@ -25,11 +26,8 @@ class Labels:
     """
 
     kind: ClassVar[str] = "labels"
-    smoothing: float = 0.0
-    r_drop: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_range(self.smoothing, self.r_drop)
+    smoothing: ShareBelowOne = 0.0
+    r_drop: Weight = 0.0
 
     def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
         """The loss summed over the batch's labels; that of a span is the mean of its two positions."""
@@ -57,7 +55,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class MaskedTokens:
+class MaskedTokens(Bounded):
     """Cross-entropy of the masked tokens (Devlin et al. 2019), and of whether a second text follows the first.
 
     Args:
@@ -65,7 +63,7 @@ class MaskedTokens:
     """
 
     kind: ClassVar[str] = "masked-tokens"
-    next_weight: float = 1.0
+    next_weight: Weight = 1.0
 
     def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
         """The loss summed over the masked tokens; the mean over the pairs is added to their mean."""

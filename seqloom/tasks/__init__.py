@@ -41,9 +41,9 @@ def task_class(name: str) -> type[Any]:
 def task_of(tree: Tree, origin: Origin) -> str:
     """The task of the tree of a config. Raises ConfigError for an unknown one."""
     task = tree.get("task", "translate")
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         raise ConfigError(f"unknown task {task!r}", where=origin.where(("task",)), cure=nearest(str(task), TASKS))
-    return str(task)
+    return task
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from seqloom.data.rows import Pairs
 from seqloom.errors import RunError, UsageError
-from seqloom.run import Json, Run, read_json, write_json, write_text
-from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile, train_tokenizer
+from seqloom.files import Json, read_json, write_text
+from seqloom.run import Run
+from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile
+from seqloom.text.training import train_tokenizer
 from seqloom.text.vocabulary import Vocabulary
 
-LABELS, _VOCABULARY = "labels.json", "vocabulary.tsv"
+_TOKENIZER, _SOURCE = "tokenizer.json", "tokenizer.source.json"
+_LABELS, _VOCABULARY = "labels.json", "vocabulary.tsv"
 _CURE = "put back the one that the run was written with"
 
 
@@ -41,23 +45,19 @@ class Assets:
         """V of the tokenizer; 0 where no text is read."""
         return self.tokenizers[1].vocab_size if self.tokenizers is not None else 0
 
-    def digests(self) -> list[str]:
-        """SHA-256 of each tokenizer, or of the vocabulary."""
-        return [asset.digest() for asset in self.tokenizers or ([self.vocabulary] if self.vocabulary else ())]
-
-    def save(self, folder: Path) -> None:
-        """Writes them into the directory of a run."""
+    def save(self, folder: Path) -> list[Path]:
+        """Writes them into the directory of a run, and returns the files."""
+        texts: dict[str, str] = {}
         if self.tokenizers is not None:
-            save_tokenizers(folder, *self.tokenizers)
+            source, target = self.tokenizers
+            texts = {_TOKENIZER: target.to_json()} | ({_SOURCE: source.to_json()} if source is not target else {})
         if self.facts is not None:
-            write_json(folder / LABELS, self.facts)
+            texts[_LABELS] = json.dumps(self.facts, indent=2, ensure_ascii=False) + "\n"
         if self.vocabulary is not None:
-            write_text(folder / _VOCABULARY, self.vocabulary.to_tsv())
-
-
-def begun(run: Run | None) -> bool:
-    """Whether this is a run that already has its tokenizers."""
-    return run is not None and (run.path / "run.json").is_file()
+            texts[_VOCABULARY] = self.vocabulary.to_tsv()
+        for name, text in texts.items():
+            write_text(folder / name, text)
+        return [folder / name for name in texts]
 
 
 def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
@@ -87,31 +87,24 @@ def _load_tokenizer(path: str | Path, cure: str) -> Tokenizer:
         raise RunError(error.problem, where=error.where, cure=error.cure or cure) from None
 
 
-def save_tokenizers(path: Path, source: Tokenizer, target: Tokenizer) -> None:
-    """Writes tokenizer.json, and tokenizer.source.json if the source has its own tokenizer."""
-    write_text(path / "tokenizer.json", target.to_json())
-    if source is not target:
-        write_text(path / "tokenizer.source.json", source.to_json())
-
-
-def load_tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer]:
-    """The tokenizers of a run. Raises RunError unless it was trained with them."""
-    path, source_path = run.path / "tokenizer.json", run.path / "tokenizer.source.json"
+def load_tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer] | None:
+    """The tokenizers of a run; None if it reads no text. Raises RunError unless it was trained with them."""
+    path, source = run.asset(_TOKENIZER), run.asset(_SOURCE)
+    if path is None:
+        return None
     target = _load_tokenizer(path, _CURE)
-    source = _load_tokenizer(source_path, _CURE) if source_path.is_file() else target
-    if [source.digest(), target.digest()] != run.info()["tokenizer"]:
-        raise RunError("is not the tokenizer this run was trained with", where=str(path), cure=_CURE)
-    return source, target
+    return (_load_tokenizer(source, _CURE) if source else target), target
 
 
 def load_facts(run: Run) -> Json:
-    """The facts about the labels of a run. Raises RunError."""
-    return read_json(run.path / LABELS, _CURE)
+    """The facts about the labels of a run; {} for a run without. Raises RunError unless it was trained with them."""
+    path = run.asset(_LABELS)
+    return read_json(path, _CURE) if path else {}
 
 
 def load_vocabulary(run: Run) -> Vocabulary:
     """The vocabulary of a run of word vectors. Raises RunError unless it was trained with it."""
-    vocabulary = Vocabulary.load(run.path / _VOCABULARY)
-    if [vocabulary.digest()] != run.info()["tokenizer"]:
-        raise RunError("is not the vocabulary this run was trained with", where=str(run.path / _VOCABULARY), cure=_CURE)
-    return vocabulary
+    path = run.asset(_VOCABULARY)
+    if path is None:
+        raise RunError("is not a run of word vectors", where=str(run.path))
+    return Vocabulary.load(path)

@@ -15,7 +15,7 @@ from seqloom.errors import RunError, UsageError
 from seqloom.models.assemblies import CONFIGS, Model, make_model, vocabulary_parameters
 from seqloom.nn.linear import pack
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets, begun, load_tokenizers, make_tokenizer
+from seqloom.tasks.assets import Assets, load_tokenizers, make_tokenizer
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.tasks.word_vectors.starting import take_vectors
 from seqloom.text.tokenizer import Tokenizer
@@ -103,7 +103,7 @@ def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporte
             take_vectors(table, embedder, tokenizer, reporter)
         return
     run = Run.open(config.begins_with)
-    vocab_size = load_tokenizers(run)[0].vocab_size
+    vocab_size = _tokenizer(run).vocab_size
     best = run.best(reporter.warn)
     fresh = _differing(best.path, model)
     try:
@@ -157,11 +157,16 @@ def on_start(tree: Mapping[str, Any]) -> Tree:
 
 def tokenizer_for(config: Any, run: Run | None, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     """The tokenizer of a run that has one, else of the run that training starts from, else one trained on texts."""
-    if run is not None and begun(run):
-        return load_tokenizers(run)[0]
-    if config.start:
-        return load_tokenizers(Run.open(config.start))[0]
-    return make_tokenizer(config.tokenizer, texts())
+    if run is not None and run.begun:
+        return _tokenizer(run)
+    return _tokenizer(Run.open(config.start)) if config.start else make_tokenizer(config.tokenizer, texts())
+
+
+def _tokenizer(run: Run) -> Tokenizer:
+    pair = load_tokenizers(run)
+    if pair is None:
+        raise RunError("reads no text, so it has no tokenizer", where=str(run.path), cure="name a run that reads text")
+    return pair[0]
 
 
 def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tuple[Tokenizer, Tokenizer] | None]:
@@ -169,7 +174,7 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
     tree: Any = getattr(config_of(run, RunConfig), "model", None)
     if getattr(tree, "kind", "") not in CONFIGS:
         raise UsageError("a model of this kind cannot be exported", where=str(run.path))
-    pair = load_tokenizers(run) if (run.path / "tokenizer.json").is_file() else None
+    pair = load_tokenizers(run)
     checkpoint = run.best(reporter.warn).path
     heads = {
         name.split(".")[1]: shape[0]

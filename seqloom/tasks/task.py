@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
@@ -14,10 +14,12 @@ from seqloom.data.checks.pairs import Finding
 from seqloom.data.sources.source import no_test_data
 from seqloom.decoding.config import ALL_KEYS, DecodingConfig
 from seqloom.errors import ConfigError, RunError, UsageError
+from seqloom.files import Json
 from seqloom.inspection.page import Markup
 from seqloom.inspection.report import Example
+from seqloom.limits import Bounded, Bounds, Seed
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
-from seqloom.run import Json, Run
+from seqloom.run import Run
 from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets, load_tokenizers
 from seqloom.text.tokenizer import Tokenizer
@@ -85,7 +87,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Bounded):
     """The keys of all tasks.
 
     Args:
@@ -98,19 +100,15 @@ class RunConfig:
 
     task: str = ""
     run: str = ""
-    seed: int = 1
+    seed: Seed = 1
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    accept: dict[str, float] = field(default_factory=dict)
+    accept: dict[str, Annotated[float, Bounds(-(10**12), 10**12)]] = field(default_factory=dict)
     unit: ClassVar[str] = "tokens"
     """What the speed of training is counted in."""
     other_run: ClassVar[str] = "name another run"
     """The cure in the error for a run of another task."""
     measured_in: ClassVar[Precision] = "fp32"
     """The precision in which a finished run is evaluated."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 1 << 63:
-            raise ValueError("seed must be at least 0 and below 2^63")
 
     @property
     def begins_with(self) -> str:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import tokenizers
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
-from seqloom.errors import DataError, RunError, UsageError
+from seqloom.errors import RunError, UsageError
+from seqloom.limits import Bounded, Bounds, ShareBelowOne, check_regular
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 
 
 @dataclass(frozen=True)
-class BPE:
+class BPE(Bounded):
     """Byte-level byte-pair encoding (Sennrich et al. 2016): decoding restores any text exactly.
 
     Args:
@@ -32,21 +31,15 @@ class BPE:
     """
 
     kind: ClassVar[str] = "bpe"
-    size: int = 8192
+    size: Annotated[int, Bounds(260, 10**7)] = 8192
     joint: bool = True
     lowercase: bool = False
     digits: bool = True
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.size < 260:
-            raise ValueError("size must be at least 260: 256 bytes and 4 special tokens")
-        if not 0 <= self.dropout < 1:
-            raise ValueError("dropout must be in [0, 1)")
+    dropout: ShareBelowOne = 0.0
 
 
 @dataclass(frozen=True)
-class WordLevel:
+class WordLevel(Bounded):
     """Words between white space; those beyond the `size` most frequent become <unk>.
 
     Args:
@@ -56,7 +49,7 @@ class WordLevel:
     """
 
     kind: ClassVar[str] = "words"
-    size: int = 50_000
+    size: Annotated[int, Bounds(5, 10**7)] = 50_000
     joint: bool = False
     lowercase: bool = False
 
@@ -314,6 +307,7 @@ class Tokenizer:
     def load(cls, path: str | Path) -> Tokenizer:
         """Reads a tokenizer.json of any kind. Raises RunError if there is none."""
         try:
+            check_regular(Path(path))
             text = Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise RunError(f"no tokenizer: {error.strerror}", where=str(path)) from None
@@ -337,69 +331,6 @@ _SPECIAL_NAMES = (
     ("<s>", "[CLS]", "<bos>", "<|endoftext|>", "<pad>"),
     ("</s>", "[SEP]", "<eos>", "<|endoftext|>"),
 )
-
-
-def train_tokenizer(config: BPE | WordLevel | Characters, texts: Iterable[str]) -> Tokenizer:
-    """Trains a tokenizer on texts; the same texts in the same order give the same bytes of tokenizer.json."""
-    match config:
-        case BPE():
-            return Tokenizer(_train_bpe(config, texts))
-        case WordLevel():
-            return Tokenizer(_train_words(config, texts))
-        case Characters():
-            return Tokenizer(_train_characters(config, texts))
-
-
-def _normalizer(lowercase: bool, *more: normalizers.Normalizer) -> normalizers.Normalizer:
-    return normalizers.Sequence([*([normalizers.Lowercase()] if lowercase else []), *more])
-
-
-def _train_bpe(config: BPE, texts: Iterable[str]) -> tokenizers.Tokenizer:
-    inner = tokenizers.Tokenizer(models.BPE())
-    # A space in front makes the first word like any other; decoding removes exactly that space again.
-    inner.normalizer = _normalizer(config.lowercase, normalizers.Prepend(" "))
-    digits = [pre_tokenizers.Digits(individual_digits=True)] if config.digits else []
-    inner.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    inner.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.size,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    inner.train_from_iterator(texts, trainer)
-    return inner
-
-
-def _train_words(config: WordLevel, texts: Iterable[str]) -> tokenizers.Tokenizer:
-    # A "</s>" in the text must not end the sentence.
-    special = Regex(r"(?<!\S)(?:" + "|".join(SPECIAL) + r")(?!\S)")
-    normalizer = _normalizer(config.lowercase, normalizers.Replace(special, "<unk>"))
-    split = pre_tokenizers.WhitespaceSplit()
-    counts = Counter(word for text in texts for word, _ in split.pre_tokenize_str(normalizer.normalize_str(text)))
-    del counts["<unk>"]
-    if not counts:
-        raise DataError("the text has no words to build a vocabulary from")
-    # Counted here, because the library's trainer breaks ties differently in each run.
-    ranked = sorted(counts, key=lambda word: (-counts[word], word))[: config.size - len(SPECIAL)]
-    inner = tokenizers.Tokenizer(
-        models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *ranked])}, unk_token="<unk>")
-    )
-    inner.normalizer = normalizer
-    inner.pre_tokenizer = split
-    inner.decoder = decoders.WordPiece(prefix="\ufdd0", cleanup=False)  # joins by spaces; no word has that prefix
-    return inner
-
-
-def _train_characters(config: Characters, texts: Iterable[str]) -> tokenizers.Tokenizer:
-    normalizer = _normalizer(config.lowercase)
-    seen = sorted({c for text in texts for c in normalizer.normalize_str(text)})
-    names = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *seen]
-    inner = tokenizers.Tokenizer(models.BPE({n: i for i, n in enumerate(names)}, [], byte_fallback=True))
-    inner.normalizer = normalizer
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"(?m:.)"), "isolated")
-    inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    return inner
 
 
 def _byte_characters() -> dict[str, int]:

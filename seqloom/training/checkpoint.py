@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from seqloom.errors import RunError
-from seqloom.run import FROZEN, WEIGHTS, Checkpoint, Run, write_json
+from seqloom.files import FROZEN, WEIGHTS, Checkpoint, write_json
+from seqloom.run import Run
 
 
 @dataclass

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from seqloom.config import Arguments
 from seqloom.errors import ConfigError, UsageError
+from seqloom.limits import Bounded, Bounds, NotNegative, ShareBelowOne
 from seqloom.training.precision import Precision
 
 Metric = Literal["bleu", "exact_match", "loss", "latest", "accuracy", "f1", "matthews", "pearson", "spearman"]
 
-_MOST = 10**7  # minutes: nineteen years
-
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Bounded):
     """How long to train, how often to evaluate, and on what device.
 
     Args:
@@ -38,19 +37,19 @@ class TrainingConfig:
         tensorboard: whether to write TensorBoard files, too.
     """
 
-    steps: int = 10_000
-    epochs: float = 0.0
-    minutes: float = 0.0
-    evaluate_every: int = 500
-    log_every: int = 20
+    steps: Annotated[int, Bounds(1, 10**15)] = 10_000
+    epochs: Annotated[float, Bounds(0, 10**6)] = 0.0
+    minutes: Annotated[float, Bounds(0, 10**7)] = 0.0
+    evaluate_every: Annotated[int, Bounds(1, 10**15)] = 500
+    log_every: Annotated[int, Bounds(1, 10**15)] = 20
     metric: Metric = "bleu"
-    patience: int = 0
-    ema: float = 0.0
+    patience: NotNegative = 0
+    ema: ShareBelowOne = 0.0
     average: Literal["none", "last", "best"] = "none"
-    average_count: int = 5
+    average_count: Annotated[int, Bounds(1, 1000)] = 5
     precision: Precision = "auto"
     device: str = "auto"
-    threads: int = 0
+    threads: Annotated[int, Bounds(0, 1024)] = 0
     tensorboard: bool = False
 
     @staticmethod
@@ -63,14 +62,6 @@ class TrainingConfig:
             raise ConfigError(problem, cure=f"give one of them: --training.{typed[-1]} {tree[typed[-1]][0]}")
         named = typed or [key for key in lengths if key in tree]
         return {**tree, **{key: 0 for key in lengths[1:] if named and key not in named}}
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.evaluate_every, self.log_every, self.average_count) < 1:
-            raise ValueError("steps, evaluate_every, log_every and average_count must be at least 1")
-        if not 0 <= self.ema < 1 or self.patience < 0 or self.threads < 0:
-            raise ValueError("ema must be in [0, 1), patience and threads not negative")
-        if not (0 <= self.epochs < math.inf and 0 <= self.minutes <= _MOST):
-            raise ValueError(f"epochs must be finite, minutes at most {_MOST:,}, both not negative")
 
     def check_metric(self, *metrics: Metric) -> None:
         """Raises ValueError unless the metric is one of these or "latest"."""

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from seqloom.errors import DivergedError, MissingExtra, SeqloomError
+from seqloom.files import Checkpoint
 from seqloom.measures import rank
-from seqloom.run import Checkpoint, Run
+from seqloom.run import Run
 from seqloom.training.checkpoint import (
     Progress,
     average_weights,
@@ -72,8 +73,6 @@ def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
         progress = load_checkpoint(checkpoint, plan.learner)
         if not progress.done:
             reporter.say(f"resuming after step {progress.step} of {plan.training.steps}")
-    elif run.checkpoints():
-        reporter.warn("no undamaged checkpoint is left: training starts over")
     run.forget_after(progress.step)
     session = _Session(run, plan, reporter, progress)
     if progress.done and session.over():

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seqloom.errors import RunError
-from seqloom.run import FROZEN, WEIGHTS, digest_of
+from seqloom.files import FROZEN, WEIGHTS, digest_of
 from seqloom.training.checkpoint import Saved, save_tensors, save_weights
 from seqloom.training.loop import Step, train
 from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,7 @@ def nearest_orthogonal(matrix: Float[Tensor, "N M"], dtype: torch.dtype) -> Floa
     return x if wide else x.t()
 
 
-class MuonStepper(torch.optim.Optimizer):
+class MuonStepper:
     """Muon over float32 matrices, like torch.optim.Muon but in a type of choice.
 
     torch's own always computes in bfloat16, which is hundreds of times slower than float32 on processors without
@@ -40,26 +39,24 @@ class MuonStepper(torch.optim.Optimizer):
 
     Args:
         matrices: parameters with gradients.
-        lr, weight_decay, momentum: as in the config `Muon`.
+        weight_decay, momentum: as in the config `Muon`.
         dtype: the type that the orthogonal matrices are computed in.
     """
 
     def __init__(
-        self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float, dtype: torch.dtype
+        self, matrices: Iterable[nn.Parameter], weight_decay: float, momentum: float, dtype: torch.dtype
     ) -> None:
-        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
-        self.dtype = dtype
+        self.weight_decay, self.momentum, self.dtype = weight_decay, momentum, dtype
+        self.state: dict[nn.Parameter, dict[str, Tensor]] = {matrix: {} for matrix in matrices}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self, lr: float) -> None:
         """One step; its update has the size of AdamW's (Liu et al. 2025, equation 4)."""
-        for group in self.param_groups:
-            lr, momentum = group["lr"], group["momentum"]
-            for matrix in group["params"]:
-                state = self.state[matrix]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(matrix)
-                mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - momentum)
-                turned = nearest_orthogonal(matrix.grad.lerp(mean, momentum), self.dtype)
-                matrix.mul_(1 - lr * group["weight_decay"])
-                matrix.add_(turned, alpha=-lr * 0.2 * max(matrix.shape) ** 0.5)
+        for matrix, state in self.state.items():
+            assert matrix.grad is not None
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(matrix)
+            mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - self.momentum)
+            turned = nearest_orthogonal(matrix.grad.lerp(mean, self.momentum), self.dtype)
+            matrix.mul_(1 - lr * self.weight_decay)
+            matrix.add_(turned, alpha=-lr * 0.2 * max(matrix.shape) ** 0.5)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
+from seqloom.limits import Bounded, Bounds, LearningRate, ShareBelowOne, Weight
 from seqloom.nn.linear import matrices
 from seqloom.training.muon import MuonStepper
 from seqloom.training.precision import dtype_for
@@ -18,7 +20,7 @@ _ALIGN = 64  # elements; every parameter starts on a cache line, so that kernels
 
 
 @dataclass(frozen=True)
-class AdamW:
+class AdamW(Bounded):
     """AdamW (Loshchilov and Hutter 2019). Norms and biases are not decayed.
 
     Args:
@@ -30,17 +32,16 @@ class AdamW:
     """
 
     kind: ClassVar[str] = "adamw"
-    lr: float = 1e-3
-    betas: tuple[float, ...] = (0.9, 0.98)
-    eps: float = 1e-9
-    weight_decay: float = 0.0
-    clip: float = 1.0
+    lr: LearningRate = 1e-3
+    betas: tuple[ShareBelowOne, ...] = (0.9, 0.98)
+    eps: Annotated[float, Bounds(1e-30, 1)] = 1e-9
+    weight_decay: Annotated[float, Bounds(0, 1000)] = 0.0
+    clip: Weight = 1.0
 
     def __post_init__(self) -> None:
-        if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
-            raise ValueError("betas must be two numbers in [0, 1)")
-        if self.lr <= 0 or self.weight_decay < 0 or self.clip < 0:
-            raise ValueError("lr must be above 0; weight_decay and clip must not be negative")
+        super().__post_init__()
+        if len(self.betas) != 2:
+            raise ValueError(f"betas must be two numbers, not {len(self.betas)}")
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,7 @@ class Muon(AdamW):
     """
 
     kind: ClassVar[str] = "muon"
-    momentum: float = 0.95
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise ValueError("momentum must be in [0, 1)")
+    momentum: ShareBelowOne = 0.95
 
 
 OptimizerConfig = AdamW | Muon
@@ -151,21 +147,14 @@ class Optimizer:
             decayed, other = ([(weights.master[span], self.gradient[span])] for span in spans)
         sorts = [[_learned(*both) for both in sort if both[0].numel()] for sort in (decayed, other, turned)]
         self._parts = [part for sort in sorts for part in sort]
-        groups = [
-            {"params": sort, "weight_decay": d}
-            for sort, d in zip(sorts, (config.weight_decay, 0.0), strict=False)
+        self._steppers: list[AdamWStepper | MuonStepper] = [
+            AdamWStepper(sort, decay, config)
+            for sort, decay in zip(sorts, (config.weight_decay, 0.0), strict=False)
             if sort
         ]
-        beta1, beta2 = config.betas
-        self._steppers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=True)
-        ]
         if isinstance(config, Muon) and sorts[2]:
-            self._steppers += [
-                MuonStepper(
-                    sorts[2], config.lr, config.weight_decay, config.momentum, dtype_for("auto", weights.master.device)
-                )
-            ]
+            dtype = dtype_for("auto", weights.master.device)
+            self._steppers.append(MuonStepper(sorts[2], config.weight_decay, config.momentum, dtype))
         self.ema = weights.master.clone() if ema else None
 
     def gather(self) -> None:
@@ -182,9 +171,7 @@ class Optimizer:
         if self.config.clip and norm > self.config.clip:
             self.gradient.mul_(self.config.clip / (norm + 1e-6))
         for stepper in self._steppers:
-            for group in stepper.param_groups:
-                group["lr"] = lr
-            stepper.step()
+            stepper.step(lr)
         self.gradient.zero_()
         if self.ema is not None:
             self.ema.lerp_(self.weights.master, 1 - self.decay)
@@ -214,9 +201,52 @@ class Optimizer:
             named = {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(f"{i}.")}
             saved = {k: v.to(device, copy=True) for k, v in named.items()}
             for stepper in self._steppers:
-                if saved and any(part is p for group in stepper.param_groups for p in group["params"]):
+                if part in stepper.state:
                     stepper.state[part] = saved
         self.weights.publish()
+
+
+class AdamWStepper:
+    """AdamW over float32 weights by torch's fused kernel.
+
+    torch.optim.AdamW would import torch's compiler, which takes two seconds and is not used here.
+
+    Args:
+        weights: parameters with gradients.
+        weight_decay: theirs.
+        config: the other settings.
+    """
+
+    def __init__(self, weights: Iterable[nn.Parameter], weight_decay: float, config: AdamW) -> None:
+        self.weight_decay, self.config = weight_decay, config
+        self.state: dict[nn.Parameter, dict[str, Tensor]] = {weight: {} for weight in weights}
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """One step."""
+        for weight, state in self.state.items():
+            if not state:
+                state["step"] = torch.zeros((), device=weight.device)
+                state |= {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
+        grads = [weight.grad for weight in self.state if weight.grad is not None]
+        steps, means, squares = ([s[n] for s in self.state.values()] for n in ("step", "exp_avg", "exp_avg_sq"))
+        beta1, beta2 = self.config.betas
+        adamw(
+            [*self.state],
+            grads,
+            means,
+            squares,
+            max_exp_avg_sqs=[],
+            state_steps=steps,
+            beta1=beta1,
+            beta2=beta2,
+            lr=lr,
+            weight_decay=self.weight_decay,
+            eps=self.config.eps,
+            amsgrad=False,
+            maximize=False,
+            fused=True,
+        )
 
 
 def _learned(master: Tensor, grad: Tensor) -> nn.Parameter:

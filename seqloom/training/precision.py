@@ -49,7 +49,10 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=name).device
+        if device.type == "meta":
+            raise NotImplementedError("a device without numbers")
+        return device
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UsageError(
             f"this machine has no device {name!r}", where="training.device", cure="cpu is always available"

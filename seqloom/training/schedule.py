@@ -6,14 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-
-def _check(warmup: int, floor: float = 0.0) -> None:
-    if warmup < 0 or not 0 <= floor <= 1:
-        raise ValueError("warmup must not be negative, floor must be in [0, 1]")
+from seqloom.limits import Bounded, NotNegative, Positive, Share
 
 
 @dataclass(frozen=True)
-class Noam:
+class Noam(Bounded):
     """Rises linearly for `warmup` steps, then falls with 1 / sqrt(step) (Vaswani et al. 2017, eq. 3); 1 at the peak.
 
     Args:
@@ -21,10 +18,7 @@ class Noam:
     """
 
     kind: ClassVar[str] = "noam"
-    warmup: int = 4000
-
-    def __post_init__(self) -> None:
-        _check(self.warmup)
+    warmup: NotNegative = 4000
 
     def factor(self, step: int, steps: int, drops: int = 0) -> float:
         """The factor for `step`, counted from 1, of `steps`."""
@@ -33,7 +27,7 @@ class Noam:
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Bounded):
     """Rises linearly for `warmup` steps, then falls linearly to `floor` at the last step.
 
     Args:
@@ -42,11 +36,8 @@ class Linear:
     """
 
     kind: ClassVar[str] = "linear"
-    warmup: int = 1000
-    floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check(self.warmup, self.floor)
+    warmup: NotNegative = 1000
+    floor: Share = 0.0
 
     def factor(self, step: int, steps: int, drops: int = 0) -> float:
         """The factor for `step`, counted from 1, of `steps`."""
@@ -70,7 +61,7 @@ class Cosine(Linear):
 
 
 @dataclass(frozen=True)
-class Plateau:
+class Plateau(Bounded):
     """Rises linearly, then is multiplied by `drop` after every `patience` evaluations without improvement.
 
     Args:
@@ -80,14 +71,9 @@ class Plateau:
     """
 
     kind: ClassVar[str] = "plateau"
-    warmup: int = 1000
-    drop: float = 0.5
-    patience: int = 3
-
-    def __post_init__(self) -> None:
-        _check(self.warmup, self.drop)
-        if self.patience < 1:
-            raise ValueError("patience must be at least 1")
+    warmup: NotNegative = 1000
+    drop: Share = 0.5
+    patience: Positive = 3
 
     def factor(self, step: int, steps: int, drops: int = 0) -> float:
         """The factor for `step`; `drops` = evaluations without improvement, over the whole run."""

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from seqloom.data.batches.word_ids import WordIds
 from seqloom.errors import DivergedError
+from seqloom.files import WEIGHTS
+from seqloom.limits import Bounded, LearningRate, Positive
 from seqloom.models.word_vectors import Word2Vec
-from seqloom.run import WEIGHTS
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.checkpoint import load_weights, save_tensors
 from seqloom.training.loop import Step
@@ -28,7 +29,7 @@ _LEAST = 1_000  # words of a block, so that it is worth a thread's while and few
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(Bounded):
     """Stochastic gradient descent: each window is a step of its own.
 
     Args:
@@ -36,15 +37,11 @@ class SGD:
     """
 
     kind: ClassVar[str] = "sgd"
-    lr: float = 0.025
-
-    def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ValueError("lr must be above 0")
+    lr: LearningRate = 0.025
 
 
 @dataclass(frozen=True)
-class BlockConfig:
+class BlockConfig(Bounded):
     """How the text is divided among threads.
 
     Args:
@@ -53,13 +50,9 @@ class BlockConfig:
         deterministic: one block after the other, on one thread, which gives the same bits every time.
     """
 
-    words: int = 10_000
-    step: int = 32
+    words: Positive = 10_000
+    step: Positive = 32
     deterministic: bool = False
-
-    def __post_init__(self) -> None:
-        if min(self.words, self.step) < 1:
-            raise ValueError("batches.words and step must be at least 1")
 
 
 class WordLearner:

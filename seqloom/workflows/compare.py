@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqloom import config as configs
 from seqloom import measures
 from seqloom.errors import UsageError
+from seqloom.files import Json, write_json, write_text
 from seqloom.inspection.comparison import render_comparison
 from seqloom.measures import MEASURES
-from seqloom.run import Json, Run, title_of, write_json, write_text
+from seqloom.run import Run, title_of
 from seqloom.tasks.task import RunConfig, config_of, refuse_other_tests
 from seqloom.training.log import Reporter
-from seqloom.workflows.evaluate import evaluate_run
+from seqloom.workflows.evaluate import basis, evaluate_run
 
 
 def compare_runs(
@@ -77,13 +77,11 @@ def run_names(runs: Sequence[Run]) -> list[str]:
 
 
 def _evaluation(run: Run, test: Sequence[str], reporter: Reporter) -> Json:
-    """The run's scores on the test set: the saved ones if they are of its best checkpoint, else new ones."""
+    """The run's scores on the test set: the saved ones if nothing has changed since, else new ones."""
     title = title_of("", test)
-    best = run.best(reporter.warn).path.name
     if run.evaluation_path(title).is_file():
-        scores, config = run.evaluation(title), config_of(run, RunConfig)
-        decoding = configs.tree_of(getattr(config, "decoding", None)) if "decoding" in scores else None
-        if (scores.get("checkpoint"), scores.get("files"), scores.get("decoding")) == (best, list(test), decoding):
+        scores = run.evaluation(title)
+        if scores["basis"] == basis(run, config_of(run, RunConfig), test, (), reporter)["basis"]:
             return scores
     reporter.say(f"evaluating {run.path}")
     return evaluate_run(run, test, title, (), reporter)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 
-from seqloom.run import Json, Run, title_of, write_json
+from seqloom import config as configs
+from seqloom.data.formats.lines import content_digests
+from seqloom.files import Json, short_digest, write_sealed
+from seqloom.run import Run, title_of
 from seqloom.tasks.building import load_run
 from seqloom.tasks.language_model.choices import score_choices
 from seqloom.tasks.language_model.task import LanguageModelConfig
@@ -29,7 +33,8 @@ def evaluate_run(
     config = config_of(run, RunConfig)
     title = title_of(name, test, config.title)
     predictor = load_run(run, RunConfig, precision=config.measured_in, say=reporter.warn).predictor()
-    return _saved(run, title, config.score(predictor, test, options, reporter), test, reporter)
+    scores = config.score(predictor, test, options, reporter)
+    return _saved(run, title, scores, basis(run, config, test, options, reporter))
 
 
 def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporter: Reporter) -> Json:
@@ -37,11 +42,21 @@ def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporte
     `score_choices`."""
     title = title_of(name, (file,))
     loaded = load_run(path, LanguageModelConfig, precision="fp32", say=reporter.warn)
-    return _saved(loaded.run, title, score_choices(loaded.predictor(), file, shots, reporter), [file], reporter)
+    scores = score_choices(loaded.predictor(), file, shots, reporter)
+    options = ["--choices", "--shots", str(shots)]
+    return _saved(loaded.run, title, scores, basis(loaded.run, loaded.config, [file], options, reporter))
 
 
-def _saved(run: Run, title: str, scores: Json, files: Sequence[str], reporter: Reporter) -> Json:
-    checkpoint = run.best(reporter.warn).path.name
-    result = {"test": title, **scores, "checkpoint": checkpoint, "files": list(files)}
-    write_json(run.evaluation_path(title), result)
+def basis(run: Run, config: RunConfig, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
+    """What the scores of an evaluation depend on: the checkpoint, the options, and the content of the test data."""
+    best, data = run.best(reporter.warn), getattr(config, "data", None)
+    files = test or next((own for key in ("test", "valid", "train") if (own := getattr(data, key, ()))), ())
+    trees = [configs.tree_of(part) for part in (data, getattr(config, "decoding", None)) if is_dataclass(part)]
+    digest = short_digest([best.digest(), *options, trees, content_digests(files)])
+    return {"checkpoint": best.path.name, "files": list(test), "basis": digest}
+
+
+def _saved(run: Run, title: str, scores: Json, on: Json) -> Json:
+    result = {"test": title, **scores, **on}
+    write_sealed(run.evaluation_path(title), result)
     return result

@@ -14,14 +14,15 @@ from tokenizers import processors
 
 from seqloom.data.batches.masked import MASKS
 from seqloom.errors import UsageError
+from seqloom.files import write_json, write_text
 from seqloom.interop.fields import Json
 from seqloom.interop.huggingface import write_checkpoint
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.assemblies import Model
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
-from seqloom.run import Run, write_json, write_text
-from seqloom.tasks.assets import LABELS, load_facts
+from seqloom.run import Run
+from seqloom.tasks.assets import load_facts
 from seqloom.tasks.building import load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.task import config_of
@@ -81,7 +82,7 @@ class Exported:
 def load_exported(run: Run, reporter: Reporter) -> Exported:
     """The model of a run that is exported, or compared with its export."""
     model, heads, pair = load_model(run, reporter)
-    facts: Json = load_facts(run) if (run.path / LABELS).is_file() else {}
+    facts = load_facts(run)
     if "mean" in facts:  # training learned (number - mean) / deviation
         linear: Any = model.heads["label"].linear  # type: ignore[union-attr, index]
         with torch.no_grad():
@@ -106,9 +107,9 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     if pair is not None:
         _write_tokenizers(folder, pair, special, model)
     for kept in KEPT:
-        if (run.path / "published" / kept).is_file():
+        if path := run.asset(f"published/{kept}"):
             (folder / kept).parent.mkdir(exist_ok=True)
-            shutil.copyfile(run.path / "published" / kept, folder / kept)
+            shutil.copyfile(path, folder / kept)
 
 
 def _labels(facts: Json) -> Json:

@@ -10,11 +10,12 @@ import torch
 
 from seqloom.config import Tree, build, to_toml, tree_of
 from seqloom.errors import ConfigError, RunError, UsageError, nearest
+from seqloom.files import WEIGHTS, Json, write_json
 from seqloom.interop.huggingface import Published, find, read_checkpoint
 from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
 from seqloom.interop.side_files import decoding
 from seqloom.models.assemblies import limit_of, parameter_count
-from seqloom.run import Json, Run, write_json
+from seqloom.run import Run
 from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.task import RunConfig
@@ -44,32 +45,32 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     published = read_checkpoint(folder)
     pair = read_tokenizers(folder, published.config, published.side)
     run = Run(path)
-    if (run.path / "run.json").exists():
-        raise RunError("there is a run already", where=path, cure="choose another directory, or remove this one")
     facts = _facts(published, str(folder / "config.json")) if published.family.kind == "encoder-only" else None
     config = _config(published, run, pair, facts, task)
     assets = Assets(pair, facts)
-    run.claim()
-    assets.save(run.path)
-    for kept in KEPT:
-        if (folder / kept).is_file():
-            (run.path / "published" / kept).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / kept, run.path / "published" / kept)
     count = parameter_count(published.model)
-    about = facts_of(config, assets, {}, torch.get_num_threads())
+    about = facts_of(config, {}, torch.get_num_threads())
     about["training"] = {"steps": 0, "minutes": 0.0, "tokens": 0, "parameters": count, "gigabytes": 0.0}
     about["imported"] = {"from": name, "family": published.family.name, "heads": dict(published.form.heads)}
     if published.family.sines:
         about["imported"]["max_position_embeddings"] = published.config["max_position_embeddings"]
-    run = Run.create(path, to_toml(config), about)
 
     def write(at: Path) -> None:
-        save_weights(at / "model.safetensors", dict(published.weights()))
+        save_weights(at / WEIGHTS, dict(published.weights()))
         write_json(at / "state.json", asdict(Progress(done=True)))
 
-    checkpoint = run.save(checkpoint_at(run, 0).path.name, write)
-    for pointer in ("latest", "best"):
-        run.point(pointer, checkpoint, step=0)
+    with run.locked():
+        if run.begun:
+            raise RunError("there is a run already", where=path, cure="choose another directory, or remove this one")
+        files = assets.save(run.path)
+        for kept in (kept for kept in KEPT if (folder / kept).is_file()):
+            files.append(run.path / "published" / kept)
+            files[-1].parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / kept, files[-1])
+        checkpoint = run.save(checkpoint_at(run, 0).path.name, write)
+        run = Run.create(path, to_toml(config), about, files)
+        for pointer in ("latest", "best"):
+            run.point(pointer, checkpoint, step=0)
     if published.stripped:
         reporter.say(
             f"prefixes of the names of weights, of programs that wrap a model: {', '.join(published.stripped)}"

@@ -11,10 +11,10 @@ from typing import Any
 from seqloom import config as configs
 from seqloom.data.batches.order import BatchConfig
 from seqloom.errors import ConfigError, UsageError, nearest
+from seqloom.files import Json, write_json
 from seqloom.measures import measured
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.run import Json, write_json
 from seqloom.tasks import task_class, task_of
 from seqloom.tasks.seq2seq.demo import demo_config
 from seqloom.tasks.task import RunConfig
@@ -53,6 +53,9 @@ def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> di
     if not isinstance(members, Mapping) or not all(isinstance(table, Mapping) for table in members.values()):
         cure = 'for example [members.lstm] and, below it, model.preset = "small-lstm"'
         raise ConfigError("members must be tables", where=origin.where(("members",)), cure=cure)
+    if wrong := next((name for name in members if name != Path(name).name), None):
+        problem = f"the member's name {wrong!r} is no name of a folder"
+        raise ConfigError(problem, where=origin.where(("members",)), cure="choose a name without / and other than ..")
     if only and only not in members:
         raise UsageError(f"{path} has no member {only!r}", where="--member", cure=nearest(only, members))
     typed, task = configs.read_overrides(overrides), task_of(tree, origin)

@@ -12,9 +12,10 @@ from seqloom.data.batches.batch import SequenceBatch
 from seqloom.data.batches.pairs import make_batch
 from seqloom.data.formats.parallel import usable
 from seqloom.errors import DataError, UsageError
+from seqloom.files import write_json, write_text
 from seqloom.inspection.microscope import examine
 from seqloom.inspection.microscope_page import render_microscope
-from seqloom.run import Run, write_json, write_text
+from seqloom.run import Run
 from seqloom.tasks.building import load_run
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.task import TranslateConfig

@@ -8,8 +8,9 @@ from typing import Any
 
 from seqloom import measures
 from seqloom.errors import UsageError
+from seqloom.files import write_sealed, write_text
 from seqloom.inspection.report import ReportData, render
-from seqloom.run import Run, write_json, write_text
+from seqloom.run import Run
 from seqloom.tasks.building import load_run
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.tasks.word_vectors.look import MAP_FILE
@@ -58,5 +59,5 @@ def map_words(path: str, words: Sequence[str], method: str) -> Path:
     vectors = load_words(run)
     for word in words:
         vectors.unit(word)  # an unknown word raises before anything is written
-    write_json(run.path / MAP_FILE, {"words": list(words), "method": method})
+    write_sealed(run.path / MAP_FILE, {"words": list(words), "method": method})
     return write_report(run, Reporter(0))

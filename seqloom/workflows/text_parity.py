@@ -267,7 +267,7 @@ def _generated(side: _Side, texts: Sequence[str]) -> Compared:
 
 def _greedy(config: Any) -> dict[str, Any]:
     """Greedy decoding with what else the run does to probabilities."""
-    kept = ("repetition_penalty", "no_repeat_ngram", "min_length")
+    kept = ("repetition_penalty", "no_repeat_ngram", "count_prompt", "min_length")
     return {"kind": "greedy", "max_length": NEW, **{name: getattr(config, name) for name in kept}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -12,18 +13,18 @@ import torch
 from torch import nn
 
 from seqloom import config as configs
-from seqloom.errors import UsageError
+from seqloom.errors import RunError, UsageError
+from seqloom.files import Json
 from seqloom.models.assemblies import parameter_count
 from seqloom.run import Run
 from seqloom.tasks import read_config
-from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import begin
 from seqloom.tasks.resume import refuse_another
 from seqloom.tasks.task import Prepared, RunConfig
 from seqloom.training.checkpoint import Progress
-from seqloom.training.fit import fit
+from seqloom.training.fit import Plan, fit
 from seqloom.training.log import Reporter
-from seqloom.training.precision import peak_bytes, pick_device, processor_flags
+from seqloom.training.precision import dtype_for, peak_bytes, pick_device, processor_flags
 from seqloom.workflows.estimate import estimate, paced, resumed
 
 
@@ -55,11 +56,20 @@ def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) 
     With `forecast` a new training begins with the minutes to expect.
     """
     path = Path(config.run or f"runs/{config.task}")
-    exists = (path / "run.json").is_file()
-    run = Run.open(path) if exists else Run(path)
+    run = Run.open(path) if Run(path).begun else Run(path)
+    with run.locked():
+        _train(run, config, reporter, forecast)
+    return run
+
+
+def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> None:
+    exists = run.begun
+    if not exists and run.checkpoints():
+        cure = "put run.json back, or choose another place with --run"
+        raise RunError("has checkpoints and no run.json", where=str(run.path), cure=cure)
     threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
     torch.set_num_threads(threads)
-    reporter.say(f"reading the data of {path}")
+    reporter.say(f"reading the data of {run.path}")
     device = pick_device(config.training.device)
     prepared = config.prepare(reporter, run)
     if exists:
@@ -70,18 +80,35 @@ def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) 
     model = config.build(prepared.assets)
     if not run.checkpoints():
         begin(config, model, prepared.assets, reporter)
-    if not exists:
-        run.claim()
-        prepared.assets.save(path)
-        run = Run.create(path, configs.to_toml(config), facts(config, prepared.assets, prepared.corpus, threads))
     model = model.to(device)
+    plan = prepared.plan(config, model)  # before anything is written: what it refuses must leave no run
+    about = facts(config, prepared.corpus, threads) | {"steps": plan.training.steps, "device": device.type}
+    about["type"] = str(dtype_for(config.training.precision, device)).removeprefix("torch.")
+    if exists:  # keys that may change keep the values of this call
+        continuing = run.pointer("latest").get("step", 0) < plan.training.steps
+        if continuing:
+            _warn_of_changes(run, about, plan, reporter)
+        run.write_config(configs.to_toml(config))
+        run.update_info(**(about if continuing else {"corpus": prepared.corpus}), lines={})
+    else:
+        Run.create(run.path, configs.to_toml(config), about, prepared.assets.save(run.path))
     reporter.say(f"{prepared.sizes}; {parameter_count(model):,} parameters")
-    with run.locked():
-        if exists:  # keys that may change keep the values of this call
-            run.write_config(configs.to_toml(config))
-            run.update_info(corpus=prepared.corpus)
-        _record(run, fit(run, prepared.plan(config, model), reporter), model)
-    return run
+    _record(run, fit(run, plan, reporter), model)
+
+
+def _warn_of_changes(run: Run, now: Json, plan: Plan, reporter: Reporter) -> None:
+    """Warns where training goes on under other conditions, which the exact result depends on."""
+    before, step = run.info(), run.pointer("latest").get("step", 0)
+    if not step:
+        return
+    for key in ("threads", "device", "type", "versions", "processor"):
+        if before.get(key) != now[key]:
+            was, becomes = (json.dumps(value).replace('"', "") for value in (before.get(key), now[key]))
+            reporter.warn(f"the {key} of this run were {was}, now {becomes}: the result is not the same to the bit")
+    old, new = (plan.lr * plan.schedule.factor(step, about["steps"], 0) for about in (before, now))
+    if old != new:
+        steps = f"{now['steps']:,} steps instead of {before['steps']:,}"
+        reporter.warn(f"{steps}: the learning rate at step {step:,} is {new:.2e} instead of {old:.2e}")
 
 
 def _measured(config: RunConfig, prepared: Prepared, reporter: Reporter) -> RunConfig:
@@ -105,9 +132,10 @@ def _record(run: Run, progress: Progress, model: nn.Module) -> None:
     facts = {"steps": progress.step, "minutes": progress.seconds / 60, "tokens": progress.tokens}
     facts |= {"parameters": parameter_count(model), "gigabytes": max(before, peak_bytes(device) / 1e9)}
     run.update_info(training=facts)
+    run.count_lines()
 
 
-def facts(config: RunConfig, assets: Assets, corpus: Mapping[str, str], threads: int) -> dict[str, Any]:
+def facts(config: RunConfig, corpus: Mapping[str, str], threads: int) -> dict[str, Any]:
     """The content of run.json for a new run."""
     import seqloom
 
@@ -118,5 +146,4 @@ def facts(config: RunConfig, assets: Assets, corpus: Mapping[str, str], threads:
         "versions": {"seqloom": seqloom.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "processor": sorted(processor_flags()),
         "corpus": corpus,
-        "tokenizer": assets.digests(),
     }

@@ -6,12 +6,14 @@ import errno
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from calls import Call, fingerprint
 
+from seqloom.errors import DivergedError
 from seqloom.run import Run
 
 NEW = ("--run", "new", "-q")
@@ -39,7 +41,11 @@ def replaced(name: str, number: int, row: bytes) -> None:
     [
         ("steps = 4", "stesp = 4", ("small.toml:{} (training.stesp)", "unknown key 'stesp'", "did you mean 'steps'?")),
         ("[training]", "[trianing]", ("small.toml:{} (trianing)", "did you mean 'training'?")),
-        ("steps = 4", "steps = '4'", ("small.toml:{} (training.steps)", "expected a whole number, got '4'")),
+        (
+            "steps = 4",
+            "steps = '4'",
+            ("small.toml:{} (training.steps)", "expected a whole number", "got '4'"),
+        ),
         ('kind = "files"', 'kind = "flies"', ("small.toml:{} (data.kind)", "did you mean 'files'?")),
         ("steps = 4", "steps = ", ("small.toml:{}: not TOML",)),
         ('train = ["train.src", "train.tgt"]', "", ("small.toml:3 (data.train)", "is missing", "add train = ...")),
@@ -62,8 +68,11 @@ def test_a_config_with_a_fault(call: Call, folder, verb, old, new, messages):
     ("words", "messages"),
     [
         (["--training.stesp", "3"], ("--training.stesp", "did you mean 'steps'?")),
-        (["--training.steps", "many"], ("--training.steps", "expected a whole number, got 'many'", "for example")),
-        (["--optimizer.lr", "nan"], ("--optimizer.lr", "expected a number, got nan")),
+        (
+            ["--training.steps", "many"],
+            ("--training.steps", "expected a whole number", "got 'many'", "for example"),
+        ),
+        (["--optimizer.lr", "nan"], ("--optimizer.lr", "expected a number", "got nan")),
         (["--model.encoder.norm", "rsm"], ("--model.encoder.norm", "did you mean 'rms'?")),
         (["--tokenizer", "bep"], ("--tokenizer", "did you mean 'bpe'?")),
         (["--training", "3"], ("--training", "expected a table")),
@@ -168,7 +177,7 @@ def test_what_is_survived_without_a_word(call: Call, folder, change):
             for name in ("train.src", "train.tgt", "valid.src", "test.src", "test.tgt"):
                 change(name)
         assert call("eval", "run", "--test", "test.src", "test.tgt", "-q").err == ""
-        scores.append(json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))["translations"])
+        scores.append(Run.open("run").evaluation("test")["translations"])
     assert scores[0] == scores[1]
     assert call("train", "small.toml", *NEW, "--training.steps", "1").err == ""
     assert Run.open("new").info()["corpus"] == digests
@@ -216,15 +225,18 @@ def test_a_run_that_is_not_there(call: Call, folder, use):
 @pytest.mark.parametrize(
     ("harm", "messages"),
     [
-        (lambda: Path("run/config.toml").unlink(), ("run: not a complete run directory: it has no config.toml",)),
-        (lambda: Path("run/run.json").write_text('{"format": 99}'), ("run/run.json: written in format 99", "format 1")),
+        (lambda: Path("run/config.toml").unlink(), ("run/config.toml: cannot be read: No such file", "put back")),
+        (lambda: Path("run/run.json").write_text('{"format": 99}'), ("run/run.json: written in format 99", "format 2")),
         (lambda: os.truncate("run/run.json", 30), ("run/run.json: cannot be read",)),
-        (lambda: Path("run/tokenizer.json").unlink(), ("run/tokenizer.json: no tokenizer", "put back")),
-        (lambda: Path("run/tokenizer.json").write_text("{}"), ("run/tokenizer.json: not a tokenizer.json", "put back")),
-        (lambda: other_tokenizer(), ("run/tokenizer.json: is not the tokenizer this run was trained with", "put back")),
+        (lambda: Path("run/tokenizer.json").unlink(), ("run/tokenizer.json: cannot be read: No such file", "put back")),
+        (
+            lambda: Path("run/tokenizer.json").write_text("{}"),
+            ("run/tokenizer.json: is not the file this run was trained with", "put back"),
+        ),
+        (lambda: other_tokenizer(), ("run/tokenizer.json: is not the file this run was trained with", "put back")),
         (
             lambda: Path("run/config.toml").write_text("colour = 3\n", encoding="utf-8"),
-            ("run/config.toml:1 (colour): unknown key 'colour'", "known are"),
+            ("run/config.toml: was changed after seqloom wrote it", "change a copy of it"),
         ),
     ],
     ids=[
@@ -254,11 +266,27 @@ def other_tokenizer() -> None:
 @pytest.mark.parametrize("use", USES[:2], ids=at)
 def test_a_run_without_run_json(call: Call, folder, use):
     Path("run/run.json").unlink()
-    call(*use).refused(2, "run: not a complete run directory: it has no run.json", "train again")
+    call(*use).refused(2, "run: was interrupted before training began", "start the same training again")
+
+
+def test_a_run_without_run_json_is_not_begun_anew(call: Call, folder):
+    Path("run/run.json").unlink()
+    before = fingerprint(folder)
+    call("train", "small.toml", "--run", "run").refused(2, "run: has checkpoints and no run.json", "put run.json back")
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize("typed", ["--optimizer.eps=-1", "--training.device=meta", "--data.train=nowhere"])
+def test_what_is_refused_leaves_no_run(call: Call, folder, typed):
+    before = fingerprint(folder)
+    assert call("train", "small.toml", "--run", "new/one", typed).code in (2, 3)
+    assert fingerprint(folder) == before
+    assert not Path("new").exists()
 
 
 def test_a_training_killed_before_it_began_is_begun_again(call: Call, folder):
     Path("new/checkpoints").mkdir(parents=True)
+    Path("new/.seqloom").touch()
     Path("new/tokenizer.json").write_text('{"half', encoding="utf-8")
     assert call("train", "small.toml", *NEW).code == 0
     assert Run.open("new").info()["training"]["steps"] == 4
@@ -269,7 +297,7 @@ def test_a_run_without_a_usable_checkpoint(call: Call, folder, use):
     for checkpoint in Run.open("run").checkpoints():
         os.truncate(checkpoint.path / "model.safetensors", 9)
     before = fingerprint(folder)
-    call(*use).refused(2, "run: no usable checkpoint", "seqloom train")
+    call(*use).refused(2, "run/checkpoints: no checkpoint is undamaged", "remove run/checkpoints")
     assert fingerprint(folder) == before
 
 
@@ -408,3 +436,124 @@ def test_a_demo_in_an_unknown_language(call: Call, folder, words, messages):
     before = fingerprint(folder)
     call("demo", "-q", *words).refused(2, *messages)
     assert fingerprint(folder) == before
+
+
+# The system around it
+
+
+def seqloom(shell: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A call in a process of its own, followed by something of the shell's."""
+    command = f'"$0" -m seqloom "$@" {shell}'
+    return subprocess.run(
+        ["bash", "-c", command, sys.executable, *words], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "code", "told"),
+    [
+        ("<&-", ["translate", "run"], 2, "seqloom: there is no standard input\n  give the texts as arguments"),
+        ("<&-", ["config"], 0, ""),
+        (">&-", ["config"], 2, "seqloom: there is no standard output\n  redirect it to a file"),
+        ("2>&-", ["config"], 0, ""),
+        ("2>&-", ["config", "x"], 2, ""),
+        ("<&- >&- 2>&-", ["config"], 2, ""),
+        ("| true; exit ${PIPESTATUS[0]}", ["--help"], 141, ""),
+        ("| true; exit ${PIPESTATUS[0]}", ["train", "--help"], 141, ""),
+        ("| true; exit ${PIPESTATUS[0]}", ["config", "translate"], 141, ""),
+    ],
+)
+def test_closed_streams(seen, shell, words, code, told):
+    result = seqloom(shell, *words)
+    assert (result.returncode, result.stderr[: len(told)]) == (code, told)
+    assert "Traceback" not in result.stderr
+    assert bool(told) == bool(result.stderr)
+
+
+def test_a_file_that_is_no_regular_one(call: Call, folder):
+    os.mkfifo("pipe.toml")
+    os.mkfifo("pipe.txt")
+    told = "this is not a regular file"
+    for path in ("/dev/zero", "pipe.toml"):
+        call("train", path, *NEW).refused(2, f"{path}: {told}")
+        call("config", path).refused(2, f"{path}: {told}")
+    for path in ("/dev/zero", "pipe.txt"):
+        call("translate", "run", "--file", path).refused(2, f"{path}: {told}")
+        call("train", "small.toml", *NEW, "--data.valid", path, "valid.tgt").refused(2, f"{path}: {told}")
+        call("check", "small.toml", "-q", "--data.train", path, "train.tgt").refused(2, f"{path}: {told}")
+    text = Path("small.toml").read_text(encoding="utf-8").replace("size = 280", "kind = 'file'\npath = '/dev/zero'", 1)
+    Path("small.toml").write_text(text, encoding="utf-8")
+    call("train", "small.toml", *NEW).refused(2, f"/dev/zero: {told}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("translate", "run", "--rows", "-5", "ba"),
+        ("translate", "run", "--rows", "0", "ba"),
+        ("translate", "run", "--rows", "1e20", "ba"),
+        ("words", "run", "similar", "ba", "--count", "-1"),
+        ("fill", "run", "--count", "0", "ba"),
+        ("microscope", "run", "--sentences", "-1"),
+        ("generate", "run", "ba", "--ahead", "-3"),
+        ("generate", "run", "ba", "--ahead", str(10**20)),
+    ],
+)
+def test_options_that_count(call: Call, seen, words):
+    result = call(*words)
+    name = next(word for word in words if word.startswith("--"))
+    assert (result.code, result.out) == (2, "")
+    assert name in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("decoding.temperature", "1e-300"),
+        ("decoding.temperature", "1e300"),
+        ("decoding.top-p", "1e-300"),
+        ("decoding.repetition-penalty", "1e-300"),
+        ("decoding.length-penalty", "1e5"),
+        ("decoding.max-length", str(2**64)),
+        ("decoding.seed", str(2**64)),
+        ("decoding.beam", "1e20"),
+        ("decoding.beam", "100000"),
+        ("decoding.n-best", "10000000"),
+    ],
+)
+def test_decoding_out_of_bounds(call: Call, seen, option, value):
+    for words in (("translate", "run", "ba"), ("eval", "run", "--test", "test.src", "test.tgt", "-q")):
+        told = call(*words, f"--{option}", value).refused(2, f"--{option.replace('-', '_')}: expected a", " from ")
+        assert "got" in told
+
+
+def test_more_than_a_translation_may_be(call: Call, seen):
+    call("translate", "run", "ba", "--prefix", "AB " * 5_000).refused(3, "text 1: its prefix has", "shorten it")
+    call("translate", "run", "ba", "--decoding.min-length", "10").refused(
+        2, "min_length 10 is above max_length 9", cured=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "told"),
+    [
+        (("generate", "run", "ba"), "name a run of a language model"),
+        (("words", "run", "similar", "ba"), "name a run of word vectors, or a file of vectors"),
+        (("embed", "run", "ba"), "name a run"),
+        (("classify", "run", "ba"), "name a run of the task classify or tag"),
+        (("fill", "run", "ba"), "name a run of the task masked_words"),
+        (("chat", "run"), "translate single texts"),
+    ],
+)
+def test_a_run_of_another_task(call: Call, seen, verb, told):
+    result = call(*verb, stdin=b"ba\n")
+    assert "config.toml" not in result.refused(2, told)
+
+
+def test_a_training_that_diverges_exits_with_1(call: Call, folder, monkeypatch):
+    def diverge(*args: object) -> object:
+        raise DivergedError("the loss is nan at step 3", cure="lower optimizer.lr")
+
+    monkeypatch.setattr("seqloom.workflows.train.train_run", diverge)
+    call("train", "small.toml", *NEW).refused(1, "the loss is nan at step 3", "lower optimizer.lr")

@@ -95,6 +95,30 @@ def test_the_same_command_again_finds_it_finished(call: Call, folder):
     assert [c.step for c in Run.open("run").checkpoints()][-2:] == [4, 5]
 
 
+def test_resuming_under_other_conditions_is_reported(call: Call, folder):
+    words = (
+        "train",
+        "small.toml",
+        "--run",
+        "new",
+        "--schedule.kind",
+        "cosine",
+        "--schedule.warmup",
+        "0",
+        "--training.steps",
+    )
+    assert call(*words, "2").code == 0
+    same = call(*words, "2", "--training.threads", "2").err
+    assert "to the bit" not in same
+    assert "learning rate" not in same
+    err = " ".join(call(*words, "4", "--training.threads", "2").err.split())
+    assert "the threads of this run were 1, now 2: the result is not the same to the bit" in err
+    assert "4 steps instead of 2: the learning rate at step 2 is" in err
+    assert "instead of 0.00e+00" in err
+    assert (Run.open("new").info()["threads"], Run.open("new").info()["steps"]) == (2, 4)
+    assert "to the bit" not in call(*words, "5", "--training.threads", "2").err
+
+
 def tsv(pairs: list[tuple[str, str]]) -> bytes:
     return "".join(f"{s}\t{t}\n" for s, t in pairs).encode()
 
@@ -147,7 +171,7 @@ def test_eval_scores_a_test_set_and_saves_it(call: Call, folder):
     assert result.code == 0
     scores = json.loads(result.out)
     assert set(scores) >= {"bleu", "chrf", "exact_match", "signature", "sentences"}
-    assert scores == json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
+    assert scores == Run.open("run").evaluation("test")
     rows = scores["translations"]
     references = Path("test.tgt").read_text(encoding="utf-8").split("\n")[:-1]
     assert [row["source"] for row in rows] == Path("test.src").read_text(encoding="utf-8").split("\n")[:-1]
@@ -168,7 +192,7 @@ def test_eval_with_a_perfect_translation(call: Call, folder, monkeypatch):
 
     monkeypatch.setattr(Translator, "__call__", lambda self, texts, **options: [translated(t) for t in texts])
     assert call("eval", "run", "--test", "test.src", "test.tgt", "-q").code == 0
-    scores = json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
+    scores = Run.open("run").evaluation("test")
     assert scores["exact_match"] == 100
     assert (scores["bleu"], scores["chrf"]) == pytest.approx((100, 100))
 
@@ -179,7 +203,7 @@ def test_eval_has_a_name_decoding_options_and_tables(call: Call, folder):
     assert result.code == 0
     for word in ("BLEU", "chrF", "exact match", "by words of the source", "12 sentences"):
         assert word in result.out
-    saved = json.loads(Path("run/eval/mine.json").read_text(encoding="utf-8"))
+    saved = Run.open("run").evaluation("mine")
     assert (saved["decoding"]["beam"], saved["decoding"]["length_penalty"], saved["test"]) == (1, 0.5, "mine")
 
 
@@ -314,6 +338,26 @@ def test_compare_puts_runs_side_by_side(call: Call, folder):
     assert Path("two/eval/test.json").stat().st_mtime_ns == made  # a saved evaluation is not repeated
 
 
+def test_compare_uses_no_score_of_other_data_options_or_weights(call: Call, folder):
+    assert call("train", "small.toml", "--run", "two", "--training.steps", "1", "-q").code == 0
+    words = ("compare", "run", "two", "--test", "test.src", "test.tgt", "--to", "side", "--json")
+    assert "evaluating two" in call(*words).err
+    assert "evaluating" not in call(*words).err
+    with Path("test.tgt").open(encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    Path("test.tgt").write_text("\n".join([lines[0].lower(), *lines[1:]]), encoding="utf-8")
+    assert "evaluating two" in call(*words).err
+    assert call("eval", "two", "--test", "test.src", "test.tgt", "--decoding.beam", "2", "-q").code == 0
+    again = call(*words)
+    assert "evaluating run" not in again.err
+    assert "evaluating two" in again.err
+    assert call("train", "small.toml", "--run", "two", "--training.steps", "2", "-q").code == 0
+    run = Run.open("two")
+    run.point("best", run.checkpoints()[-1], step=2)
+    assert "evaluating two" in call(*words).err
+    assert "evaluating" not in call(*words).err
+
+
 def test_comparisons_that_cannot_be(call: Call, folder):
     call("compare", "run").refused(2, "at least two runs")
     call("compare", "run", "run").refused(2, "the same run twice")
@@ -345,8 +389,8 @@ def test_runs_that_cannot_be_measured(call: Call, folder):
     call("microscope", "run", "--sentences", "0").refused(2, "at least one sentence")
     call("microscope", "nowhere").refused(2, "no such run")
     call("microscope", "run").refused(3, "64 pairs are asked for, and the validation data has 4", "--sentences 4")
-    config = Path("run/config.toml")
-    config.write_text(config.read_text(encoding="utf-8").replace('"translate"', '"dance"'), encoding="utf-8")
+    run = Run.open("run")
+    run.write_config((run.path / "config.toml").read_text(encoding="utf-8").replace('"translate"', '"dance"'))
     call("microscope", "run", "--sentences", "4").refused(2, "dance")
 
 
@@ -422,7 +466,7 @@ def test_demo_without_patience(call: Call, folder, monkeypatch):
     assert "five translations" in result.out
     assert "translate demo" in result.out
     assert Path("demo/report.html").is_file()
-    assert json.loads(Path("demo/eval/test.json").read_text(encoding="utf-8"))["sentences"] == 8
+    assert Run.open("demo").evaluation("test")["sentences"] == 8
     again = call("demo", "--steps", "2", "--run", "demo")
     assert again.code == 0
     assert "expected: " not in again.err

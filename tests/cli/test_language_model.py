@@ -86,7 +86,7 @@ def test_generate_several_as_json(call: Call, texts):
 
 def test_eval_check_report_and_runs(call: Call, texts):
     scores = json.loads(call("eval", "run", "--json", "-q").out)
-    assert scores == json.loads(Path("run/eval/test.json").read_text(encoding="utf-8"))
+    assert scores == Run.open("run").evaluation("test")
     assert scores["bytes"] == len(Path("test.txt").read_bytes()) + 1
     assert not unknown_scores(scores)
     assert "its state carries over" in call("eval", "run", "--test", "valid.txt", "--name", "other").out
@@ -170,7 +170,8 @@ def test_calls_that_are_wrong(call: Call, texts, words, message):
 
 
 def test_a_prompt_that_is_no_utf8(call: Call, texts):
-    call("generate", "run", "b\udcff").refused(3, "is not UTF-8")
+    call("generate", "run", "b\udcff").refused(2, "argument 3: is not UTF-8")
+    call("report", "run", "b\udcff").refused(2, "argument 3: is not UTF-8")
 
 
 def test_init_writes_a_config_that_train_reads(call: Call, texts, tmp_path, monkeypatch):
@@ -236,7 +237,7 @@ def test_language_models_are_compared_in_bits_a_byte(call: Call, texts, tmp_path
     result = json.loads(call(*words, "--json", "-q").out)
     one, two = (row["scores"] for row in result["systems"])
     assert one == two
-    assert one["bits_per_byte"] == json.loads(Path("run/eval/valid.json").read_text())["bits_per_byte"]
+    assert one["bits_per_byte"] == Run.open("run").evaluation("valid")["bits_per_byte"]
     call("microscope", "run", tmp_path / "two").refused(2, "run: is a run of the task 'language_model'")
 
 

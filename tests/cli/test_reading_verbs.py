@@ -124,7 +124,7 @@ def test_eval_prints_tables_and_saves(call: Call, here):
     shown = call("eval", "label").out
     for words in ("accuracy of the most frequent label", "Matthews", "calibration error", "true \\ predicted"):
         assert words in shown
-    scores = json.loads(Path("label/eval/test.json").read_text(encoding="utf-8"))
+    scores = Run.open("label").evaluation("test")
     assert sum(map(sum, scores["confusion"])) == scores["examples"] == 14
     assert call("report", "label", "-q").code == 0
     page = Path("label/report.html").read_text(encoding="utf-8")
@@ -140,7 +140,7 @@ def test_eval_prints_tables_and_saves(call: Call, here):
 )
 def test_every_task_checks_evaluates_and_is_looked_at(call: Call, here, name, metric):
     scores = json.loads(call("eval", name, "--json", "-q").out)
-    assert scores == json.loads(Path(f"{name}/eval/test.json").read_text(encoding="utf-8"))
+    assert scores == Run.open(name).evaluation("test")
     assert 0 <= scores[metric] <= 100
     assert not unknown_scores(scores)
     shown = call("eval", name).out
@@ -194,6 +194,23 @@ def test_embed_gives_a_vector_a_text(call: Call, here, tmp_path, name):
     assert call("embed", name, "mi", "--pooling", "own").out != call("embed", name, "mi").out
 
 
+def test_a_blank_line_in_a_blank_line_out(call: Call, here, tmp_path):
+    """Every verb that reads lines prints as many, with nothing for a line on which nothing can be seen."""
+    (tmp_path / "x.txt").write_text("ba <mask>\n\u200b\n\nko <mask> mi\n  \n", encoding="utf-8")
+    data, blank = (tmp_path / "x.txt").read_bytes(), [1, 2, 4]
+    for verb, name in (("classify", "label"), ("classify", "tags"), ("fill", "words")):
+        lines = call(verb, name, stdin=data).lines
+        assert [i for i, line in enumerate(lines) if not line] == blank
+        assert len(lines) == 5
+        rows = [json.loads(line) for line in call(verb, name, "--json", stdin=data).lines]
+        assert [i for i, row in enumerate(rows) if not (row or {}).get("words", row)] == blank
+    assert call("answer", "span", "--passage", tmp_path / "x.txt", stdin=data).lines[1] == ""
+    rows = [json.loads(line) for line in call("embed", "label", stdin=data).lines]
+    assert [i for i, row in enumerate(rows) if not any(row["vector"])] == blank
+    call("embed", "label", "--file", tmp_path / "x.txt", "--to", tmp_path / "v.npy")
+    assert np.load(tmp_path / "v.npy").shape[0] == 5
+
+
 def test_fine_tuning_starts_from_the_weights_of_another_run(call: Call, here, tmp_path):
     config = data("classify", "{}.tsv", 'text = "sentence"').split("[model.encoder]")[0]
     Path("tuned.toml").write_text('start = "words"\n' + config.replace('kind = "words"', 'kind = "bpe"\nsize = 300'))
@@ -225,7 +242,7 @@ def test_a_ladder_of_readers_is_trained_and_compared(call: Call, here, tmp_path)
     comparison = json.loads(result.out)
     assert [row["name"] for row in comparison["systems"]] == ["bag", "tuned"]
     for row in comparison["systems"]:
-        scores = json.loads((tmp_path / "ladder" / row["name"] / "eval" / "test.json").read_text(encoding="utf-8"))
+        scores = Run.open(tmp_path / "ladder" / row["name"]).evaluation("test")
         share = scores["accuracy"] / 100
         assert row["scores"]["accuracy"] == scores["accuracy"]
         assert row["intervals"]["accuracy"] == pytest.approx(196 * (share * (1 - share) / 14) ** 0.5)
@@ -263,6 +280,20 @@ def test_a_tenth_is_held_out_where_there_is_no_validation(call: Call, here, tmp_
     assert [row["examples"] for row in result["summary"]] == [72, 8, 14] or [
         (row["split"], row["examples"]) for row in result["summary"]
     ] == [("train", 72), ("test", 14), ("valid", 8)]
+
+
+def test_a_label_with_a_single_example_stays_in_training(call: Call, here, tmp_path):
+    """In every seed; the check has a note, and training runs."""
+    text = Path("label.toml").read_text(encoding="utf-8").replace('valid = ["valid.tsv"]\n', "")
+    text = text.replace('"train.tsv"', f'"{tmp_path / "rare.tsv"}"')
+    (tmp_path / "c.toml").write_text(text, encoding="utf-8")
+    rare = "".join(f"rare{i}\tba ko {word}\t1\n" for i, word in enumerate(WORDS[:3]))
+    (tmp_path / "rare.tsv").write_text(Path("train.tsv").read_text(encoding="utf-8") + rare, encoding="utf-8")
+    for seed in "123":
+        result = call("check", tmp_path / "c.toml", "--seed", seed, "--json")
+        (finding,) = [f for f in json.loads(result.out)["findings"] if f["what"] == "labels with a single example"]
+        assert "rare0, rare1, rare2" in finding["detail"]
+        assert "3 labels with a single example kept in training: rare0, rare1, rare2" in result.err
 
 
 # Bad input

@@ -91,7 +91,7 @@ def test_the_lists_of_the_config(call: Call, words):
     assert shown["similar"] == pytest.approx(100.0)
     sections = {row["section"]: row for row in shown["lists"][0]["sections"]}
     assert (sections["kinds"]["known"], sections["all"]["known"], sections["all"]["asked"]) == (1, 2, 3)
-    assert json.loads((words / "run" / "eval" / "test.json").read_text()) == shown
+    assert Run.open("run").evaluation("test") == shown
     assert unknown_scores(shown) <= {"similar"}  # one number for each list, by its name
     assert "all analogies, %" in call("eval", "run").out
     assert "Spearman" in call("eval", "run", "--test", "similar.tsv").out
@@ -102,6 +102,15 @@ def test_what_is_exported_is_read(call: Call, words, name, options):
     assert call("words", "run", "export", name, *options).code == 0
     assert np.array_equal(load_vectors(name).vectors, seqloom.load("run").vectors)
     assert call("words", name, "similar", "cat").out == call("words", "run", "similar", "cat").out
+
+
+def test_a_file_whose_header_counts_one_word_too_many_is_read_by_option(call: Call, words, tmp_path):
+    path = tmp_path / "v.txt"
+    path.write_text("4 2\nNew York 1 0\ncat 1 1\ndog 0.9 1\n", encoding="utf-8")
+    call("words", path, "similar", "cat").refused(3, "3 words instead of 4")
+    (row, *_) = json.loads(call("words", path, "similar", "cat", "--any-size", "--json").out)
+    assert row["word"] == "dog"
+    assert call("words", path, "similarity", "New York", "cat", "--any-size").code == 0
 
 
 def test_a_map_in_the_report(call: Call, words):

@@ -9,12 +9,15 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from members import members
 from torch import Tensor
 
 from seqloom.config import load, to_toml
+from seqloom.errors import UsageError
 from seqloom.inspection.capture import captured
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.models.decoders import DecoderConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, Inputs
 from seqloom.nn.positions import Learned, PositionConfig, Rotary
@@ -22,36 +25,42 @@ from seqloom.nn.recurrent import Cell
 from seqloom.nn.transformer import TransformerConfig
 
 V, B, T = 17, 3, 6
-DECODERS: list[Any] = [
-    *(
-        TransformerConfig(layers=2, width=12, inner=8, heads=2, positions=p(length=9) if p is Learned else p())
-        for p in get_args(PositionConfig)
-    ),
-    TransformerConfig(layers=2, width=12, inner=8, heads=2, norm_position="after", kv_heads=1),
-    TransformerConfig(
-        layers=2,
-        width=12,
-        inner=8,
-        heads=4,
-        kv_heads=2,
-        head_width=4,
-        window=3,
-        qk_norm=True,
-        norm="rms",
-        eps=1e-5,
-        activation="swiglu",
-        positions=Rotary(),
-        bias=False,
-        qkv_bias="yes",
-        embedding_norm=True,
-    ),
-    ConvolutionalConfig(layers=3, width=12),
-    *(
+FORMS: dict[Any, list[Any]] = {
+    TransformerConfig: [
+        *(
+            TransformerConfig(layers=2, width=12, inner=8, heads=2, positions=p(length=9) if p is Learned else p())
+            for p in get_args(PositionConfig)
+        ),
+        TransformerConfig(layers=2, width=12, inner=8, heads=2, norm_position="after", kv_heads=1),
+        TransformerConfig(
+            layers=2,
+            width=12,
+            inner=8,
+            heads=4,
+            kv_heads=2,
+            head_width=4,
+            window=3,
+            qk_norm=True,
+            norm="rms",
+            eps=1e-5,
+            activation="swiglu",
+            positions=Rotary(),
+            bias=False,
+            qkv_bias="yes",
+            embedding_norm=True,
+        ),
+    ],
+    RecurrentDecoderConfig: [
         RecurrentDecoderConfig(cell, layers, 12, residual, dropout=0.2, weight_drop=drop)
         for cell in get_args(Cell)
         for layers, residual, drop in ((1, False, 0.3), (2, True, 0.3), (2, False, 0.0))
-    ),
-]
+    ],
+    ConvolutionalConfig: [
+        ConvolutionalConfig(layers=3, width=12),
+        ConvolutionalConfig(layers=2, width=12, kernel=5, positions=Learned(length=9)),
+    ],
+}
+DECODERS = members(DecoderConfig, FORMS)
 TABLES = cycle([(True, 0), (True, 5), (False, 0), (False, 5)])
 FAMILY = [
     DecoderOnlyConfig(decoder=d, tie=tie, embedding=e, embedder=EmbedderConfig(scaled=e == 0))
@@ -144,17 +153,32 @@ def test_a_carried_state_is_one_long_pass_and_only_recurrent_ones_are_carried(su
 def test_documents_of_a_row_see_nothing_of_each_other(subject: Subject) -> None:
     documents = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 1, 1, 2, 2, 2], [0, 0, 0, 0, 0, 0]])
     found, _ = subject.model(Inputs.text(subject.ids, segments=documents))
-    if not isinstance(subject.config.decoder, TransformerConfig):
-        same(found, subject.hidden(subject.ids))
-        return
     for row, (ids, own) in enumerate(zip(subject.ids, documents, strict=True)):
         alone = [subject.hidden(ids[own == d][None])[0] for d in own.unique().tolist()]
         same(found[row], torch.cat(alone))
 
 
 @torch.no_grad()
+def test_only_document_0_continues_what_was_carried(subject: Subject) -> None:
+    _, carry = subject.model(Inputs.text(subject.ids))
+    documents = torch.tensor([[0, 0, 0, 1, 1, 2], [1, 1, 1, 1, 2, 2], [1, 2, 2, 2, 2, 2]])
+    found, after = subject.model(Inputs.text(subject.ids, segments=documents), carry)
+    fresh, _ = subject.model(Inputs.text(subject.ids, segments=documents))
+    continued, _ = subject.model(Inputs.text(subject.ids), carry)
+    same(found[0, :3], continued[0, :3])
+    same(found[0, 3:], fresh[0, 3:])
+    same(found[1:], fresh[1:])
+    for row, start in enumerate((5, 4, 1)):  # what is carried on is what the last document left
+        _, alone = subject.model(Inputs.text(subject.ids[row : row + 1, start:]))
+        for name in alone:
+            same(after[name][row], alone[name][0])
+
+
+@torch.no_grad()
 def test_rows_padded_on_the_left_go_on_like_each_alone(subject: Subject) -> None:
-    if not isinstance(subject.config.decoder, TransformerConfig):
+    if not subject.model.start().keeps_positions:
+        with pytest.raises(UsageError, match="cannot read padded rows"):
+            subject.model.start().padded(torch.tensor([0, 2, 1]))
         return
     model, padding, more = subject.model, torch.tensor([0, 2, 1]), torch.randint(V, (B, 2))
     _, state = model.decode(subject.ids, replace(model.start(), padding=padding))
@@ -195,9 +219,13 @@ def test_every_parameter_has_a_finite_gradient(subject: Subject) -> None:
         assert (parameter.grad != 0).any(), name
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [c for c in FAMILY if getattr(c.decoder, "weight_drop", 0)],
+    indirect=True,
+    ids=lambda c: f"{c.decoder}-{c.tie}-{c.embedding}",
+)
 def test_dropped_weights_are_one_draw_for_a_whole_text(subject: Subject) -> None:
-    if getattr(subject.config.decoder, "weight_drop", 0) == 0:
-        return
     model = subject.model.train()
     for name, module in model.named_modules():
         if hasattr(module, "p") and "changes" not in name:

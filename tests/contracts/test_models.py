@@ -10,13 +10,15 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from members import members
 from torch import Tensor
 
 from seqloom.config import load, to_toml
 from seqloom.inspection.capture import captured
 from seqloom.models.convolutional import ConvolutionalConfig
+from seqloom.models.decoders import DecoderConfig
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, cross_attentions
-from seqloom.models.encoders import BagConfig
+from seqloom.models.encoders import EncoderConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
 from seqloom.nn import attention
 from seqloom.nn.attention import CrossAttention, SelfAttention
@@ -59,17 +61,19 @@ def cover(axes: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
 
 CHOICES = cover(AXES)
 CELLS = get_args(Cell)
-ENCODERS: list[Any] = [
-    TransformerConfig(layers=1, width=12, inner=8, heads=2),
-    ConvolutionalConfig(layers=3, width=12),
-    BagConfig(width=12),
-    *(
-        RecurrentEncoderConfig(cell, 2, 6 if direction == "both" else 12, direction, residual, dropout=0.2)
-        for cell, direction, residual in zip(
-            CELLS * 3, ("forward",) * 3 + ("backward",) * 3 + ("both",) * 3, (True, False) * 5, strict=False
-        )
-    ),
-]
+ENCODERS = members(
+    EncoderConfig,
+    {
+        TransformerConfig: [TransformerConfig(layers=1, width=12, inner=8, heads=2)],
+        ConvolutionalConfig: [ConvolutionalConfig(layers=3, width=12)],
+        RecurrentEncoderConfig: [
+            RecurrentEncoderConfig(cell, 2, 6 if direction == "both" else 12, direction, residual, dropout=0.2)
+            for cell, direction, residual in zip(
+                CELLS * 3, ("forward",) * 3 + ("backward",) * 3 + ("both",) * 3, (True, False) * 5, strict=False
+            )
+        ],
+    },
+)
 ATTENTIONS = [AttentionConfig(score) for score in ("dot", "general", "additive", "scaled-dot")]
 ATTENTIONS += [
     AttentionConfig("multi-head", heads=2),
@@ -85,11 +89,14 @@ WAYS: dict[str, tuple[Any, ...]] = {
     "place": ("before", "after"),
     "input_feeding": (False, True),
 }
-DECODERS: list[Any] = [
-    TransformerConfig(layers=1, width=12, inner=8, heads=2),
-    ConvolutionalConfig(layers=3, width=12),
-    *(RecurrentDecoderConfig(width=12, dropout=0.2, **way) for way in cover(WAYS)),
-]
+DECODERS = members(
+    DecoderConfig,
+    {
+        TransformerConfig: [TransformerConfig(layers=1, width=12, inner=8, heads=2)],
+        ConvolutionalConfig: [ConvolutionalConfig(layers=3, width=12)],
+        RecurrentDecoderConfig: [RecurrentDecoderConfig(width=12, dropout=0.2, **way) for way in cover(WAYS)],
+    },
+)
 # The sharing of tables goes round beside it.
 TABLES = cycle([("none", 0), ("decoder-output", 5), ("all", 5), ("none", 5), ("decoder-output", 0)])
 # A decoder knows an encoder only by its memory: each of the recurrent ones meets a third of the encoders here, and each
@@ -247,6 +254,17 @@ def test_rows_that_share_a_memory_row_are_rows_with_a_copy_each(subject: Subject
         hidden, state = model.decode(piece, state)
         found.append(hidden)
     same(torch.cat(found, 1), expected)
+
+
+@torch.no_grad()
+def test_documents_of_a_row_see_nothing_of_each_other(subject: Subject) -> None:
+    documents = torch.tensor([[0, 0, 1, 1, 2], [0, 0, 0, 0, 0], [0, 1, 1, 1, 1]])
+    found, _ = subject.model.decode(subject.target, subject.model.start(subject.memory, keep=False).apart(documents))
+    for begin, end in ((0, 2), (2, 4), (4, 5)):
+        rows = torch.tensor([0])
+        same(found[:1, begin:end], subject.hidden(subject.target[:1, begin:end], rows))
+    same(found[1:2], subject.expected[1:2])
+    same(found[2:, 1:], subject.hidden(subject.target[2:, 1:], torch.tensor([2])))
 
 
 CHOSEN: list[tuple[list[int], list[int] | None]] = [

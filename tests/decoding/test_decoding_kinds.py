@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from seqloom.config import load, to_toml
-from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling, with_options
+from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling, texts_at_a_time, with_options
+from seqloom.decoding.search import Task, decode
 from seqloom.errors import ConfigError
 
 DRAWN = Sampling(temperature=0.8, top_p=0.95, max_length=7)
@@ -112,6 +115,22 @@ def test_runs_from_before_the_kinds_name_every_key(tmp_path: Path, lines: str, m
     assert load(Run, file).decoding == meant
 
 
+@pytest.mark.parametrize("zero", ["0", "0.0", "-0"])
+def test_temperature_zero_names_the_option_that_is_meant(tmp_path: Path, zero: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f"[decoding]\ntemperature = {zero}\n")
+    calls = [
+        lambda: load(Run, file),
+        lambda: load(Run, None, ["--decoding.temperature", zero]),
+        lambda: load(Run, None, ["--decoding.kind", "sample", "--decoding.temperature", zero]),
+        lambda: with_options(BeamSearch(), {"temperature": float(zero)}),
+        lambda: with_options(Sampling(), {"temperature": float(zero)}),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError, match=r"(?s)temperature 0 .* greedy decoding.*decoding\.kind = 'greedy'"):
+            call()
+
+
 @pytest.mark.parametrize(
     ("cls", "wrong"),
     [
@@ -121,6 +140,7 @@ def test_runs_from_before_the_kinds_name_every_key(tmp_path: Path, lines: str, m
         (BeamSearch, {"coverage_penalty": -0.1}),
         (Sampling, {"n_best": 0}),
         (Sampling, {"temperature": 0.0}),
+        (Sampling, {"temperature": -1.0}),
         (Sampling, {"top_p": 0.0}),
         (Sampling, {"top_p": 1.1}),
         (Sampling, {"min_p": -0.1}),
@@ -129,8 +149,58 @@ def test_runs_from_before_the_kinds_name_every_key(tmp_path: Path, lines: str, m
         *((cls, {"no_repeat_ngram": -1}) for cls in (BeamSearch, Sampling, Greedy)),
         (Greedy, {"min_length": -1}),
         (Greedy, {"max_length": -1}),
+        (Greedy, {"max_length": 3, "min_length": 4}),
+        *((Sampling, {"temperature": t}) for t in (1e-300, 1e300)),
+        (Sampling, {"top_p": 1e-300}),
+        (Sampling, {"seed": 2**63}),
+        (Sampling, {"n_best": 100_000}),
+        *((Greedy, {"repetition_penalty": p}) for p in (1e-300, 1e300)),
+        *((BeamSearch, {"length_penalty": p}) for p in (1e5, -1e5)),
+        (BeamSearch, {"beam": 100_000}),
+        (Greedy, {"max_length": 2**64}),
     ],
 )
 def test_impossible_settings_are_refused(cls: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(reversed(wrong))):
         cls(**wrong)
+
+
+EXTREMES = [
+    Greedy(repetition_penalty=0.01, max_length=4),
+    Greedy(repetition_penalty=100.0, max_length=4),
+    Greedy(no_repeat_ngram=1000, max_length=4),
+    Sampling(temperature=1e-4, max_length=4),
+    Sampling(temperature=1000.0, max_length=4),
+    Sampling(top_p=1e-6, max_length=4),
+    Sampling(min_p=1.0, max_length=4),
+    Sampling(top_k=10**9, seed=2**63 - 1, max_length=4),
+    Sampling(n_best=1000, max_length=4),
+    BeamSearch(length_penalty=10.0, max_length=4),
+    BeamSearch(length_penalty=-10.0, max_length=4),
+    BeamSearch(beam=1000, n_best=1000, max_length=4),
+    BeamSearch(coverage_penalty=1000.0, max_length=4),
+]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A state that knows which text each row is of."""
+
+    rows: torch.Tensor
+
+    def select(self, rows: torch.Tensor | None, sentences: torch.Tensor | None = None) -> Rows:
+        return self if rows is None else Rows(self.rows[rows])
+
+
+@pytest.mark.parametrize("config", EXTREMES, ids=str)
+def test_at_its_bounds_a_search_still_has_results(config: Any) -> None:
+    scores = torch.randn(3, 11, generator=torch.Generator().manual_seed(1)) * 30
+
+    task = Task(0, 1, torch.full((3,), 4))
+    found = decode(lambda last, state: (scores[state.rows], state), Rows(torch.arange(3)), task, config)
+    assert all(row and all(math.isfinite(h.log_p) and math.isfinite(h.score) for h in row) for row in found)
+
+
+def test_wide_searches_are_done_for_few_texts_at_a_time() -> None:
+    configs = (Greedy(), BeamSearch(), BeamSearch(beam=100), BeamSearch(beam=1000), Sampling(n_best=1000))
+    assert [texts_at_a_time(config, 128) for config in configs] == [128, 128, 20, 2, 2]

@@ -60,6 +60,41 @@ def test_rows_of_several_lengths_are_continued_as_if_alone(decoder: object, cont
         assert last_of(made.stream(row, request, Greedy())).ids == hypothesis.ids
 
 
+@torch.no_grad()
+def penalized(made: Engine, row: list[int], length: int, penalty: float, prompt: bool) -> list[int]:
+    """Greedy decoding whose logits are divided or multiplied where a token was used, id by id."""
+    found = list[int]()
+    while len(found) < length:
+        logits = made.model.head(made.model(Inputs.text(torch.tensor([[*row, *found]])))[0][0, -1]).float()
+        for i in set(found) | (set(row) if prompt else set()):
+            logits[i] = logits[i] / penalty if logits[i] > 0 else logits[i] * penalty
+        if (word := int(logits.argmax())) == END:
+            break
+        found.append(word)
+    return found
+
+
+@pytest.mark.parametrize("decoder", DECODERS, ids=lambda d: d.kind)
+@pytest.mark.parametrize("beam", [False, True])
+def test_penalties_count_the_prompt_by_option(decoder: object, beam: bool) -> None:
+    """By default the ids of the result alone, with the option those of the prompt, too, also in rows of a batch."""
+    made, request, rows = engine(decoder), Request(7, END), [*ROWS, [1, 8], [1, 3, 8, 0]]
+    results = []
+    for prompt in (False, True):
+        options = {"repetition_penalty": 3.0, "count_prompt": prompt}
+        config = BeamSearch(beam=1, **options) if beam else Greedy(**options)  # type: ignore[arg-type]
+        found = [list(h.ids) for (h,) in made.generate(rows, request, config)]
+        assert found == [penalized(made, row, 7, 3.0, prompt) for row in rows]
+        results.append(found)
+    assert results[0] != results[1]
+    # With n-grams of one id, none occurs twice.
+    for prompt in (False, True):
+        config = BeamSearch(beam=3, no_repeat_ngram=1, count_prompt=prompt)
+        ids = made.generate([[1, 7, 5, 9]], request, config)[0][0].ids
+        assert len({*ids}) == len(ids)
+        assert not prompt or not {1, 7, 5, 9} & {*ids}
+
+
 @pytest.mark.parametrize("decoder", DECODERS, ids=lambda d: d.kind)
 @torch.no_grad()
 def test_scores_are_of_the_last_ids_and_agree_with_the_search(decoder: object) -> None:

@@ -354,9 +354,9 @@ class TestSampling:
     def test_draws_follow_the_probabilities(self):
         table = Table(7, 4, 2)
         size = 4000
-        (found,) = table.decode(Sampling(n_best=size, seed=3))
+        drawn = [table.decode(Sampling(n_best=size // 4, seed=seed))[0] for seed in range(4)]
         counts: dict[Ids, int] = {}
-        for h in found:
+        for h in (h for row in drawn for h in row):
             counts[h.ids] = counts.get(h.ids, 0) + 1
         # At the limit the end is forced, so what has two words is drawn without regard to its last factor.
         p = {ids: math.exp(table.log_p(0, ids, end=len(ids) < 2)) for ids in table.all(0)}
@@ -427,6 +427,20 @@ class TestRepetition:
         assert steps_taken(looping, config, 6)[1][0].ids == (1,) * 6
         # 4 log 0.5 is below log 0.3, then 4 log 0.3 and 4 log 0.5 below log 0.2: two words and the end
         assert steps_taken(looping, replace(config, repetition_penalty=4.0), 6)[1][0].ids == (1, 2)
+
+
+def test_without_a_prompt_the_start_counts_by_option():
+    """As in transformers, where the ids of an encoder-decoder begin with it: 4 / 2 is less than 3."""
+
+    def step(last: Tensor, state: Codes) -> tuple[Tensor, Codes]:
+        return torch.tensor([[0.0, 4.0, 3.0]]).expand(len(last), 3), state
+
+    for start in (1, torch.tensor([1, 1])):
+        task = Task(start, 0, torch.tensor([1, 1]))
+        for counted, word in ((False, 1), (True, 2)):
+            config = Greedy(repetition_penalty=2.0, count_prompt=counted)
+            found = decode(step, Codes(0, torch.zeros(2, dtype=torch.long), torch.arange(2)), task, config)
+            assert [h.ids for (h,) in found] == [(word,), (word,)]
 
 
 class TestCoverage:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
 from seqloom.decoding import transforms
 
@@ -65,6 +66,31 @@ def test_repetition_penalty(scores, history, penalty):
         for word, x in enumerate(was):
             expected = x if word not in words else x / penalty if x > 0 else x * penalty
             assert row[word] == pytest.approx(expected, rel=1e-6)
+
+
+PADDED = st.lists(
+    st.tuples(st.integers(0, 4), st.lists(st.integers(0, 6), min_size=1, max_size=8)), min_size=3, max_size=3
+)
+
+
+def padded(rows: list[list[int]]) -> torch.Tensor:
+    """The rows with -1 before the shorter ones."""
+    width = max(map(len, rows))
+    return torch.tensor([[-1] * (width - len(row)) + row for row in rows])
+
+
+@given(scores=ROWS, rows=PADDED, penalty=st.floats(0.5, 3.0), size=st.integers(1, 5))
+@settings(max_examples=200)
+def test_the_prompt_counts_as_in_transformers(scores, rows, penalty, size):
+    """Their processors read whole rows, prompt and result, one at a time; ours rows of several lengths."""
+    whole = [row for _, row in rows]
+    penalized = transforms.repetition_penalty(scores, padded(whole), penalty)
+    ngrams = transforms.no_repeat_ngram(scores, padded(whole), size)
+    for i, row in enumerate(whole):
+        ids, own = torch.tensor([row]), scores[i : i + 1].clone()
+        assert torch.equal(penalized[i], RepetitionPenaltyLogitsProcessor(penalty)(ids, own)[0])
+        if len(row) >= size:  # before, theirs never forbids anything
+            assert torch.equal(ngrams[i], NoRepeatNGramLogitsProcessor(size)(ids, own)[0])
 
 
 @given(scores=ROWS, history=HISTORIES, size=st.integers(1, 5))

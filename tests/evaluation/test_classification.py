@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from seqloom.evaluation.classification import (
     label_f1,
+    marks_spans,
     matthews,
     reliability,
     score_labels,
@@ -85,3 +87,31 @@ def test_spans_of_labels():
     found = score_tags([["B-A", "I-A", "O", "B-B"]], [["B-A", "O", "O", "B-B"]])
     assert (found["accuracy"], found["f1"], found["recall"]) == (75, 50, 50)
     assert "f1" not in score_tags([["NOUN", "VERB"]], [["NOUN", "NOUN"]])
+
+
+def test_spans_of_schemes_that_mark_the_end():
+    labels = ["I-A", "E-A", "E-A", "S-B", "I-B", "O", "E-C", "B-C", "L-D", "U-A", "M-A", "W-A"]
+    ends = [(0, 2, "A"), (2, 3, "A"), (3, 4, "B"), (4, 5, "B"), (6, 7, "C"), (7, 8, "C"), (8, 9, "D")]
+    assert spans(labels) == [*ends, (9, 10, "A"), (10, 11, "A"), (11, 12, "A")]
+    found = score_tags([["B-A", "E-A", "O", "S-B"]], [["B-A", "I-A", "O", "S-A"]])
+    assert (found["spans"], found["f1"]) == (2, 50)
+
+
+@given(st.lists(st.lists(st.sampled_from(["A", "B", ""]), max_size=7), max_size=6))
+def test_every_scheme_finds_the_spans_it_was_written_with(kinds):
+    """Runs of equal kinds are spans; each scheme writes them in its own labels."""
+    runs = [(kind, len(list(run))) for row in kinds for kind, run in itertools.groupby(row)]
+    ends = list(itertools.accumulate(size for _, size in runs))
+    expected = [(end - size, end, kind) for (kind, size), end in zip(runs, ends, strict=True) if kind]
+    for inside, last, single in ("IIB", "IES", "ILU", "MES", "MEW"):
+        labels: list[str] = []
+        for kind, size in runs:
+            marks = [single] if size == 1 else ["B", *[inside] * (size - 2), last]
+            labels += [f"{mark}-{kind}" if kind else "O" for mark in marks]
+        assert spans(labels) == expected
+        assert marks_spans(labels)
+
+
+def test_labels_that_mark_no_spans():
+    for labels in (["NOUN"], ["B-A", "E-A", "L-A"], ["B"], ["B-"], ["B-A", "S-A", "U-A"], ["O", "X-A"]):
+        assert not marks_spans(labels)

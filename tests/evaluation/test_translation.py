@@ -3,6 +3,8 @@ from __future__ import annotations
 import builtins
 import json
 import math
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,6 +39,40 @@ class TestBleu:
     def test_the_signature_says_what_was_computed(self):
         assert corpus_bleu([CAT], [CAT])[1].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
         assert "case:lc" in corpus_bleu([CAT], [CAT], lowercase=True)[1]
+
+    @pytest.mark.parametrize("name", ["13a", "intl", "char", "none"])
+    def test_the_score_is_that_of_the_tokens_in_its_signature(self, name):
+        """A text whose score is another by each tokenization, with n-grams counted here."""
+        texts = "He said: \u00abno-one\u00bb, at 3.5% of $10!", "He said , \u00ab no-one \u00bb at 3.5 % of $10 ."
+        by_each = {n: _by_counts(*(cut(text).split() for text in texts)) for n, cut in _tokenizers().items()}
+        assert len({round(score, 3) for score in by_each.values()}) == len(by_each)
+        score, signature = corpus_bleu(texts[:1], texts[1:], tokenize=name)
+        assert f"|tok:{name}|" in signature
+        assert score == pytest.approx(by_each[name])
+        score, signature = corpus_bleu(texts[:1], texts[1:])
+        assert score == pytest.approx(by_each[dict(part.split(":", 1) for part in signature.split("|"))["tok"]])
+
+
+def _tokenizers() -> dict[str, Callable[[str], str]]:
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+    from sacrebleu.tokenizers.tokenizer_char import TokenizerChar
+    from sacrebleu.tokenizers.tokenizer_intl import TokenizerV14International
+
+    return {"13a": Tokenizer13a(), "intl": TokenizerV14International(), "char": TokenizerChar(), "none": str}
+
+
+def _by_counts(hypothesis: list[str], reference: list[str]) -> float:
+    """BLEU of one sentence, by hand; a precision of 0 halves at each (smoothing "exp")."""
+    logs, zeros = [], 1.0
+    for n in range(1, 5):
+        ours, theirs = (
+            Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1)) for words in (hypothesis, reference)
+        )
+        right, total = (ours & theirs).total(), ours.total()
+        zeros *= 1 if right else 2
+        logs.append(math.log(right / total if right else 1 / (zeros * total)))
+    brevity = min(0.0, 1 - len(reference) / len(hypothesis))
+    return 100 * math.exp(sum(logs) / 4 + brevity)
 
 
 class TestScores:

@@ -77,6 +77,15 @@ def test_analogies_by_section(tmp_path, monkeypatch, at_a_time):
     assert found == [pytest.approx(200 / 3), None, 50, pytest.approx(200 / 3), 50, 60]
 
 
+def test_tabs_separate_before_commas_and_blanks_do(tmp_path):
+    table = {"New York": [1, 0], "Washington, D.C.": [1, 0.1], "at, ease": [0, 1], "b": [1, 1]}
+    lines = ["New York\tWashington, D.C.\t9", "New York\tat, ease\t1", "b\tat, ease\t5"]
+    result = word_test(vectors(table), written(tmp_path, *lines), 0)
+    assert (result["known"], result["spearman"]) == (3, pytest.approx(100))
+    result = word_test(vectors(table), written(tmp_path, ": x", "New York\tb\tat, ease\tWashington, D.C."), 0)
+    assert result["sections"][0]["known"] == 1
+
+
 def test_analogies_among_frequent_words_only(tmp_path):
     """Without "woman" and all rarer words no question is left but one, and its answer is among three words."""
     result = word_test(vectors(FAMILY), written(tmp_path, *QUESTIONS, ": more", "man king king queen"), 3)

@@ -128,7 +128,11 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
     "oblong": ("vit", config(image_size=[8, 16]), ["only squares"]),
     "no vocabulary": ("bert", config(vocab_size=-5), ["config.json: vocab_size = -5 is not the size of a vocabulary"]),
     "vocabulary of text": ("bert", config(vocab_size="x"), ["config.json: vocab_size = 'x'"]),
-    "ten million layers": ("bert", config(num_hidden_layers=10_000_000), ["config.json: has 10,000,000 layers"]),
+    "ten million layers": (
+        "bert",
+        config(num_hidden_layers=10_000_000),
+        ["config.json: num_hidden_layers = 10000000", "from 1 to 1,000"],
+    ),
     "a number of layers": ("llama", config(num_hidden_layers="2"), ["config.json: num_hidden_layers = 2: "]),
     "no layers": ("gpt2", config(n_layer=-1), ["config.json: ", "layers"]),
     "no heads": ("llama", config(num_attention_heads=0), ["config.json: "]),

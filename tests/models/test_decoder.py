@@ -63,5 +63,5 @@ def test_no_parameter_is_for_a_memory() -> None:
 
 @pytest.mark.parametrize("drop", [-0.1, 1.0])
 def test_an_impossible_weight_drop_is_refused(drop: float) -> None:
-    with pytest.raises(ValueError, match="weight_drop must be in"):
+    with pytest.raises(ValueError, match="weight_drop must be from 0 to below 1"):
         RecurrentDecoderConfig(weight_drop=drop)

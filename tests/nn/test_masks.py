@@ -20,6 +20,12 @@ def test_a_query_sees_itself_and_what_is_before(queries: int, before: int) -> No
     assert causal_mask(queries, before + queries).tolist() == expected
 
 
+@given(st.integers(1, 7), st.integers(0, 5), st.integers(1, 9))
+def test_a_window_has_as_many_positions_as_it_says(queries: int, before: int, window: int) -> None:
+    expected = [[t + before - window < s <= t + before for s in range(before + queries)] for t in range(queries)]
+    assert causal_mask(queries, before + queries, window=window).tolist() == expected
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_what_is_masked_weighs_exactly_nothing(dtype: torch.dtype) -> None:
     mask = torch.tensor([[True, False, True], [False, False, False]])

@@ -94,8 +94,8 @@ def test_rows_that_share_a_sentence(options):
     [
         ({"score": "dot", "coverage": True}, "coverage needs"),
         ({"score": "multi-head", "window": 3}, "window needs"),
-        ({"window": -1}, "not be negative"),
-        ({"heads": 0}, "at least 1"),
+        ({"window": -1}, "window must be from 0"),
+        ({"heads": 0}, "heads must be from 1"),
     ],
 )
 def test_impossible_choices(options, word):

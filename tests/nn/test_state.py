@@ -27,6 +27,13 @@ def test_folded_positions_cannot_be_taken_out_again(decoder: object) -> None:
         state.padded(torch.tensor([1]))
 
 
+def test_windows_within_a_text_cannot_be_told_apart() -> None:
+    model = LanguageModel(DecoderOnlyConfig(decoder=FOLDED[1]), 11).eval()  # type: ignore[arg-type]
+    _, state = model.decode(IDS, model.start())
+    with pytest.raises(UsageError, match="documents cannot be told apart"):
+        state.apart(torch.tensor([[0, 1, 1, 1, 1]]))
+
+
 @torch.inference_mode()
 def test_kept_positions_can() -> None:
     model = LanguageModel(DecoderOnlyConfig(decoder=STACK), 11).eval()

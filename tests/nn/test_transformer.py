@@ -161,11 +161,11 @@ def test_dropout_inside_a_sublayer_is_the_configs(name: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"layers": 0}, "at least 1"),
+        ({"layers": 0}, "layers must be from 1 to 1,000, not 0"),
         ({"width": 16}, "cannot be split into 3 heads"),
         ({"kv_heads": 2}, "kv_heads 2 must divide heads 3"),
         ({"positions": Rotary()}, "even number of features"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
+        ({"dropout": 1.0}, "dropout must be from 0 to below 1, not 1.0"),
         ({"attention_dropout": -0.1}, "attention_dropout"),
         ({"activation_dropout": 2.0}, "activation_dropout"),
     ],

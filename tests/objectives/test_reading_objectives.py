@@ -109,7 +109,7 @@ def test_r_drop_is_its_equation(head, number):
 
 
 def test_r_drop_is_not_negative():
-    with pytest.raises(ValueError, match="r_drop must not be negative"):
+    with pytest.raises(ValueError, match="r_drop must be from 0"):
         Labels(r_drop=-1.0)
 
 

@@ -179,6 +179,23 @@ def test_the_draws_are_those_of_splitmix64():
     assert [draws.whole() for _ in range(3)] == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
+@pytest.mark.parametrize("power", [0.0, 0.5, 0.75, 1.0])
+def test_negative_words_are_drawn_by_their_counts_to_the_power(power):
+    model = made(power=power)
+    drawn = model.first.astype(np.float64)
+    np.add.at(drawn, model.second, 1 - model.first.astype(np.float64))
+    expected = [count**power for count in COUNTS.tolist()]
+    np.testing.assert_allclose(drawn / V, np.array(expected) / sum(expected), rtol=1e-4)
+
+
+@pytest.mark.parametrize("sample", [0.0, 0.02, 0.3])
+def test_frequent_words_are_kept_by_their_counts_and_sample(sample):
+    total = sum(COUNTS.tolist())
+    expected = [min(1.0, (sample * total / n) ** 0.5 + sample * total / n) if sample else 1.0 for n in COUNTS.tolist()]
+    assert made(sample=sample).keep.tolist() == pytest.approx(expected, rel=1e-5)
+    assert sample == 0.3 or (min(expected) < 1) == (sample > 0)
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_block_learns_what_plain_loops_learn(case, ended):

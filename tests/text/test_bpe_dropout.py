@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqloom.text.bpe_dropout import DroppedBPE
-from seqloom.text.tokenizer import BPE, Tokenizer, train_tokenizer
+from seqloom.text.tokenizer import BPE, Tokenizer
+from seqloom.text.training import train_tokenizer
 
 TEXTS = [
     "the weather in the mountains is better than the weather here",

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from seqloom.errors import UsageError
 from seqloom.text.chat import END, ROLES, Message, chat_prompt, encode_chats, with_chat
-from seqloom.text.tokenizer import BPE, Characters, Tokenizer, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import BPE, Characters, Tokenizer, WordLevel
+from seqloom.text.training import train_tokenizer
 
 TEXTS = ["how are you", "I am fine .", "a b"]
 KINDS = [BPE(size=300), WordLevel(), Characters()]

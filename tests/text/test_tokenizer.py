@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tokenizers import models
 
 from seqloom.errors import DataError, RunError, UsageError
-from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Special, Tokenizer, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Special, Tokenizer, WordLevel
+from seqloom.text.training import train_tokenizer
 
 TEXTS = [
     "The weather in Zürich is 12.5 °C on 3 May 2021.",

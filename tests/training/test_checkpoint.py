@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from seqloom.errors import RunError
+from seqloom.files import WEIGHTS
 from seqloom.models.assemblies import vocabulary_parameters
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.nn.heads import MaskedTokenHead
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.run import WEIGHTS
 from seqloom.training.checkpoint import load_weights, save_weights, start_weights
 
 

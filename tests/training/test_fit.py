@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -14,7 +13,7 @@ from torch import nn
 from toys import Listener, Toy, ToyBatch, ToyLoss, toy_model, toy_objective
 
 from seqloom.errors import DivergedError, RunError
-from seqloom.run import FROZEN
+from seqloom.files import FROZEN
 from seqloom.training.checkpoint import load_weights
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Interrupted
@@ -41,8 +40,7 @@ def signals_at(step: int, *numbers: int) -> Callable[[int], None]:
 
 
 def pointed(toy: Toy, name: str) -> dict[str, object]:
-    found: dict[str, object] = json.loads((toy.run.path / f"{name}.json").read_text())
-    return found
+    return toy.run.pointer(name)
 
 
 # What is kept
@@ -183,17 +181,16 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(make_toy):
     assert toy.metrics() == straight.metrics()
 
 
-def test_when_every_checkpoint_is_damaged_it_begins_anew_and_says_so(make_toy):
-    straight, toy = make_toy("straight"), make_toy("damaged")
-    straight.fit()
+def test_when_every_checkpoint_is_damaged_nothing_is_replaced(toy):
     with pytest.raises(Interrupted):
         toy.fit(Listener(signals_at(3, signal.SIGINT)))
     for checkpoint in toy.run.checkpoints():
         os.truncate(checkpoint.path / "model.safetensors", 5)
-    listener = toy.fit()
-    assert listener.warnings[-1] == "no undamaged checkpoint is left: training starts over"
-    assert toy.bits() == straight.bits()
-    assert toy.metrics() == straight.metrics()
+    before = toy.metrics()
+    with pytest.raises(RunError, match="no checkpoint is undamaged") as caught:
+        toy.fit()
+    assert f"remove {toy.run.path / 'checkpoints'} and train again" in caught.value.cure
+    assert toy.metrics() == before
 
 
 def test_weights_of_another_shape_are_refused(toy):

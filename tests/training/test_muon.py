@@ -98,7 +98,7 @@ def test_a_step_on_a_stacked_matrix_is_a_step_on_each(member: str) -> None:
         for part, grad in zip(parts, flat.views(flat.grads)[name].split(flat.matrices[name]), strict=True):
             piece = torch.nn.Parameter(part)
             piece.grad = grad.clone()
-            MuonStepper([piece], 0.1, 0.2, config.momentum, torch.float32).step()
+            MuonStepper([piece], 0.2, config.momentum, torch.float32).step(0.1)
     optimizer.gather()
     optimizer.step(0.1, optimizer.norm())
     for name, parts in alone.items():

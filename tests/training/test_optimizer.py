@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -273,3 +275,17 @@ def test_muon_without_a_linear_layer_is_adamw() -> None:
         optimizer.gather()
         optimizer.step(0.01, optimizer.norm())
     assert torch.equal(models[0].weight, models[1].weight)
+
+
+def test_a_step_does_not_import_the_compiler_of_torch():
+    code = """
+import sys
+import torch
+from seqloom.training.optimizer import FlatWeights, Muon, Optimizer
+
+model = torch.nn.Linear(2, 3)
+optimizer = Optimizer(FlatWeights(model, torch.float32), Muon())
+optimizer.step(0.1, optimizer.norm())
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

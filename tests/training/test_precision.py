@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from seqloom.errors import UsageError
 from seqloom.training import precision
-from seqloom.training.precision import FreedMemory
+from seqloom.training.precision import FreedMemory, pick_device
 
 
 def given_back(monkeypatch: pytest.MonkeyPatch, held: Iterator[int], steps: int, kept: bool = True) -> list[int]:
@@ -39,3 +40,9 @@ def test_when_half_as_much_again_is_held(monkeypatch):
 
 def test_never_where_freed_memory_is_not_kept(monkeypatch):
     assert given_back(monkeypatch, iter([100, 900] * 60), 120, kept=False) == []
+
+
+@pytest.mark.parametrize("name", ["meta", "cupboard", "cpu:x", "", "x" * 10_000])
+def test_a_device_that_nothing_can_be_computed_on(name):
+    with pytest.raises(UsageError, match="no device"):
+        pick_device(name)

@@ -17,8 +17,12 @@ from seqloom.data.batches.word_ids import END, WordIds
 from seqloom.data.sources.words import WordText
 from seqloom.errors import DivergedError, RunError
 from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, rows_of_words
+from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.run import Run
+from seqloom.tasks.word_vectors.starting import take_vectors
 from seqloom.tasks.word_vectors.task import EmbedWordsConfig, load_words
+from seqloom.text.tokenizer import WordLevel
+from seqloom.text.training import train_tokenizer
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Interrupted
@@ -326,6 +330,23 @@ def test_a_vocabulary_that_does_not_fit_the_vectors_is_refused(config):
     path.write_text("\n".join(lines[: len(lines) // 2]) + "\n")
     with pytest.raises(RunError):
         load_words(run.path).similar(["of"])
+
+
+def test_no_damaged_vectors_are_used(config):
+    """The last byte of the weights, which no reader of safetensors notices."""
+    run = train_run(config, Listener())
+    for checkpoint in run.checkpoints():
+        data = bytearray(checkpoint.weights.read_bytes())
+        data[-1] ^= 1
+        checkpoint.weights.write_bytes(data)
+    tokenizer = train_tokenizer(WordLevel(), [" ".join(line) for line in LINES])
+    table = TokenEmbedder(tokenizer.vocab_size, 11, 11)
+    for take in (
+        lambda: load_words(run.path),
+        lambda: take_vectors(EmbedderConfig(str(run.path)), table, tokenizer, Listener()),
+    ):
+        with pytest.raises(RunError, match="no checkpoint is undamaged"):
+            take()
 
 
 def test_a_training_that_diverges_saves_nothing(config):

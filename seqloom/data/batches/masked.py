@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 import torch
 
 from seqloom.data.batches.batch import ReadingBatch, pad
 from seqloom.data.batches.order import Order
-from seqloom.data.batches.windows import LengthConfig
+from seqloom.data.batches.windows import LengthConfig, TextLength
 from seqloom.data.rows import Text, blocks_of
 from seqloom.errors import DataError, UsageError
+from seqloom.limits import Bounds, Tokens
 from seqloom.nn.embedders import Inputs
 from seqloom.text.tokenizer import Tokenizer
 
@@ -32,16 +34,11 @@ class MaskConfig(LengthConfig):
         next_sentence: whether sequences are pairs of texts; in half of them, the second continues the first.
     """
 
-    tokens: int = 4096
-    length: int = 128
-    share: float = 0.15
+    tokens: Tokens = 4096
+    length: TextLength = 128
+    share: Annotated[float, Bounds(1e-6, 1, below=True)] = 0.15
     whole_words: bool = False
     next_sentence: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.share < 1:
-            raise ValueError("batches.share must be between 0 and 1")
 
 
 def mask_of(tokenizer: Tokenizer) -> tuple[str, int]:

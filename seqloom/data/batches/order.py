@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from seqloom.errors import DataError
+from seqloom.limits import Accumulate, Bounded, Bounds, Tokens
 
 
 @dataclass(frozen=True)
-class BatchConfig:
+class BatchConfig(Bounded):
     """How sentences are put together into batches.
 
     Args:
@@ -24,14 +25,10 @@ class BatchConfig:
         accumulate: batches per step of the optimizer.
     """
 
-    tokens: int = 4096
+    tokens: Tokens = 4096
     count: Literal["target", "longer"] = "target"
-    jitter: float = 0.5
-    accumulate: int = 1
-
-    def __post_init__(self) -> None:
-        if self.tokens < 1 or self.accumulate < 1 or self.jitter < 0:
-            raise ValueError("batches.tokens and accumulate must be at least 1, jitter not negative")
+    jitter: Annotated[float, Bounds(0, 10**6)] = 0.5
+    accumulate: Accumulate = 1
 
 
 class Order:

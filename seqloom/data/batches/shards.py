@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +13,8 @@ import numpy as np
 
 from seqloom.data.batches.stream import Row, encode_block
 from seqloom.data.rows import Piece, ReportProgress, as_bytes, blocks_of, text_digest
-from seqloom.run import Checkpoint, write_folder, write_json
+from seqloom.errors import RunError
+from seqloom.files import Checkpoint, read_sealed, write_folder, write_json, write_sealed
 from seqloom.text.tokenizer import Tokenizer
 
 _ROOM = 1 << 24  # tokens of a shard, apart from the rest of the block that fills it
@@ -100,16 +100,16 @@ def find_shards(folder: Path, source: StampedText, tokenizer: Tokenizer) -> Shar
     The text is read again, for its digest, only if the size or time of a file has changed.
     """
     try:
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        shards = [_shard(folder, number) for number in range(index["shards"])]
-    except (OSError, ValueError, KeyError, TypeError):
+        index = read_sealed(folder / _INDEX, "")
+    except RunError:
         return None
+    shards = [_shard(folder, number) for number in range(index["shards"])]
     if index["tokenizer"] != tokenizer.digest() or any(shard.fault() for shard in shards):
         return None
     if index["stamp"] != source.stamp():
         if text_digest(source.pieces()) != index["text"]:
             return None
-        write_json(folder / _INDEX, {**index, "stamp": source.stamp()})
+        write_sealed(folder / _INDEX, {**index, "stamp": source.stamp()})
     return _opened(shards, index["text"])
 
 
@@ -139,7 +139,7 @@ def write_shards(source: StampedText, tokenizer: Tokenizer, keeping: Keeping) ->
     if block:
         write()
     index = {"text": sha.hexdigest(), "tokenizer": tokenizer.digest(), "stamp": source.stamp(), "shards": len(done)}
-    write_json(folder / _INDEX, index)
+    write_sealed(folder / _INDEX, index)
     return _opened(done, sha.hexdigest())
 
 

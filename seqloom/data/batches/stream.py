@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import torch
 from seqloom.data.batches.batch import StreamBatch
 from seqloom.data.rows import Piece, Text, blocks_of
 from seqloom.errors import DataError, counted
+from seqloom.limits import Accumulate, Bounded, Bounds, Length, LengthOrZero
 from seqloom.nn.embedders import Inputs
 from seqloom.text.tokenizer import Tokenizer
 
@@ -26,7 +27,7 @@ class Row(Protocol):
 
 
 @dataclass(frozen=True)
-class StreamConfig:
+class StreamConfig(Bounded):
     """How a text is cut into batches.
 
     Args:
@@ -35,20 +36,19 @@ class StreamConfig:
             state sees.
         accumulate: batches per step of the optimizer.
         stride: tokens from one window of an evaluation to the next, if no state is carried; 0 = length / 2.
-        crossing: whether a model that carries no state also sees the earlier documents of the same piece.
+        crossing: whether a model also sees the earlier documents: of the same piece, or all if it carries a state.
     """
 
-    lanes: int = 32
-    length: int = 128
-    accumulate: int = 1
-    stride: int = 0
+    lanes: Annotated[int, Bounds(1, 10**5)] = 32
+    length: Length = 128
+    accumulate: Accumulate = 1
+    stride: LengthOrZero = 0
     crossing: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.lanes, self.length, self.accumulate) < 1:
-            raise ValueError("batches.lanes, length and accumulate must be at least 1")
-        if not 0 <= self.stride <= self.length:
-            raise ValueError(f"batches.stride must be from 0 to length, {self.length}")
+        super().__post_init__()
+        if self.stride > self.length:
+            raise ValueError(f"batches.stride must be at most length, {self.length}")
 
 
 def check_length(size: int, config: StreamConfig) -> None:
@@ -74,7 +74,7 @@ class Layout:
 
     def stream(self, ids: Row, lines: Row, tokenizer: Tokenizer) -> Stream:
         """The batches of an encoded text; see Stream."""
-        return Stream(ids, lines, self, None if self.carries or self.config.crossing else tokenizer.start)
+        return Stream(ids, lines, self, None if self.config.crossing else tokenizer.start)
 
 
 class Stream:
@@ -155,7 +155,8 @@ class Stream:
         if self.document_start is None:
             return None
         number = (read == self.document_start).cumsum(1)
-        number -= number[:, :1]
+        if not self.carries:  # nothing to be kept from the document that a row begins with
+            number -= number[:, :1]
         return torch.from_numpy(number) if number.any() else None
 
 

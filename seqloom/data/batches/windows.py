@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 
 from seqloom.data.batches.batch import ReadingBatch, pad
 from seqloom.data.batches.order import BatchConfig, Order
+from seqloom.limits import Bounds, LengthOrZero, Tokens
 from seqloom.nn.embedders import Inputs
 from seqloom.text.tokenizer import Template
+
+TextLength = Annotated[int, Bounds(8, 10**6)]
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,8 @@ class LengthConfig(BatchConfig):
         length: the most tokens read at once, including the special ones.
     """
 
-    tokens: int = 2048
-    length: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.length < 8:
-            raise ValueError("batches.length must be at least 8")
+    tokens: Tokens = 2048
+    length: TextLength = 256
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,12 @@ class TextBatchConfig(LengthConfig):
     """
 
     long: Literal["cut", "windows"] = "cut"
-    stride: int = 0
+    stride: LengthOrZero = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.stride <= self.length - 8:
-            raise ValueError("batches.stride must be from 0 to length - 8")
+        if self.stride > self.length - 8:
+            raise ValueError("batches.stride must be at most length - 8")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.run import writing
+from seqloom.files import writing
 
 Ids = NDArray[np.int32]
 END = -1

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from seqloom.data.formats.lines import is_blank
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -127,7 +129,7 @@ class _Alignment:
         self.tokens = [[common.intersection(_TOKEN.findall(line)) for line in side] for side in (sources, targets)]
         seen = Counter(token for tokens in self.tokens[1] for token in tokens)
         self.rarity = {token: math.log((self.n + 1) / count) for token, count in seen.items()}
-        self.filled = [np.fromiter((bool(x.strip()) for x in side), np.bool_, self.n) for side in (sources, targets)]
+        self.filled = [np.fromiter((not is_blank(x) for x in side), np.bool_, self.n) for side in (sources, targets)]
         self.lengths = [_standard(lines, full) for lines, full in zip((sources, targets), self.filled, strict=True)]
 
     def shift(self) -> Shift | None:

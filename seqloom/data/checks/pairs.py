@@ -13,8 +13,19 @@ from typing import Literal
 import numpy as np
 
 from seqloom.data.checks.evidence import LanguageProfiles, find_shift, length_outliers
-from seqloom.data.formats.lines import MAX_BYTES, RECORD_BYTES, LineError, decode, expand, file_format, raw_lines
-from seqloom.data.formats.parallel import check_po_line, corpus_files, parse_json, parse_tsv, read_pairs
+from seqloom.data.formats.lines import (
+    CR_ALONE,
+    MAX_BYTES,
+    RECORD_BYTES,
+    LineError,
+    decode,
+    expand,
+    file_format,
+    is_blank,
+    raw_lines,
+    to_lf,
+)
+from seqloom.data.formats.parallel import check_po, corpus_files, parse_json, parse_tsv, read_pairs
 from seqloom.data.rows import Pairs, Splits
 from seqloom.errors import DataError, counted
 
@@ -87,7 +98,7 @@ def check_pairs(pairs: Pairs, name: str) -> list[Finding]:
     split = _Split(pairs, name)
     if not len(pairs):
         return [Finding("error", "no pairs", split.files(), f"{name} is empty", "name files that have sentences", 0)]
-    checks = (_empty_sides, _repeats, _copies, _odd_lengths, _swapped_pairs, _shifted)
+    checks = (_empty_sides, _codes, _repeats, _copies, _odd_lengths, _swapped_pairs, _shifted)
     return _by_severity(finding for check in checks for finding in check(split))
 
 
@@ -118,7 +129,7 @@ def _empty_sides(split: _Split) -> list[Finding]:
     findings = []
     empty: set[int] = set()
     for side, (name, lines) in enumerate((("sources", split.pairs.sources), ("targets", split.pairs.targets))):
-        blank = [i for i, line in enumerate(lines) if not line.strip()]
+        blank = [i for i, line in enumerate(lines) if is_blank(line)]
         empty.update(blank)
         cure = "training leaves them out; fill or delete them"
         findings += split.findings(f"empty {name}", blank, cure, side=side, severity="warning")
@@ -128,9 +139,17 @@ def _empty_sides(split: _Split) -> list[Finding]:
     return findings
 
 
+def _codes(split: _Split) -> list[Finding]:
+    if not split.pairs.codes:
+        return []
+    detail = f"{counted(split.pairs.codes, 'inline code')} (bpt, ept, ph, it, ut) of {split.name} are not read as text"
+    cure = "fine for text with markup; what stands between them is kept"
+    return [Finding("note", "inline codes left out", split.files(), detail, cure, split.pairs.codes)]
+
+
 def _filled(pairs: Pairs) -> list[tuple[int, str, str]]:
     rows = enumerate(zip(pairs.sources, pairs.targets, strict=True))
-    return [(i, source, target) for i, (source, target) in rows if source.strip() and target.strip()]
+    return [(i, source, target) for i, (source, target) in rows if not (is_blank(source) or is_blank(target))]
 
 
 def _repeats(split: _Split) -> list[Finding]:
@@ -197,18 +216,18 @@ def _overlap(earlier: _Split, later: _Split) -> list[Finding]:
 
 
 def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -> list[Finding]:
-    """Every fault for which `read_pairs` would refuse these files, not only the first; empty if it accepts them.
+    """Every fault for which `read_pairs` would refuse these files, not only the first, and carriage returns in lines.
 
     Raises UsageError for a path that cannot be opened, and for paths that are no corpus.
     """
     files = corpus_files(paths, languages)
     findings: list[Finding] = []
-    parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po_line}
+    parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po()}
     line_files = [path for path in files if file_format(path) != ".tmx"]
     texts = [list(_scan(path, parsers.get(file_format(path)), findings)) for path in line_files]
     if len(texts) == 2 and len(texts[0]) != len(texts[1]):
         findings.append(_unequal(files, texts))
-    if not findings:  # faults of the whole file: its XML, its catalog, no pair at all
+    if not _unusable(findings):  # faults of the whole file: its XML, its catalog, no pair at all
         try:
             read_pairs(paths, languages=languages)
         except DataError as error:
@@ -225,9 +244,13 @@ def scan_texts(paths: Sequence[str], parsers: Mapping[str, Parse]) -> list[Findi
     for path in map(expand, paths):
         parse = parsers.get(file_format(path), parsers.get(""))
         lines = _scan(path, parse, findings, RECORD_BYTES if parse else MAX_BYTES)
-        if not sum(bool(line.strip()) for line in lines) and not findings:
+        if not sum(not is_blank(line) for line in lines) and not _unusable(findings):
             findings.append(Finding("error", "no text", str(path), "the file has no words", "name files with text", 1))
     return findings
+
+
+def _unusable(findings: Iterable[Finding]) -> bool:
+    return any(finding.severity == "error" for finding in findings)
 
 
 def _unreadable(error: DataError) -> Finding:
@@ -237,22 +260,36 @@ def _unreadable(error: DataError) -> Finding:
 def _scan(path: Path, parse: Parse | None, findings: list[Finding], max_bytes: int = MAX_BYTES) -> Iterator[str]:
     """The lines of a file, "" for each that cannot be read; their faults are added to `findings` at the end."""
     faults: defaultdict[str, list[tuple[int, LineError]]] = defaultdict(list)
+    returns, number = list[int](), 0
     try:
         for number, raw in enumerate(raw_lines(path, max_bytes), 1):
             text = ""
             try:
                 text = decode(raw, path, number, max_bytes)
-                if parse is not None and text.strip():
+                if parse is not None and not is_blank(text):
                     parse(text, f"{path}:{number}")
             except LineError as error:
                 faults[error.kind].append((number, error))
+            if "\r" in text:
+                returns.append(number)
             yield text
     except DataError as error:
         findings.append(_unreadable(error))
+    if returns:
+        findings.append(_returns(path, returns, number))
     for kind, errors in faults.items():
         numbers, first = [number for number, _ in errors], errors[0][1]
         detail = first.problem if len(errors) == 1 else f"{len(errors):,} lines; the first: {first.problem}"
         findings.append(Finding("error", kind, _lines(str(path), numbers), detail, first.cure, len(errors)))
+
+
+def _returns(path: Path, numbers: Sequence[int], lines: int) -> Finding:
+    """Carriage returns within lines; a file that has no other line end is one single line."""
+    if lines == 1:
+        return Finding("error", "lines that end in CR", str(path), CR_ALONE, to_lf(path), 1)
+    detail = f"{counted(len(numbers), 'line')} of {lines:,} have a carriage return (CR) inside, which ends no line"
+    where = _lines(str(path), numbers)
+    return Finding("warning", "carriage returns within lines", where, detail, to_lf(path), len(numbers))
 
 
 def _unequal(files: Sequence[Path], texts: Sequence[Sequence[str]]) -> Finding:
@@ -263,7 +300,7 @@ def _unequal(files: Sequence[Path], texts: Sequence[Sequence[str]]) -> Finding:
     shift = find_shift(texts[0][:common], texts[1][:common])
     if shift is not None:
         where, cure = f"{files[longer]}:{shift.start + 1}", f"they diverge near line {shift.start + 1:,}: fix it there"
-    elif not any(line.strip() for line in texts[longer][common:]):
+    elif all(map(is_blank, texts[longer][common:])):
         cure = f"{files[longer]} only has extra blank lines at its end: delete them"
     return Finding("error", "unequal line counts", where, detail, cure, len(texts[longer]) - common)
 

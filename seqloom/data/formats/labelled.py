@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqloom.data.formats.lines import file_format, json_records, read_each, text_of
+from seqloom.data.formats.lines import file_format, is_blank, json_records, read_each, text_of
 from seqloom.data.rows import Example, TaggedWords
 from seqloom.errors import DataError, counted, nearest
 
@@ -18,7 +20,7 @@ def _records(path: Path, header: bool) -> Iterator[tuple[Mapping[str, Any], str]
         yield from json_records(path)
         return
     for line, where in text_of(path):
-        if not line.strip():
+        if is_blank(line):
             continue
         cells = line.split("\t")
         if names is None:
@@ -36,7 +38,7 @@ def _cell(record: Mapping[str, Any], name: str, where: str, option: str) -> str:
         cure = f"{nearest(name, record)}; choose it with --data.{option} COLUMN"
         raise DataError(f"no column {name!r}", where=where, cure=cure)
     value = record[name]
-    if isinstance(value, (dict, list)) or value is None or not str(value).strip() or "\0" in str(value):
+    if isinstance(value, (dict, list)) or value is None or is_blank(str(value)) or "\0" in str(value):
         raise DataError(f"{name!r} is empty or not a text", where=where, cure="fix or remove the example")
     try:
         str(value).encode()
@@ -62,11 +64,16 @@ def read_examples(paths: Sequence[str], columns: Mapping[str, str], header: bool
     return read_each(paths, read, "has no examples", "if its first line is an example: --data.header false")
 
 
-def read_tagged(paths: Sequence[str]) -> list[TaggedWords]:
-    """The sentences of some files. Raises DataError or UsageError at the first fault."""
+def read_tagged(paths: Sequence[str], word: int = 0, label: int = 0) -> list[TaggedWords]:
+    """The sentences of some files; `word` and `label`: see `tag_columns`.
+
+    Raises DataError or UsageError at the first fault.
+    """
 
     def read(path: Path) -> Iterator[TaggedWords]:
-        return _json_sentences(path) if file_format(path) == ".jsonl" else _column_sentences(path)
+        if file_format(path) == ".jsonl":
+            return _json_sentences(path)
+        return _column_sentences(path, tag_columns(path, word, label))
 
     return read_each(paths, read, "has no sentences", "write one word and its label per line")
 
@@ -81,19 +88,98 @@ def _json_sentences(path: Path) -> Iterator[TaggedWords]:
 
 
 def _is_text_list(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, str) and v.strip() for v in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) and not is_blank(v) for v in value)
 
 
-def _column_sentences(path: Path) -> Iterator[TaggedWords]:
-    words: list[tuple[str, str]] = []
-    start = ""
-    for line, where in (*text_of(path), ("", "")):
-        cells = line.split()
+@dataclass(frozen=True)
+class TagColumns:
+    """The columns of a file of words with labels, one word per line.
+
+    Args:
+        separator: a tab, so that words may contain spaces, or a space, of which several are like one.
+        word, label: the columns that are read, from 1.
+        count: the number of columns of each line; 0 = at least those that are read.
+        conllu: whether it is CoNLL-U, which has comments, and lines for parts and groups of words.
+    """
+
+    separator: str
+    word: int
+    label: int
+    count: int
+    conllu: bool = False
+
+    def __str__(self) -> str:
+        separator = "tabs" if self.separator == TAB else "spaces"
+        separated = "CoNLL-U" if self.conllu else f"columns separated by {separator}"
+        return f"{separated}; words from {self._named(self.word)}, labels from {self._named(self.label)}"
+
+    def _named(self, column: int) -> str:
+        name = f" ({_CONLLU[column - 1]})" if self.conllu and column <= len(_CONLLU) else ""
+        return f"column {column}{name}"
+
+    def split(self, line: str, where: str) -> tuple[str, str] | None:
+        """The word and the label of a line; None for a line that has none. Raises DataError."""
+        if self.conllu and (line.startswith("#") or _PART.match(line)):
+            return None
+        cells = _cells(line, self.separator)
+        cure = f"read were {self}; choose others with --data.word and --data.label"
         if len(cells) == 1:
-            raise DataError("a word without a label", where=where, cure="write WORD LABEL")
-        if cells and cells[0] != "-DOCSTART-":
-            start = start if words else where
-            words.append((cells[0], cells[-1]))
-        elif words:
-            yield TaggedWords(tuple(word for word, _ in words), tuple(label for _, label in words), start)
+            raise DataError("a word without a label", where=where, cure="write WORD<TAB>LABEL")
+        if len(cells) < max(self.word, self.label) or self.count not in (0, len(cells)):
+            problem = f"{counted(len(cells), 'column')} instead of {self.count or max(self.word, self.label)}"
+            raise DataError(problem, where=where, cure=f"separate columns by tabs; {cure}")
+        pair = cells[self.word - 1], cells[self.label - 1]
+        if any(map(is_blank, pair)):
+            raise DataError("the word or its label is empty", where=where, cure=cure)
+        return pair
+
+
+TAB = "\t"
+_CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
+_ID = re.compile(r"\d+(?:[-.]\d+)?")
+_PART = re.compile(r"\d+[-.]\d+\t")  # "3-4" = the words 3 and 4 as they are written, "3.1" = a word that is not
+
+
+_OUTSIDE = re.compile(r"-DOCSTART-|# ?(?:id|sent_id|text|newdoc|newpar|global\.columns)\b")  # between sentences
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return [c.strip(" ") for c in line.split(TAB)] if separator == TAB else re.split(" +", line.strip(" "))
+
+
+def tag_columns(path: Path, word: int = 0, label: int = 0) -> TagColumns:
+    """The columns of a file, from its first line with a word: CoNLL-U; else separated by tabs, if it has one; else by
+    spaces. The word is the first column (CoNLL-U: FORM), its label the last one (UPOS), unless others are chosen.
+
+    Args:
+        path: the file.
+        word, label: the chosen columns, from 1; 0 = those of the format.
+    """
+    first = ""
+    for line, _ in text_of(path):
+        if not is_blank(line) and not _OUTSIDE.match(line):
+            first = line
+            if not line.startswith("#"):  # which may be a comment, or a word
+                break
+    cells = _cells(first, TAB if TAB in first else " ")
+    conllu = file_format(path) == ".conllu" or (len(cells) == len(_CONLLU) and bool(_ID.fullmatch(cells[0])))
+    chosen = word or (2 if conllu else 1), label or (4 if conllu else len(cells))
+    count = len(_CONLLU) if conllu else 0 if word and label else len(cells)
+    return TagColumns(TAB if conllu or TAB in first else " ", *chosen, count, conllu)
+
+
+def _column_sentences(path: Path, columns: TagColumns) -> Iterator[TaggedWords]:
+    words: list[tuple[str, str]] = []
+    start, labels = "", set[str]()
+    for line, where in (*text_of(path), ("", "")):
+        if is_blank(line) or _OUTSIDE.match(line):
+            if words:
+                yield TaggedWords(tuple(word for word, _ in words), tuple(label for _, label in words), start)
             words = []
+        elif pair := columns.split(line, where):
+            start = start if words else where
+            words.append(pair)
+            labels.add(pair[1])
+    if columns.conllu and labels == {"_"}:
+        cure = "choose another column with --data.label 5 (1 to 10)"
+        raise DataError(f"no word has a label: {columns}", where=str(path), cure=cure)

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import math
 import os
 import re
 import zlib
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seqloom.errors import DataError, UsageError, nearest
+from seqloom.files import digest_of
+from seqloom.limits import NOT_TEXT, check_regular, not_text_in
 
 MAX_BYTES = 1_000_000
 """The longest line accepted as a sentence, in bytes."""
@@ -22,8 +25,12 @@ MAX_BYTES = 1_000_000
 RECORD_BYTES = 1 << 27
 """The longest line accepted as a whole document, in bytes."""
 
-NOT_TEXT = re.compile("[\0\ud800-\udfff]")
-"""What no text may contain: NUL, and halves of characters."""
+# The characters that Unicode renders as nothing (Default_Ignorable_Code_Point), controls, and the empty braille cell.
+_VISIBLE = re.compile(
+    r"[^\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0000-\U000e0fff]"
+)
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 16
@@ -38,6 +45,14 @@ class LineError(DataError):
     def __init__(self, kind: str, problem: str, *, where: str, cure: str) -> None:
         self.kind = kind
         super().__init__(problem, where=where, cure=cure)
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: it is empty, or only white space and invisible characters (U+200B).
+
+    This is what a blank line, an empty side of a pair and a text without content are everywhere.
+    """
+    return not _VISIBLE.search(text)
 
 
 def expand(path: str) -> Path:
@@ -55,6 +70,14 @@ def expand(path: str) -> Path:
     return Path(path).expanduser() if path.startswith("~/") else Path(path)
 
 
+def content_digests(paths: Iterable[str]) -> list[str]:
+    """The SHA-256 of each file, and of those in each folder; nothing for one that does not exist."""
+    files: list[Path] = []
+    for path in map(expand, paths):
+        files += sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [digest_of(path) for path in files if path.is_file()]
+
+
 def file_format(path: Path | str) -> str:
     """The suffix that determines how a file is read, in lower case and without .gz or .xz: ".tsv", ".de", ""."""
     name = Path(str(path).lower())
@@ -66,6 +89,14 @@ def to_utf8(path: Path, encoding: str = "WINDOWS-1252") -> str:
     return f"convert it: iconv -f {encoding} -t UTF-8 {path} > NEW_FILE"
 
 
+CR_ALONE = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
+
+
+def to_lf(path: Path) -> str:
+    """The cure for a file whose lines end in CR."""
+    return f"end lines in LF: tr '\\r' '\\n' < {path} > NEW_FILE"
+
+
 @contextmanager
 def _opened(path: Path, watch: Callable[[Any], object] = lambda file: None) -> Iterator[Any]:
     """The file's bytes, decompressed; whatever the system refuses becomes one error."""
@@ -73,6 +104,7 @@ def _opened(path: Path, watch: Callable[[Any], object] = lambda file: None) -> I
     try:
         if path.is_dir():
             raise UsageError("this is a folder, not a file", where=str(path), cure="name a file in it")
+        check_regular(path)
         with path.open("rb") as stream:
             watch(stream)
             yield io.BufferedReader(_COMPRESSED[suffix](stream)) if suffix in _COMPRESSED else stream
@@ -164,31 +196,46 @@ def _other_encoding(raw: bytes, path: Path) -> str:
 def json_object(line: str, where: str, form: str = "one JSON object per line") -> dict[str, Any]:
     """The JSON object of a line, or of a whole file. Raises LineError, whose cure is to write the required `form`."""
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_float=_finite, parse_constant=_finite)
+        # Only an escape can be what no text holds: the line itself was decoded.
+        odd = not_text_in(record) if "\\u" in line else None
     except (ValueError, RecursionError) as error:
         raise LineError("lines that are not JSON", f"not JSON: {error}", where=where, cure=f"write {form}") from None
     if not isinstance(record, dict):
         raise LineError("lines that are not JSON", "not a JSON object", where=where, cure=f"write {form}")
+    if odd is not None:
+        problem = f"a text with a NUL or half a character: {odd[:60]!r}"
+        raise LineError("NUL characters", problem, where=where, cure=f"write {form}")
     return record
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:60]} is no number that can be computed with")
+    return value
 
 
 def is_text(value: object) -> bool:
     """Whether a JSON value is a text that can be encoded: no NUL, no half of a character, not blank."""
-    return isinstance(value, str) and not NOT_TEXT.search(value) and bool(value.strip())
+    return isinstance(value, str) and not NOT_TEXT.search(value) and not is_blank(value)
 
 
 def text_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file of examples, each with its place; DataError if the file is empty."""
-    number = 0
+    """The lines of a file of examples, each with its place; DataError if the file is empty, or its lines end in CR."""
+    number, line = 0, ""
     for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
-        yield decode(raw, path, number, RECORD_BYTES), f"{path}:{number}"
+        line = decode(raw, path, number, RECORD_BYTES)
+        yield line, f"{path}:{number}"
+    if number == 1 and "\r" in line and file_format(path) not in (".json", ".jsonl"):  # where CR is white space
+        raise DataError(CR_ALONE, where=str(path), cure=to_lf(path))
     if not number:
         raise DataError("the file is empty", where=str(path), cure="name files that have examples")
 
 
 def json_records(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """The JSON objects of a file, one per line, each with its place."""
-    return ((json_object(line, where), where) for line, where in text_of(path) if line.strip())
+    return ((json_object(line, where), where) for line, where in text_of(path) if not is_blank(line))
 
 
 def read_each(paths: Sequence[str], read: Callable[[Path], Iterable[T]], problem: str, cure: str) -> list[T]:

@@ -6,20 +6,22 @@ Every reader is strict: at the first fault it raises a DataError with file, line
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 from xml.parsers import expat
 
 from seqloom.data.formats.lines import (
     MAX_BYTES,
-    NOT_TEXT,
     LineError,
     blocks,
     expand,
     file_format,
+    is_blank,
+    json_object,
     text_lines,
     to_utf8,
 )
@@ -29,7 +31,18 @@ from seqloom.errors import ConfigError, DataError, counted
 BOTH_SIDES = (".tsv", ".jsonl", ".tmx", ".po")
 """The formats whose files hold both source and target."""
 
-_PO_LINE = re.compile(r'(?:msg(?:id|id_plural|ctxt|str|str\[[0-9]\])[ \t]*)?"(?:[^"\\]|\\.)*"')
+_PO_LINE = re.compile(r'(?:(msg(?:id|id_plural|ctxt|str|str\[[0-9]\]))[ \t]*)?"(?:[^"\\]|\\.)*"')
+_PLURALS = tuple(f"msgstr[{i}]" for i in range(10))
+_PO_ENDS = ("", "msgstr", *_PLURALS)
+_PO_ORDER = {
+    "msgctxt": _PO_ENDS,
+    "msgid": (*_PO_ENDS, "msgctxt"),
+    "msgid_plural": ("msgid",),
+    "msgstr": ("msgid",),
+    "msgstr[0]": ("msgid_plural",),
+    **{key: (before,) for before, key in pairwise(_PLURALS)},
+}
+"""What each keyword may stand after; a line without one goes on with the keyword before."""
 
 NumberedPair = tuple[int, str, str]
 """The line of a pair in its file, from 1, its source and its target."""
@@ -53,7 +66,7 @@ def _one_line(text: str) -> str:
 def parse_tsv(line: str, where: str) -> tuple[str, str]:
     """Source and target of a TSV line: its first two columns. A blank line is a pair of empty sides."""
     source, tab, rest = line.partition("\t")
-    if not tab and source.strip():
+    if not tab and not is_blank(source):
         raise LineError("lines without a tab", "no tab in the line", where=where, cure="write SOURCE<TAB>TARGET")
     return source, rest.partition("\t")[0]
 
@@ -65,14 +78,9 @@ def parse_json(languages: tuple[str, str]) -> Callable[[str, str], tuple[str, st
         return LineError("lines that are not a JSON pair", problem, where=where, cure=cure)
 
     def parse(line: str, where: str) -> tuple[str, str]:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise fault(f"not JSON: {error}", where, "write one JSON object a line") from None
-        if isinstance(record, dict) and isinstance(record.get("translation"), dict):
+        record = json_object(line, where, '{"source": "...", "target": "..."} a line')
+        if isinstance(record.get("translation"), dict):
             record = record["translation"]
-        if not isinstance(record, dict):
-            raise fault("not a JSON object", where, 'write {"source": "...", "target": "..."}')
         keys = [match_language(language, record) for language in languages]
         if None in keys:
             keys = [key if key in record else None for key in ("source", "target")]
@@ -80,20 +88,40 @@ def parse_json(languages: tuple[str, str]) -> Callable[[str, str], tuple[str, st
             keys_read = " nor ".join(f"{a!r} and {b!r}" for a, b in (("source", "target"), languages))
             problem = f"neither {keys_read}" if languages[0] else "no 'source' and 'target'"
             raise fault(problem, where, f"its keys are: {', '.join(record)[:200]}; name the languages in the config")
-        sides = [record[key] for key in keys]
-        if not all(isinstance(side, str) and not NOT_TEXT.search(side) for side in sides):
-            raise fault(f"{keys[0]!r} or {keys[1]!r} is not a text", where, "write strings without NUL and surrogates")
+        sides = [record[str(key)] for key in keys]
+        if not all(isinstance(side, str) for side in sides):
+            raise fault(f"{keys[0]!r} or {keys[1]!r} is not a text", where, "write strings")
         return _one_line(sides[0]), _one_line(sides[1])
 
     return parse
 
 
-def check_po_line(line: str, where: str) -> None:
-    """Raises LineError for a line that is not gettext PO; the catalog reader would skip some of these."""
-    text = line.strip()
-    if text and not text.startswith("#") and not _PO_LINE.fullmatch(text):
-        cure = 'write msgid "...", msgstr "..." or "..."'
-        raise LineError("lines that are not PO", "not a line of a PO file", where=where, cure=cure)
+def check_po() -> Callable[[str, str], None]:
+    """A check of the lines of a gettext PO file, in order: LineError for one that the catalog reader would pass over,
+    or take for another one.
+    """
+    before = ""
+
+    def check(line: str, where: str) -> None:
+        nonlocal before
+        text = line.strip()
+        if not text or text.startswith("#"):
+            return
+        match = _PO_LINE.fullmatch(text)
+        if match is None:
+            cure = 'write msgid "...", msgstr "..." or "..."'
+            raise LineError("lines that are not PO", "not a line of a PO file", where=where, cure=cure)
+        key = match[1] or "a text alone"
+        if (before not in _PO_ORDER[key]) if match[1] else not before:
+            problem = f"{key} after {before or 'nothing'}"
+            cure = "a message is msgid and msgstr, or msgid, msgid_plural and msgstr[0], msgstr[1], ..."
+            raise LineError("lines out of order in PO", problem, where=where, cure=cure)
+        before = match[1] or before
+
+    return check
+
+
+_CODES = ("bpt", "ept", "ph", "it", "ut")  # what they enclose is code of the original format; <hi> and <sub> are text
 
 
 class _Tmx:
@@ -106,6 +134,8 @@ class _Tmx:
         self.unit: dict[str, str] = {}
         self.parts: list[str] = []
         self.language, self.line, self.size, self.inside = "", 0, 0, False
+        self.codes: list[str] = []  # the elements around the text, from outside to inside, that decide what it is
+        self.dropped = 0
         self.parser = expat.ParserCreate()
         self.parser.buffer_text = True
         self.parser.StartElementHandler, self.parser.EndElementHandler = self.start, self.end
@@ -117,15 +147,21 @@ class _Tmx:
             self.unit, self.line = {}, self.parser.CurrentLineNumber
         elif tag == "tuv":
             self.language = attributes.get("xml:lang") or attributes.get("lang", "")
+            if not self.language:
+                self.fail("a <tuv> without xml:lang: its language is unknown", 'write <tuv xml:lang="en">')
         elif tag == "seg":
-            self.inside, self.size, self.parts = True, 0, []
+            self.inside, self.size, self.parts, self.codes = True, 0, [], []
+        elif self.inside and tag in (*_CODES, "sub"):
+            self.codes.append(tag)
+            self.dropped += tag != "sub"
 
     def text(self, text: str) -> None:
         if self.inside:
             self.size += len(text)
             if self.size > self.max_chars:
                 self.fail(f"the segment is longer than {self.max_chars:,} characters", "cut it into sentences")
-            self.parts.append(text)
+            if not self.codes or self.codes[-1] == "sub":
+                self.parts.append(text)
 
     def skipped(self, name: str, is_parameter: int) -> None:
         if not is_parameter:
@@ -135,7 +171,9 @@ class _Tmx:
         self.fail(f"the entity {context} refers to another file, which is not read", "write its text instead")
 
     def end(self, tag: str) -> None:
-        if tag == "seg":
+        if self.inside and tag in (*_CODES, "sub"):
+            self.codes.pop()
+        elif tag == "seg":
             self.inside = False
             self.unit.setdefault(self.language, _one_line("".join(self.parts)))
         elif tag == "tu":
@@ -152,7 +190,8 @@ class _Tmx:
         raise DataError(problem, where=f"{self.path}:{self.parser.CurrentLineNumber}", cure=cure)
 
 
-def _read_tmx(path: Path, languages: tuple[str, str], max_bytes: int) -> list[NumberedPair]:
+def _read_tmx(path: Path, languages: tuple[str, str], max_bytes: int) -> tuple[list[NumberedPair], int]:
+    """The pairs, and the number of inline codes left out."""
     tmx = _Tmx(path, languages, max_bytes)
     try:
         for block in blocks(path):
@@ -165,15 +204,16 @@ def _read_tmx(path: Path, languages: tuple[str, str], max_bytes: int) -> list[Nu
         problem = f"no unit in {languages[0]} or {languages[1]}" if languages[0] else "no unit in two languages"
         names = ", ".join(filter(None, tmx.all_languages)) or "none"
         raise DataError(problem, where=str(path), cure=f"its languages are: {names[:200]}")
-    return tmx.rows
+    return tmx.rows, tmx.dropped
 
 
 def _read_po(path: Path, max_bytes: int) -> list[NumberedPair]:
     from babel.messages.pofile import PoFileError, read_po
 
     lines = text_lines(path, max_bytes)
+    check = check_po()
     for number, line in enumerate(lines, 1):
-        check_po_line(line, f"{path}:{number}")
+        check(line, f"{path}:{number}")
     try:
         catalog = read_po(lines, ignore_obsolete=True, abort_invalid=True)
     except (PoFileError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -182,7 +222,7 @@ def _read_po(path: Path, max_bytes: int) -> list[NumberedPair]:
     rows: list[NumberedPair] = []
     for message in catalog:
         if message.id and not message.fuzzy:
-            rows += [(message.lineno or 0, _one_line(a), _one_line(b)) for a, b in _forms(message) if b.strip()]
+            rows += [(message.lineno or 0, _one_line(a), _one_line(b)) for a, b in _forms(message) if not is_blank(b)]
     if not rows:
         cure = "untranslated, fuzzy and obsolete messages do not count"
         raise DataError("no translated message in the file", where=str(path), cure=cure)
@@ -212,8 +252,6 @@ def _read_two(source: Path, target: Path, max_bytes: int) -> Pairs:
 
 def _read_one(path: Path, languages: tuple[str, str], max_bytes: int) -> list[NumberedPair]:
     match file_format(path):
-        case ".tmx":
-            return _read_tmx(path, languages, max_bytes)
         case ".po":
             return _read_po(path, max_bytes)
         case ".tsv":
@@ -221,7 +259,7 @@ def _read_one(path: Path, languages: tuple[str, str], max_bytes: int) -> list[Nu
         case _:
             parse = parse_json(languages)
             lines = enumerate(text_lines(path, max_bytes), 1)
-            return [(n, *parse(s, f"{path}:{n}")) for n, s in lines if s.strip()]
+            return [(n, *parse(s, f"{path}:{n}")) for n, s in lines if not is_blank(s)]
 
 
 def corpus_files(paths: Sequence[str], languages: tuple[str, str] = ("", "")) -> list[Path]:
@@ -242,8 +280,9 @@ def read_pairs(paths: Sequence[str], *, languages: tuple[str, str] = ("", ""), m
     """Sentence pairs from two parallel text files or from one .tsv, .jsonl, .tmx or .po file.
 
     Pairs with an empty side are kept, so that nothing disappears silently: see `usable`. A line break inside a JSON,
-    TMX or PO text becomes a space. A TMX unit in only one of the two languages is a pair with an empty side;
-    the text of its inline tags is part of the sentence. Untranslated, fuzzy and obsolete PO messages and blank lines
+    TMX or PO text becomes a space. A TMX unit in only one of the two languages is a pair with an empty side; what its
+    inline elements bpt, ept, ph, it and ut enclose is code, not text, and is left out and counted, while hi and sub are
+    text. Untranslated, fuzzy and obsolete PO messages and blank lines
     of JSON are skipped.
 
     Args:
@@ -259,18 +298,21 @@ def read_pairs(paths: Sequence[str], *, languages: tuple[str, str] = ("", ""), m
     files = corpus_files(paths, languages)
     if len(files) == 2:
         return _read_two(files[0], files[1], max_bytes)
-    rows = _read_one(files[0], languages, max_bytes)
+    is_tmx = file_format(files[0]) == ".tmx"
+    rows, codes = (
+        _read_tmx(files[0], languages, max_bytes) if is_tmx else (_read_one(files[0], languages, max_bytes), 0)
+    )
     if not rows:
         raise DataError(
             "no pair in the file", where=str(files[0]), cure="all its lines are blank: name a file with text"
         )
     numbers, sources, targets = zip(*rows, strict=True)
-    return Pairs(sources, targets, (str(files[0]), str(files[0])), numbers)
+    return Pairs(sources, targets, (str(files[0]), str(files[0])), numbers, codes=codes)
 
 
 def usable(pairs: Pairs) -> tuple[Pairs, int]:
     """The pairs with text on both sides, and the number of pairs dropped; DataError if none is left."""
-    keep = [i for i, both in enumerate(zip(pairs.sources, pairs.targets, strict=True)) if all(s.strip() for s in both)]
+    keep = [i for i, both in enumerate(zip(pairs.sources, pairs.targets, strict=True)) if not any(map(is_blank, both))]
     if not keep:
         raise DataError(
             "no pair has text on both sides", where=pairs.files[0], cure="check that these are the right files"
@@ -279,4 +321,5 @@ def usable(pairs: Pairs) -> tuple[Pairs, int]:
         return pairs, 0
     sources, targets = ([side[i] for i in keep] for side in (pairs.sources, pairs.targets))
     kinds = [pairs.kinds[i] for i in keep] if pairs.kinds else ()
-    return Pairs(sources, targets, pairs.files, [pairs.line(i) for i in keep], kinds), len(pairs) - len(keep)
+    lines = [pairs.line(i) for i in keep]
+    return replace(pairs, sources=sources, targets=targets, lines=lines, kinds=kinds), len(pairs) - len(keep)

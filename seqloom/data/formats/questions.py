@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqloom.data.formats.lines import file_format, json_object, json_records, read_each, text_of
+from seqloom.data.formats.lines import file_format, is_blank, json_object, json_records, read_each, text_of
 from seqloom.data.rows import Question
 from seqloom.errors import DataError
 
@@ -27,7 +27,7 @@ def read_questions(paths: Sequence[str], no_answer: bool) -> list[Question]:
     questions = read_each(paths, read, "has no questions", 'write {"question", "context", "answers"} on each line')
     for question in questions:
         for text, start in question.answers:
-            if question.passage[start : start + len(text)] != text or not text.strip():
+            if question.passage[start : start + len(text)] != text or is_blank(text):
                 problem = f"the answer {text[:60]!r} is not at character {start} of its passage"
                 raise DataError(problem, where=question.where, cure="fix its answer_start, or remove the question")
         if not question.answers and not no_answer:
@@ -54,7 +54,7 @@ def _list(record: Any, key: str, where: str) -> list[Any]:
 
 def _question(record: Any, passage: Any, where: str) -> Question:
     question = record.get("question") if isinstance(record, Mapping) else None
-    if not all(isinstance(text, str) and text.strip() for text in (question, passage)):
+    if not all(isinstance(text, str) and not is_blank(text) for text in (question, passage)):
         raise DataError("no question or no passage", where=where, cure='write "question" and "context"')
     answers = record.get("answers", [])
     pairs: Iterable[tuple[Any, Any]]

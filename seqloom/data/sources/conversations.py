@@ -15,7 +15,16 @@ from seqloom.data.batches.packs import Packs
 from seqloom.data.batches.shards import Keeping
 from seqloom.data.batches.stream import Layout
 from seqloom.data.checks.pairs import Parse
-from seqloom.data.formats.lines import RECORD_BYTES, LineError, decode, is_text, json_object, raw_lines, read_each
+from seqloom.data.formats.lines import (
+    RECORD_BYTES,
+    LineError,
+    decode,
+    is_blank,
+    is_text,
+    json_object,
+    raw_lines,
+    read_each,
+)
 from seqloom.data.rows import Chat, Piece, ReportProgress, Text, digest_of
 from seqloom.data.sources.source import Reading, TextSplit
 from seqloom.data.sources.text import DocumentFiles, as_document
@@ -38,7 +47,7 @@ def read_conversations(paths: Sequence[str]) -> list[Chat]:
     def read(path: Path) -> Iterator[Chat]:
         for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
             line = decode(raw, path, number, RECORD_BYTES)
-            if line.strip():
+            if not is_blank(line):
                 yield from (Chat(chat, number) for chat in parse_conversations(line, f"{path}:{number}"))
 
     return read_each(paths, read, "there is no conversation in the file", f"a line may be {_FORMS}")

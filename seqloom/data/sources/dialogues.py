@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from seqloom.data.formats.lines import LineError, expand, text_lines
+from seqloom.data.formats.lines import LineError, expand, is_blank, json_object, text_lines
 from seqloom.data.rows import Pairs, Splits
 from seqloom.data.sources.pairs import PairSource
+from seqloom.limits import Bounds, Length
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,9 @@ class Dialogues(PairSource):
     train: tuple[str, ...]
     valid: tuple[str, ...]
     test: tuple[str, ...] = ()
-    turns: int = 3
+    turns: Annotated[int, Bounds(1, 10_000)] = 3
     separator: str = " | "
-    max_length: int = 128
-
-    def __post_init__(self) -> None:
-        if self.turns < 1 or self.max_length < 1:
-            raise ValueError("turns and max_length must be at least 1")
+    max_length: Length = 128
 
     def context(self, turns: Sequence[str]) -> str:
         """The source for a reply to the turns so far."""
@@ -52,7 +48,7 @@ class Dialogues(PairSource):
         sources, targets, lines = list[str](), list[str](), list[int]()
         for path in map(expand, paths):
             for number, line in enumerate(text_lines(path), 1):
-                if line.strip():
+                if not is_blank(line):
                     turns = _turns(line, f"{path}:{number}")
                     sources += [self.context(turns[:i]) for i in range(1, len(turns))]
                     targets += turns[1:]
@@ -61,11 +57,9 @@ class Dialogues(PairSource):
 
 
 def _turns(line: str, where: str) -> list[str]:
-    try:
-        turns = json.loads(line)["turns"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        turns = None
+    form = '{"turns": ["Hello!", "Hi, how are you?"]}'
+    turns = json_object(line, where, form).get("turns")
     if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
-        cure = 'write {"turns": ["Hello!", "Hi, how are you?"]}'
-        raise LineError("lines that are not a dialogue", 'no list of texts under "turns"', where=where, cure=cure)
+        problem = 'no list of texts under "turns"'
+        raise LineError("lines that are not a dialogue", problem, where=where, cure=f"write {form}")
     return [" ".join(turn.split()) for turn in turns]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from random import Random
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from seqloom.data.rows import Fresh, Pairs, Splits
 from seqloom.data.sources.pairs import PairSource
 from seqloom.errors import counted
+from seqloom.limits import Bounds, Rows, RowsOrZero, Seed
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,18 @@ class Digits(PairSource):
 
     kind: ClassVar[str] = "digits"
     task: Literal["copy", "reverse", "sort"] = "reverse"
-    least: int = 4
-    most: int = 8
-    size: int = 20_000
-    valid_size: int = 500
-    test_size: int = 1000
-    seed: int = 1
+    least: Annotated[int, Bounds(1, 1000)] = 4
+    most: Annotated[int, Bounds(1, 1000)] = 8
+    size: Rows = 20_000
+    valid_size: Rows = 500
+    test_size: RowsOrZero = 1000
+    seed: Seed = 1
     fresh: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.least <= self.most:
-            raise ValueError(f"least must be at least 1, and most not below it, not {self.least} and {self.most}")
-        if min(self.size, self.valid_size) < 1 or self.test_size < 0:
-            raise ValueError("size and valid_size must be at least 1, test_size not negative")
+        super().__post_init__()
+        if self.least > self.most:
+            raise ValueError(f"most must not be below least, not {self.most} and {self.least}")
         total = self.size + self.valid_size + self.test_size
         if 10**self.least < 2 * total / (self.most - self.least + 1):
             raise ValueError(f"there are not enough rows of {counted(self.least, 'digit')} for {total}; raise least")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from seqloom.data.formats.labelled import read_examples, read_tagged
+from seqloom.data.formats.labelled import read_examples, read_tagged, tag_columns
+from seqloom.data.formats.lines import expand, file_format
 from seqloom.data.formats.questions import read_questions
 from seqloom.data.rows import Example, Question, TaggedWords
 from seqloom.data.sources.none import NoData
 from seqloom.data.sources.source import SplitFiles
-from seqloom.errors import counted
+from seqloom.errors import DataError, counted
+from seqloom.limits import Length, LengthOrZero
 
 E = TypeVar("E")
 
@@ -23,21 +26,65 @@ class ExampleFiles(SplitFiles[list[E]]):
     """Files of data, plain, .gz or .xz; ${VARIABLES} of the environment are expanded.
 
     Args:
-        train, valid, test: the files. Without `valid`, a tenth of `train`, drawn by the seed, is held out.
+        train, valid, test: the files. Without `valid`, a tenth of `train`, drawn by the seed, is held out: of each
+            label its share, and never the only example of one.
     """
 
     train: tuple[str, ...] = ()
 
-    def splits(self, report: Callable[[str], object], seed: int = 0) -> dict[str, list[E]]:
+    def splits(
+        self,
+        report: Callable[[str], object],
+        seed: int = 0,
+        hold_out: Callable[[list[E], int], tuple[list[E], list[E], str]] | None = None,
+    ) -> dict[str, list[E]]:
         """See SplitFiles; the config of an imported run names no files."""
-        return super().splits(report, seed) if self.train else NoData().splits()
+        if not self.train:
+            return NoData().splits()
+        for line in self.described([*self.train, *self.valid, *self.test]):
+            report(line)
+        return super().splits(report, seed, hold_out)
 
-    def hold_out(self, train: list[E], seed: int) -> tuple[list[E], list[E], str]:
-        """A tenth of the examples, drawn by the seed."""
-        drawn = np.random.Generator(np.random.Philox(key=(seed, 0))).permutation(len(train))
-        held = set(drawn[: max(1, len(drawn) // 10)].tolist())
+    def described(self, files: Sequence[str]) -> list[str]:
+        """How the files are read, where there is a choice, a line for each."""
+        return []
+
+    def hold_out(
+        self, train: list[E], seed: int, labels: Callable[[E], Iterable[str]] = lambda row: ()
+    ) -> tuple[list[E], list[E], str]:
+        """A tenth of the examples, drawn by the seed: of each label its share, and never the last example with it.
+
+        An example with several labels is drawn among those with its rarest one. Raises DataError where nothing can be
+        held out.
+        """
+        drawn = np.random.Generator(np.random.Philox(key=(seed, 0))).permutation(len(train)).tolist()
+        each = [tuple(dict.fromkeys(labels(row))) for row in train]
+        left = Counter(label for own in each for label in own)
+        strata = [min(own, key=lambda label: (left[label], label), default="") for own in each]
+        sizes, places = Counter(strata), Counter[str]()
+        rank: dict[int, float] = {}  # where an example stands in its stratum, from 0 to 1
+        for i in drawn:
+            rank[i] = (places[strata[i]] + 0.5) / sizes[strata[i]]
+            places[strata[i]] += 1
+        single = sorted(label for label, count in left.items() if count == 1)
+        held = set[int]()
+        for i in sorted(drawn, key=rank.__getitem__):
+            if len(held) < min(max(1, len(train) // 10), len(train) - 1) and all(left[label] > 1 for label in each[i]):
+                held.add(i)
+                left.subtract(each[i])
+        if not held:
+            cure = "name validation data with --data.valid"
+            raise DataError("no example can be held out for validation", where=", ".join(self.train), cure=cure)
         kept, valid = ([row for i, row in enumerate(train) if (i in held) == chosen] for chosen in (False, True))
-        return kept, valid, f"{counted(len(held), 'training example')} held out as validation data"
+        message = f"{counted(len(held), 'training example')} held out as validation data"
+        if single:
+            message += f"; {counted(len(single), 'label')} with a single example kept in training: {named(single)}"
+        return kept, valid, message
+
+
+def named(labels: Sequence[str], most: int = 5) -> str:
+    """The first labels of a list."""
+    return ", ".join(labels[:most]) + (f" and {len(labels) - most:,} more" if len(labels) > most else "")
 
 
 @dataclass(frozen=True)
@@ -65,15 +112,27 @@ class LabelledFiles(ExampleFiles[Example]):
 class TaggedFiles(ExampleFiles[TaggedWords]):
     """Files of sentences whose words have labels.
 
-    Each line of a .jsonl file is {"words": [...], "labels": [...]}. Any other file has one word per line, in columns
-    separated by white space: the word first, the label last. Blank lines separate the sentences (CoNLL).
+    Each line of a .jsonl file is {"words": [...], "labels": [...]}. Any other file has one word per line, in columns,
+    and blank lines between sentences. In CoNLL-U, which is recognized, the word is FORM and the label UPOS. Elsewhere
+    the word is the first column and the label the last one; columns are separated by tabs if there are any, so that
+    words may contain spaces, else by spaces. Which columns were read is reported.
+
+    Args:
+        word, label: the columns of the words and the labels, from 1; 0 = those of the format.
     """
 
     kind: ClassVar[str] = "tagged"
+    word: LengthOrZero = 0
+    label: LengthOrZero = 0
 
     def read(self, files: Sequence[str]) -> list[TaggedWords]:
         """See SplitFiles."""
-        return read_tagged(files)
+        return read_tagged(files, self.word, self.label)
+
+    def described(self, files: Sequence[str]) -> list[str]:
+        """See ExampleFiles."""
+        tables = [path for path in dict.fromkeys(files) if file_format(path) != ".jsonl"]
+        return [f"{path}: {tag_columns(expand(path), self.word, self.label)}" for path in tables]
 
 
 @dataclass(frozen=True)
@@ -87,7 +146,7 @@ class QuestionFiles(ExampleFiles[Question]):
 
     kind: ClassVar[str] = "questions"
     no_answer: bool = False
-    longest: int = 40
+    longest: Length = 40
 
     def read(self, files: Sequence[str]) -> list[Question]:
         """See SplitFiles."""

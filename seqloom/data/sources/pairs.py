@@ -9,9 +9,10 @@ from typing import ClassVar
 from seqloom.data.checks.pairs import Finding, scan_files
 from seqloom.data.formats.parallel import read_pairs
 from seqloom.data.rows import Pairs, Splits
+from seqloom.limits import Bounded, Length
 
 
-class PairSource:
+class PairSource(Bounded):
     """Where pairs of sequences come from; each source is also a frozen dataclass, chosen from a union by its `kind`."""
 
     def splits(self) -> Splits:
@@ -51,7 +52,7 @@ class Files(PairSource):
     test: tuple[str, ...] = ()
     source: str = ""
     target: str = ""
-    max_length: int = 256
+    max_length: Length = 256
 
     def splits(self) -> Splits:
         """See PairSource."""

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat
 from random import Random
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from seqloom.data.rows import Fresh, Pairs, Splits
 from seqloom.data.sources.pairs import PairSource
+from seqloom.limits import Bounds, NotNegative, Rows, RowsOrZero, Seed
 
 Statement = Literal["addition", "subtraction", "multiplication", "assignment", "if", "for"]
 _ALL: tuple[Statement, ...] = ("addition", "subtraction", "multiplication", "assignment", "if", "for")
@@ -47,23 +48,20 @@ class Programs(PairSource):
     kind: ClassVar[str] = "programs"
     task: Literal["programs", "addition"] = "programs"
     statements: tuple[Statement, ...] = _ALL
-    length: int = 4
-    nesting: int = 3
+    length: Annotated[int, Bounds(1, 1000)] = 4
+    nesting: Annotated[int, Bounds(1, len(_NAMES))] = 3
     curriculum: Literal["baseline", "naive", "mix", "combined"] = "combined"
-    ramp: int = 20
+    ramp: NotNegative = 20
     table: bool = False
-    size: int = 20_000
-    valid_size: int = 500
-    test_size: int = 1000
-    seed: int = 1
+    size: Rows = 20_000
+    valid_size: Rows = 500
+    test_size: RowsOrZero = 1000
+    seed: Seed = 1
 
     def __post_init__(self) -> None:
-        if self.length < 1 or not 1 <= self.nesting <= len(_NAMES):
-            raise ValueError(f"length must be at least 1, nesting from 1 to {len(_NAMES)}")
+        super().__post_init__()
         if not self.statements:
             raise ValueError(f"statements must name some of {', '.join(_ALL)}")
-        if min(self.size, self.valid_size) < 1 or self.test_size < 0 or self.ramp < 0:
-            raise ValueError("size and valid_size must be at least 1, test_size and ramp not negative")
 
     @property
     def levels(self) -> list[tuple[int, int]]:

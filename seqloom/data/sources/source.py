@@ -12,6 +12,7 @@ from seqloom.data.batches.stream import Layout, Stream
 from seqloom.data.checks.pairs import Finding
 from seqloom.data.rows import Piece, ReportProgress
 from seqloom.errors import UsageError
+from seqloom.limits import Bounded
 from seqloom.text.chat import Message
 from seqloom.text.tokenizer import Tokenizer
 
@@ -85,7 +86,7 @@ class TextSource:
 
 
 @dataclass(frozen=True)
-class SplitFiles(Generic[R]):
+class SplitFiles(Bounded, Generic[R]):
     """Files for each split; without files for validation, a part of the training data is held out."""
 
     train: tuple[str, ...]
@@ -100,11 +101,19 @@ class SplitFiles(Generic[R]):
         """The training data without the held-out part, this part, and a message about it."""
         raise NotImplementedError
 
-    def splits(self, report: Callable[[str], object], seed: int = 0) -> dict[str, R]:
-        """The splits by name, "test" if there is one; reports what is held out. Raises UsageError, DataError."""
+    def splits(
+        self,
+        report: Callable[[str], object],
+        seed: int = 0,
+        hold_out: Callable[[R, int], tuple[R, R, str]] | None = None,
+    ) -> dict[str, R]:
+        """The splits by name, "test" if there is one; reports what is held out. Raises UsageError, DataError.
+
+        `hold_out`: what holds a part out, in place of the method.
+        """
         splits = {name: self.read(files) for name in SPLITS if (files := getattr(self, name))}
         if not self.valid:
-            splits["train"], splits["valid"], message = self.hold_out(splits["train"], seed)
+            splits["train"], splits["valid"], message = (hold_out or self.hold_out)(splits["train"], seed)
             report(message)
         return splits
 

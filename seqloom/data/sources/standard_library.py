@@ -36,7 +36,7 @@ class StandardLibrary(TextSource):
 
     def tested(self, files: Sequence[str]) -> Source:
         """See TextSource."""
-        return text_source(files, "files") if files else library_source("test")
+        return text_source(files, ["files"] * len(files)) if files else library_source("test")
 
 
 def library_source(split: str) -> Source:

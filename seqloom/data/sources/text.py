@@ -5,10 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from itertools import islice
+from functools import cached_property
+from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from seqloom.data.batches.shards import Keeping, find_shards, write_shards
 from seqloom.data.batches.stream import Layout, Stream, encode_text
@@ -19,6 +19,7 @@ from seqloom.data.formats.lines import (
     decode,
     expand,
     file_format,
+    is_blank,
     is_text,
     json_object,
     raw_lines,
@@ -26,6 +27,7 @@ from seqloom.data.formats.lines import (
 from seqloom.data.rows import Piece, ReportProgress, Text
 from seqloom.data.sources.source import Reading, SplitFiles, TextSource, TextSplit
 from seqloom.errors import DataError, counted
+from seqloom.limits import Bounds
 from seqloom.text.tokenizer import Tokenizer
 
 DocumentUnit = Literal["blocks", "files", "lines"]
@@ -103,15 +105,18 @@ class Source(TextSplit):
         return Reading(stream, int((ids == tokenizer.unknown).sum()), self.text.sizes(), prompts)
 
 
-def text_source(paths: Sequence[str], documents: DocumentUnit = "blocks") -> Source:
-    """The text of some files (plain, .gz, .xz, .jsonl). Raises UsageError for a missing file.
+def text_source(paths: Sequence[str], documents: Sequence[DocumentUnit] | None = None) -> Source:
+    """The text of some files (plain, .gz, .xz, .jsonl); `documents` is the unit of each file, None = blocks.
+
+    Raises UsageError for a missing file.
 
     Reading it raises UsageError for a file that cannot be opened, DataError for one that cannot be read or is blank.
     """
     files = tuple(map(expand, paths))
     for path in files:
         next(raw_lines(path), b"")
-    return Source(files, partial(read_file, documents=documents))
+    units: dict[Path, DocumentUnit] = dict(zip(files, documents or repeat("blocks"), strict=False))
+    return Source(files, lambda path, watch: read_file(path, watch, units[path]))
 
 
 def read_file(
@@ -123,7 +128,7 @@ def read_file(
     number, inside, has_text = 0, False, False
     for number, raw in enumerate(raw_lines(path, watch=watch, **most), 1):
         line = decode(raw, path, number, **most)
-        blank = not line.strip()
+        blank = is_blank(line)
         has_text |= not blank
         if records:
             if not blank:
@@ -168,6 +173,7 @@ class DocumentFiles(SplitFiles[S], TextSource):
     """The parser of a line, by the format of the file; "" = all other formats."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.train:
             raise ValueError("train must name at least one file")
 
@@ -194,22 +200,29 @@ class TextFiles(DocumentFiles[Source]):
         train, valid, test: the files; ${VARIABLES} of the environment are expanded.
         held_out: without `valid`, the share of `train` that is held out: its last documents, or lines if it has few.
         documents: what separates documents, besides ends of files: "blocks" = blank lines; "files" = nothing, and a
-            blank line is a line like any other; "lines" = each line is a document.
+            blank line is a line like any other; "lines" = each line is a document. A list has one for each file of
+            `train`; the files of `valid` and `test` are read as the first of them.
     """
 
     kind: ClassVar[str] = "text"
     parsers: ClassVar[Mapping[str, Parse]] = {".jsonl": record_text}
-    held_out: float = 0.05
-    documents: DocumentUnit = "blocks"
+    held_out: Annotated[float, Bounds(1e-9, 1, below=True)] = 0.05
+    documents: DocumentUnit | tuple[DocumentUnit, ...] = "blocks"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be above 0 and below 1, not {self.held_out}")
+        if len(self._units) not in (1, len(self.train)):
+            numbers = f"{counted(len(self._units), 'value')}, train {counted(len(self.train), 'file')}"
+            raise ValueError(f"documents has {numbers}: give one value for all, or one for each")
 
     def read(self, files: Sequence[str]) -> Source:
         """See SplitFiles."""
-        return text_source(files, self.documents)
+        units = dict(zip(self.train, self._units, strict=False))
+        return text_source(files, [units.get(file, self._units[0]) for file in files])
+
+    @property
+    def _units(self) -> tuple[DocumentUnit, ...]:
+        return (self.documents,) if isinstance(self.documents, str) else self.documents
 
     def hold_out(self, train: Source, seed: int) -> tuple[Source, Source, str]:
         """Holds out the last documents, or lines if there are fewer than 20. Raises DataError for a single line."""

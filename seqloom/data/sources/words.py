@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from seqloom.data.batches.collocations import join_phrases
 from seqloom.data.batches.word_ids import END, WordIds
 from seqloom.data.formats.lines import blocks, decode, expand
 from seqloom.errors import DataError, UsageError, counted
+from seqloom.limits import Bounded, Bounds, NotNegative, Positive
 from seqloom.text.vocabulary import Vocabulary
 
 _NONE = -2
@@ -29,7 +30,7 @@ _WORD = re.compile(rf"\0|{_LETTER}+(?:['’]{_LETTER}+)*")
 
 
 @dataclass(frozen=True)
-class WordText:
+class WordText(Bounded):
     """Text in files, plain, .gz or .xz, of any size; a line is a sentence.
 
     Args:
@@ -48,16 +49,15 @@ class WordText:
     test: tuple[str, ...] = ()
     split: Literal["spaces", "words"] = "spaces"
     lowercase: bool = False
-    min_count: int = 5
-    max_words: int = 0
-    phrases: int = 0
-    threshold: float = 100.0
+    min_count: Positive = 5
+    max_words: NotNegative = 0
+    phrases: Annotated[int, Bounds(0, 10)] = 0
+    threshold: Annotated[float, Bounds(1e-9, 10**12)] = 100.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.train:
             raise ValueError("train must name at least one file or folder")
-        if self.min_count < 1 or min(self.max_words, self.phrases) < 0 or self.threshold <= 0:
-            raise ValueError("min_count must be at least 1, max_words and phrases not negative, threshold above 0")
 
     def encoded(self, folder: Path, report: Callable[[str], None]) -> tuple[Vocabulary, WordIds]:
         """Reads the text twice: counts its words, then writes the ids of those in the vocabulary to `folder`."""

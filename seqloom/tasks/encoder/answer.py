@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from seqloom.data.batches.windows import Item, TextBatchConfig, Window, frame
+from seqloom.data.formats.lines import is_text
 from seqloom.data.rows import Question
 from seqloom.data.sources.labelled import QuestionFiles
 from seqloom.errors import UsageError
 from seqloom.evaluation.answers import score_answers
+from seqloom.files import Json
 from seqloom.objectives.reading import Labels
-from seqloom.run import Json
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
 
@@ -103,7 +104,7 @@ class Answerer(Reader):
 
     def row(self, example: Any) -> Question:
         """(question, passage)."""
-        if isinstance(example, str) or len(example) != 2 or not all(isinstance(t, str) and t.strip() for t in example):
+        if isinstance(example, str) or len(example) != 2 or not all(map(is_text, example)):
             raise UsageError("a question and a passage are needed", cure="give pairs: (question, passage)")
         return Question(*example)
 

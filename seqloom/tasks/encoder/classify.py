@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from seqloom.data.batches.windows import Item, frame
+from seqloom.data.formats.lines import is_text
 from seqloom.data.rows import Example
 from seqloom.data.sources.labelled import LabelledFiles
 from seqloom.errors import DataError, UsageError, nearest
 from seqloom.evaluation.classification import score_labels, score_numbers
+from seqloom.files import Json
 from seqloom.objectives.reading import Labels, Numbers
-from seqloom.run import Json
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
 
@@ -111,7 +112,7 @@ class Classifier(Reader):
         if isinstance(example, str) and (pairs or either):
             parts = tuple(example.split("\t"))
         sizes = (1, 2) if either else (1 + pairs,)
-        if len(parts) not in sizes or not all(isinstance(part, str) and part.strip() for part in parts):
+        if len(parts) not in sizes or not all(map(is_text, parts)):
             expected = "texts or " * either + "pairs of texts: FIRST<TAB>SECOND" if pairs or either else "texts"
             raise UsageError(f"cannot be read: {str(example)[:80]!r}", cure=f"this run is for {expected}")
         return Example(*parts)
@@ -174,6 +175,10 @@ class ClassifyConfig(ExamplesConfig):
     def texts(self, rows: Sequence[Example]) -> Iterable[str]:
         """See ExamplesConfig."""
         return (text for row in rows for text in (row.text, row.second) if text)
+
+    def labels(self, row: Example) -> Iterable[str]:
+        """See ExamplesConfig; numbers are no labels."""
+        return () if isinstance(self.objective, Numbers) else (row.label,)
 
     def facts(self, rows: Sequence[Example]) -> Json:
         """The labels; or mean and standard deviation of the numbers."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from seqloom.data.batches.windows import Item, TextBatchConfig, by_length, collate, frame
+from seqloom.data.formats.lines import is_blank
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.memory import mean_summary
@@ -36,7 +37,7 @@ class TextEncoder:
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str], *, pooling: PoolingChoice = "mean", normalize: bool = False) -> np.ndarray:
-        """One vector a text (N D).
+        """One vector a text (N D), zeros for a blank one.
 
         Args:
             texts: any number of texts.
@@ -55,6 +56,7 @@ class TextEncoder:
             memory = self.model(batch.inputs)
             pooled = self.model.pooled(memory) if pooling == "own" else mean_summary(memory.states, memory.mask)
             found[part] = window_means(pooled, batch.owner).float().cpu().numpy()
+        found[np.array([is_blank(text) for text in texts], dtype=bool)] = 0.0
         normalize = normalize or (pooling == "own" and self.normalized)
         return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12) if normalize else found
 

@@ -31,8 +31,7 @@ class EncodeConfig(RunConfig):
 
     def assets(self, run: Run) -> Assets:
         """See RunConfig; a model of images has no tokenizer."""
-        texts = (run.path / "tokenizer.json").is_file()
-        return Assets(load_tokenizers(run) if texts else None, load_facts(run))
+        return Assets(load_tokenizers(run), load_facts(run))
 
     def build(self, assets: Assets) -> EncoderOnly:
         """See RunConfig."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.data.checks.pairs import Finding
 from seqloom.data.rows import digest_rows
-from seqloom.errors import UsageError
+from seqloom.data.sources.labelled import named
+from seqloom.errors import UsageError, counted
+from seqloom.files import Json
 from seqloom.inspection.labels import label_sections
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder import EncoderOnly
-from seqloom.run import Json, Run
+from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.encoder.look import attention
@@ -92,13 +95,18 @@ class ExamplesConfig(ReadingConfig):
         """What a tokenizer is made of."""
         raise NotImplementedError
 
+    def labels(self, row: Any) -> Iterable[str]:
+        """The labels of an example, each of which must occur in the training data; () = any answer is possible."""
+        return ()
+
     def facts(self, rows: Sequence[Any]) -> Json:
         """What the training examples tell: the labels there are."""
         return {}
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See ReadingConfig."""
-        rows: dict[str, list[Any]] = self.data.splits(reporter.say, self.seed)
+        hold_out = partial(self.data.hold_out, labels=self.labels) if self.data.train else None
+        rows: dict[str, list[Any]] = self.data.splits(reporter.say, self.seed, hold_out)
         tokenizer = tokenizer_for(self, run, lambda: self.texts(rows["train"]))
         facts = self.facts(rows["train"])
         reader = self.reading(self, tokenizer, facts)
@@ -113,7 +121,10 @@ class ExamplesConfig(ReadingConfig):
             ItemBatches(items["train"], self.batches, self.seed),
             measure,
             lambda: [_summary(self, name, rows[name], items[name], tokenizer) for name in rows],
-            lambda: [finding for name in rows if name != "train" for finding in _known(self, rows, name)],
+            lambda: [
+                *_single(self, rows["train"]),
+                *(finding for name in rows if name != "train" for finding in _known(self, rows, name)),
+            ],
         )
 
     def predictor(self, model: EncoderOnly, assets: Assets, **options: Any) -> Predictor:
@@ -123,7 +134,10 @@ class ExamplesConfig(ReadingConfig):
     def score(self, predictor: Predictor, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """See RunConfig; there are no options."""
         reader = predictor.reader
-        rows = self.data.read(tested_on(test, self.data.test, options))
+        files = tested_on(test, self.data.test, options)
+        for line in self.data.described(files):
+            reporter.say(line)
+        rows = self.data.read(files)
         items = reader.items(rows, learn=True)
         reporter.say(f"reading {len(rows):,} examples")
         began = time.perf_counter()
@@ -140,6 +154,20 @@ class ExamplesConfig(ReadingConfig):
         windows = [item.windows[0] for item in reader.items([reader.row(one) for one in shown], learn=False)]
         seen = attention(predictor.model, reader.tokenizer, windows)
         return Seen(seen, parameter_count(predictor.model), label_sections(run.evaluations()))
+
+
+def _single(config: ExamplesConfig, train: Sequence[Any]) -> list[Finding]:
+    """A note on the labels with a single training example."""
+    places: dict[str, list[str]] = {}
+    for row in train:
+        for label in set(config.labels(row)):
+            places.setdefault(label, []).append(row.where)
+    single = sorted(label for label, where in places.items() if len(where) == 1)
+    if not single:
+        return []
+    detail = f"{counted(len(single), 'label')} of {len(places):,}: {named(single)}"
+    cure = "they are never held out for validation; add examples of them, or merge them with other labels"
+    return [Finding("note", "labels with a single example", places[single[0]][0], detail, cure, len(single))]
 
 
 def _known(config: ExamplesConfig, rows: dict[str, list[Any]], name: str) -> list[Finding]:

@@ -18,11 +18,12 @@ from seqloom.data.rows import Text
 from seqloom.data.sources.none import NoData
 from seqloom.data.sources.text import TextFiles
 from seqloom.errors import RunError, UsageError
+from seqloom.files import Json
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.embedders import Inputs
 from seqloom.objectives.reading import MaskedTokens, masked
-from seqloom.run import Json, Run
+from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.encoder.look import attention

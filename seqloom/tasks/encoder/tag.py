@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from seqloom.data.batches.windows import Item, Window
+from seqloom.data.formats.lines import is_blank
 from seqloom.data.rows import TaggedWords
 from seqloom.data.sources.labelled import TaggedFiles
 from seqloom.errors import DataError, UsageError, nearest
-from seqloom.evaluation.classification import score_tags
+from seqloom.evaluation.classification import marks_spans, score_tags
+from seqloom.files import Json
 from seqloom.objectives.reading import Labels
-from seqloom.run import Json
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
 
@@ -94,7 +95,7 @@ class Tagger(Reader):
     def row(self, example: Any) -> TaggedWords:
         """A sentence with spaces between its words, or a list of its words."""
         words = tuple((example if isinstance(example, str) else " ".join(example)).split())
-        if not words:
+        if all(map(is_blank, words)):
             raise UsageError("there are no words", cure="give sentences with blanks between their words")
         return TaggedWords(words)
 
@@ -111,17 +112,22 @@ class TagConfig(ExamplesConfig):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What "best" may mean; "f1" is for BIO labels."""
+        """What "best" may mean; "f1" is for labels that mark spans: BIO, IOBES, BILOU."""
         return ("accuracy", "f1", "loss")
 
     def texts(self, rows: Sequence[TaggedWords]) -> Iterable[str]:
         """See ExamplesConfig."""
         return (" ".join(row.words) for row in rows)
 
+    def labels(self, row: TaggedWords) -> Iterable[str]:
+        """See ExamplesConfig."""
+        return row.labels
+
     def facts(self, rows: Sequence[TaggedWords]) -> Json:
         """The labels."""
         labels = sorted({label for row in rows for label in row.labels})
-        if self.training.metric == "f1" and not all(label == "O" or label[:2] in ("B-", "I-") for label in labels):
+        if self.training.metric == "f1" and not marks_spans(labels):
             cure = "set training.metric = 'accuracy'"
-            raise DataError("F1 is of spans: labels must be O, B-... and I-...", where=rows[0].where, cure=cure)
+            problem = "F1 is of spans: labels must be O, B-... and I-... (or those of IOBES, BILOU)"
+            raise DataError(problem, where=rows[0].where, cure=cure)
         return {"labels": labels}

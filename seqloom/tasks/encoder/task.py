@@ -12,10 +12,11 @@ import torch
 from seqloom.config import Tree
 from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, by_length, collate
 from seqloom.data.checks.pairs import Finding
+from seqloom.files import Json
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.reading import batch_scores
-from seqloom.run import Json, Run
+from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
 from seqloom.tasks.building import on_start
 from seqloom.tasks.task import GradientConfig, Numbered, Prepared, gradient_plan

@@ -6,7 +6,7 @@ import math
 
 from seqloom.data.formats.choices import read_multiple_choice
 from seqloom.errors import DataError
-from seqloom.run import Json
+from seqloom.files import Json
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.training.log import Reporter
 

@@ -11,10 +11,11 @@ from seqloom.data.batches.packs import Packs
 from seqloom.data.batches.shards import Keeping
 from seqloom.data.batches.stream import Stream, check_length, encode_block
 from seqloom.data.checks.pairs import sizes
+from seqloom.data.formats.lines import is_blank
 from seqloom.data.rows import Piece, blocks_of, text_digest
 from seqloom.data.sources.source import Reading, TextSplit
-from seqloom.run import Json, Run
-from seqloom.tasks.assets import begun
+from seqloom.files import Json
+from seqloom.run import Run
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.language_model.config import LanguageModelKeys
 from seqloom.tasks.resume import refuse_other_data
@@ -69,7 +70,7 @@ def _batches(
     if run is None:
         with TemporaryDirectory() as folder:  # the shards are mapped, and stay readable
             return train.batches(tokenizer, config.layout, Keeping(Path(folder)))
-    resuming = begun(run)
+    resuming = run.begun
 
     def check_digest(pieces: Iterable[Piece]) -> None:
         if resuming:
@@ -77,8 +78,6 @@ def _batches(
 
     def check_tokens(tokens: int) -> None:
         check_length(tokens, config.batches)
-        if not resuming:
-            run.claim()
 
     def progress(share: float, tokens: int) -> None:
         reporter.progress("tokenizing", share, tokens)
@@ -93,6 +92,6 @@ def summary(name: str, text: TextSplit, tokenizer: Tokenizer) -> Json:
         ids, _ = encode_block(block, tokenizer)
         tokens, unknown = tokens + len(ids), unknown + int((ids == tokenizer.unknown).sum())
         texts += sum(line is None for line, _ in block)
-        lines += sum(bool(line and line.strip()) for line, _ in block)
-    words = sizes(line for line, _ in text.pieces() if line and line.strip())
+        lines += sum(not is_blank(line or "") for line, _ in block)
+    words = sizes(line for line, _ in text.pieces() if line and not is_blank(line))
     return {"split": name, "texts": texts, "lines": lines, **words, "tokens": tokens, "unknown": unknown}

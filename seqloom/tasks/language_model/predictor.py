@@ -96,6 +96,8 @@ class Generator:
         ids = self.encode(prompt)
         if draft is not None:
             self._check(draft, config)
+            if ahead < 1:
+                raise UsageError(f"must be at least 1, not {ahead}", where="--ahead", cure="--ahead 4")
         request, small = self._request([ids], config, stop), draft.engine if draft is not None else None
         yield from self._pieces(prompt, ids, stop, config, self.engine.stream(ids, request, config, small, ahead))
 
@@ -174,6 +176,8 @@ class Generator:
         return whole[-most:], tokens
 
     def _request(self, rows: Sequence[list[int]], config: DecodingConfig, stop: Sequence[str]) -> Request:
+        if "" in stop:
+            raise UsageError("an empty text is in every text", where="--stop", cure="leave it out")
         length = config.max_length or _LENGTH
         longest = max(map(len, rows), default=0) + length
         if self.long_text == "refuse" and self.context is not None and longest > self.context:

@@ -14,10 +14,11 @@ from seqloom.config import Tree
 from seqloom.data.checks.pairs import Finding
 from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
+from seqloom.files import Json
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.decoder import LanguageModel
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
-from seqloom.run import Json, Run
+from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import on_start
 from seqloom.tasks.language_model.config import LanguageModelKeys

@@ -18,8 +18,10 @@ from seqloom.data.checks.pairs import sizes
 from seqloom.data.formats.parallel import usable
 from seqloom.data.rows import Pairs, Splits
 from seqloom.decoding.config import Greedy
-from seqloom.run import Json, Run
-from seqloom.tasks.assets import begun, load_tokenizers, make_tokenizers
+from seqloom.errors import counted
+from seqloom.files import Json
+from seqloom.run import Run
+from seqloom.tasks.assets import load_tokenizers, make_tokenizers
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import Trial
@@ -57,10 +59,12 @@ def read_corpus(config: TranslateKeys, reporter: Reporter, run: Run | None = Non
     """Reads the data, trains the tokenizers or loads those of the run, and plans the batches."""
     splits = config.data.splits()
     train, dropped = usable(splits.train)
+    if train.codes:
+        reporter.say(f"{counted(train.codes, 'inline code')} of the TMX file left out of the training pairs")
     if dropped:
         reporter.warn(f"{dropped} training pairs with an empty side are left out")
     usable(splits.valid)  # raises now, not after the first steps, if there is nothing to validate on
-    saved = load_tokenizers(run) if run is not None and begun(run) else None
+    saved = load_tokenizers(run) if run is not None and run.begun else None
     source, target = saved or make_tokenizers(config.tokenizer, train)
     first, fresh = _encoded(config, train, (source, target)), splits.fresh
     longest = fresh.longest if fresh else 0

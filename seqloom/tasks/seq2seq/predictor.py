@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from seqloom.data.batches.pairs import make_batch
-from seqloom.decoding.config import DecodingConfig, with_options
-from seqloom.decoding.encoder_decoder import decode_rows
+from seqloom.data.formats.lines import is_blank
+from seqloom.decoding.config import DecodingConfig, texts_at_a_time, with_options
+from seqloom.decoding.encoder_decoder import decode_rows, most_tokens
 from seqloom.decoding.search import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.models.encoder_decoder import EncoderDecoder
@@ -66,16 +67,20 @@ class Translator:
     def translate(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None, **options: Any
     ) -> list[list[Translation]]:
-        """The n best translations of each text; an empty text has one empty translation.
+        """The n best translations of each text; a blank text has one empty translation.
 
         Each translation begins with the prefix of its text.
         """
         config = with_options(self.config, options)
         ids = self.encode(texts)
         forced = [row.tolist() for row in self._targets([""] * len(texts) if prefixes is None else prefixes, texts)]
+        for number, (row, own) in enumerate(zip(ids, forced, strict=True), start=1):
+            if len(row) and len(own) > (most := most_tokens(len(row), config)):
+                problem = f"its prefix has {len(own)} tokens, its translation may have {most}"
+                raise DataError(problem, where=f"text {number}", cure="shorten it, or raise decoding.max_length")
         translations: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
         self.model.eval()
-        for part in self._parts(ids):
+        for part in self._parts(ids, texts_at_a_time(config, self.rows)):
             results = self.decode([ids[i] for i in part], config, [forced[i] for i in part])
             for i, hypotheses in zip(part, results, strict=True):
                 decoded = self.target.decode([h.ids for h in hypotheses])
@@ -85,13 +90,13 @@ class Translator:
     def score(self, texts: Sequence[str], targets: Sequence[str]) -> list[float]:
         """The log-probability of each target, end included, as the translation of its text.
 
-        An empty text has only the empty translation.
+        A blank text has only the empty translation.
         """
         ids, rows = self.encode(texts), self._targets(targets, texts)
         scores = [-math.inf if len(row) else 0.0 for row in rows]
         self.model.eval()
         device = next(self.model.parameters()).device
-        for part in self._parts(ids):
+        for part in self._parts(ids, self.rows):
             ended = [np.append(rows[i], self.target.end) for i in part]
             batch = make_batch([ids[i] for i in part], ended, self.target.start).to(device)
             with torch.inference_mode():
@@ -115,14 +120,15 @@ class Translator:
         return rows
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of the texts with the special tokens around them: at least the end; an empty text has none."""
+        """The ids of the texts with the special tokens around them: at least the end; a blank text has none."""
         if isinstance(texts, str):
             raise UsageError("expected a list of texts, got one text", cure='write translator(["..."])')
         special, rows = self.source.special, []
+        visible = ["" if is_blank(text) else text for text in texts]
         template = None if special is None else special.template
         before, after = (template.before, template.after) if template else ((), (self.source.end,))
         room = self.max_source - len(before) - len(after)
-        for number, ids in enumerate(self.source.encode(texts), start=1):
+        for number, ids in enumerate(self.source.encode(visible), start=1):
             if len(ids) > room:
                 if self.long_input == "refuse":
                     problem = f"has {len(ids)} tokens, the most is {room}"
@@ -132,10 +138,10 @@ class Translator:
             rows.append(np.concatenate((before, ids, after)).astype(np.int32) if len(ids) else ids)
         return rows
 
-    def _parts(self, ids: list[np.ndarray]) -> Iterator[list[int]]:
+    def _parts(self, ids: list[np.ndarray], size: int) -> Iterator[list[int]]:
         order = sorted((i for i in range(len(ids)) if len(ids[i])), key=lambda i: -len(ids[i]))
-        for start in range(0, len(order), self.rows):
-            yield order[start : start + self.rows]
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
 
     def decode(
         self, ids: Sequence[np.ndarray], config: DecodingConfig, prefixes: Sequence[list[int]]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from seqloom import config as configs
 from seqloom.data.formats.parallel import usable
 from seqloom.data.rows import Pairs
 from seqloom.errors import MissingExtra, UsageError
 from seqloom.evaluation.comparison import compare_translations
-from seqloom.evaluation.translation import moses_bleu, score_translations
-from seqloom.run import Json
+from seqloom.evaluation.tokenization import SPACED, bleu_tokenization
+from seqloom.evaluation.translation import moses_bleu, score_translations, zero_bleu
+from seqloom.files import Json
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import decoding_config
@@ -34,9 +35,12 @@ def score(
     seconds = time.perf_counter() - began
     if translator.cuts:
         reporter.warn(f"{translator.cuts} sources were too long and were cut to {translator.max_source - 1} tokens")
-    scores = score_translations(pairs.sources, hypotheses, pairs.targets, pairs.kinds).as_dict()
+    language = config.data.language()
+    scores = score_translations(pairs.sources, hypotheses, pairs.targets, pairs.kinds, language).as_dict()
+    if warning := zero_bleu(scores["bleu"], hypotheses, pairs.targets):
+        reporter.warn(warning)
     scores["perplexity"] = _perplexity(translator, pairs)
-    if language := config.data.language():
+    if language and bleu_tokenization(pairs.targets, language) == SPACED:
         try:
             scores["bleu_moses"], scores["moses_signature"] = moses_bleu(hypotheses, pairs.targets, language)
         except MissingExtra as error:
@@ -68,8 +72,8 @@ def _test_pairs(config: TranslateKeys) -> Pairs:
     return pairs
 
 
-def compare(names: Sequence[str], evaluations: Sequence[Json], counts: Mapping[str, int]) -> Json:
-    """Compares translations of one test set by several systems; `counts`: of each word in the training data."""
+def compare(names: Sequence[str], evaluations: Sequence[Json], training: Sequence[str], language: str) -> Json:
+    """Compares translations of one test set by several systems; `training`: the targets of the training data."""
     rows = evaluations[0]["translations"]
     sources, references = ([row[side] for row in rows] for side in ("source", "reference"))
     translations = ([row["translation"] for row in scores["translations"]] for scores in evaluations)
@@ -82,4 +86,4 @@ def compare(names: Sequence[str], evaluations: Sequence[Json], counts: Mapping[s
         }
         for rows in zip(*(scores["by_kind"] for scores in evaluations), strict=True)
     ]
-    return {**compare_translations(systems, sources, references, counts), "by_kind": kinds}
+    return {**compare_translations(systems, sources, references, training, language=language), "by_kind": kinds}

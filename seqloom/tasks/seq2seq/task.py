@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +14,14 @@ from seqloom.data.batches.pairs import make_batch
 from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
 from seqloom.decoding.config import Greedy
-from seqloom.evaluation.translation import corpus_bleu, exact_match
+from seqloom.evaluation.tokenization import bleu_tokenization
+from seqloom.evaluation.translation import corpus_bleu, exact_match, zero_bleu
+from seqloom.files import Json
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.cross_entropy import CrossEntropy
-from seqloom.run import Json, Run
+from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.data import Corpus, read_corpus, summary, trial
@@ -50,7 +51,9 @@ class TranslateConfig(TranslateKeys):
         return Prepared(
             {name: pairs.digest() for name, pairs in named.items() if pairs is not None},
             Assets((corpus.source, corpus.target)),
-            lambda config, model: gradient_plan(config, model, batches, _Validation(corpus, model).measure),
+            lambda config, model: gradient_plan(
+                config, model, batches, _Validation(corpus, model, self.data.language(), reporter).measure
+            ),
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
             f"{100 * batches.order.padding():.1f} % padding; vocabulary of {corpus.target.vocab_size:,}",
             lambda: summary(corpus),
@@ -94,15 +97,16 @@ class TranslateConfig(TranslateKeys):
         """See RunConfig."""
         tests = [[(row["source"], row["reference"]) for row in scores["translations"]] for scores in evaluations]
         refuse_other_tests(tests, runs, names)
-        train = self.data.splits().train
-        return compare(names, evaluations, Counter(word for text in train.targets for word in text.split()))
+        return compare(names, evaluations, self.data.splits().train.targets, self.data.language())
 
 
 class _Validation:
     """The loss of the validation pairs, the BLEU of their greedy translations, and a few samples."""
 
-    def __init__(self, corpus: Corpus, model: EncoderDecoder) -> None:
+    def __init__(self, corpus: Corpus, model: EncoderDecoder, language: str, reporter: Reporter) -> None:
         self.pairs, _ = usable(corpus.splits.valid)
+        self.tokenization = bleu_tokenization(self.pairs.targets, language)
+        self.reporter, self.warned = reporter, False
         self.model = model
         self.translator = Translator(model, corpus.source, corpus.target, Greedy(), long_input="cut")
         self.rows = [
@@ -127,7 +131,10 @@ class _Validation:
                 loss = objective(self.model, batch.to(device))
                 nll, tokens = nll + loss.nll, tokens + loss.tokens
         hypotheses = self.translator(self.pairs.sources)
-        bleu, _ = corpus_bleu(hypotheses, self.pairs.targets)
+        bleu, _ = corpus_bleu(hypotheses, self.pairs.targets, tokenize=self.tokenization)
+        if not self.warned and (warning := zero_bleu(bleu, hypotheses, self.pairs.targets)):
+            self.warned = True
+            self.reporter.warn(warning)
         exact = exact_match(hypotheses, self.pairs.targets)
         rows = zip(self.pairs.sources[:5], self.pairs.targets[:5], hypotheses[:5], strict=True)
         samples = [{"step": step, "source": s, "reference": r, "translation": t} for s, r, t in rows]

@@ -28,7 +28,9 @@ def take_vectors(config: EmbedderConfig, embedder: TokenEmbedder, tokenizer: Tok
     if not path:
         return
     ids = tokenizer.whole_words()
-    rows, at = _run_vectors(path, ids) if expand(path).is_dir() else read_vectors(path, ids)
+    rows, at = (
+        _run_vectors(path, ids) if expand(path).is_dir() else read_vectors(path, ids, any_size=config.vectors_any_size)
+    )
     if not len(at):
         raise DataError("it has no word of the vocabulary", where=path, cure="check that it is in the same language")
     if rows.shape[1] != (width := embedder.weight.shape[1]):

@@ -8,23 +8,23 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from seqloom import config as configs
 from seqloom.data.batches.word_ids import WordIds
 from seqloom.data.sources.words import WordText
 from seqloom.errors import counted
 from seqloom.evaluation.word_tests import word_test
+from seqloom.files import Json
 from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
 from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, WordVectors, rows_of_words
-from seqloom.run import Json, Run
-from seqloom.tasks.assets import Assets, begun, load_vocabulary
-from seqloom.tasks.task import Prepared, RunConfig, Seen, tested_on
+from seqloom.run import Run
+from seqloom.tasks.assets import Assets, load_vocabulary
+from seqloom.tasks.task import Prepared, RunConfig, Seen, config_of, tested_on
 from seqloom.tasks.word_vectors.look import look
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.config import TrainingConfig
@@ -56,6 +56,7 @@ class EmbedWordsConfig(RunConfig):
     """
 
     task: Literal["embed_words"] = "embed_words"
+    other_run: ClassVar[str] = "name a run of word vectors, or a file of vectors"
     data: WordText
     model: Word2VecConfig = field(default_factory=Word2VecConfig)
     batches: BlockConfig = field(default_factory=BlockConfig)
@@ -72,8 +73,6 @@ class EmbedWordsConfig(RunConfig):
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See RunConfig; the ids of the words are in a file without a name in the directory of the run."""
-        if run is not None and not begun(run):
-            run.claim()
         with nullcontext(run.path) if run is not None else TemporaryDirectory() as folder:
             vocabulary, ids = read_corpus(self, Path(folder), reporter)
 
@@ -156,15 +155,17 @@ def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Me
     return measure
 
 
-def load_words(path: str | Path | Run, *, say: Callable[[str], None] = lambda text: None) -> WordVectors:
+def load_words(
+    path: str | Path | Run, *, say: Callable[[str], None] = lambda text: None, any_size: bool = False
+) -> WordVectors:
     """The vectors of a run, from its newest checkpoint, or of a file in a format of word2vec, fastText or GloVe.
 
-    `say` reports the damaged checkpoints that were skipped.
+    `say` reports the damaged checkpoints that were skipped; for `any_size` see `vector_rows`.
     """
     if not isinstance(path, Run) and Path(path).is_file():
-        return load_vectors(str(path))
+        return load_vectors(str(path), any_size=any_size)
     run = Run.open(path)
-    config = configs.load(EmbedWordsConfig, run.path / "config.toml")
+    config = config_of(run, EmbedWordsConfig)
     vocabulary = load_vocabulary(run)
     with safe_open(run.best(say).weights, "numpy") as file:
         return vectors_of(file.get_tensor("input"), vocabulary, config.model)

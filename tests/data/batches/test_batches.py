@@ -17,7 +17,8 @@ from seqloom.data.batches.order import BatchConfig
 from seqloom.data.batches.pairs import EncodedPairs, Fixed, PairBatches, Side, make_batch
 from seqloom.errors import DataError
 from seqloom.text.bpe_dropout import DroppedBPE
-from seqloom.text.tokenizer import BPE, train_tokenizer
+from seqloom.text.tokenizer import BPE
+from seqloom.text.training import train_tokenizer
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=60)
 START, END = 2, 3

@@ -11,7 +11,8 @@ from seqloom.data.batches.masked import Documents, MaskConfig, MaskedBatches, ma
 from seqloom.data.rows import Text
 from seqloom.data.sources.text import text_source
 from seqloom.errors import DataError, UsageError
-from seqloom.text.tokenizer import BPE, Tokenizer, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import BPE, Tokenizer, WordLevel
+from seqloom.text.training import train_tokenizer
 
 LINES = sentences(120, 1)
 
@@ -77,6 +78,20 @@ def test_four_fifths_are_masked_a_tenth_is_another_token_a_tenth_stays(text):
     assert len(ids) > 1500
     assert masked == pytest.approx(0.8, abs=0.04)
     assert same == pytest.approx(0.1 + 0.1 / 10, abs=0.04)  # another word is the same one in ten
+
+
+def test_the_shares_of_masked_replaced_and_kept_tokens_to_a_hundredth(text):
+    """Of 100,000 tokens; a replaced one is another of the ten words, or the same."""
+    ids = np.random.default_rng(3).choice(made(text, WORD).ordinary, (500, 400))
+    read, targets = made(text, WORD, share=0.5)._masked(ids, None, 0)
+    chosen = targets >= 0
+    assert chosen.mean() == pytest.approx(0.5, abs=0.005)
+    assert np.array_equal(targets[chosen], ids[chosen])
+    assert np.array_equal(read[~chosen], ids[~chosen])
+    masked, same = read[chosen] == mask_of(WORD)[1], read[chosen] == ids[chosen]
+    assert masked.mean() == pytest.approx(0.8, abs=0.01)
+    assert same.mean() == pytest.approx(0.1 + 0.1 / len(made(text, WORD).ordinary), abs=0.01)
+    assert (~masked & ~same).mean() == pytest.approx(0.1 - 0.1 / len(made(text, WORD).ordinary), abs=0.01)
 
 
 def test_whole_words_are_chosen_together(text):

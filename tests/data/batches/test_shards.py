@@ -14,7 +14,8 @@ from seqloom.data.batches.shards import Joined, Keeping, find_shards, write_shar
 from seqloom.data.batches.stream import encode_text
 from seqloom.data.rows import Text
 from seqloom.data.sources.text import Source, text_source
-from seqloom.text.tokenizer import BPE, Tokenizer, train_tokenizer
+from seqloom.text.tokenizer import BPE, Tokenizer
+from seqloom.text.training import train_tokenizer
 
 
 @pytest.fixture(scope="module")

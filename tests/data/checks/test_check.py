@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom.data.checks.evidence import LanguageProfiles, find_shift, length_outliers
-from seqloom.data.checks.pairs import Finding, check_pairs, check_splits, scan_files, sizes
+from seqloom.data.checks.pairs import Finding, check_pairs, check_splits, scan_files, scan_texts, sizes
 from seqloom.data.formats.parallel import read_pairs
 from seqloom.data.rows import Pairs, Splits
 from seqloom.errors import DataError, UsageError
@@ -297,6 +297,40 @@ class TestScan:
     def test_a_missing_file_is_the_caller_s_mistake(self, tmp_path):
         with pytest.raises(UsageError):
             scan_files([str(tmp_path / "a.tsv")])
+
+
+class TestCarriageReturns:
+    def test_a_file_whose_lines_end_in_cr_alone_is_one_line(self, tmp_path):
+        """It is read as one pair, and the check says why."""
+        paths = [str(tmp_path / name) for name in ("a.en", "a.de")]
+        for path, text in zip(paths, ("one\rtwo\rthree", "eins\rzwei\rdrei\r"), strict=True):
+            Path(path).write_bytes(text.encode())
+        assert len(read_pairs(paths)) == 1
+        findings = scan_files(paths)
+        assert [(f.severity, f.what, f.where) for f in findings] == [
+            ("error", "lines that end in CR", path) for path in paths
+        ]
+        assert f"tr '\\r' '\\n' < {paths[0]}" in findings[0].cure
+        assert [f.what for f in scan_texts(paths[:1], {})] == ["lines that end in CR"]
+
+    def test_carriage_returns_within_lines(self, tmp_path):
+        path = tmp_path / "a.tsv"
+        path.write_bytes(b"a\tb\r\na\rb\tc\nx\ty\r\r\n")
+        (finding,) = scan_files([str(path)])
+        assert (finding.severity, finding.where, finding.count) == ("warning", f"{path}:2, :3", 2)
+        path.write_bytes(b"a\tb\r\nx\ty\r\n")
+        assert scan_files([str(path)]) == []
+
+
+def test_inline_codes_are_counted():
+    pairs = Pairs(["a"], ["b"], ("m.tmx", "m.tmx"), [3], codes=4)
+    (finding,) = check_pairs(pairs, "train")
+    assert (finding.severity, finding.what, finding.where, finding.count) == (
+        "note",
+        "inline codes left out",
+        "m.tmx",
+        4,
+    )
 
 
 def test_sizes():

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqloom.data.checks.pairs import scan_files
 from seqloom.data.formats.lines import read_lines
 from seqloom.data.formats.parallel import match_language, read_pairs, usable
 from seqloom.data.rows import Pairs
@@ -198,6 +199,29 @@ class TestTmx:
         assert list(read.targets) == ["Guten Tag", "Nein"]
         assert [content.split(b"\n")[read.line(i) - 1][:4] for i in (0, 1)] == [b"<tu>", b"<tu>"]
 
+    def test_codes_of_the_original_format_are_no_text(self, tmp_path):
+        """bpt, ept, ph, it and ut enclose code; hi is text, and so is what sub encloses within code (TMX 1.4b)."""
+        source = (
+            'Press <bpt i="1">&lt;b&gt;</bpt>the <hi>red</hi> button<ept i="1">&lt;/b&gt;</ept>'
+            '<ph>&lt;img alt="<sub>a <it pos="begin">{i</it>nice<hi> one</hi></sub>"/&gt;</ph>.<ut>\\par</ut>'
+        )
+        read = self.read(tmp_path, tmx(unit(en=source, de="Knopf <hi>rot<ph>x</ph></hi>!")))
+        assert list(read.sources) == ["Press the red buttona nice one."]
+        assert list(read.targets) == ["Knopf rot!"]
+        assert read.codes == 6
+        assert usable(read)[0].codes == 6
+        assert self.read(tmp_path, tmx(unit(en="a <hi>b</hi>", de="c"))).codes == 0
+
+    @pytest.mark.parametrize("tuv", ["<tuv>", '<tuv xml:lang="">', '<tuv id="en">'])
+    def test_a_translation_without_a_language(self, tmp_path, tuv):
+        body = f"<tu>\n{tuv}<seg>one</seg></tuv>\n{tuv}<seg>eins</seg></tuv></tu>"
+        path = write(tmp_path / "a.tmx", tmx(body))
+        for languages in (("", ""), ("en", "de")):
+            error = refusal(DataError, [path], languages=languages)
+            assert error.where == f"{path}:4"
+            assert "without xml:lang" in error.problem
+            assert '<tuv xml:lang="en">' in error.cure
+
     def test_the_first_two_languages_are_taken_when_none_is_named(self, tmp_path):
         read = self.read(tmp_path, tmx(unit(en="one", de="eins") + unit(fr="deux", de="zwei", en="two")))
         assert list(read.sources) == ["one", "two"]
@@ -304,11 +328,26 @@ class TestPo:
 
     @pytest.mark.parametrize(
         ("line", "number"),
-        [('msgid "cut', 1), ("what", 1), ('msgstr[x] "a"', 1), ('msgid "a"\nmsgid "b"\nmsgstr "c"', 1), ('"a"', 1)],
+        [
+            ('msgid "cut', 1),
+            ("what", 1),
+            ('msgstr[x] "a"', 1),
+            ('msgid "a"\nmsgid "b"\nmsgstr "c"', 2),
+            ('"a"', 1),
+            ('msgid "a"\nmsgstr[0] "b"', 2),
+            ('msgstr "b"\nmsgid "a"', 1),
+            ('msgid "a"\nmsgstr "b"\nmsgstr "c"', 3),
+            ('msgid "a"\nmsgid_plural "b"\nmsgstr "c"', 3),
+            ('msgid "a"\nmsgid_plural "b"\nmsgstr[1] "c"', 3),
+            ('msgid "a"\nmsgstr "b"\nmsgctxt "c"\nmsgstr "d"', 4),
+            ('msgid "a"\nmsgstr "b"\nmsgid_plural "c"', 3),
+        ],
     )
     def test_refused(self, tmp_path, line, number):
         path = write(tmp_path / "a.po", line + "\n")
         assert refusal(DataError, [path]).where == f"{path}:{number}"
+        (found,) = scan_files([path])
+        assert found.where == f"{path}:{number}"
 
     @pytest.mark.parametrize(
         "header", ["POT-Creation-Date: yesterday", "Plural-Forms: nplurals=many", "Plural-Forms: nplurals=1; plural=0"]

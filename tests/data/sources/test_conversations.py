@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,13 +95,59 @@ def test_files_digests_and_what_is_held_out(tmp_path: Path):
         Conversations(())
 
 
-@pytest.mark.skipif(not os.environ.get("SEQLOOM_DATA"), reason="needs the public data sets")
-@pytest.mark.parametrize(
-    ("name", "count"),
-    [
-        ("small_instructions/instructions", 989), ("small_instructions/preferences", 989),
-        ("small_instructions/alpaca_en_1000", 999), ("self_dialogue/valid", 404), ("hh_harmless/test", 300),
-    ],
-)  # fmt: skip
-def test_public_data_sets_are_read(name, count):
-    assert len(read_conversations([f"${{SEQLOOM_DATA}}/{name}.jsonl.xz"])) == count
+Record = dict[str, object]
+# Records in the forms of five public data sets, by number, with the number of messages that are read of each.
+DATA_SETS: dict[str, tuple[Callable[[int], Record], Callable[[int], int]]] = {
+    "small_instructions/instructions": (
+        lambda n: {"instruction": f"Correct {n}.", "input": f'freind {n} --> "friend"', "output": f"„friend“ {n}."},
+        lambda n: 2,
+    ),
+    "small_instructions/preferences": (
+        lambda n: {"instruction": f"Go {n}", "input": "", "output": "a", "rejected": "b", "chosen": f"a {n}"},
+        lambda n: 2,
+    ),
+    "small_instructions/alpaca_en_1000": (
+        lambda n: {"instruction": f"Describe {n}.", "input": "", "output": "First:\n\n1. Mix\n2. Bake\n" * (1 + n % 3)},
+        lambda n: 2,
+    ),
+    "self_dialogue/valid": (
+        lambda n: {"topic": "music", "turns": [f"turn {n}.{t}?" for t in range(2 + n % 5)]},
+        lambda n: (2 + n % 5) // 2 * 2,
+    ),
+    "hh_harmless/test": (
+        lambda n: {
+            "prompt": "".join(f"Human: ask {n}\n\nAssistant: say {t}\n\n" for t in range(n % 4))
+            + "Human: x\n\nAssistant:",
+            "chosen": f"good {n}",
+            "rejected": f"bad {n}",
+        },
+        lambda n: 2 * (n % 4) + 2,
+    ),
+}
+COUNTS = {
+    "small_instructions/instructions": 989, "small_instructions/preferences": 989,
+    "small_instructions/alpaca_en_1000": 999, "self_dialogue/valid": 404, "hh_harmless/test": 300,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_each_record_of_a_file_in_the_form_of_a_public_data_set_is_read(name: str, tmp_path: Path):
+    made, sizes = DATA_SETS[name]
+    lines = [json.dumps(made(n), ensure_ascii=n % 2 == 0) + "\n" for n in range(97)]
+    (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress("".join(lines).encode()))
+    chats = read_conversations([str(tmp_path / "a.jsonl.xz")])
+    assert [len(chat.messages) for chat in chats] == [sizes(n) for n in range(97)]
+    assert [chat.number for chat in chats] == [*range(1, 98)]
+    for chat in chats:
+        assert [message.role for message in chat.messages] == ["user", "assistant"] * (len(chat.messages) // 2)
+        assert all(message.text.strip() for message in chat.messages)
+
+
+@pytest.mark.skipif(
+    not os.environ.get("SEQLOOM_DATA"),
+    reason="SEQLOOM_DATA is not set: the public data sets themselves are not counted, only files made in their forms",
+)
+@pytest.mark.parametrize("name", COUNTS)
+def test_public_data_sets_are_read(name: str):
+    chats = read_conversations([f"${{SEQLOOM_DATA}}/{name}.jsonl.xz"])
+    assert len(chats) == COUNTS[name]

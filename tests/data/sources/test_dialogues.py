@@ -26,18 +26,28 @@ def test_each_turn_but_the_first_is_a_reply_to_the_last_ones(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[1]", "3", '{"turn": []}', '{"turns": "a"}', '{"turns": ["a", 2]}', "[" * 99999]
+    "line",
+    [
+        "{",
+        "[1]",
+        "3",
+        '{"turn": []}',
+        '{"turns": "a"}',
+        '{"turns": ["a", 2]}',
+        "[" * 99999,
+        r'{"turns": ["a", "\ud800"]}',
+    ],
 )
 def test_a_line_that_is_no_dialogue(tmp_path, line):
     file = tmp_path / "a.jsonl"
     file.write_text('{"turns": ["a", "b"]}\n' + line + "\n")
-    with pytest.raises(DataError, match="no list of texts") as found:
+    with pytest.raises(DataError, match=r"no list of texts|not JSON|not a JSON object|half a character") as found:
         Dialogues((str(file),), (str(file),)).splits()
     assert found.value.where == f"{file}:2"
 
 
 def test_impossible_choices(tmp_path):
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="turns must be from 1 to"):
         Dialogues((), (), turns=0)
     with pytest.raises(UsageError, match="no such file"):
         Dialogues((str(tmp_path / "b"),), ()).splits()

@@ -61,9 +61,9 @@ def test_fresh_rows_for_each_epoch():
     ("wrong", "word"),
     [
         ({"least": 0}, "least must be"),
-        ({"least": 5, "most": 4}, "least must be"),
-        ({"size": 0}, "size and valid_size"),
-        ({"test_size": -1}, "size and valid_size"),
+        ({"least": 5, "most": 4}, "most must not be below least, not 4 and 5"),
+        ({"size": 0}, "size must be from 1"),
+        ({"test_size": -1}, "test_size must be from 0"),
         ({"least": 2, "most": 2, "size": 100}, "not enough rows of 2 digits"),
     ],
 )

@@ -197,12 +197,12 @@ class TestSplits:
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
-        ({"length": 0}, "length must be"),
-        ({"nesting": 0}, "nesting from 1"),
-        ({"nesting": 26}, "nesting from 1 to 25"),
+        ({"length": 0}, "length must be from 1"),
+        ({"nesting": 0}, "nesting must be from 1 to 25"),
+        ({"nesting": 26}, "nesting must be from 1 to 25"),
         ({"statements": ()}, "statements must name"),
-        ({"size": 0}, "size and valid_size"),
-        ({"ramp": -1}, "ramp not negative"),
+        ({"size": 0}, "size must be from 1"),
+        ({"ramp": -1}, "ramp must be from 0"),
     ],
 )
 def test_impossible_corpora(wrong, word):

@@ -9,15 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqloom.config import build, read_tree
 from seqloom.data.batches.stream import encode_text
 from seqloom.data.rows import Text, blocks_of
 from seqloom.data.sources.text import TextFiles, text_source
 from seqloom.errors import DataError, UsageError
-from seqloom.text.tokenizer import WordLevel, train_tokenizer
+from seqloom.text.tokenizer import WordLevel
+from seqloom.text.training import train_tokenizer
 
 
 def read(path: Path, documents: str = "blocks") -> Text:
-    return Text.of(text_source([str(path)], documents))
+    return Text.of(text_source([str(path)], [documents]))
 
 
 def test_blank_lines_and_ends_of_files_part_documents(tmp_path: Path):
@@ -37,6 +39,31 @@ def test_a_file_can_be_one_document_and_a_line_too(tmp_path: Path):
     assert read(tmp_path / "a.txt", "files").sizes()["characters"] == len("\n one\n\n  \n\ttwo\n\n") + 1
     lines = read(tmp_path / "a.txt", "lines")
     assert (lines.lines, lines.numbers) == ((" one", None, "\ttwo", None), (2, 2, 5, 5))
+
+
+def test_each_file_has_its_own_documents(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("one\ntwo\n\nthree\n", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("four\nfive\n", encoding="utf-8")
+    names = [str(tmp_path / name) for name in ("a.txt", "b.txt", "b.txt")]
+    data = TextFiles((*names,), (names[1],), documents=("blocks", "lines", "lines"))
+    blocks, lines = ["one", "two", None, "three", None], ["four", None, "five", None]
+    assert [line for line, _ in data.read(data.train)] == blocks + lines + lines
+    assert [line for line, _ in data.read(names[1:2])] == lines
+    (tmp_path / "d.txt").write_text("six\nseven\n", encoding="utf-8")
+    assert [line for line, _ in data.read([str(tmp_path / "d.txt")])] == ["six", "seven", None]
+    with pytest.raises(ValueError, match="documents has 2 values, train 3 files"):
+        replace(data, documents=("blocks", "lines"))
+    alike = replace(data, documents=("lines",))  # as from the command line
+    assert [line for line, _ in alike.read(data.train[:1])] == ["one", None, "two", None, "three", None]
+    assert [line for line, _ in alike.read(data.train[1:])] == lines + lines
+
+
+@pytest.mark.parametrize("name", ["bert", "bert-pairs"])
+def test_a_review_and_an_article_are_documents_in_the_recipes(name):
+    tree, _ = read_tree(Path(__file__).parents[3] / f"recipes/{name}.toml")
+    data = build(TextFiles, tree["data"])
+    assert [unit == "lines" for unit in data.documents] == [not file.count("novels") for file in data.train]
+    assert data.documents[0] == "blocks"  # also that of the validation text, which is novels
 
 
 @given(st.text(st.sampled_from("ab \n"), max_size=30))
@@ -65,7 +92,7 @@ def test_a_record_is_a_document(tmp_path: Path, documents):
         ("a.txt", b"\n \n", "all its lines are blank"),
         ("a.txt", b"a\n\xff\n", r":2: not UTF-8"),
         ("a.jsonl", b'{"text": "a"}\n{"txt": "a"}\n', r':2: no text under "text"'),
-        ("a.jsonl", b'{"text": "\\ud800"}\n', r":1: no text"),
+        ("a.jsonl", b'{"text": "\\ud800"}\n', r":1: a text with a NUL or half a character"),
         ("a.jsonl", b'{"text": ""}\n', r":1: no text"),
         ("a.jsonl", b"[1]\n", r":1: not a JSON object"),
         ("a.jsonl", b"{\n", r":1: not JSON"),

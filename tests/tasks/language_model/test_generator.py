@@ -11,7 +11,8 @@ from seqloom.nn.embedders import Inputs
 from seqloom.nn.positions import Learned, Rotary
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.language_model.predictor import Generator
-from seqloom.text.tokenizer import BPE, Special, Tokenizer, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import BPE, Special, Tokenizer, WordLevel
+from seqloom.text.training import train_tokenizer
 
 TEXT = ["one two three four five six seven eight nine ten"]
 STACK = TransformerConfig(layers=2, width=12, inner=8, heads=2, positions=Learned(length=9))
@@ -119,6 +120,16 @@ def test_drafts_that_cannot_be():
         list(made.stream("one", draft=made, repetition_penalty=2.0))
     with pytest.raises(UsageError, match="several texts"):
         list(made.stream("one", n_best=2, sample=True))
+    for ahead in (0, -3):
+        with pytest.raises(UsageError, match=f"must be at least 1, not {ahead}"):
+            list(made.stream("one", draft=made, ahead=ahead))
+
+
+def test_a_text_ends_before_a_stop_that_is_one():
+    made = generator(LSTM)
+    for call in (lambda: made("one", stop=["x", ""]), lambda: list(made.stream("one", [""]))):
+        with pytest.raises(UsageError, match="an empty text is in every text"):
+            call()
 
 
 def test_more_words_than_positions_are_refused_where_that_is_wanted():

@@ -19,6 +19,7 @@ from made_up import sentences
 from toys import Listener, left_behind
 
 import seqloom
+from seqloom import files
 from seqloom import run as runs
 from seqloom.config import load as load_config
 from seqloom.config import to_toml
@@ -30,18 +31,20 @@ from seqloom.data.sources.standard_library import StandardLibrary
 from seqloom.data.sources.text import TextFiles, text_source
 from seqloom.errors import RunError, UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
+from seqloom.files import digest_of
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, Inputs
 from seqloom.nn.positions import Learned
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.run import Run, digest_of
+from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.building import begin, load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.text.chat import Message
-from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerFile, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerFile, WordLevel
+from seqloom.text.training import train_tokenizer
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Interrupted
 from seqloom.training.optimizer import AdamW
@@ -158,16 +161,16 @@ def test_a_text_is_measured_as_by_hand(config, name):
     assert text_nll(model, stream(lanes=1, length=9, stride=6)) == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("length", [29, 40])
-def test_a_document_is_measured_as_if_it_stood_alone(length):
+@pytest.mark.parametrize(("length", "name"), [*((n, name) for n in (29, 40) for name in DECODERS), (7, "lstm")])
+def test_a_document_is_measured_as_if_it_stood_alone(length, name):
     torch.manual_seed(1)
-    model = LanguageModel(DecoderOnlyConfig(decoder=STACK), 280)
+    model = LanguageModel(DecoderOnlyConfig(decoder=DECODERS[name]), 280)
     chance = np.random.default_rng(1)
     parts = [np.append(chance.integers(4, 280, size), 2).astype(np.int32) for size in (9, 1, 16)]
 
     def nll(ids: np.ndarray, begins: int | None) -> float:
         config = StreamConfig(lanes=1, length=length)
-        return text_nll(model, Stream(ids, ids, Layout(config), begins))
+        return text_nll(model, Stream(ids, ids, Layout(config, carries=model.carries), begins))
 
     alone = sum(nll(part, None) for part in parts)
     assert nll(np.concatenate(parts), 2) == pytest.approx(alone, rel=1e-5)
@@ -356,7 +359,8 @@ def test_what_only_reads_the_model_hashes_only_the_model_and_that_once(config, m
     run = train_run(config, Listener())
     assets, weights = config.assets(run), run.best(pytest.fail).weights
     hashed: list[Path] = []
-    monkeypatch.setattr(runs, "digest_of", lambda path: (hashed.append(path), digest_of(path))[1])
+    for module in (files, runs):
+        monkeypatch.setattr(module, "digest_of", lambda path: (hashed.append(path), digest_of(path))[1])
     uses: dict[str, Callable[[], object]] = {
         "load": lambda: load(run.path),
         "evaluate": lambda: evaluate_run(run.path, (), "", (), Listener()),
@@ -370,19 +374,20 @@ def test_what_only_reads_the_model_hashes_only_the_model_and_that_once(config, m
     }
     for name, use in uses.items():
         use()
-        assert (name, hashed) == (name, [weights])
+        assert (name, sorted(hashed)) == (name, [weights, run.path / "tokenizer.json"])
         hashed.clear()
 
 
 def test_a_run_that_is_resumed_hashes_each_file_once(config, monkeypatch):
     train_run(config, Listener())
     hashed: list[Path] = []
-    monkeypatch.setattr(runs, "digest_of", lambda path: (hashed.append(path), digest_of(path))[1])
+    for module in (files, runs):
+        monkeypatch.setattr(module, "digest_of", lambda path: (hashed.append(path), digest_of(path))[1])
     run = train_run(config, Listener())
     finish(run, Listener())
     newest = run.newest(pytest.fail)
-    files = {run.best(pytest.fail).weights, *(newest.path / f"{n}.safetensors" for n in ("model", "optimizer"))}
-    assert files <= {*hashed}
+    saved = {run.best(pytest.fail).weights, *(newest.path / f"{n}.safetensors" for n in ("model", "optimizer"))}
+    assert saved <= {*hashed}
     assert len(hashed) == len({*hashed})
 
 

@@ -14,7 +14,8 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from seqloom.decoding.config import Greedy
 from seqloom.decoding.search import Hypothesis
 from seqloom.tasks.language_model.predictor import Generator
-from seqloom.text.tokenizer import BPE, Characters, Special, Tokenizer, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import BPE, Characters, Special, Tokenizer, WordLevel
+from seqloom.text.training import train_tokenizer
 
 TEXTS = [
     "ok 很好吗",

@@ -23,6 +23,7 @@ from seqloom.data.sources.digits import Digits
 from seqloom.data.sources.pairs import Files
 from seqloom.data.sources.programs import Programs
 from seqloom.errors import ConfigError, DivergedError, RunError, SeqloomError, UsageError
+from seqloom.files import digest_of
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.models.encoders import BagConfig
@@ -37,7 +38,7 @@ from seqloom.tasks import load
 from seqloom.tasks.seq2seq.data import read_corpus
 from seqloom.tasks.seq2seq.look import look
 from seqloom.tasks.seq2seq.task import TranslateConfig
-from seqloom.text.tokenizer import BPE, Characters, Tokenizer, WordLevel
+from seqloom.text.tokenizer import BPE, Characters, WordLevel
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Interrupted
 from seqloom.training.optimizer import AdamW
@@ -198,13 +199,34 @@ def test_the_thread_count_is_recorded_and_restored(config):
     assert run.info()["threads"] == threads
 
 
+@pytest.mark.parametrize(
+    ("targets", "bleu"),
+    [
+        (["今日は雨です。", "私は学生です。", "東京へ行きました。", "猫がいます。"], 100),
+        (["eins", "zwei", "drei", "vier"], 0),
+    ],
+)
+def test_the_measure_that_chooses_the_checkpoint_is_defined_for_the_script(config, monkeypatch, targets, bleu):
+    """Perfect Japanese has a BLEU of 100; where BLEU is 0 beside perfect translations, one warning says so."""
+    Path(config.data.valid[1]).write_text("\n".join(targets) + "\n", encoding="utf-8")
+    monkeypatch.setattr("seqloom.tasks.seq2seq.predictor.Translator.__call__", lambda *_: targets)
+    listener = Listener()
+    train_run(config, listener)
+    rows = [row for row in Run(Path(config.run)).rows("metrics.jsonl") if "bleu" in row]
+    assert len(rows) == 3
+    assert all((row["bleu"], row["exact_match"]) == (pytest.approx(bleu), 100) for row in rows)
+    warnings = [text for text in listener.warnings if "BLEU is 0" in text]
+    assert len(warnings) == (bleu == 0)
+
+
 def test_what_a_run_records(config):
     run = train_run(config, Listener())
     info = run.info()
     assert info["seed"] == 1
     assert set(info["versions"]) == {"seqloom", "torch", "python"}
     assert set(info["corpus"]) == {"train", "valid"}
-    assert info["tokenizer"] == [Tokenizer.load(run.path / "tokenizer.json").digest()] * 2
+    assert info["files"] == {"tokenizer.json": digest_of(run.path / "tokenizer.json")}
+    assert info["lines"] == {"metrics.jsonl": 9, "samples.jsonl": 12}
     assert info["training"]["steps"] == 6
     samples = run.rows("samples.jsonl")
     assert [row["step"] for row in samples] == [2] * 4 + [4] * 4 + [6] * 4
@@ -230,11 +252,11 @@ def test_a_tokenizer_that_does_not_match_is_refused(config):
     content["model"]["merges"].reverse()
     path.write_text(json.dumps(content), encoding="utf-8")
     for use in (lambda: seqloom.load(run.path), lambda: train_run(config, Listener())):
-        with pytest.raises(RunError, match="is not the tokenizer this run was trained with") as caught:
+        with pytest.raises(RunError, match="is not the file this run was trained with") as caught:
             use()
         assert caught.value.where == str(path)
     path.unlink()
-    with pytest.raises(RunError, match="no tokenizer"):
+    with pytest.raises(RunError, match=r"tokenizer\.json: cannot be read: No such file"):
         seqloom.load(run.path)
 
 
@@ -363,7 +385,7 @@ def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_pat
     own = EmbedderConfig(str(tmp_path / "words.vec"), frozen=True)
     model = EncoderDecoderConfig(encoder=STACK, decoder=STACK, tie="none", source=own)
     run = train_run(replace(config, tokenizer=WordLevel(), model=model), listener)
-    assert any("vectors of 2 of" in line for line in listener.said)
+    assert any("vectors for 2 of" in line for line in listener.said)
     translator = load(run.path, precision="fp32")
     ba, ko = (translator.source.inner.token_to_id(word) for word in ("ba", "ko"))
     rows = translator.model.source.weight.detach()[[ba, ko]]
@@ -380,3 +402,9 @@ def test_a_table_begins_with_given_vectors_and_may_stay_as_it_is(config, tmp_pat
         assert not (tmp_path / "b").exists()
     with pytest.raises(ValueError, match="one table"):
         EncoderDecoderConfig(tie="all", target=own)
+    (tmp_path / "words.vec").write_text("3 16\nba" + " 1" * 16 + "\nko" + " 2" * 16 + "\n")
+    later = replace(config, run=str(tmp_path / "b"), tokenizer=WordLevel(), model=model)
+    with pytest.raises(SeqloomError, match=r"2 words instead of 3[\s\S]*vectors_any_size = true"):
+        train_run(later, Listener())
+    model = replace(model, source=replace(own, vectors_any_size=True))
+    assert train_run(replace(later, run=str(tmp_path / "c"), model=model), Listener())

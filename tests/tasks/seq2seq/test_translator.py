@@ -20,7 +20,8 @@ from seqloom.nn.memory import Memory
 from seqloom.nn.positions import Alibi, Learned, PositionConfig, Relative, Rotary, Sinusoidal
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.seq2seq.predictor import Translator
-from seqloom.text.tokenizer import Tokenizer, WordLevel, train_tokenizer
+from seqloom.text.tokenizer import Tokenizer, WordLevel
+from seqloom.text.training import train_tokenizer
 
 TOKENIZER = train_tokenizer(WordLevel(), ["one two three four five six seven eight nine ten eleven"])
 TEXTS = [
@@ -260,6 +261,26 @@ class TestLimits:
             with pytest.raises(DataError) as caught:
                 call(["one", "two"], ["one", "one two three four"])
             assert caught.value.where == "target 2"
+
+    def test_a_prefix_longer_than_a_translation_may_be_is_refused_before_anything_is_computed(self):
+        found = translator()
+        found.model.encode = None  # type: ignore[assignment]
+        for options, most in (({"max_length": 3}, 3), ({"max_length": 0}, 2 * 3 + 20)):
+            with pytest.raises(
+                DataError, match=f"its prefix has {most + 1} tokens, its translation may have {most}"
+            ) as caught:
+                found.translate(["one", "two three"], ["", " ".join(["four"] * (most + 1))], **options)
+            assert caught.value.where == "text 2"
+        (row,) = translator().translate(["two three"], [" ".join(["four"] * 3)], max_length=3)
+        assert {t.text for t in row} == {"four four four"}
+
+    def test_a_wide_beam_changes_only_how_many_texts_are_computed_at_a_time(self):
+        found = translator()
+        assert [len(part) for part in found._parts([np.arange(3)] * 7, 3)] == [3, 3, 1]
+        options = {"beam": 700, "n_best": 2, "max_length": 2}
+        alone = [found.translate([text], **options)[0] for text in TEXTS]
+        for row, own in zip(found.translate(TEXTS, **options), alone, strict=True):
+            assert [t.text for t in row] == [t.text for t in own]
 
     def test_without_a_max_length_it_is_twice_the_source_and_20(self):
         (row,) = translator().translate(["one two"], max_length=0, min_length=1000)

@@ -11,6 +11,7 @@ from seqloom.data.formats.parallel import read_pairs
 from seqloom.data.rows import Pairs, Splits
 from seqloom.data.sources.pairs import PairSource
 from seqloom.errors import UsageError, counted, nearest
+from seqloom.limits import Rows, RowsOrZero, Seed
 
 if TYPE_CHECKING:
     from seqloom.data.sources.phrases.unseen import HeldOut
@@ -37,10 +38,10 @@ class Phrases(PairSource):
     kind: ClassVar[str] = "phrases"
     source: str = "en"
     target: str = "de"
-    size: int = 40_000
-    valid_size: int = 1000
-    test_size: int = 1000
-    seed: int = 1
+    size: Rows = 40_000
+    valid_size: Rows = 1000
+    test_size: RowsOrZero = 1000
+    seed: Seed = 1
 
     def splits(self) -> Splits:
         """The same corpus on every machine, given the same versions of the two libraries.
@@ -99,9 +100,6 @@ def _check(config: Phrases) -> None:
             raise UsageError(f"there are no phrases in {language!r}", where=where, cure=nearest(language, available))
     if config.source == config.target:
         raise UsageError(f"{config.target!r} is the source language too", where="target", cure="choose two languages")
-    if config.size < 1 or config.valid_size < 1 or config.test_size < 0:
-        sizes = f"size {config.size}, valid_size {config.valid_size} and test_size {config.test_size}"
-        raise UsageError(f"no corpus has {sizes}", cure="use at least 1 for size and valid_size, 0 for test_size")
 
 
 def _cut(pool: list[Phrase], size: int) -> list[Phrase]:

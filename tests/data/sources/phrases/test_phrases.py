@@ -221,8 +221,8 @@ def test_same_language_twice() -> None:
 
 @pytest.mark.parametrize("sizes", [{"size": 0}, {"valid_size": 0}, {"test_size": -1}])
 def test_impossible_sizes(sizes: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="no corpus has size"):
-        Phrases(**sizes).splits()
+    with pytest.raises(ValueError, match=f"{next(iter(sizes))} must be from"):
+        Phrases(**sizes)
 
 
 def test_languages_that_have_no_more_to_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,113 @@
+"""Wrong values for every key of every config, and wrong arguments for every verb: an error, no traceback, no hang."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forked import GIGABYTES, SECONDS, Forked, forked
+from kinds import Kind
+
+from seqloom.cli import app
+from seqloom.config_help import describe
+from seqloom.tasks import task_class
+
+_WRONG = (
+    *("", "x", "-1", "0", "-0.5", "1e308", "-1e308", "1e-300", "nan", "inf", "true", "none", "\0", "\ud800"),
+    *(str(2**31), str(2**63), str(2**70), "9" * 5000, "1" * 400, "[]", "{}", "../..", "/", "/dev/zero", "auto"),
+)
+_LONG = {"demo", "lineage", "verify", "doctor"}  # train for minutes by default, or have nothing to be wrong
+_CODES = {0, 1, 2, 3, 4}
+
+
+@pytest.fixture(scope="session")
+def process() -> Iterator[Forked]:
+    with forked() as started:
+        yield started
+
+
+def judge(answer: dict[str, Any], words: list[str]) -> None:
+    shown = [word if len(word) < 50 else f"{word[:50]}..." for word in words]
+    assert answer["code"] != -14, f"{shown} takes more than {SECONDS} seconds"
+    assert "MemoryError" not in answer["err"], f"{shown} takes more than {GIGABYTES} GB"
+    assert "Traceback" not in answer["err"], (shown, answer["err"])
+    assert answer["code"] in _CODES, (shown, answer)
+    assert answer["code"] == 0 or answer["err"], shown
+
+
+def keys_of(kind: Kind) -> list[str]:
+    """Every key of the config of a task, those of all kinds of a table."""
+
+    def below(table: Any, path: str) -> Iterator[str]:
+        for key in table.keys:
+            yield f"{path}{key.name}"
+            for inner in key.tables:
+                yield from below(inner, f"{path}{key.name}.")
+
+    return sorted({*below(describe(task_class(kind.name)), "")} - {"task", "run"})
+
+
+def try_values(kind: Kind, whole: Path, process: Forked, trials: int, seed: int) -> None:
+    chance, keys = random.Random(f"{kind.name} {seed}"), keys_of(kind)
+    for _ in range(trials):
+        key, value = chance.choice(keys), chance.choice(_WRONG)
+        words = ["check", "small.toml", f"--{key}={value}"]
+        judge(process.call(words, whole), words)
+
+
+def test_wrong_values_of_configs(kind, whole, process):
+    try_values(kind, whole, process, 20, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_many_wrong_values_of_configs(kind, whole, process):
+    try_values(kind, whole, process, 150, 2)
+
+
+def options_of(verb: str) -> list[str]:
+    name = {"eval": "evaluate", "import": "import_"}.get(verb, verb)
+    file = {"answer": "classify", "fill": "classify", "embed": "classify"}.get(name, name)
+    function = getattr(import_module(f"seqloom.cli.{file}"), name)
+    parameters = inspect.signature(function).parameters.values()
+    return [f"--{p.name.replace('_', '-')}" for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+def arguments(verb: str, chance: random.Random) -> list[str]:
+    """Some arguments: a run or what is not one, and options with values that fit or do not."""
+    places = ("run", "run", "nowhere", ".", "/", "", "small.toml", "fifo", "/dev/zero", "bytes", "run/run.json", "out")
+    words = [verb] + [chance.choice(places) for _ in range(chance.choice((0, 1, 1, 2)))]
+    for _ in range(chance.choice((0, 1, 2))):
+        option = chance.choice([*options_of(verb), "--decoding.beam", "--nothing", "--data.train", "--model.preset"])
+        values = chance.sample((*_WRONG, *places, "hf", "3", "a text"), chance.choice((0, 1, 1, 2)))
+        words += [option, *values]
+    return words + chance.sample(["a text", "\udcff", "", "\n", "x" * 5000], chance.choice((0, 0, 1)))
+
+
+def try_calls(kind: Kind, whole: Path, process: Forked, work: Path, trials: int, seed: int) -> None:
+    chance = random.Random(f"{kind.name} {seed}")
+    verbs = sorted(name for name in app if not name.startswith("-") and name not in _LONG)
+    for _ in range(trials):
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(whole, work)
+        os.mkfifo(work / "fifo")
+        (work / "bytes").write_bytes(bytes(range(256)) * 9)
+        words = arguments(chance.choice(verbs), chance)
+        judge(process.call(words, work), words)
+
+
+def test_wrong_calls_of_verbs(kind, whole, process, tmp_path):
+    try_calls(kind, whole, process, tmp_path / "work", 20, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_many_wrong_calls_of_verbs(kind, whole, process, tmp_path):
+    try_calls(kind, whole, process, tmp_path / "work", 150, 2)

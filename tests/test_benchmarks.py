@@ -1,0 +1,154 @@
+"""Every benchmark runs with sizes of seconds; what their tables show is computed as they say.
+
+Peers that would take long to import stand in the slow tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import runpy
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqloom.nn import attention
+from seqloom.training.precision import KERNELS
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SHARED = {"common", "report", "translation_data", "joeynmt_peer", "gensim_peer"}
+QUICK = {
+    "attention": ["--shapes", "2x3x5x7", "--repeats", "1"],
+    "packed": ["--shapes", "13x17", "--rows", "1", "3", "--dtypes", "float32", "--repeats", "1"],
+    "threads": ["--settings", "one thread", "--seconds", "0.01", "--rounds", "1"],
+    "train_gpt": ["--quick", "--threads", "1", "--systems", "nanogpt-bf16-plain", "seqloom"],
+    "generate_gpt": ["--quick", "--threads", "1", "--systems", "seqloom-fp32-unpacked"],
+    "train_translation": ["--quick", "--threads", "1", "--systems", "lstm-fp32", "seqloom"],
+    "translate": ["--quick", "--threads", "1", "--systems", "joeynmt", "seqloom-fp32"],
+    "words": [
+        "--rounds",
+        "1",
+        "--methods",
+        "cbow",
+        "--product",
+        "67",
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+        "--threads",
+        "1",
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a benchmark changes in its process ends with the test."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(attention, "fused_is_faster", attention.fused_is_faster)
+    monkeypatch.setenv("SEQLOOM_KEEP_MEMORY", "0")
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
+    monkeypatch.setenv("GOMP_SPINCOUNT", "0")  # beside other tests
+    monkeypatch.delenv("SEQLOOM_DATA", raising=False)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, name: str, *options: str) -> None:
+    script = str(BENCHMARKS / f"{name}.py")
+    monkeypatch.setattr(sys, "argv", [script, *options])
+    runpy.run_path(script, run_name="__main__")
+
+
+def corpus(folder: Path) -> Path:
+    """Sentences of 31 words, each of which occurs often enough."""
+    draw = random.Random(1)
+    path = folder / "corpus.txt"
+    path.write_text("".join(" ".join(draw.choices([f"w{i}" for i in range(31)], k=7)) + "\n" for _ in range(300)))
+    return path
+
+
+def test_every_benchmark_is_tried() -> None:
+    assert set(QUICK) == {path.stem for path in BENCHMARKS.glob("*.py")} - SHARED
+
+
+@pytest.mark.parametrize("name", [name for name in QUICK if name != "words"])
+def test_a_benchmark_prints_its_figures(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    run(monkeypatch, name, *QUICK[name])
+    printed = capsys.readouterr()
+    assert "ratio" in printed.out or "/ system" in printed.out
+    missing = {"train_gpt": "nanogpt-bf16-plain: there is no model.py", "translate": "joeynmt: name the Python"}
+    if name in missing:
+        assert f"skipped: {missing[name]}" in printed.err
+
+
+def test_word_vectors_are_timed_alone_and_as_whole_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    report = tmp_path / "report.json"
+    run(monkeypatch, "words", str(corpus(tmp_path)), "--json", str(report), *QUICK["words"])
+    figures = json.loads(report.read_text(encoding="utf-8"))
+    systems = {"seqloom", "gensim"} if find_spec("gensim") else {"seqloom"}
+    for what in ("training alone", "whole process"):
+        assert {row["system"] for row in figures["speed"] if row["what"] == what} == systems
+    assert {row["system"] for row in figures["quality"]} == systems
+    printed = capsys.readouterr()
+    assert all(f"skipped: {peer}" in printed.err for peer in {"the original C program", "gensim"} - systems)
+
+
+@pytest.mark.parametrize("causal", [["--causal"], []])
+def test_the_flag_of_a_causal_mask_is_timed(causal: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    seen = []
+    monkeypatch.setattr(
+        attention.F, "scaled_dot_product_attention", lambda q, k, v, bias, p, c, **_: seen.append(c) or q
+    )
+    run(monkeypatch, "attention", "--shapes", "2x3x5x7", "--dtypes", "float32", "--repeats", "1", *causal)
+    assert set(seen) == ({True, False} if causal else {False})
+    assert "with the causal flag" in capsys.readouterr().out or not causal
+
+
+def test_each_row_of_seqloom_has_its_ratios() -> None:
+    report = import_module("report")
+    rows = [
+        report.Row("peer", "a peer", [2.0, 4.0, 5.0]),
+        report.Row("seqloom-bf16+alloc", "seqloom bf16", [8.0, 8.0, 5.0]),
+        report.Row("seqloom-lstm", "seqloom's LSTM", [1.0, 2.0, 5.0]),
+    ]
+    peer, bf16, _ = report.summaries(rows)
+    assert peer["ratios"]["seqloom-bf16+alloc"] == {"median": 2.0, "min": 1.0, "max": 4.0}
+    assert peer["ratios"]["seqloom-lstm"] == {"median": 0.5, "min": 0.5, "max": 1.0}
+    assert bf16["ratios"]["seqloom-bf16+alloc"]["max"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["train_gpt", "generate_gpt", "train_translation", "translate"])
+def test_what_a_benchmark_runs_by_default_has_a_row_to_compare_with(name: str) -> None:
+    module = import_module(name)
+    assert any(system.startswith("seqloom") for system in module.DEFAULT)
+    assert {system.removesuffix("+alloc") for system in module.DEFAULT} <= set(module.SYSTEMS)
+
+
+def test_seqloom_keeps_as_many_kernels_as_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    import_module("common").keep_kernels()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == str(KERNELS)
+
+
+SYSTEMS = {
+    "train_translation": ["hf-fp32", "hf-bf16-weights-eager", "seqloom"],
+    "translate": ["hf-fp32", "seqloom-fp32"],
+    "generate_gpt": ["hf-fp32", "seqloom-fp32"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_hugging_face_takes_part(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    pytest.importorskip("transformers")
+    run(monkeypatch, name, "--quick", "--threads", "1", "--systems", *SYSTEMS[name])
+    printed = capsys.readouterr()
+    assert "Hugging Face" in printed.out
+    assert "skipped" not in printed.err
