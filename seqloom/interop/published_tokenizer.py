@@ -98,7 +98,8 @@ def _add_tokens(inner: tokenizers.Tokenizer, side: SideFiles, where: str) -> Non
             raise RunError(problem, where=where, cure="put the files there that belong together")
     named = [side.tokens.get(key) for key in NAMED]
     names = [str(token["content"]) if isinstance(token, Mapping) else str(token) for token in named if token]
-    inner.add_special_tokens([name for name in names if inner.token_to_id(name) is not None])
+    has = {token.content for token in inner.get_added_tokens_decoder().values()}  # with their own flags
+    inner.add_special_tokens([name for name in names if inner.token_to_id(name) is not None and name not in has])
     extra = [side.tokens.get(key) or [] for key in ("additional_special_tokens", "extra_special_tokens")]
     further = [t.get("content") if isinstance(t, Mapping) else t for tokens in extra for t in tokens]
     if missing := [name for name in further if isinstance(name, str) and inner.token_to_id(name) is None]:

@@ -105,7 +105,8 @@ _TOKENIZER_CONFIG = Known(
     used=f"{_TOKENS} {_EXTRA} tokenizer_class model_input_names added_tokens_decoder",
     # tokenizer.json itself states what stands around a text, also in transformers.
     harmless="add_bos_token add_eos_token model_max_length max_length padding_side pad_to_multiple_of "
-    "pad_token_type_id stride truncation_strategy chat_template name_or_path special_tokens_map_file legacy sp_model_kwargs tokenizer_file "
+    "pad_token_type_id stride truncation_strategy chat_template name_or_path special_tokens_map_file legacy "
+    "sp_model_kwargs tokenizer_file "
     "use_default_system_prompt errors add_prefix_space tokenize_chinese_chars strip_accents do_basic_tokenize "
     "never_split trim_offsets backend is_local spaces_between_special_tokens source_lang target_lang extra_ids "
     "vocab_file merges_file use_fast processor_class clean_up_tokenization_spaces do_lower_case "

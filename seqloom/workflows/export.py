@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -140,7 +141,11 @@ _AROUND_TEXTS = "START $A END", "START $A END $B:1 END:1"
 
 def _with_special(tokenizer: Tokenizer, kind: str) -> str:
     """A tokenizer.json that puts those special tokens around a text that the model was trained with."""
-    inner = tokenizers.Tokenizer.from_str(tokenizer.inner.to_str())
+    tree = json.loads(tokenizer.inner.to_str())
+    if tokenizer.special is None:  # as in Tokenizer.parsing
+        for token in tree["added_tokens"]:
+            token |= {"lstrip": True, "rstrip": True}
+    inner = tokenizers.Tokenizer.from_str(json.dumps(tree))
     special = tokenizer.special
     if special is None or (special.template is None and (special.opens or kind != "decoder-only")):
         names = {"START": str(inner.id_to_token(tokenizer.start)), "END": str(inner.id_to_token(tokenizer.end))}

@@ -229,7 +229,7 @@ def _masked(side: _Side, texts: Sequence[str]) -> Compared:
 
 
 def _vectors(side: _Side, texts: Sequence[str]) -> Compared:
-    encoder = TextEncoder(side.exported.model, side.tokenizer, 1 << 20)  # type: ignore[arg-type]
+    encoder = TextEncoder(side.exported.model, side.tokenizer, limit_of(side.exported.model.config) or 4096)  # type: ignore[arg-type]
     pipeline = side.pipeline("feature-extraction")
     pipeline.model = side.theirs.base_model
     for text in texts:
