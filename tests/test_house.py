@@ -20,7 +20,7 @@ from seqloom.cli.doctor import WHAT_FOR
 PACKAGE = Path(seqloom.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "numpy", "tokenizers", "sacrebleu", "transformers"}
-LARGEST_FILE, LARGEST_FUNCTION, MOST_PARAMETERS = 300, 45, 8
+LARGEST_FILE, LARGEST_FUNCTION, MOST_PARAMETERS = 300, 45, 9
 LARGEST_TRACKED = 100_000  # bytes
 
 

@@ -37,5 +37,5 @@ def test_each_line_is_answered_and_the_answers_depend_on_what_was_said(call: Cal
 
 
 def test_chat_refuses(call: Call, seen):
-    call("chat", "run").refused(2, "run: was not trained on dialogues", "seqloom translate run")
+    call("chat", "run", stdin=b"").refused(2, "run: was not trained on dialogues", "seqloom translate run")
     call("chat", "nowhere").refused(2, "no such run")

@@ -115,7 +115,7 @@ def test_a_transformer_has_attention_in_its_report(call: Call, texts, tmp_path):
     assert [row["stride"] for row in scores] == [6, 1]
     assert scores[0]["tokens"] == scores[1]["tokens"]
     assert scores[0]["loss"] != scores[1]["loss"]
-    call("eval", run, "--batches.stride", "12").refused(2, "batches.stride must be from 0 to length, 11", cured=False)
+    call("eval", run, "--batches.stride", "12").refused(2, "batches.stride must be at most length, 11", cured=False)
 
 
 def test_verify_reads_the_band(call: Call, texts, tmp_path):
@@ -155,7 +155,7 @@ def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, co
     [
         (("generate", "nowhere"), "no such run"),
         (("generate", "run", "ba", "--decoding.temprature", "1"), "did you mean 'temperature'?"),
-        (("generate", "run", "ba", "--decoding.temperature", "0"), "temperature must be above 0"),
+        (("generate", "run", "ba", "--decoding.temperature", "0"), "set decoding.kind = 'greedy'"),
         (("eval", "run", "--decoding.beam", "3"), "this task does not decode"),
         (("eval", "run", "--batches.stride", "3"), "its state carries over"),
         (("eval", "run", "--test", "nowhere.txt"), "no such file"),
@@ -165,7 +165,7 @@ def test_text_that_cannot_be_trained_on(call: Call, texts, tmp_path, content, co
     ],
 )
 def test_calls_that_are_wrong(call: Call, texts, words, message):
-    cured = not any(word in message for word in ("temperature must", "memory", "metric"))
+    cured = not any(word in message for word in ("memory", "metric"))
     call(*words).refused(2, message, cured=cured)
 
 
@@ -191,7 +191,7 @@ def test_what_is_for_pairs_refuses_a_language_model(call: Call, texts, words):
 
 
 def test_chat_refuses_a_model_that_has_seen_no_conversations(call: Call, texts):
-    call("chat", "run").refused(2, "run: was not trained on conversations")
+    call("chat", "run", stdin=b"").refused(2, "run: was not trained on conversations")
 
 
 def test_generate_goes_on_from_the_lines_of_a_file(call: Call, texts, tmp_path):

@@ -336,7 +336,7 @@ def test_training_data_that_makes_no_sense(call: Call, here, tmp_path):
         (("answer", "span", "--passage", "nowhere.txt", "ba"), "no such file"),
         (("eval", "label", "--decoding.beam", "3"), "this task does not decode"),
         (("train", "label.toml", "--training.metric", "bleu", "-q"), "must be 'accuracy' or 'f1'"),
-        (("train", "label.toml", "--batches.length", "3", "-q"), "length must be at least 8"),
+        (("train", "label.toml", "--batches.length", "3", "-q"), "--batches.length: expected a whole number from 8"),
         (("train", "label.toml", "--start", "nowhere", "--run", "new", "-q"), "nowhere: no such run"),
         (
             ("train", "label.toml", "--start", "words", "--model.encoder.width", "24", "--run", "new", "-q"),

@@ -110,7 +110,7 @@ def test_arguments_that_are_no_text(call: Call, seen):
     ("words", "messages"),
     [
         (["--decoding.baem", "3"], ("--decoding.baem", "unknown key 'baem'", "did you mean 'beam'?")),
-        (["--decoding.beam", "many"], ("--decoding.beam", "expected a whole number, got 'many'")),
+        (["--decoding.beam", "many"], ("--decoding.beam", "expected a whole number from 1 to 1,000, got 'many'")),
         (["--decoding", "5"], ("--decoding", "unknown kind '5'", "known are: beam, greedy, sample")),
         (
             ["--decoding.beam", "3", "--decoding.top-k", "2"],
@@ -127,7 +127,7 @@ def test_options_that_are_wrong(call: Call, seen, words, messages):
 
 def test_values_and_files_that_cannot_be(call: Call, seen):
     no_beam = call("translate", "run", "ba", "--decoding.beam", "0")
-    no_beam.refused(2, "--decoding", "beam and n_best must be at least 1", cured=False)
+    no_beam.refused(2, "--decoding.beam: expected a whole number from 1 to 1,000, got 0")
     few = call("translate", "run", "ba", "--decoding.n-best", "9")
     few.refused(2, "n_best 9 needs a beam of at least 9, not 5", cured=False)
     call("translate", "run", "--file", "nowhere.txt").refused(2, "nowhere.txt: no such file")

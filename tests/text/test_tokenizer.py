@@ -107,6 +107,7 @@ class TestRepeatability:
     def test_another_process_gives_the_same_bytes(self):
         program = (
             "from seqloom.text.tokenizer import *\n"
+            "from seqloom.text.training import train_tokenizer\n"
             "import json, sys\n"
             "texts = json.load(sys.stdin)\n"
             "for config in (BPE(size=330), WordLevel(size=20), Characters()):\n"

@@ -350,7 +350,7 @@ def test_no_damaged_vectors_are_used(config):
 
 
 def test_a_training_that_diverges_saves_nothing(config):
-    own = replace(config, optimizer=SGD(lr=1e6))
+    own = replace(config, optimizer=SGD(lr=1e3))
     with pytest.raises(DivergedError):
         train_run(own, Listener())
     assert Run.open(own.run).checkpoints() == []

@@ -58,7 +58,7 @@ def test_json_lines_take_numbers_and_truths_as_labels(tmp_path):
         ("a.jsonl", '{"text": "x"\n', ":1: not JSON"),
         ("a.jsonl", '["x"]\n', ":1: not a JSON object"),
         ("a.jsonl", '{"text": "x", "label": ["a"]}\n', ":1: 'label' is empty or not a text"),
-        ("a.jsonl", '{"text": "x\\ud800", "label": "a"}\n', ":1: 'text' has half a character"),
+        ("a.jsonl", '{"text": "x\\ud800", "label": "a"}\n', ":1: a text with a NUL or half a character"),
     ],
 )
 def test_what_cannot_be_read(tmp_path, name, content, message):

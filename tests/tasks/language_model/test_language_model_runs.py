@@ -289,7 +289,7 @@ def test_the_kind_of_data_is_found(tmp_path):
     path.write_text("[training]\nsteps = 1\n")
     assert load_config(LanguageModelConfig, path).data == StandardLibrary()
     named = load_config(LanguageModelConfig, path, ["--data.train", "a.txt", "--data.documents", "lines"])
-    assert named.data == TextFiles(("a.txt",), documents="lines")
+    assert named.data == TextFiles(("a.txt",), documents=("lines",))
     chats = load_config(LanguageModelConfig, path, ["--data.kind", "conversations", "--data.train", "a.jsonl"])
     assert chats.data == Conversations(("a.jsonl",))
 
@@ -345,7 +345,7 @@ def test_tuning_starts_from_the_weights_of_the_run_and_new_words_from_the_mean(c
     )
     train_run(base, Listener())
     chosen = tuned(base)
-    run = train_run(replace(chosen, optimizer=AdamW(lr=1e-30), training=replace(chosen.training, steps=1)), Listener())
+    run = train_run(replace(chosen, optimizer=AdamW(lr=1e-12), training=replace(chosen.training, steps=1)), Listener())
     before, after = (dict(load(path, precision="fp32").model.named_parameters()) for path in (base.run, run.path))
     for key, weight in before.items():
         torch.testing.assert_close(after[key][: len(weight)], weight, rtol=0, atol=1e-12)

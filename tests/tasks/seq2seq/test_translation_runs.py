@@ -179,7 +179,7 @@ def test_in_python_train_and_load(config, tmp_path):
     assert translator(texts, beam=1, max_length=7) == translator(texts, max_length=7, beam=1)
     with pytest.raises(UsageError, match="unknown key 'bean'"):
         translator(texts, bean=2)
-    with pytest.raises(UsageError, match="beam and n_best must be at least 1"):
+    with pytest.raises(UsageError, match="expected a whole number from 1 to 1,000, got 0"):
         translator(texts, beam=0)
     same = seqloom.train(replace(config, run=str(tmp_path / "object"), training=replace(config.training, steps=4)))
     assert left_behind(str(same.path)) == left_behind(str(run.path))
