@@ -190,6 +190,12 @@ class Run:
         """Records in run.json how many lines metrics.jsonl and samples.jsonl have at the end of a training."""
         self.update_info(lines={name: len(self.rows(name)) for name in _GROWING})
 
+    def reopen_lines(self) -> None:
+        """Lets these files grow again, where a training goes on. Raises RunError for lines that are missing."""
+        for name in _GROWING:
+            self.rows(name)
+        self.update_info(lines={})
+
     def append(self, name: str, *rows: Mapping[str, Any]) -> None:
         """Appends lines to metrics.jsonl or samples.jsonl."""
         with writing(self.path / name), (self.path / name).open("a", encoding="utf-8") as file:

@@ -593,3 +593,19 @@ def test_a_line_that_cannot_be_written_says_the_cure(run, monkeypatch):
     with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be written: No space left on device") as caught:
         run.append("metrics.jsonl", {"step": 1})
     assert "free some space" in caught.value.cure
+
+
+def test_lost_lines_of_a_finished_training_are_noticed_until_it_goes_on(run):
+    run.append("metrics.jsonl", {"step": 1}, {"step": 2})
+    run.count_lines()
+    run.reopen_lines()
+    run.append("metrics.jsonl", {"step": 3})
+    run.count_lines()
+    path = run.path / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    for use in (lambda: run.rows("metrics.jsonl"), run.reopen_lines):
+        with pytest.raises(RunError, match=r"metrics\.jsonl: has 2 lines instead of 3"):
+            use()
+    path.unlink()
+    with pytest.raises(RunError, match="has 0 lines instead of 3"):
+        run.rows("metrics.jsonl")

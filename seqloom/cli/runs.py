@@ -42,7 +42,10 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
 
 
 def _summary(run: Run) -> tuple[str, int, str, str, float | None, str]:
-    info, values = run.info(), measured(run.pointer("best"))
+    info, pointer = run.info(), run.pointer("best")
+    if "training" in info and not pointer:
+        raise RunError("is missing", where=str(run.path / "best.json"), cure="the newest checkpoint is used")
+    values = measured(pointer)
     metric, best = next(((key, rank(key, value)) for key, value in values.items() if value is not None), ("", None))
     tests = sorted(path.stem for path in (run.path / "eval").glob("*.json"))
     step = max((int(row.get("step", 0)) for row in run.rows("metrics.jsonl")), default=0)

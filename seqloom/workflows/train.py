@@ -88,8 +88,9 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
         continuing = run.pointer("latest").get("step", 0) < plan.training.steps
         if continuing:
             _warn_of_changes(run, about, plan, reporter)
+        run.reopen_lines()
         run.write_config(configs.to_toml(config))
-        run.update_info(**(about if continuing else {"corpus": prepared.corpus}), lines={})
+        run.update_info(**(about if continuing else {"corpus": prepared.corpus}))
     else:
         Run.create(run.path, configs.to_toml(config), about, prepared.assets.save(run.path))
     reporter.say(f"{prepared.sizes}; {parameter_count(model):,} parameters")

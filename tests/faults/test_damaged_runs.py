@@ -17,7 +17,7 @@ from kinds import Kind
 from toys import left_behind
 
 _TIMES = {"seconds", "minutes", "gigabytes", "tokens_per_second", "sentences_per_second", "minutes_to_reach", "report"}
-_REPORTS = ("damaged", "missing", "changed", "cannot be read")
+_REPORTS = ("damaged", "missing", "changed", "cannot be read", "instead of")
 _MEANT = {"report.html", ".seqloom"}  # are for people, or hold nothing
 
 
