@@ -314,9 +314,9 @@ class Run:
 
 
 def runs(folder: Path) -> list[Run]:
-    """The runs in a folder, in its folders of ladders and in those of their seeds, by path."""
-    files = (p for depth in ("*", "*/*", "*/*/*") for p in folder.glob(f"{depth}/run.json"))
-    return [Run(p.parent) for p in sorted(files)]
+    """The runs in a folder, in those of ladders and in those of their seeds, by path; also those without run.json."""
+    depths, names = ("*", "*/*", "*/*/*"), ("run.json", MARKER)
+    return [Run(p) for p in sorted({p.parent for d in depths for name in names for p in folder.glob(f"{d}/{name}")})]
 
 
 def _existing(folder: Path) -> str:
