@@ -97,6 +97,9 @@ class Run:
         if not str(path) or not run.path.is_dir():
             raise RunError("no such run", where=str(path) or "a run without a name", cure=_existing(run.path.parent))
         if not run.begun:
+            if run.checkpoints():
+                cure = "put run.json back; without it the run cannot be used"
+                raise RunError("has checkpoints and no run.json", where=str(path), cure=cure)
             if (run.path / MARKER).exists():
                 cure = "start the same training again, or remove the directory"
                 raise RunError("was interrupted before training began", where=str(path), cure=cure)

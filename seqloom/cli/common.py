@@ -27,7 +27,7 @@ Overrides = Annotated[str, config_keys("--training.steps 1000")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Print only warnings.")]
 Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], help="Print a line for each step.")]
 SpecialTokens = Annotated[
-    bool, Parameter(help="Read special tokens in a text, like </s>, as such: only for text that you trust.")
+    bool, Parameter(help="Read special tokens in a text, like `</s>`, as such: only for text that you trust.")
 ]
 AsJson = Annotated[bool, Parameter(name="--json", help="Print the result as JSON.")]
 

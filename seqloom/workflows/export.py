@@ -22,7 +22,7 @@ from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.assemblies import Model
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
-from seqloom.run import Run
+from seqloom.run import MARKER, Run
 from seqloom.tasks.assets import load_facts
 from seqloom.tasks.building import load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
@@ -43,6 +43,8 @@ def export_run(path: str | Run, to: Target, out: str, reporter: Reporter, precis
     run, folder = Run.open(path), Path(out)
     if folder.is_file() if to != "onnx" else folder.is_dir():
         raise UsageError(f"is a {'file' if to != 'onnx' else 'directory'}", where=out, cure="choose another path")
+    if (folder / MARKER).exists() or (folder / "run.json").exists():
+        raise UsageError("is a run, whose files an export would replace", where=out, cure="choose another directory")
     if precision != "fp32" and to != "hf":
         raise UsageError(f"--precision {precision} is for --to hf only", cure="leave it out")
     match to:

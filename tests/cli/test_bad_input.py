@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -266,6 +267,19 @@ def other_tokenizer() -> None:
 @pytest.mark.parametrize("use", USES[:2], ids=at)
 def test_a_run_without_run_json(call: Call, folder, use):
     Path("run/run.json").unlink()
+    call(*use).refused(2, "run: has checkpoints and no run.json", "put run.json back")
+
+
+def test_an_export_replaces_no_run(call: Call, folder):
+    before = fingerprint(folder)
+    call("export", "run", "--to", "hf", "run").refused(2, "run: is a run, whose files an export would replace")
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize("use", USES[:2], ids=at)
+def test_a_run_that_was_stopped_before_training_began(call: Call, folder, use):
+    Path("run/run.json").unlink()
+    shutil.rmtree("run/checkpoints")
     call(*use).refused(2, "run: was interrupted before training began", "start the same training again")
 
 
