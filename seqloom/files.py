@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqloom.errors import RunError
+from seqloom.errors import RunError, UsageError
 
 FORMAT = 2
 WEIGHTS, FROZEN = "model.safetensors", "frozen.safetensors"
@@ -27,6 +27,7 @@ Json = dict[str, Any]
 
 _MANIFEST, _DIGEST = "MANIFEST.json", "digest"
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)(?P<old>\.old)?\.partial")
+_OUTPUT = ".seqloom-output"
 _CHANGED = "was changed after seqloom wrote it"
 
 
@@ -51,6 +52,28 @@ def unreadable(path: Path, error: Exception, cure: str = "make it readable and t
     """The error for a file that cannot be read."""
     problem = error.strerror if isinstance(error, OSError) and error.strerror else error
     return RunError(f"cannot be read: {problem}", where=str(path), cure=cure)
+
+
+@contextlib.contextmanager
+def output_in(folder: Path, *names: str) -> Iterator[None]:
+    """A context that writes files of these names, or of any, into a folder; a list of them stays in .seqloom-output.
+
+    Raises UsageError where the folder has such files that are not in its list: they are a person's own.
+    """
+    record = folder / _OUTPUT
+    ours = set(record.read_text(encoding="utf-8").split("\n")) if record.is_file() else set()
+
+    def there() -> set[str]:
+        return {p.name for p in folder.iterdir() if not names or p.name in names} if folder.is_dir() else set()
+
+    if foreign := there() - ours - {_OUTPUT}:
+        problem = f"holds {min(foreign)}, which seqloom did not write and would replace"
+        raise UsageError(problem, where=str(folder), cure="choose another place")
+    try:
+        yield
+    finally:
+        if written := there() - {_OUTPUT}:
+            write_text(record, "\n".join(sorted(ours | written)) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

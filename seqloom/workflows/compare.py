@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seqloom import measures
 from seqloom.errors import UsageError
-from seqloom.files import Json, write_json, write_text
+from seqloom.files import Json, output_in, write_json, write_text
 from seqloom.inspection.comparison import render_comparison
 from seqloom.measures import MEASURES
 from seqloom.run import Run, title_of
@@ -50,8 +50,9 @@ def compare_runs(
     for row, run, scores in zip(result["systems"], opened, evaluations, strict=True):
         row |= _costs(run, scores, metric, reached)
     target = Path(folder)
-    write_json(target / "compare.json", result)
-    write_text(target / "compare.html", render_comparison(result))
+    with output_in(target, "compare.json", "compare.html"):
+        write_json(target / "compare.json", result)
+        write_text(target / "compare.html", render_comparison(result))
     reporter.say(f"{target / 'compare.html'} written")
     return result
 

@@ -15,14 +15,14 @@ from tokenizers import processors
 
 from seqloom.data.batches.masked import MASKS
 from seqloom.errors import UsageError
-from seqloom.files import write_json, write_text
+from seqloom.files import output_in, write_json, write_text
 from seqloom.interop.fields import Json
 from seqloom.interop.huggingface import write_checkpoint
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.assemblies import Model
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
-from seqloom.run import MARKER, Run
+from seqloom.run import Run
 from seqloom.tasks.assets import load_facts
 from seqloom.tasks.building import load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
@@ -43,10 +43,15 @@ def export_run(path: str | Run, to: Target, out: str, reporter: Reporter, precis
     run, folder = Run.open(path), Path(out)
     if folder.is_file() if to != "onnx" else folder.is_dir():
         raise UsageError(f"is a {'file' if to != 'onnx' else 'directory'}", where=out, cure="choose another path")
-    if (folder / MARKER).exists() or (folder / "run.json").exists():
-        raise UsageError("is a run, whose files an export would replace", where=out, cure="choose another directory")
     if precision != "fp32" and to != "hf":
         raise UsageError(f"--precision {precision} is for --to hf only", cure="leave it out")
+    place = (folder.parent, folder.name) if to == "onnx" else (folder,)
+    with output_in(*place):
+        _export(run, to, folder, reporter, precision)
+    reporter.say(f"{out} written")
+
+
+def _export(run: Run, to: Target, folder: Path, reporter: Reporter, precision: Precision) -> None:
     match to:
         case "hf":
             _to_hugging_face(run, folder, torch.bfloat16 if precision == "bf16" else torch.float32, reporter)
@@ -62,7 +67,6 @@ def export_run(path: str | Run, to: Target, out: str, reporter: Reporter, precis
 
             exported = load_exported(run, reporter)
             write_onnx(folder, exported.model, exported.heads)
-    reporter.say(f"{out} written")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from seqloom.data.batches.batch import SequenceBatch
 from seqloom.data.batches.pairs import make_batch
 from seqloom.data.formats.parallel import usable
 from seqloom.errors import DataError, UsageError
-from seqloom.files import write_json, write_text
+from seqloom.files import output_in, write_json, write_text
 from seqloom.inspection.microscope import examine
 from seqloom.inspection.microscope_page import render_microscope
 from seqloom.run import Run
@@ -59,8 +59,9 @@ def examine_runs(
             measured.append({"name": f"{name}, untrained", **examine(initial, batches, tokens)})
     result = {"sentences": sentences, "runs": measured}
     target = Path(folder)
-    write_json(target / "microscope.json", result)
-    write_text(target / "microscope.html", render_microscope(result))
+    with output_in(target, "microscope.json", "microscope.html"):
+        write_json(target / "microscope.json", result)
+        write_text(target / "microscope.html", render_microscope(result))
     reporter.say(f"{target / 'microscope.html'} written")
     return result
 

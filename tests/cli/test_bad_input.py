@@ -270,10 +270,23 @@ def test_a_run_without_run_json(call: Call, folder, use):
     call(*use).refused(2, "run: has checkpoints and no run.json", "put run.json back")
 
 
-def test_an_export_replaces_no_run(call: Call, folder):
-    before = fingerprint(folder)
-    call("export", "run", "--to", "hf", "run").refused(2, "run: is a run, whose files an export would replace")
+def test_an_output_replaces_nothing_of_another(call: Call, folder):
+    Path("mine").mkdir()
+    for name in ("config.json", "compare.html", "a.onnx", "microscope.json"):
+        Path("mine", name).write_text("mine", encoding="utf-8")
+    assert call("train", "small.toml", "--run", "two", "--training.steps", "1", "-q").code == 0
+    before, test = fingerprint(folder), ("--test", "test.src", "test.tgt")
+    call("export", "run", "--to", "hf", "run").refused(2, "run: holds .seqloom, which seqloom did not write")
+    call("export", "run", "--to", "hf", "mine").refused(2, "mine: holds a.onnx, which seqloom did not write")
+    call("export", "run", "--to", "onnx", "mine/a.onnx").refused(2, "mine: holds a.onnx, which seqloom did not write")
+    call("microscope", "run", "--sentences", "4", "--to", "mine").refused(2, "mine: holds microscope.json")
     assert fingerprint(folder) == before
+    call("compare", "run", "two", *test, "--to", "mine").refused(2, "mine: holds compare.html, which seqloom did not")
+    for _ in range(2):  # what is seqloom's own is replaced
+        assert call("compare", "run", "two", *test, "--to", "new").code == 0
+        assert call("export", "run", "--to", "hf", "out").code == 0
+    Path("out/notes.txt").write_text("mine", encoding="utf-8")
+    call("export", "run", "--to", "hf", "out").refused(2, "out: holds notes.txt, which seqloom did not write")
 
 
 @pytest.mark.parametrize("use", USES[:2], ids=at)

@@ -24,7 +24,13 @@ def test_a_lineage_is_trained_compared_and_resumed(call: Call, folder):
     assert result.code == 0, result.err
     report = json.loads(result.out)
     assert [row["name"] for row in report["systems"]] == ["gru", "transformer"]
-    assert {p.name for p in (folder / "ladder").iterdir()} == {"gru", "transformer", "compare.html", "compare.json"}
+    assert {p.name for p in (folder / "ladder").iterdir()} == {
+        "gru",
+        "transformer",
+        "compare.html",
+        "compare.json",
+        ".seqloom-output",
+    }
     saved = (folder / "ladder" / "transformer" / "config.toml").read_text()
     assert "warmup = 7" in saved
     assert 'preset = "small-gru"' not in saved
