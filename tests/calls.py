@@ -51,6 +51,39 @@ threads = 1
 max_length = 9
 """
 
+LANGUAGE_MODEL = """\
+task = "language_model"
+
+[data]
+train = ["train.txt"]
+valid = ["valid.txt"]
+test = ["test.txt"]
+
+[tokenizer]
+size = 280
+
+[model]
+preset = "small-lstm"
+embedding = 12
+
+[model.decoder]
+layers = 1
+width = 16
+
+[batches]
+lanes = 4
+length = 11
+
+[training]
+steps = 4
+evaluate_every = 2
+log_every = 1
+threads = 1
+
+[decoding]
+max_length = 9
+"""
+
 
 def unknown_scores(scores: dict[str, Any]) -> set[str]:
     """The numbers of a result that are neither a score in MEASURES nor a time."""

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from calls import LANGUAGE_MODEL as CONFIG
 from calls import Call, fingerprint, train_in, unknown_scores
 from made_up import sentences
 
@@ -15,38 +16,6 @@ from seqloom.data.sources.text import TextFiles
 from seqloom.run import Run
 from seqloom.tasks import read_config
 
-CONFIG = """\
-task = "language_model"
-
-[data]
-train = ["train.txt"]
-valid = ["valid.txt"]
-test = ["test.txt"]
-
-[tokenizer]
-size = 280
-
-[model]
-preset = "small-lstm"
-embedding = 12
-
-[model.decoder]
-layers = 1
-width = 16
-
-[batches]
-lanes = 4
-length = 11
-
-[training]
-steps = 4
-evaluate_every = 2
-log_every = 1
-threads = 1
-
-[decoding]
-max_length = 9
-"""
 WITHOUT_DATA = CONFIG[: CONFIG.index("[data]")] + CONFIG[CONFIG.index("[tokenizer]") :]
 TRANSFORMER = ("--model.preset", "small-transformer", "--model.decoder.heads", "2", "--model.decoder.inner", "8")
 

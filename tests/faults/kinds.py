@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from calls import SMALL, train_in
+from calls import LANGUAGE_MODEL, SMALL, train_in
 from made_up import sentences, write_corpus
 
 _READING = """
@@ -32,38 +32,6 @@ steps = 4
 evaluate_every = 2
 log_every = 1
 threads = 1
-"""
-
-_LANGUAGE = """task = "language_model"
-
-[data]
-train = ["train.txt"]
-valid = ["valid.txt"]
-test = ["test.txt"]
-
-[tokenizer]
-size = 280
-
-[model]
-preset = "small-lstm"
-embedding = 12
-
-[model.decoder]
-layers = 1
-width = 16
-
-[batches]
-lanes = 4
-length = 11
-
-[training]
-steps = 4
-evaluate_every = 2
-log_every = 1
-threads = 1
-
-[decoding]
-max_length = 9
 """
 
 _WORDS = """task = "embed_words"
@@ -143,7 +111,7 @@ KINDS = {
         ),
         Kind(
             "language_model",
-            _LANGUAGE,
+            LANGUAGE_MODEL,
             _texts,
             (("generate", "run", "a text"), ("eval", "run", "--json"), _MORE, *_SHARED),
         ),
