@@ -41,6 +41,7 @@ from seqloom.files import (
 )
 
 _GROWING = ("metrics.jsonl", "samples.jsonl")
+_LONGEST_TITLE = 200  # bytes, of the name of a file
 _PUT_BACK = "put back the file that the run was written with"
 MARKER = ".seqloom"
 """In every run directory: where it is, seqloom may write. It is locked while the run is trained."""
@@ -52,9 +53,10 @@ def title_of(name: str, test: Sequence[str], default: str = "test") -> str:
     Raises UsageError for a name that is empty or a path.
     """
     title = (name or (Path(test[0]).name.lstrip(".").split(".")[0] if test else default)).strip()
-    if not title or title[0] == "." or any(c in "/\\" or not c.isprintable() for c in title):
-        problem = f"an evaluation cannot be called {title!r}"
-        raise UsageError(problem, where="--name", cure="give a name that is not a path: --name test")
+    wrong = not title or title[0] == "." or any(c in "/\\" or not c.isprintable() for c in title)
+    if wrong or len(title.encode()) > _LONGEST_TITLE:
+        problem = f"an evaluation cannot be called {title[:80]!r}"
+        raise UsageError(problem, where="--name", cure="give a short name that is not a path: --name test")
     return title
 
 
@@ -293,7 +295,8 @@ class Run:
     def pointer(self, name: str) -> Json:
         """The content of latest.json or best.json; {} if there is none."""
         path = self.path / f"{name}.json"
-        return read_sealed(path, "remove it: the newest checkpoint is then used") if path.exists() else {}
+        cure = "remove it: the newest checkpoint knows which one is best"
+        return read_sealed(path, cure) if path.exists() else {}
 
     def best(self, warn: Callable[[str], None]) -> Checkpoint:
         """The checkpoint to use, whose weights are sound: the best, else the newest. An opened run looks once."""
@@ -303,11 +306,25 @@ class Run:
                 warn(f"{best.path} is damaged: {fault}; using the newest undamaged one")
                 best = None
             elif best is None and self.info().get("training"):
-                warn(f"{self.path / 'best.json'} is missing, or its checkpoint; using the newest checkpoint")
+                best = self._best_by_state(warn)
             self._best = best or self.newest(warn, weights=True)
         if self._best is None:
             raise RunError("has no checkpoint yet", where=str(self.path), cure="train it first: seqloom train CONFIG")
         return self._best
+
+    def _best_by_state(self, warn: Callable[[str], None]) -> Checkpoint | None:
+        """The best checkpoint by what training saved with the newest one, where best.json is missing."""
+        newest = self.newest(warn)
+        step = newest.state().get("best_step", 0) if newest else 0
+        best = self.checkpoint_at(step)
+        sound = best.path.is_dir() and best.fault(weights=True, checked=self._checked) is None
+        which = f"the newest one says that it was {best.path.name}" if sound else "using the newest checkpoint"
+        warn(f"{self.path / 'best.json'} is missing, or its checkpoint; {which}")
+        return best if sound else None
+
+    def checkpoint_at(self, step: int) -> Checkpoint:
+        """The checkpoint of a step, or of the mean of several for -1, whether or not it exists yet."""
+        return Checkpoint(self.path / "checkpoints" / (f"step-{step:08d}" if step >= 0 else "average"))
 
     def keep_only(self, steps: set[int]) -> None:
         """Removes the checkpoints of all other steps."""

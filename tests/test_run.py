@@ -326,7 +326,7 @@ def test_an_evaluation_is_called_by_its_name_or_its_first_file(name, test, title
     assert title_of(name, test, "valid") == (title if name or test else "valid")
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "a\\b", "..", ".", ".x", " ", "a\nb", "\0"])
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "a\\b", "..", ".", ".x", " ", "a\nb", "\0", "a" * 201])
 def test_an_evaluation_stays_in_its_folder(name):
     with pytest.raises(UsageError, match="an evaluation cannot be called") as caught:
         title_of(name, ())
@@ -502,11 +502,28 @@ def test_a_run_says_when_it_does_not_know_its_best_checkpoint(run):
     (run.path / "best.json").write_text('{"checkpoint": "step-00000002", "step": 1}')
     with pytest.raises(RunError, match=r"best\.json: was changed") as caught:
         Run.open(run.path).best(pytest.fail)
-    assert caught.value.cure == "remove it: the newest checkpoint is then used"
+    assert caught.value.cure == "remove it: the newest checkpoint knows which one is best"
     (run.path / "best.json").unlink()
     warnings: list[str] = []
     assert Run.open(run.path).best(warnings.append) == newest
     assert "best.json is missing" in warnings[0]
+
+
+@pytest.mark.parametrize(("step", "name"), [(1, "step-00000001"), (-1, "average")])
+def test_the_newest_checkpoint_knows_which_one_is_best(run, step, name):
+    save(run, 1)
+    run.save("average", contents(1))
+
+    def write(folder: Path) -> None:
+        contents(2)(folder)
+        write_json(folder / "state.json", {"best_step": step})
+
+    run.save("step-00000002", write)
+    run.update_info(training={"steps": 2})
+    warnings: list[str] = []
+    assert Run.open(run.path).best(warnings.append).path.name == name
+    assert "best.json is missing" in warnings[0]
+    assert f"the newest one says that it was {name}" in warnings[0]
 
 
 def test_what_is_not_a_run_gets_the_smallest_cure(tmp_path, run, monkeypatch):

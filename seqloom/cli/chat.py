@@ -17,7 +17,7 @@ def chat(run: str, /, *overrides: Annotated[str, config_keys("--decoding.tempera
         run: The run directory: a model trained on dialogues or fine-tuned on conversations.
         system: The system prompt, for a language model.
     """
-    from seqloom.data.formats.lines import decoded_stream, is_blank
+    from seqloom.data.formats.lines import STANDARD_INPUT, decoded_stream, is_blank
     from seqloom.workflows.chat import Conversation
 
     typed = standard_input()
@@ -25,7 +25,7 @@ def chat(run: str, /, *overrides: Annotated[str, config_keys("--decoding.tempera
     interactive = typed.isatty()
     prompt = "> " if interactive else ""
     print(prompt, end="", flush=True)
-    for line in decoded_stream(typed, "standard input"):
+    for line in decoded_stream(typed, STANDARD_INPUT):
         if line.strip() == "/new":
             conversation.forget()
         elif not is_blank(line):

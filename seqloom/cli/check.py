@@ -21,21 +21,25 @@ def check(config: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJ
 
     reporter = make_reporter(quiet)
     result = check_config(read_config(config, overrides), reporter)
-    print_result(result, json, _show)
-    if error := next((finding for finding in result["findings"] if finding["severity"] == "error"), None):
+    error = next((finding for finding in result["findings"] if finding["severity"] == "error"), None)
+    print_result(result, json, lambda result: _show(result, error))
+    if error:
         raise DataError(f"{error['what']}: {error['detail']}", where=error["where"], cure=error["cure"])
 
 
 _SHORT = {"distinct": "types", "unknown": "unk."}
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: dict[str, Any], last: dict[str, Any] | None) -> None:
+    """Prints all but the `last` finding, the error that the command ends with."""
     if rows := result["summary"]:
         columns = [c for c in rows[0] if c not in ("split", "side")]
         names = (" ".join(str(row[k]) for k in ("split", "side") if k in row) for row in rows)
         cells = [(name, *(row[c] for c in columns)) for name, row in zip(names, rows, strict=True)]
         print_table("data", ("", *(_SHORT.get(c, c) for c in columns)), cells)
     for finding in result["findings"]:
+        if finding is last:
+            continue
         print(f"{finding['severity']}: {finding['what']}: {finding['detail']}")
         print(f"  at {finding['where']}\n  {finding['cure']}")
     if not result["findings"]:

@@ -4,16 +4,6 @@ from __future__ import annotations
 
 from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, make_reporter, print_json
 
-_USE = {
-    "translate": "translate",
-    "language_model": "generate",
-    "embed_words": "words",
-    "classify": "classify",
-    "tag": "classify",
-    "answer": "answer",
-    "masked_words": "fill",
-}
-
 
 def train(
     config: str,
@@ -46,5 +36,5 @@ def train(
         print_json(summary)
         return
     reporter.say(f"{run.path}: {summary['steps']} steps in {summary['minutes']:.1f} minutes of training")
-    use = f"seqloom {_USE[chosen.task]} {run.path}"
+    use = f"seqloom {chosen.used_by} {run.path}"
     reporter.say(f"next: seqloom eval {run.path}   {use}   open {run.path}/report.html")

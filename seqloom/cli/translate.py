@@ -46,6 +46,7 @@ def translate(
         long: What to do with a text that is too long for the model: refuse it, or cut it.
         rows: The number of texts translated at a time.
     """
+    from seqloom.data.formats.lines import STANDARD_INPUT
     from seqloom.tasks.building import open_predictor
     from seqloom.tasks.seq2seq.task import TranslateConfig
     from seqloom.tasks.task import decoding_config
@@ -62,7 +63,7 @@ def translate(
         try:
             translations = translator.translate(block, [prefix] * len(block) if prefix else None)
         except DataError as error:
-            raise _placed(error, "" if typed else file or "standard input", number) from None
+            raise _placed(error, "" if typed else file or STANDARD_INPUT, number) from None
         for text, results in zip(block, translations, strict=True):
             number += 1
             if json:
@@ -97,12 +98,12 @@ def _one_line(text: str) -> str:
 
 def blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
     """The texts of the command line, or else blocks of `size` lines from a file or standard input."""
-    from seqloom.data.formats.lines import decoded_stream, read_lines
+    from seqloom.data.formats.lines import STANDARD_INPUT, decoded_stream, read_lines
 
     if texts:
         yield list(texts)
         return
-    lines = iter(read_lines(file)) if file else decoded_stream(standard_input(), "standard input")
+    lines = iter(read_lines(file)) if file else decoded_stream(standard_input(), STANDARD_INPUT)
     if not file and sys.stdin.isatty():  # someone types, and expects an answer to each line
         size = 1
     while block := list(islice(lines, size)):

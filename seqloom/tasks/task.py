@@ -115,6 +115,11 @@ class RunConfig(Bounded):
         """The run whose weights a new training starts from; "" = none."""
         return ""
 
+    @property
+    def used_by(self) -> str:
+        """The command that uses a run of this config."""
+        return "eval"
+
     def scan(self) -> tuple[list[Finding], bool]:
         """What is suspicious in the raw files, and whether they are too damaged to be read."""
         return [], False

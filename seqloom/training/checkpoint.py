@@ -30,7 +30,8 @@ class Progress:
         step: steps taken.
         tokens: target tokens seen.
         seconds: time spent in training steps, over all sessions.
-        best, best_step: the best validation score so far, as `measures.rank` returns it, and its step.
+        best, best_step: the best validation score so far, as `measures.rank` returns it, and its step; -1 for the
+            mean of several checkpoints.
         stale: evaluations since the best one.
         drops: evaluations without improvement over the whole run.
         scores: (score, step) of the checkpoints kept for averaging.
@@ -70,19 +71,15 @@ def save_checkpoint(run: Run, saved: Saved, progress: Progress) -> Checkpoint:
         saved.save(folder)
         write_json(folder / "state.json", asdict(progress))
 
-    checkpoint = run.save(checkpoint_at(run, progress.step).path.name, write)
+    checkpoint = run.save(run.checkpoint_at(progress.step).path.name, write)
     run.point("latest", checkpoint, step=progress.step)
     return checkpoint
 
 
-def checkpoint_at(run: Run, step: int) -> Checkpoint:
-    """The checkpoint of a step, whether or not it exists yet."""
-    return Checkpoint(run.path / "checkpoints" / f"step-{step:08d}")
-
-
-def load_checkpoint(checkpoint: Checkpoint, saved: Saved) -> Progress:
-    """Loads a checkpoint; returns its progress."""
-    saved.load(checkpoint.path)
+def progress_at(checkpoint: Checkpoint | None) -> Progress:
+    """The progress that a checkpoint was saved with; none for None."""
+    if checkpoint is None:
+        return Progress()
     state = checkpoint.state()
     state["scores"] = [tuple(pair) for pair in state["scores"]]
     return Progress(**state)

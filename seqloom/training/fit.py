@@ -20,8 +20,7 @@ from seqloom.run import Run
 from seqloom.training.checkpoint import (
     Progress,
     average_weights,
-    checkpoint_at,
-    load_checkpoint,
+    progress_at,
     save_checkpoint,
 )
 from seqloom.training.config import TrainingConfig
@@ -68,14 +67,15 @@ def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
 
     Raises Interrupted after SIGINT or SIGTERM, once the state is saved.
     """
-    progress = Progress()
-    if (checkpoint := run.newest(reporter.warn)) is not None:
-        progress = load_checkpoint(checkpoint, plan.learner)
+    checkpoint = run.newest(reporter.warn)
+    progress = progress_at(checkpoint)
+    if checkpoint is not None:
+        plan.learner.load(checkpoint.path)
         if not progress.done:
             reporter.say(f"resuming after step {progress.step} of {plan.training.steps}")
     run.forget_after(progress.step)
     session = _Session(run, plan, reporter, progress)
-    if progress.done and session.over():
+    if complete(progress, plan.training):
         return progress
     try:
         session.train()
@@ -84,16 +84,21 @@ def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
     return progress
 
 
+def complete(progress: Progress, training: TrainingConfig) -> bool:
+    """Whether a training was finished, and this config asks for no more steps."""
+    return progress.done and _over(progress, training)
+
+
+def _over(progress: Progress, training: TrainingConfig) -> bool:
+    """Whether all steps were taken, or the score has stopped improving."""
+    return progress.step >= training.steps or 0 < training.patience <= progress.stale
+
+
 class _Session:
     def __init__(self, run: Run, plan: Plan, reporter: Reporter, progress: Progress) -> None:
         self.run, self.plan, self.reporter, self.progress = run, plan, reporter, progress
         self.board: Any = None
         self.signals, self.memory = _Signals(), FreedMemory()
-
-    def over(self) -> bool:
-        """Whether all steps were taken, or the score has stopped improving."""
-        config, progress = self.plan.training, self.progress
-        return progress.step >= config.steps or 0 < config.patience <= progress.stale
 
     def close(self) -> None:
         self.reporter.end()
@@ -109,7 +114,7 @@ class _Session:
         steps = self.plan.learner.steps(progress.step, self._rate)
         with self.signals.caught():
             try:
-                while progress.due or not self.over():
+                while progress.due or not _over(progress, config):
                     if not progress.due:
                         self._count(next(steps))
                         progress.due = progress.step % config.evaluate_every == 0 or progress.step == config.steps
@@ -192,7 +197,7 @@ class _Session:
         progress = self.progress
         save_checkpoint(self.run, self.plan.learner, progress)
         if progress.best is not None and progress.best_step >= 0:
-            best = checkpoint_at(self.run, progress.best_step)
+            best = self.run.checkpoint_at(progress.best_step)
             self.run.point("best", best, step=progress.best_step, **{self.plan.training.metric: progress.best})
         last_two = {c.step for c in self.run.checkpoints()[-2:]}
         self.run.keep_only(last_two | {progress.best_step} | {step for _, step in progress.scores})

@@ -20,7 +20,7 @@ from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.checkpoint import Progress, checkpoint_at, save_weights
+from seqloom.training.checkpoint import Progress, save_weights
 from seqloom.training.log import Reporter
 from seqloom.workflows.train import facts as facts_of
 
@@ -67,7 +67,7 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
             files.append(run.path / "published" / kept)
             files[-1].parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / kept, files[-1])
-        checkpoint = run.save(checkpoint_at(run, 0).path.name, write)
+        checkpoint = run.save(run.checkpoint_at(0).path.name, write)
         run = Run.create(path, to_toml(config), about, files)
         for pointer in ("latest", "best"):
             run.point(pointer, checkpoint, step=0)

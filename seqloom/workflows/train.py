@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from seqloom import config as configs
-from seqloom.errors import RunError, UsageError
+from seqloom.errors import RunError, UsageError, counted
 from seqloom.files import Json
 from seqloom.models.assemblies import parameter_count
 from seqloom.run import Run
@@ -21,8 +22,8 @@ from seqloom.tasks import read_config
 from seqloom.tasks.building import begin
 from seqloom.tasks.resume import refuse_another
 from seqloom.tasks.task import Prepared, RunConfig
-from seqloom.training.checkpoint import Progress
-from seqloom.training.fit import Plan, fit
+from seqloom.training.checkpoint import Progress, progress_at
+from seqloom.training.fit import Plan, complete, fit
 from seqloom.training.log import Reporter
 from seqloom.training.precision import dtype_for, peak_bytes, pick_device, processor_flags
 from seqloom.workflows.estimate import estimate, paced, resumed
@@ -85,21 +86,32 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
     about = facts(config, prepared.corpus, threads) | {"steps": plan.training.steps, "device": device.type}
     about["type"] = str(dtype_for(config.training.precision, device)).removeprefix("torch.")
     if exists:  # keys that may change keep the values of this call
-        continuing = run.pointer("latest").get("step", 0) < plan.training.steps
-        if continuing:
-            _warn_of_changes(run, about, plan, reporter)
+        progress = progress_at(run.newest(lambda fault: None))
+        _refuse_fewer_steps(run, progress, plan)
+        if complete(progress, plan.training):
+            if config.training != begun.training:
+                reporter.warn("this training is complete: what [training] says now is not used")
+            config, about = replace(config, training=begun.training), {"corpus": prepared.corpus}
+        else:
+            _warn_of_changes(run, about, plan, progress, reporter)
         run.reopen_lines()
         run.write_config(configs.to_toml(config))
-        run.update_info(**(about if continuing else {"corpus": prepared.corpus}))
+        run.update_info(**about)
     else:
         Run.create(run.path, configs.to_toml(config), about, prepared.assets.save(run.path))
     reporter.say(f"{prepared.sizes}; {parameter_count(model):,} parameters")
     _record(run, fit(run, plan, reporter), model)
 
 
-def _warn_of_changes(run: Run, now: Json, plan: Plan, reporter: Reporter) -> None:
+def _refuse_fewer_steps(run: Run, progress: Progress, plan: Plan) -> None:
+    if plan.training.steps < progress.step:
+        problem = f"this training has taken {counted(progress.step, 'step')}; {plan.training.steps:,} are fewer"
+        raise RunError(problem, where=str(run.path), cure="ask for as many or for more, or begin another with --run")
+
+
+def _warn_of_changes(run: Run, now: Json, plan: Plan, progress: Progress, reporter: Reporter) -> None:
     """Warns where training goes on under other conditions, which the exact result depends on."""
-    before, step = run.info(), run.pointer("latest").get("step", 0)
+    before, step = run.info(), progress.step
     if not step:
         return
     for key in ("threads", "device", "type", "versions", "processor"):
@@ -128,11 +140,12 @@ def _measured(config: RunConfig, prepared: Prepared, reporter: Reporter) -> RunC
 
 
 def _record(run: Run, progress: Progress, model: nn.Module) -> None:
-    before = run.info().get("training", {}).get("gigabytes", 0.0)
-    device = next(model.parameters()).device
-    facts = {"steps": progress.step, "minutes": progress.seconds / 60, "tokens": progress.tokens}
-    facts |= {"parameters": parameter_count(model), "gigabytes": max(before, peak_bytes(device) / 1e9)}
-    run.update_info(training=facts)
+    before = run.info().get("training", {})
+    if before.get("steps") != progress.step:  # else nothing was trained now
+        gigabytes = peak_bytes(next(model.parameters()).device) / 1e9
+        facts = {"steps": progress.step, "minutes": progress.seconds / 60, "tokens": progress.tokens}
+        facts |= {"parameters": parameter_count(model), "gigabytes": max(before.get("gigabytes", 0.0), gigabytes)}
+        run.update_info(training=facts)
     run.count_lines()
 
 

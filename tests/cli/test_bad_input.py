@@ -102,7 +102,7 @@ FAULTS: dict[str, tuple[Callable[[str], object], int, tuple[str, ...]]] = {
     "UTF-16": (
         lambda n: Path(n).write_bytes(Path(n).read_text(encoding="utf-8").encode("utf-16")),
         3,
-        ("{}:1: not UTF-8", "iconv -f UTF-16 -t UTF-8 {}"),
+        ("{}:1: not UTF-8", "iconv -f UTF-16 -t UTF-8 < {}"),
     ),
     "a NUL": (lambda n: replaced(n, 2, b"ba\0ko"), 3, ("{}:2: a NUL character at column 3", "remove it")),
     "a line of 1 MB": (

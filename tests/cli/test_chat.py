@@ -19,8 +19,9 @@ def trained(call: Call, folder: Path) -> None:
     (folder / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in turns))
     head, _, rest = (folder / "small.toml").read_text().partition("[data]")
     (folder / "talk.toml").write_text(head + SECTIONS + rest[rest.index("[tokenizer]") - 1 :])
-    result = call("train", "talk.toml", "--run", "talk", "-q")
+    result = call("train", "talk.toml", "--run", "talk")
     assert result.code == 0, result.err
+    assert "next: seqloom eval talk   seqloom chat talk" in result.err
 
 
 def test_each_line_is_answered_and_the_answers_depend_on_what_was_said(call: Call, folder):

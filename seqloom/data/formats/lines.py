@@ -9,6 +9,7 @@ import lzma
 import math
 import os
 import re
+import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,8 +33,12 @@ _VISIBLE = re.compile(
     r"\U000e0000-\U000e0fff]"
 )
 
+STANDARD_INPUT = "standard input"
+"""What messages call the lines that come without a file."""
+
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 16
+_UNPACK = {".gz": "gzip -dc", ".xz": "xz -dc"}
 _COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 
 T = TypeVar("T")
@@ -86,7 +91,7 @@ def file_format(path: Path | str) -> str:
 
 def to_utf8(path: Path, encoding: str = "WINDOWS-1252") -> str:
     """The cure for a file in another encoding."""
-    return f"convert it: iconv -f {encoding} -t UTF-8 {path} > NEW_FILE"
+    return "convert it: " + _through(f"iconv -f {encoding} -t UTF-8", path)
 
 
 CR_ALONE = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
@@ -94,7 +99,15 @@ CR_ALONE = "the whole file is one line: its lines end in a carriage return (CR) 
 
 def to_lf(path: Path) -> str:
     """The cure for a file whose lines end in CR."""
-    return f"end lines in LF: tr '\\r' '\\n' < {path} > NEW_FILE"
+    return "end lines in LF: " + _through(r"tr '\r' '\n'", path)
+
+
+def _through(program: str, path: Path) -> str:
+    """A line for the shell that passes the text of a file through a program."""
+    if str(path) == STANDARD_INPUT:
+        return f"... | {program} | seqloom ..."
+    name, unpack = shlex.quote(str(path)), _UNPACK.get(path.suffix.lower())
+    return f"{unpack} {name} | {program} > NEW_FILE" if unpack else f"{program} < {name} > NEW_FILE"
 
 
 @contextmanager

@@ -149,6 +149,11 @@ class AnswerConfig(ExamplesConfig):
             raise ValueError("objective.smoothing is for labels, not for positions")
 
     @property
+    def used_by(self) -> str:
+        """See RunConfig."""
+        return "answer"
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """What "best" may mean."""
         return ("f1", "exact_match", "loss")

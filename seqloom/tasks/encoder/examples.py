@@ -87,6 +87,11 @@ class ExamplesConfig(ReadingConfig):
     batches: TextBatchConfig = field(default_factory=TextBatchConfig)
     reading: ClassVar[type[Reader]]
 
+    @property
+    def used_by(self) -> str:
+        """See RunConfig."""
+        return "classify"
+
     def heads(self, facts: Json) -> dict[str, int]:
         """See ReadingConfig."""
         return {self.reading.head: self.reading.outputs(facts)}

@@ -51,6 +51,11 @@ class MaskedWordsConfig(ReadingConfig):
     batches: MaskConfig = field(default_factory=MaskConfig)
 
     @property
+    def used_by(self) -> str:
+        """See RunConfig."""
+        return "fill"
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """What "best" may mean."""
         return ("loss", "accuracy")

@@ -57,6 +57,11 @@ class LanguageModelConfig(LanguageModelKeys):
         """See RunConfig."""
         return self.data.title
 
+    @property
+    def used_by(self) -> str:
+        """See RunConfig."""
+        return "chat" if self.data.chats else "generate"
+
     def scan(self) -> tuple[list[Finding], bool]:
         """See RunConfig."""
         findings = self.data.scan()

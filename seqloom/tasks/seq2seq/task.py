@@ -13,6 +13,7 @@ import torch
 from seqloom.data.batches.pairs import make_batch
 from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
+from seqloom.data.sources.dialogues import Dialogues
 from seqloom.decoding.config import Greedy
 from seqloom.evaluation.tokenization import bleu_tokenization
 from seqloom.evaluation.translation import corpus_bleu, exact_match, zero_bleu
@@ -37,6 +38,11 @@ from seqloom.training.log import Reporter
 @dataclass(frozen=True)
 class TranslateConfig(TranslateKeys):
     """The config of a translation run."""
+
+    @property
+    def used_by(self) -> str:
+        """See RunConfig."""
+        return "chat" if isinstance(self.data, Dialogues) else "translate"
 
     def scan(self) -> tuple[list[Finding], bool]:
         """See RunConfig."""

@@ -71,6 +71,11 @@ class EmbedWordsConfig(RunConfig):
             required = "training.metric must be 'latest', average 'none', ema 0 and device 'cpu'"
             raise ValueError(f"{required} for word vectors")
 
+    @property
+    def used_by(self) -> str:
+        """See RunConfig."""
+        return "words"
+
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See RunConfig; the ids of the words are in a file without a name in the directory of the run."""
         with nullcontext(run.path) if run is not None else TemporaryDirectory() as folder:

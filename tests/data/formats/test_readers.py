@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import lzma
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqloom.data.checks.pairs import scan_files
-from seqloom.data.formats.lines import read_lines
+from seqloom.data.formats.lines import STANDARD_INPUT, decoded_stream, read_lines
 from seqloom.data.formats.parallel import match_language, read_pairs, usable
 from seqloom.data.rows import Pairs
 from seqloom.errors import ConfigError, DataError, SeqloomError
@@ -77,7 +78,15 @@ class TestTwoFiles:
         error = refusal(DataError, [good, bad])
         assert error.where == f"{bad}:2"
         assert "0xdf at column 4" in error.problem
-        assert "iconv" in error.cure
+        assert f"iconv -f WINDOWS-1252 -t UTF-8 < {bad} > NEW_FILE" in error.cure
+
+    def test_the_cure_fits_a_compressed_file_and_standard_input(self, tmp_path):
+        bad = tmp_path / "two words.tsv.gz"
+        error = refusal(DataError, [write(bad, b"gr\xfc\xdfe\tb\n")])
+        assert f"gzip -dc '{bad}' | iconv -f WINDOWS-1252 -t UTF-8 > NEW_FILE" in error.cure
+        with pytest.raises(DataError) as caught:
+            list(decoded_stream(io.BytesIO(b"gr\xfc\xdfe\n"), STANDARD_INPUT))
+        assert caught.value.cure == "convert it: ... | iconv -f WINDOWS-1252 -t UTF-8 | seqloom ..."
 
     def test_unknown_format(self, tmp_path):
         refusal(ConfigError, [write(tmp_path / "a.txt", "a\n")])
