@@ -68,7 +68,7 @@ def read_tree(path: str | Path) -> tuple[Tree, Origin]:
     try:
         check_regular(Path(path))
         text = Path(path).read_text(encoding="utf-8-sig")
-        return _usable(tomllib.loads(text), Origin(str(path), text))
+        tree, origin = tomllib.loads(text), Origin(str(path), text)
     except FileNotFoundError:
         raise ConfigError("no such config file", where=str(path), cure="seqloom init translate writes one") from None
     except UnicodeDecodeError as error:
@@ -83,13 +83,14 @@ def read_tree(path: str | Path) -> tuple[Tree, Origin]:
         raise ConfigError(f"not TOML: {error}", where=place, cure="see https://toml.io") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, a NUL in the path; deep nesting
         raise ConfigError(f"cannot be read: {error}", where=str(path), cure="write smaller values") from None
-
-
-def _usable(tree: Tree, origin: Origin) -> tuple[Tree, Origin]:
-    if found := unusable(tree):
-        keys, problem = found
-        raise ConfigError(problem, where=origin.where(keys) or "config", cure="write another value")
+    _check_usable(tree, origin)
     return tree, origin
+
+
+def _check_usable(tree: Mapping[str, Any], origin: Origin) -> None:
+    if fault := unusable(tree):
+        keys, problem = fault
+        raise ConfigError(problem, where=origin.where(keys) or "config", cure="write another value")
 
 
 def read_overrides(arguments: Sequence[str]) -> Tree:
@@ -116,7 +117,8 @@ def read_overrides(arguments: Sequence[str]) -> Tree:
             raise UsageError(f"unexpected argument {argument!r}", cure="config keys are given as --section.key VALUE")
         else:
             values.append(argument)
-    return _usable(tree, Origin(typed=frozenset([()])))[0]
+    _check_usable(tree, Origin(typed=frozenset([()])))
+    return tree
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
@@ -163,7 +165,7 @@ def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, k
     """
     origin = origin or Origin()
     if not keys:
-        _usable(dict(tree), origin)
+        _check_usable(tree, origin)
     if (expand := getattr(cls, "expand", None)) is not None:
         try:
             tree = expand(tree)
@@ -309,10 +311,10 @@ def _example(choices: tuple[Any, ...]) -> str:
         return f"[{_example(typing.get_args(choice)[:1])}]"
     if typing.get_origin(choice) is Literal:
         return f'"{typing.get_args(choice)[0]}"'
-    plain = {int: 3, float: 0.5}.get(choice)
-    if bounds is not None and plain is not None and not bounds.hold(plain):
-        return f"{bounds.least:g}" if choice is float else str(bounds.least)
-    return {int: "3", float: "0.5", bool: "true", str: '"text"'}.get(choice, "{}")
+    example: Any = {int: 3, float: 0.5, bool: "true", str: '"text"'}.get(choice, "{}")
+    if bounds is not None and not bounds.hold(example):
+        example = bounds.least
+    return f"{example:g}" if choice is float else str(example)
 
 
 def _plain_text(value: Any) -> str:

@@ -28,7 +28,7 @@ Json = dict[str, Any]
 _MANIFEST, _DIGEST = "MANIFEST.json", "digest"
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)(?P<old>\.old)?\.partial")
 _OUTPUT = ".seqloom-output"
-_CHANGED = "was changed after seqloom wrote it"
+CHANGED = "was changed after seqloom wrote it"
 
 
 @contextlib.contextmanager
@@ -38,11 +38,11 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         cures = {
-            errno.ENOSPC: "free some space and start the same command again: it resumes",
-            errno.EDQUOT: "your quota is used up; free some space and start the same command again: it resumes",
-            errno.EACCES: "choose another place with --run, or change the permissions",
-            errno.EPERM: "choose another place with --run, or change the permissions",
-            errno.EROFS: "the file system is read-only; choose another place with --run",
+            errno.ENOSPC: "free some space and start the same command again",
+            errno.EDQUOT: "your quota is used up; free some space and start the same command again",
+            errno.EACCES: "choose another place, or change the permissions",
+            errno.EPERM: "choose another place, or change the permissions",
+            errno.EROFS: "the file system is read-only; choose another place",
         }
         cure = cures.get(error.errno or 0, "what was saved before is untouched")
         raise RunError(f"cannot be written: {error.strerror or error}", where=str(path), cure=cure) from None
@@ -67,7 +67,7 @@ def output_in(folder: Path, *names: str) -> Iterator[None]:
         return {p.name for p in folder.iterdir() if not names or p.name in names} if folder.is_dir() else set()
 
     if foreign := there() - ours - {_OUTPUT}:
-        problem = f"holds {min(foreign)}, which seqloom did not write and would replace"
+        problem = f"holds {min(foreign)}, which is no earlier output of this command"
         raise UsageError(problem, where=str(folder), cure="choose another place")
     try:
         yield
@@ -116,10 +116,9 @@ def read_json(path: Path, cure: str) -> Json:
 
 def read_sealed(path: Path, cure: str) -> Json:
     """What `write_sealed` wrote. Raises RunError, with the cure, if it cannot be read or was changed since."""
-    value = read_json(path, cure)
-    if not intact(value):
-        raise RunError(_CHANGED, where=str(path), cure=cure)
-    del value[_DIGEST]
+    value = unsealed(read_json(path, cure))
+    if value is None:
+        raise RunError(CHANGED, where=str(path), cure=cure)
     return value
 
 
@@ -129,9 +128,12 @@ def sealed(value: Mapping[str, Any]) -> Json:
     return {**value, _DIGEST: short_digest(plain)}
 
 
-def intact(value: Mapping[str, Any]) -> bool:
-    """Whether a JSON object is what `sealed` returned."""
-    return _DIGEST in value and sealed(value)[_DIGEST] == value[_DIGEST]
+def unsealed(value: Any) -> Json | None:
+    """What `sealed` was given, from the JSON it returned; None if this was changed."""
+    if not isinstance(value, dict):
+        return None
+    content = {key: item for key, item in value.items() if key != _DIGEST}
+    return content if value.get(_DIGEST) == short_digest(content) else None
 
 
 def short_digest(value: Any) -> str:
@@ -151,7 +153,7 @@ def check_toml(path: Path, cure: str) -> None:
     except (OSError, ValueError) as error:
         raise unreadable(path, error, cure) from None
     if sealed_toml(text[: text.rstrip("\n").rfind("\n") + 1]) != text:
-        raise RunError(_CHANGED, where=str(path), cure=cure)
+        raise RunError(CHANGED, where=str(path), cure=cure)
 
 
 def _short(text: str) -> str:
@@ -251,8 +253,12 @@ class Checkpoint:
         return None
 
     def state(self) -> Json:
-        """The content of state.json."""
-        return read_json(self.path / "state.json", "remove this checkpoint: then the one before it is used")
+        """The content of state.json. Raises RunError if it is not what was saved."""
+        path, cure = self.path / "state.json", "remove this checkpoint: then the one before it is used"
+        state = read_json(path, cure)
+        if digest_of(path) != read_sealed(self.path / _MANIFEST, cure)["files"]["state.json"]["sha256"]:
+            raise RunError(CHANGED, where=str(path), cure=cure)
+        return state
 
 
 def write_folder(final: Path, write: Callable[[Path], None]) -> Checkpoint:

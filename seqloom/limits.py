@@ -55,9 +55,10 @@ class Bounded:
     """The base of configs: their numbers are within their bounds however they are made. Raises ValueError."""
 
     def __post_init__(self) -> None:
-        own: type = type(self)
-        for f in dataclasses.fields(own):
-            hint, value = hints_of(own)[f.name], getattr(self, f.name)
+        cls: type = type(self)
+        hints = hints_of(cls)
+        for f in dataclasses.fields(cls):
+            hint, value = hints[f.name], getattr(self, f.name)
             if typing.get_origin(hint) is tuple:
                 hint, values = typing.get_args(hint)[0], value
             else:

@@ -22,18 +22,19 @@ from typing import Any
 
 from seqloom.errors import RunError, UsageError
 from seqloom.files import (
+    CHANGED,
     FORMAT,
     Checkpoint,
     Json,
     check_toml,
     clear_partial,
     digest_of,
-    intact,
     read_json,
     read_sealed,
     sealed,
     sealed_toml,
     unreadable,
+    unsealed,
     write_folder,
     write_sealed,
     write_text,
@@ -100,7 +101,7 @@ class Run:
             raise RunError("no such run", where=str(path) or "a run without a name", cure=_existing(run.path.parent))
         if not run.begun:
             if run.checkpoints():
-                cure = "put run.json back; without it the run cannot be used"
+                cure = "put run.json back, import the model again, or choose another place with --run"
                 raise RunError("has checkpoints and no run.json", where=str(path), cure=cure)
             if (run.path / MARKER).exists():
                 cure = "start the same training again, or remove the directory"
@@ -160,7 +161,7 @@ class Run:
                 # The process that held it before may have removed it.
                 if not os.path.samestat(os.fstat(handle.fileno()), (self.path / MARKER).stat()):
                     raise BlockingIOError
-            except OSError:
+            except (BlockingIOError, FileNotFoundError):
                 raise RunError(
                     "another process is training this run", where=str(self.path), cure="wait for it, or use --run"
                 ) from None
@@ -217,19 +218,19 @@ class Run:
             lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
         except OSError as error:
             raise unreadable(path, error) from None
-        complete = self.info().get("lines", {}).get(name, len(lines)) if self.begun else len(lines)
-        if len(lines) != complete:
+        complete = self.info().get("lines", {}).get(name) if self.begun else None  # of a finished training
+        if complete not in (None, len(lines)):
             problem = f"has {len(lines):,} lines instead of {complete:,}"
             raise RunError(problem, where=str(path), cure=_PUT_BACK)
         rows: list[Json] = []
         for number, line in enumerate(lines, start=1):
             row = None
             with contextlib.suppress(ValueError, RecursionError):
-                row = json.loads(line)
-            if not isinstance(row, dict) or not intact(row):
-                where = f"{path}:{number}"
-                raise RunError("was changed after seqloom wrote it", where=where, cure="remove this line, or the file")
-            rows.append({key: value for key, value in row.items() if key != "digest"})
+                row = unsealed(json.loads(line))
+            if row is None:
+                cure = _PUT_BACK if complete else "remove this line, or the file"
+                raise RunError(CHANGED, where=f"{path}:{number}", cure=cure)
+            rows.append(row)
         return rows
 
     def evaluations(self) -> dict[str, Json]:
@@ -238,7 +239,7 @@ class Run:
 
     def evaluation(self, title: str) -> Json:
         """The content of eval/TITLE.json. Raises RunError if it cannot be read."""
-        cure = f"remove it, or evaluate again: seqloom eval {self.path} --name {title}"
+        cure = f"remove it, or evaluate again with the same --test and --name {title}"
         return read_sealed(self.evaluation_path(title), cure)
 
     def evaluation_path(self, title: str) -> Path:
@@ -279,7 +280,7 @@ class Run:
             warn(f"{checkpoint.path} is damaged: {fault}")
         if fault is not None:
             cure = f"put the files back; or remove {self.path / 'checkpoints'} and train again"
-            raise RunError("no checkpoint is undamaged", where=str(checkpoints[0].path.parent), cure=cure)
+            raise RunError(f"no checkpoint is undamaged: {fault}", where=str(checkpoints[0].path.parent), cure=cure)
         return None
 
     def point(self, name: str, checkpoint: Checkpoint, **more: Any) -> None:
@@ -295,18 +296,16 @@ class Run:
     def pointer(self, name: str) -> Json:
         """The content of latest.json or best.json; {} if there is none."""
         path = self.path / f"{name}.json"
-        cure = "remove it: the newest checkpoint knows which one is best"
+        cure = "remove it: the newest checkpoint knows which one is best" if name == "best" else "remove it"
         return read_sealed(path, cure) if path.exists() else {}
 
     def best(self, warn: Callable[[str], None]) -> Checkpoint:
         """The checkpoint to use, whose weights are sound: the best, else the newest. An opened run looks once."""
         if self._best is None:
-            best = self.pointed("best")
+            best = self.pointed("best") or self._best_by_state(warn)
             if best is not None and (fault := best.fault(weights=True, checked=self._checked)) is not None:
                 warn(f"{best.path} is damaged: {fault}; using the newest undamaged one")
                 best = None
-            elif best is None and self.info().get("training"):
-                best = self._best_by_state(warn)
             self._best = best or self.newest(warn, weights=True)
         if self._best is None:
             raise RunError("has no checkpoint yet", where=str(self.path), cure="train it first: seqloom train CONFIG")
@@ -314,13 +313,14 @@ class Run:
 
     def _best_by_state(self, warn: Callable[[str], None]) -> Checkpoint | None:
         """The best checkpoint by what training saved with the newest one, where best.json is missing."""
-        newest = self.newest(warn)
-        step = newest.state().get("best_step", 0) if newest else 0
-        best = self.checkpoint_at(step)
-        sound = best.path.is_dir() and best.fault(weights=True, checked=self._checked) is None
-        which = f"the newest one says that it was {best.path.name}" if sound else "using the newest checkpoint"
+        newest = self.newest(warn, weights=True)
+        state = newest.state() if newest else {}
+        if state.get("best") is None:  # nothing was evaluated yet
+            return None
+        best = self.checkpoint_at(state["best_step"])
+        which = f"by the newest one it was {best.path.name}" if best.path.is_dir() else "using the newest one"
         warn(f"{self.path / 'best.json'} is missing, or its checkpoint; {which}")
-        return best if sound else None
+        return best if best.path.is_dir() else None
 
     def checkpoint_at(self, step: int) -> Checkpoint:
         """The checkpoint of a step, or of the mean of several for -1, whether or not it exists yet."""

@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from seqloom import __version__
 from seqloom.cli.common import Output
 from seqloom.errors import SeqloomError, UsageError
+from seqloom.limits import NOT_TEXT
 
 app = App(
     name="seqloom",
@@ -88,7 +89,7 @@ def _check_streams() -> None:
 
 def _check_words(words: list[str]) -> None:
     for number, word in enumerate(words, start=1):
-        if not word.isascii() and any("\ud800" <= c <= "\udfff" for c in word):
+        if NOT_TEXT.search(word):
             raise UsageError("is not UTF-8", where=f"argument {number}", cure="give it in UTF-8")
 
 

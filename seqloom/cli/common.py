@@ -92,7 +92,7 @@ def _formatted(value: object) -> str:
 def standard_input() -> BufferedIOBase:
     """The bytes of standard input. Raises UsageError if it is closed."""
     if sys.stdin is None:
-        raise UsageError("there is no standard input", cure="give the texts as arguments, or name a file with --file")
+        raise UsageError("there is no standard input", cure="open it, or redirect it: < FILE")
     stream: Any = sys.stdin.buffer  # a BytesIO where something stands in for it
     return stream  # type: ignore[no-any-return]
 

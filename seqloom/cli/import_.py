@@ -30,12 +30,14 @@ def import_(
         show_parity(compare_with_transformers(imported, source, reporter), json)
 
 
-def show_parity(differences: dict[str, object], json: bool, tolerance: float = 1e-3) -> None:
-    """Prints the differences; exits with 1 if one exceeds `tolerance`, or if an answer differs."""
+def show_parity(differences: dict[str, object], json: bool) -> None:
+    """Prints the differences; exits with 1 if one exceeds the tolerance, or if an answer differs."""
+    from seqloom.workflows.text_parity import TOLERANCE
+
     rows = [(name, f"{value:.1e}" if isinstance(value, float) else value) for name, value in differences.items()]
     print_result(differences, json, lambda _: print_table("verified", ("comparison", "result"), rows))
     failed = [
-        not value <= tolerance if isinstance(value, float) else str(value).startswith("DIFFERENT")
+        not value <= TOLERANCE if isinstance(value, float) else str(value).startswith("DIFFERENT")
         for value in differences.values()
     ]
     if any(failed):

@@ -31,8 +31,10 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
         try:
             rows.append((name, *_summary(Run.open(run.path))))
         except RunError as error:
-            print(f"seqloom: {error}", file=sys.stderr)
-            rows.append((name, "", 0, "damaged", "", None, ""))
+            begun = run.begun or run.checkpoints()
+            if begun:
+                print(f"seqloom: {error}", file=sys.stderr)
+            rows.append((name, "", 0, "damaged" if begun else "not begun", "", None, ""))
     columns = ("run", "task", "steps", "state", "metric", "best", "evaluated on")
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
@@ -44,14 +46,15 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
 def _summary(run: Run) -> tuple[str, int, str, str, float | None, str]:
     info, pointer = run.info(), run.pointer("best")
     if "training" in info and not pointer:
-        raise RunError("is missing", where=str(run.path / "best.json"), cure="the newest checkpoint is used")
+        raise RunError(
+            "is missing", where=str(run.path / "best.json"), cure="the newest checkpoint knows which one is best"
+        )
     values = measured(pointer)
     metric, best = next(((key, rank(key, value)) for key, value in values.items() if value is not None), ("", None))
     tests = sorted(path.stem for path in (run.path / "eval").glob("*.json"))
-    step = max((int(row.get("step", 0)) for row in run.rows("metrics.jsonl")), default=0)
     return (
         str(info.get("task")),
-        step,
+        int(run.pointer("latest").get("step", 0)),
         "finished" if "training" in info else "resumable",
         metric,
         best,

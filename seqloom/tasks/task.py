@@ -181,11 +181,11 @@ C = TypeVar("C", bound=RunConfig)
 
 def config_of(run: Run, kind: type[C]) -> C:
     """The config of a run. Raises RunError unless its class is `kind` or derived from it."""
-    own = task_class(task := str(run.info().get("task")))
-    if not issubclass(own, kind):
+    cls = task_class(task := str(run.info().get("task")))
+    if not issubclass(cls, kind):
         problem = f"is a run of the task {task!r}, which this is not for"
         raise RunError(problem, where=str(run.path), cure=kind.other_run)
-    config: C = configs.load(own, run.path / "config.toml")
+    config: C = configs.load(cls, run.path / "config.toml")
     return config
 
 

@@ -59,7 +59,9 @@ class TrainingConfig(Bounded):
         typed = [key for key in lengths if isinstance(tree.get(key), Arguments)]
         if sum(tree[key] != ["0"] for key in typed) > 1:
             problem = f"{' and '.join(typed)} exclude each other"
-            raise ConfigError(problem, cure=f"give one of them: --training.{typed[-1]} {tree[typed[-1]][0]}")
+            raise ConfigError(
+                problem, cure=f"give one of them: {' '.join((f'--training.{typed[-1]}', *tree[typed[-1]]))}"
+            )
         named = typed or [key for key in lengths if key in tree]
         return {**tree, **{key: 0 for key in lengths[1:] if named and key not in named}}
 

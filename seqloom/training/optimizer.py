@@ -228,12 +228,13 @@ class AdamWStepper:
             if not state:
                 state["step"] = torch.zeros((), device=weight.device)
                 state |= {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
-        grads = [weight.grad for weight in self.state if weight.grad is not None]
+        grads = [weight.grad for weight in self.state]
+        assert all(grad is not None for grad in grads)
         steps, means, squares = ([s[n] for s in self.state.values()] for n in ("step", "exp_avg", "exp_avg_sq"))
         beta1, beta2 = self.config.betas
         adamw(
             [*self.state],
-            grads,
+            grads,  # type: ignore[arg-type]
             means,
             squares,
             max_exp_avg_sqs=[],

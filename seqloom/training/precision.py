@@ -51,7 +51,7 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.empty(0, device=name).device
         if device.type == "meta":
-            raise NotImplementedError("a device without numbers")
+            raise NotImplementedError  # it has no numbers
         return device
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UsageError(

@@ -15,6 +15,8 @@ from seqloom.tasks.task import RunConfig, config_of, refuse_other_tests
 from seqloom.training.log import Reporter
 from seqloom.workflows.evaluate import basis, evaluate_run
 
+OUTPUTS = "compare.json", "compare.html"
+
 
 def compare_runs(
     paths: Sequence[str | Path | Run], folder: str | Path, reporter: Reporter, test: Sequence[str] = ()
@@ -39,21 +41,21 @@ def compare_runs(
     task, *others = dict.fromkeys(str(run.info().get("task")) for run in opened)
     if others:
         raise UsageError(f"these are runs of the tasks {task!r} and {others[0]!r}", cure="compare runs of one task")
-    evaluations = [_evaluation(run, test, reporter) for run in opened]
-    config = config_of(opened[0], RunConfig)
-    metric = config.training.metric if config.training.metric in MEASURES else "loss"
-    bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
-    reached = measures.worst(bests, metric) if len(bests) == len(opened) else None
-    result = {"test": evaluations[0]["test"]}
-    result |= config.compared(opened, names, evaluations) or scores_alone(opened, names, evaluations)
-    result |= {"task": task, "reached": reached, "metric": metric, "unit": config.unit}
-    for row, run, scores in zip(result["systems"], opened, evaluations, strict=True):
-        row |= _costs(run, scores, metric, reached)
     target = Path(folder)
-    with output_in(target, "compare.json", "compare.html"):
-        write_json(target / "compare.json", result)
-        write_text(target / "compare.html", render_comparison(result))
-    reporter.say(f"{target / 'compare.html'} written")
+    with output_in(target, *OUTPUTS):
+        evaluations = [_evaluation(run, test, reporter) for run in opened]
+        config = config_of(opened[0], RunConfig)
+        metric = config.training.metric if config.training.metric in MEASURES else "loss"
+        bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
+        reached = measures.worst(bests, metric) if len(bests) == len(opened) else None
+        result = {"test": evaluations[0]["test"]}
+        result |= config.compared(opened, names, evaluations) or scores_alone(opened, names, evaluations)
+        result |= {"task": task, "reached": reached, "metric": metric, "unit": config.unit}
+        for row, run, scores in zip(result["systems"], opened, evaluations, strict=True):
+            row |= _costs(run, scores, metric, reached)
+        write_json(target / OUTPUTS[0], result)
+        write_text(target / OUTPUTS[1], render_comparison(result))
+    reporter.say(f"{target / OUTPUTS[1]} written")
     return result
 
 

@@ -116,14 +116,14 @@ def resumed(config: C, begun: C) -> tuple[C, C]:
     What the budget was measured to be worth stays; a longer or shorter one is worth more or fewer steps in proportion.
     Raises RunError for a budget where the run was begun without one.
     """
-    now, before, first = config.training, begun.training, cast(Any, begun)
+    now, before = config.training, begun.training
     if now.minutes and not before.minutes:
         problem = f"was begun with {before.steps:,} steps and not with a budget of minutes"
         raise RunError(problem, where=config.run, cure="--training.steps N goes on with it; --run NEW begins another")
     if not now.minutes:
         return config, begun
     steps = max(1, round(before.steps * now.minutes / before.minutes))
-    config = paced(config, steps, before.evaluate_every, first.schedule.warmup)
+    config = paced(config, steps, before.evaluate_every, cast(Any, begun).schedule.warmup)
     return config, replace(begun, training=replace(before, minutes=now.minutes))
 
 

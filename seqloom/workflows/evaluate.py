@@ -50,7 +50,7 @@ def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporte
 def basis(run: Run, config: RunConfig, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
     """What the scores of an evaluation depend on: the checkpoint, the options, and the content of the test data."""
     best, data = run.best(reporter.warn), getattr(config, "data", None)
-    files = test or next((own for key in ("test", "valid", "train") if (own := getattr(data, key, ()))), ())
+    files = test or next((paths for key in ("test", "valid", "train") if (paths := getattr(data, key, ()))), ())
     trees = [configs.tree_of(part) for part in (data, getattr(config, "decoding", None)) if is_dataclass(part)]
     digest = short_digest([best.digest(), *options, trees, content_digests(files)])
     return {"checkpoint": best.path.name, "files": list(test), "basis": digest}

@@ -13,7 +13,7 @@ import tokenizers
 import torch
 from tokenizers import processors
 
-from seqloom.data.batches.masked import MASKS
+from seqloom.data.batches.masked import has_mask, mask_of
 from seqloom.errors import UsageError
 from seqloom.files import output_in, write_json, write_text
 from seqloom.interop.fields import Json
@@ -156,7 +156,7 @@ def _with_special(tokenizer: Tokenizer, kind: str) -> str:
     if special is None or (special.template is None and (special.opens or kind != "decoder-only")):
         names = {"START": str(inner.id_to_token(tokenizer.start)), "END": str(inner.id_to_token(tokenizer.end))}
         forms = [
-            [re.sub("START|END", lambda found: names[found[0]], piece) for piece in form.split()]
+            [re.sub("START|END", lambda match: names[match[0]], piece) for piece in form.split()]
             for form in _AROUND.get(kind, _AROUND_TEXTS)
         ]
         tokens = [(name, inner.token_to_id(name)) for name in names.values()]
@@ -178,8 +178,8 @@ def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], special: 
         "bos": target.start,
     }
     settings: Json = {f"{name}_token": target.inner.id_to_token(i) for name, i in ids.items()}
-    if mask := next((name for name in MASKS if target.inner.token_to_id(name) is not None), ""):
-        settings["mask_token"] = mask
+    if has_mask(target):
+        settings["mask_token"] = mask_of(target)[0]
     segments = isinstance(model, EncoderOnly) and model.config.segments > 1 and target.template.segments
     settings["model_input_names"] = ["input_ids", *["token_type_ids"] * segments, "attention_mask"]
     write_json(folder / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})

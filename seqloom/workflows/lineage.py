@@ -11,7 +11,7 @@ from typing import Any
 from seqloom import config as configs
 from seqloom.data.batches.order import BatchConfig
 from seqloom.errors import ConfigError, UsageError, nearest
-from seqloom.files import Json, write_json
+from seqloom.files import Json, output_in, write_json
 from seqloom.measures import measured
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
@@ -19,7 +19,7 @@ from seqloom.tasks import task_class, task_of
 from seqloom.tasks.seq2seq.demo import demo_config
 from seqloom.tasks.task import RunConfig
 from seqloom.training.log import Reporter
-from seqloom.workflows.compare import compare_runs
+from seqloom.workflows.compare import OUTPUTS, compare_runs
 from seqloom.workflows.report import finish
 from seqloom.workflows.train import train_run
 
@@ -53,7 +53,7 @@ def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> di
     if not isinstance(members, Mapping) or not all(isinstance(table, Mapping) for table in members.values()):
         cure = 'for example [members.lstm] and, below it, model.preset = "small-lstm"'
         raise ConfigError("members must be tables", where=origin.where(("members",)), cure=cure)
-    if wrong := next((name for name in members if name != Path(name).name), None):
+    if (wrong := next((n for n in members if n in ("", "..") or n != Path(n).name), None)) is not None:
         problem = f"the member's name {wrong!r} is no name of a folder"
         raise ConfigError(problem, where=origin.where(("members",)), cure="choose a name without / and other than ..")
     if only and only not in members:
@@ -78,13 +78,15 @@ def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[
     """
     if len(members) < 2:
         raise UsageError("a lineage needs at least two members", cure="add a table [members.NAME] to the config")
-    runs = []
-    for number, (name, config) in enumerate(members.items(), start=1):
-        reporter.say(f"{name}, member {number} of {len(members)}")
-        run = train_run(config, reporter)
-        finish(run, reporter)
-        runs.append(run)
-    return compare_runs(runs, runs[0].path.parent, reporter)
+    folder = Path(next(iter(members.values())).run).parent
+    with output_in(folder, *OUTPUTS):  # what would be replaced is refused before hours of training
+        runs = []
+        for number, (name, config) in enumerate(members.items(), start=1):
+            reporter.say(f"{name}, member {number} of {len(members)}")
+            run = train_run(config, reporter)
+            finish(run, reporter)
+            runs.append(run)
+        return compare_runs(runs, folder, reporter)
 
 
 def train_seeds(path: str, overrides: Sequence[str], seeds: Sequence[int], reporter: Reporter) -> Json:
@@ -108,7 +110,8 @@ def train_seeds(path: str, overrides: Sequence[str], seeds: Sequence[int], repor
         for rows in zip(*(result["systems"] for result in results), strict=True)
     ]
     result: Json = {"test": results[0]["test"], "seeds": [*seeds], "systems": systems}
-    write_json(folder / "seeds.json", result)
+    with output_in(folder, "seeds.json"):
+        write_json(folder / "seeds.json", result)
     return result
 
 

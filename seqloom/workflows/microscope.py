@@ -46,20 +46,20 @@ def examine_runs(
     if not names or sentences < 1 or len({*names}) < len(names):
         problem = "needs one run or more, each named once, and at least one sentence"
         raise UsageError(problem, where="microscope", cure="seqloom microscope RUN [RUN ...]")
-    measured = []
-    for name, run in zip(names, opened, strict=True):
-        loaded = load_run(run, TranslateConfig, precision="fp32", say=reporter.warn)
-        translator = loaded.predictor(long_input="cut")
-        batches = _sample(loaded.config, translator, sentences)
-        tokens = translator.source.tokens, translator.target.tokens
-        reporter.say(f"measuring {run.path}")
-        measured.append({"name": name, **examine(translator.model, batches, tokens)})
-        if untrained:
-            initial = loaded.config.build(loaded.assets).to(batches[0].target_in.device)
-            measured.append({"name": f"{name}, untrained", **examine(initial, batches, tokens)})
-    result = {"sentences": sentences, "runs": measured}
     target = Path(folder)
     with output_in(target, "microscope.json", "microscope.html"):
+        measured = []
+        for name, run in zip(names, opened, strict=True):
+            loaded = load_run(run, TranslateConfig, precision="fp32", say=reporter.warn)
+            translator = loaded.predictor(long_input="cut")
+            batches = _sample(loaded.config, translator, sentences)
+            tokens = translator.source.tokens, translator.target.tokens
+            reporter.say(f"measuring {run.path}")
+            measured.append({"name": name, **examine(translator.model, batches, tokens)})
+            if untrained:
+                initial = loaded.config.build(loaded.assets).to(batches[0].target_in.device)
+                measured.append({"name": f"{name}, untrained", **examine(initial, batches, tokens)})
+        result = {"sentences": sentences, "runs": measured}
         write_json(target / "microscope.json", result)
         write_text(target / "microscope.html", render_microscope(result))
     reporter.say(f"{target / 'microscope.html'} written")

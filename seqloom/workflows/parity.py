@@ -61,9 +61,7 @@ def compare_with_transformers(run: Run, source: str, reporter: Reporter, *, roun
         result: Differences = {"compared": ", ".join(differences)}
         if missing := [name for name in heads if name not in differences]:
             result["DIFFERENT heads"] = f"DIFFERENT: {', '.join(missing)} of the run is not in {architecture}"
-        result |= {
-            f"max difference, {name}": float(d) if isinstance(d, Tensor) else d for name, d in differences.items()
-        }
+        result |= {f"max difference, {name}": difference for name, difference in differences.items()}
         if pair is not None and not isinstance(model, EncoderOnly):
             result["greedy output"] = _greedy_compared(model, pair, theirs)
     if pair is not None:
@@ -75,11 +73,11 @@ def _round(model: Model, folder: Path) -> None:
     """Gives a model the weights of its export in bfloat16. Raises RunError for one that was not only rounded."""
     parameters = dict(model.named_parameters())
     for name, tensor in read_checkpoint(folder).weights():
-        if (own := parameters.get(name)) is None:  # a bias that we do without
+        if (parameter := parameters.get(name)) is None:  # a bias that we do without
             continue
-        if not torch.allclose(tensor, own, rtol=2**-7, atol=1e-30):
+        if not torch.allclose(tensor, parameter, rtol=2**-7, atol=1e-30):
             raise RunError(f"{name} is not that of the run in bfloat16", where=str(folder), cure="export it again")
-        own.data.copy_(tensor)
+        parameter.data.copy_(tensor)
 
 
 def compare_export(run: str | Run, to: str, out: str, reporter: Reporter, *, rounded: bool = False) -> Differences:
@@ -98,7 +96,7 @@ def compare_export(run: str | Run, to: str, out: str, reporter: Reporter, *, rou
             ours = encoder_outputs(model, heads, inputs)
         theirs = run_onnx(Path(out), inputs)
         differences = {name: _apart(ours[name], theirs[name]) for name in ours}
-        return {f"max difference, {name}": float(d) if isinstance(d, Tensor) else d for name, d in differences.items()}
+        return {f"max difference, {name}": difference for name, difference in differences.items()}
     from seqloom.interop.ctranslate import greedy_ctranslate2
 
     assert pair is not None
@@ -107,11 +105,11 @@ def compare_export(run: str | Run, to: str, out: str, reporter: Reporter, *, rou
     return {"greedy output": "the same" if same else "DIFFERENT"}
 
 
-def _apart(ours: Tensor, theirs: Tensor) -> Tensor | str:
+def _apart(ours: Tensor, theirs: Tensor) -> float | str:
     """The largest difference; a message where the two have not the same shape."""
     if ours.shape != theirs.shape:
         return f"DIFFERENT: the shape {tuple(ours.shape)} here, {tuple(theirs.shape)} there"
-    return (ours - theirs).abs().max()
+    return float((ours - theirs).abs().max())
 
 
 def example(model: Model, pair: tuple[Tokenizer, Tokenizer] | None) -> Tensor:
@@ -133,7 +131,7 @@ def encoder_outputs(model: EncoderOnly, heads: Mapping[str, int], inputs: Tensor
     return {"states": memory.states, **{name: model.score(name, memory) for name in heads}}
 
 
-def _differences(model: Model, heads: Mapping[str, int], theirs: Any, inputs: Tensor) -> dict[str, Tensor | str]:
+def _differences(model: Model, heads: Mapping[str, int], theirs: Any, inputs: Tensor) -> dict[str, float | str]:
     """The largest difference of each output that both have; a message for another shape."""
     match model:
         case LanguageModel():
@@ -159,7 +157,6 @@ def greedy(model: Model, pair: tuple[Any, Any], rows: Sequence[Sequence[int]]) -
     """The greedy continuation of each row, or its translation, without the end; and whether it ended by itself."""
     config, tokenizer = Greedy(max_length=NEW), pair[1]
     if isinstance(model, EncoderDecoder):
-        limit = min(NEW, (model.config.decoder.limit or 1 << 30) - 1)
         hypotheses = decode_rows(
             model,
             [np.asarray([*row, tokenizer.end]) for row in rows],
@@ -169,16 +166,16 @@ def greedy(model: Model, pair: tuple[Any, Any], rows: Sequence[Sequence[int]]) -
             ends=tokenizer.stops,
             suppressed=tokenizer.suppressed,
         )
-        ids = [list(best[0].ids) for best in hypotheses]
-        return [(row, len(row) < limit) for row in ids]
+        targets = [list(best[0].ids) for best in hypotheses]
+        return [(row, len(row) < _room(model, 0)) for row in targets]
     assert isinstance(model, LanguageModel)
     engine = Engine(model, None, tokenizer.pad)
     results = []
     for row in rows:
-        most = min(NEW, (limit_of(model.config) or 1 << 30) - len(row))
+        most = _room(model, len(row))
         hypotheses = engine.generate([row], Request(most, tokenizer.stop, ends=tokenizer.stops), config)
-        own = list(hypotheses[0][0].ids)
-        results.append((own, len(own) < most))
+        ids = list(hypotheses[0][0].ids)
+        results.append((ids, len(ids) < most))
     return results
 
 
@@ -186,7 +183,14 @@ def _greedy_rows(model: Model, pair: tuple[Tokenizer, Tokenizer]) -> tuple[list[
     """What is continued, short enough to leave room, and how many tokens there is room for."""
     limit = limit_of(model.config) or 1 << 30
     rows = example(model, pair)[:, : max(1, limit // 2)].tolist()
-    return rows, min(NEW, limit - len(rows[0]))
+    return rows, _room(model, len(rows[0]))
+
+
+def _room(model: Model, length: int) -> int:
+    """How many tokens are written: after `length` of them, or by a decoder of its own."""
+    if isinstance(model, EncoderDecoder):
+        return min(NEW, (model.config.decoder.limit or 1 << 30) - 1)
+    return min(NEW, (limit_of(model.config) or 1 << 30) - length)
 
 
 def _greedy_compared(model: Model, pair: tuple[Tokenizer, Tokenizer], theirs: Any) -> str:

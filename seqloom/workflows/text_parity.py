@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ _TEXTS = (
     "Angela Schmidt, New York (12.5 %)",
     "\u5f88\u597d \u5417 \N{THUMBS UP SIGN}",
 )
-_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
+"""By how much numbers may differ."""
 Differences = dict[str, object]
 Answer = tuple[object, float]
 """What is the same or not, and a number that may differ a little."""
@@ -56,10 +58,12 @@ class _Side:
             file = str(folder / "tokenizer.source.json")
             make: Any = transformers.PreTrainedTokenizerFast
             self.reader = make(tokenizer_file=file)
-        self.assets = Assets(exported.pair, exported.facts or None)
+        self.limit: int = limit_of(exported.model.config) or 1 << 30
 
+    @cached_property
     def predictor(self) -> Any:
-        return self.config.predictor(self.exported.model, self.assets)
+        """The run in use."""
+        return self.config.predictor(self.exported.model, Assets(self.exported.pair, self.exported.facts or None))
 
     def pipeline(self, task: str, **options: Any) -> Any:
         import transformers
@@ -96,10 +100,10 @@ def compare_texts(run: Run, exported: Exported, theirs: Any, folder: Path) -> Di
         return {"texts": "none fits the vocabulary and the length of the model"}
     with torch.inference_mode():
         read = ((text, _ids(side, text), side.read(text).input_ids[0].tolist()) for text in texts)
-        found: Differences = {"ids of texts": _compared(read)}
+        differences: Differences = {"ids of texts": _compared(read)}
         for name, answers in _answers(side, texts):
-            found[name] = _compared(answers)
-    return found
+            differences[name] = _compared(answers)
+    return differences
 
 
 def _texts(side: _Side) -> list[str]:
@@ -107,7 +111,7 @@ def _texts(side: _Side) -> list[str]:
 
     None holds a special token: their tokenizers read it as such, ours as text.
     """
-    model, tokenizer, generator = side.exported.model, side.source, torch.Generator().manual_seed(2)
+    tokenizer, generator = side.source, torch.Generator().manual_seed(2)
     special = {str(token) for token in side.reader.all_special_tokens}
     names = tokenizer.tokens(range(tokenizer.inner.get_vocab_size()))
     ids = torch.tensor([i for i, name in enumerate(names) if not any(token in name for token in special)])
@@ -115,11 +119,11 @@ def _texts(side: _Side) -> list[str]:
     drawn = [" ".join(text.split()) for text in tokenizer.decode(rows)]
     unreadable = {*special, "\N{REPLACEMENT CHARACTER}"}
     texts = [text for text in (*_TEXTS, *drawn) if text and not any(token in text for token in unreadable)]
-    room = limit_of(model.config) or 1 << 30
+    room = side.limit
     if isinstance(side.config, LanguageModelConfig):
         room = min(room, side.config.batches.length) - _new(side.config)
     room -= len(tokenizer.template.before) + len(tokenizer.template.after)
-    return [text for text, own in zip(texts, tokenizer.encode(texts), strict=True) if 0 < len(own) <= room]
+    return [text for text, row in zip(texts, tokenizer.encode(texts), strict=True) if 0 < len(row) <= room]
 
 
 def _new(config: LanguageModelConfig) -> int:
@@ -131,9 +135,9 @@ def _ids(side: _Side, text: str) -> list[int]:
     """The ids that a text has here, with the special tokens around it."""
     match side.config:
         case LanguageModelConfig():
-            return list(side.predictor().encode(text))
+            return list(side.predictor.encode(text))
         case TranslateConfig():
-            return [int(i) for i in side.predictor().encode([text])[0]]
+            return [int(i) for i in side.predictor.encode([text])[0]]
     return _framed(side.tokenizer, text)
 
 
@@ -166,49 +170,53 @@ def _answers(side: _Side, texts: Sequence[str]) -> Iterable[tuple[str, Compared]
 
 
 def _labels(side: _Side, texts: Sequence[Any]) -> Compared:
-    predict, pipeline = side.predictor(), side.pipeline("text-classification")
+    predict, pipeline = side.predictor, side.pipeline("text-classification")
     pairs = not isinstance(texts[0], str)
     if pairs != predict.reader.config.pairs and predict.reader.config.data.train:
         return
     for text in texts:
-        if pairs and len(side.read(*text).input_ids[0]) > (limit_of(side.exported.model.config) or 1 << 30):
+        if pairs and len(side.read(*text).input_ids[0]) > side.limit:
             continue
-        own = predict([text])[0]
-        given = {"text": text[0], "text_pair": text[1]} if pairs else text
-        found = pipeline(given, top_k=None)
-        theirs = {row["label"]: row["score"] for row in (found[0] if isinstance(found[0], list) else found)}
-        if isinstance(own.label, float):
-            yield text, own.label, next(iter(theirs.values()))
+        ours = predict([text])[0]
+        inputs = {"text": text[0], "text_pair": text[1]} if pairs else text
+        rows = pipeline(inputs, top_k=None)
+        theirs = {row["label"]: row["score"] for row in (rows[0] if isinstance(rows[0], list) else rows)}
+        if isinstance(ours.label, float):
+            yield text, ours.label, next(iter(theirs.values()))
         else:
-            yield text, own.probabilities, theirs
+            yield text, ours.probabilities, theirs
 
 
 def _tags(side: _Side, texts: Sequence[str]) -> Compared:
-    predict, pipeline = side.predictor(), side.pipeline("token-classification", ignore_labels=[])
+    predict, pipeline = side.predictor, side.pipeline("token-classification", ignore_labels=[])
     for text in (" ".join(text.split()) for text in texts):
         tokens, at, theirs = pipeline(text), 0, []
         for word in text.split():
             begin, at = at, at + len(word) + 1
             first = next((t["entity"] for t in tokens if t["start"] < begin + len(word) and t["end"] > begin), None)
             theirs.append(first)
-        own = predict([text])[0].labels
+        ours = predict([text])[0].labels
         # A word without a token has no label there.
-        yield text, [a for a, b in zip(own, theirs, strict=True) if b is not None], [b for b in theirs if b is not None]
+        yield (
+            text,
+            [a for a, b in zip(ours, theirs, strict=True) if b is not None],
+            [b for b in theirs if b is not None],
+        )
 
 
 def _spans(side: _Side, texts: Sequence[str]) -> Compared:
-    predict = side.predictor()
+    predict = side.predictor
     for question, passage in zip(texts, reversed(texts), strict=True):
         read = side.words(question, passage, return_tensors="pt", return_offsets_mapping=True)
         places, inside = read.pop("offset_mapping")[0].tolist(), [of == 1 for of in read.sequence_ids(0)]
-        if len(inside) > min(limit_of(side.exported.model.config) or 1 << 30, predict.reader.config.batches.length):
+        if len(inside) > min(side.limit, predict.reader.config.batches.length):
             continue
         out = side.theirs(**read)
         begin, end = out.start_logits[0].double().log_softmax(-1), out.end_logits[0].double().log_softmax(-1)
         sums = begin[:, None] + end[None, :]
         apart = torch.arange(len(begin)) - torch.arange(len(begin))[:, None]
-        own = torch.tensor(inside)
-        allowed = (apart >= 0) & (apart < predict.reader.config.data.longest) & own[:, None] & own
+        in_passage = torch.tensor(inside)
+        allowed = (apart >= 0) & (apart < predict.reader.config.data.longest) & in_passage[:, None] & in_passage
         best = sums.masked_fill(~allowed, -torch.inf).argmax().item()
         first, last = divmod(int(best), len(begin))
         expected = passage[places[first][0] : places[last][1]].strip()
@@ -218,7 +226,7 @@ def _spans(side: _Side, texts: Sequence[str]) -> Compared:
 
 
 def _masked(side: _Side, texts: Sequence[str]) -> Compared:
-    fill, pipeline = side.predictor(), side.pipeline("fill-mask")
+    fill, pipeline = side.predictor, side.pipeline("fill-mask")
     for text in texts:
         parts = text.split()
         masked = " ".join([*parts[: len(parts) // 2], fill.name, *parts[len(parts) // 2 + 1 :]])
@@ -237,20 +245,20 @@ def _vectors(side: _Side, texts: Sequence[str]) -> Compared:
 
 
 def _continued(side: _Side, texts: Sequence[str]) -> Compared:
-    generate, pipeline = side.predictor(), side.pipeline("text-generation")
+    generate, pipeline = side.predictor, side.pipeline("text-generation")
     assert isinstance(side.config, LanguageModelConfig)
     new = _new(side.config)
     options = _greedy(generate.config) | {"max_length": new}
     for text in texts:
         options_there = {"max_new_tokens": new, "max_length": None, "do_sample": False, "num_beams": 1}
         theirs = pipeline(text, return_full_text=False, **options_there)[0]["generated_text"]
-        own = generate(text, **options)
-        if not side.has_unknown(text, own):
-            yield text, own[len(text) :].lstrip(), theirs.lstrip()  # theirs loses the space before its first word
+        ours = generate(text, **options)
+        if not side.has_unknown(text, ours):
+            yield text, ours[len(text) :].lstrip(), theirs.lstrip()  # theirs loses the space before its first word
 
 
 def _generated(side: _Side, texts: Sequence[str]) -> Compared:
-    translate = side.predictor()
+    translate = side.predictor
     options = _greedy(translate.config)
     for text in texts:
         read = {k: v for k, v in side.read(text).items() if k != "token_type_ids"}
@@ -260,9 +268,9 @@ def _generated(side: _Side, texts: Sequence[str]) -> Compared:
             **{"max_new_tokens": NEW, "do_sample": False, "num_beams": 1, "max_length": None, "use_cache": False},
             forced_eos_token_id=None,
         )
-        own = translate([text], **options)[0]
-        if not side.has_unknown(own):
-            yield text, own, side.words.decode(ids[0, 1:], skip_special_tokens=True)
+        ours = translate([text], **options)[0]
+        if not side.has_unknown(ours):
+            yield text, ours, side.words.decode(ids[0, 1:], skip_special_tokens=True)
 
 
 def _greedy(config: Any) -> dict[str, Any]:
@@ -275,9 +283,9 @@ def _compared(answers: Compared) -> str:
     """Whether all answers are alike; or the first that is not."""
     count = 0
     try:
-        for given, own, theirs in answers:
-            if not _alike(own, theirs):
-                return f"DIFFERENT for {str(given)[:80]!r}: {str(own)[:200]} here, {str(theirs)[:200]} there"
+        for text, ours, theirs in answers:
+            if not _alike(ours, theirs):
+                return f"DIFFERENT for {str(text)[:80]!r}: {str(ours)[:200]} here, {str(theirs)[:200]} there"
             count += 1
     except SeqloomError:
         raise
@@ -290,9 +298,9 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0][:300]
 
 
-def _alike(own: Any, theirs: Any) -> bool:
-    if isinstance(own, dict) and isinstance(theirs, dict):
-        return own.keys() == theirs.keys() and all(_alike(own[key], theirs[key]) for key in own)
-    if isinstance(own, (float, np.ndarray)):
-        return bool(np.shape(own) == np.shape(theirs) and np.allclose(own, theirs, rtol=_TOLERANCE, atol=_TOLERANCE))
-    return bool(own == theirs)
+def _alike(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return ours.keys() == theirs.keys() and all(_alike(ours[key], theirs[key]) for key in ours)
+    if isinstance(ours, (float, np.ndarray)):
+        return bool(np.shape(ours) == np.shape(theirs) and np.allclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE))
+    return bool(ours == theirs)

@@ -57,7 +57,9 @@ def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) 
     With `forecast` a new training begins with the minutes to expect.
     """
     path = Path(config.run or f"runs/{config.task}")
-    run = Run.open(path) if Run(path).begun else Run(path)
+    run = Run(path)
+    if run.begun or run.checkpoints():
+        run = Run.open(path)
     with run.locked():
         _train(run, config, reporter, forecast)
     return run
@@ -65,16 +67,14 @@ def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) 
 
 def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> None:
     exists = run.begun
-    if not exists and run.checkpoints():
-        cure = "put run.json back, or choose another place with --run"
-        raise RunError("has checkpoints and no run.json", where=str(run.path), cure=cure)
     threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
     torch.set_num_threads(threads)
     reporter.say(f"reading the data of {run.path}")
     device = pick_device(config.training.device)
     prepared = config.prepare(reporter, run)
     if exists:
-        config, begun = resumed(config, configs.load(type(config), run.path / "config.toml"))
+        saved = configs.load(type(config), run.path / "config.toml")
+        config, begun = resumed(config, saved)
         refuse_another(run, begun, config, prepared.corpus)
     elif forecast or config.training.minutes:
         config = _measured(config, prepared, reporter)
@@ -90,8 +90,8 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
         _refuse_fewer_steps(run, progress, plan)
         if complete(progress, plan.training):
             if config.training != begun.training:
-                reporter.warn("this training is complete: what [training] says now is not used")
-            config, about = replace(config, training=begun.training), {"corpus": prepared.corpus}
+                reporter.warn("this training is complete: the new [training] is not used")
+            config, about = replace(config, training=saved.training), {"corpus": prepared.corpus}
         else:
             _warn_of_changes(run, about, plan, progress, reporter)
         run.reopen_lines()
@@ -117,7 +117,7 @@ def _warn_of_changes(run: Run, now: Json, plan: Plan, progress: Progress, report
     for key in ("threads", "device", "type", "versions", "processor"):
         if before.get(key) != now[key]:
             was, becomes = (json.dumps(value).replace('"', "") for value in (before.get(key), now[key]))
-            reporter.warn(f"the {key} of this run were {was}, now {becomes}: the result is not the same to the bit")
+            reporter.warn(f"{key}: {becomes} instead of {was}: the result is not the same to the bit")
     old, new = (plan.lr * plan.schedule.factor(step, about["steps"], 0) for about in (before, now))
     if old != new:
         steps = f"{now['steps']:,} steps instead of {before['steps']:,}"

@@ -276,9 +276,15 @@ def test_an_output_replaces_nothing_of_another(call: Call, folder):
         Path("mine", name).write_text("mine", encoding="utf-8")
     assert call("train", "small.toml", "--run", "two", "--training.steps", "1", "-q").code == 0
     before, test = fingerprint(folder), ("--test", "test.src", "test.tgt")
-    call("export", "run", "--to", "hf", "run").refused(2, "run: holds .seqloom, which seqloom did not write")
-    call("export", "run", "--to", "hf", "mine").refused(2, "mine: holds a.onnx, which seqloom did not write")
-    call("export", "run", "--to", "onnx", "mine/a.onnx").refused(2, "mine: holds a.onnx, which seqloom did not write")
+    call("export", "run", "--to", "hf", "run").refused(
+        2, "run: holds .seqloom, which is no earlier output of this command"
+    )
+    call("export", "run", "--to", "hf", "mine").refused(
+        2, "mine: holds a.onnx, which is no earlier output of this command"
+    )
+    call("export", "run", "--to", "onnx", "mine/a.onnx").refused(
+        2, "mine: holds a.onnx, which is no earlier output of this command"
+    )
     call("microscope", "run", "--sentences", "4", "--to", "mine").refused(2, "mine: holds microscope.json")
     assert fingerprint(folder) == before
     call("compare", "run", "two", *test, "--to", "mine").refused(2, "mine: holds compare.html, which seqloom did not")
@@ -286,7 +292,9 @@ def test_an_output_replaces_nothing_of_another(call: Call, folder):
         assert call("compare", "run", "two", *test, "--to", "new").code == 0
         assert call("export", "run", "--to", "hf", "out").code == 0
     Path("out/notes.txt").write_text("mine", encoding="utf-8")
-    call("export", "run", "--to", "hf", "out").refused(2, "out: holds notes.txt, which seqloom did not write")
+    call("export", "run", "--to", "hf", "out").refused(
+        2, "out: holds notes.txt, which is no earlier output of this command"
+    )
 
 
 @pytest.mark.parametrize("use", USES[:2], ids=at)
@@ -386,9 +394,7 @@ def test_no_write_permission(call: Call, folder, monkeypatch):
     # The administrator may write anywhere: the refusal is played.
     monkeypatch.setattr(Path, "mkdir", refusing(errno.EACCES))
     result = call("train", "small.toml", *NEW)
-    result.refused(
-        2, "new: cannot be written: Permission denied", "choose another place with --run, or change the perm"
-    )
+    result.refused(2, "new: cannot be written: Permission denied", "choose another place, or change the perm")
     monkeypatch.undo()
     monkeypatch.chdir(folder)
     monkeypatch.setattr(Path, "replace", refusing(errno.EACCES))
@@ -405,7 +411,7 @@ def test_a_full_disk(call: Call, folder, monkeypatch, place):
     else:
         monkeypatch.setattr("seqloom.training.checkpoint.save_file", refusing(errno.ENOSPC))
     result = call("train", "small.toml", "--run", "run", "--training.steps", "6", "-q")
-    result.refused(2, "No space left on device", "free some space and start the same command again: it resumes")
+    result.refused(2, "No space left on device", "free some space and start the same command again")
     assert fingerprint(folder / "run" / "checkpoints") == before
     monkeypatch.undo()
     monkeypatch.chdir(folder)
@@ -432,13 +438,13 @@ def test_a_disk_that_is_really_full_or_read_only(call: Call, folder, small_disk,
     run = str(tmp_path / "disk" / "run")
     command = ("train", "small.toml", "--run", run, "-q", "--training.threads", "1")
     small_disk("size=300k")
-    call(*command).refused(2, "No space left on device", "free some space and start the same command again: it resumes")
+    call(*command).refused(2, "No space left on device", "free some space and start the same command again")
     (kept,) = Run.open(run).checkpoints()
     assert (kept.step, kept.fault()) == (2, None)
     assert sorted(p.name for p in kept.path.parent.iterdir()) == [kept.path.name]
     before = fingerprint(kept.path)
     small_disk("remount,ro")
-    call(*command).refused(2, "Read-only file system", "the file system is read-only; choose another place with --run")
+    call(*command).refused(2, "Read-only file system", "the file system is read-only; choose another place")
     assert fingerprint(kept.path) == before
     small_disk("remount,rw,size=4m")
     assert call(*command).code == 0
@@ -479,7 +485,7 @@ def seqloom(shell: str, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("shell", "words", "code", "told"),
     [
-        ("<&-", ["translate", "run"], 2, "seqloom: there is no standard input\n  give the texts as arguments"),
+        ("<&-", ["translate", "run"], 2, "seqloom: there is no standard input\n  open it, or redirect it"),
         ("<&-", ["config"], 0, ""),
         (">&-", ["config"], 2, "seqloom: there is no standard output\n  redirect it to a file"),
         ("2>&-", ["config"], 0, ""),

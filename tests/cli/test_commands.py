@@ -112,12 +112,12 @@ def test_resuming_under_other_conditions_is_reported(call: Call, folder):
     same = call(*words, "2", "--training.threads", "2").err
     assert "to the bit" not in same
     assert "learning rate" not in same
-    assert "this training is complete: what [training] says now is not used" in " ".join(same.split())
+    assert "this training is complete: the new [training] is not used" in " ".join(same.split())
     assert "complete" not in call(*words, "2").err
     call(*words, "1").refused(2, "new: this training has taken 2 steps; 1 are fewer", "as many or for more")
     assert fingerprint(folder) == before
     err = " ".join(call(*words, "4", "--training.threads", "2").err.split())
-    assert "the threads of this run were 1, now 2: the result is not the same to the bit" in err
+    assert "threads: 2 instead of 1: the result is not the same to the bit" in err
     assert "4 steps instead of 2: the learning rate at step 2 is" in err
     assert "instead of 0.00e+00" in err
     assert (Run.open("new").info()["threads"], Run.open("new").info()["steps"]) == (2, 4)
@@ -235,7 +235,7 @@ def test_a_broken_evaluation_is_named(call: Call, folder, verb):
     shutil.copytree("run", "two")
     Path("run/eval").mkdir()
     Path("run/eval/test.json").write_text('{"half', encoding="utf-8")
-    call(*verb.split()).refused(2, "run/eval/test.json: cannot be read", "seqloom eval run --name test")
+    call(*verb.split()).refused(2, "run/eval/test.json: cannot be read", "with the same --test and --name test")
 
 
 def test_eval_without_test_data_names_the_option(call: Call, folder):
@@ -405,9 +405,12 @@ def test_runs_that_cannot_be_measured(call: Call, folder):
 def test_runs_lists_what_there_is(call: Call, folder):
     assert call("train", "small.toml", "--run", "two", "--training.steps", "1", "-q").code == 0
     (folder / "half").mkdir()
-    rows = json.loads(call("runs", ".", "--json").out)
+    (folder / "half" / ".seqloom").touch()  # its data are being read
+    result = call("runs", ".", "--json")
+    assert result.err == ""
+    rows = json.loads(result.out)
     assert [(row["run"], row["task"], row["steps"], row["state"]) for row in rows] == [
-        ("run", "translate", 4, "finished"), ("two", "translate", 1, "finished")
+        ("half", "", 0, "not begun"), ("run", "translate", 4, "finished"), ("two", "translate", 1, "finished")
     ]  # fmt: skip
     assert "two" in call("runs", ".").out
     call("runs", "nowhere").refused(2, "nowhere: no such folder")

@@ -99,6 +99,9 @@ def test_wrong_ladders(call: Call, folder):
     call("lineage", "ladder.toml").refused(2, *words, cured=False)
     config.write_text(plain + "[members.one]\n")
     call("lineage", "ladder.toml").refused(2, "at least two members", "[members.NAME]")
+    for name in ("", "..", "a/b", "../x"):
+        config.write_text(plain + f"[members.'{name}']\n[members.two]\n")
+        call("lineage", "ladder.toml").refused(2, f"the member's name {name!r} is no name of a folder", "without /")
     config.write_text("members = 3\n" + plain)
     call("lineage", "ladder.toml").refused(2, "ladder.toml:1", "members must be tables")
     call("lineage", "absent.toml").refused(2, "no such config file")

@@ -133,3 +133,5 @@ def test_two_lengths_on_the_command_line_exclude_each_other(tmp_path):
     file.write_text("[training]\nsteps = 9\n")
     with pytest.raises(ConfigError, match="steps and minutes exclude each other"):
         load(Config, file, ["--training.steps", "7", "--training.minutes", "8"])
+    with pytest.raises(ConfigError, match="steps and minutes exclude each other"):
+        load(Config, file, ["--training.steps", "7", "--training.minutes"])

@@ -178,6 +178,7 @@ def test_fill_gives_probable_words(call: Call, here):
     (line,) = call("fill", "words", "ba <mask> mi <mask>", "--count", "3").lines
     assert [len(part.split()) for part in line.split("\t")] == [3, 3]
     assert call("fill", "words", "ba [MASK] mi <mask>", "--count", "3").lines == [line]
+    assert line.split("\t")[0].split()[0] in call("fill", "words", "ba <mask> mi <mask>", "--count", "1000000").lines[0]
     words = json.loads(call("fill", "words", "ba <mask> mi", "--json").out)["words"][0]
     assert len(words) == 5
     assert sorted((w["probability"] for w in words), reverse=True) == [w["probability"] for w in words]

@@ -64,7 +64,7 @@ def agrees(run: str, to: Target, out: str) -> None:
 
 
 def test_a_language_model(trained: Any, transformers: Any) -> None:
-    run = trained(LANGUAGE, "--training.steps", "80", "--optimizer.lr", "0.02")
+    run = trained(LANGUAGE, "--training.steps", "80", "--training.evaluate_every", "80", "--optimizer.lr", "0.02")
     model, _, pair = load_model(Run.open(run), QUIET)
     written = greedy(model, pair, example(model, pair).tolist())
     assert all(pair[1].end in row[:-1] for row, _ in written)  # the end of a line is not that of the text

@@ -198,5 +198,6 @@ class Filler:
         ids = torch.tensor([self.encode(text)], device=next(self.model.parameters()).device)
         self.model.eval()
         states = self.model(Inputs.text(ids)).states[ids == self.mask]
-        best = self.model.heads["masked"](states).float().softmax(-1).topk(count)
+        probabilities = self.model.heads["masked"](states).float().softmax(-1)
+        best = probabilities.topk(min(count, probabilities.shape[-1]))
         return [list(zip(i, p, strict=True)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
