@@ -253,12 +253,8 @@ class Checkpoint:
         return None
 
     def state(self) -> Json:
-        """The content of state.json. Raises RunError if it is not what was saved."""
-        path, cure = self.path / "state.json", "remove this checkpoint: then the one before it is used"
-        state = read_json(path, cure)
-        if digest_of(path) != read_sealed(self.path / _MANIFEST, cure)["files"]["state.json"]["sha256"]:
-            raise RunError(CHANGED, where=str(path), cure=cure)
-        return state
+        """The content of state.json."""
+        return read_json(self.path / "state.json", "remove this checkpoint: then the one before it is used")
 
 
 def write_folder(final: Path, write: Callable[[Path], None]) -> Checkpoint:

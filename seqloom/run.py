@@ -314,13 +314,17 @@ class Run:
     def _best_by_state(self, warn: Callable[[str], None]) -> Checkpoint | None:
         """The best checkpoint by what training saved with the newest one, where best.json is missing."""
         newest = self.newest(warn, weights=True)
-        state = newest.state() if newest else {}
-        if state.get("best") is None:  # nothing was evaluated yet
+        if newest is None:
             return None
-        best = self.checkpoint_at(state["best_step"])
-        which = f"by the newest one it was {best.path.name}" if best.path.is_dir() else "using the newest one"
+        best, which = None, "using the newest one"
+        if newest.fault(checked=self._checked) is None:
+            state = newest.state()
+            if state.get("best") is None:  # nothing was evaluated yet
+                return None
+            best = self.checkpoint_at(state["best_step"])
+            which = f"by the newest one it was {best.path.name}" if best.path.is_dir() else which
         warn(f"{self.path / 'best.json'} is missing, or its checkpoint; {which}")
-        return best if best.path.is_dir() else None
+        return best if best is not None and best.path.is_dir() else None
 
     def checkpoint_at(self, step: int) -> Checkpoint:
         """The checkpoint of a step, or of the mean of several for -1, whether or not it exists yet."""

@@ -90,12 +90,12 @@ def unknown_scores(scores: dict[str, Any]) -> set[str]:
     return {key for key, value in scores.items() if isinstance(value, float)} - {*MEASURES, "seconds"}
 
 
-def train_in(folder: Path, run: str = "run") -> None:
+def train_in(folder: Path) -> None:
     """Trains small.toml of a folder there, as run/."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SEQLOOM_KEEP_MEMORY", "0")
-        main(["train", "small.toml", "--run", run, "-q"])
+        main(["train", "small.toml", "--run", "run", "-q"])
 
 
 @dataclass(frozen=True)

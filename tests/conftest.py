@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -25,6 +26,19 @@ settings.load_profile("seqloom")
 def seeded() -> None:
     """Every test draws the same random tensors, in whatever order the tests run."""
     torch.manual_seed(0)
+
+
+# Where whole runs are trained and used, the checks of shapes would take half of the time; the same layers have them on
+# in the tests of their own and in the contracts.
+_UNCHECKED = {"benchmarks", "cli", "faults", "interop", "tasks"}
+
+
+@pytest.fixture(autouse=True)
+def shapes(request: pytest.FixtureRequest) -> None:
+    """Checks the shapes in signatures, or not."""
+    parts = request.path.relative_to(request.config.rootpath).parts
+    whole = _UNCHECKED & {request.path.stem.removeprefix("test_"), *parts}
+    jaxtyping.config.update("jaxtyping_disable", bool(whole))
 
 
 @pytest.fixture(autouse=True)

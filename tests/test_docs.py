@@ -11,7 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [path for path in (ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")) if path.exists()]
+PAGES = [
+    path
+    for path in (ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY"))
+    if path.exists()
+]
 WITH_PYTHON = [path for path in DOCS if "```python" in path.read_text(encoding="utf-8")]
 LONGEST_LINE, WIDEST_TABLE = 120, 160
 

@@ -20,7 +20,7 @@ from seqloom.cli.doctor import WHAT_FOR
 PACKAGE = Path(seqloom.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "numpy", "tokenizers", "sacrebleu", "transformers"}
-LARGEST_FILE, LARGEST_FUNCTION, MOST_PARAMETERS = 300, 45, 9
+LARGEST_FILE, LARGEST_FUNCTION, MOST_PARAMETERS = 300, 45, 8
 LARGEST_TRACKED = 100_000  # bytes
 
 
@@ -43,13 +43,6 @@ def test_nothing_heavy_is_imported_before_it_is_needed(words: list[str]) -> None
     found = imported(*words)
     assert "seqloom" in found
     assert not found & HEAVY
-
-
-def test_help_names_every_verb() -> None:
-    result = subprocess.run([sys.executable, "-m", "seqloom", "--help"], capture_output=True, text=True, timeout=120)
-    for verb in ("demo", "init", "check", "train", "translate", "eval", "report", "runs", "verify", "doctor"):
-        assert verb in result.stdout
-    assert result.stderr == ""
 
 
 @pytest.fixture

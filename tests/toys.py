@@ -126,6 +126,13 @@ class Toy:
         return (*((path / name).read_bytes() for name in names), repr(state).encode())
 
 
+def damage(path: Path) -> None:
+    """Changes the last byte of a file, which no reader of safetensors notices."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
 def left_behind(path: str) -> tuple[object, ...]:
     """All of a run that must be the same, however often it was stopped."""
     run = Run.open(path)

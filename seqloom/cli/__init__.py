@@ -44,8 +44,8 @@ def let_threads_yield() -> None:
 def main(typed: list[str] | None = None) -> None:
     """Runs a command.
 
-    Exits with 0, 1 (training has diverged, a check has failed), 2 (wrong call), 3 (wrong data), 75 or 130 (stopped
-    and saved) or 141 (the reader of the output has gone).
+    Exits with 0, 1 (training has diverged, a band or an answer differs), 2 (wrong call), 3 (wrong data), 75 or 130
+    (stopped and saved) or 141 (the reader of the output has gone).
     """
     let_threads_yield()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from json import dumps
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
     from seqloom.tasks.seq2seq.predictor import Translation
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class How:
+    """How texts are translated.
+
+    Args:
+        prefix: The text that each translation must begin with.
+        long: What to do with a text that is too long for the model: refuse it, or cut it.
+        rows: The number of texts translated at a time.
+    """
+
+    prefix: str = ""
+    long: Literal["refuse", "cut"] = "refuse"
+    rows: Count = 128
+
+
 def translate(
     run: str,
     /,
@@ -25,10 +42,8 @@ def translate(
         str, Parameter(allow_leading_hyphen=True, help="The texts, then config keys: --decoding.beam 5 ...")
     ],
     file: str = "",
-    prefix: str = "",
     scores: bool = False,
-    long: Literal["refuse", "cut"] = "refuse",
-    rows: Count = 128,
+    how: How = How(),
     special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -41,10 +56,7 @@ def translate(
     Args:
         run: The run directory.
         file: A file with one text per line.
-        prefix: The text that each translation must begin with.
         scores: Print the score of each translation.
-        long: What to do with a text that is too long for the model: refuse it, or cut it.
-        rows: The number of texts translated at a time.
     """
     from seqloom.data.formats.lines import STANDARD_INPUT
     from seqloom.tasks.building import open_predictor
@@ -54,14 +66,14 @@ def translate(
     reporter = make_reporter(quiet)
     typed, options = split_options(texts)
     translator = open_predictor(
-        run, TranslateConfig, rows=rows, long_input=long, special_tokens=special_tokens, say=reporter.warn
+        run, TranslateConfig, rows=how.rows, long_input=how.long, special_tokens=special_tokens, say=reporter.warn
     )
     translator.config = decoding_config(translator.config, options)
     scores = scores or translator.config.n_best > 1
     number = 0
-    for block in blocks(typed, file, rows * 8):
+    for block in blocks(typed, file, how.rows * 8):
         try:
-            translations = translator.translate(block, [prefix] * len(block) if prefix else None)
+            translations = translator.translate(block, [how.prefix] * len(block) if how.prefix else None)
         except DataError as error:
             raise _placed(error, "" if typed else file or STANDARD_INPUT, number) from None
         for text, results in zip(block, translations, strict=True):

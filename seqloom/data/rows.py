@@ -19,7 +19,7 @@ ReportProgress = Callable[[float, int], None]
 _BLOCK_LINES, _BLOCK_CHARACTERS = 10_000, 1 << 22  # how much is encoded at once
 
 
-def digest_of(parts: Iterable[bytes]) -> str:
+def digest_of_parts(parts: Iterable[bytes]) -> str:
     """SHA-256 of the parts joined together."""
     sha = hashlib.sha256()
     for part in parts:
@@ -57,7 +57,7 @@ class Pairs:
     def digest(self) -> str:
         """SHA-256 of both sides; equal digests mean equal sentences in equal order."""
         pairs = zip(self.sources, self.targets, strict=True)
-        return digest_of(f"{source}\x00{target}\x01".encode() for source, target in pairs)
+        return digest_of_parts(f"{source}\x00{target}\x01".encode() for source, target in pairs)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def blocks_of(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 def text_digest(pieces: Iterable[Piece]) -> str:
     """SHA-256 of a text; equal digests mean equal documents."""
-    return digest_of(map(as_bytes, blocks_of(pieces)))
+    return digest_of_parts(map(as_bytes, blocks_of(pieces)))
 
 
 def as_bytes(block: Sequence[Piece]) -> bytes:
@@ -210,4 +210,4 @@ class MultipleChoice:
 
 def digest_rows(rows: Iterable[Any]) -> str:
     """SHA-256 of examples of any kind, wherever they come from."""
-    return digest_of(json.dumps({k: v for k, v in asdict(row).items() if k != "where"}).encode() for row in rows)
+    return digest_of_parts(json.dumps({k: v for k, v in asdict(row).items() if k != "where"}).encode() for row in rows)

@@ -145,7 +145,7 @@ class ConvolutionalDecoder(_Convolutional):
             if before is None:
                 before = inside.new_zeros(inside.shape[0], self.config.kernel - 1, inside.shape[2])
             # Before the first position all of a window is the same, and so it is before each document.
-            gated = block(inside, before, None if places is None else (places, before[:, :1]))
+            gated = block(inside, before, (places, before[:, :1]) if places is not None and before.shape[1] else None)
             past.append(torch.cat((before, inside), 1)[:, inside.shape[1] :])
             if state.memory:
                 # Unscaled, untrained attention would be as sharp as its random weights.

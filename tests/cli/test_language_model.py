@@ -196,8 +196,10 @@ def test_eval_takes_the_likeliest_of_choices(call: Call, texts, tmp_path):
     assert scores["answers"][0]["chosen"] == "ko mi"
     assert not unknown_scores(scores)
     assert "after 1 examples" in call("eval", "run", "--choices", questions, "--shots", "1").out
-    questions.write_text('{"context": "ba", "choices": ["a", "b"], "answer": 2}\n', encoding="utf-8")
-    call("eval", "run", "--choices", questions).refused(3, f"{questions}:1: not a question")
+    for choices, answer in (('["a", "b"]', "2"), ('"yes"', "0"), ('{"a": 1, "b": 2}', "0"), ('["a", "b"]', "1.0")):
+        row = f'{{"context": "ba", "choices": {choices}, "answer": {answer}}}'
+        questions.write_text(row, encoding="utf-8")
+        call("eval", "run", "--choices", questions).refused(3, f"{questions}:1: not a question")
 
 
 def test_language_models_are_compared_in_bits_a_byte(call: Call, texts, tmp_path):

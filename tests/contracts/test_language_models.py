@@ -57,6 +57,7 @@ FORMS: dict[Any, list[Any]] = {
     ],
     ConvolutionalConfig: [
         ConvolutionalConfig(layers=3, width=12),
+        ConvolutionalConfig(layers=2, width=12, kernel=1),
         ConvolutionalConfig(layers=2, width=12, kernel=5, positions=Learned(length=9)),
     ],
 }

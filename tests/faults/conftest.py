@@ -9,20 +9,12 @@ from kinds import KINDS, Kind, make_run
 __all__ = ["SMALL", "call"]
 
 
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The folders of runs that were asked for so far; see `folder_of`."""
-    return {"": tmp_path_factory.mktemp("faults")}
-
-
-@pytest.fixture(params=KINDS)
+@pytest.fixture(scope="session", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Kind:
     return KINDS[request.param]
 
 
-@pytest.fixture
-def whole(kind: Kind, made: dict[str, Path]) -> Path:
+@pytest.fixture(scope="session")
+def whole(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data, small.toml and the run it makes, run/, of one kind. Not to be changed."""
-    if kind.name not in made:
-        made[kind.name] = make_run(kind, made[""] / kind.name)
-    return made[kind.name]
+    return make_run(kind, tmp_path_factory.mktemp("faults") / kind.name)

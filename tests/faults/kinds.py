@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -150,5 +151,5 @@ def make_run(kind: Kind, folder: Path) -> Path:
     kind.write(folder)
     (folder / "small.toml").write_text(kind.config, encoding="utf-8")
     train_in(folder)
-    train_in(folder, "other")
+    shutil.copytree(folder / "run", folder / "other")
     return folder

@@ -193,7 +193,6 @@ def test_frequent_words_are_kept_by_their_counts_and_sample(sample):
     total = sum(COUNTS.tolist())
     expected = [min(1.0, (sample * total / n) ** 0.5 + sample * total / n) if sample else 1.0 for n in COUNTS.tolist()]
     assert made(sample=sample).keep.tolist() == pytest.approx(expected, rel=1e-5)
-    assert sample == 0.3 or (min(expected) < 1) == (sample > 0)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from made_up import sentences
 from safetensors.torch import load_file
-from toys import Listener
+from toys import Listener, damage
 
 from seqloom.config import build, merge, read_overrides, tree_of
 from seqloom.data.batches.order import BatchConfig
@@ -139,14 +139,7 @@ def test_the_documents_of_a_text_are_told_apart_in_its_batches(language: Languag
 # What a training starts from is checked
 
 
-def damage(checkpoint: Checkpoint) -> None:
-    """Changes the last byte of the weights, which no reader of safetensors notices."""
-    data = bytearray(checkpoint.weights.read_bytes())
-    data[-1] ^= 1
-    checkpoint.weights.write_bytes(data)
-
-
-def newest_of(run: Run) -> Checkpoint:
+def best_of(run: Run) -> Checkpoint:
     best = run.pointed("best")
     assert best is not None
     return best
@@ -154,14 +147,14 @@ def newest_of(run: Run) -> Checkpoint:
 
 def test_a_training_starts_from_no_damaged_weights(language: LanguageModelConfig) -> None:
     run = train_run(language, Listener())
-    damage(newest_of(run))
+    damage(best_of(run).weights)
     config = replace(language, run=f"{language.run}-2", start=str(run.path))
     listener, prepared = Listener(), config.prepare(Listener())
     begin(config, config.build(prepared.assets), prepared.assets, listener)
     assert "model.safetensors differs from its digest" in " ".join(listener.warnings)
     for checkpoint in run.checkpoints():
-        if checkpoint != newest_of(run):
-            damage(checkpoint)
+        if checkpoint != best_of(run):
+            damage(checkpoint.weights)
     with pytest.raises(RunError, match="no checkpoint is undamaged"):
         begin(config, config.build(prepared.assets), prepared.assets, Listener())
 

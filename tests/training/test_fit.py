@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from toys import Listener, Toy, ToyBatch, ToyLoss, toy_model, toy_objective
+from toys import Listener, Toy, ToyBatch, ToyLoss, damage, toy_model, toy_objective
 
 from seqloom.errors import DivergedError, RunError
 from seqloom.files import FROZEN
@@ -167,10 +167,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(make_toy):
     with pytest.raises(Interrupted):
         toy.fit(Listener(signals_at(5, signal.SIGINT)))
     for harm in (4, 5):
-        path = toy.checkpoint(harm).path / "optimizer.safetensors"
-        data = bytearray(path.read_bytes())
-        data[-1] ^= 1
-        path.write_bytes(data)
+        damage(toy.checkpoint(harm).path / "optimizer.safetensors")
     listener = toy.fit()
     assert [w.split(" is damaged: ")[0].rsplit("/")[-1] for w in listener.warnings] == [
         "step-00000005",

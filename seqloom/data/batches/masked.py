@@ -98,7 +98,10 @@ class MaskedBatches:
 
     def __init__(self, text: Documents, tokenizer: Tokenizer, config: MaskConfig, seed: int) -> None:
         self.text, self.config, self.seed = text, config, seed
-        self.ends = tokenizer.start, tokenizer.end
+        template = tokenizer.template
+        self.segments = template.segments
+        self.parts = template.before, template.between * config.next_sentence, template.after
+        self.frame = [i for part in self.parts for i in part]  # the special tokens of a sequence
         self.mask = mask_of(tokenizer)[1]
         special = {tokenizer.pad, tokenizer.unknown, tokenizer.start, tokenizer.end, self.mask}
         self.ordinary = np.array([i for i in range(tokenizer.vocab_size) if i not in special])
@@ -109,23 +112,21 @@ class MaskedBatches:
     def lengths(self, epoch: int) -> np.ndarray:
         """The tokens of each sequence."""
         parts, _ = self.layout(epoch)
-        sizes: np.ndarray = (parts[:, 1] - parts[:, 0] + parts[:, 3] - parts[:, 2]) + 2 + self.config.next_sentence
+        sizes: np.ndarray = (parts[:, 1] - parts[:, 0] + parts[:, 3] - parts[:, 2]) + len(self.frame)
         return sizes
 
     def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
         """The ids of some sequences, unmasked."""
-        ids, (start, end) = self.text.ids, self.ends
-        rows: list[np.ndarray] = []
-        for a, b, c, d in self.layout(epoch)[0][indices].tolist():
-            row = [start, *ids[a:b].tolist(), end]
-            rows.append(np.array(row + [*ids[c:d].tolist(), end] * self.config.next_sentence))
-        return rows
+        ids = self.text.ids
+        before, between, after = (np.array(part, dtype=ids.dtype) for part in self.parts)
+        places = self.layout(epoch)[0][indices].tolist()
+        return [np.concatenate((before, ids[a:b], between, ids[c:d], after)) for a, b, c, d in places]
 
     @lru_cache(maxsize=2)  # noqa: B019 - as long-lived as the run
     def layout(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Where the two texts of each sequence begin and end (N 4), and whether the second continues the first (N)."""
         chance = np.random.Generator(np.random.Philox(key=(self.seed, epoch)))
-        room = self.config.length - 2 - self.config.next_sentence
+        room = self.config.length - len(self.frame)
         pieces = [piece for a, b in pairwise(self.text.documents) for piece in self._cut(a, b, room, chance)]
         if not self.config.next_sentence:
             parts = np.array([(a, b, b, b) for a, b in pieces])
@@ -167,16 +168,19 @@ class MaskedBatches:
         read, targets = self._masked(ids.numpy(), None if mask is None else mask.numpy(), number)
         segments = pairs = None
         if self.config.next_sentence:
-            seconds = torch.from_numpy(parts[:, 1] - parts[:, 0] + 2)
-            segments = (torch.arange(ids.shape[1]) >= seconds[:, None]).long()
             pairs = torch.from_numpy(continues)
+        if self.config.next_sentence and self.segments:
+            first = len(self.parts[0]) + len(self.parts[1])
+            seconds = torch.from_numpy(parts[:, 1] - parts[:, 0] + first)
+            segments = (torch.arange(ids.shape[1]) >= seconds[:, None]).long()
         tokens = int((targets >= 0).sum())
         inputs = Inputs.text(torch.from_numpy(read), mask, segments)
         return ReadingBatch(inputs, torch.from_numpy(targets), None, tokens, (), number, pairs)
 
     def _masked(self, ids: np.ndarray, mask: np.ndarray | None, number: int) -> tuple[np.ndarray, np.ndarray]:
         chance = np.random.Generator(np.random.Philox(key=(self.seed, number), counter=[0, 0, 0, 1]))
-        free = ~np.isin(ids, self.ends) if mask is None else mask & ~np.isin(ids, self.ends)
+        free = ~np.isin(ids, self.frame)
+        free = free if mask is None else mask & free
         drawn = chance.random(ids.shape)
         if self.starts is not None:
             word = np.cumsum(self.starts[ids] | ~free, axis=1) - 1

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from seqloom.data.formats.lines import (
     is_blank,
     raw_lines,
     to_lf,
+    without_cr,
 )
 from seqloom.data.formats.parallel import check_po, corpus_files, parse_json, parse_tsv, read_pairs
 from seqloom.data.rows import Pairs, Splits
@@ -75,6 +77,17 @@ class _Split:
     pairs: Pairs
     name: str
 
+    @cached_property
+    def filled(self) -> list[tuple[int, str, str]]:
+        """The pairs with text on both sides, and their indices."""
+        rows = enumerate(zip(self.pairs.sources, self.pairs.targets, strict=True))
+        return [(i, source, target) for i, (source, target) in rows if not (is_blank(source) or is_blank(target))]
+
+    @cached_property
+    def profiles(self) -> LanguageProfiles:
+        """How the languages of the two sides look."""
+        return LanguageProfiles(self.pairs.sources, self.pairs.targets)
+
     def where(self, indices: Iterable[int], side: int = 0) -> str:
         return _lines(self.pairs.files[side] or self.name, [self.pairs.line(i) for i in indices])
 
@@ -95,9 +108,13 @@ class _Split:
 
 def check_pairs(pairs: Pairs, name: str) -> list[Finding]:
     """The faults within a split called `name`, errors first."""
-    split = _Split(pairs, name)
-    if not len(pairs):
-        return [Finding("error", "no pairs", split.files(), f"{name} is empty", "name files that have sentences", 0)]
+    return _check(_Split(pairs, name))
+
+
+def _check(split: _Split) -> list[Finding]:
+    if not len(split.pairs):
+        detail, cure = f"{split.name} is empty", "name files that have sentences"
+        return [Finding("error", "no pairs", split.files(), detail, cure, 0)]
     checks = (_empty_sides, _codes, _repeats, _copies, _odd_lengths, _swapped_pairs, _shifted)
     return _by_severity(finding for check in checks for finding in check(split))
 
@@ -106,14 +123,13 @@ def check_splits(splits: Splits) -> list[Finding]:
     """The faults within each split, and between splits: pairs in two of them, swapped sides."""
     named = [("train", splits.train), ("valid", splits.valid), ("test", splits.test)]
     parts = [_Split(pairs, name) for name, pairs in named if pairs is not None]
-    findings = [finding for part in parts for finding in check_pairs(part.pairs, part.name)]
+    findings = [finding for part in parts for finding in _check(part)]
     if splits.fresh is not None:  # a draw may repeat a pair
         findings = [finding for finding in findings if finding.what != "duplicated pairs"]
     for earlier, later in combinations(parts, 2):
         findings += _overlap(earlier, later)
-    profiles = LanguageProfiles(splits.train.sources, splits.train.targets)
     for part in parts[1:]:
-        count = len(profiles.swapped(part.pairs.sources, part.pairs.targets))
+        count = len(parts[0].profiles.swapped(part.pairs.sources, part.pairs.targets))
         if 2 * count > len(part.pairs):
             detail = f"{_share(count, len(part.pairs))} of {part.name} have their sides swapped compared with train"
             cure = f"swap source and target of {part.name}"
@@ -147,16 +163,11 @@ def _codes(split: _Split) -> list[Finding]:
     return [Finding("note", "inline codes left out", split.files(), detail, cure, split.pairs.codes)]
 
 
-def _filled(pairs: Pairs) -> list[tuple[int, str, str]]:
-    rows = enumerate(zip(pairs.sources, pairs.targets, strict=True))
-    return [(i, source, target) for i, (source, target) in rows if not (is_blank(source) or is_blank(target))]
-
-
 def _repeats(split: _Split) -> list[Finding]:
     seen: set[tuple[str, str]] = set()
     first: dict[str, str] = {}
     repeats, alternatives = [], []
-    for i, source, target in _filled(split.pairs):
+    for i, source, target in split.filled:
         if (source, target) in seen:
             repeats.append(i)
         elif first.setdefault(source, target) != target:
@@ -170,13 +181,13 @@ def _repeats(split: _Split) -> list[Finding]:
 
 
 def _copies(split: _Split) -> list[Finding]:
-    same = [i for i, source, target in _filled(split.pairs) if source == target and any(map(str.isalpha, source))]
+    same = [i for i, source, target in split.filled if source == target and any(map(str.isalpha, source))]
     cure = "fine for names; otherwise they are untranslated, or one file was named twice"
     return split.findings("targets equal to their source", same, cure, side=1)
 
 
 def _odd_lengths(split: _Split) -> list[Finding]:
-    rows = _filled(split.pairs)
+    rows = split.filled
     odd = length_outliers([source for _, source, _ in rows], [target for _, _, target in rows])
     cure = "check for missing parts, or two sentences on one line"
     return split.findings("unusual length ratios", [rows[i][0] for i in odd], cure, side=1)
@@ -184,7 +195,7 @@ def _odd_lengths(split: _Split) -> list[Finding]:
 
 def _swapped_pairs(split: _Split) -> list[Finding]:
     pairs = split.pairs
-    swapped = LanguageProfiles(pairs.sources, pairs.targets).swapped(pairs.sources, pairs.targets)
+    swapped = split.profiles.swapped(pairs.sources, pairs.targets)
     cure = "swap the two sides of these lines"
     return split.findings("swapped languages", [int(i) for i in swapped], cure, severity="warning")
 
@@ -205,7 +216,7 @@ def _shifted(split: _Split) -> list[Finding]:
 def _overlap(earlier: _Split, later: _Split) -> list[Finding]:
     pairs = set(zip(earlier.pairs.sources, earlier.pairs.targets, strict=True))
     sources = set(earlier.pairs.sources)
-    rows = _filled(later.pairs)
+    rows = later.filled
     same_pair = [i for i, source, target in rows if (source, target) in pairs]
     same_source = [i for i, source, target in rows if source in sources and (source, target) not in pairs]
     cure = f"delete them from {earlier.name}; otherwise {later.name} measures memorization"
@@ -289,7 +300,7 @@ def _returns(path: Path, numbers: Sequence[int], lines: int) -> Finding:
         return Finding("error", "lines that end in CR", str(path), CR_ALONE, to_lf(path), 1)
     detail = f"{counted(len(numbers), 'line')} of {lines:,} have a carriage return (CR) inside, which ends no line"
     where = _lines(str(path), numbers)
-    return Finding("warning", "carriage returns within lines", where, detail, to_lf(path), len(numbers))
+    return Finding("warning", "carriage returns within lines", where, detail, without_cr(path), len(numbers))
 
 
 def _unequal(files: Sequence[Path], texts: Sequence[Sequence[str]]) -> Finding:

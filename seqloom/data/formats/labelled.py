@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,8 @@ def _cell(record: Mapping[str, Any], name: str, where: str, option: str) -> str:
         cure = f"{nearest(name, record)}; choose it with --data.{option} COLUMN"
         raise DataError(f"no column {name!r}", where=where, cure=cure)
     value = record[name]
-    if isinstance(value, (dict, list)) or value is None or is_blank(str(value)) or "\0" in str(value):
+    if isinstance(value, (dict, list)) or value is None or is_blank(str(value)):
         raise DataError(f"{name!r} is empty or not a text", where=where, cure="fix or remove the example")
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{name!r} has half a character", where=where, cure="fix or remove the example") from None
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -122,7 +119,7 @@ class TagColumns:
         if self.conllu and (line.startswith("#") or _PART.match(line)):
             return None
         cells = _cells(line, self.separator)
-        cure = f"read were {self}; choose others with --data.word and --data.label"
+        cure = f"these columns were read: {self}; choose others with --data.word and --data.label"
         if len(cells) == 1:
             raise DataError("a word without a label", where=where, cure="write WORD<TAB>LABEL")
         if len(cells) < max(self.word, self.label) or self.count not in (0, len(cells)):
@@ -171,7 +168,7 @@ def tag_columns(path: Path, word: int = 0, label: int = 0) -> TagColumns:
 def _column_sentences(path: Path, columns: TagColumns) -> Iterator[TaggedWords]:
     words: list[tuple[str, str]] = []
     start, labels = "", set[str]()
-    for line, where in (*text_of(path), ("", "")):
+    for line, where in chain(text_of(path), [("", "")]):
         if is_blank(line) or _OUTSIDE.match(line):
             if words:
                 yield TaggedWords(tuple(word for word, _ in words), tuple(label for _, label in words), start)

@@ -102,6 +102,11 @@ def to_lf(path: Path) -> str:
     return "end lines in LF: " + _through(r"tr '\r' '\n'", path)
 
 
+def without_cr(path: Path) -> str:
+    """The cure for a file with CR within its lines, whose number must not change."""
+    return "remove them: " + _through(r"tr -d '\r'", path)
+
+
 def _through(program: str, path: Path) -> str:
     """A line for the shell that passes the text of a file through a program."""
     if str(path) == STANDARD_INPUT:

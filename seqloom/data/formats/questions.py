@@ -27,7 +27,7 @@ def read_questions(paths: Sequence[str], no_answer: bool) -> list[Question]:
     questions = read_each(paths, read, "has no questions", 'write {"question", "context", "answers"} on each line')
     for question in questions:
         for text, start in question.answers:
-            if question.passage[start : start + len(text)] != text or is_blank(text):
+            if start < 0 or question.passage[start : start + len(text)] != text or is_blank(text):
                 problem = f"the answer {text[:60]!r} is not at character {start} of its passage"
                 raise DataError(problem, where=question.where, cure="fix its answer_start, or remove the question")
         if not question.answers and not no_answer:

@@ -25,7 +25,7 @@ from seqloom.data.formats.lines import (
     raw_lines,
     read_each,
 )
-from seqloom.data.rows import Chat, Piece, ReportProgress, Text, digest_of
+from seqloom.data.rows import Chat, Piece, ReportProgress, Text, digest_of_parts
 from seqloom.data.sources.source import Reading, TextSplit
 from seqloom.data.sources.text import DocumentFiles, as_document
 from seqloom.errors import DataError, counted
@@ -104,7 +104,7 @@ class Chats(TextSplit):
     def digest(self) -> str:
         """See TextSplit."""
         rows = ([(m.role, m.text) for m in chat.messages] for chat in self.chats)
-        return digest_of(json.dumps(row).encode() + b"\n" for row in rows)
+        return digest_of_parts(json.dumps(row).encode() + b"\n" for row in rows)
 
     def packs(self, tokenizer: Tokenizer, layout: Layout) -> Packs:
         """The conversations packed into batches."""

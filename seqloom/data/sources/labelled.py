@@ -59,8 +59,8 @@ class ExampleFiles(SplitFiles[list[E]]):
         """
         drawn = np.random.Generator(np.random.Philox(key=(seed, 0))).permutation(len(train)).tolist()
         each = [tuple(dict.fromkeys(labels(row))) for row in train]
-        left = Counter(label for own in each for label in own)
-        strata = [min(own, key=lambda label: (left[label], label), default="") for own in each]
+        left = Counter(label for row_labels in each for label in row_labels)
+        strata = [min(names, key=lambda label: (left[label], label), default="") for names in each]
         sizes, places = Counter(strata), Counter[str]()
         rank: dict[int, float] = {}  # where an example stands in its stratum, from 0 to 1
         for i in drawn:
@@ -78,11 +78,11 @@ class ExampleFiles(SplitFiles[list[E]]):
         kept, valid = ([row for i, row in enumerate(train) if (i in held) == chosen] for chosen in (False, True))
         message = f"{counted(len(held), 'training example')} held out as validation data"
         if single:
-            message += f"; {counted(len(single), 'label')} with a single example kept in training: {named(single)}"
+            message += f"; {counted(len(single), 'label')} with a single example kept in training: {first_of(single)}"
         return kept, valid, message
 
 
-def named(labels: Sequence[str], most: int = 5) -> str:
+def first_of(labels: Sequence[str], most: int = 5) -> str:
     """The first labels of a list."""
     return ", ".join(labels[:most]) + (f" and {len(labels) - most:,} more" if len(labels) > most else "")
 

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -45,11 +45,13 @@ class Source(TextSplit):
     Args:
         files: in order.
         read: (file, watch) -> its pieces; see `raw_lines` for `watch`.
+        documents: the unit of the documents of each file.
         first, last: the first piece, and the one after the last: for text that is held out.
     """
 
     files: tuple[Path, ...]
     read: Callable[[Path, Callable[[Any], object]], Iterator[Piece]]
+    documents: tuple[DocumentUnit, ...] = ()
     first: int = 0
     last: int | None = None
 
@@ -75,8 +77,8 @@ class Source(TextSplit):
                     report((sum(sizes[:i]) + opened[-1].tell()) / sum(sizes), done)
 
     def stamp(self) -> list[Any]:
-        """Name, size and time of each file, and the part: while they are unchanged, so is the text, by assumption."""
-        return [*self._files(), self.first, self.last]
+        """Name, size, time and unit of each file, and the part: while unchanged, so is the text, by assumption."""
+        return [*self._files(), *self.documents, self.first, self.last]
 
     def _files(self) -> list[list[Any]]:
         return [[str(path), at.st_size, at.st_mtime_ns] for path, at in ((path, path.stat()) for path in self.files)]
@@ -115,8 +117,8 @@ def text_source(paths: Sequence[str], documents: Sequence[DocumentUnit] | None =
     files = tuple(map(expand, paths))
     for path in files:
         next(raw_lines(path), b"")
-    units: dict[Path, DocumentUnit] = dict(zip(files, documents or repeat("blocks"), strict=False))
-    return Source(files, lambda path, watch: read_file(path, watch, units[path]))
+    units = dict(zip(files, documents or list[DocumentUnit](["blocks"]) * len(files), strict=True))
+    return Source(files, lambda path, watch: read_file(path, watch, units[path]), tuple(units.values()))
 
 
 def read_file(
@@ -201,7 +203,7 @@ class TextFiles(DocumentFiles[Source]):
         held_out: without `valid`, the share of `train` that is held out: its last documents, or lines if it has few.
         documents: what separates documents, besides ends of files: "blocks" = blank lines; "files" = nothing, and a
             blank line is a line like any other; "lines" = each line is a document. A list has one for each file of
-            `train`; the files of `valid` and `test` are read as the first of them.
+            `train`; other files are read as the first of them.
     """
 
     kind: ClassVar[str] = "text"
@@ -214,6 +216,11 @@ class TextFiles(DocumentFiles[Source]):
         if len(self._units) not in (1, len(self.train)):
             numbers = f"{counted(len(self._units), 'value')}, train {counted(len(self.train), 'file')}"
             raise ValueError(f"documents has {numbers}: give one value for all, or one for each")
+        units = {*zip(self.train, self._units, strict=False)}
+        if len(self._units) > 1 and len(units) > len({*self.train}):
+            raise ValueError("documents has two values for one file of train")
+        if len(self._units) == 1:  # typed or not, it is the same
+            object.__setattr__(self, "documents", self._units[0])
 
     def read(self, files: Sequence[str]) -> Source:
         """See SplitFiles."""

@@ -13,7 +13,7 @@ import numpy as np
 from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.data.checks.pairs import Finding
 from seqloom.data.rows import digest_rows
-from seqloom.data.sources.labelled import named
+from seqloom.data.sources.labelled import first_of
 from seqloom.errors import UsageError, counted
 from seqloom.files import Json
 from seqloom.inspection.labels import label_sections
@@ -110,7 +110,7 @@ class ExamplesConfig(ReadingConfig):
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See ReadingConfig."""
-        hold_out = partial(self.data.hold_out, labels=self.labels) if self.data.train else None
+        hold_out = partial(self.data.hold_out, labels=self.labels)
         rows: dict[str, list[Any]] = self.data.splits(reporter.say, self.seed, hold_out)
         tokenizer = tokenizer_for(self, run, lambda: self.texts(rows["train"]))
         facts = self.facts(rows["train"])
@@ -170,7 +170,7 @@ def _single(config: ExamplesConfig, train: Sequence[Any]) -> list[Finding]:
     single = sorted(label for label, where in places.items() if len(where) == 1)
     if not single:
         return []
-    detail = f"{counted(len(single), 'label')} of {len(places):,}: {named(single)}"
+    detail = f"{counted(len(single), 'label')} of {len(places):,}: {first_of(single)}"
     cure = "they are never held out for validation; add examples of them, or merge them with other labels"
     return [Finding("note", "labels with a single example", places[single[0]][0], detail, cure, len(single))]
 

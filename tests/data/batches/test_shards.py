@@ -102,6 +102,12 @@ def test_a_changed_text_is_noticed_and_only_what_follows_is_encoded_anew(tmp_pat
     assert 0 < len(kept) < len(before)
 
 
+def test_other_documents_are_another_text(tmp_path, source, tokenizer):
+    write_shards(source, tokenizer, Keeping(tmp_path / "shards", room=60))
+    lines = text_source([str(path) for path in source.files], ["lines"] * len(source.files))
+    assert find_shards(tmp_path / "shards", lines, tokenizer) is None
+
+
 @pytest.mark.parametrize("name", ["00001/ids.npy", "00001/lines.npy", "00001/MANIFEST.json", "corpus.json"])
 def test_damaged_and_missing_shards_are_made_again(tmp_path, source, tokenizer, name):
     folder = tmp_path / "shards"

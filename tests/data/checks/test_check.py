@@ -318,6 +318,7 @@ class TestCarriageReturns:
         path.write_bytes(b"a\tb\r\na\rb\tc\nx\ty\r\r\n")
         (finding,) = scan_files([str(path)])
         assert (finding.severity, finding.where, finding.count) == ("warning", f"{path}:2, :3", 2)
+        assert f"tr -d '\\r' < {path} > NEW_FILE" in finding.cure  # as many lines as before
         path.write_bytes(b"a\tb\r\nx\ty\r\n")
         assert scan_files([str(path)]) == []
 

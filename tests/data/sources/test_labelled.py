@@ -187,7 +187,7 @@ class TestHeldOut:
         (
             "a.txt",
             "Anna B-P\nNew York B-L\n",
-            r":2: 3 columns instead of 2\n  separate columns by tabs; read were columns",
+            r":2: 3 columns instead of 2\n  separate columns by tabs; these columns were read: columns",
         ),
         ("a.txt", "Anna\tB-P\nran O\n", ":2: a word without a label"),
         ("a.txt", "Anna\tB-P\nran\t \n", ":2: the word or its label is empty"),
@@ -226,6 +226,7 @@ def test_questions_nested_and_by_line(tmp_path):
     [
         (squad([{"text": "a boat", "answer_start": 14}]), "question q7: the answer 'a boat' is not at"),
         (squad([{"text": "a ship", "answer_start": 13}]), "is not at character 13"),
+        (squad([{"text": "s", "answer_start": -6}]), "is not at character -6"),
         (squad([{"text": "a ship"}]), "answers without text or place"),
         (squad([]), "a question without an answer\n  .*no-answer"),
         ('{"data": {}}', "no list under 'data'"),

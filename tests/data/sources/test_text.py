@@ -53,6 +53,9 @@ def test_each_file_has_its_own_documents(tmp_path: Path):
     assert [line for line, _ in data.read([str(tmp_path / "d.txt")])] == ["six", "seven", None]
     with pytest.raises(ValueError, match="documents has 2 values, train 3 files"):
         replace(data, documents=("blocks", "lines"))
+    with pytest.raises(ValueError, match="two values for one file"):
+        replace(data, documents=("blocks", "lines", "blocks"))
+    assert replace(data, documents=("lines",)) == replace(data, documents="lines")
     alike = replace(data, documents=("lines",))  # as from the command line
     assert [line for line, _ in alike.read(data.train[:1])] == ["one", None, "two", None, "three", None]
     assert [line for line, _ in alike.read(data.train[1:])] == lines + lines

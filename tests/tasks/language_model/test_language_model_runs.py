@@ -289,7 +289,7 @@ def test_the_kind_of_data_is_found(tmp_path):
     path.write_text("[training]\nsteps = 1\n")
     assert load_config(LanguageModelConfig, path).data == StandardLibrary()
     named = load_config(LanguageModelConfig, path, ["--data.train", "a.txt", "--data.documents", "lines"])
-    assert named.data == TextFiles(("a.txt",), documents=("lines",))
+    assert named.data == TextFiles(("a.txt",), documents="lines")
     chats = load_config(LanguageModelConfig, path, ["--data.kind", "conversations", "--data.train", "a.jsonl"])
     assert chats.data == Conversations(("a.jsonl",))
 
@@ -331,7 +331,7 @@ def test_a_run_is_tuned_on_conversations_and_answers(config, name):
     with pytest.raises(UsageError, match="there are no windows"):
         evaluate_run(run.path, [], "", ("--batches.stride", "4"), Listener())
     shutil.rmtree(base.run)  # a run stands alone
-    assert list(load(run.path, precision="fp32").reply([Message("user", "ba")], max_length=3)) is not None
+    assert "<|" not in "".join(load(run.path, precision="fp32").reply([Message("user", "ba")], max_length=3))
     train_run(replace(chosen, training=replace(longer, steps=61)), Listener())
 
 
