@@ -85,6 +85,34 @@ max_length = 9
 """
 
 
+READING = """\
+[tokenizer]
+kind = "words"
+
+[model.encoder]
+layers = 1
+width = 16
+inner = 16
+heads = 2
+
+[batches]
+tokens = 120
+length = 32
+
+[optimizer]
+lr = 0.01
+
+[schedule]
+warmup = 3
+
+[training]
+steps = 40
+evaluate_every = 20
+log_every = 1
+threads = 1
+"""
+
+
 def unknown_scores(scores: dict[str, Any]) -> set[str]:
     """The numbers of a result that are neither a score in MEASURES nor a time."""
     return {key for key, value in scores.items() if isinstance(value, float)} - {*MEASURES, "seconds"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calls import Call, fingerprint, unknown_scores
+from calls import READING, Call, fingerprint, unknown_scores
 from made_up import WORDS, sentences
 
 import seqloom
@@ -19,37 +19,10 @@ from seqloom.measures import MEASURES, measured
 from seqloom.run import Run
 from seqloom.tasks import read_config
 
-SHARED = """\
-[tokenizer]
-kind = "words"
-
-[model.encoder]
-layers = 1
-width = 16
-inner = 16
-heads = 2
-
-[batches]
-tokens = 120
-length = 32
-
-[optimizer]
-lr = 0.01
-
-[schedule]
-warmup = 3
-
-[training]
-steps = 40
-evaluate_every = 20
-log_every = 1
-threads = 1
-"""
-
 
 def data(task: str, name: str, header: str = "") -> str:
     files = "\n".join(f'{split} = ["{name.format(split)}"]' for split in ("train", "valid", "test"))
-    return f'task = "{task}"\n\n[data]\n{files}\n{header}\n{SHARED}'
+    return f'task = "{task}"\n\n[data]\n{files}\n{header}\n{READING}'
 
 
 def label(sentence: str) -> str:
@@ -236,7 +209,7 @@ def test_fine_tuning_starts_from_the_weights_of_another_run(call: Call, here, tm
 def test_a_ladder_of_readers_is_trained_and_compared(call: Call, here, tmp_path):
     config = data("classify", "{}.tsv", 'text = "sentence"').split("[model.encoder]")
     members = '[members.bag]\nmodel.preset = "bag"\n\n[members.tuned]\nstart = "words"\nbatches.length = 20\n'
-    text = config[0].replace('[tokenizer]\nkind = "words"\n', "") + SHARED.split("heads = 2\n")[1] + members
+    text = config[0].replace('[tokenizer]\nkind = "words"\n', "") + READING.split("heads = 2\n")[1] + members
     Path("ladder.toml").write_text(text, encoding="utf-8")
     result = call("lineage", "ladder.toml", "--run", tmp_path / "ladder", "--json", "-q")
     assert result.code == 0, result.err

@@ -8,32 +8,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from calls import LANGUAGE_MODEL, SMALL, train_in
+from calls import LANGUAGE_MODEL, READING, SMALL, train_in
 from made_up import sentences, write_corpus
 
-_READING = """
-[tokenizer]
-kind = "words"
-
-[model]
-preset = "small-megatron"
-
-[model.encoder]
-layers = 1
-width = 16
-inner = 16
-heads = 2
-
-[batches]
-tokens = 120
-length = 32
-
-[training]
-steps = 4
-evaluate_every = 2
-log_every = 1
-threads = 1
-"""
+_READING = READING.replace("steps = 40\nevaluate_every = 20", "steps = 4\nevaluate_every = 2").replace(
+    "[model.encoder]", '[model]\npreset = "small-megatron"\n\n[model.encoder]'
+)
 
 _WORDS = """task = "embed_words"
 
