@@ -314,7 +314,7 @@ class Tokenizer:
         except UnicodeDecodeError:
             raise RunError("not a tokenizer.json: it is not UTF-8", where=str(path)) from None
         try:
-            if f'"{_OWN}": {{' not in text[-400:]:
+            if f'"{_OWN}": {{' not in text:
                 return cls(tokenizers.Tokenizer.from_str(text))
             tree = json.loads(text)
             special = Special.of(tree.pop(_OWN))

@@ -33,7 +33,7 @@ from seqloom.workflows.evaluate import evaluate_run
 from seqloom.workflows.export import export_run
 from seqloom.workflows.import_ import import_run
 from seqloom.workflows.lineage import read_members
-from seqloom.workflows.parity import compare_export, compare_with_transformers
+from seqloom.workflows.parity import compare_export, compare_with_transformers, example, greedy
 from seqloom.workflows.train import train
 
 __all__ = ["publish", "transformers"]
@@ -105,6 +105,28 @@ def test_ctranslate2_predicts_the_same(name: str, publish: Publish, tmp_path: Pa
     run = import_run(str(publish(name)), str(tmp_path / "run"), QUIET)
     export_run(str(run.path), "ctranslate2", str(tmp_path / "out"), QUIET)
     agrees(compare_export(str(run.path), "ctranslate2", str(tmp_path / "out"), QUIET))
+
+
+@pytest.mark.parametrize(("name", "key"), [("marian", "bad_words_ids"), ("gpt2", "eos_token_id")])
+def test_ctranslate2_avoids_the_same_tokens_and_stops_at_the_same(
+    name: str, key: str, publish: Publish, tmp_path: Path
+) -> None:
+    pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is compared")
+
+    class Warned(Reporter):
+        def warn(self, text: str) -> None:
+            warned.append(text)
+
+    warned: list[str] = []
+    folder = publish(name)
+    plain, _, pair = load_model(import_run(str(folder), str(tmp_path / "plain"), QUIET), QUIET)
+    usual = greedy(plain, pair, example(plain, pair).tolist())[0][0][3]  # type: ignore[arg-type]
+    changed(folder, "generation_config.json", **{key: [[usual]] if key == "bad_words_ids" else [2, usual]})
+    run = import_run(str(folder), str(tmp_path / "run"), QUIET)
+    export_run(str(run.path), "ctranslate2", str(tmp_path / "out"), Warned(0))
+    agrees(compare_export(str(run.path), "ctranslate2", str(tmp_path / "out"), QUIET))
+    stops = [f"CTranslate2 stops at one token: add ['w{usual}'] to its argument end_token"]
+    assert warned == (stops if name == "gpt2" else [])
 
 
 @pytest.mark.parametrize("name", ["bert-next", "vit-label"])
