@@ -17,20 +17,10 @@ GENERATION = Fields(
     "assistant_confidence_threshold assistant_lookbehind target_lookbehind prompt_lookup_num_tokens "
     "max_matching_ngram_size is_assistant",
     noted={
-        "num_return_sequences": (1,),
-        "num_beam_groups": (1,),
-        "diversity_penalty": (0.0,),
-        "typical_p": (1.0,),
-        "epsilon_cutoff": (0.0,),
-        "eta_cutoff": (0.0,),
-        "encoder_no_repeat_ngram_size": (0,),
-        "encoder_repetition_penalty": (1.0,),
-        "min_new_tokens": (0,),
-        "remove_invalid_values": (False,),
-        "renormalize_logits": (False,),
-        "token_healing": (False,),
-        "guidance_scale": (1, 1.0),
-        "constraints": ([],),
+        **{"num_return_sequences": (1,), "num_beam_groups": (1,), "diversity_penalty": (0.0,), "typical_p": (1.0,)},
+        **{"epsilon_cutoff": (0.0,), "eta_cutoff": (0.0,), "encoder_no_repeat_ngram_size": (0,)},
+        **{"encoder_repetition_penalty": (1.0,), "min_new_tokens": (0,), "guidance_scale": (1,), "constraints": ([],)},
+        **dict.fromkeys(("remove_invalid_values", "renormalize_logits", "token_healing"), (False,)),
     },
 )
 """generation_config.json, or these fields of config.json where there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,13 @@ def read_tokenizers(
     with interpreting(side.generation_path):
         never, ignored = suppressed(side.generation, kind)
         warnings = [f"{side.generation_path}: {warning}" for warning in ignored]
-    ids, path = {**config, **side.generation, "suppressed": never}, folder / "tokenizer_config.json"
+    ids, path = {**config, **side.generation}, folder / "tokenizer_config.json"
     result = []
     for inner in _read(folder, str(config.get("model_type"))):
         with interpreting(path):
             if missing := _add_tokens(inner, side.tokens):
                 warnings.append(f"{path}: tokens that its tokenizer.json does not have: {some(missing)}")
-            result.append(_with_special(inner, side, ids, vocab_size, kind))
+            result.append(_with_special(inner, side, ids, vocab_size, kind, never))
     source, target = result[-1], result[0]
     if target.inner.get_vocab_size() > vocab_size and not (folder / "target.spm").is_file():
         problem = f"its tokenizer has {target.inner.get_vocab_size():,} tokens, its model {vocab_size:,}"
@@ -126,7 +126,7 @@ def _add_tokens(inner: tokenizers.Tokenizer, settings: Json) -> list[str]:
 
 
 def _with_special(
-    inner: tokenizers.Tokenizer, side: SideFiles, ids: Mapping[str, Any], vocab_size: int, kind: str
+    inner: tokenizers.Tokenizer, side: SideFiles, ids: Json, vocab_size: int, kind: str, never: Sequence[int]
 ) -> Tokenizer:
     """The tokenizer with its special tokens: those that the files name, or else those with the usual names."""
 
@@ -158,7 +158,7 @@ def _with_special(
             opens=translates or bool(template.before),
             template=template,
             ends=tuple(i for i in ids_of(ids.get("eos_token_id")) if i != special["end"] and 0 <= i < vocab_size),
-            suppressed=tuple(i for i in ids["suppressed"] if 0 <= i < vocab_size),
+            suppressed=tuple(i for i in never if 0 <= i < vocab_size),
             lowercase=side.lowercase,
         ),
     )

@@ -47,7 +47,7 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     pair, of_tokens = read_tokenizers(folder, published.config, published.side, published.family.kind)
     run = Run(path)
     facts = _facts(published, str(folder / "config.json")) if published.family.kind == "encoder-only" else None
-    config, of_decoding = _config(published, folder, run, pair, facts, task)
+    config, of_decoding = _config(published, run, pair, facts, task)
     assets = Assets(pair, facts)
     count = parameter_count(published.model)
     about = facts_of(config, {}, torch.get_num_threads())
@@ -85,12 +85,7 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
 
 
 def _config(
-    published: Published,
-    folder: Path,
-    run: Run,
-    pair: tuple[Tokenizer, Tokenizer] | None,
-    facts: Json | None,
-    task: str,
+    published: Published, run: Run, pair: tuple[Tokenizer, Tokenizer] | None, facts: Json | None, task: str
 ) -> tuple[RunConfig, list[str]]:
     """The config of the run, and warnings of what is not used of how the checkpoint generates texts."""
     family, side = published.family, published.side
@@ -122,11 +117,8 @@ def _config(
     try:
         config: RunConfig = build(task_class(task), tree)
     except ConfigError as error:
-        problem, cure = (
-            f"{error.where.removeprefix('--')}: {error.problem}",
-            "correct generation_config.json, or remove it",
-        )
-        raise ConfigError(problem, where=str(folder), cure=cure) from None
+        problem, where = f"{error.where.removeprefix('--')}: {error.problem}", str(side.generation_path.parent)
+        raise ConfigError(problem, where=where, cure="correct generation_config.json, or remove it") from None
     return config, [f"{side.generation_path}: {warning}" for warning in warnings]
 
 

@@ -24,9 +24,8 @@ from seqloom.run import Run
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 from seqloom.workflows.export import load_exported
-from seqloom.workflows.text_parity import NEW, compare_texts
+from seqloom.workflows.text_parity import GREEDY, NEW, Differences, compare_texts
 
-Differences = dict[str, object]
 _ROWS, _LENGTH = 2, 12
 
 
@@ -202,8 +201,7 @@ def _greedy_compared(model: Model, pair: tuple[Tokenizer, Tokenizer], theirs: An
     translates = isinstance(model, EncoderDecoder)
     ends = {tokenizer.end if translates else tokenizer.stop, *tokenizer.stops}
     options: dict[str, Any] = {
-        **{"do_sample": False, "use_cache": False, "num_beams": 1, "max_length": None, "min_length": 0},
-        **{"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "forced_eos_token_id": None},
+        **{**GREEDY, "min_length": 0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0},
         **{"eos_token_id": sorted(ends), "pad_token_id": tokenizer.pad, "max_new_tokens": most},
     }
     if tokenizer.suppressed:
