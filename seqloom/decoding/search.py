@@ -178,7 +178,7 @@ def _transformed(scores: Tensor, now: _Progress, task: Task, config: DecodingCon
         allowed = transforms.no_repeat_ngram(allowed, history, config.no_repeat_ngram)
         allowed[:, task.end] = log_p[:, task.end]  # finished rows repeat it
     if config.min_length > T:
-        allowed = transforms.without(allowed, *task.all_ends)
+        allowed = transforms.without(allowed, task.end_ids)
     token = forced.repeat_interleave(K)[:, None]
     only = torch.full_like(log_p, -torch.inf).scatter_(1, token.clamp(min=0), log_p.gather(1, token.clamp(min=0)))
     changed = token >= 0 if allowed is log_p else torch.ones_like(token, dtype=torch.bool)

@@ -122,10 +122,7 @@ class Fields:
         ignored = [
             f"{key} = {str(value)[:40]}"
             for key, value in values.items()
-            if key not in names
-            and value is not None
-            and value not in self.noted.get(key, ())
-            and not key.startswith("_")
+            if key not in names and not key.startswith("_") and value not in (None, *self.noted.get(key, ()))
         ]
         return [f"{path}: without effect here: {some(ignored)}"] if ignored else []
 

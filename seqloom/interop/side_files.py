@@ -19,37 +19,30 @@ NAMED = _TOKENS.split()
 """The special tokens that a tokenizer_config.json names."""
 _EXTRA = "additional_special_tokens extra_special_tokens"
 _CONFIG = Fields(
-    f"{IDS} architectures model_type vocab_size id2label label2id num_labels problem_type sep_token_id "
-    "cls_token_id mask_token_id unk_token_id max_position_embeddings n_positions tie_word_embeddings torch_dtype dtype "
-    "separate is_encoder_decoder "
-    "transformers_version use_cache initializer_range initializer_factor init_std output_attentions "
-    "output_hidden_states output_past return_dict torchscript use_bfloat16 chunk_size_feed_forward "
+    f"{IDS} architectures model_type vocab_size id2label label2id num_labels problem_type sep_token_id cls_token_id "
+    "mask_token_id unk_token_id max_position_embeddings n_positions tie_word_embeddings torch_dtype dtype separate "
+    "is_encoder_decoder transformers_version use_cache initializer_range initializer_factor init_std "
+    "output_attentions output_hidden_states output_past return_dict torchscript use_bfloat16 chunk_size_feed_forward "
     "gradient_checkpointing classifier_dropout classif_dropout qa_dropout seq_classif_dropout layerdrop "
     "encoder_layerdrop decoder_layerdrop activation_dropout summary_activation summary_first_dropout "
-    "summary_proj_to_labels summary_type summary_use_proj reorder_and_upcast_attn pretraining_tp "
-    "task_specific_params finetuning_task tokenizer_class prefix attn_implementation max_window_layers sliding_window "
-    "use_sliding_window layer_types num_hidden_layers add_bias_logits extra_pos_embeddings dense_act_fn is_gated_act "
-    "n_ctx sinusoidal_pos_embds directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers "
-    "pooler_size_per_head pooler_type pooler_output_size encoder_stride decoder_vocab_size "
-    "model_max_length language rope_theta rope_scaling rope_parameters",
+    "summary_proj_to_labels summary_type summary_use_proj reorder_and_upcast_attn pretraining_tp task_specific_params "
+    "finetuning_task tokenizer_class prefix attn_implementation max_window_layers sliding_window use_sliding_window "
+    "layer_types num_hidden_layers add_bias_logits extra_pos_embeddings dense_act_fn is_gated_act n_ctx "
+    "sinusoidal_pos_embds directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers "
+    "pooler_size_per_head pooler_type pooler_output_size encoder_stride decoder_vocab_size model_max_length language "
+    "rope_theta rope_scaling rope_parameters",
     must={"quantization_config": (), "pruned_heads": ({},), "auto_map": ({},), "adapters": ({},)},
-    noted={
-        "is_decoder": (False,),
-        "cross_attention_hidden_size": (),
-        "sentence_transformers": (),
-        "sbert_ce_default_activation_function": (),
-    },
+    noted={"is_decoder": (False,)},
 )
 _TOKENIZER_CONFIG = Fields(
     f"{_TOKENS} {_EXTRA} tokenizer_class model_input_names added_tokens_decoder "
     # tokenizer.json itself states what stands around a text, also in transformers.
-    "add_bos_token add_eos_token model_max_length max_length padding_side pad_to_multiple_of "
-    "pad_token_type_id stride truncation_strategy chat_template name_or_path special_tokens_map_file legacy "
-    "sp_model_kwargs tokenizer_file "
+    "add_bos_token add_eos_token model_max_length max_length padding_side pad_to_multiple_of pad_token_type_id stride "
+    "truncation_strategy chat_template name_or_path special_tokens_map_file legacy sp_model_kwargs tokenizer_file "
     "use_default_system_prompt errors add_prefix_space tokenize_chinese_chars strip_accents do_basic_tokenize "
     "never_split trim_offsets backend is_local spaces_between_special_tokens source_lang target_lang extra_ids "
-    "vocab_file merges_file use_fast processor_class clean_up_tokenization_spaces do_lower_case "
-    "full_tokenizer_file mask_token_sent offset wordpieces_prefix local_files_only",
+    "vocab_file merges_file use_fast processor_class clean_up_tokenization_spaces do_lower_case full_tokenizer_file "
+    "mask_token_sent offset wordpieces_prefix local_files_only",
     noted={"truncation_side": ("right",), "split_special_tokens": (False,), "separate_vocabs": (False,)},
 )
 _SPECIAL_TOKENS = Fields(f"{_TOKENS} {_EXTRA}")
@@ -66,7 +59,7 @@ _SENTENCE = Fields(
     "max_seq_length do_lower_case transformer_task modality_config module_output_name config_args model_args "
     "tokenizer_args"
 )
-_SENTENCES = Fields("prompts similarity_fn_name model_type", noted={"default_prompt_name": (), "truncate_dim": ()})
+_SENTENCES = Fields("prompts similarity_fn_name model_type")
 _MODULES = ("Transformer", "Pooling", "Normalize")
 POOLING = "1_Pooling/config.json"
 _FILES = {
