@@ -101,16 +101,19 @@ def write_sealed(path: Path, value: Json) -> None:
     write_json(path, sealed(value))
 
 
-def read_json(path: Path, cure: str) -> Json:
-    """The JSON object in a file. Raises RunError, with the cure, if it cannot be read or is not an object."""
+def read_json(path: Path, cure: str, kind: type = dict, number: Callable[[str], float] = float) -> Any:
+    """The JSON object, or list, in a file. Raises RunError, with the cure, if it cannot be read or is of another kind.
+
+    `number` makes numbers with a point, and "NaN" and "Infinity"; it may raise ValueError.
+    """
     try:
         if path.exists() and not path.is_file():
             raise RunError("is not a regular file", where=str(path), cure=cure)
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_float=number, parse_constant=number)
     except (OSError, ValueError, RecursionError) as error:
         raise unreadable(path, error, cure) from None
-    if not isinstance(value, dict):
-        raise RunError("is not a JSON object", where=str(path), cure=cure)
+    if not isinstance(value, kind):
+        raise RunError(f"is not a JSON {'object' if kind is dict else 'array'}", where=str(path), cure=cure)
     return value
 
 
@@ -254,7 +257,8 @@ class Checkpoint:
 
     def state(self) -> Json:
         """The content of state.json."""
-        return read_json(self.path / "state.json", "remove this checkpoint: then the one before it is used")
+        state: Json = read_json(self.path / "state.json", "remove this checkpoint: then the one before it is used")
+        return state
 
 
 def write_folder(final: Path, write: Callable[[Path], None]) -> Checkpoint:

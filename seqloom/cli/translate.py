@@ -85,7 +85,7 @@ def translate(
                 _print_results(results, number if scores else 0)
         sys.stdout.flush()
     if translator.cuts:
-        reporter.warn(f"{translator.cuts} texts were too long and were cut to {translator.max_source - 1} tokens")
+        reporter.warn(f"{translator.cuts} texts were cut to {translator.max_source} tokens, special ones included")
 
 
 def _print_results(results: Sequence[Translation], number: int) -> None:

@@ -14,7 +14,6 @@ from torch import nn
 from seqloom.data.batches.batch import pad
 from seqloom.decoding.config import DecodingConfig
 from seqloom.decoding.search import Hypothesis, Task, beam_rows, decode
-from seqloom.decoding.transforms import without
 from seqloom.errors import UsageError
 from seqloom.models.encoder_decoder import EncoderDecoder, cross_attentions
 from seqloom.nn.attention import observed
@@ -50,11 +49,11 @@ def decode_rows(
         watching = observed(attention.note)
     with torch.inference_mode():
         state = model.start(model.encode(inputs))
+        never = torch.tensor(suppressed, dtype=torch.long, device=device)
 
         def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:
             hidden, state = model.decode(last, state)
-            scores = model.head(hidden[:, -1])
-            return without(scores, *suppressed) if suppressed else scores, state
+            return model.head(hidden[:, -1]).index_fill_(1, never, -torch.inf), state
 
         with watching:
             return decode(step, state, task, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -68,6 +69,11 @@ class Task:
     def all_ends(self) -> tuple[int, ...]:
         """The ids that end a sequence."""
         return (self.end, *self.ends)
+
+    @cached_property
+    def end_ids(self) -> Int[Tensor, " E"]:
+        """The same as a tensor."""
+        return torch.tensor(self.all_ends, device=self.limits.device)
 
     def first(self) -> Int[Tensor, " B"]:
         """The id that is read first, for each result."""
@@ -172,7 +178,7 @@ def _transformed(scores: Tensor, now: _Progress, task: Task, config: DecodingCon
         allowed = transforms.no_repeat_ngram(allowed, history, config.no_repeat_ngram)
         allowed[:, task.end] = log_p[:, task.end]  # finished rows repeat it
     if config.min_length > T:
-        allowed = transforms.without(allowed, *task.all_ends)
+        allowed = transforms.without(allowed, task.end_ids)
     token = forced.repeat_interleave(K)[:, None]
     only = torch.full_like(log_p, -torch.inf).scatter_(1, token.clamp(min=0), log_p.gather(1, token.clamp(min=0)))
     changed = token >= 0 if allowed is log_p else torch.ones_like(token, dtype=torch.bool)
@@ -213,7 +219,7 @@ def distribution(scores: Float[Tensor, "R V"], config: Sampling) -> Float[Tensor
 def _advance(now: _Progress, pick: _Pick, task: Task, config: DecodingConfig) -> tuple[Tensor, Tensor | None]:
     """Removes ended hypotheses and keeps the best of the rest; returns the state's rows and sentences to keep."""
     B, K, T = now.ids.shape
-    ends = torch.isin(pick.tokens, torch.tensor(task.all_ends, device=pick.tokens.device)) | pick.log_p.isneginf()
+    ends = torch.isin(pick.tokens, task.end_ids) | pick.log_p.isneginf()
     if task.attention is not None:
         attention = task.attention().view(B, K, -1)
         if now.coverage is None:

@@ -34,10 +34,9 @@ def no_repeat_ngram(scores: Scores, history: History, size: int) -> Scores:
     return scores
 
 
-def without(scores: Scores, *tokens: int) -> Scores:
+def without(scores: Scores, tokens: Int[Tensor, " N"]) -> Scores:
     """Forbids tokens, except where nothing else is possible."""
-    forbidden = scores.clone()
-    forbidden[:, list(tokens)] = -torch.inf
+    forbidden = scores.index_fill(1, tokens, -torch.inf)
     return torch.where(forbidden.isneginf().all(-1, keepdim=True), scores, forbidden)
 
 

@@ -62,8 +62,8 @@ def write_ctranslate2(folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tok
     _fill_stack(spec.decoder, model.decoder.stack)
     spec.decoder.projection.weight = _array(model.head.weight)
     bias = torch.zeros(target.vocab_size) if model.head.bias is None else model.head.bias.detach().clone()
-    if target.pad == target.start and isinstance(model, EncoderDecoder):
-        bias[target.pad] = _NEVER
+    if isinstance(model, EncoderDecoder):
+        bias[list(target.suppressed)] = _NEVER
     spec.decoder.projection.bias = _array(bias)
     spec.config.layer_norm_epsilon = eps.pop()
     ends = {"bos": target.start, "eos": target.stop if isinstance(model, LanguageModel) else target.end}
@@ -183,7 +183,8 @@ def greedy_ctranslate2(
 ) -> list[list[int]]:
     """The greedy continuation of each row of ids, or its greedy translation, of at most `length` tokens."""
     ctranslate2, (source, target) = _ctranslate2(), pair
-    options: dict[str, Any] = {"beam_size": 1}
+    ends = (target.end if isinstance(model, EncoderDecoder) else target.stop, *target.stops)
+    options: dict[str, Any] = {"beam_size": 1, "end_token": [_token(target, i) for i in ends]}
     if isinstance(model, EncoderDecoder):
         sources = [[_token(source, i) for i in (*row, source.end)] for row in rows]
         translator = ctranslate2.Translator(str(folder), device="cpu", inter_threads=1, intra_threads=1)

@@ -1,13 +1,15 @@
-"""The keys of a published config.json and of our configs: one table for both directions."""
+"""The keys of a published config.json and of our configs, one table for both directions; and those of other files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from seqloom.config import Tree
 from seqloom.errors import ConfigError
+from seqloom.interop.weights import some
 
 Json = dict[str, Any]
 
@@ -94,6 +96,35 @@ class ConfigMap:
         for f in self.fields:
             config |= f.write(tree)
         return config
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of a file that is only read.
+
+    Args:
+        fields: by separate words, what is used, and what changes no result, or only training.
+        must: values that are the same as none; any other one is refused.
+        noted: values that are the same as none; any other one is warned of.
+    """
+
+    fields: str
+    must: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    noted: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def check(self, path: Path, values: Json, more: Iterable[str] = ()) -> list[str]:
+        """Warnings of fields without effect; `more` are further fields that are used. Raises ConfigError."""
+        for key, allowed in self.must.items():
+            if values.get(key) is not None and values[key] not in allowed:
+                problem = f"{key} = {str(values[key])[:80]} is not supported"
+                raise ConfigError(problem, where=str(path), cure="use a checkpoint without it")
+        names = {*self.fields.split(), *self.must, *more}
+        ignored = [
+            f"{key} = {str(value)[:40]}"
+            for key, value in values.items()
+            if key not in names and not key.startswith("_") and value not in (None, *self.noted.get(key, ()))
+        ]
+        return [f"{path}: without effect here: {some(ignored)}"] if ignored else []
 
 
 def at(tree: Tree, key: str) -> Any:

@@ -19,7 +19,7 @@ from seqloom.interop.families.family import Family
 from seqloom.interop.fields import Json
 from seqloom.interop.rules import Bound, Form, bind, expected_shapes, read_weights, write_weights
 from seqloom.interop.side_files import SideFiles, read_side_files
-from seqloom.interop.weights import INDEX, Weights, read_json, refuse_adapter, some
+from seqloom.interop.weights import INDEX, Weights, interpreting, read_json, refuse_adapter, some
 from seqloom.models.assemblies import Model, ModelConfig, make_model
 from seqloom.nn.embedders import PatchConfig
 
@@ -79,9 +79,13 @@ def find(name: str) -> Path:
 def _hub_error(name: str, error: BaseException) -> RunError:
     while error.__cause__ is not None:  # the innermost is the network's own, like "Name or service not known"
         error = error.__cause__
-    if getattr(getattr(error, "response", None), "status_code", None) in (401, 404):
-        cure = "check the spelling; for a private or gated model log in first: hf auth login"
-        return RunError("no such directory, and no such model on the Hugging Face hub", where=name, cure=cure)
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403, 404):
+        problem = (
+            f"no such directory, and no {'access to this' if status == 403 else 'such'} model on the Hugging Face hub"
+        )
+        cure = "check the spelling; for a gated model ask for access on its page, then log in: hf auth login"
+        return RunError(problem, where=name, cure=cure)
     cause = str(error).strip().partition("\n")[0] or type(error).__name__
     cure = "check the network, or download the model elsewhere and name its directory: "
     cure += f"hf download {name} --local-dir DIR"
@@ -119,9 +123,10 @@ def read_checkpoint(folder: Path) -> Published:
     roots = {part.partition(".")[0] for rule in family.rules for part in rule.theirs} | {"lm_head"}
     weights.rename(family.prefix, roots - {family.prefix[:-1]})
     shapes = weights.shapes()
-    try:
+    with interpreting(path):
         if kind == "t5" and "lm_head.weight" in shapes:
-            config["separate"] = "shared.weight" not in shapes or not _same(weights, "lm_head.weight", "shared.weight")
+            tied = "shared.weight" in shapes and torch.equal(weights("lm_head.weight"), weights("shared.weight"))
+            config["separate"] = not tied
         noting = _Noting(config)
         model_config = family.model_config(noting)
         side = read_side_files(folder, config, noting.read | {*family.config.must})
@@ -134,13 +139,8 @@ def read_checkpoint(folder: Path) -> Published:
         weights.without_copies(family.copies, expected)
         unused = _check(family, weights.shapes(), expected)
         _check_tables(family, config, weights)
-        weights.check_values(expected)
-    except (ConfigError, RunError) as error:
-        raise type(error)(error.problem, where=error.where or str(path), cure=error.cure) from None
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise ConfigError(f"cannot be interpreted: {str(error).partition(chr(10))[0]}", where=str(path)) from None
     return Published(
-        family, config, model, form, lambda: read_weights(bound, form, weights), side, unused, weights.stripped
+        family, config, model, form, lambda: read_weights(bound, form, weights.checked), side, unused, weights.stripped
     )
 
 
@@ -152,10 +152,6 @@ def _check_sizes(model_config: ModelConfig, config: Json, shapes: Mapping[str, t
     for name in ("encoder", "decoder"):
         if (layers := getattr(getattr(model_config, name, None), "layers", 0)) > len(shapes):
             raise ConfigError(f"has {layers:,} layers in its {name}, but only {len(shapes):,} weights")
-
-
-def _same(weights: Weights, one: str, other: str) -> bool:
-    return torch.equal(weights(one), weights(other))
 
 
 def _with_heads(

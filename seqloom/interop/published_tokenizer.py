@@ -2,73 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import processors
+from tokenizers import normalizers, processors
 
 from seqloom.errors import RunError, UsageError
 from seqloom.interop.fields import Json
+from seqloom.interop.generation import ids_of, suppressed
 from seqloom.interop.sentencepiece import read_sentencepiece
-from seqloom.interop.side_files import NAMED, SideFiles, ids_of, read_side_files, suppressed
-from seqloom.interop.weights import read_json, some
+from seqloom.interop.side_files import NAMED, POOLING, SideFiles
+from seqloom.interop.weights import interpreting, read_json, some
 from seqloom.text.tokenizer import Special, Template, Tokenizer
 
 KEPT = (
     *("source.spm", "target.spm", "vocab.json", "merges.txt", "vocab.txt", "spiece.model"),
     *("tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json", "generation_config.json"),
-    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", POOLING),
 )
 """Small files that an imported run keeps, and that its export contains again."""
-
-_DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
-"""The families that continue a text."""
-
+_TOGETHER = "put the files there that belong together"
 _PEGASUS = ("<pad>", "</s>", "<mask_1>", "<mask_2>", *(f"<unk_{i}>" for i in range(2, 103)))
 """The tokens of Pegasus before the pieces of its spiece.model, whose ids are shifted by 103 (Zhang et al. 2020)."""
 
 
-def read_tokenizers(folder: Path, config: Json, side: SideFiles | None = None) -> tuple[Tokenizer, Tokenizer] | None:
-    """The tokenizers of source and target, the same object if they share one; None for a vision model.
+def read_tokenizers(
+    folder: Path, config: Json, side: SideFiles, kind: str
+) -> tuple[tuple[Tokenizer, Tokenizer] | None, list[str]]:
+    """The tokenizers of source and target for a model of a kind, and warnings of what has no effect.
 
-    Raises RunError if there is none, or if it has more tokens than the model; what has no effect is added to the
-    warnings of the side files.
+    They are the same object if the two share one; None for a vision model. Raises RunError or ConfigError if there is
+    none, if its files are malformed, or if it has more tokens than the model.
     """
     vocab_size = int(config.get("vocab_size") or 0)
     if not vocab_size:
-        return None
-    side = side or read_side_files(folder, config, config)
-    inner = _read(folder, str(config.get("model_type")))
-    ids = {**config, **side.generation}
-    for one in {id(one): one for one in inner}.values():
-        _add_tokens(one, side, str(folder / "tokenizer_config.json"))
-    target, source = (_with_special(one, side, ids, vocab_size, str(folder)) for one in inner)
+        return None, []
+    with interpreting(side.generation_path):
+        never, ignored = suppressed(side.generation, kind)
+        warnings = [f"{side.generation_path}: {warning}" for warning in ignored]
+    ids, path = {**config, **side.generation}, folder / "tokenizer_config.json"
+    result = []
+    for inner in _read(folder, str(config.get("model_type"))):
+        with interpreting(path):
+            if missing := _add_tokens(inner, side.tokens):
+                warnings.append(f"{path}: tokens that its tokenizer.json does not have: {some(missing)}")
+            result.append(_with_special(inner, side, ids, vocab_size, kind, never))
+    source, target = result[-1], result[0]
     if target.inner.get_vocab_size() > vocab_size and not (folder / "target.spm").is_file():
         problem = f"its tokenizer has {target.inner.get_vocab_size():,} tokens, its model {vocab_size:,}"
         raise RunError(problem, where=str(folder), cure="replace it with the tokenizer that the model was trained with")
-    return (target, target) if inner[0] is inner[1] else (source, target)
+    if target.template.after and kind == "decoder-only":
+        warnings.append(f"{folder}: the tokens that its tokenizer puts after a text are left out of prompts")
+    return (source, target), [*dict.fromkeys(warnings)]
 
 
-def _read(folder: Path, family: str) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
-    """The tokenizers of target and source."""
+def _read(folder: Path, family: str) -> tuple[tokenizers.Tokenizer, ...]:
+    """The tokenizer of target and source, or those of target and of source."""
     path = folder / "tokenizer.json"
     if path.is_file():
-        try:
-            one = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except Exception as error:  # the library raises bare Exception
-            raise RunError(f"is not a tokenizer.json: {error}", where=str(path)) from None
-        return one, one
+        with interpreting(path):
+            return (tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")),)
     if (folder / "source.spm").is_file():
-        ids = {str(piece): int(i) for piece, i in read_json(folder / "vocab.json").items()}
-        source, target = (_ending(read_sentencepiece(folder / f"{side}.spm", ids)) for side in ("source", "target"))
-        return target, source
+        path = folder / "vocab.json"
+        with interpreting(path):
+            ids = read_json(path)
+            if not ids or sorted(ids.values()) != [*range(len(ids))]:
+                cure = "put the vocab.json there that belongs to source.spm"
+                raise RunError("does not number its tokens from 0", cure=cure)
+        return tuple(_ending(read_sentencepiece(folder / f"{side}.spm", ids)) for side in ("target", "source"))
     if (folder / "spiece.model").is_file():
-        one = _ending(read_sentencepiece(folder / "spiece.model", first=_PEGASUS if family == "pegasus" else ()))
+        inner = _ending(read_sentencepiece(folder / "spiece.model", first=_PEGASUS if family == "pegasus" else ()))
         if family == "t5":
-            one.add_tokens([f"<extra_id_{i}>" for i in reversed(range(100))])
-        return one, one
+            inner.add_tokens([f"<extra_id_{i}>" for i in reversed(range(100))])
+        return (inner,)
     cure = "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) of transformers writes one"
     raise RunError("has no tokenizer.json", where=str(folder), cure=cure)
 
@@ -83,11 +91,18 @@ def _ending(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     return inner
 
 
-def _add_tokens(inner: tokenizers.Tokenizer, side: SideFiles, where: str) -> None:
-    """Adds the tokens that only tokenizer_config.json has, and makes those that it names special, as transformers."""
-    listed = side.tokens.get("added_tokens_decoder") or {}
+def _content(token: Any) -> str:
+    return str(token["content"] if isinstance(token, Mapping) else token)
+
+
+def _add_tokens(inner: tokenizers.Tokenizer, settings: Json) -> list[str]:
+    """Adds the tokens that only tokenizer_config.json has, and makes those that it names special, as transformers.
+
+    Returns those that cannot be added. Raises RunError where it and tokenizer.json contradict each other.
+    """
+    listed = settings.get("added_tokens_decoder") or {}
     for number, token in sorted(listed.items(), key=lambda pair: int(pair[0])):
-        name = str(token["content"]) if isinstance(token, Mapping) else str(token)
+        name = _content(token)
         if inner.token_to_id(name) is None:
             flags = {k: bool(token.get(k)) for k in ("lstrip", "rstrip", "normalized", "single_word")}
             special = bool(token.get("special"))
@@ -95,32 +110,35 @@ def _add_tokens(inner: tokenizers.Tokenizer, side: SideFiles, where: str) -> Non
             (inner.add_special_tokens if special else inner.add_tokens)([added])
         if inner.token_to_id(name) != int(number):
             problem = f"{name} is the token {number}, but {inner.token_to_id(name)} in its tokenizer.json"
-            raise RunError(problem, where=where, cure="put the files there that belong together")
-    named = [side.tokens.get(key) for key in NAMED]
-    names = [str(token["content"]) if isinstance(token, Mapping) else str(token) for token in named if token]
+            raise RunError(problem, cure=_TOGETHER)
+    if isinstance(steps := inner.normalizer, normalizers.BertNormalizer) and not _is_plain(settings):
+        accents = steps.lowercase if steps.strip_accents is None else steps.strip_accents
+        names = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+        for key, value in zip(names, (steps.lowercase, accents, steps.handle_chinese_chars), strict=True):
+            if settings.get(key) not in (None, value):
+                raise RunError(f"{key} = {settings[key]}, but {value} in its tokenizer.json", cure=_TOGETHER)
+    named = [_content(token) for key in NAMED if (token := settings.get(key))]
     has = {token.content for token in inner.get_added_tokens_decoder().values()}  # with their own flags
-    inner.add_special_tokens([name for name in names if inner.token_to_id(name) is not None and name not in has])
-    extra = [side.tokens.get(key) or [] for key in ("additional_special_tokens", "extra_special_tokens")]
-    further = [t.get("content") if isinstance(t, Mapping) else t for tokens in extra for t in tokens]
-    if missing := [name for name in further if isinstance(name, str) and inner.token_to_id(name) is None]:
-        side.warnings.append(f"{where}: tokens that its tokenizer.json does not have: {some(missing)}")
+    inner.add_special_tokens([name for name in named if inner.token_to_id(name) is not None and name not in has])
+    extra = [settings.get(key) or [] for key in ("additional_special_tokens", "extra_special_tokens")]
+    extra_tokens = [_content(t) for ts in extra for t in (ts.values() if isinstance(ts, Mapping) else ts)]
+    return [name for name in extra_tokens if inner.token_to_id(name) is None]
 
 
 def _with_special(
-    inner: tokenizers.Tokenizer, side: SideFiles, ids: Mapping[str, Any], vocab_size: int, where: str
+    inner: tokenizers.Tokenizer, side: SideFiles, ids: Json, vocab_size: int, kind: str, never: Sequence[int]
 ) -> Tokenizer:
     """The tokenizer with its special tokens: those that the files name, or else those with the usual names."""
 
     def find(*keys: str) -> int | None:
-        for key in keys:
-            value = side.tokens.get(key) if ids.get(f"{key}_id") is None else ids[f"{key}_id"]
-            value = value.get("content") if isinstance(value, Mapping) else value
-            found = (inner.token_to_id(value),) if isinstance(value, str) else ids_of(value)
-            if found and found[0] is not None and 0 <= found[0] < vocab_size:
-                return int(found[0])
+        for value in (value for key in keys for value in (ids.get(f"{key}_id"), side.tokens.get(key))):
+            text = isinstance(value, (str, Mapping))
+            token_ids = ids_of(inner.token_to_id(_content(value)) if text else value)
+            if token_ids and 0 <= token_ids[0] < vocab_size:
+                return token_ids[0]
         return None
 
-    translates = bool(ids.get("is_encoder_decoder"))
+    translates = kind == "encoder-decoder"
     end = find("eos_token", "sep_token")
     start = find("decoder_start_token", "pad_token") if translates else find("bos_token", "cls_token")
     named = {"pad": find("pad_token"), "unknown": find("unk_token"), "start": start, "end": end}
@@ -128,16 +146,10 @@ def _with_special(
         usual = Tokenizer(inner)
     except UsageError as error:
         if end is None:
-            raise RunError(error.problem, where=where, cure="name eos_token_id in its config.json") from None
+            raise RunError(error.problem, cure="name eos_token_id in its config.json") from None
         usual = None
     special = {k: v if v is not None else getattr(usual, k) if usual is not None else end for k, v in named.items()}
     template = _template(inner, side.tokens)
-    never, warnings = suppressed(side.generation)
-    if template.after and ids.get("model_type") in _DECODERS:
-        warnings = [*warnings, "the tokens that its tokenizer puts after a text are left out of prompts"]
-    if never and not translates:
-        never, warnings = (), [*warnings, f"bad_words_ids and suppress_tokens are not used: {some(map(str, never))}"]
-    side.warnings.extend(f"{where}: {warning}" for warning in warnings if f"{where}: {warning}" not in side.warnings)
     return Tokenizer(
         inner,
         Special(
@@ -152,6 +164,11 @@ def _with_special(
     )
 
 
+def _is_plain(settings: Json) -> bool:
+    """Whether transformers reads tokenizer.json as it is, with a class that adds nothing of its own."""
+    return str(settings.get("tokenizer_class")) in ("PreTrainedTokenizerFast", "TokenizersBackend")
+
+
 def _template(inner: tokenizers.Tokenizer, settings: Json) -> Template:
     """The special tokens that the tokenizer puts around a text; `settings` are those of its tokenizer_config.json."""
     for text in ("a", "e", "1", ".", *(str(inner.id_to_token(i)) for i in range(8))):
@@ -162,13 +179,12 @@ def _template(inner: tokenizers.Tokenizer, settings: Json) -> Template:
         return Template((), (), ())
     first, last = _span(single, 0)
     end, second = _span(both, 0)[1], _span(both, 1)[0]
-    plain = str(settings.get("tokenizer_class")) in ("PreTrainedTokenizerFast", "TokenizersBackend")
-    inputs = settings.get("model_input_names") or ["token_type_ids"] * (not plain)  # the plain class gives no segments
+    inputs = settings.get("model_input_names") or ["token_type_ids"] * (not _is_plain(settings))
     segments = both.type_ids[second] != both.type_ids[end - 1] and "token_type_ids" in inputs
     return Template(tuple(single.ids[:first]), tuple(both.ids[end:second]), tuple(single.ids[last:]), segments)
 
 
 def _span(encoding: tokenizers.Encoding, text: int) -> tuple[int, int]:
     """Where the tokens of the first or the second text begin and end."""
-    of = encoding.sequence_ids
-    return of.index(text), len(of) - of[::-1].index(text)
+    texts = encoding.sequence_ids
+    return texts.index(text), len(texts) - texts[::-1].index(text)

@@ -10,6 +10,8 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from seqloom.errors import RunError
+from seqloom.interop.weights import interpreting
+from seqloom.limits import check_regular
 
 _UNIGRAM, _NORMAL, _UNKNOWN = 1, 1, 2
 _NOWHERE = "\ufdd0"  # a noncharacter of Unicode, which no text contains
@@ -26,22 +28,21 @@ def read_sentencepiece(
             the file without an id follow.
         first: special tokens that get the first ids, whether or not the file has them.
 
-    Raises RunError for a file that is not a SentencePiece model of the Unigram kind.
+    Raises RunError or ConfigError for a file that is not a SentencePiece model of the Unigram kind.
     """
-    try:
-        fields = list(_fields(path.read_bytes()))
-        pieces = [_piece(value) for number, value in fields if number == 1 and isinstance(value, bytes)]
-        spec = {
-            number: dict(_fields(value)) for number, value in fields if number in (2, 3) and isinstance(value, bytes)
-        }
-    except OSError as error:
-        raise RunError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (ValueError, IndexError, struct.error):
-        raise RunError("is not a SentencePiece model", where=str(path)) from None
+    check_regular(path)
+    with interpreting(path):
+        return _tokenizer(path.read_bytes(), ids, first)
+
+
+def _tokenizer(model: bytes, ids: Mapping[str, int] | None, first: Sequence[str]) -> tokenizers.Tokenizer:
+    fields = list(_fields(model))
+    pieces = [_piece(value) for number, value in fields if number == 1 and isinstance(value, bytes)]
+    spec = {number: dict(_fields(value)) for number, value in fields if number in (2, 3) and isinstance(value, bytes)}
     if not pieces or spec.get(2, {}).get(3, _UNIGRAM) != _UNIGRAM:
         problem = "is not a SentencePiece model of the Unigram kind"
         cure = "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) of transformers writes a tokenizer.json"
-        raise RunError(problem, where=str(path), cure=cure)
+        raise RunError(problem, cure=cure)
     scores = {piece: score for piece, score, _ in pieces}
     unknown = next((piece for piece, _, kind in pieces if kind == _UNKNOWN), "<unk>")
     vocabulary = [*((token, 0.0) for token in first), *((p, score) for p, score, _ in pieces if p not in first)]
@@ -80,18 +81,14 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes | int | float]]:
         if wire == 0:
             value, at = _varint(message, at)
             yield number, value
-        elif wire == 2:
-            size, at = _varint(message, at)
-            if at + size > len(message):
-                raise ValueError("cut off")
-            yield number, message[at : at + size]
-            at += size
-        elif wire in (1, 5):
-            form, size = ("<d", 8) if wire == 1 else ("<f", 4)
-            yield number, struct.unpack(form, message[at : at + size])[0]
-            at += size
-        else:
+            continue
+        if wire not in (1, 2, 5):
             raise ValueError(f"unknown wire type {wire}")
+        size, at = _varint(message, at) if wire == 2 else (8 if wire == 1 else 4, at)
+        content, at = message[at : at + size], at + size
+        if at > len(message):
+            raise ValueError("cut off")
+        yield number, content if wire == 2 else struct.unpack("<d" if wire == 1 else "<f", content)[0]
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def vector_rows(path: str, *, any_size: bool = False) -> Iterator[Row]:
         cure = "if you trust it, convert it: KeyedVectors.load(FILE).save_word2vec_format(NEW_FILE, binary=True)"
         raise DataError("is a pickle or archive, which can run any code when it is loaded", where=str(file), cure=cure)
     first, newline, rest = head.partition(b"\n")
-    size = [int(part) for part in first.split()] if all(part.isdigit() for part in first.split()) else []
+    size = [int(part) for part in first.split()] if all(map(_is_count, first.split())) else []
     if len(size) == 2 and newline and _is_binary(rest, size[1], cut=next(ahead, None) is not None):
         yield from _binary_rows(file, *size, any_size=any_size)
     else:
@@ -73,7 +73,7 @@ def _text_rows(file: Path, *, any_size: bool) -> Iterator[Row]:
     width, size, number, fits = 0, None, 0, False
     for number, raw in enumerate(raw_lines(file), 1):
         word, *values = decode(raw, file, number).rstrip(" ").split(" ")
-        if number == 1 and len(values) == 1 and word.isdecimal() and values[0].isdecimal():
+        if number == 1 and len(values) == 1 and _is_count(word.encode()) and _is_count(values[0].encode()):
             size, width = int(word), int(values[0])
             continue
         width = width or len(values)
@@ -91,6 +91,10 @@ def _text_rows(file: Path, *, any_size: bool) -> Iterator[Row]:
         raise DataError(problem, where=f"{file}:1", cure="write the number of dimensions there")
     if size not in (None, number - 1) and not any_size:
         raise DataError(f"{number - 1:,} words instead of {size:,}", where=str(file), cure=_MISCOUNTED)
+
+
+def _is_count(text: bytes) -> bool:
+    return text.isdigit() and len(text) < 16
 
 
 def _is_number(text: str) -> bool:
@@ -205,6 +209,6 @@ def to_gensim(vectors: WordVectors) -> Any:
 def from_gensim(keyed: Any) -> WordVectors:
     """The vectors of a gensim.models.KeyedVectors, which share its memory."""
     words = list(keyed.index_to_key)
-    counted = "count" in getattr(keyed, "expandos", {})
-    counts = [int(keyed.get_vecattr(word, "count")) if counted else 0 for word in words]
+    has_counts = "count" in getattr(keyed, "expandos", {})
+    counts = [int(keyed.get_vecattr(word, "count")) if has_counts else 0 for word in words]
     return WordVectors(Vocabulary(words, np.array(counts, dtype=np.int64)), keyed.vectors)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from seqloom.errors import RunError
-from seqloom.interop.fields import Json
+from seqloom import files
+from seqloom.errors import ConfigError, RunError
 
 INDEX = "model.safetensors.index.json"
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.", "_fsdp_wrapped_module.")
@@ -22,50 +22,46 @@ _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.", "_fsdp_wrapped_module
 _ADAPTER = re.compile(r"\.(lora_\w+|modules_to_save|ia3_l|prompt_embeddings|original_module|base_layer)(\.|$)")
 
 
-def read_json(path: Path) -> Json:
-    """A JSON object; {} if there is no such file."""
-    value = read_value(path)
-    if value is not None and not isinstance(value, dict):
-        raise RunError("is not a JSON object", where=str(path))
-    return value or {}
+def read_json(path: Path, kind: type = dict) -> Any:
+    """A JSON object, or list; an empty one if there is no such file. Raises RunError."""
+    return files.read_json(path, "", kind, _finite) if path.exists() else kind()
 
 
-def read_value(path: Path) -> Any:
-    """The value of a JSON file; None if there is no such file. Raises RunError."""
-    if not path.exists():
-        return None
-    if not path.is_file():
-        raise RunError("is not a regular file", where=str(path))
+@contextlib.contextmanager
+def interpreting(path: Path) -> Iterator[None]:
+    """Turns what malformed values cause into one clear error; errors without a place get this file as theirs."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_number, parse_float=_number)
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot be read: {error}", where=str(path)) from None
-    except RecursionError:
-        raise RunError("cannot be read: it is nested too deep", where=str(path)) from None
+        yield
+    except (ConfigError, RunError) as error:
+        raise type(error)(error.problem, where=error.where or str(path), cure=error.cure) from None
+    except OSError as error:
+        raise files.unreadable(path, error) from None
+    except Exception as error:
+        malformed = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+        if not isinstance(error, malformed) and type(error) is not Exception:  # which the tokenizers library raises
+            raise
+        raise ConfigError(f"cannot be interpreted: {str(error).partition(chr(10))[0]}", where=str(path)) from None
 
 
-def _number(text: str) -> float:
+def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
         raise ValueError(f"{text} is too large, or not a number")
     return value
 
 
 class Weights:
-    """The tensors of a directory, read one at a time.
-
-    Raises RunError for a directory without them, and for one that holds only an adapter of a model.
-    """
+    """The tensors of a directory, read one at a time. Raises RunError for a directory without them."""
 
     def __init__(self, folder: Path) -> None:
-        refuse_adapter(folder)
         index = _weight_map(folder)
-        files = sorted({folder / name for name in index.values()}) or [folder / "model.safetensors"]
-        if not index and not files[0].is_file():
+        paths = sorted({folder / name for name in index.values()}) or [folder / "model.safetensors"]
+        if not index and not paths[0].is_file():
             _refuse_pickles(folder)
+        self._folder = folder
         self._at: dict[str, Any] = {}
         self.stripped: list[str] = []
         """The prefixes of wrappers that the names had."""
-        for path in files:
+        for path in paths:
             if not path.is_file():
                 raise RunError("there is no such file, but the index names it", where=str(path))
             try:
@@ -81,9 +77,9 @@ class Weights:
 
     def _unwrap(self) -> None:
         """Removes the prefixes of wrappers from the names."""
-        while self._at and (found := [p for p in _WRAPPERS if all(name.startswith(p) for name in self._at)]):
-            self._at = {name.removeprefix(found[0]): at for name, at in self._at.items()}
-            self.stripped.append(found[0])
+        while self._at and (prefixes := [p for p in _WRAPPERS if all(name.startswith(p) for name in self._at)]):
+            self._at = {name.removeprefix(prefixes[0]): at for name, at in self._at.items()}
+            self.stripped.append(prefixes[0])
         if any("._orig_mod." in name for name in self._at):  # of compiled parts
             self._at = {name.replace("._orig_mod.", "."): at for name, at in self._at.items()}
             self.stripped.append("_orig_mod.")
@@ -108,16 +104,17 @@ class Weights:
         tensor: Tensor = file.get_tensor(key)
         return tensor
 
-    def check_values(self, names: Iterable[str]) -> None:
-        """Raises RunError for a tensor that holds no numbers: NaN, infinity, or integers of a quantized model."""
-        for name in names:
-            tensor = self(name)
-            if not tensor.is_floating_point():
-                problem = f"{name} is of the type {str(tensor.dtype).removeprefix('torch.')}: a quantized model"
-                raise RunError(problem, cure="use the checkpoint that it was made from")
-            values = tensor.float() if tensor.element_size() == 1 else tensor
-            if bool(values.isnan().any()) or (values.dim() > 1 and bool(values.isinf().any())):
-                raise RunError(f"{name} holds NaN or infinity", cure="the checkpoint is damaged: use another one")
+    def checked(self, name: str) -> Tensor:
+        """A tensor. Raises RunError if it holds no numbers: NaN, infinity, or integers of a quantized model."""
+        tensor = self(name)
+        if not tensor.is_floating_point():
+            problem = f"{name} is of the type {str(tensor.dtype).removeprefix('torch.')}: a quantized model"
+            raise RunError(problem, where=str(self._folder), cure="use the checkpoint that it was made from")
+        values = tensor.float() if tensor.element_size() == 1 else tensor
+        if bool(values.isnan().any()) or (values.dim() > 1 and bool(values.isinf().any())):
+            cure = "the checkpoint is damaged: use another one"
+            raise RunError(f"{name} holds NaN or infinity", where=str(self._folder), cure=cure)
+        return tensor
 
     def without_copies(self, copies: Mapping[str, str], needed: Mapping[str, Any]) -> None:
         """Drops second names of a shared weight, unless they are needed. Raises RunError if the two weights differ."""
@@ -176,6 +173,6 @@ def _refuse_pickles(folder: Path) -> None:
 
 
 def some(names: Iterable[str], limit: int = 8) -> str:
-    """Some of the names, in order."""
+    """Some of the names, in alphabetical order."""
     listed = sorted(names)
     return ", ".join(listed[:limit]) + f" and {len(listed) - limit} more" * (len(listed) > limit)

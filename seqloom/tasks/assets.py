@@ -99,7 +99,8 @@ def load_tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer] | None:
 def load_facts(run: Run) -> Json:
     """The facts about the labels of a run; {} for a run without. Raises RunError unless it was trained with them."""
     path = run.asset(_LABELS)
-    return read_json(path, _CURE) if path else {}
+    facts: Json = read_json(path, _CURE) if path else {}
+    return facts
 
 
 def load_vocabulary(run: Run) -> Vocabulary:

@@ -211,12 +211,12 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, without special tokens."""
-        encodings = self.inner.encode_batch_fast(self._read(texts), add_special_tokens=False)
+        encodings = self.inner.encode_batch_fast(self._lowered(texts), add_special_tokens=False)
         return [self._ids(encoding) for encoding in encodings]
 
     def encode_places(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """The ids of each text, and the characters at which each begins and ends (T 2)."""
-        encodings = self.inner.encode_batch(self._read(texts), add_special_tokens=False)
+        encodings = self.inner.encode_batch(self._lowered(texts), add_special_tokens=False)
         return [(self._ids(e), np.asarray(e.offsets, np.int64).reshape(-1, 2)) for e in encodings]
 
     def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -237,7 +237,7 @@ class Tokenizer:
             results.append((ids, firsts))
         return results
 
-    def _read(self, texts: Sequence[str]) -> list[str]:
+    def _lowered(self, texts: Sequence[str]) -> list[str]:
         return [text.lower() for text in texts] if self.special is not None and self.special.lowercase else list(texts)
 
     def _ids(self, encoding: tokenizers.Encoding) -> np.ndarray:
@@ -314,7 +314,7 @@ class Tokenizer:
         except UnicodeDecodeError:
             raise RunError("not a tokenizer.json: it is not UTF-8", where=str(path)) from None
         try:
-            if f'"{_OWN}": {{' not in text[-400:]:
+            if f'"{_OWN}": {{' not in text:
                 return cls(tokenizers.Tokenizer.from_str(text))
             tree = json.loads(text)
             special = Special.of(tree.pop(_OWN))

@@ -62,6 +62,9 @@ def _export(run: Run, to: Target, folder: Path, reporter: Reporter, precision: P
             if exported.pair is None:
                 raise UsageError("a vision model cannot be written for CTranslate2", where=str(run.path))
             write_ctranslate2(folder, exported.model, exported.pair)
+            if stops := exported.pair[1].stops:
+                tokens = [exported.pair[1].inner.id_to_token(i) for i in stops]
+                reporter.warn(f"CTranslate2 stops at one token: add {tokens} to its argument end_token")
         case "onnx":
             from seqloom.interop.onnx import write_onnx
 

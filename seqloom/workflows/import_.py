@@ -11,9 +11,10 @@ import torch
 from seqloom.config import Tree, build, to_toml, tree_of
 from seqloom.errors import ConfigError, RunError, UsageError, nearest
 from seqloom.files import WEIGHTS, Json, write_json
+from seqloom.interop.generation import decoding
 from seqloom.interop.huggingface import Published, find, read_checkpoint
 from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
-from seqloom.interop.side_files import decoding
+from seqloom.interop.weights import interpreting
 from seqloom.models.assemblies import limit_of, parameter_count
 from seqloom.run import Run
 from seqloom.tasks import task_class
@@ -43,10 +44,10 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     """
     folder = find(name)
     published = read_checkpoint(folder)
-    pair = read_tokenizers(folder, published.config, published.side)
+    pair, of_tokens = read_tokenizers(folder, published.config, published.side, published.family.kind)
     run = Run(path)
     facts = _facts(published, str(folder / "config.json")) if published.family.kind == "encoder-only" else None
-    config = _config(published, run, pair, facts, task)
+    config, of_decoding = _config(published, run, pair, facts, task)
     assets = Assets(pair, facts)
     count = parameter_count(published.model)
     about = facts_of(config, {}, torch.get_num_threads())
@@ -54,9 +55,10 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     about["imported"] = {"from": name, "family": published.family.name, "heads": dict(published.form.heads)}
     if published.family.sines:
         about["imported"]["max_position_embeddings"] = published.config["max_position_embeddings"]
+    weights = dict(published.weights())
 
     def write(at: Path) -> None:
-        save_weights(at / WEIGHTS, dict(published.weights()))
+        save_weights(at / WEIGHTS, weights)
         write_json(at / "state.json", asdict(Progress(done=True)))
 
     with run.locked():
@@ -72,12 +74,11 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
         for pointer in ("latest", "best"):
             run.point(pointer, checkpoint, step=0)
     if published.stripped:
-        reporter.say(
-            f"prefixes of the names of weights, of programs that wrap a model: {', '.join(published.stripped)}"
-        )
+        prefixes = ", ".join(published.stripped)
+        reporter.say(f"removed from the names of the weights: {prefixes}, which programs that wrap a model add")
     if published.unused:
         reporter.warn(f"unused weights: {', '.join(published.unused)}")
-    for warning in published.side.warnings:
+    for warning in (*published.side.warnings, *of_tokens, *of_decoding):
         reporter.warn(warning)
     reporter.say(f"{path}: {published.family.name}, {count:,} parameters, for the task {config.task}")
     return run
@@ -85,7 +86,8 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
 
 def _config(
     published: Published, run: Run, pair: tuple[Tokenizer, Tokenizer] | None, facts: Json | None, task: str
-) -> RunConfig:
+) -> tuple[RunConfig, list[str]]:
+    """The config of the run, and warnings of what is not used of how the checkpoint generates texts."""
     family, side = published.family, published.side
     reads_text = family.kind == "encoder-only" and pair is not None
     heads = [of_head for name, of_head in _OF_HEADS.items() if name in published.form.heads or name == "masked"]
@@ -105,14 +107,19 @@ def _config(
         tree |= {"objective": {"kind": "numbers"}, "training": {"metric": "pearson"}}
     length = published.config.get("max_position_embeddings", published.config.get("n_positions"))
     if task not in ("translate", "encode") and isinstance(length, int):
-        least = min(length, limit_of(published.form.config) or length)
-        tree["batches"] = {"length": min(least, side.length or least)}
+        length = min(length, limit_of(published.form.config) or length, 10**6)
+        tree["batches"] = {"length": min(length, side.length or length)}
+    warnings: list[str] = []
     if family.kind != "encoder-only":
-        options, warnings = decoding(side.generation, family.kind)
-        side.warnings.extend(f"generation_config.json: {warning}" for warning in warnings)
+        with interpreting(side.generation_path):
+            options, warnings = decoding(side.generation, family.kind)
         tree |= {"decoding": options} if options else {}
-    config: RunConfig = build(task_class(task), tree)
-    return config
+    try:
+        config: RunConfig = build(task_class(task), tree)
+    except ConfigError as error:
+        problem, where = f"{error.where.removeprefix('--')}: {error.problem}", str(side.generation_path.parent)
+        raise ConfigError(problem, where=where, cure="correct generation_config.json, or remove it") from None
+    return config, [f"{side.generation_path}: {warning}" for warning in warnings]
 
 
 def _facts(published: Published, where: str) -> Json:
@@ -127,7 +134,7 @@ def _facts(published: Published, where: str) -> Json:
     if "label" in heads:
         if kind == "regression" and count == 1:
             return facts | {"mean": 0.0, "deviation": 1.0}
-        several = kind == "multi_label_classification" or (kind is None and count == 1)
+        several = kind == "multi_label_classification" or count == 1
         activation = "none" if kind == "regression" else "sigmoid" if several else "softmax"
         facts |= {"activation": activation} if activation != "softmax" else {}
     names = config.get("id2label") or {}

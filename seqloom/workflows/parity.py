@@ -14,8 +14,7 @@ from seqloom.decoding.config import Greedy
 from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.engine import Engine, Request
 from seqloom.errors import MissingExtra, RunError
-from seqloom.interop.huggingface import find, read_checkpoint
-from seqloom.interop.weights import read_json
+from seqloom.interop.huggingface import Published, find, read_checkpoint
 from seqloom.models.assemblies import Model, limit_of
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
@@ -25,9 +24,8 @@ from seqloom.run import Run
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 from seqloom.workflows.export import load_exported
-from seqloom.workflows.text_parity import NEW, compare_texts
+from seqloom.workflows.text_parity import GREEDY, NEW, Differences, compare_texts
 
-Differences = dict[str, object]
 _ROWS, _LENGTH = 2, 12
 
 
@@ -50,12 +48,16 @@ def compare_with_transformers(run: Run, source: str, reporter: Reporter, *, roun
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     folder = find(source)
-    architecture = (read_json(folder / "config.json").get("architectures") or ["AutoModel"])[0]
-    theirs = getattr(transformers, architecture).from_pretrained(folder, dtype=torch.float32).eval()
+    published = read_checkpoint(folder)
+    architecture = str((published.config.get("architectures") or [""])[0])
+    if published.family.kind != "encoder-only":
+        architecture = published.family.architecture
+    make = getattr(transformers, architecture, transformers.AutoModel)
+    theirs = make.from_pretrained(folder, dtype=torch.float32).eval()
     exported = load_exported(run, reporter)
     model, heads, pair = exported.model, exported.heads, exported.pair
     if rounded:
-        _round(model, folder)
+        _round(model, published, folder)
     with torch.inference_mode():
         differences = _differences(model, heads, theirs, example(model, pair))
         result: Differences = {"compared": ", ".join(differences)}
@@ -69,10 +71,10 @@ def compare_with_transformers(run: Run, source: str, reporter: Reporter, *, roun
     return result
 
 
-def _round(model: Model, folder: Path) -> None:
+def _round(model: Model, published: Published, folder: Path) -> None:
     """Gives a model the weights of its export in bfloat16. Raises RunError for one that was not only rounded."""
     parameters = dict(model.named_parameters())
-    for name, tensor in read_checkpoint(folder).weights():
+    for name, tensor in published.weights():
         if (parameter := parameters.get(name)) is None:  # a bias that we do without
             continue
         if not torch.allclose(tensor, parameter, rtol=2**-7, atol=1e-30):
@@ -199,8 +201,7 @@ def _greedy_compared(model: Model, pair: tuple[Tokenizer, Tokenizer], theirs: An
     translates = isinstance(model, EncoderDecoder)
     ends = {tokenizer.end if translates else tokenizer.stop, *tokenizer.stops}
     options: dict[str, Any] = {
-        **{"do_sample": False, "use_cache": False, "num_beams": 1, "max_length": None, "min_length": 0},
-        **{"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "forced_eos_token_id": None},
+        **{**GREEDY, "min_length": 0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0},
         **{"eos_token_id": sorted(ends), "pad_token_id": tokenizer.pad, "max_new_tokens": most},
     }
     if tokenizer.suppressed:

@@ -38,9 +38,12 @@ _TEXTS = (
 )
 TOLERANCE = 1e-3
 """By how much numbers may differ."""
+GREEDY: dict[str, Any] = {
+    **{"do_sample": False, "num_beams": 1, "max_length": None, "use_cache": False},
+    "forced_eos_token_id": None,  # which would be one of the tokens that are generated
+}
+"""How transformers generates for a comparison."""
 Differences = dict[str, object]
-Answer = tuple[object, float]
-"""What is the same or not, and a number that may differ a little."""
 
 
 class _Side:
@@ -49,15 +52,15 @@ class _Side:
     def __init__(self, run: Run, exported: Exported, theirs: Any, folder: Path) -> None:
         import transformers
 
+        self.transformers: Any = transformers
         assert exported.pair is not None
         self.config, self.exported, self.theirs = config_of(run, RunConfig), exported, theirs
         self.source, self.tokenizer = exported.pair
-        self.words: Any = transformers.AutoTokenizer.from_pretrained(folder)
+        self.words: Any = self.transformers.AutoTokenizer.from_pretrained(folder)
         self.reader: Any = self.words
         if (folder / "tokenizer.source.json").is_file():
             file = str(folder / "tokenizer.source.json")
-            make: Any = transformers.PreTrainedTokenizerFast
-            self.reader = make(tokenizer_file=file)
+            self.reader = self.transformers.PreTrainedTokenizerFast(tokenizer_file=file)
         self.limit: int = limit_of(exported.model.config) or 1 << 30
 
     @cached_property
@@ -66,10 +69,7 @@ class _Side:
         return self.config.predictor(self.exported.model, Assets(self.exported.pair, self.exported.facts or None))
 
     def pipeline(self, task: str, **options: Any) -> Any:
-        import transformers
-
-        make: Any = transformers.pipeline
-        return make(task, model=self.theirs, tokenizer=self.words, device="cpu", **options)
+        return self.transformers.pipeline(task, model=self.theirs, tokenizer=self.words, device="cpu", **options)
 
     def has_unknown(self, *texts: str) -> bool:
         """Whether a text shows the unknown token, or has one: transformers leaves it out of what it writes."""
@@ -205,24 +205,15 @@ def _tags(side: _Side, texts: Sequence[str]) -> Compared:
 
 
 def _spans(side: _Side, texts: Sequence[str]) -> Compared:
-    predict = side.predictor
-    for question, passage in zip(texts, reversed(texts), strict=True):
-        read = side.words(question, passage, return_tensors="pt", return_offsets_mapping=True)
-        places, inside = read.pop("offset_mapping")[0].tolist(), [of == 1 for of in read.sequence_ids(0)]
-        if len(inside) > min(side.limit, predict.reader.config.batches.length):
+    reader = side.predictor.reader
+    for pair in zip(texts, reversed(texts), strict=True):
+        read = side.read(*pair)
+        if read.input_ids.shape[1] > min(side.limit, reader.config.batches.length):
             continue
-        out = side.theirs(**read)
-        begin, end = out.start_logits[0].double().log_softmax(-1), out.end_logits[0].double().log_softmax(-1)
-        sums = begin[:, None] + end[None, :]
-        apart = torch.arange(len(begin)) - torch.arange(len(begin))[:, None]
-        in_passage = torch.tensor(inside)
-        allowed = (apart >= 0) & (apart < predict.reader.config.data.longest) & in_passage[:, None] & in_passage
-        best = sums.masked_fill(~allowed, -torch.inf).argmax().item()
-        first, last = divmod(int(best), len(begin))
-        expected = passage[places[first][0] : places[last][1]].strip()
-        if predict.reader.config.data.no_answer and sums[0, 0] > sums[first, last]:
-            expected = ""
-        yield (question, passage), predict([(question, passage)])[0].text, expected
+        out, row = side.theirs(**read), reader.row(pair)
+        scores = torch.stack((out.start_logits[0], out.end_logits[0]), -1).numpy()
+        expected = reader.predict(row, reader.items([row], learn=False)[0], [scores])
+        yield pair, side.predictor([pair])[0].text, expected.text
 
 
 def _masked(side: _Side, texts: Sequence[str]) -> Compared:
@@ -250,8 +241,7 @@ def _continued(side: _Side, texts: Sequence[str]) -> Compared:
     new = _new(side.config)
     options = _greedy(generate.config) | {"max_length": new}
     for text in texts:
-        options_there = {"max_new_tokens": new, "max_length": None, "do_sample": False, "num_beams": 1}
-        theirs = pipeline(text, return_full_text=False, **options_there)[0]["generated_text"]
+        theirs = pipeline(text, return_full_text=False, max_new_tokens=new, **GREEDY)[0]["generated_text"]
         ours = generate(text, **options)
         if not side.has_unknown(text, ours):
             yield text, ours[len(text) :].lstrip(), theirs.lstrip()  # theirs loses the space before its first word
@@ -262,12 +252,7 @@ def _generated(side: _Side, texts: Sequence[str]) -> Compared:
     options = _greedy(translate.config)
     for text in texts:
         read = {k: v for k, v in side.read(text).items() if k != "token_type_ids"}
-        # The end that is forced is one of their tokens.
-        ids = side.theirs.generate(
-            **read,
-            **{"max_new_tokens": NEW, "do_sample": False, "num_beams": 1, "max_length": None, "use_cache": False},
-            forced_eos_token_id=None,
-        )
+        ids = side.theirs.generate(**read, max_new_tokens=NEW, **GREEDY)
         ours = translate([text], **options)[0]
         if not side.has_unknown(ours):
             yield text, ours, side.words.decode(ids[0, 1:], skip_special_tokens=True)

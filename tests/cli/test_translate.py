@@ -85,7 +85,7 @@ def test_over_long_texts_are_refused_with_their_line_or_cut(call: Call, seen, tm
     call("translate", "run", "ba", long).refused(3, "text 2", "--long cut")
     cut = call("translate", "run", "--long", "cut", "ba", long)
     assert len(cut.lines) == 2
-    assert "warning: 1 texts were too long and were cut to 511 tokens" in cut.err
+    assert "warning: 1 texts were cut to 512 tokens, special ones included" in cut.err
 
 
 @pytest.mark.parametrize(

@@ -110,4 +110,4 @@ def test_no_repeat_ngram(scores, history, size):
 def test_without_a_word_unless_it_is_the_only_one():
     inf = math.inf
     scores = torch.tensor([[1.0, 2.0, 3.0], [-inf, 2.0, -inf]])
-    assert transforms.without(scores, 1).tolist() == [[1.0, -inf, 3.0], [-inf, 2.0, -inf]]
+    assert transforms.without(scores, torch.tensor([1])).tolist() == [[1.0, -inf, 3.0], [-inf, 2.0, -inf]]

@@ -19,18 +19,21 @@ from torch import nn
 from seqloom.cli import main
 from seqloom.cli.import_ import show_parity
 from seqloom.data.batches.batch import pad
+from seqloom.decoding.config import Sampling
 from seqloom.errors import UsageError
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.embedders import Inputs
 from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.building import load_model
+from seqloom.tasks.language_model.task import LanguageModelConfig
+from seqloom.tasks.task import config_of
 from seqloom.training.log import Reporter
 from seqloom.workflows.evaluate import evaluate_run
 from seqloom.workflows.export import export_run
 from seqloom.workflows.import_ import import_run
 from seqloom.workflows.lineage import read_members
-from seqloom.workflows.parity import compare_export, compare_with_transformers
+from seqloom.workflows.parity import compare_export, compare_with_transformers, example, greedy
 from seqloom.workflows.train import train
 
 __all__ = ["publish", "transformers"]
@@ -102,6 +105,28 @@ def test_ctranslate2_predicts_the_same(name: str, publish: Publish, tmp_path: Pa
     run = import_run(str(publish(name)), str(tmp_path / "run"), QUIET)
     export_run(str(run.path), "ctranslate2", str(tmp_path / "out"), QUIET)
     agrees(compare_export(str(run.path), "ctranslate2", str(tmp_path / "out"), QUIET))
+
+
+@pytest.mark.parametrize(("name", "key"), [("marian", "bad_words_ids"), ("gpt2", "eos_token_id")])
+def test_ctranslate2_avoids_the_same_tokens_and_stops_at_the_same(
+    name: str, key: str, publish: Publish, tmp_path: Path
+) -> None:
+    pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is compared")
+
+    class Warned(Reporter):
+        def warn(self, text: str) -> None:
+            warned.append(text)
+
+    warned: list[str] = []
+    folder = publish(name)
+    plain, _, pair = load_model(import_run(str(folder), str(tmp_path / "plain"), QUIET), QUIET)
+    usual = greedy(plain, pair, example(plain, pair).tolist())[0][0][3]  # type: ignore[arg-type]
+    changed(folder, "generation_config.json", **{key: [[usual]] if key == "bad_words_ids" else [2, usual]})
+    run = import_run(str(folder), str(tmp_path / "run"), QUIET)
+    export_run(str(run.path), "ctranslate2", str(tmp_path / "out"), Warned(0))
+    agrees(compare_export(str(run.path), "ctranslate2", str(tmp_path / "out"), QUIET))
+    stops = [f"CTranslate2 stops at one token: add ['w{usual}'] to its argument end_token"]
+    assert warned == (stops if name == "gpt2" else [])
 
 
 @pytest.mark.parametrize("name", ["bert-next", "vit-label"])
@@ -234,3 +259,47 @@ def test_pegasus_answers_a_text_as_transformers_does(transformers: Any, tmp_path
     export_run(str(run), "hf", str(tmp_path / "out"), QUIET)
     again = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert [again(text).input_ids for text in texts] == [tokenizer(text).input_ids for text in texts]
+
+
+def changed(folder: Path, name: str, **fields: Any) -> None:
+    about = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**about, **fields}))
+
+
+@pytest.mark.parametrize(("name", "architecture"), [("gpt2", None), ("gpt2", "GPT2Model"), ("bert", "MyBert")])
+def test_any_name_of_the_architecture_can_be_verified(
+    name: str, architecture: str | None, publish: Publish, tmp_path: Path
+) -> None:
+    folder = publish(name)
+    changed(folder, "config.json", architectures=architecture and [architecture])
+    run = import_run(str(folder), str(tmp_path / "run"), QUIET)
+    agrees(compare_with_transformers(run, str(folder), QUIET))
+
+
+def test_what_the_files_state_is_what_the_run_does(publish: Publish, tmp_path: Path) -> None:
+    class Warned(Reporter):
+        def warn(self, text: str) -> None:
+            warned.append(text)
+
+    warned: list[str] = []
+    folder = publish("llama")
+    changed(folder, "config.json", max_position_embeddings=2_000_000, eos_token_id=50256)
+    changed(folder, "tokenizer_config.json", extra_special_tokens={"image": "w5", "video": "<video>"})
+    changed(folder, "generation_config.json", do_sample=True, min_length=4, eos_token_id=None)
+    run = import_run(str(folder), str(tmp_path / "run"), Warned(0))
+    config = config_of(run, LanguageModelConfig)
+    assert config.batches.length == 10**6
+    assert config.decoding == Sampling(top_k=50)
+    assert load(run).tokenizer.end == 2  # that of the tokenizer, as the other one is beyond the vocabulary
+    assert warned == [
+        f"{folder}/tokenizer_config.json: tokens that its tokenizer.json does not have: <video>",
+        f"{folder}/generation_config.json: min_length is not used, as it counts the prompt",
+    ]
+
+
+def test_a_translation_begins_with_its_start_whatever_its_config_leaves_out(publish: Publish, tmp_path: Path) -> None:
+    folder = publish("marian")
+    changed(folder, "config.json", is_encoder_decoder=None)
+    _, _, pair = load_model(import_run(str(folder), str(tmp_path / "run"), QUIET), QUIET)
+    assert pair is not None
+    assert pair[1].start == 30

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -22,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from seqloom.config import build
 from seqloom.errors import MissingExtra, RunError, SeqloomError, UsageError
 from seqloom.interop.huggingface import express, find
+from seqloom.interop.weights import interpreting
 from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
@@ -33,12 +35,27 @@ __all__ = ["publish", "transformers"]
 Change = Callable[[Path], None]
 
 
-def config(**more: Any) -> Change:
+def fields(name: str, **more: Any) -> Change:
     def change(folder: Path) -> None:
-        path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+        path = folder / name
+        path.write_text(json.dumps({**(json.loads(path.read_text()) if path.exists() else {}), **more}))
 
     return change
+
+
+config = partial(fields, "config.json")
+settings = partial(fields, "tokenizer_config.json")
+generation = partial(fields, "generation_config.json")
+
+
+def older(folder: Path) -> None:
+    config(num_beams="4")(folder)
+    (folder / "generation_config.json").unlink()
+
+
+def cased(folder: Path) -> None:
+    settings(tokenizer_class="BertTokenizer", do_lower_case=True)(folder)
+    fields("tokenizer.json", normalizer={**BERT_NORMALIZER, "lowercase": False})(folder)
 
 
 def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Change:
@@ -88,6 +105,8 @@ def pooling(**modes: bool) -> Change:
     return change
 
 
+BERT_NORMALIZER = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None}
+MALFORMED = "_config.json: cannot be interpreted: "
 LAYER = "model.layers.1.mlp.down_proj.weight"
 REFUSED: dict[str, tuple[str, Change, list[str]]] = {
     "unknown architecture": ("llama", config(model_type="lama"), ["unknown architecture 'lama'", "'llama'"]),
@@ -141,7 +160,11 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
     "a list of positions": ("llama", config(rope_parameters=["x"]), ["config.json: "]),
     "labels in a list": ("bert-label", config(id2label=["a", "b", "c"]), ["config.json: id2label is not a table"]),
     "no ids": ("gpt2", config(eos_token_id=[{}], layer_norm_epsilon="x"), ["config.json: layer_norm_epsilon = x: "]),
-    "nested deep": ("bert", text("config.json", "[" * 100_000), ["config.json: cannot be read: it is nested too deep"]),
+    "nested deep": (
+        "bert",
+        text("config.json", "[" * 100_000),
+        ["config.json: cannot be read: maximum recursion depth"],
+    ),
     "no finite number": ("bert", text("config.json", '{"hidden_size": 1e999}'), ["config.json: cannot be read: 1e999"]),
     "a weight_map of words": ("llama", index(["model.safetensors"]), ["index.json: its weight_map is not a table"]),
     "a weight_map of numbers": ("llama", index({"a": 1}), ["index.json: its weight_map is not a table"]),
@@ -151,7 +174,7 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
     "NaN": (
         "llama",
         tensors(lambda t: t[LAYER].__setitem__((0, 1), torch.nan)),
-        [f"config.json: {LAYER} holds NaN or infinity"],
+        [f"llama: {LAYER} holds NaN or infinity"],
     ),
     "quantized": ("llama", tensors(lambda t: t.update({LAYER: t[LAYER].to(torch.int8)})), ["int8: a quantized model"]),
     "quantization": ("llama", config(quantization_config={"bits": 4}), ["quantization_config = {'bits': 4} is not"]),
@@ -171,13 +194,39 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
     "two poolings": (
         "bert",
         pooling(pooling_mode_cls_token=True, pooling_mode_mean_tokens=True),
-        ["1_Pooling/config.json: the pooling cls with mean is not supported"],
+        ["1_Pooling/config.json: the pooling cls_token with mean_tokens is not supported"],
     ),
     "another pooling": (
         "bert",
         pooling(pooling_mode_lasttoken=True),
-        ["1_Pooling/config.json: pooling_mode_lasttoken = True is not supported"],
+        ["1_Pooling/config.json: the pooling lasttoken is not supported"],
     ),
+    "no pooling": (
+        "bert",
+        modules("Transformer", "Pooling"),
+        ["1_Pooling/config.json: is missing or empty, but modules.json names it"],
+    ),
+    "a pooling elsewhere": (
+        "bert",
+        text("modules.json", '[{"path": "0_Pooling", "type": "Pooling"}]'),
+        ["modules.json: the directory '0_Pooling' of the pooling is not supported"],
+    ),
+    "upper case": (
+        "bert",
+        cased,
+        ["tokenizer_config.json: do_lower_case = True, but False in its tokenizer.json"],
+    ),
+    "a list of tokens": ("bert", settings(added_tokens_decoder=[1]), ["tokenizer" + MALFORMED]),
+    "no id of a token": ("bert", settings(added_tokens_decoder={"x": "w1"}), ["tokenizer" + MALFORMED]),
+    "a token without text": ("bert", settings(added_tokens_decoder={"31": {}}), ["tokenizer" + MALFORMED]),
+    "no extra tokens": ("bert", settings(extra_special_tokens=5), ["tokenizer" + MALFORMED]),
+    "no names of inputs": ("bert", settings(model_input_names=5), ["tokenizer" + MALFORMED]),
+    "a length of text": ("marian", generation(max_length="20"), ["generation" + MALFORMED]),
+    "beams of text": ("gpt2", generation(num_beams="4"), ["generation" + MALFORMED]),
+    "a penalty of text": ("gpt2", generation(num_beams=4, length_penalty="x"), ["generation" + MALFORMED]),
+    "one bad word": ("marian", generation(bad_words_ids=3), ["generation" + MALFORMED]),
+    "beams in config.json": ("marian", older, ["/config.json: cannot be interpreted: "]),
+    "no beams": ("gpt2", generation(num_beams=9999), ["gpt2: decoding.beam: ", "correct generation_config.json, or"]),
     "another problem": ("bert-label", config(problem_type="x"), ["config.json: problem_type = 'x' is unknown"]),
 }
 
@@ -202,6 +251,11 @@ def test_a_run_is_not_overwritten(publish: Publish, tmp_path: Path) -> None:
         import_run(folder, run, Reporter(0))
     with pytest.raises(UsageError, match="is not for the task 'translate'"):
         import_run(folder, str(tmp_path / "other"), Reporter(0), "translate")
+
+
+def test_a_lack_of_memory_is_no_malformed_file(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="memory"), interpreting(tmp_path):
+        raise RuntimeError("not enough memory")
 
 
 def test_harmless_names_and_old_ones_are_accepted(publish: Publish, tmp_path: Path) -> None:
@@ -262,7 +316,9 @@ def test_a_failure_of_the_hub_is_one_error(tmp_path: Path, monkeypatch: pytest.M
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         with pytest.raises(RunError, match=r"^unknown/gpt2: .* no such model on the Hugging Face hub\n  check the"):
             find("unknown/gpt2")
-        with pytest.raises(RunError, match=r"download from the Hugging Face hub failed: .*403"):
+        with pytest.raises(
+            RunError, match=r"no access to this model on the Hugging Face hub\n  .* ask for access on its page"
+        ):
             find("gated/gpt2")
         server.shutdown()
     with pytest.raises(RunError, match=r"failed: .*refused\n  .* hf download some/gpt2 --local-dir DIR$"):

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_up import sentences, translated
 
-from seqloom.errors import RunError
+from seqloom.errors import RunError, UsageError
 from seqloom.interop.published_tokenizer import read_tokenizers
 from seqloom.interop.sentencepiece import read_sentencepiece
+from seqloom.interop.side_files import read_side_files
 
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")  # raised by SentencePiece
 TEXTS = ["ba ko  mi", " tesu\u00a0lan", "püt ½ ﬁsh", "KO ba!", "本 ba", "", "ba\tko", ">>fra<< ba ko", "Ⅷ ①"]
@@ -40,6 +42,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def read(folder: Path, config: dict[str, Any]) -> Any:
+    return read_tokenizers(folder, config, read_side_files(folder, config, config), "encoder-decoder")[0]
+
+
 def marian(folder: Path) -> Any:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed: nothing is compared")
     return transformers.MarianTokenizer(*(str(folder / name) for name in ("source.spm", "target.spm", "vocab.json")))
@@ -48,8 +54,8 @@ def marian(folder: Path) -> Any:
 def test_words_are_those_of_marian(folder: Path) -> None:
     theirs = marian(folder)
     words = len(theirs.get_vocab())
-    config = {"vocab_size": words, "is_encoder_decoder": True, "pad_token_id": words - 1, "eos_token_id": 0}
-    pair = read_tokenizers(folder, {**config, "decoder_start_token_id": words - 1})
+    config = {"vocab_size": words, "pad_token_id": words - 1, "eos_token_id": 0}
+    pair = read(folder, {**config, "decoder_start_token_id": words - 1})
     assert pair is not None
     source, target = pair
     assert (target.pad, target.start, target.end, target.unknown) == (words - 1, words - 1, 0, 1)
@@ -79,17 +85,16 @@ def test_t5_has_further_words_at_the_end(tmp_path: Path, folder: Path) -> None:
     config = {
         "model_type": "t5",
         "vocab_size": pieces + 128,
-        "is_encoder_decoder": True,
         "eos_token_id": 2,
         "pad_token_id": 0,
     }
-    pair = read_tokenizers(directory, config)
+    pair = read(directory, config)
     assert pair is not None
     assert pair[0] is pair[1]
     assert pair[0].vocab_size == pieces + 128
     assert pair[0].inner.token_to_id("<extra_id_0>") == pieces + 99
     with pytest.raises(RunError, match="its model"):
-        read_tokenizers(directory, {**config, "vocab_size": pieces})
+        read(directory, {**config, "vocab_size": pieces})
 
 
 def test_pegasus_has_special_tokens_before_the_others(tmp_path: Path) -> None:
@@ -108,8 +113,8 @@ def test_pegasus_has_special_tokens_before_the_others(tmp_path: Path) -> None:
     pieces = spm.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
     theirs = transformers.PegasusTokenizer.from_pretrained(folder)
     vocab_size = pieces.get_piece_size() + 103
-    config = {"model_type": "pegasus", "vocab_size": vocab_size, "is_encoder_decoder": True, "eos_token_id": 1}
-    pair = read_tokenizers(folder, {**config, "pad_token_id": 0, "decoder_start_token_id": 0})
+    config = {"model_type": "pegasus", "vocab_size": vocab_size, "eos_token_id": 1}
+    pair = read(folder, {**config, "pad_token_id": 0, "decoder_start_token_id": 0})
     assert pair is not None
     ours = pair[0]
     assert ours.inner.get_vocab_size() == vocab_size == len(theirs.get_vocab())
@@ -133,6 +138,21 @@ def test_what_is_no_sentencepiece_model(tmp_path: Path, folder: Path) -> None:
         model_type="bpe",
         minloglevel=2,
     )
-    for name in ("broken.spm", "empty.spm", "bpe.model", "none.spm"):
-        with pytest.raises(RunError, match=name):
+    unknown = b"\x0a\x09\x0a\x05<unk>\x18\x02"
+    (tmp_path / "no-text.spm").write_bytes(unknown + b"\x0a\x02\x18\x01")
+    (tmp_path / "no-unknown.spm").write_bytes(b"\x0a\x03\x0a\x01a")
+    (tmp_path / "no-map.spm").write_bytes(unknown + b"\x1a\x03\x12\x01x")
+    os.mkfifo(tmp_path / "pipe.spm")
+    damaged = ("no-text.spm", "no-unknown.spm", "no-map.spm", "pipe.spm")
+    for name in ("broken.spm", "empty.spm", "bpe.model", "none.spm", *damaged):
+        with pytest.raises(UsageError, match=name):
             read_sentencepiece(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [None, {"</s>": 0, "<unk>": 2}, {"</s>": 0, "<unk>": 0}, {"</s>": [], "<unk>": 1}])
+def test_tokens_are_numbered_from_0(content: Any, folder: Path) -> None:
+    (folder / "vocab.json").unlink()
+    if content is not None:
+        (folder / "vocab.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"vocab\.json: (does not number its tokens from 0|cannot be interpreted)"):
+        read(folder, {"vocab_size": 99})

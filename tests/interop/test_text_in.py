@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 
+from seqloom.interop.generation import decoding, suppressed
 from seqloom.tasks import load
 from seqloom.tasks.encoder.embed import load_encoder
 from seqloom.training.log import Reporter
@@ -129,6 +130,14 @@ def test_scores_are_those_of_the_problem(labels: int, problem: str | None, trans
     agrees(run, tmp_path / "out")
 
 
+def test_a_single_label_has_a_sigmoid(transformers: Any, tmp_path: Path) -> None:
+    folder = roberta(transformers, tmp_path / "p", "SequenceClassification", num_labels=1)
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**about, "problem_type": "single_label_classification"}))
+    (label,) = load(import_run(str(folder), str(tmp_path / "run"), QUIET))(TEXTS[:1])
+    assert label.probabilities[label.label] != 1
+
+
 @pytest.mark.parametrize("mode", ["cls", "mean", "max"])
 def test_sentences_have_the_pooling_that_is_stated(mode: str, transformers: Any, tmp_path: Path) -> None:
     folder = tmp_path / "published"
@@ -211,3 +220,40 @@ def test_an_end_before_theirs_is_found(transformers: Any, tmp_path: Path, monkey
     run = import_run(str(folder), str(tmp_path / "run"), QUIET)
     monkeypatch.setattr("seqloom.workflows.parity.greedy", lambda model, pair, rows: [([], True) for _ in rows])
     assert str(compare_with_transformers(run, str(folder), QUIET)["greedy output"]).startswith("DIFFERENT")
+
+
+@pytest.mark.parametrize(
+    ("kind", "stated", "options", "warnings"),
+    [
+        ("decoder-only", {"no_repeat_ngram_size": 1}, {"no_repeat_ngram": 1, "count_prompt": True}, []),
+        ("decoder-only", {"no_repeat_ngram_size": 0, "repetition_penalty": 1.0}, {}, []),
+        ("decoder-only", {"min_length": 5}, {}, ["min_length is not used, as it counts the prompt"]),
+        (
+            "decoder-only",
+            {"do_sample": True, "top_p": 0.5},
+            {"kind": "sample", "temperature": 1.0, "top_k": 50, "top_p": 0.5, "min_p": 0.0},
+            [],
+        ),
+        (
+            "encoder-decoder",
+            {"max_new_tokens": 9, "forced_eos_token_id": 2},
+            {"kind": "greedy", "max_length": 8},
+            [],
+        ),
+        (
+            "encoder-decoder",
+            {"max_length": 9, "min_length": 3, "forced_eos_token_id": 2},
+            {"kind": "greedy", "max_length": 7, "min_length": 2},
+            [],
+        ),
+    ],
+)
+def test_decoding_is_as_stated(kind: str, stated: Any, options: Any, warnings: list[str]) -> None:
+    assert decoding(stated, kind) == (options, warnings)
+
+
+def test_ids_that_are_never_generated() -> None:
+    stated = {"bad_words_ids": [[3], [4, 5]], "suppress_tokens": [6]}
+    warning = "bad_words_ids of several ids are not used: [4, 5]"
+    assert suppressed(stated, "encoder-decoder") == ((3, 6), [warning])
+    assert suppressed({"suppress_tokens": [6]}, "decoder-only") == ((), ["suppress_tokens is not used"])

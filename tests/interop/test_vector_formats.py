@@ -169,7 +169,12 @@ def test_a_header_with_another_width(tmp_path, kind, width):
         load_vectors(str(path))
 
 
-@pytest.mark.parametrize("content", [b"", b"3 2\n", b"0 2\n", b"\n", b"0 0\n", b"\n3 2\na 1 2\n"])
+HUGE = b"1" * 5000  # more digits than int() reads
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"3 2\n", b"0 2\n", b"\n", b"0 0\n", b"\n3 2\na 1 2\n", HUGE + b" 2\na 1 2\n", b"2 " + HUGE]
+)
 def test_files_without_vectors(tmp_path, content):
     path = tmp_path / "v.txt"
     path.write_bytes(content)

@@ -293,12 +293,13 @@ def test_whole_words_are_those_that_vectors_are_known_of():
 PUBLISHED = Special(vocab_size=300, pad=7, unknown=8, start=9, end=10, opens=False)
 
 
-def test_what_a_published_model_says_of_its_words_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("special", [PUBLISHED, replace(PUBLISHED, suppressed=tuple(range(200)))])
+def test_what_a_published_model_says_of_its_words_is_kept(special: Special, tmp_path: Path) -> None:
     plain = train_tokenizer(BPE(size=280), ["a b"])
-    tokenizer = Tokenizer(plain.inner, PUBLISHED)
+    tokenizer = Tokenizer(plain.inner, special)
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
     again = Tokenizer.load(tmp_path / "tokenizer.json")
-    assert again.special == PUBLISHED
+    assert again.special == special
     assert (again.vocab_size, again.pad, again.unknown, again.start, again.end, again.stop) == (300, 7, 8, 9, 10, 10)
     assert again.digest() == tokenizer.digest() != plain.digest()
     assert plain.stop == plain.start

@@ -64,7 +64,7 @@ class Family:
         except ConfigError as error:
             key = error.where.removeprefix("--")
             theirs = self.config.theirs(key)
-            name = f"{theirs} = {str(config.get(theirs))[:40]}" if theirs else f"of the model's {key or 'config'}"
+            name = f"{theirs} = {str(config.get(theirs))[:40]}" if theirs else f"the model's {key or 'config'}"
             raise ConfigError(f"{name}: {error.problem}", cure="the file is damaged, or of another model") from None
 
     def tables(self, config: Json) -> dict[str, Tensor]:

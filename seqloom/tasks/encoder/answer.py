@@ -55,19 +55,19 @@ class Answerer(Reader):
         asked = tokenizer.encode([row.question for row in rows])
         passages = {text: i for i, text in enumerate(dict.fromkeys(row.passage for row in rows))}
         read = tokenizer.encode_places(list(passages))
-        found = []
+        items = []
         for row, question in zip(rows, asked, strict=True):
             ids, places = read[passages[row.passage]]
             windows = frame(question, ids, tokenizer.template, self.config.batches, windows=True)
             spans = _spans(row, windows, places, len(tokenizer.template.after)) if learn else None
-            found.append(Item(windows, spans, places))
-        return found
+            items.append(Item(windows, spans, places))
+        return items
 
     def predict(self, row: Question, item: Item, scores: list[np.ndarray]) -> Answer:
         """The most probable span of all windows; or no answer, if that is allowed and more probable."""
         best, none = (-math.inf, 0, 0), math.inf
-        for window, own in zip(item.windows, scores, strict=True):
-            log_p = own.astype(np.float64)
+        for window, window_scores in zip(item.windows, scores, strict=True):
+            log_p = window_scores.astype(np.float64)
             log_p = log_p - np.logaddexp.reduce(log_p, axis=0)
             none = min(none, float(log_p[0].sum()))
             inside = log_p[window.second : len(window.ids) - len(self.tokenizer.template.after)]
@@ -75,8 +75,8 @@ class Answerer(Reader):
                 sums = inside[:, :1] + inside[None, :, 1]
                 sums[~_allowed(len(inside), self.config.data.longest)] = -np.inf
                 first, last = divmod(int(sums.argmax()), len(inside))
-                found = float(sums[first, last]), window.first_token + first, window.first_token + last
-                best = max(best, found)
+                candidate = float(sums[first, last]), window.first_token + first, window.first_token + last
+                best = max(best, candidate)
         if best[0] == -math.inf or (self.config.data.no_answer and none > best[0]):
             return Answer(row.question, "", 0, 0, math.exp(none))
         assert item.places is not None
@@ -111,8 +111,8 @@ class Answerer(Reader):
 
 def _allowed(size: int, longest: int) -> np.ndarray:
     apart = np.arange(size) - np.arange(size)[:, None]
-    found: np.ndarray = (apart >= 0) & (apart < longest)
-    return found
+    allowed: np.ndarray = (apart >= 0) & (apart < longest)
+    return allowed
 
 
 def _spans(row: Question, windows: Sequence[Window], places: np.ndarray, ending: int) -> np.ndarray:
@@ -120,15 +120,15 @@ def _spans(row: Question, windows: Sequence[Window], places: np.ndarray, ending:
 
     `ending`: the number of special tokens at the end of a window.
     """
-    found = np.zeros((len(windows), 2), dtype=np.int64)
+    spans = np.zeros((len(windows), 2), dtype=np.int64)
     if row.answers and len(places):
         text, start = row.answers[0]
         inside = ((places[:, 1] > start) & (places[:, 0] < start + len(text))).nonzero()[0]
         for k, window in enumerate(windows):
             after = window.first_token + len(window.ids) - window.second - ending
             if len(inside) and window.first_token <= inside[0] and inside[-1] < after:
-                found[k] = window.second + inside[[0, -1]] - window.first_token
-    return found
+                spans[k] = window.second + inside[[0, -1]] - window.first_token
+    return spans
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,16 +49,18 @@ class TextEncoder:
         template, config = self.tokenizer.template, TextBatchConfig(length=self.length)
         items = [Item(frame(ids, None, template, config, windows=True)) for ids in self.tokenizer.encode(texts)]
         device = next(self.model.parameters()).device
-        found = np.zeros((len(items), self.model.pooling.width if pooling == "own" else self._width), dtype=np.float32)
+        vectors = np.zeros(
+            (len(items), self.model.pooling.width if pooling == "own" else self._width), dtype=np.float32
+        )
         self.model.eval()
         for part in by_length(items, _TOKENS):
             batch = collate([items[i] for i in part]).to(device)
             memory = self.model(batch.inputs)
             pooled = self.model.pooled(memory) if pooling == "own" else mean_summary(memory.states, memory.mask)
-            found[part] = window_means(pooled, batch.owner).float().cpu().numpy()
-        found[np.array([is_blank(text) for text in texts], dtype=bool)] = 0.0
+            vectors[part] = window_means(pooled, batch.owner).float().cpu().numpy()
+        vectors[np.array([is_blank(text) for text in texts], dtype=bool)] = 0.0
         normalize = normalize or (pooling == "own" and self.normalized)
-        return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12) if normalize else found
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12) if normalize else vectors
 
     @property
     def _width(self) -> int:

@@ -115,13 +115,13 @@ class ExamplesConfig(ReadingConfig):
         tokenizer = tokenizer_for(self, run, lambda: self.texts(rows["train"]))
         facts = self.facts(rows["train"])
         reader = self.reading(self, tokenizer, facts)
-        items = {name: reader.items(own, learn=True) for name, own in rows.items()}
+        items = {name: reader.items(split, learn=True) for name, split in rows.items()}
 
         def measure(model: EncoderOnly) -> Callable[[int], Measured]:
             return lambda step: _validated(reader, model, rows["valid"], items["valid"], step)
 
         return self.prepared(
-            {name: digest_rows(own) for name, own in rows.items()},
+            {name: digest_rows(split) for name, split in rows.items()},
             Assets((tokenizer, tokenizer), facts),
             ItemBatches(items["train"], self.batches, self.seed),
             measure,
@@ -146,11 +146,11 @@ class ExamplesConfig(ReadingConfig):
         items = reader.items(rows, learn=True)
         reporter.say(f"reading {len(rows):,} examples")
         began = time.perf_counter()
-        found = outputs(predictor.model, reader.head, items)
-        scores = reader.measure(rows, items, found)
-        each = zip(rows, items, found, strict=True)
-        predictions = [reader.sample(row, reader.predict(row, item, scores_of)) for row, item, scores_of in each]
-        return {**scores, "predictions": predictions, "seconds": round(time.perf_counter() - began, 3)}
+        scores = outputs(predictor.model, reader.head, items)
+        measures = reader.measure(rows, items, scores)
+        each = zip(rows, items, scores, strict=True)
+        predictions = [reader.sample(row, reader.predict(row, item, windows)) for row, item, windows in each]
+        return {**measures, "predictions": predictions, "seconds": round(time.perf_counter() - began, 3)}
 
     def look(self, run: Run, predictor: Predictor, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: attention within texts; confusion and calibration of each evaluation."""
@@ -187,11 +187,11 @@ def _known(config: ExamplesConfig, rows: dict[str, list[Any]], name: str) -> lis
 
 
 def _validated(reader: Reader, model: EncoderOnly, rows: Sequence[Any], items: Sequence[Item], step: int) -> Measured:
-    found = outputs(model, reader.head, items)
-    scores = reader.measure(rows, items, found)
+    scores = outputs(model, reader.head, items)
+    measures = reader.measure(rows, items, scores)
     chosen = range(0, len(rows), -(-len(rows) // _SAMPLES))
-    samples = [{"step": step, **reader.sample(rows[i], reader.predict(rows[i], items[i], found[i]))} for i in chosen]
-    return {name: scores[name] for name in _VALIDATED if name in scores}, samples
+    samples = [{"step": step, **reader.sample(rows[i], reader.predict(rows[i], items[i], scores[i]))} for i in chosen]
+    return {name: measures[name] for name in _VALIDATED if name in measures}, samples
 
 
 def _summary(
@@ -218,11 +218,11 @@ class Predictor:
     def __init__(self, model: EncoderOnly, reader: Reader) -> None:
         self.model, self.reader = model, reader
 
-    def __call__(self, given: Sequence[Any]) -> list[Any]:
+    def __call__(self, examples: Sequence[Any]) -> list[Any]:
         """The prediction for each example."""
-        if isinstance(given, str):
+        if isinstance(examples, str):
             raise UsageError("expected a list of texts, got one text", cure='write predictor(["..."])')
-        rows = [self.reader.row(one) for one in given]
+        rows = [self.reader.row(example) for example in examples]
         items = self.reader.items(rows, learn=False)
-        found = outputs(self.model, self.reader.head, items)
-        return [self.reader.predict(*each) for each in zip(rows, items, found, strict=True)]
+        scores = outputs(self.model, self.reader.head, items)
+        return [self.reader.predict(*each) for each in zip(rows, items, scores, strict=True)]

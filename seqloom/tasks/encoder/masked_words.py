@@ -112,14 +112,14 @@ class MaskedWordsConfig(ReadingConfig):
 
 
 def _summary(name: str, text: Text, tokenizer: Tokenizer) -> Json:
-    found = Documents.of(text, tokenizer)
+    documents = Documents.of(text, tokenizer)
     return {
         "split": name,
-        "texts": len(found.documents) - 1,
-        "lines": len(found.lines) - 1,
+        "texts": len(documents.documents) - 1,
+        "lines": len(documents.lines) - 1,
         **{k: v for k, v in text.sizes().items() if k != "bytes"},
-        "tokens": len(found.ids),
-        "unknown": int((found.ids == tokenizer.unknown).sum()),
+        "tokens": len(documents.ids),
+        "unknown": int((documents.ids == tokenizer.unknown).sum()),
     }
 
 
@@ -140,8 +140,8 @@ def _scores(model: EncoderOnly, batches: MaskedBatches) -> dict[str, float]:
         if batch.pairs is not None:
             next_correct += int((model.score("next", memory).argmax(-1) == batch.pairs).sum())
             pairs += len(batch.pairs)
-    found = {"loss": nll / tokens, "perplexity": math.exp(min(nll / tokens, 50.0)), "accuracy": 100 * correct / tokens}
-    return found | ({"next_accuracy": 100 * next_correct / pairs} if pairs else {})
+    scores = {"loss": nll / tokens, "perplexity": math.exp(min(nll / tokens, 50.0)), "accuracy": 100 * correct / tokens}
+    return scores | ({"next_accuracy": 100 * next_correct / pairs} if pairs else {})
 
 
 def _prompts(text: Text, tokenizer: Tokenizer) -> list[str]:
@@ -155,7 +155,7 @@ def _prompts(text: Text, tokenizer: Tokenizer) -> list[str]:
 def _filled(model: EncoderOnly, tokenizer: Tokenizer, prompts: Sequence[str], step: int) -> list[Json]:
     filler = Filler(model, tokenizer, 1 << 30)
     rows = [(prompt, filler(prompt)[0]) for prompt in prompts]
-    return [{"step": step, "text": p, "predictions": " ".join(f"{w} {q:.2f}" for w, q in found)} for p, found in rows]
+    return [{"step": step, "text": p, "predictions": " ".join(f"{w} {q:.2f}" for w, q in best)} for p, best in rows]
 
 
 _MASKED = re.compile("|".join(map(re.escape, MASKS)))

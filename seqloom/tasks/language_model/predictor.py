@@ -21,6 +21,15 @@ LongText = Literal["slide", "refuse"]
 
 
 @dataclass(frozen=True)
+class _Prompt:
+    """The beginning of a text: as it was written, its ids, and the text of these."""
+
+    text: str
+    ids: list[int]
+    decoded: str
+
+
+@dataclass(frozen=True)
 class Generation:
     """A text that begins with its prompt, the log-probability of the continuation with its end, and its score."""
 
@@ -75,11 +84,12 @@ class Generator:
             options: those of DecodingConfig.
         """
         config = with_options(self.config, options)
-        rows = [self.encode(prompt) for prompt in prompts]
+        begun = [self._prompt(prompt) for prompt in prompts]
+        rows = [prompt.ids for prompt in begun]
         results = self.engine.generate(rows, self._request(rows, config, stop), config)
         return [
-            [self._generation(prompt, row, hypothesis, stop) for hypothesis in hypotheses]
-            for prompt, row, hypotheses in zip(prompts, rows, results, strict=True)
+            [self._generation(prompt, hypothesis, stop) for hypothesis in hypotheses]
+            for prompt, hypotheses in zip(begun, results, strict=True)
         ]
 
     def stream(
@@ -93,44 +103,40 @@ class Generator:
             ahead: the number of tokens that the draft model proposes at a time.
         """
         config = with_options(self.config, options)
-        ids = self.encode(prompt)
+        begun = self._prompt(prompt)
         if draft is not None:
             self._check(draft, config)
             if ahead < 1:
                 raise UsageError(f"must be at least 1, not {ahead}", where="--ahead", cure="--ahead 4")
-        request, small = self._request([ids], config, stop), draft.engine if draft is not None else None
-        yield from self._pieces(prompt, ids, stop, config, self.engine.stream(ids, request, config, small, ahead))
+        request, small = self._request([begun.ids], config, stop), draft.engine if draft is not None else None
+        yield from self._pieces(begun, stop, config, self.engine.stream(begun.ids, request, config, small, ahead))
 
     def reply(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
         """The reply to a conversation, piece by piece. Raises UsageError for a model not trained on conversations."""
         config = with_options(self.config, options)
         ids = chat_prompt(messages, self.tokenizer)
         request = replace(self._request([ids], config, ()), end=chat_token(self.tokenizer, END))
-        yield from self._pieces("", ids, (), config, self.engine.stream(ids, request, config))
+        prompt = _Prompt("", ids, self.decode(ids))
+        yield from self._pieces(prompt, (), config, self.engine.stream(ids, request, config))
 
     def _pieces(
-        self,
-        prompt: str,
-        prompt_ids: list[int],
-        stop: Sequence[str],
-        config: DecodingConfig,
-        steps: Steps[list[int], None, Hypothesis],
+        self, prompt: _Prompt, stop: Sequence[str], config: DecodingConfig, steps: Steps[list[int], None, Hypothesis]
     ) -> Iterator[str]:
         if config.n_best > 1 or config.beam > 1:
             raise UsageError("several texts cannot be streamed", cure="set decoding.n_best = 1 and decoding.beam = 1")
-        ids, shown = list[int](), len(prompt)
+        ids, shown = list[int](), len(prompt.text)
         while True:
             try:
                 ids += next(steps)
             except StopIteration as done:
-                whole = self._generation(prompt, prompt_ids, done.value, stop).text
+                whole = self._generation(prompt, done.value, stop).text
                 if len(whole) > shown:
                     yield whole[shown:]
                 return
-            settled = self.tokenizer.settled([*prompt_ids, *ids]) - len(prompt_ids)
+            settled = self.tokenizer.settled([*prompt.ids, *ids]) - len(prompt.ids)
             if settled <= 0:
                 continue
-            text, held = _cut(self._text(prompt, prompt_ids, ids[:settled]), len(prompt), stop)
+            text, held = _cut(self._text(prompt, ids[:settled]), len(prompt.text), stop)
             # Characters that may still change, or turn out to begin a stop string, are held back.
             ready = min(len(text) - held, len(text.rstrip("\N{REPLACEMENT CHARACTER}")))
             if ready > shown:
@@ -187,16 +193,18 @@ class Generator:
         stopped = (lambda ids: any(s in self.decode(ids) for s in stop)) if stop else None
         return Request(length, self.tokenizer.stop, stopped, self.tokenizer.stops)
 
-    def _generation(
-        self, prompt: str, prompt_ids: Sequence[int], hypothesis: Hypothesis, stop: Sequence[str]
-    ) -> Generation:
-        text, _ = _cut(self._text(prompt, prompt_ids, hypothesis.ids), len(prompt), stop)
+    def _generation(self, prompt: _Prompt, hypothesis: Hypothesis, stop: Sequence[str]) -> Generation:
+        text, _ = _cut(self._text(prompt, hypothesis.ids), len(prompt.text), stop)
         return Generation(text, hypothesis.log_p, hypothesis.score)
 
-    def _text(self, prompt: str, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:
+    def _prompt(self, text: str) -> _Prompt:
+        ids = self.encode(text)
+        return _Prompt(text, ids, self.decode(ids))
+
+    def _text(self, prompt: _Prompt, ids: Sequence[int]) -> str:
         # The prompt stays as it was written, even if the tokenizer does not reproduce it.
-        before, whole = self.decode(prompt_ids), self.decode([*prompt_ids, *ids])
-        return prompt + (whole[len(before) :] if whole.startswith(before) else self.decode(ids))
+        whole, before = self.decode([*prompt.ids, *ids]), prompt.decoded
+        return prompt.text + (whole[len(before) :] if whole.startswith(before) else self.decode(ids))
 
     def _check(self, draft: Generator, config: DecodingConfig) -> None:
         if draft.tokenizer.digest() != self.tokenizer.digest():

@@ -74,9 +74,9 @@ class Translator:
         config = with_options(self.config, options)
         ids = self.encode(texts)
         forced = [row.tolist() for row in self._targets([""] * len(texts) if prefixes is None else prefixes, texts)]
-        for number, (row, own) in enumerate(zip(ids, forced, strict=True), start=1):
-            if len(row) and len(own) > (most := most_tokens(len(row), config)):
-                problem = f"its prefix has {len(own)} tokens, its translation may have {most}"
+        for number, (row, prefix) in enumerate(zip(ids, forced, strict=True), start=1):
+            if len(row) and len(prefix) > (most := most_tokens(len(row), config)):
+                problem = f"its prefix has {len(prefix)} tokens, its translation may have {most}"
                 raise DataError(problem, where=f"text {number}", cure="shorten it, or raise decoding.max_length")
         translations: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
         self.model.eval()

@@ -34,7 +34,7 @@ def score(
     hypotheses = translator(pairs.sources)
     seconds = time.perf_counter() - began
     if translator.cuts:
-        reporter.warn(f"{translator.cuts} sources were too long and were cut to {translator.max_source - 1} tokens")
+        reporter.warn(f"{translator.cuts} sources were cut to {translator.max_source} tokens, special ones included")
     language = config.data.language()
     scores = score_translations(pairs.sources, hypotheses, pairs.targets, pairs.kinds, language).as_dict()
     if warning := zero_bleu(scores["bleu"], hypotheses, pairs.targets):

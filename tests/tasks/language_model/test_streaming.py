@@ -101,15 +101,15 @@ def streamed(tokenizer: Tokenizer, prompt: str, ids: Sequence[int], stop: Sequen
     """The pieces after the prompt, and the whole text."""
     generator = Generator.__new__(Generator)
     generator.tokenizer = tokenizer
-    before = generator.encode(prompt)
+    before = generator._prompt(prompt)
 
     def steps() -> Steps[list[int], None, Hypothesis]:
         for i in ids:
             yield [i]
         return Hypothesis(tuple(ids), 0.0, 0.0)
 
-    pieces = [*generator._pieces(prompt, before, stop, Greedy(), steps())]
-    return pieces, generator._generation(prompt, before, Hypothesis(tuple(ids), 0.0, 0.0), stop).text
+    pieces = [*generator._pieces(before, stop, Greedy(), steps())]
+    return pieces, generator._generation(before, Hypothesis(tuple(ids), 0.0, 0.0), stop).text
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
