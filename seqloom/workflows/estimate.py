@@ -144,7 +144,7 @@ def _chosen_batches(learner: GradientLearner, trial: Trial) -> tuple[list[Step],
     first = next(learner.steps(0, lambda n: _RATE))
     count = min(len(numbers), int(_PATIENCE / first.seconds))
     quick = count > _LEAST
-    count = count if quick else _LEAST
+    count = max(2, count)
     chosen = [numbers[round(i * (len(numbers) - 1) / (count - 1))] for i in range(count)][not quick :]
     # Twice where steps are quick: the first use of a shape compiles its kernels. Else the first step counts, too.
     learner.rehearse(chosen * (1 + quick))

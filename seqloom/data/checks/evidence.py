@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,8 @@ _SHIFT_BLOCK = 200_000
 _SCORE_BLOCK = 50_000
 _BUCKETS = 1 << 15
 _SURE = 5.0  # nats on each side of a pair: odds of 150 to 1
-_TOKEN = re.compile(r"\w+|[^\w\s]")
+_TOKEN = re.compile(r"\w+|[^\w\s]|\n")  # or the end of a line
+_OTHER, _END = -1, -2
 
 
 def character_lengths(lines: Sequence[str]) -> Ints:
@@ -124,11 +124,13 @@ class _Alignment:
 
     def __init__(self, sources: Sequence[str], targets: Sequence[str]) -> None:
         self.n = len(sources)
-        self.sides = sources, targets
-        common = set(_TOKEN.findall("\n".join(sources))) & set(_TOKEN.findall("\n".join(targets)))
-        self.tokens = [[common.intersection(_TOKEN.findall(line)) for line in side] for side in (sources, targets)]
-        seen = Counter(token for tokens in self.tokens[1] for token in tokens)
-        self.rarity = {token: math.log((self.n + 1) / count) for token, count in seen.items()}
+        self.hashes = [np.fromiter(map(hash, side), np.int64, self.n) for side in (sources, targets)]
+        tokens = [_TOKEN.findall("\n".join(line.replace("\n", " ") for line in side)) for side in (sources, targets)]
+        common = sorted((set(tokens[0]) & set(tokens[1])) - {"\n"})
+        self.size, numbers = max(1, len(common)), {token: i for i, token in enumerate(common)} | {"\n": _END}
+        self.keys = [self._keys(side, numbers) for side in tokens]
+        counts = np.bincount(self.keys[1] % self.size, minlength=self.size)
+        self.rarity = np.log((self.n + 1) / np.maximum(counts, 1))
         self.filled = [np.fromiter((not is_blank(x) for x in side), np.bool_, self.n) for side in (sources, targets)]
         self.lengths = [_standard(lines, full) for lines, full in zip((sources, targets), self.filled, strict=True)]
 
@@ -187,18 +189,26 @@ class _Alignment:
         other = np.arange(self.n) + lag
         exists = (other >= 0) & (other < self.n) & self.filled[0] & self.filled[1][other % self.n]
         if lag:
-            pairs = zip(self.sides[0], (other % self.n).tolist(), strict=True)
-            exists &= np.fromiter((line != self.sides[1][j] for line, j in pairs), np.bool_, self.n)
+            exists &= self.hashes[0] != self.hashes[1][other % self.n]
         return exists
 
     def _features(self, lag: int) -> tuple[Floats, Floats]:
         """The differences of the standardized log lengths, and the rarity of the shared tokens."""
+        there = (self.keys[0] + lag * self.size) % (self.n * self.size)
+        places = np.searchsorted(self.keys[1], there).clip(max=max(0, len(self.keys[1]) - 1))
+        shared = self.keys[0][self.keys[1][places] == there] if len(self.keys[1]) else self.keys[0][:0]
+        weights = self.rarity[shared % self.size]
         other = (np.arange(self.n) + lag) % self.n
-        shared = np.zeros(self.n)
-        for i, (tokens, j) in enumerate(zip(self.tokens[0], other.tolist(), strict=True)):
-            if common := tokens & self.tokens[1][j]:
-                shared[i] = sum(map(self.rarity.__getitem__, common))
-        return self.lengths[0] - self.lengths[1][other], shared
+        return (
+            self.lengths[0] - self.lengths[1][other],
+            np.bincount(shared // self.size, weights=weights, minlength=self.n).astype(np.float64),
+        )
+
+    def _keys(self, tokens: Sequence[str], numbers: Mapping[str, int]) -> Ints:
+        """The distinct tokens of each line that both sides have: line * size + token, in order."""
+        ids = np.fromiter((numbers.get(token, _OTHER) for token in tokens), np.int64, len(tokens))
+        lines, shared = np.cumsum(ids == _END), ids >= 0
+        return np.unique(lines[shared] * self.size + ids[shared])
 
 
 def _standard(lines: Sequence[str], filled: npt.NDArray[np.bool_]) -> Floats:
