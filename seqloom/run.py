@@ -102,7 +102,7 @@ class Run:
         if not run.begun:
             if run.checkpoints():
                 cure = "put run.json back, import the model again, or choose another place with --run"
-                raise RunError("has checkpoints and no run.json", where=str(path), cure=cure)
+                raise RunError("has checkpoints, but its run.json is missing", where=str(path), cure=cure)
             if (run.path / MARKER).exists():
                 cure = "start the same training again, or remove the directory"
                 raise RunError("was interrupted before training began", where=str(path), cure=cure)

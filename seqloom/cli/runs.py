@@ -51,10 +51,11 @@ def _summary(run: Run) -> tuple[str, int, str, str, float | None, str]:
         )
     values = measured(pointer)
     metric, best = next(((key, rank(key, value)) for key, value in values.items() if value is not None), ("", None))
+    steps = info.get("training", {}).get("steps") or max((c.step for c in run.checkpoints()), default=0)
     tests = sorted(path.stem for path in (run.path / "eval").glob("*.json"))
     return (
         str(info.get("task")),
-        int(run.pointer("latest").get("step", 0)),
+        int(steps),
         "finished" if "training" in info else "resumable",
         metric,
         best,

@@ -267,7 +267,7 @@ def other_tokenizer() -> None:
 @pytest.mark.parametrize("use", USES[:2], ids=at)
 def test_a_run_without_run_json(call: Call, folder, use):
     Path("run/run.json").unlink()
-    call(*use).refused(2, "run: has checkpoints and no run.json", "put run.json back")
+    call(*use).refused(2, "run: has checkpoints, but its run.json is missing", "put run.json back")
 
 
 def test_an_output_replaces_nothing_of_another(call: Call, folder):
@@ -307,7 +307,9 @@ def test_a_run_that_was_stopped_before_training_began(call: Call, folder, use):
 def test_a_run_without_run_json_is_not_begun_anew(call: Call, folder):
     Path("run/run.json").unlink()
     before = fingerprint(folder)
-    call("train", "small.toml", "--run", "run").refused(2, "run: has checkpoints and no run.json", "put run.json back")
+    call("train", "small.toml", "--run", "run").refused(
+        2, "run: has checkpoints, but its run.json is missing", "put run.json back"
+    )
     assert fingerprint(folder) == before
 
 
