@@ -307,7 +307,8 @@ def test_a_run_that_was_stopped_before_training_began(call: Call, folder, use):
 def test_a_run_without_run_json_is_not_begun_anew(call: Call, folder):
     Path("run/run.json").unlink()
     before = fingerprint(folder)
-    call("train", "small.toml", "--run", "run").refused(
+    words = "run: has checkpoints, but its run.json is missing", "put run.json back"
+    call("train", "small.toml", "--run", "run").refused(2, *words)
         2, "run: has checkpoints, but its run.json is missing", "put run.json back"
     )
     assert fingerprint(folder) == before
