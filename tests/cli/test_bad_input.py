@@ -309,8 +309,6 @@ def test_a_run_without_run_json_is_not_begun_anew(call: Call, folder):
     before = fingerprint(folder)
     words = "run: has checkpoints, but its run.json is missing", "put run.json back"
     call("train", "small.toml", "--run", "run").refused(2, *words)
-        2, "run: has checkpoints, but its run.json is missing", "put run.json back"
-    )
     assert fingerprint(folder) == before
 
 
