@@ -76,7 +76,8 @@ def read_tree(path: str | Path) -> tuple[Tree, Origin]:
         problem = f"not UTF-8: byte 0x{error.object[error.start]:02x}"
         raise ConfigError(problem, where=f"{path}:{line}", cure="save the file as UTF-8") from None
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
+        cure = "name a .toml file in it" if Path(path).is_dir() else "check its path and its permissions"
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), cure=cure) from None
     except tomllib.TOMLDecodeError as error:
         line_number = re.search(r"at line (\d+)", str(error))
         place = f"{path}:{line_number[1]}" if line_number else str(path)
@@ -137,7 +138,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
 
 def _kind(tree: Mapping[str, Any]) -> str | None:
     kind = tree.get("kind")
-    return str(kind[0] if isinstance(kind, Arguments) else kind) if kind else None
+    return (" ".join(kind) if isinstance(kind, Arguments) else str(kind)) if kind else None
 
 
 def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
@@ -255,8 +256,10 @@ def _typed(arguments: Arguments, choices: tuple[Any, ...], origin: Origin, keys:
     if not arguments and bool in choices:
         return True
     if len(arguments) != 1:
-        cure = f"for example: --{'.'.join(keys)} {_example(choices)}"
-        raise ConfigError(f"expected one value, got {len(arguments)}", where=origin.where(keys), cure=cure)
+        cure = f"for example: --{'.'.join(keys)} {arguments[0] if arguments else _example(choices)}"
+        cure += "; what is no value of an option stands before the options" * (len(arguments) > 1)
+        problem = f"expected one value, got {len(arguments)}"
+        raise ConfigError(problem, where=origin.where(keys), cure=cure)
     plain = [parted(choice)[0] for choice in choices]
     for number in (int, float):
         if number in plain:

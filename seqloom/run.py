@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqloom.errors import RunError, UsageError
+from seqloom.errors import RunError
 from seqloom.files import (
     CHANGED,
     FORMAT,
@@ -42,23 +42,10 @@ from seqloom.files import (
 )
 
 _GROWING = ("metrics.jsonl", "samples.jsonl")
-_LONGEST_TITLE = 200  # bytes, of the name of a file
+_WITHOUT = "it goes on without what is missing"
 _PUT_BACK = "put back the file that the run was written with"
 MARKER = ".seqloom"
 """In every run directory: where it is, seqloom may write. It is locked while the run is trained."""
-
-
-def title_of(name: str, test: Sequence[str], default: str = "test") -> str:
-    """The name of an evaluation and its file in eval/: `name`, else that of the first test file, else `default`.
-
-    Raises UsageError for a name that is empty or a path.
-    """
-    title = (name or (Path(test[0]).name.lstrip(".").split(".")[0] if test else default)).strip()
-    wrong = not title or title[0] == "." or any(c in "/\\" or not c.isprintable() for c in title)
-    if wrong or len(title.encode()) > _LONGEST_TITLE:
-        problem = f"an evaluation cannot be called {title[:80]!r}"
-        raise UsageError(problem, where="--name", cure="give a short name that is not a path: --name test")
-    return title
 
 
 class Run:
@@ -196,11 +183,13 @@ class Run:
         """Records in run.json how many lines metrics.jsonl and samples.jsonl have at the end of a training."""
         self.update_info(lines={name: len(self.rows(name)) for name in _GROWING})
 
-    def reopen_lines(self) -> None:
-        """Lets these files grow again, where a training goes on. Raises RunError for lines that are missing."""
-        for name in _GROWING:
-            self.rows(name)
+    def reopen_lines(self, warn: Callable[[str], None]) -> None:
+        """Lets these files grow again, where a training goes on; `warn` reports lines that are missing."""
+        counts = self.info().get("lines", {})
         self.update_info(lines={})
+        for name, count in counts.items():
+            if (length := len(self.rows(name))) != count:
+                warn(f"{self.path / name} has {length:,} lines instead of {count:,}; they are missing in the report")
 
     def append(self, name: str, *rows: Mapping[str, Any]) -> None:
         """Appends lines to metrics.jsonl or samples.jsonl."""
@@ -220,15 +209,15 @@ class Run:
             raise unreadable(path, error) from None
         complete = self.info().get("lines", {}).get(name) if self.begun else None  # of a finished training
         if complete not in (None, len(lines)):
-            problem = f"has {len(lines):,} lines instead of {complete:,}"
-            raise RunError(problem, where=str(path), cure=_PUT_BACK)
+            problem = f"has {len(lines):,} lines instead of {complete:,}" if path.exists() else "is missing"
+            raise RunError(problem, where=str(path), cure=f"{_PUT_BACK}; or start the same training again: {_WITHOUT}")
         rows: list[Json] = []
         for number, line in enumerate(lines, start=1):
             row = None
             with contextlib.suppress(ValueError, RecursionError):
                 row = unsealed(json.loads(line))
             if row is None:
-                cure = _PUT_BACK if complete else "remove this line, or the file"
+                cure = f"remove this line, or the file, and start the same training again: {_WITHOUT}"
                 raise RunError(CHANGED, where=f"{path}:{number}", cure=cure)
             rows.append(row)
         return rows
@@ -308,8 +297,15 @@ class Run:
                 best = None
             self._best = best or self.newest(warn, weights=True)
         if self._best is None:
+            self.refuse_lost()
             raise RunError("has no checkpoint yet", where=str(self.path), cure="train it first: seqloom train CONFIG")
         return self._best
+
+    def refuse_lost(self) -> None:
+        """Raises RunError if the training is finished and all checkpoints are gone."""
+        if self.info().get("training") and not self.checkpoints():
+            cure = "put the folder checkpoints back, or train again with another --run"
+            raise RunError("has lost its checkpoints", where=str(self.path), cure=cure)
 
     def _best_by_state(self, warn: Callable[[str], None]) -> Checkpoint | None:
         """The best checkpoint by what training saved with the newest one, where best.json is missing."""

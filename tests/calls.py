@@ -15,7 +15,19 @@ import pytest
 from seqloom.cli import main
 from seqloom.measures import MEASURES
 
-SMALL = """\
+_BRIEF = """\
+[training]
+steps = 4
+evaluate_every = 2
+log_every = 1
+threads = 1
+
+[decoding]
+max_length = 9
+"""
+
+SMALL = (
+    """\
 task = "translate"
 
 [data]
@@ -41,17 +53,12 @@ heads = 2
 [batches]
 tokens = 100
 
-[training]
-steps = 4
-evaluate_every = 2
-log_every = 1
-threads = 1
-
-[decoding]
-max_length = 9
 """
+    + _BRIEF
+)
 
-LANGUAGE_MODEL = """\
+LANGUAGE_MODEL = (
+    """\
 task = "language_model"
 
 [data]
@@ -74,15 +81,9 @@ width = 16
 lanes = 4
 length = 11
 
-[training]
-steps = 4
-evaluate_every = 2
-log_every = 1
-threads = 1
-
-[decoding]
-max_length = 9
 """
+    + _BRIEF
+)
 
 
 READING = """\

@@ -18,7 +18,8 @@ from seqloom import files as files_module
 from seqloom import run as runs_module
 from seqloom.errors import RunError, UsageError
 from seqloom.files import Checkpoint, digest_of, read_json, sealed, write_json, write_sealed, write_text
-from seqloom.run import Run, runs, title_of
+from seqloom.run import Run, runs
+from seqloom.workflows.evaluate import title_of
 
 
 @pytest.fixture
@@ -565,7 +566,7 @@ def test_a_line_that_was_changed_is_named(run, line):
         file.write(f"{line}\n")
     with pytest.raises(RunError, match=r"metrics\.jsonl:3: was changed after seqloom wrote it") as caught:
         run.rows("metrics.jsonl")
-    assert caught.value.cure == "remove this line, or the file"
+    assert caught.value.cure.startswith("remove this line, or the file, and start the same training again")
 
 
 rows = st.dictionaries(
@@ -614,14 +615,28 @@ def test_a_line_that_cannot_be_written_says_the_cure(run, monkeypatch):
 def test_lost_lines_of_a_finished_training_are_noticed_until_it_goes_on(run):
     run.append("metrics.jsonl", {"step": 1}, {"step": 2})
     run.count_lines()
-    run.reopen_lines()
+    run.reopen_lines(pytest.fail)
     run.append("metrics.jsonl", {"step": 3})
     run.count_lines()
     path = run.path / "metrics.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
-    for use in (lambda: run.rows("metrics.jsonl"), run.reopen_lines):
-        with pytest.raises(RunError, match=r"metrics\.jsonl: has 2 lines instead of 3"):
-            use()
-    path.unlink()
-    with pytest.raises(RunError, match="has 0 lines instead of 3"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl: has 2 lines instead of 3"):
         run.rows("metrics.jsonl")
+    path.unlink()
+    with pytest.raises(RunError, match=r"metrics\.jsonl: is missing"):
+        run.rows("metrics.jsonl")
+    warnings: list[str] = []
+    run.reopen_lines(warnings.append)
+    assert "has 0 lines instead of 3" in warnings[0]
+    assert run.rows("metrics.jsonl") == []
+
+
+def test_a_finished_run_without_checkpoints_has_lost_them(run):
+    save(run, 1)
+    run.refuse_lost()
+    run.update_info(training={"steps": 1})
+    run.refuse_lost()
+    run.keep_only(set())
+    for use in (run.refuse_lost, lambda: run.best(pytest.fail)):
+        with pytest.raises(RunError, match="has lost its checkpoints"):
+            use()

@@ -92,7 +92,11 @@ def fill(
             words = [[{"word": token, "probability": p} for token, p in candidates] for candidates in masks]
             print(dumps({"text": text, "words": words}, ensure_ascii=False))
         else:
-            print("\t".join(" ".join(f"{token}={p:.3f}" for token, p in candidates) for candidates in masks))
+            print(
+                "\t".join(
+                    " ".join(f"{token or repr(token)}={p:.3f}" for token, p in candidates) for candidates in masks
+                )
+            )
 
 
 def embed(
@@ -118,7 +122,7 @@ def embed(
 
     import numpy as np
 
-    from seqloom.files import write_text, writing
+    from seqloom.files import output_in, write_text, writing
     from seqloom.tasks.encoder.embed import load_encoder
 
     if to and not to.endswith((".npy", ".json")):
@@ -127,13 +131,15 @@ def embed(
     inputs = [text for block in blocks(texts, file, _LINES) for text in block]
     vectors = encoder(inputs, pooling=pooling, normalize=normalize)
     lines = [{"text": text, "vector": row.tolist()} for text, row in zip(inputs, vectors, strict=True)]
+    path = Path(to)
     if not to:
         for line in lines:
             print(dumps(line, ensure_ascii=False))
-    elif to.endswith(".json"):
-        write_text(Path(to), dumps(lines, ensure_ascii=False) + "\n")
-    else:
-        with writing(Path(to)):
+        return
+    with output_in(path.parent, path.name), writing(path):
+        if to.endswith(".json"):
+            write_text(path, dumps(lines, ensure_ascii=False) + "\n")
+        else:
             np.save(to, vectors)
 
 

@@ -24,7 +24,7 @@ def config_keys(example: str) -> Parameter:
 
 
 Overrides = Annotated[str, config_keys("--training.steps 1000")]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Print only warnings.")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Print results and warnings, no progress.")]
 Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], help="Print a line for each step.")]
 SpecialTokens = Annotated[
     bool, Parameter(help="Read special tokens in a text, like `</s>`, as such: only for text that you trust.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from seqloom.cli.common import AsJson, print_json, print_table
 from seqloom.errors import RunError, UsageError
-from seqloom.measures import MEASURES, measured, rank
+from seqloom.measures import MEASURES, measured
 
 if TYPE_CHECKING:
     from seqloom.run import Run
@@ -45,18 +45,20 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
 
 def _summary(run: Run) -> tuple[str, int, str, str, float | None, str]:
     info, pointer = run.info(), run.pointer("best")
-    if "training" in info and not pointer:
-        raise RunError(
-            "is missing", where=str(run.path / "best.json"), cure="the newest checkpoint knows which one is best"
+    run.refuse_lost()
+    if info.get("training") and not pointer:
+        print(
+            f"seqloom: {run.path / 'best.json'}: is missing\n  start the same training again: it writes it",
+            file=sys.stderr,
         )
     values = measured(pointer)
-    metric, best = next(((key, rank(key, value)) for key, value in values.items() if value is not None), ("", None))
+    metric, best = next(((key, value) for key, value in values.items() if value is not None), ("", None))
     steps = info.get("training", {}).get("steps") or max((c.step for c in run.checkpoints()), default=0)
     tests = sorted(path.stem for path in (run.path / "eval").glob("*.json"))
     return (
         str(info.get("task")),
         int(steps),
-        "finished" if "training" in info else "resumable",
+        "finished" if info.get("training") else "resumable",
         metric,
         best,
         ", ".join(tests),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -37,6 +38,7 @@ def words(
         any_size: Read a file whose header states another number of words than it has.
         to: The format of the export: word2vec (text), binary or glove; by default binary for .bin, else word2vec.
     """
+    from seqloom.files import output_in
     from seqloom.tasks.word_vectors.task import export_words, load_words
     from seqloom.workflows.report import map_words
 
@@ -57,7 +59,9 @@ def words(
         case "similarity":
             cosines = [(" ".join(arguments), vectors.similarity(arguments[0], arguments[1]))]
         case "export":
-            export_words(vectors, arguments[0], to)
+            path = Path(arguments[0])
+            with output_in(path.parent, path.name):
+                export_words(vectors, arguments[0], to)
             size, width = vectors.vectors.shape
             print(f"{arguments[0]} written: {size:,} words, {width} dimensions")
             return

@@ -140,8 +140,8 @@ def zero_bleu(bleu: float, hypotheses: Sequence[str], references: Sequence[str])
     if not exact and chrf < _CHANCE:
         return ""
     return (
-        f"BLEU is 0 although exact match is {exact:.1f} % and chrF {chrf:.1f}: no four words in a row are right, or "
-        "the references are shorter; choose the checkpoint by training.metric = 'exact_match' or 'loss'"
+        f"BLEU is 0, but exact match is {exact:.1f} % and chrF {chrf:.1f}: no four words in a row are right, or the "
+        f"references are shorter; training.metric = {'exact_match' if exact else 'loss'!r} can choose the checkpoint"
     )
 
 

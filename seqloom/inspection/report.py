@@ -18,8 +18,9 @@ __all__ = ["AttentionMap", "Example", "ReportData", "attention_svg", "render"]
 Row = Mapping[str, Any]
 _LOSSES = {
     "perplexity": "Nats a token",
-    "accuracy": "Nats an example",
+    "matthews": "Nats an example",
     "exact_match": "Nats an example",
+    "accuracy": "Nats a word",
     "pearson": "The squared difference, in units of the standard deviation",
 }
 """The unit of the loss, by a score that only this kind of model has."""

@@ -25,6 +25,7 @@ GENERATION = Fields(
 )
 """generation_config.json, or these fields of config.json where there is none."""
 _REPEATED = (("repetition_penalty", "repetition_penalty", 1), ("no_repeat_ngram_size", "no_repeat_ngram", 0))
+_STOPS: dict[Any, str] = {True: "first", False: "likely"}  # else "never": "certain"
 _SAMPLED = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "min_p": 0.0}  # what they have where nothing is stated
 
 
@@ -57,10 +58,30 @@ def decoding(generation: Json, kind: str) -> tuple[Json, list[str]]:
         if (penalty := generation.get("length_penalty")) is not None:
             options["length_penalty"] = float(penalty)
         if (early := generation.get("early_stopping")) is not None:
-            options["stop"] = {True: "first", False: "likely"}.get(early, "certain")
+            options["stop"] = _STOPS.get(early, "certain")
     elif kind == "encoder-decoder" or generation.get("do_sample") is False:
         options.setdefault("kind", "greedy")
     return options, warnings
+
+
+def generation_of(options: Json, kind: str) -> tuple[Json, list[str]]:
+    """The fields of generation_config.json for all decoding options, and those that have none; see `decoding`."""
+    fields: Json = {"do_sample": options["kind"] == "sample"}
+    repeated = [(theirs, ours) for theirs, ours, no in _REPEATED if options[ours] != no]
+    missing = [] if options["count_prompt"] else [ours for _, ours in repeated]
+    fields |= {theirs: options[ours] for theirs, ours in repeated if options["count_prompt"]}
+    translates = kind == "encoder-decoder"
+    if options["max_length"]:
+        fields["max_new_tokens"] = options["max_length"] + translates  # with the end
+    if options["min_length"] and translates:
+        fields["min_length"] = options["min_length"] + 1  # with the start
+    if options["kind"] == "sample":
+        fields |= {key: options[key] for key in _SAMPLED}
+    elif options["kind"] == "beam":
+        early = {stop: value for value, stop in _STOPS.items()}.get(options["stop"], "never")
+        fields |= {"num_beams": options["beam"], "length_penalty": options["length_penalty"], "early_stopping": early}
+        missing += ["coverage_penalty"] * bool(options["coverage_penalty"])
+    return fields, missing
 
 
 def ids_of(value: Any) -> tuple[int, ...]:

@@ -23,7 +23,8 @@ class BPE(Bounded):
     """Byte-level byte-pair encoding (Sennrich et al. 2016): decoding restores any text exactly.
 
     Args:
-        size: the size of the vocabulary, including 256 bytes and 4 special tokens.
+        size: the size of the vocabulary, including 256 bytes and 4 special tokens, but not those of masks and of
+            conversations.
         joint: one vocabulary for both sides, or one for each.
         lowercase: whether text is lowercased first.
         digits: whether each digit is a token of its own.

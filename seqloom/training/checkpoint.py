@@ -32,6 +32,7 @@ class Progress:
         seconds: time spent in training steps, over all sessions.
         best, best_step: the best validation score so far, as `measures.rank` returns it, and its step; -1 for the
             mean of several checkpoints.
+        best_loss: the loss there, which decides between equal scores.
         stale: evaluations since the best one.
         drops: evaluations without improvement over the whole run.
         scores: (score, step) of the checkpoints kept for averaging.
@@ -44,6 +45,7 @@ class Progress:
     seconds: float = 0.0
     best: float | None = None
     best_step: int = 0
+    best_loss: float | None = None
     stale: int = 0
     drops: int = 0
     scores: list[tuple[float, int]] = field(default_factory=list)

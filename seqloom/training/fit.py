@@ -76,6 +76,7 @@ def fit(run: Run, plan: Plan, reporter: Reporter) -> Progress:
     run.forget_after(progress.step)
     session = _Session(run, plan, reporter, progress)
     if complete(progress, plan.training):
+        session.point()
         return progress
     try:
         session.train()
@@ -159,9 +160,14 @@ class _Session:
         progress, config = self.progress, self.plan.training
         metrics, samples = self._metrics()
         score = self._score(metrics)
-        best = progress.best is None or score > progress.best
+        better = progress.best is None or score > progress.best
+        loss, least = metrics.get("loss"), progress.best_loss
+        less = loss is not None and least is not None and loss < least
+        best = better or (score == progress.best and less)  # the loss decides between equal scores
         if best:
-            progress.best, progress.best_step, progress.stale = score, progress.step, 0
+            progress.best, progress.best_step, progress.best_loss = score, progress.step, loss
+        if better:
+            progress.stale = 0
         else:
             progress.stale, progress.drops = progress.stale + 1, progress.drops + 1
         if config.average != "none":
@@ -196,11 +202,23 @@ class _Session:
     def _save(self) -> None:
         progress = self.progress
         save_checkpoint(self.run, self.plan.learner, progress)
-        if progress.best is not None and progress.best_step >= 0:
-            best = self.run.checkpoint_at(progress.best_step)
-            self.run.point("best", best, step=progress.best_step, **{self.plan.training.metric: progress.best})
+        if progress.best_step >= 0:
+            self._point(self.run.checkpoint_at(progress.best_step))
         last_two = {c.step for c in self.run.checkpoints()[-2:]}
         self.run.keep_only(last_two | {progress.best_step} | {step for _, step in progress.scores})
+
+    def point(self) -> None:
+        """Writes best.json where it is missing, and its checkpoint is there."""
+        best = self.run.checkpoint_at(self.progress.best_step)
+        if self.run.pointed("best") is None and best.path.is_dir():
+            self._point(best)
+
+    def _point(self, best: Checkpoint, **more: Any) -> None:
+        progress, metric = self.progress, self.plan.training.metric
+        if progress.best is not None:
+            value = progress.best if metric == "latest" else rank(metric, progress.best)
+            step = progress.best_step if progress.best_step >= 0 else progress.step
+            self.run.point("best", best, step=step, **{metric: value}, **more)
 
     def _finish(self) -> None:
         progress, config = self.progress, self.plan.training
@@ -213,7 +231,7 @@ class _Session:
         self._save()
 
     def _average(self, chosen: list[Checkpoint]) -> None:
-        progress, config = self.progress, self.plan.training
+        progress = self.progress
         mean = average_weights([c.path for c in chosen])
         metrics, _ = self._metrics(mean)
         score = self._score(metrics)
@@ -223,10 +241,8 @@ class _Session:
         )
         if better:
             checkpoint = self.run.save("average", lambda folder: self.plan.learner.write(folder, mean))
-            self.run.point(
-                "best", checkpoint, step=progress.step, **{config.metric: score}, averaged=[c.step for c in chosen]
-            )
             progress.best, progress.best_step = score, -1
+            self._point(checkpoint, averaged=[c.step for c in chosen])
 
 
 def _tensorboard(run: Run, step: int) -> Any:

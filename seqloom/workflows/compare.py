@@ -10,10 +10,10 @@ from seqloom.errors import UsageError
 from seqloom.files import Json, output_in, write_json, write_text
 from seqloom.inspection.comparison import render_comparison
 from seqloom.measures import MEASURES
-from seqloom.run import Run, title_of
+from seqloom.run import Run
 from seqloom.tasks.task import RunConfig, config_of, refuse_other_tests
 from seqloom.training.log import Reporter
-from seqloom.workflows.evaluate import basis, evaluate_run
+from seqloom.workflows.evaluate import basis, evaluate_run, title_of
 
 OUTPUTS = "compare.json", "compare.html"
 
@@ -47,7 +47,7 @@ def compare_runs(
         config = config_of(opened[0], RunConfig)
         metric = config.training.metric if config.training.metric in MEASURES else "loss"
         bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
-        reached = measures.worst(bests, metric) if len(bests) == len(opened) else None
+        reached = measures.worst(bests, metric) if len(bests) == len(opened) and any(bests) else None
         result = {"test": evaluations[0]["test"]}
         result |= config.compared(opened, names, evaluations) or scores_alone(opened, names, evaluations)
         result |= {"task": task, "reached": reached, "metric": metric, "unit": config.unit}

@@ -8,13 +8,29 @@ from pathlib import Path
 
 from seqloom import config as configs
 from seqloom.data.formats.lines import content_digests
-from seqloom.files import Json, short_digest, write_sealed
-from seqloom.run import Run, title_of
+from seqloom.errors import UsageError
+from seqloom.files import Json, read_json, short_digest, write_sealed
+from seqloom.run import Run
 from seqloom.tasks.building import load_run
 from seqloom.tasks.language_model.choices import score_choices
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.training.log import Reporter
+
+_LONGEST_TITLE = 200  # bytes, of the name of a file
+
+
+def title_of(name: str, test: Sequence[str], default: str = "test") -> str:
+    """The name of an evaluation and its file in eval/: `name`, else that of the first test file, else `default`.
+
+    Raises UsageError for a name that is empty or a path.
+    """
+    title = (name or (Path(test[0]).name.lstrip(".").split(".")[0] if test else default)).strip()
+    wrong = not title or title[0] == "." or any(c in "/\\" or not c.isprintable() for c in title)
+    if wrong or len(title.encode()) > _LONGEST_TITLE:
+        problem = f"an evaluation cannot be called {title[:80]!r}"
+        raise UsageError(problem, where="--name", cure="give a short name that is not a path: --name test")
+    return title
 
 
 def evaluate_run(
@@ -34,7 +50,7 @@ def evaluate_run(
     title = title_of(name, test, config.title)
     predictor = load_run(run, RunConfig, precision=config.measured_in, say=reporter.warn).predictor()
     scores = config.score(predictor, test, options, reporter)
-    return _saved(run, title, scores, basis(run, config, test, options, reporter))
+    return _saved(run, title, scores, basis(run, config, test, options, reporter), reporter)
 
 
 def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporter: Reporter) -> Json:
@@ -44,7 +60,7 @@ def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporte
     loaded = load_run(path, LanguageModelConfig, precision="fp32", say=reporter.warn)
     scores = score_choices(loaded.predictor(), file, shots, reporter)
     options = ["--choices", "--shots", str(shots)]
-    return _saved(loaded.run, title, scores, basis(loaded.run, loaded.config, [file], options, reporter))
+    return _saved(loaded.run, title, scores, basis(loaded.run, loaded.config, [file], options, reporter), reporter)
 
 
 def basis(run: Run, config: RunConfig, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
@@ -56,7 +72,11 @@ def basis(run: Run, config: RunConfig, test: Sequence[str], options: Sequence[st
     return {"checkpoint": best.path.name, "files": list(test), "basis": digest}
 
 
-def _saved(run: Run, title: str, scores: Json, on: Json) -> Json:
-    result = {"test": title, **scores, **on}
-    write_sealed(run.evaluation_path(title), result)
+def _saved(run: Run, title: str, scores: Json, on: Json, reporter: Reporter) -> Json:
+    result, path = {"test": title, **scores, **on}, run.evaluation_path(title)
+    before = read_json(path, "").get("files") if path.is_file() else None
+    if before not in (None, on["files"]):
+        files = " ".join(before) or "the config's test data"
+        reporter.warn(f"{path} had the scores of {files}, which are replaced; --name keeps both")
+    write_sealed(path, result)
     return result

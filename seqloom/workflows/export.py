@@ -13,10 +13,12 @@ import tokenizers
 import torch
 from tokenizers import processors
 
+from seqloom.config import tree_of
 from seqloom.data.batches.masked import has_mask, mask_of
 from seqloom.errors import UsageError
 from seqloom.files import output_in, write_json, write_text
 from seqloom.interop.fields import Json
+from seqloom.interop.generation import generation_of
 from seqloom.interop.huggingface import write_checkpoint
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.assemblies import Model
@@ -26,7 +28,7 @@ from seqloom.run import Run
 from seqloom.tasks.assets import load_facts
 from seqloom.tasks.building import load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
-from seqloom.tasks.task import config_of
+from seqloom.tasks.task import RunConfig, config_of
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 
@@ -115,7 +117,13 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     first = str(imported.get("family", ""))
     write_checkpoint(folder, model, heads, vocab_size=vocab_size, dtype=dtype, shard=SHARD, more=more, first=first)
     if pair is not None:
-        _write_tokenizers(folder, pair, special, model)
+        _write_tokenizers(folder, pair, model)
+        if (decoding := getattr(config_of(run, RunConfig), "decoding", None)) is not None:
+            fields, missing = generation_of(tree_of(decoding), model.config.kind)
+            special |= fields
+            if missing:
+                reporter.warn(f"transformers has nothing like decoding.{' and '.join(missing)}")
+        write_json(folder / "generation_config.json", special)
     for kept in KEPT:
         if path := run.asset(f"published/{kept}"):
             (folder / kept).parent.mkdir(exist_ok=True)
@@ -168,7 +176,7 @@ def _with_special(tokenizer: Tokenizer, kind: str) -> str:
     return str(inner.to_str(pretty=True)) + "\n"
 
 
-def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], special: Json, model: Model) -> None:
+def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], model: Model) -> None:
     source, target = pair
     kind = model.config.kind
     write_text(folder / "tokenizer.json", _with_special(target, kind))
@@ -186,4 +194,3 @@ def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], special: 
     segments = isinstance(model, EncoderOnly) and model.config.segments > 1 and target.template.segments
     settings["model_input_names"] = ["input_ids", *["token_type_ids"] * segments, "attention_mask"]
     write_json(folder / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
-    write_json(folder / "generation_config.json", special)

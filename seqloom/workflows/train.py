@@ -67,6 +67,12 @@ def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) 
 
 def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> None:
     exists = run.begun
+    if exists:
+        run.refuse_lost()
+        if (task := run.info()["task"]) != config.task:
+            cure = "choose another directory with --run"
+            raise RunError(f"is a run of the task {task!r}, not {config.task!r}", where=str(run.path), cure=cure)
+        run.pointer("best")  # a damaged one is refused before it is replaced
     threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
     torch.set_num_threads(threads)
     reporter.say(f"reading the data of {run.path}")
@@ -94,7 +100,8 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
             config, about = replace(config, training=saved.training), {"corpus": prepared.corpus}
         else:
             _warn_of_changes(run, about, plan, progress, reporter)
-        run.reopen_lines()
+            about["training"] = {}  # not finished any more
+        run.reopen_lines(reporter.warn)
         run.write_config(configs.to_toml(config))
         run.update_info(**about)
     else:

@@ -116,6 +116,9 @@ def test_resuming_under_other_conditions_is_reported(call: Call, folder):
     assert "complete" not in call(*words, "2").err
     call(*words, "1").refused(2, "new: this training has taken 2 steps; 1 are fewer", "as many or for more")
     assert fingerprint(folder) == before
+    Path("other.toml").write_text("task = 'language_model'\ndata = {train = ['train.src']}\n", encoding="utf-8")
+    called = "train", "other.toml", "--run", "new"
+    call(*called).refused(2, "new: is a run of the task 'translate', not 'language_model'", "--run")
     err = " ".join(call(*words, "4", "--training.threads", "2").err.split())
     assert "threads: 2 instead of 1: the result is not the same to the bit" in err
     assert "4 steps instead of 2: the learning rate at step 2 is" in err
@@ -236,6 +239,16 @@ def test_a_broken_evaluation_is_named(call: Call, folder, verb):
     Path("run/eval").mkdir()
     Path("run/eval/test.json").write_text('{"half', encoding="utf-8")
     call(*verb.split()).refused(2, "run/eval/test.json: cannot be read", "with the same --test and --name test")
+
+
+def test_eval_warns_before_it_replaces_the_scores_of_other_files(call: Call, folder):
+    Path("other").mkdir()
+    for name in ("test.src", "test.tgt"):
+        shutil.copy(name, "other")
+    for _ in range(2):
+        assert "--name keeps both" not in call("eval", "run", "--test", "test.src", "test.tgt", "-q").err
+    err = call("eval", "run", "--test", "other/test.src", "other/test.tgt", "-q").err
+    assert "run/eval/test.json had the scores of test.src test.tgt, which are replaced" in " ".join(err.split())
 
 
 def test_eval_without_test_data_names_the_option(call: Call, folder):
@@ -413,6 +426,13 @@ def test_runs_lists_what_there_is(call: Call, folder):
         ("half", "", 0, "not begun"), ("run", "translate", 4, "finished"), ("two", "translate", 1, "finished")
     ]  # fmt: skip
     assert "two" in call("runs", ".").out
+    Path("two/best.json").unlink()
+    shutil.rmtree("run/checkpoints")
+    result = call("runs", ".", "--json")
+    assert [row["state"] for row in json.loads(result.out)] == ["not begun", "damaged", "finished"]
+    assert "two/best.json: is missing" in result.err
+    assert "run: has lost its checkpoints" in result.err
+    call("train", "small.toml", "--run", "run").refused(2, "run: has lost its checkpoints", "put the folder")
     call("runs", "nowhere").refused(2, "nowhere: no such folder")
 
 

@@ -165,6 +165,10 @@ def test_embed_gives_a_vector_a_text(call: Call, here, tmp_path, name):
     assert np.load(tmp_path / "v.npy") == pytest.approx(np.array([row["vector"] for row in rows]), abs=1e-6)
     assert call("embed", name, "mi", "--to", tmp_path / "v.json").code == 0
     assert json.loads((tmp_path / "v.json").read_text(encoding="utf-8"))[0]["text"] == "mi"
+    assert call("embed", name, "mi", "--to", tmp_path / "v.json").code == 0  # what embed wrote is replaced
+    (tmp_path / "mine.json").write_text("mine", encoding="utf-8")
+    call("embed", name, "mi", "--to", tmp_path / "mine.json").refused(2, "holds mine.json, which is no earlier output")
+    assert (tmp_path / "mine.json").read_text(encoding="utf-8") == "mine"
     assert call("embed", name, "mi", "--pooling", "own").out != call("embed", name, "mi").out
 
 

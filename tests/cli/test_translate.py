@@ -139,6 +139,11 @@ def program(*words: str, **options: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, **options)  # type: ignore[call-overload]
 
 
+def test_texts_after_the_options_are_no_values(call: Call, folder):
+    call("translate", "run", "--decoding.kind", "greedy", "ba").refused(2, "unknown kind 'greedy ba'")
+    call("translate", "run", "--decoding.beam", "3", "ba").refused(2, "got 2", "--decoding.beam 3; what is no value")
+
+
 def test_as_a_filter_between_two_others(seen, expected):
     """`cat x | seqloom translate RUN > y`."""
     data = "\n".join([*TEXTS, LAST]).encode()

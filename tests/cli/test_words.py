@@ -102,6 +102,9 @@ def test_what_is_exported_is_read(call: Call, words, name, options):
     assert call("words", "run", "export", name, *options).code == 0
     assert np.array_equal(load_vectors(name).vectors, seqloom.load("run").vectors)
     assert call("words", name, "similar", "cat").out == call("words", "run", "similar", "cat").out
+    assert call("words", "run", "export", name, *options).code == 0
+    Path("mine.txt").write_text("mine", encoding="utf-8")
+    call("words", "run", "export", "mine.txt").refused(2, "holds mine.txt, which is no earlier output")
 
 
 def test_a_file_whose_header_counts_one_word_too_many_is_read_by_option(call: Call, words, tmp_path):

@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 
-from seqloom.interop.generation import decoding, suppressed
+from seqloom.config import tree_of
+from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling
+from seqloom.interop.generation import decoding, generation_of, suppressed
 from seqloom.tasks import load
 from seqloom.tasks.encoder.embed import load_encoder
 from seqloom.training.log import Reporter
@@ -257,3 +259,29 @@ def test_ids_that_are_never_generated() -> None:
     warning = "bad_words_ids of several ids are not used: [4, 5]"
     assert suppressed(stated, "encoder-decoder") == ((3, 6), [warning])
     assert suppressed({"suppress_tokens": [6]}, "decoder-only") == ((), ["suppress_tokens is not used"])
+
+
+@pytest.mark.parametrize("kind", ["decoder-only", "encoder-decoder"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        Greedy(),
+        Greedy(max_length=9, repetition_penalty=1.5, no_repeat_ngram=1, count_prompt=True),
+        BeamSearch(),
+        BeamSearch(beam=3, length_penalty=0.5, stop="first", max_length=30),
+        BeamSearch(beam=2, stop="certain"),
+        Sampling(),
+        Sampling(temperature=0.5, top_k=7, top_p=0.75, min_p=0.25),
+    ],
+)
+def test_a_decoding_config_comes_back_from_its_export(config: DecodingConfig, kind: str) -> None:
+    fields, missing = generation_of(tree_of(config), kind)
+    options, warnings = decoding(fields | {"forced_eos_token_id": 2} if kind == "encoder-decoder" else fields, kind)
+    assert (missing, warnings) == ([], [])
+    assert type(config)(**{key: value for key, value in options.items() if key != "kind"}) == config
+    assert options["kind"] == config.kind
+
+
+def test_what_transformers_lacks_is_named() -> None:
+    config = BeamSearch(coverage_penalty=0.5, no_repeat_ngram=2)
+    assert generation_of(tree_of(config), "encoder-decoder")[1] == ["no_repeat_ngram", "coverage_penalty"]

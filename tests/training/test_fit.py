@@ -56,10 +56,34 @@ def test_the_last_two_and_the_best_checkpoint_are_kept(toy):
     assert toy.run.best(pytest.fail).step == 4
 
 
+def test_the_loss_decides_between_equal_scores(toy, monkeypatch):
+    toy.scores = {6: 1.0}
+    losses = iter([9.0, 7.0, 5.0, 6.0, 4.0, 3.0])
+    evaluate = toy._evaluate
+    monkeypatch.setattr(toy, "_evaluate", lambda step: ({**evaluate(step)[0], "loss": next(losses)}, []))
+    toy.fit(steps=4)
+    assert pointed(toy, "best")["step"] == 4
+    toy.fit(steps=12)
+    assert pointed(toy, "best")["step"] == 6  # a better score beats a lower loss
+    toy.scores = {6: 1.0, 14: 1.0, 16: 1.0}
+    losses = iter([8.0, 2.0])
+    toy.fit(steps=16)
+    assert pointed(toy, "best")["step"] == 16
+
+
+def test_a_finished_training_writes_a_lost_pointer_again(toy):
+    toy.scores = BEST_AT_4
+    toy.fit()
+    before = pointed(toy, "best")
+    (toy.run.path / "best.json").unlink()
+    toy.fit()
+    assert pointed(toy, "best") == before
+
+
 def test_what_is_best_can_be_the_loss(toy):
     toy.scores = BEST_AT_4
     toy.fit(metric="loss")
-    assert pointed(toy, "best") == {"checkpoint": "step-00000004", "step": 4, "loss": -70.0}
+    assert pointed(toy, "best") == {"checkpoint": "step-00000004", "step": 4, "loss": 70.0}
 
 
 def test_the_last_step_is_evaluated_whatever_its_number(toy):
