@@ -3,7 +3,7 @@
     runs/NAME/  config.toml  run.json  tokenizer.json  labels.json  metrics.jsonl  samples.jsonl  .seqloom
                 checkpoints/step-00001000/{model,optimizer}.safetensors, state.json, MANIFEST.json
                 shards/00000/{ids,lines}.npy, state.json, MANIFEST.json  shards/corpus.json
-                latest.json  best.json  eval/TESTSET.json  report.html
+                frozen.safetensors  latest.json  best.json  eval/TESTSET.json  report.html
 
 It knows files, not models. Every file that can change a result has a digest, which is checked when it is read.
 """
@@ -24,6 +24,7 @@ from seqloom.errors import RunError
 from seqloom.files import (
     CHANGED,
     FORMAT,
+    FROZEN,
     Checkpoint,
     Json,
     check_toml,
@@ -296,6 +297,7 @@ class Run:
                 warn(f"{best.path} is damaged: {fault}; using the newest undamaged one")
                 best = None
             self._best = best or self.newest(warn, weights=True)
+        self.asset(FROZEN)
         if self._best is None:
             self.refuse_lost()
             raise RunError("has no checkpoint yet", where=str(self.path), cure="train it first: seqloom train CONFIG")

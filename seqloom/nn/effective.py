@@ -6,6 +6,8 @@ parameters become part of the layer. Without changes the effective weight is the
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 _CHANGES = "changes"
@@ -28,5 +30,10 @@ def change(layer: nn.Module, name: str, by: nn.Module) -> None:
 def effective(layer: nn.Module, name: str = "weight") -> Tensor:
     """The weight that the layer uses in place of its parameter `name`."""
     weight: Tensor = getattr(layer, name)
-    changes = layer._modules.get(_CHANGES)
-    return changes[name](weight) if changes is not None and name in changes else weight  # type: ignore[index,operator]
+    changes = changes_of(layer)
+    return changes[name](weight) if name in changes else weight
+
+
+def changes_of(layer: nn.Module) -> Any:
+    """The changes of a layer: an nn.Sequential by the name of the parameter, in a mapping."""
+    return layer._modules.get(_CHANGES) or {}

@@ -13,6 +13,7 @@ from torch import nn
 from seqloom.errors import UsageError
 from seqloom.limits import Bounded, Bounds
 from seqloom.nn.effective import effective
+from seqloom.nn.linear import Linear
 from seqloom.shapes import Float, Ids, Int, Mask, Tensor, Vectors
 
 
@@ -121,7 +122,8 @@ class PatchEmbedder(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "B N H W"]) -> Vectors:
         """The vectors of the images."""
-        patches = self.project(pixels).flatten(2).transpose(1, 2)  # B D h w -> B (h w) D
+        weight, bias, step = effective(self.project), self.project.bias, self.project.stride
+        patches = F.conv2d(pixels, weight, bias, step).flatten(2).transpose(1, 2)  # B D h w -> B (h w) D
         return torch.cat((self.first.expand(len(pixels), 1, -1), patches), 1)
 
 
@@ -146,7 +148,7 @@ class TokenEmbedder(nn.Module):
             table = nn.Parameter(nn.init.normal_(nn.Parameter(torch.empty(vocab_size, embedding)), std=embedding**-0.5))
         self.weight = table
         self.scale = embedding**0.5 if scaled else 1.0
-        self.project: nn.Module = nn.Identity() if embedding == width else nn.Linear(embedding, width, bias=False)
+        self.project: nn.Module = nn.Identity() if embedding == width else Linear(embedding, width, bias=False)
 
     def forward(self, ids: Ids) -> Vectors:
         """The vectors of the ids."""

@@ -24,6 +24,9 @@ class RMSNorm(nn.Module):
         return x * (mean + self.eps).rsqrt().to(x.dtype) * self.weight
 
 
+NORMS = (nn.LayerNorm, RMSNorm)
+
+
 def make_norm(kind: NormKind, width: int, eps: float = 0.0) -> nn.Module:
     """LayerNorm (Ba et al. 2016) or RMSNorm over the last `width` features; eps 0 = 1e-5 and 1e-6."""
     return nn.LayerNorm(width, eps or 1e-5) if kind == "layer" else RMSNorm(width, eps or 1e-6)

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory, mean_summary
 from seqloom.shapes import Float, Int, Tensor
 
@@ -31,8 +32,8 @@ class Pooling(nn.Module):
         self.width = summary_width if kind == "summary" else width
         self.score: nn.Module = nn.Identity()
         if kind == "attention":
-            self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
-        self.layer: nn.Module = nn.Identity() if layer == "none" else nn.Linear(self.width, self.width)
+            self.score = nn.Sequential(Linear(width, width), nn.Tanh(), Linear(width, 1, bias=False))
+        self.layer: nn.Module = nn.Identity() if layer == "none" else Linear(self.width, self.width)
 
     def forward(self, memory: Memory) -> Float[Tensor, "B D"]:
         """The vector of each sequence; padding is ignored."""

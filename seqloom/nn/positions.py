@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from seqloom.limits import Bounded, Bounds, NotNegative
+from seqloom.nn.effective import effective
 from seqloom.shapes import Bool, Float, Int, Tensor
 
 
@@ -149,7 +151,7 @@ class Positions(nn.Module):
             case Sinusoidal(interleaved=interleaved):
                 return Place(added=sinusoids(added, self.width, interleaved).to(x.dtype))
             case Learned():
-                return Place(added=self.table(added))
+                return Place(added=F.embedding(added, effective(self.table)))
             case Rotary():
                 angles = (queries[:, None] * rotary_rates(self.config, self.features).to(device)).repeat(1, 2)
                 return Place(rotation=(angles.cos().to(x.dtype), angles.sin().to(x.dtype)))
@@ -159,7 +161,7 @@ class Positions(nn.Module):
                 return Place(bias=(-slopes[:, None, None] * distance.abs()).to(x.dtype))
             case Relative(buckets=buckets, distance=furthest):
                 bucket = relative_bucket(_distance(queries, end), buckets, furthest, causal=self.causal)
-                return Place(bias=self.table(bucket).permute(2, 0, 1))
+                return Place(bias=F.embedding(bucket, effective(self.table)).permute(2, 0, 1))
 
 
 def sinusoids(positions: Int[Tensor, "*T"], width: int, interleaved: bool = False) -> Float[Tensor, "*T D"]:

@@ -67,6 +67,7 @@ class RecurrentLayer(nn.Module):
         matrices: Matrices | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B P D"]]:
         """h at each position, and the final carry; `carry` None = zeros, `matrices` None = the layer's own."""
+        matrices = self.matrices() if matrices is None else matrices
         if carry is None and matrices is not None:
             carry = x.new_zeros(x.shape[0], self.parts, self.cells.hidden_size)
         start: Any = None

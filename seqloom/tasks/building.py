@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -10,16 +11,19 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
+from seqloom.adaptation.adapt import adapt, merge_adapters
+from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.config import Arguments, Tree, merge, read_tree
 from seqloom.errors import RunError, UsageError
+from seqloom.files import FROZEN
 from seqloom.models.assemblies import CONFIGS, Model, make_model, vocabulary_parameters
 from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_tokenizers, make_tokenizer
-from seqloom.tasks.task import RunConfig, config_of
+from seqloom.tasks.task import GradientConfig, RunConfig, config_of
 from seqloom.tasks.word_vectors.starting import take_vectors
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.checkpoint import load_weights, saved_weights, start_weights
+from seqloom.training.checkpoint import Stored, learned_shapes, load_weights, saved_weights, start_weights
 from seqloom.training.log import Reporter
 from seqloom.training.precision import Precision, dtype_for, pick_device
 
@@ -64,9 +68,11 @@ def load_run(
     assets = config.assets(run)
     with torch.random.fork_rng(devices=[]):  # these weights are overwritten: the caller's generator stays as it is
         model = config.build(assets)
-    load_weights(run.best(say).path, model)
+    restore(model, adaptation(config), run.best(say).path)
+    merge_adapters(model)
     where = pick_device(device)
-    model = model.to(where, dtype_for(precision, where)).eval()
+    # A weight that asks for no gradient is multiplied by another kernel, with other last bits.
+    model = model.requires_grad_(True).to(where, dtype_for(precision, where)).eval()
     pack(model)
     if special_tokens and assets.tokenizers is not None:
         source, target = assets.tokenizers
@@ -90,10 +96,36 @@ def open_predictor(
     return loaded.predictor(**options)
 
 
-def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporter) -> None:
+def adaptation(config: RunConfig) -> AdaptConfig:
+    """How much of the model of a run is learned."""
+    return config.adapt if isinstance(config, GradientConfig) else Full()
+
+
+def restore(model: nn.Module, config: AdaptConfig, checkpoint: Path) -> None:
+    """Adapts a new model as that of a checkpoint is, and loads its weights."""
+    learned = learned_shapes(checkpoint)
+    fresh = [name for name, _ in model.named_parameters() if name in learned]
+    adapt(model, config, fresh, next((shape[0] for name, shape in learned.items() if name.endswith(".rows")), 0))
+    load_weights(checkpoint, model)
+
+
+@contextmanager
+def _start(run: Run, reporter: Reporter) -> Iterator[tuple[dict[str, Stored], Path | None]]:
+    """The weights of a run to start from, and their file if they are what it holds."""
+    config, best = config_of(run, RunConfig), run.best(reporter.warn)
+    if isinstance(adaptation(config), Full):
+        with saved_weights(best.path) as weights:
+            yield weights, None if run.asset(FROZEN) else best.weights
+        return
+    model = load_run(run, RunConfig, precision="fp32", device="cpu").model
+    yield {name: Stored(tuple(p.shape), p.detach) for name, p in model.named_parameters()}, None
+
+
+def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporter) -> Path | None:
     """Gives a new model its initial values: the weights of another run, but for heads that differ, or word vectors.
 
-    Tokens that the other run does not have begin as the mean of its tokens.
+    Tokens that the other run does not have begin as the mean of its tokens. From then on only that is learned which
+    the config allows. Returns the file of the weights of the other run.
 
     Raises:
         RunError: no such run, or its weights do not fit.
@@ -101,26 +133,32 @@ def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporte
     if not config.begins_with:
         for table, embedder, tokenizer in config.tables(model, assets):
             take_vectors(table, embedder, tokenizer, reporter)
-        return
+        return None
     run = Run.open(config.begins_with)
-    vocab_size = _tokenizer(run).vocab_size
+    vocab_size = _tokenizers(run)[1].vocab_size
+    added = max(0, assets.vocab_size - vocab_size)
+    grown = dict.fromkeys(vocabulary_parameters(model), vocab_size) if added else {}
     best = run.best(reporter.warn)
-    fresh = _differing(best.path, model)
-    try:
-        start_weights(best.path, model, grown=dict.fromkeys(vocabulary_parameters(model), vocab_size), fresh=fresh)
-    except RunError as error:
-        cure = "leave out [model], which is then that of the run, or start from another one"
-        raise RunError(error.problem, where=str(best.path), cure=cure) from None
-    added = assets.vocab_size - vocab_size
+    with _start(run, reporter) as (weights, file):
+        differing = _differing(weights, model)
+        try:
+            start_weights(weights, model, str(best.path), grown=grown, fresh=differing)
+        except RunError as error:
+            cure = "leave out [model], which is then that of the run, or start from another one"
+            raise RunError(error.problem, where=str(best.path), cure=cure) from None
     reporter.say(f"starting from {best.path}" + f"; {added} new tokens" * (added > 0))
-    if initialized := [name for name in fresh if any(n.startswith(name) for n, _ in model.named_parameters())]:
-        reporter.say(f"newly initialized: {', '.join(initialized)}")
+    fresh = [name for name, _ in model.named_parameters() if name.startswith(differing)]
+    if fresh:
+        parts = [part for part in differing if any(name.startswith(part) for name in fresh)]
+        reporter.say(f"newly initialized: {', '.join(parts)}")
+    adapt(model, adaptation(config), fresh, added)
+    return file
 
 
-def _differing(checkpoint: Path, model: nn.Module) -> tuple[str, ...]:
-    """The heads, pooling layers and match embeddings that only one of checkpoint and model has, or in another shape."""
+def _differing(weights: Mapping[str, Stored], model: nn.Module) -> tuple[str, ...]:
+    """The heads, pooling layers and match embeddings that only one of weights and model has, or in another shape."""
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    saved = _shapes(checkpoint)
+    saved = {name: weight.shape for name, weight in weights.items()}
     differing: set[str] = set()
     for name in shapes.keys() | saved.keys():
         part = ".".join(name.split(".")[:2])
@@ -128,11 +166,6 @@ def _differing(checkpoint: Path, model: nn.Module) -> tuple[str, ...]:
         if part.startswith(("heads.", "pooling.", "matches")) and shapes.get(name) != saved.get(name) and not grown:
             differing.add(part)
     return tuple(sorted(differing))
-
-
-def _shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
-    with saved_weights(checkpoint) as files:
-        return {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
 
 
 def on_start(tree: Mapping[str, Any]) -> Tree:
@@ -155,35 +188,44 @@ def on_start(tree: Mapping[str, Any]) -> Tree:
     return {**tree, "model": merge(base.get("model", {}), changes), "tokenizer": base.get("tokenizer", {})}
 
 
+def kept_tokenizers(config: GradientConfig, run: Run | None) -> tuple[Tokenizer, Tokenizer] | None:
+    """The tokenizers of a run that has begun, else of the run that its training starts from; None = there is none."""
+    if run is not None and run.begun:
+        return _tokenizers(run)
+    return _tokenizers(Run.open(config.start)) if config.start else None
+
+
 def tokenizer_for(config: Any, run: Run | None, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     """The tokenizer of a run that has one, else of the run that training starts from, else one trained on texts."""
-    if run is not None and run.begun:
-        return _tokenizer(run)
-    return _tokenizer(Run.open(config.start)) if config.start else make_tokenizer(config.tokenizer, texts())
+    kept = kept_tokenizers(config, run)
+    return make_tokenizer(config.tokenizer, texts()) if kept is None else kept[0]
 
 
-def _tokenizer(run: Run) -> Tokenizer:
+def _tokenizers(run: Run) -> tuple[Tokenizer, Tokenizer]:
     pair = load_tokenizers(run)
     if pair is None:
         raise RunError("reads no text, so it has no tokenizer", where=str(run.path), cure="name a run that reads text")
-    return pair[0]
+    return pair
 
 
 def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tuple[Tokenizer, Tokenizer] | None]:
     """The model of any run in float32, the number of outputs of each head, and the tokenizers."""
-    tree: Any = getattr(config_of(run, RunConfig), "model", None)
+    config = config_of(run, RunConfig)
+    tree: Any = getattr(config, "model", None)
     if getattr(tree, "kind", "") not in CONFIGS:
         raise UsageError("a model of this kind cannot be exported", where=str(run.path))
     pair = load_tokenizers(run)
     checkpoint = run.best(reporter.warn).path
-    heads = {
-        name.split(".")[1]: shape[0]
-        for name, shape in _shapes(checkpoint).items()
-        if name.startswith("heads.") and name.endswith((".linear.weight", ".project.0.weight"))
-    }
+    with saved_weights(checkpoint) as weights:
+        heads = {
+            name.split(".")[1]: weight.shape[0]
+            for name, weight in weights.items()
+            if name.startswith("heads.") and name.endswith((".linear.weight", ".project.0.weight"))
+        }
     vocab_size = pair[1].vocab_size if pair is not None else 0
     if pair is not None and pair[0].vocab_size != vocab_size:
         raise UsageError("it has two vocabularies, which no published format has", where=str(run.path))
     model = make_model(tree, vocab_size, heads)  # not packed, as it is written
-    load_weights(checkpoint, model)
+    restore(model, adaptation(config), checkpoint)
+    merge_adapters(model)
     return model.eval(), heads, pair

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, TypeVar, runt
 from torch import nn
 
 from seqloom import config as configs
+from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.data.checks.pairs import Finding
 from seqloom.data.sources.source import no_test_data
 from seqloom.decoding.config import ALL_KEYS, DecodingConfig
@@ -194,12 +195,26 @@ class GradientConfig(RunConfig):
     """The keys of all tasks whose models are trained by gradient descent.
 
     Args:
+        start: the run whose weights, tokenizer and, by default, model training starts from; "" = new ones.
+        adapt: how much of that model is learned.
         optimizer: how the gradients become a step.
         schedule: the learning rate of each step, as a share of optimizer.lr.
     """
 
+    start: str = ""
+    adapt: AdaptConfig = field(default_factory=Full)
     optimizer: OptimizerConfig = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=lambda: Noam(warmup=1000))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.start and not isinstance(self.adapt, Full):
+            raise ValueError(f"adapt.kind = '{self.adapt.kind}' adapts the model of another run: start must name it")
+
+    @property
+    def begins_with(self) -> str:
+        """See RunConfig."""
+        return self.start
 
 
 @runtime_checkable

@@ -6,11 +6,12 @@ import errno
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -101,49 +102,106 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise OSError(number, os.strerror(number), str(path)) from None
 
 
-@contextmanager
-def saved_weights(checkpoint: Path) -> Iterator[dict[str, Any]]:
-    """A context with the open file of each weight of a checkpoint, by the name of the weight.
+def frozen_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of a model that training does not change, by name."""
+    return {name: p.data for name, p in model.named_parameters() if not p.requires_grad}
 
-    Trained weights are in model.safetensors, frozen ones in frozen.safetensors, which the checkpoints of a run share.
+
+def save_frozen(folder: Path, model: nn.Module, frozen: Mapping[str, Tensor], base: Path | None) -> list[Path]:
+    """Writes frozen weights into the directory of a run, and returns the files.
+
+    Args:
+        folder: the directory.
+        model: the model.
+        frozen: what `frozen_weights` returned.
+        base: the file of weights that it started from: where it has these, and nothing that the model has not, it is
+            linked.
+    """
+    path = folder / FROZEN
+    path.unlink(missing_ok=True)
+    if not frozen:
+        return []
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    if base is not None:
+        with safe_open(base, "pt") as file:
+            saved = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+        if frozen.keys() <= saved.keys() and saved.items() <= shapes.items():
+            with suppress(OSError):  # not every file system has links
+                path.hardlink_to(base)
+                return [path]
+    save_weights(path, frozen)
+    return [path]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A weight that is read when it is needed."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
+
+@contextmanager
+def saved_weights(checkpoint: Path) -> Iterator[dict[str, Stored]]:
+    """A context with the weights of a checkpoint, by name.
+
+    What a run learned is in the checkpoint's model.safetensors, what stays as it was in the run's frozen.safetensors
+    (that of the checkpoint in runs of earlier versions).
     """
     with ExitStack() as stack:
-        paths = [checkpoint / WEIGHTS, *checkpoint.glob(FROZEN)]
-        files = [stack.enter_context(safe_open(path, "pt")) for path in paths]
-        yield {name: file for file in files for name in file.keys()}  # noqa: SIM118 - no mapping
+        paths = (checkpoint.parent.parent / FROZEN, checkpoint / FROZEN, checkpoint / WEIGHTS)
+        files = [stack.enter_context(safe_open(path, "pt")) for path in paths if path.exists()]
+        yield {
+            name: Stored(tuple(file.get_slice(name).get_shape()), partial(file.get_tensor, name))
+            for file in files
+            for name in file.keys()  # noqa: SIM118 - no mapping
+        }
+
+
+def learned_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights that a checkpoint's run learned, by name."""
+    with safe_open(checkpoint / WEIGHTS, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
 
 
 def load_weights(checkpoint: Path, model: nn.Module) -> None:
     """Loads the weights of a checkpoint into a model. Raises RunError with the names and shapes that differ."""
-    start_weights(checkpoint, model)
+    with saved_weights(checkpoint) as weights:
+        start_weights(weights, model, str(checkpoint))
 
 
 def start_weights(
-    checkpoint: Path, model: nn.Module, *, grown: Mapping[str, int] | None = None, fresh: tuple[str, ...] = ()
+    weights: Mapping[str, Stored],
+    model: nn.Module,
+    where: str,
+    *,
+    grown: Mapping[str, int] | None = None,
+    fresh: tuple[str, ...] = (),
 ) -> None:
     """Loads the weights of another model to continue from.
 
     Args:
-        checkpoint: its folder.
+        weights: its weights.
         model: the model that gets them.
-        grown: by name, the rows in the file of weights that may have more rows here; new rows start as the mean.
-        fresh: prefixes of names to skip, both of the model's weights, which it keeps, and of the file's.
+        where: their place, for errors.
+        grown: by name, the other's rows of weights that may have more rows here; new rows start as the mean.
+        fresh: prefixes of names to skip, both of the model's weights, which it keeps, and of the other's.
     """
     rows_of = grown or {}
     parameters = {name: p for name, p in model.named_parameters() if not name.startswith(fresh)}
-    with saved_weights(checkpoint) as files, torch.no_grad():
-        shapes = {n: tuple(f.get_slice(n).get_shape()) for n, f in files.items() if not n.startswith(fresh)}
-        wrong = [f"missing {n}" for n in parameters if n not in shapes]
-        wrong += [f"unknown {n}" for n in shapes if n not in parameters]
-        wrong += [
-            f"{n} is {shapes[n]} instead of {tuple(p.shape)}"
-            for n, p in parameters.items()
-            if n in shapes and shapes[n] != (*(min(rows_of.get(n, r), r) for r in p.shape[:1]), *p.shape[1:])
-        ]
-        if wrong:
-            raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=str(checkpoint))
+    shapes = {name: weight.shape for name, weight in weights.items() if not name.startswith(fresh)}
+    wrong = [f"missing {n}" for n in parameters if n not in shapes]
+    wrong += [f"unknown {n}" for n in shapes if n not in parameters]
+    wrong += [
+        f"{n} is {shapes[n]} instead of {tuple(p.shape)}"
+        for n, p in parameters.items()
+        if n in shapes and shapes[n] != (*(min(rows_of.get(n, r), r) for r in p.shape[:1]), *p.shape[1:])
+    ]
+    if wrong:
+        raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=where)
+    with torch.no_grad():
         for name, parameter in parameters.items():  # one at a time, so that memory never holds all of them twice
-            saved = files[name].get_tensor(name)
+            saved = weights[name].read()
             if more := math.prod(parameter.shape[:1]) - math.prod(saved.shape[:1]):
                 saved = torch.cat((saved, saved.mean(0).expand(more, *saved.shape[1:])))
             parameter.copy_(saved)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seqloom.errors import RunError
-from seqloom.files import FROZEN, WEIGHTS, digest_of
+from seqloom.files import WEIGHTS
 from seqloom.training.checkpoint import Saved, save_tensors, save_weights
 from seqloom.training.loop import Step, train
 from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
@@ -21,9 +21,10 @@ from seqloom.training.precision import Precision, dtype_for
 
 @runtime_checkable
 class Learner(Saved, Protocol):
-    """What `fit` trains; a checkpoint has `copies` values per parameter."""
+    """What `fit` trains; a checkpoint has `copies` values for each of the `learned` parameters."""
 
     copies: int
+    learned: int
 
     def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
         """The steps from `start` + 1 on, without end; `rate` returns the learning rate of a step."""
@@ -34,7 +35,7 @@ class Learner(Saved, Protocol):
         ...
 
     def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """Writes these weights and the frozen ones, as `saved_weights` reads them."""
+        """Writes these weights, as `saved_weights` reads them."""
         ...
 
 
@@ -64,7 +65,7 @@ class GradientLearner:
         self.optimizer = Optimizer(FlatWeights(model, dtype_for(precision, device)), optimizer, ema)
         self.carry: Mapping[str, Tensor] = {}
         self._rehearsed: list[int] = []
-        self._digest = ""  # of frozen.safetensors
+        self.learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.copies = 4 + (ema > 0)  # the model, the master and two moments
 
     def rehearse(self, numbers: Sequence[int]) -> None:
@@ -111,16 +112,8 @@ class GradientLearner:
         save_tensors(folder / "optimizer.safetensors", tensors)
 
     def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """See Learner; the frozen weights are on disk only once, shared by the folders of all checkpoints."""
+        """See Learner."""
         save_weights(folder / WEIGHTS, weights)
-        if frozen := self.optimizer.weights.frozen:
-            for earlier in folder.parent.glob(f"step-*/{FROZEN}"):
-                if digest_of(earlier) == self._digest:
-                    with suppress(OSError):  # not every file system has links
-                        (folder / FROZEN).hardlink_to(earlier)
-                        return
-            save_weights(folder / FROZEN, frozen)
-            self._digest = digest_of(folder / FROZEN)
 
     def load(self, folder: Path) -> None:
         """Loads weights, optimizer, random state and the carry for the next batch."""
@@ -128,9 +121,6 @@ class GradientLearner:
         expected = {k: v.shape for k, v in self.optimizer.state().items() if k in ("master", "ema")}
         if any(k not in tensors or tensors[k].shape != shape for k, shape in expected.items()):
             raise RunError("the weights do not fit the config", where=str(folder), cure="use another --run")
-        if self.optimizer.weights.frozen:
-            self.optimizer.weights.freeze(load_file(folder / FROZEN))
-            self._digest = digest_of(folder / FROZEN)
         random, carry = (
             {k.removeprefix(kind): tensors.pop(k) for k in list(tensors) if k.startswith(kind)}
             for kind in ("random.", "carry.")

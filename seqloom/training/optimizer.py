@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -68,7 +68,7 @@ class FlatWeights:
 
     Args:
         model: the model; its trainable parameters move into one buffer, their gradients into another.
-        dtype: the type the model computes in; the master and `frozen`, by name, stay float32.
+        dtype: the type the model computes in; the master stays float32.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
@@ -92,18 +92,13 @@ class FlatWeights:
         weights, grads = self.views(self.weights), self.views(self.grads)
         for name, parameter in named.items():
             parameter.data, parameter.grad = weights[name], grads[name]
-        self.frozen = {name: p.detach().float() for name, p in model.named_parameters() if not p.requires_grad}
-        self.freeze(self.frozen)
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """The parameters by name, as views of a buffer with the layout of the weights."""
         return {n: flat[start : start + shape.numel()].view(shape) for n, (start, shape) in self._spans.items()}
-
-    def freeze(self, weights: Mapping[str, Tensor]) -> None:
-        """Sets the frozen parameters to these values, by name."""
-        for name, master in self.frozen.items():
-            parameter = self.model.get_parameter(name)
-            parameter.data = master.copy_(weights[name]).to(self.weights.dtype)
 
     def publish(self) -> None:
         """Copies the master's weights to the model."""

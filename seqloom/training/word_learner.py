@@ -70,7 +70,7 @@ class WordLearner:
     ) -> None:
         from seqloom.objectives.word2vec import make_model, train_block  # numba is an extra
 
-        self.copies = 1
+        self.copies, self.learned = 1, sum(p.numel() for p in model.parameters())
         self.model, self.ids, self.seed, self.learn = model, ids, seed, train_block
         self.kernel = make_model(model.config, vocabulary, model.input.numpy(), model.output.numpy())
         self.threads = 1 if batches.deterministic else threads

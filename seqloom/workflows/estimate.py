@@ -35,6 +35,7 @@ class Estimate:
         gigabytes: peak memory.
         disk_gigabytes: the run directory at its largest.
         parameters: the parameters of the model.
+        learned: those of them that are learned.
         tokens_per_second: target tokens.
         padding: the share of positions that are padding.
     """
@@ -46,6 +47,7 @@ class Estimate:
     gigabytes: float
     disk_gigabytes: float
     parameters: int
+    learned: int
     tokens_per_second: float
     padding: float
 
@@ -84,7 +86,7 @@ def estimate(config: RunConfig, prepared: Prepared, model: nn.Module) -> Estimat
         kernels = min(per_shape / 2 * shapes, KERNELS * KERNEL_BYTES)
     averaged = training.average != "none"
     evaluations = -(-steps // training.evaluate_every) + averaged
-    parameters = parameter_count(model)
+    parameters, learned = parameter_count(model), plan.learner.learned
     kept = 3 + averaged * training.average_count
     return Estimate(
         steps=steps,
@@ -92,8 +94,9 @@ def estimate(config: RunConfig, prepared: Prepared, model: nn.Module) -> Estimat
         epochs=steps / plan.per_epoch,
         minutes=(steps * seconds + evaluations * evaluation) / 60,
         gigabytes=(peak_bytes(device) + kernels) / 1e9,
-        disk_gigabytes=4 * parameters * plan.learner.copies * kept / 1e9,
+        disk_gigabytes=4 * (learned * plan.learner.copies * kept + parameters - learned) / 1e9,
         parameters=parameters,
+        learned=learned,
         tokens_per_second=sum(s.tokens for s in taken) / sum(s.seconds for s in taken),
         padding=trial.padding if trial is not None else 0.0,
     )

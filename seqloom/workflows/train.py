@@ -15,14 +15,14 @@ from torch import nn
 
 from seqloom import config as configs
 from seqloom.errors import RunError, UsageError, counted
-from seqloom.files import Json
+from seqloom.files import FROZEN, Json
 from seqloom.models.assemblies import parameter_count
 from seqloom.run import Run
 from seqloom.tasks import read_config
-from seqloom.tasks.building import begin
+from seqloom.tasks.building import adaptation, begin, restore
 from seqloom.tasks.resume import refuse_another
 from seqloom.tasks.task import Prepared, RunConfig
-from seqloom.training.checkpoint import Progress, progress_at
+from seqloom.training.checkpoint import Progress, frozen_weights, progress_at, save_frozen
 from seqloom.training.fit import Plan, complete, fit
 from seqloom.training.log import Reporter
 from seqloom.training.precision import dtype_for, peak_bytes, pick_device, processor_flags
@@ -84,10 +84,12 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
         refuse_another(run, begun, config, prepared.corpus)
     elif forecast or config.training.minutes:
         config = _measured(config, prepared, reporter)
-    model = config.build(prepared.assets)
+    model, base = config.build(prepared.assets), None
     if not run.checkpoints():
-        begin(config, model, prepared.assets, reporter)
-    model = model.to(device)
+        base = begin(config, model, prepared.assets, reporter)
+    elif run.asset(FROZEN) and (newest := run.newest(lambda fault: None)):
+        restore(model, adaptation(config), newest.path)
+    model, frozen = model.to(device), frozen_weights(model)
     plan = prepared.plan(config, model)  # before anything is written: what it refuses must leave no run
     about = facts(config, prepared.corpus, threads) | {"steps": plan.training.steps, "device": device.type}
     about["type"] = str(dtype_for(config.training.precision, device)).removeprefix("torch.")
@@ -105,9 +107,11 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
         run.write_config(configs.to_toml(config))
         run.update_info(**about)
     else:
-        Run.create(run.path, configs.to_toml(config), about, prepared.assets.save(run.path))
-    reporter.say(f"{prepared.sizes}; {parameter_count(model):,} parameters")
-    _record(run, fit(run, plan, reporter), model)
+        files = [*prepared.assets.save(run.path), *save_frozen(run.path, model, frozen, base)]
+        Run.create(run.path, configs.to_toml(config), about, files)
+    every, learned = parameter_count(model), plan.learner.learned
+    reporter.say(f"{prepared.sizes}; {every:,} parameters" + f", {learned:,} of them learned" * (learned < every))
+    _record(run, fit(run, plan, reporter), model, learned)
 
 
 def _refuse_fewer_steps(run: Run, progress: Progress, plan: Plan) -> None:
@@ -146,12 +150,13 @@ def _measured(config: RunConfig, prepared: Prepared, reporter: Reporter) -> RunC
     return paced(config, expected.steps, expected.evaluate_every)
 
 
-def _record(run: Run, progress: Progress, model: nn.Module) -> None:
+def _record(run: Run, progress: Progress, model: nn.Module, learned: int) -> None:
     before = run.info().get("training", {})
     if before.get("steps") != progress.step:  # else nothing was trained now
         gigabytes = peak_bytes(next(model.parameters()).device) / 1e9
         facts = {"steps": progress.step, "minutes": progress.seconds / 60, "tokens": progress.tokens}
-        facts |= {"parameters": parameter_count(model), "gigabytes": max(before.get("gigabytes", 0.0), gigabytes)}
+        facts |= {"parameters": parameter_count(model), "learned": learned}
+        facts |= {"gigabytes": max(before.get("gigabytes", 0.0), gigabytes)}
         run.update_info(training=facts)
     run.count_lines()
 

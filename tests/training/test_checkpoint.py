@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from seqloom.models.assemblies import vocabulary_parameters
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.nn.heads import MaskedTokenHead
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.training.checkpoint import load_weights, save_weights, start_weights
+from seqloom.training.checkpoint import load_weights, save_weights, saved_weights, start_weights
 
 
 def test_weights_by_name(tmp_path: Path) -> None:
@@ -32,6 +33,11 @@ def test_weights_that_do_not_fit_are_listed_and_change_nothing(tmp_path: Path) -
     assert torch.equal(model.weight, before)
 
 
+def start(folder: Path, model: nn.Module, grown: Mapping[str, int]) -> None:
+    with saved_weights(folder) as weights:
+        start_weights(weights, model, str(folder), grown=grown)
+
+
 def language_model(words: int) -> LanguageModel:
     stack = TransformerConfig(layers=1, width=7, inner=7, heads=1, bias=True)
     return LanguageModel(DecoderOnlyConfig(decoder=stack, tie=False), words)
@@ -41,7 +47,7 @@ def test_only_what_has_a_row_a_word_grows_though_others_have_as_many_rows(tmp_pa
     first, second = language_model(7), language_model(11)
     save_weights(tmp_path / WEIGHTS, dict(first.named_parameters()))
     assert set(vocabulary_parameters(second)) == {"embedder.weight", "head.weight"}
-    start_weights(tmp_path, second, grown=dict.fromkeys(vocabulary_parameters(second), 7))
+    start(tmp_path, second, grown=dict.fromkeys(vocabulary_parameters(second), 7))
     old = dict(first.named_parameters())
     for name, parameter in second.named_parameters():
         assert torch.equal(parameter[: len(old[name])], old[name])
@@ -53,10 +59,10 @@ def test_nothing_grows_that_was_not_asked_to(tmp_path: Path) -> None:
     save_weights(tmp_path / WEIGHTS, {"weight": torch.zeros(5, 3), "bias": torch.zeros(5)})
     for grown in ({}, {"bias": 5}, {"weight": 5}, {"weight": 4, "bias": 4}):
         with pytest.raises(RunError, match=r"is \(5,.* instead of \(7,"):
-            start_weights(tmp_path, nn.Linear(3, 7), grown=grown)
+            start(tmp_path, nn.Linear(3, 7), grown=grown)
     with pytest.raises(RunError, match=r"instead of \(3, 3\)"):  # and nothing shrinks
-        start_weights(tmp_path, nn.Linear(3, 3), grown={"weight": 5, "bias": 5})
-    start_weights(tmp_path, nn.Linear(3, 7), grown={"weight": 5, "bias": 5})
+        start(tmp_path, nn.Linear(3, 3), grown={"weight": 5, "bias": 5})
+    start(tmp_path, nn.Linear(3, 7), grown={"weight": 5, "bias": 5})
 
 
 def test_the_scores_of_words_grow_with_their_table() -> None:

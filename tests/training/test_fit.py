@@ -14,7 +14,7 @@ from toys import Listener, Toy, ToyBatch, ToyLoss, damage, toy_model, toy_object
 
 from seqloom.errors import DivergedError, RunError
 from seqloom.files import FROZEN
-from seqloom.training.checkpoint import load_weights
+from seqloom.training.checkpoint import frozen_weights, load_weights, save_frozen
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Interrupted
 from seqloom.training.schedule import Cosine, Plateau
@@ -469,51 +469,17 @@ def half_frozen() -> nn.Module:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_frozen_weights_are_saved_once_and_taken_up_again(toy: Toy, precision: str) -> None:
-    toy.make = half_frozen
-    exact = toy_model()[0].weight.detach()
-    toy.fit(precision=precision, steps=4)
-    assert torch.equal(toy.model[0].weight, exact.to(toy.model[0].weight.dtype))
-    files = [toy.checkpoint(step).path / FROZEN for step in toy.steps]
-    assert len(files) > 1
-    assert len({file.stat().st_ino for file in files}) == 1
-    assert torch.equal(load_file(files[0])["0.weight"], exact)
-    learned = load_file(toy.checkpoint(4).path / "model.safetensors")
-    assert "0.weight" not in learned
-    assert set(learned) == {"0.bias", "3.weight", "3.bias"}
-    assert sum(t.numel() for t in load_file(toy.checkpoint(4).path / "optimizer.safetensors").values()) < 64 * 4 * 64
-
-    def redrawn() -> nn.Module:
-        model = half_frozen()
-        with torch.no_grad():
-            model[0].weight.zero_()
-        return model
-
-    toy.make = redrawn  # what was frozen comes from the checkpoint, however the model is made
-    toy.fit(precision=precision, steps=6)
-    assert torch.equal(toy.model[0].weight, exact.to(toy.model[0].weight.dtype))
-    whole = toy_model()
-    load_weights(toy.checkpoint(6).path, whole)
-    assert torch.equal(whole[0].weight, exact)
-    assert toy.checkpoint(6).fault() is None
-
-
-def test_a_damaged_frozen_file_is_not_passed_on(toy: Toy) -> None:
-    toy.make = half_frozen
-
-    def damage(step: int) -> None:
-        if step == 3:
-            file = toy.checkpoint(2).path / FROZEN
-            file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
-
-    toy.fit(Listener(damage), steps=4)
-    assert toy.checkpoint(2).fault() == "frozen.safetensors differs from its digest"
-    assert toy.checkpoint(4).fault() is None
-
-
-def test_a_mean_of_checkpoints_has_what_is_frozen(toy: Toy) -> None:
+def test_checkpoints_hold_what_is_learned_and_the_run_what_is_frozen(toy: Toy, precision: str) -> None:
     toy.make, toy.scores = half_frozen, float
-    toy.fit(average="last", average_count=2)
-    whole = toy_model()
-    load_weights(toy.run.path / "checkpoints" / "average", whole)
-    assert torch.equal(whole[0].weight, toy_model()[0].weight)
+    exact = toy_model()[0].weight.detach()
+    toy.fit(precision=precision, steps=4, average="last", average_count=2)
+    assert torch.equal(toy.model[0].weight, exact.to(toy.model[0].weight.dtype))
+    assert set(load_file(toy.checkpoint(4).path / "model.safetensors")) == {"0.bias", "3.weight", "3.bias"}
+    assert sum(t.numel() for t in load_file(toy.checkpoint(4).path / "optimizer.safetensors").values()) < 64 * 4 * 64
+    base = half_frozen()
+    assert save_frozen(toy.run.path, base, frozen_weights(base), None) == [toy.run.path / FROZEN]
+    for folder in ("step-00000004", "average"):
+        whole = toy_model()
+        nn.init.zeros_(whole[0].weight)
+        load_weights(toy.run.path / "checkpoints" / folder, whole)
+        assert torch.equal(whole[0].weight, exact)

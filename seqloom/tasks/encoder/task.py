@@ -33,14 +33,12 @@ class ReadingConfig(GradientConfig):
     """The keys of all tasks with encoder models.
 
     Args:
-        start: the run whose weights and tokenizer training starts from; "" = new ones.
         tokenizer: how texts are cut into tokens.
         model: the parts of the network and their sizes.
         objective: the loss.
         batches: how texts are grouped into batches.
     """
 
-    start: str = ""
     other_run: ClassVar[str] = "name a run of the task classify, tag, answer or masked_words"
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: EncoderOnlyConfig = field(default_factory=EncoderOnlyConfig)
@@ -69,11 +67,6 @@ class ReadingConfig(GradientConfig):
         if tree.get("start") and kind not in (None, EncoderOnlyConfig.kind):
             raise ValueError(f"start must name a run whose model reads whole texts, not one of the kind {kind!r}")
         return tree
-
-    @property
-    def begins_with(self) -> str:
-        """See RunConfig."""
-        return self.start
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -26,7 +26,6 @@ class LanguageModelKeys(GradientConfig):
 
     Args:
         data: the text to train on; by default Python's standard library. Files without a kind are text files.
-        start: a run to start training from: with its weights, its tokenizer and, by default, its model.
         tokenizer: how texts are split into tokens.
         model: the parts of the network and their sizes.
         objective: the loss.
@@ -35,7 +34,6 @@ class LanguageModelKeys(GradientConfig):
     """
 
     task: Literal["language_model"] = "language_model"
-    start: str = ""
     other_run: ClassVar[str] = "name a run of a language model"
     data: DataConfig = field(default_factory=StandardLibrary)
     tokenizer: TokenizerConfig = field(default_factory=BPE)

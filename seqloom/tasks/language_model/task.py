@@ -48,11 +48,6 @@ class LanguageModelConfig(LanguageModelKeys):
         return on_start(tree)
 
     @property
-    def begins_with(self) -> str:
-        """See RunConfig."""
-        return self.start
-
-    @property
     def title(self) -> str:
         """See RunConfig."""
         return self.data.title

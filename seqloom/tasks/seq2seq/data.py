@@ -21,7 +21,8 @@ from seqloom.decoding.config import Greedy
 from seqloom.errors import counted
 from seqloom.files import Json
 from seqloom.run import Run
-from seqloom.tasks.assets import load_tokenizers, make_tokenizers
+from seqloom.tasks.assets import make_tokenizers
+from seqloom.tasks.building import kept_tokenizers
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import Trial
@@ -64,8 +65,7 @@ def read_corpus(config: TranslateKeys, reporter: Reporter, run: Run | None = Non
     if dropped:
         reporter.warn(f"{dropped} training pairs with an empty side are left out")
     usable(splits.valid)  # raises now, not after the first steps, if there is nothing to validate on
-    saved = load_tokenizers(run) if run is not None and run.begun else None
-    source, target = saved or make_tokenizers(config.tokenizer, train)
+    source, target = kept_tokenizers(config, run) or make_tokenizers(config.tokenizer, train)
     first, fresh = _encoded(config, train, (source, target)), splits.fresh
     longest = fresh.longest if fresh else 0
     if left_out := len(train) - len(first.lines):

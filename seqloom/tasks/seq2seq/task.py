@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from seqloom.config import Tree
 from seqloom.data.batches.pairs import make_batch
 from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
@@ -24,6 +25,7 @@ from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets
+from seqloom.tasks.building import on_start
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.data import Corpus, read_corpus, summary, trial
 from seqloom.tasks.seq2seq.look import look
@@ -38,6 +40,11 @@ from seqloom.training.log import Reporter
 @dataclass(frozen=True)
 class TranslateConfig(TranslateKeys):
     """The config of a translation run."""
+
+    @classmethod
+    def expand(cls, tree: Mapping[str, Any]) -> Tree:
+        """The tree merged into the model of the run that training starts from."""
+        return on_start(tree)
 
     @property
     def used_by(self) -> str:

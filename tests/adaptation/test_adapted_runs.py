@@ -1,0 +1,200 @@
+"""Adapted runs, as a user makes them: trained, resumed, evaluated, exported, and started from again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from calls import LANGUAGE_MODEL, SMALL, Call, train_in
+from faults.kinds import KINDS
+from made_up import sentences, write_corpus
+from safetensors.torch import load_file
+
+from seqloom.errors import RunError
+from seqloom.files import FROZEN, WEIGHTS
+from seqloom.run import Run
+from seqloom.tasks import load
+from seqloom.tasks.building import load_model
+from seqloom.training.log import Reporter
+
+LORA = '\n[adapt]\nkind = "lora"\nrank = 2\ntargets = ["*"]\ndropout = 0.2\n'
+WAYS = {
+    "lora": LORA,
+    "bitfit": '\n[adapt]\nkind = "bitfit"\n',
+    "last-layers": '\n[adapt]\nkind = "last-layers"\n',
+}
+TESTS = {"translate": ("test.src", "test.tgt"), "language_model": ("test.txt",), "classify": ("test.tsv",)}
+BASES = {"translate": SMALL, "language_model": LANGUAGE_MODEL, "classify": KINDS["classify"].config}
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of each task: translate/run, ..."""
+    folder = tmp_path_factory.mktemp("bases")
+    for name, config in BASES.items():
+        (folder / name).mkdir()
+        KINDS[name].write(folder / name)
+        (folder / name / "small.toml").write_text(config, encoding="utf-8")
+        train_in(folder / name)
+    return folder
+
+
+@pytest.fixture(params=BASES)
+def base(bases: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The task of a run that lies at run/ of the folder that the test is in, with tuned.toml, which starts from it."""
+    name: str = request.param
+    shutil.copytree(bases / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path / name)
+    return name
+
+
+def write_config(name: str, adapt: str) -> None:
+    text = BASES[name]
+    # the model and the tokenizer are those of the run it starts from
+    parts = [part for part in text.split("\n[") if not part.startswith(("model", "tokenizer"))]
+    Path("tuned.toml").write_text('start = "run"\n' + "\n[".join(parts) + adapt, encoding="utf-8")
+
+
+def evaluated(call: Call, run: str, name: str) -> dict[str, float]:
+    result = call("eval", run, "--test", *TESTS[name], "--json", "-q")
+    assert result.code == 0, result.err
+    scores: dict[str, float] = json.loads(result.out)
+    return {key: value for key, value in scores.items() if isinstance(value, float) and key != "seconds"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_adapted_run_is_one_like_any_other(call: Call, base: str, way: str) -> None:
+    write_config(base, WAYS[way])
+    result = call("train", "tuned.toml", "--run", "tuned")
+    assert result.code == 0, result.err
+    assert "of them learned" in result.err
+    run, origin = Run.open("tuned"), Run.open("run")
+
+    frozen, started = load_file(run.path / FROZEN), load_file(origin.best(print).path / WEIGHTS)
+    learned = load_file(run.best(print).path / WEIGHTS)
+    plain = {name for name in learned if "changes" not in name}
+    every = {name for name, _ in load(run).model.named_parameters()}
+    assert every == plain | (every & frozen.keys())
+    assert all(torch.equal(frozen[name], started[name]) for name in frozen.keys() - plain)
+    assert all(not torch.equal(learned[name], started[name]) for name in plain & started.keys())
+    assert bool(plain) == (way != "lora")
+    about = run.info()["training"]
+    assert about["learned"] == sum(value.numel() for value in learned.values()) < about["parameters"]
+
+    scores = evaluated(call, "tuned", base)
+    assert scores != evaluated(call, "run", base)
+    assert call("report", "tuned", "-q").code == 0
+    compared = call("compare", "run", "tuned", "--test", *TESTS[base], "--json", "-q", "--to", "both")
+    assert compared.code == 0, compared.err
+
+    # resumed after two of the four steps: the same bits
+    assert call("train", "tuned.toml", "--run", "again", "--training.steps", "2", "-q").code == 0
+    assert call("train", "tuned.toml", "--run", "again", "-q").code == 0
+    newest = Run.open("again").newest(print)
+    expected = run.newest(print)
+    assert newest is not None
+    assert expected is not None
+    assert newest.weights.read_bytes() == expected.weights.read_bytes()
+
+    # what it is exported as, and what starts from it, has the adapter in its weights
+    used = dict(load(run, precision="fp32").model.named_parameters())
+    model, _, _ = load_model(run, Reporter(0))
+    assert all(torch.equal(p, used[name]) for name, p in model.named_parameters())
+    write_config(base, "")
+    more = call("train", "tuned.toml", "--start", "tuned", "--run", "more", "--training.steps", "1", "-q",
+                "--optimizer.lr", "1e-9")  # fmt: skip
+    assert more.code == 0, more.err
+    merged = load_file(Run.open("more").best(print).path / WEIGHTS)
+    assert all(torch.allclose(merged[name], used[name], atol=1e-6) for name in merged)
+    assert not (Path("more") / FROZEN).exists()
+
+    # a run needs nothing of the one it started from
+    Path("run").rename("away")
+    assert evaluated(call, "tuned", base) == scores
+
+    # one changed byte of what is frozen
+    data = bytearray((run.path / FROZEN).read_bytes())
+    data[-1] ^= 1
+    (run.path / FROZEN).unlink()
+    (run.path / FROZEN).write_bytes(data)
+    for words in (("eval", "tuned"), ("train", "tuned.toml", "--run", "tuned")):
+        result = call(*words, "-q")
+        assert result.code != 0
+        if words[0] == "eval":
+            assert FROZEN in result.refused(2, "is not the file this run was trained with")
+
+
+def test_frozen_weights_are_on_disk_only_once(call: Call, bases: Path, tmp_path: Path, monkeypatch) -> None:
+    shutil.copytree(bases / "language_model", tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    write_config("language_model", LORA)
+    assert call("train", "tuned.toml", "--run", "tuned", "-q").code == 0
+    file = Run.open("run").best(print).weights
+    assert (Path("tuned") / FROZEN).stat().st_ino == file.stat().st_ino
+    assert not list(Path("tuned/checkpoints").glob(f"*/{FROZEN}"))
+
+    estimate = json.loads(call("check", "tuned.toml", "--json", "-q").out)["estimate"]
+    size = sum(path.stat().st_size for path in Path("tuned").rglob("*.safetensors"))
+    assert estimate["learned"] == Run.open("tuned").info()["training"]["learned"]
+    assert estimate["disk_gigabytes"] == pytest.approx(size / 1e9, rel=0.25)
+
+
+def test_tokens_that_the_base_has_not_are_learned_with_any_adapter(
+    call: Call, bases: Path, tmp_path: Path, monkeypatch
+) -> None:
+    shutil.copytree(bases / "language_model", tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    own = Path("small.toml").read_text(encoding="utf-8")
+    read = own.replace("size = 280", f'kind = "file"\npath = "{bases}/translate/run/tokenizer.json"')
+    Path("plain.toml").write_text(read, encoding="utf-8")
+    assert call("train", "plain.toml", "--run", "plain", "-q").code == 0
+    rows = [
+        {"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]}
+        for a, b in zip(sentences(40, 1), sentences(40, 2), strict=True)
+    ]
+    for name in ("train", "valid"):
+        Path(f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    config = 'task = "language_model"\nstart = "plain"\n[data]\nkind = "conversations"\ntrain = ["train.jsonl"]\n'
+    config += 'valid = ["valid.jsonl"]\n[batches]\nlanes = 4\nlength = 60\n[optimizer]\nlr = 0.05\n'
+    config += "[training]\nsteps = 4\nevaluate_every = 2\nthreads = 1\n"
+    Path("tuned.toml").write_text(config + LORA.replace('["*"]', "[]"), encoding="utf-8")
+    result = call("train", "tuned.toml", "--run", "tuned")
+    assert result.code == 0, result.err
+    assert "new tokens" in result.err
+    table, tuned = (
+        dict(load(run, precision="fp32").model.named_parameters())["embedder.weight"] for run in ("plain", "tuned")
+    )
+    new = len(tuned) - len(table)
+    assert new > 0
+    assert torch.equal(tuned[:-new], table)
+    assert not torch.equal(tuned[-1], tuned[-2])
+    assert call("generate", "tuned", "ba ko", "-q").code == 0
+
+
+@pytest.mark.parametrize(
+    ("adapt", "words"),
+    [
+        ('kind = "lora"\ntargets = ["qvk"]', ("adapt.targets", "'qvk' matches no layer", "did you mean 'qkv'?")),
+        ('kind = "lora"\nrank = 0', ("adapt.rank", "from 1")),
+        ('kind = "adapter"', ("adapt", "'adapter'", "lora")),
+    ],
+)
+def test_what_cannot_be_adapted_is_refused(call: Call, bases: Path, tmp_path: Path, monkeypatch, adapt, words) -> None:
+    monkeypatch.chdir(bases / "translate")
+    write_config("translate", f"\n[adapt]\n{adapt}\n")
+    result = call("train", "tuned.toml", "--run", tmp_path / "tuned", "-q")
+    result.refused(2, *words)
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_an_adapter_needs_a_start(call: Call, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_corpus(tmp_path, "train", 9, 1)
+    write_corpus(tmp_path, "valid", 4, 2)
+    Path("small.toml").write_text(SMALL + LORA, encoding="utf-8")
+    call("train", "small.toml", "-q").refused(2, "adapt.kind = 'lora'", "start must name it", cured=False)
+    with pytest.raises(RunError, match="no such run"):
+        Run.open("runs/small")
