@@ -337,8 +337,17 @@ class Run:
 
 def runs(folder: Path) -> list[Run]:
     """The runs in a folder, in those of ladders and in those of their seeds, by path; also those without run.json."""
-    depths, names = ("*", "*/*", "*/*/*"), ("run.json", MARKER)
-    return [Run(p) for p in sorted({p.parent for d in depths for name in names for p in folder.glob(f"{d}/{name}")})]
+    level, found = [folder], list[Path]()
+    for _ in range(3):
+        level = [child for parent in level for child in _folders(parent)]
+        found += [path for path in level if any((path / name).exists() for name in ("run.json", MARKER))]
+    return [Run(path) for path in sorted(found)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError):  # it may not be read, or has just been removed
+        return [path for path in folder.iterdir() if path.is_dir()]
+    return []
 
 
 def _existing(folder: Path) -> str:

@@ -57,7 +57,7 @@ class LoRA(Bounded):
 
     kind: ClassVar[str] = "lora"
     rank: Annotated[int, Bounds(1, 10_000)] = 8
-    alpha: Annotated[float, Bounds(1e-6, 1e6)] = 16.0
+    alpha: Annotated[float, Bounds(1e-6, 10**6)] = 16.0
     scaling: Literal["rank", "root-rank"] = "rank"
     dropout: ShareBelowOne = 0.0
     targets: tuple[str, ...] = ()

@@ -84,11 +84,7 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
         refuse_another(run, begun, config, prepared.corpus)
     elif forecast or config.training.minutes:
         config = _measured(config, prepared, reporter)
-    model, base = config.build(prepared.assets), None
-    if not run.checkpoints():
-        base = begin(config, model, prepared.assets, reporter)
-    elif run.asset(FROZEN) and (newest := run.newest(lambda fault: None)):
-        restore(model, adaptation(config), newest.path)
+    model, base = _model(run, config, prepared, reporter)
     model, frozen = model.to(device), frozen_weights(model)
     plan = prepared.plan(config, model)  # before anything is written: what it refuses must leave no run
     about = facts(config, prepared.corpus, threads) | {"steps": plan.training.steps, "device": device.type}
@@ -112,6 +108,16 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
     every, learned = parameter_count(model), plan.learner.learned
     reporter.say(f"{prepared.sizes}; {every:,} parameters" + f", {learned:,} of them learned" * (learned < every))
     _record(run, fit(run, plan, reporter), model, learned)
+
+
+def _model(run: Run, config: RunConfig, prepared: Prepared, reporter: Reporter) -> tuple[nn.Module, Path | None]:
+    """The model to train, with all weights that the newest checkpoint has not; and the file that it started from."""
+    model = config.build(prepared.assets)
+    if not run.checkpoints():
+        return model, begin(config, model, prepared.assets, reporter)
+    if run.asset(FROZEN) and (newest := run.newest(lambda fault: None)):
+        restore(model, adaptation(config), newest.path)
+    return model, None
 
 
 def _refuse_fewer_steps(run: Run, progress: Progress, plan: Plan) -> None:
