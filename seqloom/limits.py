@@ -47,8 +47,11 @@ def parted(hint: Any) -> tuple[Any, Bounds | None]:
 
 @cache
 def hints_of(cls: Any) -> dict[str, Any]:
-    """The type of each field of a config class, with its bounds."""
-    return typing.get_type_hints(cls, include_extras=True)
+    """The type of each field of a config class, with its bounds; that of `preset` names its class's `presets`."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    if presets := getattr(cls, "presets", None):
+        hints["preset"] = typing.Literal.__getitem__(("", *presets))
+    return hints
 
 
 class Bounded:
