@@ -74,6 +74,7 @@ class Bounded:
 Positive = Annotated[int, Bounds(1, 10**9)]
 NotNegative = Annotated[int, Bounds(0, 10**9)]
 Seed = Annotated[int, Bounds(0, 2**63 - 1)]
+Minutes = Annotated[float, Bounds(0, 10**6)]
 Layers = Annotated[int, Bounds(1, 1000)]
 Width = Annotated[int, Bounds(1, 10**5)]
 WidthOrZero = Annotated[int, Bounds(0, 10**5)]

@@ -126,6 +126,7 @@ class ExamplesConfig(ReadingConfig):
             measure,
             lambda: [_summary(self, name, rows[name], items[name], tokenizer) for name in rows],
             lambda: [
+                *self.data.findings(rows["train"]),
                 *_single(self, rows["train"]),
                 *(finding for name in rows if name != "train" for finding in _known(self, rows, name)),
             ],
