@@ -78,6 +78,8 @@ def test_a_text_is_written_as_it_is(text):
         (errno.EDQUOT, "quota"),
         (errno.EACCES, "choose another place"),
         (errno.EROFS, "read-only"),
+        (errno.ENOTDIR, "a part of this path is a file"),
+        (errno.ENOENT, "make its folder first"),
     ],
 )
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch, step, number, cure):
