@@ -186,9 +186,9 @@ def _check_first(line: bytes, path: Path, alone: bool) -> None:
     for suffix, magic in ((".gz", b"\x1f\x8b"), (".xz", b"\xfd7zXZ")):
         if line.startswith(magic):
             cure = f"this is a compressed file: its name must end in {suffix}"
-            raise LineError("undecodable bytes", "compressed, not UTF-8", where=where, cure=cure)
+            raise LineError("undecodable bytes", "not UTF-8 but compressed", where=where, cure=cure)
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise LineError("undecodable bytes", "UTF-16, not UTF-8", where=where, cure=to_utf8(path, "UTF-16"))
+        raise LineError("undecodable bytes", "not UTF-8 but UTF-16", where=where, cure=to_utf8(path, "UTF-16"))
     if alone and b"\r" in line[:-1] and file_format(path) not in (".json", ".jsonl"):  # where CR is white space
         raise LineError("lines that end in CR", _CR_ALONE, where=str(path), cure=_to_lf(path))
 

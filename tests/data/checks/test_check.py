@@ -317,7 +317,7 @@ class TestCarriageReturns:
         assert [f.what for f in scan_texts(paths[:1], {})] == ["lines that end in CR"]
 
     @pytest.mark.parametrize(
-        ("encoding", "mark"), [("utf-16", "UTF-16, not"), ("utf-16-le", "NUL"), ("utf-16-be", "NUL")]
+        ("encoding", "mark"), [("utf-16", "but UTF-16"), ("utf-16-le", "NUL"), ("utf-16-be", "NUL")]
     )
     def test_a_file_in_utf_16_is_one_error(self, tmp_path, encoding, mark):
         path = tmp_path / "a.txt"
