@@ -42,6 +42,8 @@ def writing(path: Path) -> Iterator[None]:
             errno.EDQUOT: "your quota is used up; free some space and start the same command again",
             errno.EACCES: "choose another place, or change the permissions",
             errno.EPERM: "choose another place, or change the permissions",
+            errno.ENOTDIR: "a part of this path is a file; choose another place",
+            errno.ENOENT: "make its folder first, or choose another place",
             errno.EROFS: "the file system is read-only; choose another place",
         }
         cure = cures.get(error.errno or 0, "what was saved before is untouched")

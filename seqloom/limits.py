@@ -47,8 +47,11 @@ def parted(hint: Any) -> tuple[Any, Bounds | None]:
 
 @cache
 def hints_of(cls: Any) -> dict[str, Any]:
-    """The type of each field of a config class, with its bounds."""
-    return typing.get_type_hints(cls, include_extras=True)
+    """The type of each field of a config class, with its bounds; that of `preset` names its class's `presets`."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    if presets := getattr(cls, "presets", None):
+        hints["preset"] = typing.Literal.__getitem__(("", *presets))
+    return hints
 
 
 class Bounded:
@@ -71,6 +74,7 @@ class Bounded:
 Positive = Annotated[int, Bounds(1, 10**9)]
 NotNegative = Annotated[int, Bounds(0, 10**9)]
 Seed = Annotated[int, Bounds(0, 2**63 - 1)]
+Minutes = Annotated[float, Bounds(0, 10**6)]
 Layers = Annotated[int, Bounds(1, 1000)]
 Width = Annotated[int, Bounds(1, 10**5)]
 WidthOrZero = Annotated[int, Bounds(0, 10**5)]

@@ -44,7 +44,9 @@ from seqloom.files import (
 
 _GROWING = ("metrics.jsonl", "samples.jsonl")
 _WITHOUT = "it goes on without what is missing"
+_EVALUATE = "remove it, or evaluate again with the same --test and --name {}"
 _PUT_BACK = "put back the file that the run was written with"
+REPORT = "report.html"
 MARKER = ".seqloom"
 """In every run directory: where it is, seqloom may write. It is locked while the run is trained."""
 
@@ -223,14 +225,31 @@ class Run:
             rows.append(row)
         return rows
 
-    def evaluations(self) -> dict[str, Json]:
-        """The evaluations in eval/, by title. Raises RunError for a file that cannot be read."""
-        return {path.stem: self.evaluation(path.stem) for path in sorted((self.path / "eval").glob("*.json"))}
+    def evaluations(self, warn: Callable[[str], None]) -> dict[str, Json]:
+        """The evaluations in eval/ of the checkpoint that is best now, by title; `warn` reports why others are none."""
+        best, found = self._best or self.pointed("best"), dict[str, Json]()
+        for title in sorted(path.stem for path in (self.path / "eval").glob("*.json")):
+            if not (scores := self.usable_evaluation(title, warn)):
+                continue
+            then = [scores.get(key) for key in ("checkpoint", "weights")]
+            if best is None or (then[0] in (None, best.path.name) and then[1] in (None, best.digest())):
+                found[title] = scores
+            else:
+                path, cure = self.evaluation_path(title), _EVALUATE.format(title)
+                warn(f"{path}: has the scores of an earlier {then[0]}; {best.path.name} is best now\n  {cure}")
+        return found
 
     def evaluation(self, title: str) -> Json:
         """The content of eval/TITLE.json. Raises RunError if it cannot be read."""
-        cure = f"remove it, or evaluate again with the same --test and --name {title}"
-        return read_sealed(self.evaluation_path(title), cure)
+        return read_sealed(self.evaluation_path(title), _EVALUATE.format(title))
+
+    def usable_evaluation(self, title: str, warn: Callable[[str], None]) -> Json:
+        """The content of eval/TITLE.json; {} if there is none, or it is damaged, which `warn` reports."""
+        try:
+            return self.evaluation(title) if self.evaluation_path(title).exists() else {}
+        except RunError as error:
+            warn(str(error))
+            return {}
 
     def evaluation_path(self, title: str) -> Path:
         """The path of an evaluation's scores."""

@@ -16,6 +16,7 @@ from seqloom.config import load, to_toml
 from seqloom.config_help import Table, describe, help_on, look_up, markdown
 from seqloom.config_schema import json_schema
 from seqloom.errors import UsageError
+from seqloom.models.presets import LANGUAGE, READING, TRANSLATION
 from seqloom.tasks import TASKS, task_class
 
 ROOT = Path(__file__).parents[1]
@@ -155,6 +156,16 @@ def test_help_names_type_default_value_and_all_that_is_below():
         "        the diameter.",
     ]
     assert help_on(Silk, "name").startswith("name (silk): text; required\n")
+
+
+@pytest.mark.parametrize(
+    ("task", "presets"), [("translate", TRANSLATION), ("language_model", LANGUAGE), ("classify", READING)]
+)
+def test_help_and_schema_name_every_preset(task, presets):
+    assert "one of '', " + ", ".join(map(repr, presets)) in " ".join(help_on(task_class(task), "model.preset").split())
+    definitions = json_schema(task, task_class(task))["definitions"].values()
+    named = [tree["properties"]["preset"]["enum"] for tree in definitions if "preset" in tree["properties"]]
+    assert ["", *presets] in named
 
 
 @pytest.mark.parametrize("task", TASKS)

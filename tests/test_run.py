@@ -78,6 +78,8 @@ def test_a_text_is_written_as_it_is(text):
         (errno.EDQUOT, "quota"),
         (errno.EACCES, "choose another place"),
         (errno.EROFS, "read-only"),
+        (errno.ENOTDIR, "a part of this path is a file"),
+        (errno.ENOENT, "make its folder first"),
     ],
 )
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch, step, number, cure):
@@ -364,16 +366,32 @@ def test_a_broken_json_file_is_named_with_its_cure(run, content, problem):
         run.evaluation("new")
     assert caught.value.cure == "remove it, or evaluate again with the same --test and --name new"
     if content is not None:
-        with pytest.raises(RunError, match=problem):
-            run.evaluations()
+        write_sealed(run.evaluation_path("other"), {"test": "other"})
+        warnings: list[str] = []
+        assert run.evaluations(warnings.append) == {"other": {"test": "other"}}
+        assert [w for w in warnings if str(path) in w and problem in w and "remove it" in w] == warnings != []
 
 
 def test_the_evaluations_of_a_run_by_title(run):
-    assert run.evaluations() == {}
+    assert run.evaluations(pytest.fail) == {}
     for title in ("two", "one.5"):
         write_sealed(run.evaluation_path(title), {"test": title})
-    assert run.evaluations() == {"one.5": {"test": "one.5"}, "two": {"test": "two"}}
+    assert run.evaluations(pytest.fail) == {"one.5": {"test": "one.5"}, "two": {"test": "two"}}
     assert run.evaluation("two") == {"test": "two"}
+
+
+@pytest.mark.parametrize("best", ["average", "step-00000003"])
+def test_an_evaluation_is_of_the_weights_that_are_best_now(run, best):
+    checkpoint = run.save("average", contents(1))
+    run.point("best", checkpoint)
+    evaluated = {"checkpoint": "average", "weights": checkpoint.digest()}
+    write_sealed(run.evaluation_path("test"), evaluated)
+    assert run.evaluations(pytest.fail) == {"test": evaluated}
+    run.point("best", run.save(best, contents(2)))
+    warnings: list[str] = []
+    assert run.evaluations(warnings.append) == {}
+    (warning,) = warnings
+    assert f"an earlier average; {best} is best now" in warning
 
 
 def test_a_broken_state_is_named(run):

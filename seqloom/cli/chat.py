@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from seqloom.cli.common import config_keys, make_reporter, standard_input
+from seqloom.cli.common import NO_SHORT, Short, config_keys, make_reporter, standard_input
 
 
-def chat(run: str, /, *overrides: Annotated[str, config_keys("--decoding.temperature 0.7")], system: str = "") -> None:
+def chat(
+    run: str,
+    /,
+    *overrides: Annotated[str, config_keys("--decoding.temperature 0.7")],
+    system: str = "",
+    short: Short = NO_SHORT,
+) -> None:
     """Talk with a conversational model, one line per turn.
 
     /new starts a new conversation, Ctrl-D ends the program. Decoding options are config keys:
@@ -21,7 +27,7 @@ def chat(run: str, /, *overrides: Annotated[str, config_keys("--decoding.tempera
     from seqloom.workflows.chat import Conversation
 
     typed = standard_input()
-    conversation = Conversation(run, overrides, make_reporter(quiet=False), system)
+    conversation = Conversation(run, (*overrides, *short.keys), make_reporter(quiet=False), system)
     interactive = typed.isatty()
     prompt = "> " if interactive else ""
     print(prompt, end="", flush=True)

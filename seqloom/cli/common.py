@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 from rich.console import Console
 
 from seqloom.errors import UsageError
+from seqloom.limits import Length, LengthOrZero, Seed, parted
 
 if TYPE_CHECKING:
     from seqloom.training.log import Reporter
@@ -32,7 +33,43 @@ SpecialTokens = Annotated[
 AsJson = Annotated[bool, Parameter(name="--json", help="Print the result as JSON.")]
 
 
-Count = Annotated[int, Parameter(validator=Number(gte=1, lte=10**6))]
+def bounded(hint: object) -> Parameter:
+    """The parameter for one number or several, with the bounds of a type as in limits.py."""
+    bounds = parted(hint)[1]
+    assert bounds is not None
+
+    def check(_: object, value: Any) -> None:
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and not bounds.hold(number):
+                raise ValueError(f"Must be {bounds}.")
+
+    return Parameter(validator=check)
+
+
+Count = Annotated[int, bounded(Length)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Short:
+    """Short forms of decoding keys.
+
+    Args:
+        length: The most tokens to generate; by default decoding.max_length.
+        seed: The seed of sampling.
+    """
+
+    length: Annotated[int | None, bounded(LengthOrZero)] = None
+    seed: Annotated[int | None, bounded(Seed)] = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The options that they stand for."""
+        values = {"--decoding.max-length": self.length, "--decoding.seed": self.seed}
+        return tuple(word for key, value in values.items() if value is not None for word in (key, str(value)))
+
+
+NO_SHORT = Short()
 
 
 class Output(Console):

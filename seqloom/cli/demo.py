@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
-from seqloom.cli.common import Quiet, Verbose, make_reporter, print_table
+from seqloom.cli.common import Quiet, Verbose, bounded, make_reporter, print_table
 from seqloom.errors import UsageError
+from seqloom.limits import Minutes, NotNegative, Seed
 
 
 def demo(
@@ -14,9 +16,9 @@ def demo(
     source: str = "en",
     to: str = "de",
     run: str = "",
-    seed: int = 1,
-    steps: int = 0,
-    minutes: float = 0.0,
+    seed: Annotated[int, bounded(Seed)] = 1,
+    steps: Annotated[int, bounded(NotNegative)] = 0,
+    minutes: Annotated[float, bounded(Minutes)] = 0.0,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -41,8 +43,6 @@ def demo(
 
     if steps and minutes:
         raise UsageError("--steps and --minutes exclude each other", cure="use one of them")
-    if min(steps, minutes, seed) < 0 or seed >= 1 << 63:
-        raise UsageError("--steps, --minutes and --seed must not be negative", cure="seqloom demo --help")
     reporter = make_reporter(quiet, verbose)
     config = demo_config(source, to, run, seed, steps, minutes)
 

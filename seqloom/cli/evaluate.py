@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
-from seqloom.cli.common import AsJson, Quiet, Right, config_keys, make_reporter, print_result, print_table
+from seqloom.cli.common import AsJson, Quiet, Right, bounded, config_keys, make_reporter, print_result, print_table
+from seqloom.limits import Bounds
 from seqloom.measures import MEASURES, count_of, measured
 
 _SHOWN_LABELS = 12
@@ -28,7 +28,7 @@ def evaluate(
     test: Test = (),
     name: str = "",
     choices: str = "",
-    shots: Annotated[int, Parameter(validator=Number(gte=0, lte=1000))] = 0,
+    shots: Annotated[int, bounded(Annotated[int, Bounds(0, 1000)])] = 0,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:

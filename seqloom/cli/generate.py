@@ -7,9 +7,9 @@ from json import dumps
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
-from seqloom.cli.common import AsJson, Quiet, SpecialTokens, make_reporter, split_options
+from seqloom.cli.common import NO_SHORT, AsJson, Quiet, Short, SpecialTokens, bounded, make_reporter, split_options
+from seqloom.limits import Bounds
 
 
 @Parameter(name="*")
@@ -28,7 +28,7 @@ class Continuation:
     file: str = ""
     stop: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
     draft: str = ""
-    ahead: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = 4
+    ahead: Annotated[int, bounded(Annotated[int, Bounds(1, 1000)])] = 4
     long_text: Literal["slide", "refuse"] = "slide"
 
 
@@ -39,8 +39,7 @@ def generate(
         str, Parameter(allow_leading_hyphen=True, help="The prompt, then config keys: --decoding.temperature 0.7 ...")
     ],
     prompt: str = "",
-    length: int = 0,
-    seed: int = 0,
+    short: Short = NO_SHORT,
     how: Continuation = Continuation(),
     special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
@@ -54,8 +53,6 @@ def generate(
     Args:
         run: The run directory.
         prompt: The prompt, instead of words.
-        length: The most tokens to generate; by default decoding.max_length, or 100 if that is 0.
-        seed: The seed of sampling.
     """
     from seqloom.data.formats.lines import read_lines
     from seqloom.tasks.building import open_predictor
@@ -65,10 +62,8 @@ def generate(
     reporter = make_reporter(quiet)
     typed, options = split_options(words)
     prompts = read_lines(how.file) if how.file else [prompt or " ".join(typed)]
-    for key, value in (("max-length", length), ("seed", seed)):
-        options += (f"--decoding.{key}", str(value)) if value else ()
     generator = open_predictor(run, LanguageModelConfig, special_tokens=special_tokens, say=reporter.warn)
-    generator.config = config = decoding_config(generator.config, options)
+    generator.config = config = decoding_config(generator.config, (*options, *short.keys))
     generator.long_text = how.long_text
     single = len(prompts) == 1 and config.n_best == 1 and config.beam == 1
     if how.draft or (single and not json):

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, make_reporter, print_result, print_table
+from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, bounded, make_reporter, print_result, print_table
+from seqloom.limits import Seed
 from seqloom.measures import MEASURES
 
 
@@ -14,7 +15,7 @@ def lineage(
     config: Annotated[str, Parameter(allow_leading_hyphen=True)] = "",
     /,
     *overrides: Overrides,
-    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (),
+    seeds: Annotated[tuple[int, ...], bounded(Seed), Parameter(consume_multiple=True)] = (),
     quiet: Quiet = False,
     verbose: Verbose = False,
     json: AsJson = False,

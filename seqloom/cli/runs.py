@@ -33,7 +33,7 @@ def runs(folder: str = "runs", /, *, json: AsJson = False) -> None:
         except RunError as error:
             begun = run.begun or run.checkpoints()
             if begun:
-                print(f"seqloom: {error}", file=sys.stderr)
+                _warn(str(error))
             rows.append((name, "", 0, "damaged" if begun else "not begun", "", None, ""))
     columns = ("run", "task", "steps", "state", "metric", "best", "evaluated on")
     if json:
@@ -47,14 +47,11 @@ def _summary(run: Run) -> tuple[str, int, str, str, float | None, str]:
     info, pointer = run.info(), run.pointer("best")
     run.refuse_lost()
     if info.get("training") and not pointer:
-        print(
-            f"seqloom: {run.path / 'best.json'}: is missing\n  start the same training again: it writes it",
-            file=sys.stderr,
-        )
+        _warn(f"{run.path / 'best.json'}: is missing\n  start the same training again: it writes it")
     values = measured(pointer)
     metric, best = next(((key, value) for key, value in values.items() if value is not None), ("", None))
     steps = info.get("training", {}).get("steps") or max((c.step for c in run.checkpoints()), default=0)
-    tests = sorted(path.stem for path in (run.path / "eval").glob("*.json"))
+    tests = run.evaluations(_warn)
     return (
         str(info.get("task")),
         int(steps),
@@ -63,6 +60,10 @@ def _summary(run: Run) -> tuple[str, int, str, str, float | None, str]:
         best,
         ", ".join(tests),
     )
+
+
+def _warn(text: str) -> None:
+    print(f"seqloom: {text}", file=sys.stderr)
 
 
 def _score(metric: str, value: float | None) -> str | None:

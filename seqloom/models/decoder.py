@@ -27,7 +27,7 @@ class DecoderOnlyConfig(Bounded):
     """A language model.
 
     Args:
-        preset: small-lstm, small-transformer, gpt2, ...: the defaults of the other keys.
+        preset: a named model, whose values are the defaults of the other keys.
         decoder: the layers between the embeddings and the head.
         embedding: E, the width of the token embeddings; 0 = that of the decoder.
         tie: whether input and output embeddings share one table (Press and Wolf 2017).
@@ -35,6 +35,7 @@ class DecoderOnlyConfig(Bounded):
     """
 
     kind: ClassVar[str] = "decoder-only"
+    presets: ClassVar[Mapping[str, Tree]] = LANGUAGE
     preset: str = ""
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
     embedding: WidthOrZero = 0
@@ -54,7 +55,7 @@ class DecoderOnlyConfig(Bounded):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged over its preset."""
-        return under(LANGUAGE, tree)
+        return under(cls.presets, tree)
 
 
 class LanguageModel(nn.Module):

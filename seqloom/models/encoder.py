@@ -30,7 +30,7 @@ class EncoderOnlyConfig(Bounded):
     """A model that reads whole texts or images.
 
     Args:
-        preset: bert-tiny to bert-large, minilm, vit-tiny, ...: the defaults of the other keys.
+        preset: a named model, whose values are the defaults of the other keys.
         encoder: the layers between the embeddings and the states.
         embedder: what is read: tokens, or the patches of an image.
         embedding: E, the width of the token embeddings; 0 = that of the encoder.
@@ -42,6 +42,7 @@ class EncoderOnlyConfig(Bounded):
     """
 
     kind: ClassVar[str] = "encoder-only"
+    presets: ClassVar[Mapping[str, Tree]] = READING
     preset: str = ""
     encoder: EncoderConfig = field(default_factory=TransformerConfig)
     embedder: EmbedderConfig | PatchConfig = field(default_factory=EmbedderConfig)
@@ -55,7 +56,7 @@ class EncoderOnlyConfig(Bounded):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged over its preset."""
-        return under(READING, tree)
+        return under(cls.presets, tree)
 
 
 class EncoderOnly(nn.Module):

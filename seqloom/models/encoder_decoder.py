@@ -31,7 +31,7 @@ class EncoderDecoderConfig(Bounded):
     """An encoder-decoder.
 
     Args:
-        preset: tiny, small, base, big, ...: the defaults of the other keys.
+        preset: a named model, whose values are the defaults of the other keys.
         encoder, decoder: the two halves.
         embedding: E, the width of the token embeddings; 0 = that of the half that uses them.
         tie: which of the source, target and output embeddings share one table; "inputs" = source and target.
@@ -40,6 +40,7 @@ class EncoderDecoderConfig(Bounded):
     """
 
     kind: ClassVar[str] = "encoder-decoder"
+    presets: ClassVar[Mapping[str, Tree]] = TRANSLATION
     preset: str = ""
     encoder: EncoderConfig = field(default_factory=TransformerConfig)
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
@@ -68,7 +69,7 @@ class EncoderDecoderConfig(Bounded):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged over its preset."""
-        return under(TRANSLATION, tree)
+        return under(cls.presets, tree)
 
 
 class EncoderDecoder(nn.Module):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from seqloom.config import Arguments
 from seqloom.errors import ConfigError, UsageError
-from seqloom.limits import Bounded, Bounds, NotNegative, ShareBelowOne
+from seqloom.limits import Bounded, Bounds, Minutes, NotNegative, Positive, ShareBelowOne
 from seqloom.training.precision import Precision
 
 Metric = Literal["bleu", "exact_match", "loss", "latest", "accuracy", "f1", "matthews", "pearson", "spearman"]
@@ -37,11 +37,11 @@ class TrainingConfig(Bounded):
         tensorboard: whether to write TensorBoard files, too.
     """
 
-    steps: Annotated[int, Bounds(1, 10**15)] = 10_000
+    steps: Positive = 10_000
     epochs: Annotated[float, Bounds(0, 10**6)] = 0.0
-    minutes: Annotated[float, Bounds(0, 10**7)] = 0.0
-    evaluate_every: Annotated[int, Bounds(1, 10**15)] = 500
-    log_every: Annotated[int, Bounds(1, 10**15)] = 20
+    minutes: Minutes = 0.0
+    evaluate_every: Positive = 500
+    log_every: Positive = 20
     metric: Metric = "bleu"
     patience: NotNegative = 0
     ema: ShareBelowOne = 0.0
@@ -73,7 +73,16 @@ class TrainingConfig(Bounded):
     def lasting(self, per_epoch: float | int) -> TrainingConfig:
         """The config with the steps that `epochs` amounts to, if an epoch has `per_epoch` steps."""
         counted = self.epochs and not self.minutes
-        return replace(self, steps=max(1, round(self.epochs * per_epoch))) if counted else self
+        return self.taking(max(1, round(self.epochs * per_epoch)), self.evaluate_every) if counted else self
+
+    def taking(self, steps: int, evaluate_every: int) -> TrainingConfig:
+        """The config with the steps that its epochs or minutes are worth. Raises UsageError for more than allowed."""
+        try:
+            return replace(self, steps=steps, evaluate_every=evaluate_every)
+        except ValueError as error:
+            key = "minutes" if self.minutes else "epochs"
+            problem = f"{getattr(self, key):g} {key} are {steps:,} steps: {error}"
+            raise UsageError(problem, where=f"training.{key}", cure="train for less") from None
 
     def within_minutes(self, step: float, evaluation: float) -> TrainingConfig:
         """The config with the steps that fit into `minutes`, and at least five evaluations if they are quick.
@@ -92,4 +101,4 @@ class TrainingConfig(Bounded):
             )
             cure = "give more minutes, or validate on less data"
             raise UsageError(problem, where="training.minutes", cure=cure)
-        return replace(self, steps=steps, evaluate_every=min(every, steps))
+        return self.taking(steps, min(every, steps))

@@ -82,10 +82,9 @@ def run_names(runs: Sequence[Run]) -> list[str]:
 def _evaluation(run: Run, test: Sequence[str], reporter: Reporter) -> Json:
     """The run's scores on the test set: the saved ones if nothing has changed since, else new ones."""
     title = title_of("", test)
-    if run.evaluation_path(title).is_file():
-        scores = run.evaluation(title)
-        if scores["basis"] == basis(run, config_of(run, RunConfig), test, (), reporter)["basis"]:
-            return scores
+    scores = run.usable_evaluation(title, reporter.warn)
+    if scores and scores["basis"] == basis(run, config_of(run, RunConfig), test, (), reporter)["basis"]:
+        return scores
     reporter.say(f"evaluating {run.path}")
     return evaluate_run(run, test, title, (), reporter)
 

@@ -108,7 +108,7 @@ def paced(config: C, steps: int, evaluate_every: int, warmup: int = -1) -> C:
     The warm-up of the config is kept where it is shorter.
     """
     chosen: Any = config
-    training = replace(config.training, steps=steps, evaluate_every=evaluate_every)
+    training = config.training.taking(steps, evaluate_every)
     most = min(chosen.schedule.warmup, steps // 10 if warmup < 0 else warmup)
     return cast(C, replace(chosen, training=training, schedule=replace(chosen.schedule, warmup=most)))
 

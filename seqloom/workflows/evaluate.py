@@ -9,7 +9,7 @@ from pathlib import Path
 from seqloom import config as configs
 from seqloom.data.formats.lines import content_digests
 from seqloom.errors import UsageError
-from seqloom.files import Json, read_json, short_digest, write_sealed
+from seqloom.files import Json, short_digest, write_sealed
 from seqloom.run import Run
 from seqloom.tasks.building import load_run
 from seqloom.tasks.language_model.choices import score_choices
@@ -69,12 +69,12 @@ def basis(run: Run, config: RunConfig, test: Sequence[str], options: Sequence[st
     files = test or next((paths for key in ("test", "valid", "train") if (paths := getattr(data, key, ()))), ())
     trees = [configs.tree_of(part) for part in (data, getattr(config, "decoding", None)) if is_dataclass(part)]
     digest = short_digest([best.digest(), *options, trees, content_digests(files)])
-    return {"checkpoint": best.path.name, "files": list(test), "basis": digest}
+    return {"checkpoint": best.path.name, "weights": best.digest(), "files": list(test), "basis": digest}
 
 
 def _saved(run: Run, title: str, scores: Json, on: Json, reporter: Reporter) -> Json:
     result, path = {"test": title, **scores, **on}, run.evaluation_path(title)
-    before = read_json(path, "").get("files") if path.is_file() else None
+    before = run.usable_evaluation(title, reporter.warn).get("files")
     if before not in (None, on["files"]):
         files = " ".join(before) or "the config's test data"
         reporter.warn(f"{path} had the scores of {files}, which are replaced; --name keeps both")

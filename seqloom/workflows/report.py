@@ -9,8 +9,9 @@ from typing import Any
 from seqloom import measures
 from seqloom.errors import UsageError
 from seqloom.files import write_sealed, write_text
+from seqloom.inspection.labels import label_sections
 from seqloom.inspection.report import ReportData, render
-from seqloom.run import Run
+from seqloom.run import REPORT, Run
 from seqloom.tasks.building import load_run
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.tasks.word_vectors.look import MAP_FILE
@@ -23,19 +24,20 @@ def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Pat
     samples = run.rows("samples.jsonl")
     loaded = load_run(run, RunConfig, precision="fp32", say=reporter.warn)
     seen = loaded.config.look(run, loaded.predictor(), texts, samples)
+    evaluations = run.evaluations(reporter.warn)
     data = ReportData(
         name=run.name,
         config=(run.path / "config.toml").read_text(encoding="utf-8"),
         info=run.info(),
         metrics=run.rows("metrics.jsonl"),
         samples=samples,
-        evaluations=run.evaluations(),
+        evaluations=evaluations,
         examples=seen.examples,
         parameters=seen.parameters,
         unit=loaded.config.unit,
-        sections=seen.sections,
+        sections={**label_sections(evaluations), **seen.sections},
     )
-    path = run.path / "report.html"
+    path = run.path / REPORT
     write_text(path, render(data))
     reporter.say(f"{path} written")
     return path
@@ -48,7 +50,7 @@ def finish(run: Run, reporter: Reporter) -> dict[str, Any]:
     metric = config_of(run, RunConfig).training.metric
     valid = [row for row in run.rows("metrics.jsonl") if row["kind"] == "valid"]
     best = measures.best(valid, metric) if metric in measures.MEASURES else next(reversed(valid), None)
-    return {"run": str(run.path), **training, "best": best or {}, "report": str(run.path / "report.html")}
+    return {"run": str(run.path), **training, "best": best or {}, "report": str(run.path / REPORT)}
 
 
 def map_words(path: str, words: Sequence[str], method: str) -> Path:

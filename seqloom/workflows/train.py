@@ -17,7 +17,7 @@ from seqloom import config as configs
 from seqloom.errors import RunError, UsageError, counted
 from seqloom.files import FROZEN, Json
 from seqloom.models.assemblies import parameter_count
-from seqloom.run import Run
+from seqloom.run import REPORT, Run
 from seqloom.tasks import read_config
 from seqloom.tasks.building import adaptation, begin, restore
 from seqloom.tasks.resume import refuse_another
@@ -99,6 +99,7 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
         else:
             _warn_of_changes(run, about, plan, progress, reporter)
             about["training"] = {}  # not finished any more
+            (run.path / REPORT).unlink(missing_ok=True)  # it shows the state before; a finished training has a new one
         run.reopen_lines(reporter.warn)
         run.write_config(configs.to_toml(config))
         run.update_info(**about)

@@ -531,6 +531,12 @@ def test_a_file_that_is_no_regular_one(call: Call, folder):
         ("microscope", "run", "--sentences", "-1"),
         ("generate", "run", "ba", "--ahead", "-3"),
         ("generate", "run", "ba", "--ahead", str(10**20)),
+        ("generate", "run", "ba", "--length", "-1"),
+        ("generate", "run", "ba", "--seed", "-1"),
+        ("chat", "run", "--length", "1000001"),
+        ("lineage", "small.toml", "--seeds", "1", "-2"),
+        ("demo", "--steps", str(10**15)),
+        ("demo", "--minutes", "nan"),
     ],
 )
 def test_options_that_count(call: Call, seen, words):

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import lzma
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from seqloom.config import load
 from seqloom.data.sources.pairs import Files
 from seqloom.run import Run
 from seqloom.tasks.seq2seq.task import TranslateConfig
+from seqloom.training.fit import Interrupted
 
 VERBS = (
     "demo",
@@ -234,11 +236,44 @@ def test_a_hidden_test_file_gives_a_title(call: Call, folder):
 
 
 @pytest.mark.parametrize("verb", ["report run", "compare run two --test test.src test.tgt"])
-def test_a_broken_evaluation_is_named(call: Call, folder, verb):
+def test_a_broken_evaluation_is_named_and_the_others_remain(call: Call, folder, verb):
     shutil.copytree("run", "two")
-    Path("run/eval").mkdir()
+    for name, beam in (("good", 2), ("greedy", 1)):
+        call("eval", "run", "--test", "test.src", "test.tgt", "--name", name, "--decoding.beam", beam, "-q")
     Path("run/eval/test.json").write_text('{"half', encoding="utf-8")
-    call(*verb.split()).refused(2, "run/eval/test.json: cannot be read", "with the same --test and --name test")
+    result = call(*verb.split())
+    assert result.code == 0
+    assert "run/eval/test.json: cannot be read" in result.err
+    assert "with the same --test and --name test" in result.err
+    if verb.startswith("report"):
+        report = Path("run/report.html").read_text(encoding="utf-8")
+        assert all(f"<td>{name}</td>" in report or f">{name}<" in report for name in ("good", "greedy"))
+        listed = call("runs", ".", "--json")
+        assert json.loads(listed.out)[0]["evaluated on"] == "good, greedy"
+        assert "run/eval/test.json: cannot be read" in listed.err
+        assert "cannot be read" in call("eval", "run", "--test", "test.src", "test.tgt", "-q").err
+    assert Run.open("run").evaluation("test")  # both compare and eval write it again
+
+
+def test_a_training_that_goes_on_leaves_nothing_of_before(call: Call, folder, monkeypatch):
+    def interrupted(run: Run, plan: object, reporter: object) -> None:
+        run.point("best", run.checkpoints()[0], step=2)  # as a new best one would be
+        raise Interrupted(5, signal.SIGTERM)
+
+    assert call("eval", "run", "--test", "test.src", "test.tgt", "-q").code == 0
+    assert json.loads(call("runs", ".", "--json").out)[0]["evaluated on"] == "test"
+    call("report", "run", "-q")
+    monkeypatch.setattr("seqloom.workflows.train.fit", interrupted)
+    call("train", "small.toml", "--run", "run", "--training.steps", "6", "-q").refused(75, "stopped")
+    assert not Path("run/report.html").exists()
+    for words in (("report", "run"), ("runs", ".", "--json")):
+        result = call(*words)
+        outdated = "run/eval/test.json: has the scores of an earlier step-00000004; step-00000002 is best now"
+        assert outdated in " ".join(result.err.split())
+        assert "evaluate again with the same --test and --name test" in " ".join(result.err.split())
+    (row,) = json.loads(result.out)
+    assert (row["state"], row["evaluated on"]) == ("resumable", "")
+    assert "Exact match" not in Path("run/report.html").read_text(encoding="utf-8").split("Scores")[-1]
 
 
 def test_eval_warns_before_it_replaces_the_scores_of_other_files(call: Call, folder):

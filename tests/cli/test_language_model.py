@@ -84,7 +84,7 @@ def test_a_transformer_has_attention_in_its_report(call: Call, texts, tmp_path):
     assert [row["stride"] for row in scores] == [6, 1]
     assert scores[0]["tokens"] == scores[1]["tokens"]
     assert scores[0]["loss"] != scores[1]["loss"]
-    call("eval", run, "--batches.stride", "12").refused(2, "batches.stride must be at most length, 11", cured=False)
+    call("eval", run, "--batches.stride", "12").refused(2, "stride must be at most batches.length = 11", cured=False)
 
 
 def test_verify_reads_the_band(call: Call, texts, tmp_path):

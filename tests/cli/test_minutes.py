@@ -51,6 +51,13 @@ def test_a_budget_that_no_evaluation_fits_into_is_refused():
         TrainingConfig(minutes=0.1).within_minutes(0.1, 7.0)
 
 
+def test_a_length_that_is_worth_absurdly_many_steps_is_refused():
+    with pytest.raises(UsageError, match=r"training\.epochs: 1e\+06 epochs are 10,000,000,000 steps: steps must"):
+        TrainingConfig(epochs=1e6).lasting(10_000)
+    with pytest.raises(UsageError, match=r"training\.minutes: 1e\+06 minutes are .* steps"):
+        TrainingConfig(minutes=1e6).within_minutes(1e-6, 0.0)
+
+
 @dataclass(frozen=True)
 class Config(GradientConfig):
     schedule: Schedule = field(default_factory=lambda: Cosine(warmup=500))

@@ -48,7 +48,7 @@ class StreamConfig(Bounded):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stride > self.length:
-            raise ValueError(f"batches.stride must be at most length, {self.length}")
+            raise ValueError(f"batches.stride must be at most batches.length = {self.length}; 0 = half of it")
 
 
 def check_length(size: int, config: StreamConfig) -> None:

@@ -45,7 +45,7 @@ class TextBatchConfig(LengthConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stride > self.length - 8:
-            raise ValueError("batches.stride must be at most length - 8")
+            raise ValueError(f"batches.stride must be at most batches.length - 8 = {self.length - 8}; 0 = by default")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import numpy as np
 
 from seqloom.data.checks.evidence import LanguageProfiles, find_shift, length_outliers
 from seqloom.data.formats.lines import (
-    CR_ALONE,
     MAX_BYTES,
     RECORD_BYTES,
     LineError,
@@ -24,7 +23,6 @@ from seqloom.data.formats.lines import (
     file_format,
     is_blank,
     raw_lines,
-    to_lf,
     without_cr,
 )
 from seqloom.data.formats.parallel import check_po, corpus_files, parse_json, parse_tsv, read_pairs
@@ -265,7 +263,8 @@ def _unusable(findings: Iterable[Finding]) -> bool:
 
 
 def _unreadable(error: DataError) -> Finding:
-    return Finding("error", "unreadable file", error.where, error.problem, error.cure, 1)
+    what = error.kind if isinstance(error, LineError) else "unreadable file"
+    return Finding("error", what, error.where, error.problem, error.cure, 1)
 
 
 def _scan(path: Path, parse: Parse | None, findings: list[Finding], max_bytes: int = MAX_BYTES) -> Iterator[str]:
@@ -295,9 +294,7 @@ def _scan(path: Path, parse: Parse | None, findings: list[Finding], max_bytes: i
 
 
 def _returns(path: Path, numbers: Sequence[int], lines: int) -> Finding:
-    """Carriage returns within lines; a file that has no other line end is one single line."""
-    if lines == 1:
-        return Finding("error", "lines that end in CR", str(path), CR_ALONE, to_lf(path), 1)
+    """Carriage returns within lines."""
     detail = f"{counted(len(numbers), 'line')} of {lines:,} have a carriage return (CR) inside, which ends no line"
     where = _lines(str(path), numbers)
     return Finding("warning", "carriage returns within lines", where, detail, without_cr(path), len(numbers))

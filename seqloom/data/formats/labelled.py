@@ -34,9 +34,12 @@ def _records(path: Path, header: bool) -> Iterator[tuple[Mapping[str, Any], str]
         yield dict(zip(names, cells, strict=True)), where
 
 
-def _cell(record: Mapping[str, Any], name: str, where: str, option: str) -> str:
+def _cell(record: Mapping[str, Any], name: str, where: str, option: str, header: bool) -> str:
     if name not in record:
-        cure = f"{nearest(name, record)}; choose it with --data.{option} COLUMN"
+        cure = f"choose it with --data.{option} COLUMN"
+        if header:
+            cure += ", or add --data.header false if line 1 is an example: it was taken as the names of the columns"
+        cure += f"; {nearest(name, record)}"
         raise DataError(f"no column {name!r}", where=where, cure=cure)
     value = record[name]
     if isinstance(value, (dict, list)) or value is None or is_blank(str(value)):
@@ -54,8 +57,9 @@ def read_examples(paths: Sequence[str], columns: Mapping[str, str], header: bool
     """
 
     def read(path: Path) -> Iterator[Example]:
+        named = header and file_format(path) != ".jsonl"
         for record, where in _records(path, header):
-            cells = {option: _cell(record, name, where, option) for option, name in columns.items()}
+            cells = {option: _cell(record, name, where, option, named) for option, name in columns.items()}
             yield Example(**{**cells, "label": cells["label"].strip()}, where=where)
 
     return read_each(paths, read, "has no examples", "if its first line is an example: --data.header false")

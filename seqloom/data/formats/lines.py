@@ -94,10 +94,10 @@ def to_utf8(path: Path, encoding: str = "WINDOWS-1252") -> str:
     return "convert it: " + _through(f"iconv -f {encoding} -t UTF-8", path)
 
 
-CR_ALONE = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
+_CR_ALONE = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
 
 
-def to_lf(path: Path) -> str:
+def _to_lf(path: Path) -> str:
     """The cure for a file whose lines end in CR."""
     return "end lines in LF: " + _through(r"tr '\r' '\n'", path)
 
@@ -158,27 +158,44 @@ def raw_lines(
 ) -> Iterator[bytes]:
     r"""The lines of a file without their ends (\n, \r\n) and without a leading BOM.
 
-    A line over `max_bytes` is cut soon after, so that no file can fill the memory; `decode` rejects it.
+    A line over `max_bytes` is cut soon after, so that no file can fill the memory; `decode` rejects it. Raises
+    LineError for a file whose lines end in CR alone.
     `watch` receives the open file, whose tell() shows how far it has been read.
     """
     with _opened(path, watch) as stream:
-        yield from _split(stream, max_bytes)
+        yield from _split(stream, path, max_bytes)
 
 
-def _split(stream: Any, max_bytes: int) -> Iterator[bytes]:
+def _split(stream: Any, path: Path, max_bytes: int) -> Iterator[bytes]:
     room = max_bytes + len(_BOM) + 2
-    line = stream.readline(room).removeprefix(_BOM)
+    line, first = stream.readline(room).removeprefix(_BOM), True
     while line:
         rest = line
         while not rest.endswith(b"\n") and (rest := stream.readline(room)):
             pass
+        if first:
+            _check_first(line, path, alone=not rest)
+        first = False
         yield line.removesuffix(b"\n").removesuffix(b"\r")
         line = stream.readline(room)
 
 
+def _check_first(line: bytes, path: Path, alone: bool) -> None:
+    """Raises LineError for a first line that shows that no line can be read: that of another kind of file."""
+    where = f"{path}:1"
+    for suffix, magic in ((".gz", b"\x1f\x8b"), (".xz", b"\xfd7zXZ")):
+        if line.startswith(magic):
+            cure = f"this is a compressed file: its name must end in {suffix}"
+            raise LineError("undecodable bytes", "not UTF-8 but compressed", where=where, cure=cure)
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise LineError("undecodable bytes", "not UTF-8 but UTF-16", where=where, cure=to_utf8(path, "UTF-16"))
+    if alone and b"\r" in line[:-1] and file_format(path) not in (".json", ".jsonl"):  # where CR is white space
+        raise LineError("lines that end in CR", _CR_ALONE, where=str(path), cure=_to_lf(path))
+
+
 def decoded_stream(stream: Any, name: str, max_bytes: int = MAX_BYTES) -> Iterator[str]:
     """The lines of an open binary stream, decoded as they arrive; messages call it `name`."""
-    for number, raw in enumerate(_split(stream, max_bytes), 1):
+    for number, raw in enumerate(_split(stream, Path(name), max_bytes), 1):
         yield decode(raw, Path(name), number, max_bytes)
 
 
@@ -191,24 +208,16 @@ def decode(raw: bytes, path: Path, number: int, max_bytes: int = MAX_BYTES, befo
     if len(raw) > max_bytes:
         cure = "cut it into sentences; lines must end in LF or CRLF"
         raise LineError("over-long lines", f"the line is longer than {max_bytes:,} bytes", where=where, cure=cure)
+    if b"\0" in raw:  # first: UTF-16 without its mark has NUL in nearly each line, decodable or not
+        column = before + len(raw[: raw.index(b"\0")].decode(errors="replace")) + 1
+        cure = f"remove it; if the file is UTF-16, {to_utf8(path, 'UTF-16')}"
+        raise LineError("NUL characters", f"a NUL character at column {column}", where=where, cure=cure)
     try:
-        text = raw.decode()
+        return raw.decode()
     except UnicodeDecodeError as error:
         column = before + len(raw[: error.start].decode()) + 1
         problem = f"not UTF-8: byte 0x{raw[error.start]:02x} at column {column}"
-        raise LineError("undecodable bytes", problem, where=where, cure=_other_encoding(raw, path)) from None
-    if "\0" in text:
-        cure = f"remove it; if the file is UTF-16, {to_utf8(path, 'UTF-16')}"
-        problem = f"a NUL character at column {before + text.index(chr(0)) + 1}"
-        raise LineError("NUL characters", problem, where=where, cure=cure)
-    return text
-
-
-def _other_encoding(raw: bytes, path: Path) -> str:
-    for suffix, magic in ((".gz", b"\x1f\x8b"), (".xz", b"\xfd7zXZ")):
-        if raw.startswith(magic):
-            return f"this is a compressed file: its name must end in {suffix}"
-    return to_utf8(path, "UTF-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "WINDOWS-1252")
+        raise LineError("undecodable bytes", problem, where=where, cure=to_utf8(path)) from None
 
 
 def json_object(line: str, where: str, form: str = "one JSON object per line") -> dict[str, Any]:
@@ -240,13 +249,10 @@ def is_text(value: object) -> bool:
 
 
 def text_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file of examples, each with its place; DataError if the file is empty, or its lines end in CR."""
-    number, line = 0, ""
+    """The lines of a file of examples, each with its place; DataError if the file is empty."""
+    number = 0
     for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
-        line = decode(raw, path, number, RECORD_BYTES)
-        yield line, f"{path}:{number}"
-    if number == 1 and "\r" in line and file_format(path) not in (".json", ".jsonl"):  # where CR is white space
-        raise DataError(CR_ALONE, where=str(path), cure=to_lf(path))
+        yield decode(raw, path, number, RECORD_BYTES), f"{path}:{number}"
     if not number:
         raise DataError("the file is empty", where=str(path), cure="name files that have examples")
 

@@ -9,6 +9,7 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
+from seqloom.data.checks.pairs import Finding
 from seqloom.data.formats.labelled import read_examples, read_tagged, tag_columns
 from seqloom.data.formats.lines import expand, file_format
 from seqloom.data.formats.questions import read_questions
@@ -47,6 +48,10 @@ class ExampleFiles(SplitFiles[list[E]]):
 
     def described(self, files: Sequence[str]) -> list[str]:
         """How the files are read, where there is a choice, a line for each."""
+        return []
+
+    def findings(self, train: Sequence[E]) -> list[Finding]:
+        """What is suspicious in how the training files were read."""
         return []
 
     def hold_out(
@@ -106,6 +111,16 @@ class LabelledFiles(ExampleFiles[Example]):
         """See SplitFiles."""
         columns = {"text": self.text, "second": self.second, "label": self.label}
         return read_examples(files, {option: name for option, name in columns.items() if name}, self.header)
+
+    def findings(self, train: Sequence[Example]) -> list[Finding]:
+        """See ExampleFiles: a column of labels that is called like one of them."""
+        tables = [path for path in self.train if self.header and file_format(path) != ".jsonl"]
+        count = sum(row.label == self.label for row in train)
+        if not (tables and count):
+            return []
+        detail = f"{self.label!r} is the name of a column, and the label of {counted(count, 'example')} below"
+        cure = "if line 1 is an example: --data.header false, with the columns by their numbers: --data.label 2"
+        return [Finding("warning", "a first line like an example", f"{tables[0]}:1", detail, cure, count)]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from seqloom.data.rows import digest_rows
 from seqloom.data.sources.labelled import first_of
 from seqloom.errors import UsageError, counted
 from seqloom.files import Json
-from seqloom.inspection.labels import label_sections
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Run
@@ -127,6 +126,7 @@ class ExamplesConfig(ReadingConfig):
             measure,
             lambda: [_summary(self, name, rows[name], items[name], tokenizer) for name in rows],
             lambda: [
+                *self.data.findings(rows["train"]),
                 *_single(self, rows["train"]),
                 *(finding for name in rows if name != "train" for finding in _known(self, rows, name)),
             ],
@@ -153,12 +153,12 @@ class ExamplesConfig(ReadingConfig):
         return {**measures, "predictions": predictions, "seconds": round(time.perf_counter() - began, 3)}
 
     def look(self, run: Run, predictor: Predictor, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
-        """See RunConfig: attention within texts; confusion and calibration of each evaluation."""
+        """See RunConfig: attention within texts."""
         reader = predictor.reader
         shown: list[Any] = list(texts) or [tuple(row[k] for k in reader.inputs if k in row) for row in samples[-2:]]
         windows = [item.windows[0] for item in reader.items([reader.row(one) for one in shown], learn=False)]
         seen = attention(predictor.model, reader.tokenizer, windows)
-        return Seen(seen, parameter_count(predictor.model), label_sections(run.evaluations()))
+        return Seen(seen, parameter_count(predictor.model))
 
 
 def _single(config: ExamplesConfig, train: Sequence[Any]) -> list[Finding]:

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from seqloom.data.checks.evidence import LanguageProfiles, find_shift, length_outliers
 from seqloom.data.checks.pairs import Finding, check_pairs, check_splits, scan_files, scan_texts, sizes
+from seqloom.data.formats.lines import read_lines
 from seqloom.data.formats.parallel import read_pairs
 from seqloom.data.rows import Pairs, Splits
+from seqloom.data.sources.text import text_source
 from seqloom.errors import DataError, UsageError
 
 Sides = tuple[list[str], list[str]]
@@ -300,18 +302,29 @@ class TestScan:
 
 
 class TestCarriageReturns:
-    def test_a_file_whose_lines_end_in_cr_alone_is_one_line(self, tmp_path):
-        """It is read as one pair, and the check says why."""
+    def test_a_file_whose_lines_end_in_cr_alone_is_refused_by_every_reader(self, tmp_path):
         paths = [str(tmp_path / name) for name in ("a.en", "a.de")]
         for path, text in zip(paths, ("one\rtwo\rthree", "eins\rzwei\rdrei\r"), strict=True):
             Path(path).write_bytes(text.encode())
-        assert len(read_pairs(paths)) == 1
+        for read in (read_pairs, lambda paths: list(text_source(paths)), lambda paths: read_lines(paths[0])):
+            with pytest.raises(DataError, match=r"lines end in a carriage return.*\n.*tr '"):
+                read(paths)
         findings = scan_files(paths)
         assert [(f.severity, f.what, f.where) for f in findings] == [
             ("error", "lines that end in CR", path) for path in paths
         ]
         assert f"tr '\\r' '\\n' < {paths[0]}" in findings[0].cure
         assert [f.what for f in scan_texts(paths[:1], {})] == ["lines that end in CR"]
+
+    @pytest.mark.parametrize(
+        ("encoding", "mark"), [("utf-16", "but UTF-16"), ("utf-16-le", "NUL"), ("utf-16-be", "NUL")]
+    )
+    def test_a_file_in_utf_16_is_one_error(self, tmp_path, encoding, mark):
+        path = tmp_path / "a.txt"
+        path.write_bytes("naïve\nété öl\nplain\nÄ\n".encode(encoding))
+        (finding,) = scan_texts([str(path)], {})
+        assert mark in finding.detail
+        assert f"iconv -f UTF-16 -t UTF-8 < {path}" in finding.cure
 
     def test_carriage_returns_within_lines(self, tmp_path):
         path = tmp_path / "a.tsv"

@@ -49,7 +49,12 @@ def test_json_lines_take_numbers_and_truths_as_labels(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.tsv", "label\tsentence\n1\tx\n", r":2: no column 'text'\n  known are: label, sentence; .*--data.text"),
+        (
+            "a.tsv",
+            "label\tsentence\n1\tx\n",
+            r":2: no column 'text'\n  .*--data.text COLUMN, .*line 1.*known are: label, sentence",
+        ),
+        ("a.tsv", "good\tso fine\nbad\tno\n", r":2: no column 'text'\n  .*--data.header false if line 1 is an example"),
         ("a.tsv", "label\ttext\n1\tx\ty\n", r":2: 3 columns instead of 2"),
         ("a.tsv", "label\ttext\n1\t \n", r":2: 'text' is empty"),
         ("a.tsv", "label\ttext\n", r"has no examples\n  .*header false"),
@@ -64,6 +69,18 @@ def test_json_lines_take_numbers_and_truths_as_labels(tmp_path):
 def test_what_cannot_be_read(tmp_path, name, content, message):
     with pytest.raises(DataError, match=message):
         read(write(tmp_path / name, content))
+
+
+def test_a_column_called_like_its_labels_is_suspicious(tmp_path):
+    path = write(tmp_path / "a.tsv", "good\tso fine\nbad\tno\ngood\tyes\n")
+    data = LabelledFiles((path,), text="so fine", label="good")
+    (finding,) = data.findings(data.read([path]))
+    assert (finding.severity, finding.where, finding.count) == ("warning", f"{path}:1", 1)
+    assert "--data.header false" in finding.cure
+    data = LabelledFiles((path,), text="2", label="1", header=False)
+    assert data.findings(data.read([path])) == []
+    named = write(tmp_path / "b.tsv", "label\ttext\ngood\tso fine\n")
+    assert LabelledFiles((named,)).findings(read(named)) == []
 
 
 def test_columns_and_json_of_tagged_words(tmp_path):
