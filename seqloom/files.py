@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from seqloom.errors import RunError, UsageError
 
 FORMAT = 2
 WEIGHTS, FROZEN = "model.safetensors", "frozen.safetensors"
+MARKER = ".seqloom"
+"""In every run directory: where it is, seqloom may write. It is locked while the run is trained."""
 Json = dict[str, Any]
 
 _MANIFEST, _DIGEST = "MANIFEST.json", "digest"
@@ -288,3 +291,64 @@ def write_folder(final: Path, write: Callable[[Path], None]) -> Checkpoint:
             for left in (partial, before):
                 shutil.rmtree(left, ignore_errors=True)
     return Checkpoint(final)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Makes the directory of a run where there is none, and keeps a second process from writing to it.
+
+    Removes unfinished files of a killed process; at the end also the directory, if there is still nothing in it.
+    Raises RunError if something else is there, or the run is being trained.
+    """
+    made = _claim(folder)
+    marker = folder / MARKER
+    with writing(folder):
+        handle = marker.open("a")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The process that held it before may have removed it.
+            if not os.path.samestat(os.fstat(handle.fileno()), marker.stat()):
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError):
+            cure = "wait for it, or use --run"
+            raise RunError("another process is training this run", where=str(folder), cure=cure) from None
+        clear_partial(folder)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if {p.name for p in folder.iterdir()} == {MARKER}:
+                    marker.unlink()
+                    for path in made:
+                        path.rmdir()
+
+
+def _claim(folder: Path) -> list[Path]:
+    """Makes the directory and returns it and the folders made for it, the innermost first."""
+    cure = "choose another place with --run"
+    if folder.exists() and not folder.is_dir():
+        raise RunError("is a file; a run is a directory", where=str(folder), cure=cure)
+    with writing(folder):
+        others = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+        if others and not others & {MARKER, "run.json"}:
+            problem = f"holds other things than a run ({', '.join(sorted(others)[:3])})"
+            raise RunError(problem, where=str(folder), cure=cure)
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def folders_with(names: Sequence[str], folder: Path, depth: int) -> list[Path]:
+    """The folders with a file of one of the names, at most so deep below a folder, by path."""
+    level, found = [folder], list[Path]()
+    for _ in range(depth):
+        level = [child for parent in level for child in _folders(parent)]
+        found += [path for path in level if any((path / name).exists() for name in names)]
+    return sorted(found)
+
+
+def _folders(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError):  # it may not be read, or has just been removed
+        return [path for path in folder.iterdir() if path.is_dir()]
+    return []

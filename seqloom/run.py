@@ -11,12 +11,10 @@ It knows files, not models. Every file that can change a result has a digest, wh
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +23,13 @@ from seqloom.files import (
     CHANGED,
     FORMAT,
     FROZEN,
+    MARKER,
     Checkpoint,
     Json,
     check_toml,
-    clear_partial,
+    claimed,
     digest_of,
+    folders_with,
     read_json,
     read_sealed,
     sealed,
@@ -47,8 +47,6 @@ _WITHOUT = "it goes on without what is missing"
 _EVALUATE = "remove it, or evaluate again with the same --test and --name {}"
 _PUT_BACK = "put back the file that the run was written with"
 REPORT = "report.html"
-MARKER = ".seqloom"
-"""In every run directory: where it is, seqloom may write. It is locked while the run is trained."""
 
 
 class Run:
@@ -135,52 +133,9 @@ class Run:
         self._checked.add(path)
         return path
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Makes the directory where there is none, and keeps a second process from writing to the same run.
-
-        Removes unfinished files of a killed process; at the end also the directory, if there is still nothing in it.
-        Raises RunError if something else is there, or the run is being trained.
-        """
-        made = self._claim()
-        with writing(self.path):
-            handle = (self.path / MARKER).open("a")
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The process that held it before may have removed it.
-                if not os.path.samestat(os.fstat(handle.fileno()), (self.path / MARKER).stat()):
-                    raise BlockingIOError
-            except (BlockingIOError, FileNotFoundError):
-                raise RunError(
-                    "another process is training this run", where=str(self.path), cure="wait for it, or use --run"
-                ) from None
-            clear_partial(self.path)
-            try:
-                yield
-            finally:
-                self._unclaim(made)
-
-    def _claim(self) -> list[Path]:
-        """Makes the directory and returns it and the folders made for it, the innermost first."""
-        cure = "choose another place with --run"
-        if self.path.exists() and not self.path.is_dir():
-            raise RunError("is a file; a run is a directory", where=str(self.path), cure=cure)
-        with writing(self.path):
-            others = {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
-            if others and not others & {MARKER, "run.json"}:
-                problem = f"holds other things than a run ({', '.join(sorted(others)[:3])})"
-                raise RunError(problem, where=str(self.path), cure=cure)
-            made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-            self.path.mkdir(parents=True, exist_ok=True)
-        return made
-
-    def _unclaim(self, made: Sequence[Path]) -> None:
-        with contextlib.suppress(OSError):
-            if {p.name for p in self.path.iterdir()} == {MARKER}:
-                (self.path / MARKER).unlink()
-                for path in made:
-                    path.rmdir()
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which this process alone writes to the run; see `claimed`."""
+        return claimed(self.path)
 
     def count_lines(self) -> None:
         """Records in run.json how many lines metrics.jsonl and samples.jsonl have at the end of a training."""
@@ -356,17 +311,7 @@ class Run:
 
 def runs(folder: Path) -> list[Run]:
     """The runs in a folder, in those of ladders and in those of their seeds, by path; also those without run.json."""
-    level, found = [folder], list[Path]()
-    for _ in range(3):
-        level = [child for parent in level for child in _folders(parent)]
-        found += [path for path in level if any((path / name).exists() for name in ("run.json", MARKER))]
-    return [Run(path) for path in sorted(found)]
-
-
-def _folders(folder: Path) -> list[Path]:
-    with contextlib.suppress(OSError):  # it may not be read, or has just been removed
-        return [path for path in folder.iterdir() if path.is_dir()]
-    return []
+    return [Run(path) for path in folders_with(("run.json", MARKER), folder, 3)]
 
 
 def _existing(folder: Path) -> str:
