@@ -19,6 +19,7 @@ from seqloom.models.assemblies import limit_of, parameter_count
 from seqloom.run import Run
 from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets
+from seqloom.tasks.building import FREE, refuse_shortage
 from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import Progress, save_weights
@@ -55,6 +56,7 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     about["imported"] = {"from": name, "family": published.family.name, "heads": dict(published.form.heads)}
     if published.family.sines:
         about["imported"]["max_position_embeddings"] = published.config["max_position_embeddings"]
+    refuse_shortage(published.model, lambda: (name, FREE))
     weights = dict(published.weights())
 
     def write(at: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from seqloom.config import Tree, build, tree_of
+from seqloom.config import Tree, build, leaves, tree_of
 from seqloom.errors import ConfigError
 from seqloom.interop.fields import ConfigMap, Json, at
 from seqloom.interop.rules import Rule
@@ -119,20 +119,12 @@ _TRAINING = ("preset", "vectors", "frozen")
 def lost(tree: Tree, again: Tree) -> list[str]:
     """What differs, like "decoder.window = 5". A bias that only `again` has does not count: it can be zero."""
     differences = []
-    for key in sorted({*_leaves(tree), *_leaves(again)}):
+    for key in sorted({".".join(keys) for keys in (*leaves(tree), *leaves(again))}):
         last, one, two = key.rpartition(".")[2], at(tree, key), at(again, key)
         fills = last.endswith("bias") and one in (False, "no") and two in (True, "yes")
         if one != two and last not in _TRAINING and "dropout" not in last and not fills:
             differences.append(f"{key} = {one!r}")
     return differences
-
-
-def _leaves(tree: Tree, path: str = "") -> list[str]:
-    return [
-        leaf
-        for key, value in tree.items()
-        for leaf in (_leaves(value, f"{path}{key}.") if isinstance(value, dict) else [f"{path}{key}"])
-    ]
 
 
 def half(name: str, **values: Any) -> dict[str, Any]:
