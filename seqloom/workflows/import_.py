@@ -107,10 +107,12 @@ def _config(
     }
     if task == "classify" and "labels" not in (facts or {}):
         tree |= {"objective": {"kind": "numbers"}, "training": {"metric": "pearson"}}
-    length = published.config.get("max_position_embeddings", published.config.get("n_positions"))
-    if task not in ("translate", "encode") and isinstance(length, int):
-        length = min(length, limit_of(published.form.config) or length, 10**6)
-        tree["batches"] = {"length": min(length, side.length or length)}
+    stated = published.config.get("max_position_embeddings"), side.tokens.get("model_max_length"), side.length
+    lengths = [
+        length for length in (limit_of(published.form.config), *stated) if isinstance(length, int) and length > 0
+    ]
+    if task not in ("translate", "encode") and lengths:
+        tree["batches"] = {"length": min(*lengths, 10**6)}
     warnings: list[str] = []
     if family.kind != "encoder-only":
         with interpreting(side.generation_path):

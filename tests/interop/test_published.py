@@ -27,7 +27,7 @@ from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.building import load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
-from seqloom.tasks.task import config_of
+from seqloom.tasks.task import RunConfig, config_of
 from seqloom.training.log import Reporter
 from seqloom.workflows.evaluate import evaluate_run
 from seqloom.workflows.export import export_run
@@ -295,6 +295,31 @@ def test_what_the_files_state_is_what_the_run_does(publish: Publish, tmp_path: P
         f"{folder}/tokenizer_config.json: tokens that its tokenizer.json does not have: <video>",
         f"{folder}/generation_config.json: min_length is not used, as it counts the prompt",
     ]
+
+
+TEXTS_OF_A_LENGTH = [
+    name for name in MODELS if name != "bert" and not name.startswith(("vit", "marian", "pegasus", "t5"))
+]
+
+
+@pytest.mark.parametrize("name", TEXTS_OF_A_LENGTH)
+@pytest.mark.parametrize(("stated", "most"), [("x", 99), (10**30, 99), (0, 99), (17, 17)])
+def test_texts_are_as_long_as_positions_and_files_allow(
+    name: str, stated: object, most: int, publish: Publish, tmp_path: Path
+) -> None:
+    folder = publish(name)
+    changed(folder, "tokenizer_config.json", model_max_length=stated)
+    config: Any = config_of(import_run(str(folder), str(tmp_path / "run"), QUIET), RunConfig)
+    about = json.loads((folder / "config.json").read_text())
+    whole = about.get("n_positions", about.get("max_position_embeddings")) - 2 * name.startswith("roberta")
+    assert config.batches.length == min(whole, most)
+
+
+def test_positions_by_their_older_name_alone(publish: Publish, tmp_path: Path) -> None:
+    folder = publish("gpt2")
+    changed(folder, "config.json", n_positions=None, n_ctx=40)
+    run = import_run(str(folder), str(tmp_path / "run"), QUIET)
+    assert config_of(run, LanguageModelConfig).batches.length == 40
 
 
 def test_a_translation_begins_with_its_start_whatever_its_config_leaves_out(publish: Publish, tmp_path: Path) -> None:
