@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from seqloom.errors import ConfigError, MissingExtra, RunError, UsageError, nearest
 from seqloom.files import write_json, writing
 from seqloom.interop.families import FAMILIES
-from seqloom.interop.families.family import Family
+from seqloom.interop.families.family import Family, biases
 from seqloom.interop.fields import Json
 from seqloom.interop.rules import Bound, Form, bind, expected_shapes, read_weights, write_weights
 from seqloom.interop.side_files import SideFiles, read_side_files
@@ -211,10 +213,13 @@ def _check_tables(family: Family, config: Json, weights: Weights) -> None:
             raise RunError(f"{name} does not hold sines", cure="use a checkpoint whose positions were not trained")
 
 
-def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> tuple[Family, Json, ModelConfig]:
+def express(
+    config: ModelConfig, heads: Mapping[str, int], first: str = "", tokenizer: Tokenizer | None = None
+) -> tuple[Family, Json, ModelConfig]:
     """The family that can express a config, its config.json, and our config as read back from that.
 
-    `first`: the family to prefer if several can. Raises UsageError that names what the nearest family cannot express.
+    If several can, that is `first`, or one that adds no biases. Raises UsageError that names what the nearest family
+    cannot express.
     """
     tried = []
     for family in FAMILIES.values():
@@ -225,8 +230,11 @@ def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> t
             lost.append(f"pooler = {config.pooler!r}")  # type: ignore[union-attr]
         if heads.keys() & {"label", "next"} and getattr(config, "pooling", "first") != "first":
             lost.append(f"pooling = {config.pooling!r}")  # type: ignore[union-attr]
-        tried.append((len(lost), family, theirs, again, lost))
-    _, family, theirs, again, lost = min(tried, key=lambda t: (t[1].kind != config.kind, t[0], t[1].name != first))
+        if tokenizer is not None and not family.reads(tokenizer):
+            lost.append("this tokenizer")
+        rank = family.kind != config.kind, len(lost), family.name != first, biases(again)
+        tried.append((rank, family, theirs, again, lost))
+    _, family, theirs, again, lost = min(tried, key=itemgetter(0))
     if lost:
         problem = f"Hugging Face's formats cannot express this model; the nearest, {family.name}, lacks {some(lost)}"
         presets = "small, small-llama, small-megatron, gpt2, llama-135m, bert-base, vit-tiny"
@@ -244,6 +252,7 @@ def write_checkpoint(
     shard: int,
     more: Json,
     first: str = "",
+    tokenizer: Tokenizer | None = None,
 ) -> Family:
     """Writes config.json and the weights. Raises UsageError if no family can express the model.
 
@@ -256,8 +265,9 @@ def write_checkpoint(
         shard: the maximum size of a file, in bytes.
         more: further keys of config.json.
         first: the family to prefer if several can express the model.
+        tokenizer: the tokenizer that is written beside it, if any.
     """
-    family, config, model_config = express(model.config, heads, first)
+    family, config, model_config = express(model.config, heads, first, tokenizer)
     parameters = dict(model.named_parameters())
     form = Form(model_config, dict(heads))
     shapes = _shapes_of(_empty(model_config, vocab_size, heads))

@@ -115,7 +115,8 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     imported = run.info().get("imported", {})
     more |= {key: imported[key] for key in imported if key == "max_position_embeddings"}
     first = str(imported.get("family", ""))
-    write_checkpoint(folder, model, heads, vocab_size=vocab_size, dtype=dtype, shard=SHARD, more=more, first=first)
+    written: Json = {"vocab_size": vocab_size, "tokenizer": pair[1].inner if pair is not None else None}
+    write_checkpoint(folder, model, heads, **written, dtype=dtype, shard=SHARD, more=more, first=first)
     if pair is not None:
         config = config_of(run, RunConfig)
         _write_tokenizers(folder, pair, model, getattr(getattr(config, "batches", None), "length", None))

@@ -101,6 +101,27 @@ def test_a_language_model_comes_back_with_its_length_and_learns_on_at_that_of_it
         main(["train", "config.toml", "--run", "r33", "-q", *options, "--batches.length=33"])
 
 
+@pytest.mark.parametrize(
+    ("more", "family"),
+    [
+        ("", "llama"),
+        ('qkv_bias = "yes"', "llama"),
+        ("bias = true", "llama"),
+        ("qk_norm = true", "qwen3"),
+        ("window = 5", "mistral"),
+    ],
+)
+def test_language_models_of_llama_s_form(more: str, family: str, trained: Any, transformers: Any) -> None:
+    form = ', norm = "rms", activation = "swiglu", positions = {kind = "rotary"}, dropout = 0.0, '
+    plain = "" if more == "bias = true" else "bias = false" + ", " * bool(more)
+    config = LANGUAGE.replace(', positions = {kind = "learned", length = 32}}', f"{form}{plain}{more}}}")
+    trained(config + "embedder = {scaled = false}\n")
+    agrees("run", "hf", "hf")
+    assert transformers.AutoConfig.from_pretrained("hf").model_type == family
+    import_run("hf", "again", QUIET)
+    agrees("again", "hf", "hf2")
+
+
 def test_a_translator_of_marian_s_form(trained: Any, transformers: Any) -> None:
     run = trained(TRANSLATION.replace("FORM", MARIAN))
     agrees(run, "hf", "hf")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from seqloom.config import Tree, build, leaves, tree_of
@@ -42,6 +43,7 @@ class Family:
         heads: the heads of an encoder, by our names.
         poolers: weights that only a model with a pooler has, and the kind of the pooler.
         sines: names of saved tables of positions, all sines before all cosines; here they are computed.
+        reads: whether transformers uses a tokenizer of a checkpoint of this family as it is.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Family:
     heads: Mapping[str, HeadName] = field(default_factory=dict)
     poolers: Mapping[str, Literal["tanh", "relu"]] = field(default_factory=dict)
     sines: tuple[str, ...] = ()
+    reads: Callable[[Tokenizer], bool] = lambda tokenizer: True
 
     def model_config(self, config: Json) -> Any:
         """Our config for a config.json. Raises ConfigError, with their name of the key, for an unsupported value."""
@@ -117,7 +120,7 @@ _TRAINING = ("preset", "vectors", "frozen")
 
 
 def lost(tree: Tree, again: Tree) -> list[str]:
-    """What differs, like "decoder.window = 5". A bias that only `again` has does not count: it can be zero."""
+    """What differs, like "decoder.window = 5", but for biases that only `again` has: they can be zero."""
     differences = []
     for key in sorted({".".join(keys) for keys in (*leaves(tree), *leaves(again))}):
         last, one, two = key.rpartition(".")[2], at(tree, key), at(again, key)
@@ -125,6 +128,12 @@ def lost(tree: Tree, again: Tree) -> list[str]:
         if one != two and last not in _TRAINING and "dropout" not in last and not fills:
             differences.append(f"{key} = {one!r}")
     return differences
+
+
+def biases(config: ModelConfig) -> int:
+    """How many keys of a config give biases to layers."""
+    tree = explicit(config)
+    return sum(keys[-1].endswith("bias") and at(tree, ".".join(keys)) in (True, "yes") for keys in leaves(tree))
 
 
 def half(name: str, **values: Any) -> dict[str, Any]:
