@@ -285,10 +285,8 @@ def write_checkpoint(
     weights |= {name: table.to(dtype) for name, table in family.tables(config).items()}
     for labels in (n for name, n in heads.items() if name in ("label", "tags")):
         config.setdefault("id2label", {str(i): f"LABEL_{i}" for i in range(labels)})
-    if vocab_size:
-        config["vocab_size"] = vocab_size
-    if separate:
-        config["tie_word_embeddings"] = False
+    config |= {"vocab_size": vocab_size} if vocab_size else {}
+    config |= {"tie_word_embeddings": False} if separate else {}
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", config)

@@ -147,20 +147,22 @@ def is_of_qwen(tokenizer: Tokenizer) -> bool:
     )
 
 
+_LLAMA_LAYERS: dict[str, str | tuple[str, ...]] = {
+    "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention.output": "self_attn.o_proj",
+    "attention.query_norm": "self_attn.q_norm",
+    "attention.key_norm": "self_attn.k_norm",
+    "attention_norm": "input_layernorm",
+    "feedforward.expand": ("mlp.gate_proj", "mlp.up_proj"),
+    "feedforward.contract": "mlp.down_proj",
+    "feedforward_norm": "post_attention_layernorm",
+}
+
+
 def llama(
     name: str, architecture: str, reads: Callable[[Tokenizer], bool] = lambda tokenizer: True, **form: Any
 ) -> Family:
     """A family of the form of Llama; see Family for `reads`. `form` holds the keys of our decoder that differ."""
-    layers: dict[str, str | tuple[str, ...]] = {
-        "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        "attention.output": "self_attn.o_proj",
-        "attention.query_norm": "self_attn.q_norm",
-        "attention.key_norm": "self_attn.k_norm",
-        "attention_norm": "input_layernorm",
-        "feedforward.expand": ("mlp.gate_proj", "mlp.up_proj"),
-        "feedforward.contract": "mlp.down_proj",
-        "feedforward_norm": "post_attention_layernorm",
-    }
     return Family(
         name=name,
         kind="decoder-only",
@@ -188,7 +190,7 @@ def llama(
             Rule("embedder.weight", "model.embed_tokens.weight"),
             Rule("decoder.stack.norm", "model.norm"),
             Rule("head.weight", "lm_head.weight"),
-            *block("decoder", "model.layers.{}", layers),
+            *block("decoder", "model.layers.{}", _LLAMA_LAYERS),
         ),
         copies={"lm_head.weight": "model.embed_tokens.weight"},
         harmless=("rotary_emb.inv_freq",),
