@@ -24,6 +24,7 @@ from seqloom.interop.side_files import SideFiles, read_side_files
 from seqloom.interop.weights import INDEX, Weights, interpreting, read_json, refuse_adapter, some
 from seqloom.models.assemblies import Model, ModelConfig, make_model, unallocated
 from seqloom.nn.embedders import PatchConfig
+from seqloom.text.tokenizer import Tokenizer as OwnTokenizer
 
 _HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
 _FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
@@ -247,12 +248,11 @@ def write_checkpoint(
     model: Model,
     heads: Mapping[str, int],
     *,
-    vocab_size: int,
+    tokenizer: OwnTokenizer | None,
     dtype: torch.dtype,
     shard: int,
     more: Json,
     first: str = "",
-    tokenizer: Tokenizer | None = None,
 ) -> Family:
     """Writes config.json and the weights. Raises UsageError if no family can express the model.
 
@@ -260,15 +260,14 @@ def write_checkpoint(
         folder: the directory to write.
         model: the model.
         heads: the number of labels of each head.
-        vocab_size: V; 0 = it reads no text.
+        tokenizer: that of the model, or of its target; None = it reads no text.
         dtype: the type of the weights.
         shard: the maximum size of a file, in bytes.
         more: further keys of config.json.
         first: the family to prefer if several can express the model.
-        tokenizer: the tokenizer that is written beside it, if any.
     """
-    family, config, model_config = express(model.config, heads, first, tokenizer)
-    parameters = dict(model.named_parameters())
+    family, config, model_config = express(model.config, heads, first, None if tokenizer is None else tokenizer.inner)
+    parameters, vocab_size = dict(model.named_parameters()), tokenizer.vocab_size if tokenizer is not None else 0
     form = Form(model_config, dict(heads))
     shapes = _shapes_of(_empty(model_config, vocab_size, heads))
     bound: Bound = bind(family.rules, form, shapes)
@@ -280,8 +279,7 @@ def write_checkpoint(
     prefix = family.prefix if bare else ""
     separate = config.pop("separate", False)
     weights = {n.removeprefix(prefix): t.to(dtype) for n, t in write_weights(bound, form, tensor)}
-    dtypes = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-    config |= {"architectures": [architecture], "dtype": dtypes[dtype], **more}
+    config |= {"architectures": [architecture], "dtype": str(dtype).removeprefix("torch."), **more}
     weights |= {name: table.to(dtype) for name, table in family.tables(config).items()}
     for labels in (n for name, n in heads.items() if name in ("label", "tags")):
         config.setdefault("id2label", {str(i): f"LABEL_{i}" for i in range(labels)})

@@ -107,7 +107,6 @@ def load_exported(run: Run, reporter: Reporter) -> Exported:
 def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Reporter) -> None:
     exported = load_exported(run, reporter)
     model, heads, pair = exported.model, exported.heads, exported.pair
-    vocab_size = pair[1].vocab_size if pair is not None else 0
     special = _special(pair[1], model.config.kind) if pair is not None else {}
     more: Json = {key: value for key, value in special.items() if key != "bad_words_ids"} | _labels(exported.facts)
     if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
@@ -115,8 +114,8 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     imported = run.info().get("imported", {})
     more |= {key: imported[key] for key in imported if key == "max_position_embeddings"}
     first = str(imported.get("family", ""))
-    written: Json = {"vocab_size": vocab_size, "tokenizer": pair[1].inner if pair is not None else None}
-    write_checkpoint(folder, model, heads, **written, dtype=dtype, shard=SHARD, more=more, first=first)
+    target = pair[1] if pair is not None else None
+    write_checkpoint(folder, model, heads, tokenizer=target, dtype=dtype, shard=SHARD, more=more, first=first)
     if pair is not None:
         config = config_of(run, RunConfig)
         _write_tokenizers(folder, pair, model, getattr(getattr(config, "batches", None), "length", None))
