@@ -19,7 +19,7 @@ from seqloom.files import Json
 from seqloom.models.assemblies import parameter_count
 from seqloom.run import REPORT, Run
 from seqloom.tasks import read_config
-from seqloom.tasks.building import begin
+from seqloom.tasks.building import begin, new_model
 from seqloom.tasks.resume import refuse_another
 from seqloom.tasks.task import Prepared, RunConfig
 from seqloom.training.checkpoint import Progress, progress_at
@@ -46,9 +46,10 @@ def train(config: str | Path | RunConfig, *overrides: str, reporter: Reporter | 
 
 def started(config: RunConfig, prepared: Prepared, reporter: Reporter) -> nn.Module:
     """The model at the start of a new training, on its device."""
-    model = config.build(prepared.assets)
+    device = pick_device(config.training.device)
+    model = new_model(config, prepared.assets, device)
     begin(config, model, prepared.assets, reporter)
-    return model.to(pick_device(config.training.device))
+    return model.to(device)
 
 
 def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) -> Run:
@@ -84,7 +85,7 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
         refuse_another(run, begun, config, prepared.corpus)
     elif forecast or config.training.minutes:
         config = _measured(config, prepared, reporter)
-    model = config.build(prepared.assets)
+    model = new_model(config, prepared.assets, device)
     if not run.checkpoints():
         begin(config, model, prepared.assets, reporter)
     model = model.to(device)
