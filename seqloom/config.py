@@ -145,15 +145,16 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] 
     """A config from a TOML file with command-line overrides laid over it."""
     tree, origin = read_tree(path) if path is not None else ({}, Origin())
     typed = read_overrides(overrides)
-    origin = dataclasses.replace(origin, typed=frozenset(_leaves(typed)))
+    origin = dataclasses.replace(origin, typed=frozenset(leaves(typed)))
     return build(cls, merge(tree, typed), origin)
 
 
-def _leaves(tree: Tree, path: Keys = ()) -> list[Keys]:
+def leaves(tree: Tree, path: Keys = ()) -> list[Keys]:
+    """The keys of each value of a tree that is no table."""
     return [
         leaf
         for key, value in tree.items()
-        for leaf in (_leaves(value, (*path, key)) if isinstance(value, dict) else [(*path, key)])
+        for leaf in (leaves(value, (*path, key)) if isinstance(value, dict) else [(*path, key)])
     ]
 
 

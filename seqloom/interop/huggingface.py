@@ -5,23 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from seqloom.errors import ConfigError, MissingExtra, RunError, UsageError, nearest
 from seqloom.files import write_json, writing
 from seqloom.interop.families import FAMILIES
-from seqloom.interop.families.family import Family
+from seqloom.interop.families.family import Family, biases
 from seqloom.interop.fields import Json
 from seqloom.interop.rules import Bound, Form, bind, expected_shapes, read_weights, write_weights
 from seqloom.interop.side_files import SideFiles, read_side_files
 from seqloom.interop.weights import INDEX, Weights, interpreting, read_json, refuse_adapter, some
-from seqloom.models.assemblies import Model, ModelConfig, make_model
+from seqloom.models.assemblies import Model, ModelConfig, make_model, unallocated
 from seqloom.nn.embedders import PatchConfig
+from seqloom.text.tokenizer import Tokenizer as OwnTokenizer
 
 _HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
 _FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
@@ -176,7 +179,7 @@ def _with_heads(
 
 
 def _empty(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -> Model:
-    with torch.device("meta"):
+    with unallocated():
         return make_model(config, vocab_size, heads)
 
 
@@ -203,17 +206,21 @@ def _check(family: Family, shapes: Mapping[str, tuple[int, ...]], expected: Mapp
 def _check_tables(family: Family, config: Json, weights: Weights) -> None:
     """Raises RunError if a stored table differs from the one computed here, which would replace it."""
     shapes = weights.shapes()
-    if family.sines and config["max_position_embeddings"] > 1 << 24:
+    if family.sines and config["max_position_embeddings"] > 1 << 20:
         raise ConfigError(f"max_position_embeddings = {config['max_position_embeddings']} is too large")
-    for name, table in family.tables(config).items():
-        if name in shapes and (shapes[name] != table.shape or (weights(name) - table).abs().max() > 1e-2):  # bfloat16
+    for name in (name for name in family.sines if name in shapes):
+        fits = shapes[name] == (config["max_position_embeddings"], config["d_model"])  # else none of its size is made
+        if not fits or (weights(name) - family.tables(config)[name]).abs().max() > 1e-2:  # bfloat16
             raise RunError(f"{name} does not hold sines", cure="use a checkpoint whose positions were not trained")
 
 
-def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> tuple[Family, Json, ModelConfig]:
+def express(
+    config: ModelConfig, heads: Mapping[str, int], first: str = "", tokenizer: Tokenizer | None = None
+) -> tuple[Family, Json, ModelConfig]:
     """The family that can express a config, its config.json, and our config as read back from that.
 
-    `first`: the family to prefer if several can. Raises UsageError that names what the nearest family cannot express.
+    If several can, that is `first`, or one that adds no biases. Raises UsageError that names what the nearest family
+    cannot express.
     """
     tried = []
     for family in FAMILIES.values():
@@ -224,8 +231,11 @@ def express(config: ModelConfig, heads: Mapping[str, int], first: str = "") -> t
             lost.append(f"pooler = {config.pooler!r}")  # type: ignore[union-attr]
         if heads.keys() & {"label", "next"} and getattr(config, "pooling", "first") != "first":
             lost.append(f"pooling = {config.pooling!r}")  # type: ignore[union-attr]
-        tried.append((len(lost), family, theirs, again, lost))
-    _, family, theirs, again, lost = min(tried, key=lambda t: (t[1].kind != config.kind, t[0], t[1].name != first))
+        if tokenizer is not None and not family.reads(tokenizer):
+            lost.append("this tokenizer")
+        rank = family.kind != config.kind, len(lost), family.name != first, biases(again)
+        tried.append((rank, family, theirs, again, lost))
+    _, family, theirs, again, lost = min(tried, key=itemgetter(0))
     if lost:
         problem = f"Hugging Face's formats cannot express this model; the nearest, {family.name}, lacks {some(lost)}"
         presets = "small, small-llama, small-megatron, gpt2, llama-135m, bert-base, vit-tiny"
@@ -238,7 +248,7 @@ def write_checkpoint(
     model: Model,
     heads: Mapping[str, int],
     *,
-    vocab_size: int,
+    tokenizer: OwnTokenizer | None,
     dtype: torch.dtype,
     shard: int,
     more: Json,
@@ -250,14 +260,14 @@ def write_checkpoint(
         folder: the directory to write.
         model: the model.
         heads: the number of labels of each head.
-        vocab_size: V; 0 = it reads no text.
+        tokenizer: that of the model, or of its target; None = it reads no text.
         dtype: the type of the weights.
         shard: the maximum size of a file, in bytes.
         more: further keys of config.json.
         first: the family to prefer if several can express the model.
     """
-    family, config, model_config = express(model.config, heads, first)
-    parameters = dict(model.named_parameters())
+    family, config, model_config = express(model.config, heads, first, None if tokenizer is None else tokenizer.inner)
+    parameters, vocab_size = dict(model.named_parameters()), tokenizer.vocab_size if tokenizer is not None else 0
     form = Form(model_config, dict(heads))
     shapes = _shapes_of(_empty(model_config, vocab_size, heads))
     bound: Bound = bind(family.rules, form, shapes)
@@ -269,15 +279,12 @@ def write_checkpoint(
     prefix = family.prefix if bare else ""
     separate = config.pop("separate", False)
     weights = {n.removeprefix(prefix): t.to(dtype) for n, t in write_weights(bound, form, tensor)}
-    dtypes = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-    config |= {"architectures": [architecture], "dtype": dtypes[dtype], **more}
+    config |= {"architectures": [architecture], "dtype": str(dtype).removeprefix("torch."), **more}
     weights |= {name: table.to(dtype) for name, table in family.tables(config).items()}
     for labels in (n for name, n in heads.items() if name in ("label", "tags")):
         config.setdefault("id2label", {str(i): f"LABEL_{i}" for i in range(labels)})
-    if vocab_size:
-        config["vocab_size"] = vocab_size
-    if separate:
-        config["tie_word_embeddings"] = False
+    config |= {"vocab_size": vocab_size} if vocab_size else {}
+    config |= {"tie_word_embeddings": False} if separate else {}
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", config)

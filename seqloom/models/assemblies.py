@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
@@ -26,6 +31,29 @@ def make_model(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -
         case EncoderDecoderConfig():
             return EncoderDecoder(config, vocab_size, vocab_size)
     return EncoderOnly(config, vocab_size, heads)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out the drawing of initial values, which takes longer than all the rest."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = MappingProxyType({}),
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def unallocated() -> Iterator[None]:
+    """A context in which models are made without memory: their parameters have shapes and no values."""
+    with torch.device("meta"), _Undrawn():
+        yield
 
 
 def limit_of(config: ModelConfig) -> int | None:

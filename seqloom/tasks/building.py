@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -13,10 +15,17 @@ from torch import nn
 
 from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import AdaptConfig, Full
-from seqloom.config import Arguments, Tree, merge, read_tree
-from seqloom.errors import RunError, UsageError
+from seqloom.config import Arguments, Tree, leaves, merge, read_tree, tree_of
+from seqloom.errors import ConfigError, RunError, UsageError
 from seqloom.files import FROZEN
-from seqloom.models.assemblies import CONFIGS, Model, make_model, vocabulary_parameters
+from seqloom.models.assemblies import (
+    CONFIGS,
+    Model,
+    make_model,
+    parameter_count,
+    unallocated,
+    vocabulary_parameters,
+)
 from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_tokenizers, make_tokenizer
@@ -25,9 +34,13 @@ from seqloom.tasks.word_vectors.starting import take_vectors
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import Stored, learned_shapes, load_weights, saved_weights, start_weights
 from seqloom.training.log import Reporter
-from seqloom.training.precision import Precision, dtype_for, pick_device
+from seqloom.training.optimizer import training_bytes
+from seqloom.training.precision import Precision, dtype_for, pick_device, shortage
 
 C = TypeVar("C", bound=RunConfig)
+M = TypeVar("M", bound=nn.Module)
+_MAIN = torch.device("cpu")
+FREE = "end other programs, or use a machine with more memory"
 
 
 @dataclass(frozen=True)
@@ -66,11 +79,11 @@ def load_run(
     run = Run.open(path)
     config = config_of(run, kind)
     assets = config.assets(run)
+    where = pick_device(device)
     with torch.random.fork_rng(devices=[]):  # these weights are overwritten: the caller's generator stays as it is
-        model = config.build(assets)
+        model = _for_use(lambda: config.build(assets), run)
     restore(model, adaptation(config), run.best(say).path)
     merge_adapters(model)
-    where = pick_device(device)
     # A weight that asks for no gradient is multiplied by another kernel, with other last bits.
     model = model.requires_grad_(True).to(where, dtype_for(precision, where)).eval()
     pack(model)
@@ -79,6 +92,14 @@ def load_run(
         parsing = target.parsing()
         assets = replace(assets, tokenizers=(parsing if source is target else source.parsing(), parsing))
     return Loaded(run, config, model, assets)
+
+
+def _for_use(make: Callable[[], M], run: Run) -> M:
+    """The model of a run whose weights will be loaded. Raises ConfigError where they need more memory than is free."""
+    with unallocated():
+        model = make()
+    refuse_shortage(model, lambda: (str(run.path), FREE))
+    return make()
 
 
 def open_predictor(
@@ -94,6 +115,57 @@ def open_predictor(
     """The predictor of a run; the first arguments are those of `load_run`, the options those of the predictor."""
     loaded = load_run(path, kind, precision=precision, device=device, special_tokens=special_tokens, say=say)
     return loaded.predictor(**options)
+
+
+def new_model(config: RunConfig, assets: Assets, device: torch.device) -> nn.Module:
+    """The model of a new training on `device`, with initial weights, still in main memory.
+
+    Raises ConfigError, before anything of its size is made, where the training needs more memory than is free.
+    """
+    with unallocated():
+        model = config.build(assets)
+        adapt(model, adaptation(config))
+    optimizer, ema = getattr(config, "optimizer", None), config.training.ema
+    refuse_shortage(model, lambda: _largest(config, model), training_bytes(model, optimizer, ema), device)
+    return config.build(assets)
+
+
+def refuse_shortage(
+    model: nn.Module, hint: Callable[[], tuple[str, str]], training: int = 0, device: torch.device = _MAIN
+) -> None:
+    """Raises ConfigError where a model needs more memory than is free.
+
+    Args:
+        model: the model; its parameters need not have memory.
+        hint: the place of the error, and its cure.
+        training: the bytes that its training needs on `device`; its weights are in main memory before.
+        device: see `training`.
+    """
+    count = parameter_count(model)
+    needs = (device, training, "weights, gradients and moments"), (_MAIN, 4 * count, "its weights")
+    for where, size, use in needs:
+        if (free := shortage(size, where)) is not None:
+            problem = f"a model of {count:,} parameters needs {size / 1e9:,.1f} GB for {use}"
+            place, cure = hint()
+            there = f" on {where}" * (where != _MAIN)
+            raise ConfigError(f"{problem}, but {free / 1e9:,.1f} GB are free{there}", where=place, cure=cure)
+
+
+def _largest(config: Any, model: nn.Module) -> tuple[str, str]:
+    """The key that sets the largest dimension of the largest parameter, and what to do about it."""
+    name, parameter = max(model.named_parameters(), key=lambda pair: pair[1].numel())
+    part, size = name.partition(".")[0], max(parameter.shape)
+    if name in vocabulary_parameters(model) and size == len(parameter):
+        return "tokenizer.size", f"choose a smaller one than {size:,}"
+    tree: Any = tree_of(config.model)
+    values = {keys: value for keys in leaves(tree) if isinstance(value := reduce(getitem, keys, tree), int)}
+    near = {keys: value for keys, value in values.items() if value <= size <= 8 * value}  # Q, K and V; gates
+    if not near:
+        return "model", "choose a smaller one"
+    key = max(near, key=lambda keys: (part in keys, size % near[keys] == 0, near[keys]))
+    layers = values.get((*key[:-1], "layers"), 1)
+    cure = f"choose a smaller one than {near[key]:,}" + f", or fewer layers than {layers:,}" * (layers > 1)
+    return ".".join(("model", *key)), cure
 
 
 def adaptation(config: RunConfig) -> AdaptConfig:
@@ -225,7 +297,7 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
     vocab_size = pair[1].vocab_size if pair is not None else 0
     if pair is not None and pair[0].vocab_size != vocab_size:
         raise UsageError("it has two vocabularies, which no published format has", where=str(run.path))
-    model = make_model(tree, vocab_size, heads)  # not packed, as it is written
+    model = _for_use(lambda: make_model(tree, vocab_size, heads), run)  # not packed, as it is written
     restore(model, adaptation(config), checkpoint)
     merge_adapters(model)
     return model.eval(), heads, pair

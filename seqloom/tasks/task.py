@@ -23,6 +23,7 @@ from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.run import Run
 from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets, load_tokenizers
+from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Measured, Plan
@@ -171,6 +172,15 @@ class RunConfig(Bounded):
             samples: the samples from validation.
         """
         raise UsageError(f"the task {self.task!r} has no report")
+
+    def ids(self, other: Counterpart, text: str) -> list[int]:
+        """The ids of a text as the predictor reads it, with the special tokens around it."""
+        template, row = other.tokenizer.template, other.tokenizer.encode([text])[0]
+        return [*template.before, *row.tolist(), *template.after]
+
+    def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+        """What the predictor gives for texts, and another program; by kind of answer."""
+        return ()
 
     def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json | None:
         """A detailed comparison of several runs on one test set; None = only the scores are compared."""

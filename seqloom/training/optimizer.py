@@ -201,6 +201,17 @@ class Optimizer:
         self.weights.publish()
 
 
+def training_bytes(model: nn.Module, config: object, ema: float = 0.0) -> int:
+    """The bytes that training keeps of a model, in either precision: weights, gradients, moments and their average.
+
+    Activations are not included, nor the rows that each buffer is rounded up to.
+    """
+    turned = matrices(model) if isinstance(config, Muon) else {}
+    # The model and its gradients in bfloat16 take as much as the gradients in float32, which needs no master.
+    values = {name: 5 - (name in turned) + (ema > 0) if p.requires_grad else 1 for name, p in model.named_parameters()}
+    return 4 * sum(values[name] * p.numel() for name, p in model.named_parameters())
+
+
 class AdamWStepper:
     """AdamW over float32 weights by torch's fused kernel.
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +17,9 @@ import torch
 from seqloom.errors import UsageError
 
 Precision = Literal["auto", "fp32", "bf16"]
+
+PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+"""Where Linux reports on processes and on control groups."""
 
 # How many compiled kernels oneDNN keeps, and what each takes in bfloat16 (docs/benchmarks.md, "Memory").
 KERNELS, KERNEL_BYTES = 4096, 600_000
@@ -101,6 +106,61 @@ class FreedMemory:
 _GIVE_BACK = 50  # steps
 _GROWTH = 1.5
 _kept: list[bool] = []
+
+
+def shortage(needed: int, device: torch.device) -> int | None:
+    """The free memory of a device where it is less than `needed` bytes; None = it is enough, or not known."""
+    for kept in (True, False):  # what this process has freed and keeps is returned only where that may help
+        if not kept:
+            gc.collect()
+            if any(_kept):
+                ctypes.CDLL(None).malloc_trim(0)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+        free = free_bytes(device)
+        if free is None or needed <= free:
+            return None
+    return free
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """The memory that a device still has for this process; None where the system does not report it.
+
+    Main memory includes what the system can reclaim and free swap space, and ends where the control groups of the
+    process end (the limit of a container).
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu":
+        return None
+    try:
+        lines = (PROC / "meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = {key: int(value.split()[0]) for key, value in (line.split(":") for line in lines)}
+        return min([1024 * kilobytes["MemAvailable"], *_rooms()]) + 1024 * kilobytes["SwapFree"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _rooms() -> Iterator[int]:
+    """What each memory control group above this process still allows, in version 2 or 1 of the kernel's interface."""
+    for line in (PROC / "self" / "cgroup").read_text(encoding="utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        root, limit, usage, total = (
+            (GROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+            if controllers
+            else (GROUPS, "memory.max", "memory.current", "")
+        )
+        group = root / path.lstrip("/")
+        for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(root))):
+            try:
+                allowed, used = (int((folder / name).read_text(encoding="ascii")) for name in (limit, usage))
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+            except (OSError, ValueError):  # no such group within a container, or the limit is "max"
+                continue
+            # The page cache counts as used, and is reclaimed where memory is needed.
+            yield allowed - used + sum(int(stat.get(f"{total}{kind}_file", 0)) for kind in ("active", "inactive"))
 
 
 def peak_bytes(device: torch.device) -> int:

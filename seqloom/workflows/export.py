@@ -107,7 +107,6 @@ def load_exported(run: Run, reporter: Reporter) -> Exported:
 def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Reporter) -> None:
     exported = load_exported(run, reporter)
     model, heads, pair = exported.model, exported.heads, exported.pair
-    vocab_size = pair[1].vocab_size if pair is not None else 0
     special = _special(pair[1], model.config.kind) if pair is not None else {}
     more: Json = {key: value for key, value in special.items() if key != "bad_words_ids"} | _labels(exported.facts)
     if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
@@ -115,10 +114,12 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     imported = run.info().get("imported", {})
     more |= {key: imported[key] for key in imported if key == "max_position_embeddings"}
     first = str(imported.get("family", ""))
-    write_checkpoint(folder, model, heads, vocab_size=vocab_size, dtype=dtype, shard=SHARD, more=more, first=first)
+    target = pair[1] if pair is not None else None
+    write_checkpoint(folder, model, heads, tokenizer=target, dtype=dtype, shard=SHARD, more=more, first=first)
     if pair is not None:
-        _write_tokenizers(folder, pair, model)
-        if (decoding := getattr(config_of(run, RunConfig), "decoding", None)) is not None:
+        config = config_of(run, RunConfig)
+        _write_tokenizers(folder, pair, model, getattr(getattr(config, "batches", None), "length", None))
+        if (decoding := getattr(config, "decoding", None)) is not None:
             fields, missing = generation_of(tree_of(decoding), model.config.kind)
             special |= fields
             if missing:
@@ -176,7 +177,8 @@ def _with_special(tokenizer: Tokenizer, kind: str) -> str:
     return str(inner.to_str(pretty=True)) + "\n"
 
 
-def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], model: Model) -> None:
+def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], model: Model, length: int | None) -> None:
+    """Writes the tokenizers; `length` is the most tokens of a text that the model was trained on, where it has one."""
     source, target = pair
     kind = model.config.kind
     write_text(folder / "tokenizer.json", _with_special(target, kind))
@@ -193,4 +195,5 @@ def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], model: Mo
         settings["mask_token"] = mask_of(target)[0]
     segments = isinstance(model, EncoderOnly) and model.config.segments > 1 and target.template.segments
     settings["model_input_names"] = ["input_ids", *["token_type_ids"] * segments, "attention_mask"]
+    settings |= {"model_max_length": length} if length else {}
     write_json(folder / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})

@@ -19,6 +19,7 @@ from seqloom.models.assemblies import limit_of, parameter_count
 from seqloom.run import Run
 from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets
+from seqloom.tasks.building import FREE, refuse_shortage
 from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import Progress, save_weights
@@ -55,6 +56,7 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     about["imported"] = {"from": name, "family": published.family.name, "heads": dict(published.form.heads)}
     if published.family.sines:
         about["imported"]["max_position_embeddings"] = published.config["max_position_embeddings"]
+    refuse_shortage(published.model, lambda: (name, FREE))
     weights = dict(published.weights())
 
     def write(at: Path) -> None:
@@ -105,10 +107,12 @@ def _config(
     }
     if task == "classify" and "labels" not in (facts or {}):
         tree |= {"objective": {"kind": "numbers"}, "training": {"metric": "pearson"}}
-    length = published.config.get("max_position_embeddings", published.config.get("n_positions"))
-    if task not in ("translate", "encode") and isinstance(length, int):
-        length = min(length, limit_of(published.form.config) or length, 10**6)
-        tree["batches"] = {"length": min(length, side.length or length)}
+    stated = published.config.get("max_position_embeddings"), side.tokens.get("model_max_length"), side.length
+    lengths = [
+        length for length in (limit_of(published.form.config), *stated) if isinstance(length, int) and length > 0
+    ]
+    if task not in ("translate", "encode") and lengths:
+        tree["batches"] = {"length": min(*lengths, 10**6)}
     warnings: list[str] = []
     if family.kind != "encoder-only":
         with interpreting(side.generation_path):

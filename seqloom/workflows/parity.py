@@ -21,10 +21,11 @@ from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.embedders import Inputs, Modality, PatchEmbedder
 from seqloom.run import Run
+from seqloom.tasks.counterpart import GREEDY, NEW
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 from seqloom.workflows.export import load_exported
-from seqloom.workflows.text_parity import GREEDY, NEW, Differences, compare_texts
+from seqloom.workflows.text_parity import Differences, compare_texts
 
 _ROWS, _LENGTH = 2, 12
 

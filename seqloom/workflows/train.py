@@ -19,7 +19,7 @@ from seqloom.files import FROZEN, Json
 from seqloom.models.assemblies import parameter_count
 from seqloom.run import REPORT, Run
 from seqloom.tasks import read_config
-from seqloom.tasks.building import adaptation, begin, restore
+from seqloom.tasks.building import adaptation, begin, new_model, restore
 from seqloom.tasks.resume import refuse_another
 from seqloom.tasks.task import Prepared, RunConfig
 from seqloom.training.checkpoint import Progress, frozen_weights, progress_at, save_frozen
@@ -46,9 +46,10 @@ def train(config: str | Path | RunConfig, *overrides: str, reporter: Reporter | 
 
 def started(config: RunConfig, prepared: Prepared, reporter: Reporter) -> nn.Module:
     """The model at the start of a new training, on its device."""
-    model = config.build(prepared.assets)
+    device = pick_device(config.training.device)
+    model = new_model(config, prepared.assets, device)
     begin(config, model, prepared.assets, reporter)
-    return model.to(pick_device(config.training.device))
+    return model.to(device)
 
 
 def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) -> Run:
@@ -84,7 +85,7 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
         refuse_another(run, begun, config, prepared.corpus)
     elif forecast or config.training.minutes:
         config = _measured(config, prepared, reporter)
-    model, base = _model(run, config, prepared, reporter)
+    model, base = _model(run, config, prepared, device, reporter)
     model, frozen = model.to(device), frozen_weights(model)
     plan = prepared.plan(config, model)  # before anything is written: what it refuses must leave no run
     about = facts(config, prepared.corpus, threads) | {"steps": plan.training.steps, "device": device.type}
@@ -111,9 +112,11 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
     _record(run, fit(run, plan, reporter), model, learned)
 
 
-def _model(run: Run, config: RunConfig, prepared: Prepared, reporter: Reporter) -> tuple[nn.Module, Path | None]:
+def _model(
+    run: Run, config: RunConfig, prepared: Prepared, device: torch.device, reporter: Reporter
+) -> tuple[nn.Module, Path | None]:
     """The model to train, with all weights that the newest checkpoint has not; and the file that it started from."""
-    model = config.build(prepared.assets)
+    model = new_model(config, prepared.assets, device)
     if not run.checkpoints():
         return model, begin(config, model, prepared.assets, reporter)
     if run.asset(FROZEN) and (newest := run.newest(lambda fault: None)):

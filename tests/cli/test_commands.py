@@ -439,7 +439,7 @@ def test_microscope_measures_runs_side_by_side(call: Call, folder):
 def test_runs_that_cannot_be_measured(call: Call, folder):
     call("microscope").refused(2, "needs one run or more")
     call("microscope", "run", "run").refused(2, "each named once")
-    assert "Must be >= 1" in call("microscope", "run", "--sentences", "0").err
+    assert "Must be from 1" in call("microscope", "run", "--sentences", "0").err
     call("microscope", "nowhere").refused(2, "no such run")
     call("microscope", "run").refused(3, "64 pairs are asked for, and the validation data has 4", "--sentences 4")
     run = Run.open("run")

@@ -55,7 +55,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         {**LLAMA, "rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 99.0}},
     ),
     "mistral": ("MistralForCausalLM", "MistralConfig", {**LLAMA, "sliding_window": 3}),
-    "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", LLAMA),
+    "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", {**LLAMA, "vocab_size": 263}),
     "qwen3": ("Qwen3ForCausalLM", "Qwen3Config", {**LLAMA, "head_dim": 4}),
     "bert": ("BertModel", "BertConfig", BERT),
     "bert-words": ("BertForMaskedLM", "BertConfig", BERT),
@@ -107,10 +107,23 @@ def publish(transformers: Any, tmp_path: Path) -> Publish:
         folder = tmp_path / "published" / name
         model.to(dtype).save_pretrained(folder, max_shard_size=shard)
         if "vocab_size" in arguments:
-            write_tokenizer(folder)
+            (write_qwen_tokenizer if name == "qwen2" else write_tokenizer)(folder)
         return folder
 
     return write
+
+
+def write_qwen_tokenizer(folder: Path) -> None:
+    """Qwen's tokenizer, with three special tokens, all bytes, and four merges."""
+    import transformers
+    from tokenizers import pre_tokenizers
+
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    merges = [("a", "t"), ("\u0120", "c"), ("\u0120c", "at"), ("h", "e")]
+    names = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
+    inner: Any = transformers.Qwen2Tokenizer(vocab={name: i for i, name in enumerate(names)}, merges=merges)
+    inner.add_special_tokens({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})
+    inner.save_pretrained(folder)
 
 
 def write_tokenizer(folder: Path, words: int = V) -> None:

@@ -13,6 +13,8 @@ from seqloom.cli import main
 from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.building import load_model
+from seqloom.tasks.language_model.task import LanguageModelConfig
+from seqloom.tasks.task import config_of
 from seqloom.training.log import Reporter
 from seqloom.workflows.export import Target, export_run
 from seqloom.workflows.import_ import import_run
@@ -78,6 +80,46 @@ def test_a_language_model(trained: Any, transformers: Any) -> None:
     assert theirs.eos_token_id == ours.stop
     pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is compared")
     agrees(run, "ctranslate2", "ctranslate2")
+
+
+def test_a_language_model_comes_back_with_its_length_and_learns_on_at_that_of_its_positions(
+    trained: Any, transformers: Any
+) -> None:
+    trained(LANGUAGE)
+    export_run("run", "hf", "hf", QUIET)
+    assert transformers.AutoTokenizer.from_pretrained("hf").model_max_length == 16
+    again = import_run("hf", "again", QUIET)
+    config = config_of(again, LanguageModelConfig)
+    assert (config.batches.length, config.model.decoder.limit) == (16, 32)
+    agrees("again", "hf", "hf2")
+    options = "--start", "again", "--training.steps", "1"
+    text = " ".join(sentences(40, 1))
+    for length in (16, 32):
+        main(["train", "config.toml", "--run", f"r{length}", "-q", *options, f"--batches.length={length}"])
+        assert len(load(f"r{length}")(text, max_length=20)) > len(text)
+    with pytest.raises(SystemExit):
+        main(["train", "config.toml", "--run", "r33", "-q", *options, "--batches.length=33"])
+
+
+@pytest.mark.parametrize(
+    ("more", "family"),
+    [
+        ("", "llama"),
+        ('qkv_bias = "yes"', "llama"),
+        ("bias = true", "llama"),
+        ("qk_norm = true", "qwen3"),
+        ("window = 5", "mistral"),
+    ],
+)
+def test_language_models_of_llama_s_form(more: str, family: str, trained: Any, transformers: Any) -> None:
+    form = ', norm = "rms", activation = "swiglu", positions = {kind = "rotary"}, dropout = 0.0, '
+    plain = "" if more == "bias = true" else "bias = false" + ", " * bool(more)
+    config = LANGUAGE.replace(', positions = {kind = "learned", length = 32}}', f"{form}{plain}{more}}}")
+    trained(config + "embedder = {scaled = false}\n")
+    agrees("run", "hf", "hf")
+    assert transformers.AutoConfig.from_pretrained("hf").model_type == family
+    import_run("hf", "again", QUIET)
+    agrees("again", "hf", "hf2")
 
 
 def test_a_translator_of_marian_s_form(trained: Any, transformers: Any) -> None:

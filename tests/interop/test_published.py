@@ -6,28 +6,33 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from published import MODELS, Publish, publish, transformers
+from published import MODELS, Publish, publish, transformers, write_qwen_tokenizer, write_tokenizer
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import nn
 
 from seqloom.cli import main
 from seqloom.cli.import_ import show_parity
+from seqloom.config import build
 from seqloom.data.batches.batch import pad
 from seqloom.decoding.config import Sampling
 from seqloom.errors import UsageError
+from seqloom.interop.huggingface import express
+from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.embedders import Inputs
 from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.building import load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
-from seqloom.tasks.task import config_of
+from seqloom.tasks.task import RunConfig, config_of
 from seqloom.training.log import Reporter
 from seqloom.workflows.evaluate import evaluate_run
 from seqloom.workflows.export import export_run
@@ -41,11 +46,10 @@ QUIET = Reporter(0)
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
-def agrees(comparison: dict[str, object], most: float = 1e-4, *, tokens_only: bool = False) -> None:
+def agrees(comparison: dict[str, object], most: float = 1e-4) -> None:
     differences = [value for value in comparison.values() if isinstance(value, float)]
     assert max(differences, default=0.0) <= most, comparison
-    if not tokens_only:
-        assert not any(str(value).startswith("DIFFERENT") for value in comparison.values()), comparison
+    assert not any(str(value).startswith("DIFFERENT") for value in comparison.values()), comparison
     assert comparison.get("greedy output", "the same") == "the same"
     assert comparison
 
@@ -58,10 +62,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_a_model_is_the_same_here_and_written_back(name: str, publish: Publish, tmp_path: Path) -> None:
     folder, out = publish(name), tmp_path / "out"
     run = import_run(str(folder), str(tmp_path / "run"), QUIET)
-    other = name == "qwen2"  # transformers has a tokenizer of bytes for it, whatever tokenizer.json says
-    agrees(compare_with_transformers(run, str(folder), QUIET), tokens_only=other)
+    agrees(compare_with_transformers(run, str(folder), QUIET))
     export_run(str(run.path), "hf", str(out), QUIET)
-    agrees(compare_with_transformers(run, str(out), QUIET), tokens_only=other)
+    agrees(compare_with_transformers(run, str(out), QUIET))
     before, after = weights(folder), weights(out)
     assert before.keys() == after.keys()
     for tensor in before:
@@ -73,6 +76,42 @@ def test_a_model_is_the_same_here_and_written_back(name: str, publish: Publish, 
             torch.testing.assert_close(after[tensor], before[tensor], rtol=0, atol=1e-5)
         else:
             assert torch.equal(after[tensor], before[tensor]), tensor
+
+
+def test_a_tokenizer_that_transformers_would_replace_goes_out_in_another_form(publish: Publish, tmp_path: Path) -> None:
+    folder, out, again = publish("qwen2"), tmp_path / "out", tmp_path / "again"
+    write_tokenizer(folder, 263)
+    run = import_run(str(folder), str(tmp_path / "run"), QUIET)
+    assert str(compare_with_transformers(run, str(folder), QUIET)["ids of texts"]).startswith("DIFFERENT")
+    export_run(str(run.path), "hf", str(out), QUIET)
+    agrees(compare_with_transformers(run, str(out), QUIET))
+    about = json.loads((out / "config.json").read_text())
+    assert (about["model_type"], about["attention_bias"], about["mlp_bias"]) == ("llama", True, True)
+    copy = import_run(str(out), str(again), QUIET)
+    agrees(compare_with_transformers(copy, str(out), QUIET))
+    assert config_of(copy, LanguageModelConfig).model.decoder.bias
+
+
+CUTS: dict[str, Callable[[Any], object]] = {
+    "the same": lambda tree: None,
+    "words": lambda tree: tree.update(model={"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}),
+    "no normalizer": lambda tree: tree.update(normalizer=None),
+    "no cuts": lambda tree: tree.update(pre_tokenizer=None),
+    "other cuts": lambda tree: tree["pre_tokenizer"]["pretokenizers"][0].update(pattern={"Regex": "a"}),
+    "fewer cuts": lambda tree: tree["pre_tokenizer"]["pretokenizers"].pop(),
+    "a space before": lambda tree: tree["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True),
+    "no decoder": lambda tree: tree.update(decoder=None),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_only_what_cuts_texts_as_qwen_s_goes_out_in_its_form(name: str, transformers: Any, tmp_path: Path) -> None:
+    write_qwen_tokenizer(tmp_path)
+    tree = json.loads((tmp_path / "tokenizer.json").read_text())
+    CUTS[name](tree)
+    tokenizer = Tokenizer.from_str(json.dumps(tree))
+    config = build(DecoderOnlyConfig, {"preset": "llama-nano", "decoder": {"qk_norm": False, "qkv_bias": "yes"}})
+    assert express(config, {}, tokenizer=tokenizer)[0].name == ("qwen2" if name == "the same" else "llama")
 
 
 @pytest.mark.parametrize("name", ["gpt2", "marian"])
@@ -295,6 +334,31 @@ def test_what_the_files_state_is_what_the_run_does(publish: Publish, tmp_path: P
         f"{folder}/tokenizer_config.json: tokens that its tokenizer.json does not have: <video>",
         f"{folder}/generation_config.json: min_length is not used, as it counts the prompt",
     ]
+
+
+TEXTS_OF_A_LENGTH = [
+    name for name in MODELS if name != "bert" and not name.startswith(("vit", "marian", "pegasus", "t5"))
+]
+
+
+@pytest.mark.parametrize("name", TEXTS_OF_A_LENGTH)
+@pytest.mark.parametrize(("stated", "most"), [("x", 99), (10**30, 99), (0, 99), (17, 17)])
+def test_texts_are_as_long_as_positions_and_files_allow(
+    name: str, stated: object, most: int, publish: Publish, tmp_path: Path
+) -> None:
+    folder = publish(name)
+    changed(folder, "tokenizer_config.json", model_max_length=stated)
+    config: Any = config_of(import_run(str(folder), str(tmp_path / "run"), QUIET), RunConfig)
+    about = json.loads((folder / "config.json").read_text())
+    whole = about.get("n_positions", about.get("max_position_embeddings")) - 2 * name.startswith("roberta")
+    assert config.batches.length == min(whole, most)
+
+
+def test_positions_by_their_older_name_alone(publish: Publish, tmp_path: Path) -> None:
+    folder = publish("gpt2")
+    changed(folder, "config.json", n_positions=None, n_ctx=40)
+    run = import_run(str(folder), str(tmp_path / "run"), QUIET)
+    assert config_of(run, LanguageModelConfig).batches.length == 40
 
 
 def test_a_translation_begins_with_its_start_whatever_its_config_leaves_out(publish: Publish, tmp_path: Path) -> None:

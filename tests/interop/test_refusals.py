@@ -137,6 +137,11 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
         tensors(lambda t: t["model.decoder.embed_positions.weight"].add_(0.1)),
         ["model.decoder.embed_positions.weight does not hold sines"],
     ),
+    "a million sines": (
+        "pegasus",
+        config(max_position_embeddings=1 << 20),
+        ["model.encoder.embed_positions.weight does not hold sines"],
+    ),
     "norms after": ("pegasus", config(normalize_before=False), ["normalize_before = False is not supported"]),
     "no size": ("bert", config(hidden_size=None), ["has no 'hidden_size'"]),
     "another table": (
@@ -242,6 +247,18 @@ def test_refused(fault: str, publish: Publish, tmp_path: Path) -> None:
     for message in messages:
         assert message in str(caught.value)
     assert not run.exists()
+
+
+def test_weights_that_do_not_fit_into_memory(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = publish("llama")
+    size = 4 * sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
+    shortages: list[int | None] = [None, 1000]  # of nothing; of the weights
+    sizes = []
+    monkeypatch.setattr("seqloom.tasks.building.shortage", lambda size, at: sizes.append(size) or shortages.pop(0))
+    with pytest.raises(SeqloomError, match=r"llama: a model of [\d,]+ parameters needs 0.0 GB .* 0.0 GB are free"):
+        import_run(str(folder), str(tmp_path / "run"), Reporter(0))
+    assert sizes == [0, size]
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_not_overwritten(publish: Publish, tmp_path: Path) -> None:

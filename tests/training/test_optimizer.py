@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seqloom.nn.linear import Linear
-from seqloom.training.optimizer import AdamW, FlatWeights, Muon, Optimizer
+from seqloom.training.optimizer import AdamW, FlatWeights, Muon, Optimizer, training_bytes
 
 BF16, FP32 = torch.bfloat16, torch.float32
 
@@ -289,3 +289,22 @@ optimizer.step(0.1, optimizer.norm())
 sys.exit("torch._dynamo" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+@pytest.mark.parametrize("dtype", [FP32, BF16])
+@pytest.mark.parametrize("config", [AdamW(), Muon()], ids=["adamw", "muon"])
+def test_the_bytes_of_a_training_are_those_of_its_buffers(config: AdamW, dtype: torch.dtype, ema: float) -> None:
+    model = nn.Sequential(Linear(64, 64), Linear(64, 128), Linear(128, 64))  # nothing is rounded up
+    model[1].requires_grad_(False)
+    expected = training_bytes(model, config, ema)
+    optimizer = Optimizer(FlatWeights(model, dtype), config, ema)
+    for parameter in optimizer.weights.model.parameters():
+        if parameter.grad is not None:
+            parameter.grad.fill_(1)
+    optimizer.gather()
+    optimizer.step(0.1, optimizer.norm())
+    flat = optimizer.weights
+    tensors = [flat.weights, flat.grads, optimizer.gradient, *optimizer.state().values(), *flat.frozen.values()]
+    sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if t.ndim}
+    assert sum(sizes.values()) == expected

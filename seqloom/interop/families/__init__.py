@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqloom.interop.families.language import GPT2, llama
+from seqloom.interop.families.language import GPT2, is_of_qwen, llama
 from seqloom.interop.families.reading import BERT, DISTILBERT, MEGATRON_BERT, ROBERTA, VIT
 from seqloom.interop.families.translation import MARIAN, PEGASUS, T5
 
@@ -12,7 +12,7 @@ FAMILIES = {
         GPT2,
         llama("llama", "LlamaForCausalLM"),
         llama("mistral", "MistralForCausalLM"),
-        llama("qwen2", "Qwen2ForCausalLM", qkv_bias="yes"),
+        llama("qwen2", "Qwen2ForCausalLM", is_of_qwen, qkv_bias="yes"),
         llama("qwen3", "Qwen3ForCausalLM", qk_norm=True),
         BERT,
         MEGATRON_BERT,

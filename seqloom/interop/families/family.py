@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from seqloom.config import Tree, build, tree_of
+from seqloom.config import Tree, build, leaves, tree_of
 from seqloom.errors import ConfigError
 from seqloom.interop.fields import ConfigMap, Json, at
 from seqloom.interop.rules import Rule
@@ -42,6 +43,7 @@ class Family:
         heads: the heads of an encoder, by our names.
         poolers: weights that only a model with a pooler has, and the kind of the pooler.
         sines: names of saved tables of positions, all sines before all cosines; here they are computed.
+        reads: whether transformers uses a tokenizer of a checkpoint of this family as it is.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Family:
     heads: Mapping[str, HeadName] = field(default_factory=dict)
     poolers: Mapping[str, Literal["tanh", "relu"]] = field(default_factory=dict)
     sines: tuple[str, ...] = ()
+    reads: Callable[[Tokenizer], bool] = lambda tokenizer: True
 
     def model_config(self, config: Json) -> Any:
         """Our config for a config.json. Raises ConfigError, with their name of the key, for an unsupported value."""
@@ -117,9 +120,9 @@ _TRAINING = ("preset", "vectors", "frozen")
 
 
 def lost(tree: Tree, again: Tree) -> list[str]:
-    """What differs, like "decoder.window = 5". A bias that only `again` has does not count: it can be zero."""
+    """What differs, like "decoder.window = 5", but for biases that only `again` has: they can be zero."""
     differences = []
-    for key in sorted({*_leaves(tree), *_leaves(again)}):
+    for key in sorted({".".join(keys) for keys in (*leaves(tree), *leaves(again))}):
         last, one, two = key.rpartition(".")[2], at(tree, key), at(again, key)
         fills = last.endswith("bias") and one in (False, "no") and two in (True, "yes")
         if one != two and last not in _TRAINING and "dropout" not in last and not fills:
@@ -127,12 +130,10 @@ def lost(tree: Tree, again: Tree) -> list[str]:
     return differences
 
 
-def _leaves(tree: Tree, path: str = "") -> list[str]:
-    return [
-        leaf
-        for key, value in tree.items()
-        for leaf in (_leaves(value, f"{path}{key}.") if isinstance(value, dict) else [f"{path}{key}"])
-    ]
+def biases(config: ModelConfig) -> int:
+    """How many keys of a config give biases to layers."""
+    tree = explicit(config)
+    return sum(keys[-1].endswith("bias") and at(tree, ".".join(keys)) in (True, "yes") for keys in leaves(tree))
 
 
 def half(name: str, **values: Any) -> dict[str, Any]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
+
+from tokenizers import Tokenizer
 
 from seqloom.config import Tree
 from seqloom.errors import ConfigError
@@ -105,18 +109,60 @@ def _write_window(tree: Tree) -> Json:
     return {"sliding_window": tree["decoder"].get("window") or None}
 
 
-def llama(name: str, architecture: str, **form: Any) -> Family:
-    """A family of the form of Llama; `form` holds the keys of our decoder in which it differs."""
-    layers: dict[str, str | tuple[str, ...]] = {
-        "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        "attention.output": "self_attn.o_proj",
-        "attention.query_norm": "self_attn.q_norm",
-        "attention.key_norm": "self_attn.k_norm",
-        "attention_norm": "input_layernorm",
-        "feedforward.expand": ("mlp.gate_proj", "mlp.up_proj"),
-        "feedforward.contract": "mlp.down_proj",
-        "feedforward_norm": "post_attention_layernorm",
-    }
+def _biases(name: str) -> Via:
+    """Whether linear layers have biases, in a family that may have them in all layers or in none; else in none."""
+    keys = "attention_bias", "mlp_bias"
+
+    def read(config: Json) -> Json:
+        values = [bool(config.get(key)) for key in keys]
+        if any(values) and not (name == "llama" and all(values)):
+            raise ConfigError(f"{keys[values.index(True)]} = True is not supported", cure="use another checkpoint")
+        return half("decoder", bias=values[0])
+
+    def write(tree: Tree) -> Json:
+        decoder = tree["decoder"]
+        return dict.fromkeys(keys, name == "llama" and (decoder["bias"] or decoder["qkv_bias"] == "yes"))
+
+    return Via(read, write)
+
+
+# As the tokenizer.json of Qwen2 and its successors have them (Qwen2 Technical Report, 2024).
+_QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def is_of_qwen(tokenizer: Tokenizer) -> bool:
+    """Whether a tokenizer cuts texts as Qwen's: transformers reads qwen2 like that, whatever tokenizer.json states."""
+    tree = json.loads(tokenizer.to_str())
+    words = {"type": "Split", "pattern": {"Regex": _QWEN_WORDS}, "behavior": "Isolated", "invert": False}
+    cuts = (tree["pre_tokenizer"] or {}).get("pretokenizers") or [None]
+    return bool(
+        tree["model"]["type"] == "BPE"
+        and tree["normalizer"] == {"type": "NFC"}
+        and cuts[0] == words
+        and [(cut["type"], cut["add_prefix_space"], cut["use_regex"]) for cut in cuts[1:]]
+        == [("ByteLevel", False, False)]
+        and (tree["decoder"] or {}).get("type") == "ByteLevel"
+    )
+
+
+_LLAMA_LAYERS: dict[str, str | tuple[str, ...]] = {
+    "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention.output": "self_attn.o_proj",
+    "attention.query_norm": "self_attn.q_norm",
+    "attention.key_norm": "self_attn.k_norm",
+    "attention_norm": "input_layernorm",
+    "feedforward.expand": ("mlp.gate_proj", "mlp.up_proj"),
+    "feedforward.contract": "mlp.down_proj",
+    "feedforward_norm": "post_attention_layernorm",
+}
+
+
+def llama(
+    name: str, architecture: str, reads: Callable[[Tokenizer], bool] = lambda tokenizer: True, **form: Any
+) -> Family:
+    """A family of the form of Llama; see Family for `reads`. `form` holds the keys of our decoder that differ."""
     return Family(
         name=name,
         kind="decoder-only",
@@ -136,18 +182,19 @@ def llama(name: str, architecture: str, **form: Any) -> Family:
                 Field("tie_word_embeddings", "tie", False),
                 Via(_read_rope, _write_rope),
                 Via(_read_window, _write_window),
+                _biases(name),
             ),
-            fixed=half("decoder", norm="rms", bias=False, dropout=0.0, **form) | {"embedder.scaled": False},
-            must={"attention_bias": (False,), "mlp_bias": (False,)},
+            fixed=half("decoder", norm="rms", dropout=0.0, **form) | {"embedder.scaled": False},
         ),
         rules=(
             Rule("embedder.weight", "model.embed_tokens.weight"),
             Rule("decoder.stack.norm", "model.norm"),
             Rule("head.weight", "lm_head.weight"),
-            *block("decoder", "model.layers.{}", layers),
+            *block("decoder", "model.layers.{}", _LLAMA_LAYERS),
         ),
         copies={"lm_head.weight": "model.embed_tokens.weight"},
         harmless=("rotary_emb.inv_freq",),
+        reads=reads,
     )
 
 

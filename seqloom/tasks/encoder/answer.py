@@ -17,6 +17,7 @@ from seqloom.errors import UsageError
 from seqloom.evaluation.answers import score_answers
 from seqloom.files import Json
 from seqloom.objectives.reading import Labels
+from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
 
@@ -166,3 +167,20 @@ class AnswerConfig(ExamplesConfig):
     def texts(self, rows: Sequence[Question]) -> Iterable[str]:
         """Each passage once, and the questions."""
         return dict.fromkeys(text for row in rows for text in (row.passage, row.question))
+
+    def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+        """See RunConfig."""
+        yield "answers", _answered(other, texts)
+        yield from super().answers(other, texts)
+
+
+def _answered(other: Counterpart, texts: Sequence[str]) -> Compared:
+    reader = other.predictor.reader
+    for pair in zip(texts, reversed(texts), strict=True):
+        read = other.read(*pair)
+        if read.input_ids.shape[1] > other.limit:
+            continue
+        out, row = other.theirs(**read), reader.row(pair)
+        scores = np.stack((out.start_logits[0], out.end_logits[0]), -1)
+        expected = reader.predict(row, reader.items([row], learn=False)[0], [scores])
+        yield pair, other.predictor([pair])[0].text, expected.text

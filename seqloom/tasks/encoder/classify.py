@@ -17,6 +17,7 @@ from seqloom.errors import DataError, UsageError, nearest
 from seqloom.evaluation.classification import score_labels, score_numbers
 from seqloom.files import Json
 from seqloom.objectives.reading import Labels, Numbers
+from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
 
@@ -190,3 +191,26 @@ class ClassifyConfig(ExamplesConfig):
             problem = f"all examples have the label {labels[0]!r}"
             raise DataError(problem, where=rows[0].where, cure="choose the column of the labels with --data.label")
         return {"labels": labels}
+
+    def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+        """See RunConfig."""
+        yield "labels of texts", _labels(other, texts)
+        yield "labels of pairs", _labels(other, list(zip(texts, reversed(texts), strict=True)))
+        yield from super().answers(other, texts)
+
+
+def _labels(other: Counterpart, texts: Sequence[Any]) -> Compared:
+    pipeline, pairs = other.pipeline("text-classification"), not isinstance(texts[0], str)
+    if pairs != other.config.pairs and other.config.data.train:
+        return
+    for text in texts:
+        if pairs and len(other.read(*text).input_ids[0]) > other.limit:
+            continue
+        ours = other.predictor([text])[0]
+        inputs = {"text": text[0], "text_pair": text[1]} if pairs else text
+        rows = pipeline(inputs, top_k=None)
+        theirs = {row["label"]: row["score"] for row in (rows[0] if isinstance(rows[0], list) else rows)}
+        if isinstance(ours.label, float):
+            yield text, ours.label, next(iter(theirs.values()))
+        else:
+            yield text, ours.probabilities, theirs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +12,12 @@ import torch
 from seqloom.data.batches.windows import Item, TextBatchConfig, by_length, collate, frame
 from seqloom.data.formats.lines import is_blank
 from seqloom.errors import UsageError
+from seqloom.models.assemblies import limit_of
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.memory import mean_summary
 from seqloom.nn.pooling import window_means
 from seqloom.tasks.building import load_run
+from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.task import ReadingConfig
 from seqloom.text.tokenizer import Tokenizer
 
@@ -65,6 +67,15 @@ class TextEncoder:
     @property
     def _width(self) -> int:
         return self.model.config.encoder.memory_width
+
+
+def compared_vectors(other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+    """The vectors of texts here and in another program, as one kind of answer."""
+    encoder = TextEncoder(other.model, other.tokenizer, limit_of(other.model.config) or 4096)  # type: ignore[arg-type]
+    pipeline = other.pipeline("feature-extraction")
+    pipeline.model = other.theirs.base_model
+    rows = ((text, encoder([text])[0], np.asarray(pipeline(text)[0], dtype=np.float32).mean(0)) for text in texts)
+    yield "vectors of texts", rows
 
 
 def load_encoder(path: str | Path, **options: Any) -> TextEncoder:

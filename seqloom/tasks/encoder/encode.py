@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -9,6 +10,8 @@ from seqloom.data.sources.none import NoData
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
+from seqloom.tasks.counterpart import Compared, Counterpart
+from seqloom.tasks.encoder.embed import compared_vectors
 from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import TokenizerFile
 
@@ -40,3 +43,7 @@ class EncodeConfig(RunConfig):
     def predictor(self, model: EncoderOnly, assets: Assets, **options: Any) -> EncoderOnly:
         """The model."""
         return model
+
+    def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+        """See RunConfig."""
+        return compared_vectors(other, texts)

@@ -21,6 +21,8 @@ from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import tokenizer_for
+from seqloom.tasks.counterpart import Compared, Counterpart
+from seqloom.tasks.encoder.embed import compared_vectors
 from seqloom.tasks.encoder.look import attention
 from seqloom.tasks.encoder.task import ReadingConfig, outputs
 from seqloom.tasks.task import Prepared, Seen, tested_on
@@ -151,6 +153,10 @@ class ExamplesConfig(ReadingConfig):
         each = zip(rows, items, scores, strict=True)
         predictions = [reader.sample(row, reader.predict(row, item, windows)) for row, item, windows in each]
         return {**measures, "predictions": predictions, "seconds": round(time.perf_counter() - began, 3)}
+
+    def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+        """See RunConfig."""
+        return compared_vectors(other, texts)
 
     def look(self, run: Run, predictor: Predictor, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: attention within texts."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from seqloom.data.batches.masked import MASKS, Documents, MaskConfig, MaskedBatches, mask_of, with_mask
+from seqloom.data.batches.masked import MASKS, Documents, MaskConfig, MaskedBatches, has_mask, mask_of, with_mask
 from seqloom.data.batches.windows import Window
 from seqloom.data.rows import Text
 from seqloom.data.sources.none import NoData
@@ -26,6 +26,8 @@ from seqloom.objectives.reading import MaskedTokens, masked
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import tokenizer_for
+from seqloom.tasks.counterpart import Compared, Counterpart
+from seqloom.tasks.encoder.embed import compared_vectors
 from seqloom.tasks.encoder.look import attention
 from seqloom.tasks.encoder.task import ReadingConfig
 from seqloom.tasks.task import Prepared, Seen, tested_on
@@ -104,6 +106,12 @@ class MaskedWordsConfig(ReadingConfig):
         scores = _scores(predictor.model, MaskedBatches(text, predictor.tokenizer, self.batches, _TEST_SEED))
         return {"tokens": len(text.ids), **scores, "seconds": round(time.perf_counter() - began, 3)}
 
+    def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+        """See RunConfig."""
+        if "masked" in other.heads and has_mask(other.tokenizer):
+            yield "masked words", _masked(other, texts)
+        yield from compared_vectors(other, texts)
+
     def look(self, run: Run, predictor: Filler, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: the attention within texts, by default within the last samples."""
         rows = [np.array(predictor.encode(text)) for text in list(texts) or [row["text"] for row in samples[-2:]]]
@@ -159,6 +167,17 @@ def _filled(model: EncoderOnly, tokenizer: Tokenizer, prompts: Sequence[str], st
 
 
 _MASKED = re.compile("|".join(map(re.escape, MASKS)))
+
+
+def _masked(other: Counterpart, texts: Sequence[str]) -> Compared:
+    fill, pipeline = other.predictor, other.pipeline("fill-mask")
+    for text in texts:
+        parts = text.split()
+        masked = " ".join([*parts[: len(parts) // 2], fill.name, *parts[len(parts) // 2 + 1 :]])
+        if len(other.read(masked).input_ids[0]) > other.limit:
+            continue
+        theirs = {row["token"]: row["score"] for row in pipeline(masked, top_k=5)}
+        yield masked, dict(fill.ids(masked, 5)[0]), theirs
 
 
 class Filler:

@@ -16,6 +16,7 @@ from seqloom.errors import DataError, UsageError, nearest
 from seqloom.evaluation.classification import marks_spans, score_tags
 from seqloom.files import Json
 from seqloom.objectives.reading import Labels
+from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
 
@@ -131,3 +132,22 @@ class TagConfig(ExamplesConfig):
             problem = "F1 is of spans: labels must be O, B-... and I-... (or those of IOBES, BILOU)"
             raise DataError(problem, where=rows[0].where, cure=cure)
         return {"labels": labels}
+
+    def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+        """See RunConfig."""
+        yield "labels of words", _tags(other, texts)
+        yield from super().answers(other, texts)
+
+
+def _tags(other: Counterpart, texts: Sequence[str]) -> Compared:
+    pipeline = other.pipeline("token-classification", ignore_labels=[])
+    for text in (" ".join(text.split()) for text in texts):
+        tokens, at, theirs = pipeline(text), 0, []
+        for word in text.split():
+            begin, at = at, at + len(word) + 1
+            first = next((t["entity"] for t in tokens if t["start"] < begin + len(word) and t["end"] > begin), None)
+            theirs.append(first)
+        ours = other.predictor([text])[0].labels
+        # A word without a token has no label there.
+        both = [(a, b) for a, b in zip(ours, theirs, strict=True) if b is not None]
+        yield text, [a for a, _ in both], [b for _, b in both]

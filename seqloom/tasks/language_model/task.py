@@ -21,6 +21,7 @@ from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import on_start
+from seqloom.tasks.counterpart import GREEDY, NEW, Compared, Counterpart
 from seqloom.tasks.language_model.config import LanguageModelKeys
 from seqloom.tasks.language_model.data import Corpus, read_corpus, summary
 from seqloom.tasks.language_model.look import look
@@ -119,10 +120,30 @@ class LanguageModelConfig(LanguageModelKeys):
             "seconds": round(time.perf_counter() - began, 3),
         }
 
+    def ids(self, other: Counterpart, text: str) -> list[int]:
+        """See RunConfig."""
+        return list(other.predictor.encode(text))
+
+    def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+        """See RunConfig."""
+        yield "continued texts", _continued(other, texts)
+
     def look(self, run: Run, predictor: Generator, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: the attention within the texts or the last samples; empty for a model without attention."""
         chosen = list(texts) or [row["text"] for row in samples[-2:]]
         return Seen(look(predictor, chosen), parameter_count(predictor.model))
+
+
+def _continued(other: Counterpart, texts: Sequence[str]) -> Compared:
+    generate, pipeline, new = other.predictor, other.pipeline("text-generation"), min(NEW, other.limit // 2)
+    options = other.greedy() | {"max_length": new}
+    for text in texts:
+        if len(generate.encode(text)) > other.limit - new:  # both see it whole
+            continue
+        theirs = pipeline(text, return_full_text=False, max_new_tokens=new, **GREEDY)[0]["generated_text"]
+        ours = generate(text, **options)
+        if not other.has_unknown(text, ours):
+            yield text, ours[len(text) :].lstrip(), theirs.lstrip()  # theirs loses the space before its first word
 
 
 class Validation:

@@ -26,6 +26,7 @@ from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import on_start
+from seqloom.tasks.counterpart import GREEDY, NEW, Compared, Counterpart
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.data import Corpus, read_corpus, summary, trial
 from seqloom.tasks.seq2seq.look import look
@@ -98,6 +99,14 @@ class TranslateConfig(TranslateKeys):
         """See RunConfig; the options are those of decoding."""
         return score(self, predictor, test, options, reporter)
 
+    def ids(self, other: Counterpart, text: str) -> list[int]:
+        """See RunConfig."""
+        return [int(i) for i in other.predictor.encode([text])[0]]
+
+    def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+        """See RunConfig."""
+        yield "generated texts", _generated(other, texts)
+
     def look(self, run: Run, predictor: Translator, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: the attention over texts, by default over some samples."""
         references = {row["source"]: row["reference"] for row in samples}
@@ -111,6 +120,15 @@ class TranslateConfig(TranslateKeys):
         tests = [[(row["source"], row["reference"]) for row in scores["translations"]] for scores in evaluations]
         refuse_other_tests(tests, runs, names)
         return compare(names, evaluations, self.data.splits().train.targets, self.data.language())
+
+
+def _generated(other: Counterpart, texts: Sequence[str]) -> Compared:
+    for text in texts:
+        read = {k: v for k, v in other.read(text).items() if k != "token_type_ids"}
+        ids = other.theirs.generate(**read, max_new_tokens=NEW, **GREEDY)
+        ours = other.predictor([text], **other.greedy())[0]
+        if not other.has_unknown(ours):
+            yield text, ours, other.words.decode(ids[0, 1:], skip_special_tokens=True)
 
 
 class _Validation:
