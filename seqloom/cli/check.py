@@ -47,6 +47,7 @@ def _show(result: dict[str, Any], last: dict[str, Any] | None) -> None:
     if estimate := result.get("estimate"):
         lines = [
             ("parameters", f"{estimate['parameters']:,}"),
+            *([("learned", f"{estimate['learned']:,}")] if estimate["learned"] < estimate["parameters"] else []),
             ("steps", f"{estimate['steps']:,} ({estimate['epochs']:.1f} epochs)"),
             *([("padding", f"{100 * estimate['padding']:.1f} %")] if estimate["padding"] else []),
             ("tokens/s", f"{estimate['tokens_per_second']:,.0f}"),

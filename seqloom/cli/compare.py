@@ -61,8 +61,10 @@ def _bleu(row: dict[str, Any]) -> str:
 
 
 def _costs(row: dict[str, Any]) -> tuple[str, ...]:
-    parameters = row["parameters"] and row["parameters"] / 1e6
-    return tuple(_fixed(value, 1) for value in (parameters, row["minutes"], row["minutes_to_reach"]))
+    parameters = _fixed(row["parameters"] and row["parameters"] / 1e6, 1)
+    if row["learned"]:
+        parameters = f"{row['learned'] / 1e6:.2f} of {parameters}"
+    return parameters, *(_fixed(value, 1) for value in (row["minutes"], row["minutes_to_reach"]))
 
 
 def _show_translations(result: dict[str, Any], title: str, reach: str) -> None:

@@ -12,6 +12,7 @@ from seqloom.measures import MEASURES, count_of
 
 _COLUMNS = {
     "parameters": "parameters",
+    "learned": "learned parameters",
     "minutes": "minutes of training",
     "minutes_to_reach": "minutes to reach",
     "tokens_per_second": "training {unit}/s",

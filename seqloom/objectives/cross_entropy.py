@@ -168,7 +168,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         wide = torch.promote_types(hidden.dtype, torch.float32)
         weight_sum = weight.to(wide).sum(0)
         d_hidden = torch.empty_like(hidden)
-        d_weight = torch.zeros(weight.shape, dtype=wide)
+        learned = ctx.needs_input_grad[1]
+        d_weight = torch.zeros(weight.shape if learned else (), dtype=wide)
         d_bias, offset = torch.zeros(V, dtype=wide), 0.0 if bias is None else bias.to(wide).sum()
         rows = max(1, min(N, _CHUNK // V))
         buffer = torch.empty(rows, V, dtype=wide)
@@ -192,12 +193,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             p.scatter_add_(1, y, torch.full_like(p_target, smoothing - 1))
             d_logits = p.to(hidden.dtype)
             torch.mm(d_logits, weight, out=d_hidden[i : i + rows])
-            d_weight += d_logits.t() @ h
+            if learned:
+                d_weight += d_logits.t() @ h
             if bias is not None:
                 d_bias += p.sum(0)
         if smoothing:
             d_hidden -= (even * weight_sum).to(hidden.dtype)
-            d_weight -= even * hidden.to(wide).sum(0)
+            if learned:
+                d_weight -= even * hidden.to(wide).sum(0)
             d_bias -= even * N
         ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype), None if bias is None else d_bias.to(bias.dtype))
         ctx.mark_non_differentiable(nll)
@@ -206,4 +209,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         scaled = (None if d is None else d * grads[0].to(d.dtype) for d in ctx.saved_tensors)
-        return (*scaled, None, None)
+        return tuple(
+            d if needed else None for d, needed in zip((*scaled, None, None), ctx.needs_input_grad, strict=True)
+        )

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -205,6 +205,42 @@ def start_weights(
             if more := math.prod(parameter.shape[:1]) - math.prod(saved.shape[:1]):
                 saved = torch.cat((saved, saved.mean(0).expand(more, *saved.shape[1:])))
             parameter.copy_(saved)
+
+
+def save_finished(
+    run: Run,
+    config: str,
+    about: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    assets: Callable[[Path], list[Path]],
+) -> Run:
+    """A new run whose training is over: one that was imported, or merged.
+
+    Args:
+        run: where it will be.
+        config: its config.toml.
+        about: the content of its run.json.
+        weights: its weights.
+        assets: writes its other files into its directory, and returns them.
+
+    Raises:
+        RunError: there is a run already.
+    """
+
+    def write(folder: Path) -> None:
+        save_weights(folder / WEIGHTS, weights)
+        write_json(folder / "state.json", asdict(Progress(done=True)))
+
+    with run.locked():
+        if run.begun:
+            cure = "choose another directory, or remove this one"
+            raise RunError("there is a run already", where=str(run.path), cure=cure)
+        files = assets(run.path)
+        checkpoint = run.save(run.checkpoint_at(0).path.name, write)
+        created = Run.create(run.path, config, about, files)
+        for pointer in ("latest", "best"):
+            created.point(pointer, checkpoint, step=0)
+    return created
 
 
 def average_weights(checkpoints: list[Path]) -> dict[str, Tensor]:

@@ -101,6 +101,7 @@ def _costs(run: Run, scores: Json, metric: str, reached: float | None) -> Json:
     count = measures.count_of(scores)
     return {
         "parameters": training.get("parameters"),
+        "learned": None if training.get("learned") == training.get("parameters") else training.get("learned"),
         "minutes": minutes,
         "tokens_per_second": tokens / (60 * minutes) if tokens and minutes else None,
         "minutes_to_reach": next(arrivals, None),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from seqloom.config import Tree, build, to_toml, tree_of
-from seqloom.errors import ConfigError, RunError, UsageError, nearest
-from seqloom.files import WEIGHTS, Json, write_json
+from seqloom.errors import ConfigError, UsageError, nearest
+from seqloom.files import Json
 from seqloom.interop.generation import decoding
 from seqloom.interop.huggingface import Published, find, read_checkpoint
 from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
@@ -22,7 +21,7 @@ from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import FREE, refuse_shortage
 from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.checkpoint import Progress, save_weights
+from seqloom.training.checkpoint import save_finished
 from seqloom.training.log import Reporter
 from seqloom.workflows.train import facts as facts_of
 
@@ -59,22 +58,15 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     refuse_shortage(published.model, lambda: (name, FREE))
     weights = dict(published.weights())
 
-    def write(at: Path) -> None:
-        save_weights(at / WEIGHTS, weights)
-        write_json(at / "state.json", asdict(Progress(done=True)))
-
-    with run.locked():
-        if run.begun:
-            raise RunError("there is a run already", where=path, cure="choose another directory, or remove this one")
-        files = assets.save(run.path)
+    def save(at: Path) -> list[Path]:
+        files = assets.save(at)
         for kept in (kept for kept in KEPT if (folder / kept).is_file()):
-            files.append(run.path / "published" / kept)
+            files.append(at / "published" / kept)
             files[-1].parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / kept, files[-1])
-        checkpoint = run.save(run.checkpoint_at(0).path.name, write)
-        run = Run.create(path, to_toml(config), about, files)
-        for pointer in ("latest", "best"):
-            run.point(pointer, checkpoint, step=0)
+        return files
+
+    run = save_finished(run, to_toml(config), about, weights, save)
     if published.stripped:
         prefixes = ", ".join(published.stripped)
         reporter.say(f"removed from the names of the weights: {prefixes}, which programs that wrap a model add")

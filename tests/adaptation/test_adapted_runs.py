@@ -103,6 +103,15 @@ def test_an_adapted_run_is_one_like_any_other(call: Call, base: str, way: str) -
     used = dict(load(run, precision="fp32").model.named_parameters())
     model, _, _ = load_model(run, Reporter(0))
     assert all(torch.equal(p, used[name]) for name, p in model.named_parameters())
+    if way == "lora":
+        merged = call("merge", "tuned", "merged")
+        assert merged.code == 0, merged.err
+        assert evaluated(call, "merged", base) == scores
+        weights = load_file(Run.open("merged").best(print).path / WEIGHTS)
+        assert all(torch.equal(weights[name], p) for name, p in model.named_parameters())
+        assert not (Path("merged") / FROZEN).exists()
+        call("merge", "merged", "twice").refused(2, "has no adapters")
+        call("merge", "tuned", "merged").refused(2, "there is a run already")
     write_config(base, "")
     more = call("train", "tuned.toml", "--start", "tuned", "--run", "more", "--training.steps", "1", "-q",
                 "--optimizer.lr", "1e-9")  # fmt: skip

@@ -1,0 +1,18 @@
+"""seqloom merge."""
+
+from __future__ import annotations
+
+from seqloom.cli.common import Quiet, make_reporter
+
+
+def merge(run: str, out: str, /, *, quiet: Quiet = False) -> None:
+    """Write a run whose weights have the adapters of another one (LoRA) in them.
+
+    Args:
+        run: The adapted run; it stays as it is.
+        out: The directory of the new run.
+        quiet: Print only warnings and errors.
+    """
+    from seqloom.workflows.merge import merge_run
+
+    merge_run(run, out, make_reporter(quiet))
