@@ -51,10 +51,12 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> tuple[tokenizers.Tokenizer, J
         raise ConfigError(f"its tokenizer is of the kind {kind!r}", cure=f"supported: {', '.join(needed)}")
     if missing := [key for key in needed[kind] if not isinstance(fields.get(key), list)]:
         raise RunError(f"has no {prefix}{missing[0]}")
-    tokens = fields["tokens"]
-    kinds = fields.get("token_type") or [_NORMAL] * len(tokens)
+    tokens, kinds = fields["tokens"], fields.get("token_type") or [_NORMAL] * len(fields["tokens"])
+    matching = len(kinds) == len(tokens)
+    used = max((i + 1 for i, number in enumerate(kinds) if number != _UNUSED), default=0)
+    tokens, kinds = tokens[:used], kinds[:used]  # those after it fill up the vocabulary of the model
     ids = {token: i for i, token in enumerate(tokens)}
-    if len(ids) < len(tokens) or len(kinds) != len(tokens):
+    if len(ids) < len(tokens) or not matching:
         raise RunError("has a token twice, or not one type for each token: it is damaged")
     inner = (_byte_level if kind == "gpt2" else _sentencepiece)(fields, ids)
     for token, number in zip(tokens, kinds, strict=True):

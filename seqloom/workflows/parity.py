@@ -17,6 +17,7 @@ from seqloom.errors import MissingExtra, RunError
 from seqloom.interop.gguf import directory
 from seqloom.interop.gguf_file import GGUF
 from seqloom.interop.huggingface import Published, read_checkpoint
+from seqloom.interop.weights import Weights
 from seqloom.models.assemblies import Model, limit_of
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
@@ -59,8 +60,13 @@ def _compare(run: Run, folder: Path, transformers: Any, reporter: Reporter, roun
     if published.family.kind != "encoder-only":
         architecture = published.family.architecture
     make = getattr(transformers, architecture, transformers.AutoModel)
-    more = {"gguf_file": GGUF} if (folder / GGUF).exists() else {}
-    theirs = make.from_pretrained(folder, dtype=torch.float32, **more).eval()
+    place: Path | None = folder
+    more: dict[str, Any] = {}
+    if (folder / GGUF).exists():  # which transformers reads with accelerate only, and slowly
+        weights = Weights(folder)
+        more = {"state_dict": {name: weights(name) for name in weights.shapes()}}
+        place, more["config"] = None, transformers.AutoConfig.from_pretrained(folder)
+    theirs = make.from_pretrained(place, dtype=torch.float32, **more).eval()
     exported = load_exported(run, reporter)
     model, heads, pair = exported.model, exported.heads, exported.pair
     if rounded:
