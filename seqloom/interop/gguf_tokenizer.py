@@ -83,8 +83,12 @@ def _byte_level(fields: Json, ids: Mapping[str, int]) -> tokenizers.Tokenizer:
         raise ConfigError(f"tokenizer.ggml.pre = {pre!r} is not supported", cure=nearest(pre, _PRE))
     merges = [tuple(merge.split(" ")) for merge in fields["merges"]]
     inner = tokenizers.Tokenizer(models.BPE(dict(ids), merges, ignore_merges=pre == "llama-bpe"))
-    inner.normalizer = normalizers.NFC() if pre == "qwen2" else None
     inner.pre_tokenizer, inner.decoder = _PRE[pre], decoders.ByteLevel()
+    if pre == "qwen2":
+        inner.normalizer = normalizers.NFC()
+    if fields.get("add_space_prefix"):  # which llama.cpp has for SentencePiece only
+        inner.normalizer = normalizers.Prepend(" ")
+        inner.decoder = decoders.Sequence([inner.decoder, decoders.Strip(" ", 1, 0)])
     return inner
 
 
@@ -147,6 +151,7 @@ def write_tokenizer(writer: Any, folder: Path, vocab_size: int) -> list[str]:
         if number is not None:
             writer.add_uint32(f"tokenizer.ggml.{name}_token_id", number)
     around = inner.encode("a").ids
+    writer.add_add_space_prefix(spaced)
     writer.add_add_bos_token(around[0] == special["bos"])
     writer.add_add_eos_token(around[-1] == special["eos"])
     if isinstance(template := settings.get("chat_template"), str):

@@ -84,7 +84,7 @@ def _imported(folder: Path, name: str, path: str, reporter: Reporter, task: str)
     if published.unused:
         reporter.warn(f"unused weights: {', '.join(published.unused)}")
     for warning in (*published.side.warnings, *of_tokens, *of_decoding):
-        reporter.warn(warning)
+        reporter.warn(warning.replace(str(folder), str(Path(name))))
     reporter.say(f"{path}: {published.family.name}, {count:,} parameters, for the task {config.task}")
     return run
 

@@ -352,7 +352,11 @@ def test_special_tokens_are_those_of_the_metadata(transformers: Any, tmp_path: P
     fields = {**bpe(), "eot_token_id": 7, "add_bos_token": True, "add_eos_token": True}
     template = {"tokenizer.chat_template": "{{ messages }}"}
     file = publish(model_of(transformers, "llama"), tmp_path / "a.gguf", tokenizer=fields, **template)
-    tokenizer = load(import_run(str(file), str(tmp_path / "run"), QUIET).path).tokenizer
+    warned: list[str] = []
+    reporter = Reporter(0)
+    reporter.warn = warned.append  # type: ignore[method-assign]
+    tokenizer = load(import_run(str(file), str(tmp_path / "run"), reporter).path).tokenizer
+    assert warned == [f"{file}: the tokens that its tokenizer puts after a text are left out of prompts"]
     assert (tokenizer.start, tokenizer.end, tokenizer.pad, tokenizer.stops) == (1, 0, 0, (7,))
     assert tokenizer.template.before == (1,)
     assert tokenizer.template.after == (0,)
