@@ -70,7 +70,7 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> tuple[tokenizers.Tokenizer, J
     names = [settings[f"{name}_token"] if add else "" for name, add in zip(("bos", "eos"), around, strict=True)]
     if any(names):
         special = [(name, ids[name]) for name in dict.fromkeys(names) if name]
-        form = f"{names[0]} $A {names[1]}".strip()
+        form = [name for name in (names[0], "$A", names[1]) if name]
         inner.post_processor = processors.TemplateProcessing(single=form, special_tokens=special)
     if template := metadata.get("tokenizer.chat_template"):
         settings["chat_template"] = template

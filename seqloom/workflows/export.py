@@ -17,7 +17,7 @@ from tokenizers import processors
 from seqloom.config import tree_of
 from seqloom.data.batches.masked import has_mask, mask_of
 from seqloom.errors import UsageError
-from seqloom.files import output_in, write_json, write_text
+from seqloom.files import output_in, write_json, write_text, writing
 from seqloom.interop.fields import Json
 from seqloom.interop.generation import generation_of
 from seqloom.interop.gguf import Precision, write_gguf
@@ -62,11 +62,13 @@ def _export(run: Run, to: Target, folder: Path, reporter: Reporter, precision: P
         case "hf":
             _to_hugging_face(run, folder, torch.bfloat16 if precision == "bf16" else torch.float32, reporter)
         case "gguf":
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".seqloom-", dir=folder.parent) as made:
-                _to_hugging_face(run, Path(made), torch.float32, reporter)
-                for warning in write_gguf(Path(made), folder, precision):
-                    reporter.warn(warning)
+            with writing(folder):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(prefix=".seqloom-", dir=folder.parent) as made:
+                    _to_hugging_face(run, Path(made), torch.float32, reporter)
+                    warnings = write_gguf(Path(made), folder, precision)
+            for warning in warnings:
+                reporter.warn(warning)
         case "ctranslate2":
             from seqloom.interop.ctranslate import write_ctranslate2
 

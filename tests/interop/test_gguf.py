@@ -553,6 +553,15 @@ def test_what_gguf_cannot_express(transformers: Any, tmp_path: Path) -> None:
         export_run(run, "gguf", str(tmp_path / "folder"), QUIET)
     with pytest.raises(UsageError, match="--precision q8_0 is for --to gguf only"):
         export_run(run, "hf", str(tmp_path / "hf"), QUIET, "q8_0")
+    with pytest.raises(UsageError, match="cannot be written"):
+        export_run(run, "gguf", str(tmp_path / "qwen2" / "config.json" / "a.gguf"), QUIET)
+    huge = model_of(transformers, "llama")
+    huge.lm_head.weight.data[3, 3] = 1e5
+    huge_run = import_run(str(publish(huge, tmp_path / "huge.gguf")), str(tmp_path / "huge"), QUIET)
+    with pytest.raises(UsageError, match=r"lm_head.weight has values beyond float16"):
+        export_run(huge_run, "gguf", str(tmp_path / "out" / "a.gguf"), QUIET, "fp16")
+    export_run(huge_run, "gguf", str(tmp_path / "out" / "a.gguf"), QUIET, "bf16")
+    (tmp_path / "out" / "a.gguf").unlink()
     folder = published("llama-3")
     (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text().replace('"Digits"', '"Whitespace"'))
     other = import_run(str(folder), str(tmp_path / "other"), QUIET)
