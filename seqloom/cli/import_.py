@@ -15,7 +15,8 @@ def import_(
     Supported: GPT-2, Llama, Mistral, Qwen, BERT, RoBERTa, DistilBERT, Megatron-BERT, ViT, Marian, Pegasus, T5.
 
     Args:
-        source: A directory with config.json and *.safetensors, or a name on the Hugging Face hub.
+        source: A directory with config.json and *.safetensors, a GGUF file of llama.cpp, or a name on the Hugging Face
+            hub.
         run: The run directory to create.
         verify: Compare the results with transformers; exits with 1 if they differ.
         task: The task of the run; by default that of the architecture.

@@ -64,7 +64,8 @@ def find(name: str) -> Path:
     path = Path(name)
     if path.exists():
         if not path.is_dir():
-            raise RunError("is a file; a checkpoint is a directory with config.json and *.safetensors", where=name)
+            problem = "is a file; a checkpoint is a directory with config.json and *.safetensors, or a GGUF file"
+            raise RunError(problem, where=name)
         return path
     if not re.fullmatch(_HUB_NAME, name) or ("/" in name and path.parent.is_dir()):
         cure = "name a directory with config.json, or a model on the Hugging Face hub, like openai-community/gpt2"

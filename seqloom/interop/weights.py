@@ -15,6 +15,7 @@ from torch import Tensor
 
 from seqloom import files
 from seqloom.errors import ConfigError, RunError
+from seqloom.interop.gguf_file import GGUF, GGUFFile
 
 INDEX = "model.safetensors.index.json"
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.", "_fsdp_wrapped_module.")
@@ -54,7 +55,8 @@ class Weights:
 
     def __init__(self, folder: Path) -> None:
         index = _weight_map(folder)
-        paths = sorted({folder / name for name in index.values()}) or [folder / "model.safetensors"]
+        single = folder / (GGUF if (folder / GGUF).exists() else "model.safetensors")
+        paths = sorted({folder / name for name in index.values()}) or [single]
         if not index and not paths[0].is_file():
             _refuse_pickles(folder)
         self._folder = folder
@@ -65,10 +67,10 @@ class Weights:
             if not path.is_file():
                 raise RunError("there is no such file, but the index names it", where=str(path))
             try:
-                handle = safe_open(path, "pt")
+                handle: Any = GGUFFile(path) if path.name == GGUF else safe_open(path, "pt")
             except (SafetensorError, OSError) as error:
                 raise RunError(f"cannot be read: {error}", where=str(path)) from None
-            self._at |= {name: (handle, name) for name in list(handle.keys())}  # type: ignore[no-untyped-call]
+            self._at |= {name: (handle, name) for name in list(handle.keys())}
         if missing := sorted(index.keys() - self._at.keys()):
             raise RunError(f"missing weights: {some(missing)}", where=str(folder / INDEX))
         if parts := [name for name in self._at if _ADAPTER.search(name)]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tokenizers
 import torch
@@ -16,9 +17,10 @@ from tokenizers import processors
 from seqloom.config import tree_of
 from seqloom.data.batches.masked import has_mask, mask_of
 from seqloom.errors import UsageError
-from seqloom.files import output_in, write_json, write_text
+from seqloom.files import output_in, write_json, write_text, writing
 from seqloom.interop.fields import Json
 from seqloom.interop.generation import generation_of
+from seqloom.interop.gguf import Precision, write_gguf
 from seqloom.interop.huggingface import write_checkpoint
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.assemblies import Model
@@ -32,22 +34,24 @@ from seqloom.tasks.task import RunConfig, config_of
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 
-Target = Literal["hf", "ctranslate2", "onnx"]
-Precision = Literal["fp32", "bf16"]
+Target = Literal["hf", "gguf", "ctranslate2", "onnx"]
+_FILES = ("gguf", "onnx")
+_PRECISIONS: dict[str, tuple[Precision, ...]] = {"hf": ("fp32", "bf16"), "gguf": get_args(Precision)}
 SHARD = 5 * 10**9
 
 
 def export_run(path: str | Run, to: Target, out: str, reporter: Reporter, precision: Precision = "fp32") -> None:
-    """Writes a run to `out`: a Hugging Face or CTranslate2 directory, or an ONNX file.
+    """Writes a run to `out`: a Hugging Face or CTranslate2 directory, or a GGUF or ONNX file.
 
     Raises UsageError for a model that the format cannot express.
     """
     run, folder = Run.open(path), Path(out)
-    if folder.is_file() if to != "onnx" else folder.is_dir():
-        raise UsageError(f"is a {'file' if to != 'onnx' else 'directory'}", where=out, cure="choose another path")
-    if precision != "fp32" and to != "hf":
-        raise UsageError(f"--precision {precision} is for --to hf only", cure="leave it out")
-    place = (folder.parent, folder.name) if to == "onnx" else (folder,)
+    if folder.is_dir() if to in _FILES else folder.is_file():
+        raise UsageError(f"is a {'directory' if to in _FILES else 'file'}", where=out, cure="choose another path")
+    if precision not in _PRECISIONS.get(to, ("fp32",)):
+        formats = " and ".join(f"--to {name}" for name, listed in _PRECISIONS.items() if precision in listed)
+        raise UsageError(f"--precision {precision} is for {formats} only", cure="leave it out")
+    place = (folder.parent, folder.name) if to in _FILES else (folder,)
     with output_in(*place):
         _export(run, to, folder, reporter, precision)
     reporter.say(f"{out} written")
@@ -57,6 +61,14 @@ def _export(run: Run, to: Target, folder: Path, reporter: Reporter, precision: P
     match to:
         case "hf":
             _to_hugging_face(run, folder, torch.bfloat16 if precision == "bf16" else torch.float32, reporter)
+        case "gguf":
+            with writing(folder):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(prefix=".seqloom-", dir=folder.parent) as made:
+                    _to_hugging_face(run, Path(made), torch.float32, reporter)
+                    warnings = write_gguf(Path(made), folder, precision)
+            for warning in warnings:
+                reporter.warn(warning)
         case "ctranslate2":
             from seqloom.interop.ctranslate import write_ctranslate2
 

@@ -11,7 +11,8 @@ from seqloom.config import Tree, build, to_toml, tree_of
 from seqloom.errors import ConfigError, UsageError, nearest
 from seqloom.files import Json
 from seqloom.interop.generation import decoding
-from seqloom.interop.huggingface import Published, find, read_checkpoint
+from seqloom.interop.gguf import directory
+from seqloom.interop.huggingface import Published, read_checkpoint
 from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
 from seqloom.interop.weights import interpreting
 from seqloom.models.assemblies import limit_of, parameter_count
@@ -30,19 +31,23 @@ _OF_HEADS = {"label": "classify", "tags": "tag", "span": "answer", "masked": "ma
 
 
 def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
-    """A new run from a checkpoint in a directory or on the Hugging Face hub.
+    """A new run from a checkpoint in a directory, in a GGUF file or on the Hugging Face hub.
 
     Args:
-        name: the directory, or the name on the hub.
+        name: the directory, the file, or the name on the hub.
         path: the run to create.
         reporter: prints progress and warnings.
         task: the task of the run; by default that of its architecture.
 
     Raises:
         RunError, ConfigError: a checkpoint whose model seqloom cannot reproduce.
-        MissingExtra: a name on the hub, and huggingface_hub is not installed.
+        MissingExtra: a name on the hub, and huggingface_hub is not installed; or a GGUF file, and gguf is not.
     """
-    folder = find(name)
+    with directory(name) as folder:
+        return _imported(folder, name, path, reporter, task)
+
+
+def _imported(folder: Path, name: str, path: str, reporter: Reporter, task: str) -> Run:
     published = read_checkpoint(folder)
     pair, of_tokens = read_tokenizers(folder, published.config, published.side, published.family.kind)
     run = Run(path)
@@ -73,7 +78,7 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
     if published.unused:
         reporter.warn(f"unused weights: {', '.join(published.unused)}")
     for warning in (*published.side.warnings, *of_tokens, *of_decoding):
-        reporter.warn(warning)
+        reporter.warn(warning.replace(str(folder), str(Path(name))))
     reporter.say(f"{path}: {published.family.name}, {count:,} parameters, for the task {config.task}")
     return run
 

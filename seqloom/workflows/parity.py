@@ -14,7 +14,10 @@ from seqloom.decoding.config import Greedy
 from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.engine import Engine, Request
 from seqloom.errors import MissingExtra, RunError
-from seqloom.interop.huggingface import Published, find, read_checkpoint
+from seqloom.interop.gguf import directory
+from seqloom.interop.gguf_file import GGUF
+from seqloom.interop.huggingface import Published, read_checkpoint
+from seqloom.interop.weights import Weights
 from seqloom.models.assemblies import Model, limit_of
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
@@ -35,9 +38,9 @@ def compare_with_transformers(run: Run, source: str, reporter: Reporter, *, roun
 
     Args:
         run: the run.
-        source: the directory of the checkpoint, or its name on the hub.
+        source: the directory or GGUF file of the checkpoint, or its name on the hub.
         reporter: prints warnings.
-        rounded: whether the weights there are those of the run in bfloat16, with which it is then compared.
+        rounded: whether the weights there are those of the run with fewer bits, with which it is then compared.
 
     Raises MissingExtra where transformers is not installed.
     """
@@ -48,13 +51,23 @@ def compare_with_transformers(run: Run, source: str, reporter: Reporter, *, roun
     logging: Any = transformers.logging
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    folder = find(source)
+    with directory(source) as folder:
+        return _compare(run, folder, transformers, reporter, rounded)
+
+
+def _compare(run: Run, folder: Path, transformers: Any, reporter: Reporter, rounded: bool) -> Differences:
     published = read_checkpoint(folder)
     architecture = str((published.config.get("architectures") or [""])[0])
     if published.family.kind != "encoder-only":
         architecture = published.family.architecture
     make = getattr(transformers, architecture, transformers.AutoModel)
-    theirs = make.from_pretrained(folder, dtype=torch.float32).eval()
+    place: Path | None = folder
+    more: dict[str, Any] = {}
+    if (folder / GGUF).exists():  # which transformers reads with accelerate only, and slowly
+        weights = Weights(folder)
+        more = {"state_dict": {name: weights(name) for name in weights.shapes()}}
+        place, more["config"] = None, transformers.AutoConfig.from_pretrained(folder)
+    theirs = make.from_pretrained(place, dtype=torch.float32, **more).eval()
     exported = load_exported(run, reporter)
     model, heads, pair = exported.model, exported.heads, exported.pair
     if rounded:
@@ -73,20 +86,21 @@ def compare_with_transformers(run: Run, source: str, reporter: Reporter, *, roun
 
 
 def _round(model: Model, published: Published, folder: Path) -> None:
-    """Gives a model the weights of its export in bfloat16. Raises RunError for one that was not only rounded."""
-    parameters = dict(model.named_parameters())
+    """Gives a model the weights of its export. Raises RunError for one that was not only rounded."""
+    parameters, quantized = dict(model.named_parameters()), (folder / GGUF).exists()
     for name, tensor in published.weights():
         if (parameter := parameters.get(name)) is None:  # a bias that we do without
             continue
-        if not torch.allclose(tensor, parameter, rtol=2**-7, atol=1e-30):
-            raise RunError(f"{name} is not that of the run in bfloat16", where=str(folder), cure="export it again")
+        step = float(parameter.detach().abs().max()) / 127 if quantized else 1e-30  # of Q8_0
+        if not torch.allclose(tensor, parameter, rtol=2**-7, atol=step):
+            raise RunError(f"{name} is not that of the run, rounded", where=str(folder), cure="export it again")
         parameter.data.copy_(tensor)
 
 
 def compare_export(run: str | Run, to: str, out: str, reporter: Reporter, *, rounded: bool = False) -> Differences:
-    """The same for an exported run; `rounded` if it was exported in bfloat16."""
+    """The same for an exported run; `rounded` if it was exported with fewer bits."""
     run = Run.open(run)
-    if to == "hf":
+    if to in ("hf", "gguf"):
         return compare_with_transformers(run, out, reporter, rounded=rounded)
     exported = load_exported(run, reporter)
     model, heads, pair = exported.model, exported.heads, exported.pair

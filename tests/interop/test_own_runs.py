@@ -32,6 +32,7 @@ batches = {length = 16, lanes = 2}
 preset = "nano"
 decoder = {layers = 2, width = 12, inner = 20, heads = 2, positions = {kind = "learned", length = 32}}
 """
+LLAMA = 'positions = {kind = "rotary"}, norm = "rms", activation = "swiglu", bias = false'
 TRANSLATION = """\
 data = {kind = "files", train = ["train.src", "train.tgt"], valid = ["valid.src", "valid.tgt"]}
 tokenizer = {size = 280}
@@ -120,6 +121,30 @@ def test_language_models_of_llama_s_form(more: str, family: str, trained: Any, t
     assert transformers.AutoConfig.from_pretrained("hf").model_type == family
     import_run("hf", "again", QUIET)
     agrees("again", "hf", "hf2")
+
+
+def test_a_language_model_for_llama_cpp(trained: Any, transformers: Any) -> None:
+    pytest.importorskip("gguf", reason="gguf is not installed: nothing is written")
+
+    class Warned(Reporter):
+        def warn(self, text: str) -> None:
+            warned.append(text)
+
+    warned: list[str] = []
+    positions = 'positions = {kind = "learned", length = 32}'
+    run = trained(LANGUAGE.replace(positions, LLAMA), "--training.steps", "30", "--training.evaluate_every", "30")
+    export_run(run, "gguf", "model.gguf", Warned(0), "fp16")
+    assert warned == ["llama.cpp puts no space before a text: begin each prompt with one"]
+    agrees(run, "gguf", "model.gguf")
+    again = import_run("model.gguf", "again", QUIET)
+    models = [load_model(Run.open(path), QUIET) for path in (run, again.path)]
+    rows = example(models[0][0], models[0][2]).tolist()
+    assert greedy(models[0][0], models[0][2], rows) == greedy(models[1][0], models[1][2], rows)
+    ours, theirs = load(run).tokenizer, load(again.path).tokenizer
+    texts = ["ba ko mi 123", "püt  ve!"]
+    assert [ids.tolist() for ids in theirs.encode(texts)] == [ids.tolist() for ids in ours.encode(texts)]
+    assert (theirs.start, theirs.stop, theirs.pad, theirs.unknown) == (ours.start, ours.stop, ours.pad, ours.unknown)
+    assert theirs.template.before == (ours.start,)
 
 
 def test_a_translator_of_marian_s_form(trained: Any, transformers: Any) -> None:

@@ -187,7 +187,7 @@ def test_what_ctranslate2_and_onnx_cannot_express(publish: Publish, tmp_path: Pa
         ("gpt2", "onnx", "generates text use --to ctranslate2"),
     ):
         run = import_run(str(publish(name)), str(tmp_path / name), QUIET)
-        with pytest.raises(UsageError, match="is for --to hf only"):
+        with pytest.raises(UsageError, match="is for --to hf and --to gguf only"):
             export_run(str(run.path), to, str(tmp_path / "out"), QUIET, "bf16")  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=message):
             export_run(str(run.path), to, str(tmp_path / "out"), QUIET)  # type: ignore[arg-type]
