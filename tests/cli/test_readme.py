@@ -41,6 +41,8 @@ NOT_RUN = {
     "seqloom export runs/gpt2 --to hf gpt2-again --verify": "needs the imported run",
     "seqloom export runs/gpt2 --to ctranslate2 gpt2-fast": "needs the imported run",
     "seqloom export runs/bert --to onnx bert.onnx": "tests/interop runs it, in a process without checks of shapes",
+    "seqloom import SmolLM2-135M-Instruct.Q4_1.gguf runs/smol": NETWORK,
+    "seqloom export runs/smol smol.gguf --to gguf --precision q8_0": "needs the imported run",
     "pip install 'seqloom[words]'": NETWORK,
     "seqloom train recipes/words.toml --data.train corpus.txt --run runs/words": LONG,
 }
@@ -87,6 +89,7 @@ def write_data(folder: Path) -> None:
         "book.txt": "\n\n".join(king) + "\n",
         "third.txt": "\n\n".join(king[:8]) + "\n",
         "page.txt": "ba ko mi\n",
+        "tuned.toml": RUNS["sst2/bert"].split("[tokenizer]")[0] + TRAINING + "[batches]\nlength = 32\n",
         "talks.jsonl": f"{json.dumps(talk)}\n" * 30,
         "questions.jsonl": f"{json.dumps(question)}\n" * 5,
         "labels.tsv": "label\tsentence\n" + "".join(f"{i % 2}\t{king[i]}\n" for i in range(20)),
