@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seqloom import files
 from seqloom.errors import ConfigError, RunError
-from seqloom.interop.gguf_file import GGUF, GGUFFile
+from seqloom.interop.gguf.file import GGUF, GGUFFile
 
 INDEX = "model.safetensors.index.json"
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.", "_fsdp_wrapped_module.")

@@ -20,7 +20,7 @@ from seqloom.errors import UsageError
 from seqloom.files import output_in, write_json, write_text, writing
 from seqloom.interop.fields import Json
 from seqloom.interop.generation import generation_of
-from seqloom.interop.gguf import Precision, write_gguf
+from seqloom.interop.gguf.directory import Precision, write_gguf
 from seqloom.interop.huggingface import write_checkpoint
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.assemblies import Model

@@ -11,7 +11,7 @@ from seqloom.config import Tree, build, to_toml, tree_of
 from seqloom.errors import ConfigError, UsageError, nearest
 from seqloom.files import Json
 from seqloom.interop.generation import decoding
-from seqloom.interop.gguf import directory
+from seqloom.interop.gguf.directory import directory
 from seqloom.interop.huggingface import Published, read_checkpoint
 from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
 from seqloom.interop.weights import interpreting

@@ -14,8 +14,8 @@ from seqloom.decoding.config import Greedy
 from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.engine import Engine, Request
 from seqloom.errors import MissingExtra, RunError
-from seqloom.interop.gguf import directory
-from seqloom.interop.gguf_file import GGUF
+from seqloom.interop.gguf.directory import directory
+from seqloom.interop.gguf.file import GGUF
 from seqloom.interop.huggingface import Published, read_checkpoint
 from seqloom.interop.weights import Weights
 from seqloom.models.assemblies import Model, limit_of

@@ -25,9 +25,9 @@ from torch import nn
 
 from seqloom.cli import main
 from seqloom.errors import MissingExtra, SeqloomError, UsageError
-from seqloom.interop.gguf_file import TYPES as GGUF_TYPES
-from seqloom.interop.gguf_file import GGUFFile
-from seqloom.interop.gguf_tokenizer import read_tokenizer
+from seqloom.interop.gguf.file import TYPES as GGUF_TYPES
+from seqloom.interop.gguf.file import GGUFFile
+from seqloom.interop.gguf.tokenizer import read_tokenizer
 from seqloom.nn.embedders import Inputs
 from seqloom.tasks import load
 from seqloom.tasks.building import load_model

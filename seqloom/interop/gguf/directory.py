@@ -17,8 +17,8 @@ from seqloom.errors import ConfigError, RunError, SeqloomError, UsageError
 from seqloom.files import write_json, write_text
 from seqloom.interop.families import FAMILIES
 from seqloom.interop.fields import Json
-from seqloom.interop.gguf_file import GGUF, MAGIC, PERMUTED, ROPE, GGUFFile, gguf_name, library, permuted
-from seqloom.interop.gguf_tokenizer import read_tokenizer, write_tokenizer
+from seqloom.interop.gguf.file import GGUF, MAGIC, PERMUTED, ROPE, GGUFFile, gguf_name, library, permuted
+from seqloom.interop.gguf.tokenizer import read_tokenizer, write_tokenizer
 from seqloom.interop.huggingface import find
 from seqloom.interop.weights import Weights, interpreting, read_json, some
 from seqloom.nn.positions import Rotary, rotary_rates
