@@ -17,7 +17,7 @@ from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.config import Arguments, Tree, leaves, merge, read_tree, tree_of
 from seqloom.errors import ConfigError, RunError, UsageError
-from seqloom.files import FROZEN
+from seqloom.files import FROZEN, Checkpoint
 from seqloom.models.assemblies import (
     CONFIGS,
     Model,
@@ -182,12 +182,11 @@ def restore(model: nn.Module, config: AdaptConfig, checkpoint: Path) -> None:
 
 
 @contextmanager
-def _start(run: Run, reporter: Reporter) -> Iterator[tuple[dict[str, Stored], Path | None]]:
-    """The weights of a run to start from, and their file if they are what it holds."""
-    config, best = config_of(run, RunConfig), run.best(reporter.warn)
-    if isinstance(adaptation(config), Full):
-        with saved_weights(best.path) as weights:
-            yield weights, None if run.asset(FROZEN) else best.weights
+def _start(run: Run, checkpoint: Checkpoint) -> Iterator[tuple[dict[str, Stored], Path | None]]:
+    """The weights of a checkpoint to start from, adapters merged, and their file if they are what it holds."""
+    if isinstance(adaptation(config_of(run, RunConfig)), Full):
+        with saved_weights(checkpoint.path) as weights:
+            yield weights, None if run.asset(FROZEN) else checkpoint.weights
         return
     model = load_run(run, RunConfig, precision="fp32", device="cpu").model
     yield {name: Stored(tuple(p.shape), p.detach) for name, p in model.named_parameters()}, None
@@ -211,7 +210,7 @@ def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporte
     added = max(0, assets.vocab_size - vocab_size)
     grown = dict.fromkeys(vocabulary_parameters(model), vocab_size) if added else {}
     best = run.best(reporter.warn)
-    with _start(run, reporter) as (weights, file):
+    with _start(run, best) as (weights, file):
         differing = _differing(weights, model)
         try:
             start_weights(weights, model, str(best.path), grown=grown, fresh=differing)
