@@ -34,7 +34,7 @@ def classify(
     Args:
         run: The run directory.
     """
-    predictor = _loaded(run, ("classify", "tag"), quiet, special_tokens)
+    predictor = _loaded(run, ("classify", "tag", "reward"), quiet, special_tokens)
     for prediction in _each(predictor, blocks(texts, file, _LINES)):
         print(_as_json(prediction) if json else "" if prediction is None else prediction)
 

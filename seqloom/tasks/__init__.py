@@ -24,6 +24,9 @@ TASKS = {
     "answer": "encoder.answer:AnswerConfig",
     "masked_words": "encoder.masked_words:MaskedWordsConfig",
     "encode": "encoder.encode:EncodeConfig",
+    "reward": "encoder.reward:RewardConfig",
+    "prefer": "preference.prefer:PreferConfig",
+    "prefer_translations": "preference.prefer:PreferTranslationsConfig",
     "embed_words": "word_vectors.task:EmbedWordsConfig",
 }
 """The config class of each task (see task.py for its methods), imported when it is needed."""

@@ -99,7 +99,7 @@ class TranslateConfig(TranslateKeys):
         examples = [look(predictor, text, references.get(text, "")) for text in chosen]
         return Seen(examples, parameter_count(predictor.model))
 
-    def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json:
+    def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json | None:
         """See RunConfig."""
         tests = [[(row["source"], row["reference"]) for row in scores["translations"]] for scores in evaluations]
         refuse_other_tests(tests, runs, names)
