@@ -18,7 +18,6 @@ from seqloom.measures import MEASURES
 from seqloom.training.config import Metric
 
 LESS = {
-    "kl",
     *("loss", "training_loss", "perplexity", "word_perplexity", "bits_per_character", "bits_per_byte"),
     *("rmse", "calibration_error", "minutes"),
 }

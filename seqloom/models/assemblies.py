@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from seqloom.errors import UsageError
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
@@ -19,8 +20,10 @@ CONFIGS = {c.kind: c for c in (DecoderOnlyConfig, EncoderDecoderConfig, EncoderO
 
 
 def make_model(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -> Model:
-    """The model, with freshly drawn weights."""
+    """The model, with freshly drawn weights. Raises UsageError for a language model with other heads."""
     match config:
+        case DecoderOnlyConfig() if heads:
+            raise UsageError("a language model that scores whole texts has no published format", cure="use it here")
         case DecoderOnlyConfig():
             return LanguageModel(config, vocab_size)
         case EncoderDecoderConfig():
