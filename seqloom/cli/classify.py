@@ -26,10 +26,10 @@ def classify(
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Predict labels of texts, labels of words, or numbers.
+    """Predict labels of texts, labels of words, or numbers; or the reward of answers.
 
-    A tab separates the two texts of a pair. --json prints a line for each text. For a blank line, a blank line is
-    printed (null in JSON).
+    A tab separates the two texts of a pair, and a prompt from its answer. --json prints a line for each text. For a
+    blank line, a blank line is printed (null in JSON).
 
     Args:
         run: The run directory.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from seqloom.errors import UsageError
-from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.models.decoder import DecoderOnlyConfig, DecoderReader, LanguageModel
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.embedders import TokenEmbedder
@@ -15,6 +15,8 @@ from seqloom.nn.heads import VocabularyHead
 
 ModelConfig = DecoderOnlyConfig | EncoderDecoderConfig | EncoderOnlyConfig
 Model = LanguageModel | EncoderDecoder | EncoderOnly
+TextReader = EncoderOnly | DecoderReader
+"""What reads whole texts, with a head that scores them."""
 CONFIGS = {c.kind: c for c in (DecoderOnlyConfig, EncoderDecoderConfig, EncoderOnlyConfig)}
 """Configs by kind."""
 

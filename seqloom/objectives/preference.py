@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from seqloom.data.batches.batch import ReadingBatch
 from seqloom.data.batches.preferences import PreferenceBatch
 from seqloom.limits import Bounded, Bounds, Weight
+from seqloom.models.assemblies import TextReader
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.objectives.cross_entropy import Loss
@@ -33,7 +34,7 @@ class BradleyTerry(Bounded):
     kind: ClassVar[str] = "bradley-terry"
     margin: Weight = 0.0
 
-    def __call__(self, model: Any, batch: ReadingBatch) -> Loss:
+    def __call__(self, model: TextReader, batch: ReadingBatch) -> Loss:
         """The loss summed over the pairs, whose two windows stand side by side, the better one first."""
         assert batch.targets is not None
         rewards = model.score("label", model(batch.inputs)).float().view(-1, 2)

@@ -17,8 +17,7 @@ from seqloom.data.sources.labelled import first_of
 from seqloom.errors import UsageError, counted
 from seqloom.files import Json
 from seqloom.inspection.labels import label_sections
-from seqloom.models.assemblies import parameter_count
-from seqloom.models.encoder import EncoderOnly
+from seqloom.models.assemblies import TextReader, parameter_count
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import tokenizer_for
@@ -61,7 +60,7 @@ class Reader:
         """The encoded examples, with targets if `learn`. Raises DataError."""
         raise NotImplementedError
 
-    def outputs_of(self, model: Any, items: Sequence[Item]) -> list[list[np.ndarray]]:
+    def outputs_of(self, model: TextReader, items: Sequence[Item]) -> list[list[np.ndarray]]:
         """The outputs of the head for each example."""
         return outputs(model, self.head, items)
 
@@ -136,7 +135,7 @@ class ExamplesConfig(ReadingConfig):
             if reader.lost:
                 reporter.warn(f"{name}: {reader.lost}")
 
-        def measure(model: EncoderOnly) -> Callable[[int], Measured]:
+        def measure(model: TextReader) -> Callable[[int], Measured]:
             return lambda step: _validated(reader, model, rows["valid"], items["valid"], step)
 
         return self.prepared(
@@ -153,7 +152,7 @@ class ExamplesConfig(ReadingConfig):
         known = (finding for name in rows if name != "train" for finding in _known(self, rows, name))
         return [*_single(self, rows["train"]), *known]
 
-    def predictor(self, model: EncoderOnly, assets: Assets, **options: Any) -> Predictor:
+    def predictor(self, model: TextReader, assets: Assets, **options: Any) -> Predictor:
         """See RunConfig."""
         return Predictor(model, self.reading(self, assets.tokenizer, assets.facts or {}), **options)
 
@@ -209,7 +208,7 @@ def _known(config: ExamplesConfig, rows: dict[str, list[Any]], name: str) -> lis
     return [Finding("warning", f"texts of {name} also in train", same[0], detail, cure, len(same))]
 
 
-def _validated(reader: Reader, model: EncoderOnly, rows: Sequence[Any], items: Sequence[Item], step: int) -> Measured:
+def _validated(reader: Reader, model: TextReader, rows: Sequence[Any], items: Sequence[Item], step: int) -> Measured:
     scores = reader.outputs_of(model, items)
     measures = reader.measure(rows, items, scores)
     chosen = range(0, len(rows), -(-len(rows) // _SAMPLES))
@@ -238,7 +237,7 @@ def _summary(
 class Predictor:
     """A trained model in use: `predictor(["a text"])`, or pairs of texts, sentences, questions with their passages."""
 
-    def __init__(self, model: EncoderOnly, reader: Reader) -> None:
+    def __init__(self, model: TextReader, reader: Reader) -> None:
         self.model, self.reader = model, reader
 
     def __call__(self, examples: Sequence[Any]) -> list[Any]:

@@ -21,6 +21,7 @@ from seqloom.data.sources.preferences import Preferences
 from seqloom.errors import DataError, UsageError, counted
 from seqloom.evaluation.preferences import score_preferences
 from seqloom.files import Json
+from seqloom.models.assemblies import TextReader
 from seqloom.models.decoder import DecoderOnlyConfig, DecoderReader
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.objectives.preference import BradleyTerry
@@ -86,7 +87,7 @@ class Rewarder(Reader):
         each = ([Window(ids.astype(np.int32), len(ids)) for ids in pair.rows] for pair in encoded.pairs)
         return [(chosen, rejected) for chosen, rejected in each]
 
-    def outputs_of(self, model: Any, items: Sequence[Item]) -> list[list[np.ndarray]]:
+    def outputs_of(self, model: TextReader, items: Sequence[Item]) -> list[list[np.ndarray]]:
         """The rewards of the windows of each item, in one array."""
         singles = [replace(item, windows=(window,)) for item in items for window in item.windows]
         rewards = iter([scores[0][0] for scores in outputs(model, self.head, singles)])
@@ -202,7 +203,7 @@ class RewardConfig(ExamplesConfig):
         """See ExamplesConfig."""
         return check_preferences(rows)
 
-    def build(self, assets: Assets) -> Any:
+    def build(self, assets: Assets) -> TextReader:  # type: ignore[override]
         """See RunConfig."""
         torch.manual_seed(self.seed)
         heads = self.heads(assets.facts or {})

@@ -13,7 +13,7 @@ from seqloom.config import Tree
 from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, by_length, collate
 from seqloom.data.checks.pairs import Finding
 from seqloom.files import Json
-from seqloom.models.assemblies import limit_of
+from seqloom.models.assemblies import TextReader, limit_of
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.reading import batch_scores
@@ -128,7 +128,7 @@ class ReadingConfig(GradientConfig):
 
 
 @torch.inference_mode()
-def outputs(model: EncoderOnly, head: str, items: Sequence[Item]) -> list[list[np.ndarray]]:
+def outputs(model: TextReader, head: str, items: Sequence[Item]) -> list[list[np.ndarray]]:
     """The outputs of a head for each text: one vector (L) for "label", else one matrix (T L) for each window."""
     results: list[list[np.ndarray]] = [[] for _ in items]
     device, pooled = next(model.parameters()).device, model.heads[head].reads == "pooled"
