@@ -77,6 +77,11 @@ class PreferenceKeys(GradientConfig):
     metrics: ClassVar[tuple[Metric, ...]] = ("accuracy", "loss")
     model_kind: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data.margin:
+            raise ValueError("data.margin is for the task 'reward'")
+
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged over the config of the run it starts from. Raises ValueError for one without answers."""

@@ -273,6 +273,8 @@ def test_what_has_no_answers_is_no_start(folder: Path, tmp_path: Path) -> None:
         config(folder, "mt", tmp_path / "run", start=str(folder / "lm"))
     with pytest.raises(ConfigError, match="an encoder-decoder reads no conversations"):
         config(folder, "mt-dialogue", tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"data.margin is for the task 'reward'"):
+        config(folder, "lm-text", tmp_path / "run", data={"train": ["x.jsonl"], "margin": "by"})
     with pytest.raises(RunError, match="no such run"):
         config(folder, "lm-text", tmp_path / "run", start="nowhere").prepare(Listener())
     assert not (tmp_path / "run").exists()
