@@ -12,6 +12,7 @@ from seqloom import measures
 from seqloom.evaluation.answers import score_answers
 from seqloom.evaluation.classification import score_labels, score_numbers, score_tags
 from seqloom.evaluation.perplexity import perplexities
+from seqloom.evaluation.preferences import score_preferences
 from seqloom.evaluation.translation import score_translations
 from seqloom.measures import MEASURES
 from seqloom.training.config import Metric
@@ -20,7 +21,9 @@ LESS = {
     *("loss", "training_loss", "perplexity", "word_perplexity", "bits_per_character", "bits_per_byte"),
     *("rmse", "calibration_error", "minutes"),
 }
-NEITHER = {"majority", "by_chance", "standard_error", "rmse_of_mean", "unknown_share"}
+NEITHER = {"majority", "by_chance", "standard_error", "rmse_of_mean", "unknown_share"} | {
+    *("kl", "accuracy_low", "accuracy_high", "longer_accuracy", "reward_chosen", "reward_rejected")
+}
 SIZES = {"words": 7, "characters": 31, "bytes": 37}
 RESULTS: dict[str, dict[str, Any]] = {
     "translation": score_translations(["a b c d e"], ["A B C D E"], ["A B C D F"]).as_dict(),
@@ -29,6 +32,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "numbers": score_numbers(np.array([1.0, 2.0, 4.0]), np.array([1.0, 3.0, 2.0])),
     "tags": score_tags([["B-A", "O"]], [["B-A", "B-A"]]),
     "answers": score_answers(["the cat", ""], [["a cat"], []]),
+    "preferences": score_preferences(np.array([1.0, -1.0]), np.array([(1, 2), (1, 2)])),
 }
 
 

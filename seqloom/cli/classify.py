@@ -26,15 +26,15 @@ def classify(
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Predict labels of texts, labels of words, or numbers.
+    """Predict labels of texts, labels of words, or numbers; or the reward of answers.
 
-    A tab separates the two texts of a pair. --json prints a line for each text. For a blank line, a blank line is
-    printed (null in JSON).
+    A tab separates the two texts of a pair, and a prompt from its answer. --json prints a line for each text. For a
+    blank line, a blank line is printed (null in JSON).
 
     Args:
         run: The run directory.
     """
-    predictor = _loaded(run, ("classify", "tag"), quiet, special_tokens)
+    predictor = _loaded(run, ("classify", "tag", "reward"), quiet, special_tokens)
     for prediction in _each(predictor, blocks(texts, file, _LINES)):
         print(_as_json(prediction) if json else "" if prediction is None else prediction)
 

@@ -29,7 +29,7 @@ def show_comparison(result: dict[str, Any]) -> None:
     count = count_of(result)
     title = f"{result['test']}, {count[0]:,} {count[1]}" if count else str(result["test"])
     reach = f"to {_score(result['metric'], result['reached'])}"
-    (_show_translations if result["task"] == "translate" else _show_scores)(result, title, reach)
+    (_show_translations if "by_frequency" in result else _show_scores)(result, title, reach)
 
 
 def _show_scores(result: dict[str, Any], title: str, reach: str) -> None:

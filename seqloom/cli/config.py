@@ -39,8 +39,9 @@ def config(target: str = "", key: str = "", /, *, schema: Schema = None, markdow
         else:
             sys.stdout.write(config_schema.schema_text(task, task_class(task)))
     elif not target:
+        width = max(map(len, TASKS)) + 2
         for task in TASKS:
-            print(f"{task:16}{config_help.describe(task_class(task)).summary}")
+            print(f"{task:{width}}{config_help.describe(task_class(task)).summary}")
     elif target in TASKS:
         print(config_help.help_on(task_class(target), key))
     else:

@@ -106,6 +106,49 @@ def _encoder(task: str, what: str, suffix: str, columns: str = "") -> str:
     return _ENCODER.format(task=task, what=what, suffix=suffix, columns=columns)
 
 
+_REWARD = """\
+# seqloom train reward.toml            (the same command again resumes)
+# seqloom check reward.toml            (first: checks the data, with the share of pairs that the longer answer wins)
+task = "reward"
+start = "runs/bert"                    # a run of an encoder or of a language model, trained or imported
+
+[data]                                 # .jsonl with a prompt and two answers; also .gz and .xz
+train = ["train.jsonl"]
+valid = ["valid.jsonl"]                # without it, a tenth of the prompts of train
+{form}
+[training]
+epochs = 2                             # or minutes, or steps
+evaluate_every = 100
+"""
+_FORM = """\
+form = "text"                          # or instruction, dialogue ("Human: ... Assistant: ..."), messages
+prompt = "prompt"                      # names of keys
+chosen = "chosen"
+rejected = "rejected"
+"""
+
+_PREFER = """\
+# seqloom train prefer.toml            (the same command again resumes)
+# seqloom check prefer.toml            (first: checks the data, with the share of pairs that the longer answer wins)
+task = "prefer"                        # or prefer_translations, for an encoder-decoder
+start = "runs/chat"                    # a run of a language model, which is also the reference
+
+[data]                                 # .jsonl with a prompt and two answers; also .gz and .xz
+train = ["train.jsonl"]
+valid = ["valid.jsonl"]                # without it, a tenth of the prompts of train
+{form}
+[objective]
+kind = "dpo"                           # or ipo
+beta = 0.1                             # smaller = farther from the reference
+
+[optimizer]
+lr = 1e-5                              # far lower than in the training of the model that it starts from
+
+[training]
+epochs = 1                             # or minutes, or steps
+evaluate_every = 50
+"""
+
 _TEMPLATES = {
     "translate": _TRANSLATE,
     "language_model": _LANGUAGE_MODEL,
@@ -114,6 +157,8 @@ _TEMPLATES = {
     "tag": _encoder("tag", "a word and its label per line, or .jsonl with words and labels", "txt"),
     "answer": _encoder("answer", "questions about passages in the format of SQuAD, or .jsonl", "json"),
     "masked_words": _encoder("masked_words", "text files", "txt"),
+    "reward": _REWARD.format(form=_FORM),
+    "prefer": _PREFER.format(form=_FORM),
 }
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -121,7 +166,7 @@ File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 def init(
     task: Literal[
-        "translate", "language_model", "embed_words", "classify", "tag", "answer", "masked_words"
+        "translate", "language_model", "embed_words", "classify", "tag", "answer", "masked_words", "reward", "prefer"
     ] = "translate",
     /,
     *,

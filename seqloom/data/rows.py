@@ -1,4 +1,4 @@
-"""The kinds of examples: pairs, running text, conversations, labelled texts, questions."""
+"""The kinds of examples: pairs, running text, conversations, labelled texts, questions, preferences."""
 
 from __future__ import annotations
 
@@ -204,8 +204,31 @@ class MultipleChoice:
         return self.context + self.joined(self.choices[self.answer])
 
     def joined(self, choice: str) -> str:
-        """A choice as it follows the context: after a space, unless there already is white space."""
-        return choice if not self.context or self.context[-1].isspace() or choice[:1].isspace() else f" {choice}"
+        """See `continued`."""
+        return continued(self.context, choice)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two answers to a prompt.
+
+    Args:
+        prompt: a text that the answers continue, or the messages of a conversation up to the answer.
+        chosen, rejected: the better answer and the worse one.
+        margin: by how much the reward of the better one is to exceed that of the other.
+        where: its file and line, for messages.
+    """
+
+    prompt: str | tuple[Message, ...]
+    chosen: str
+    rejected: str
+    margin: float = 0.0
+    where: str = ""
+
+
+def continued(text: str, by: str) -> str:
+    """What follows a text: after a space, unless there already is white space."""
+    return by if not text or text[-1].isspace() or by[:1].isspace() else f" {by}"
 
 
 def digest_rows(rows: Iterable[Any]) -> str:

@@ -23,7 +23,7 @@ _COLUMNS = {
 
 def render_comparison(result: Mapping[str, Any]) -> str:
     """The result of `seqloom compare` as one HTML file that loads nothing."""
-    parts = _of_scores(result) if result["task"] != "translate" else _of_translations(result)
+    parts = _of_translations(result) if "by_frequency" in result else _of_scores(result)
     count = count_of(result)
     head = element(
         "header",

@@ -12,15 +12,16 @@ _LABELS = 30  # shown of a confusion
 
 
 def label_sections(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, Markup]:
-    """Confusion and calibration of each evaluation that has them, by the title of the report's section."""
-    parts = [part for name, scores in evaluations.items() if "confusion" in scores for part in _labels(name, scores)]
+    """Calibration, and confusion of labels, of each evaluation that has them, by the title of the report's section."""
+    parts = [part for name, scores in evaluations.items() if "reliability" in scores for part in _labels(name, scores)]
     return {"Labels": join(parts)} if parts else {}
 
 
 def _labels(name: str, scores: Mapping[str, Any]) -> Iterator[Markup]:
-    labels, rows = scores["labels"][:_LABELS], scores["confusion"][:_LABELS]
-    cells = [[label, *row[:_LABELS]] for label, row in zip(labels, rows, strict=True)]
-    yield figure(f"Confusion: {name}", "A row for each true label.", table(["true \\ predicted", *labels], cells))
+    if "confusion" in scores:
+        labels, rows = scores["labels"][:_LABELS], scores["confusion"][:_LABELS]
+        cells = [[label, *row[:_LABELS]] for label, row in zip(labels, rows, strict=True)]
+        yield figure(f"Confusion: {name}", "A row for each true label.", table(["true \\ predicted", *labels], cells))
     bins = scores["reliability"]
     points = [(row["confidence"], row["accuracy"]) for row in bins]
     summary = ", ".join(

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.errors import UsageError
+from seqloom.models.decoder import DecoderOnlyConfig, DecoderReader, LanguageModel
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.embedders import TokenEmbedder
@@ -19,13 +20,17 @@ from seqloom.nn.heads import VocabularyHead
 
 ModelConfig = DecoderOnlyConfig | EncoderDecoderConfig | EncoderOnlyConfig
 Model = LanguageModel | EncoderDecoder | EncoderOnly
+TextReader = EncoderOnly | DecoderReader
+"""What reads whole texts, with a head that scores them."""
 CONFIGS = {c.kind: c for c in (DecoderOnlyConfig, EncoderDecoderConfig, EncoderOnlyConfig)}
 """Configs by kind."""
 
 
 def make_model(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -> Model:
-    """The model, with freshly drawn weights."""
+    """The model, with freshly drawn weights. Raises UsageError for a language model with other heads."""
     match config:
+        case DecoderOnlyConfig() if heads:
+            raise UsageError("a language model that scores whole texts has no published format", cure="use it here")
         case DecoderOnlyConfig():
             return LanguageModel(config, vocab_size)
         case EncoderDecoderConfig():

@@ -1,4 +1,4 @@
-"""Embedder, decoder and head, without an encoder: a language model."""
+"""Embedder, decoder and head, without an encoder: a language model; and one that scores whole texts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from seqloom.config import Tree
@@ -15,11 +16,13 @@ from seqloom.models.inputs import token_embedder
 from seqloom.models.presets import LANGUAGE, under
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, Inputs
-from seqloom.nn.heads import VocabularyHead
+from seqloom.nn.heads import LabelHead, VocabularyHead
 from seqloom.nn.linear import initialize
+from seqloom.nn.memory import Memory
+from seqloom.nn.pooling import window_means
 from seqloom.nn.state import State
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.shapes import Ids, Tensor, Vectors
+from seqloom.shapes import Ids, Int, Tensor, Vectors
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class DecoderOnlyConfig(Bounded):
         return under(cls.presets, tree)
 
 
-class LanguageModel(nn.Module):
-    """The model, over a vocabulary of the given size."""
+class DecoderOnly(nn.Module):
+    """The parts of a language model, over a vocabulary of the given size."""
 
     def __init__(self, config: DecoderOnlyConfig, vocab_size: int) -> None:
         super().__init__()
@@ -84,6 +87,10 @@ class LanguageModel(nn.Module):
         """The hidden vectors after each token, and the state after the last."""
         return self.decoder(self.embedder(ids), state)  # type: ignore[no-any-return]
 
+
+class LanguageModel(DecoderOnly):
+    """The model, over a vocabulary of the given size."""
+
     def forward(self, inputs: Inputs, before: Mapping[str, Tensor] | None = None) -> tuple[Vectors, dict[str, Tensor]]:
         """A piece of text at once: the hidden vectors that predict the token after each, and what is carried on.
 
@@ -96,3 +103,34 @@ class LanguageModel(nn.Module):
         state = self.start(keep=False).apart(text.segments).carrying(before or {})
         hidden, state = self.decode(text.values, state)
         return hidden, state.carried
+
+
+class DecoderReader(DecoderOnly):
+    """A language model that reads whole texts: a head scores the state of the last token.
+
+    The head of the vocabulary stays, so that it is a language model's weights with one more head.
+
+    Args:
+        config, vocab_size: as for LanguageModel.
+        heads: the number of outputs of each head.
+    """
+
+    def __init__(self, config: DecoderOnlyConfig, vocab_size: int, heads: Mapping[str, int]) -> None:
+        super().__init__(config, vocab_size)
+        if not config.tie:
+            self.head.requires_grad_(False)  # it predicts nothing here
+        width = config.decoder.width
+        self.heads = nn.ModuleDict({name: LabelHead(width, n, 0.0, "pooled") for name, n in heads.items()})
+        initialize(self.heads)
+
+    def forward(self, inputs: Inputs) -> Memory:
+        """The states of texts, each read from its beginning; the summary is the state of the last token."""
+        text = inputs[self.embedder.modality]
+        hidden, _ = self.decode(text.values, self.start(keep=False))
+        last = hidden.shape[1] - 1 if text.mask is None else text.mask.sum(1) - 1
+        return Memory(hidden, text.mask, hidden[torch.arange(len(hidden), device=hidden.device), last])
+
+    def score(self, head: str, memory: Memory, owner: Int[Tensor, " R"] | None = None) -> Tensor:
+        """The scores of a head (B L); see EncoderOnly.score."""
+        scores: Tensor = self.heads[head](window_means(memory.summary, owner))
+        return scores

@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from seqloom.data.batches.batch import ReadingBatch
 from seqloom.limits import Bounded, ShareBelowOne, Weight
+from seqloom.models.assemblies import TextReader
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.heads import MaskedTokenHead
 from seqloom.nn.memory import Memory
@@ -95,7 +96,7 @@ def _flat_scores(model: EncoderOnly, head: str, batch: ReadingBatch) -> Float[Te
     return (scores.transpose(1, 2) if head == "span" else scores).flatten(0, -2)
 
 
-def batch_scores(model: EncoderOnly, head: str, batch: ReadingBatch) -> Tensor:
+def batch_scores(model: TextReader, head: str, batch: ReadingBatch) -> Tensor:
     """The scores of a head: (B L) of texts, whose windows' pooled vectors are averaged, or (R T L) of tokens.
 
     A span cannot lie in padding or in the first text of a pair, except at the very first position.

@@ -24,6 +24,9 @@ TASKS = {
     "answer": "encoder.answer:AnswerConfig",
     "masked_words": "encoder.masked_words:MaskedWordsConfig",
     "encode": "encoder.encode:EncodeConfig",
+    "reward": "encoder.reward:RewardConfig",
+    "prefer": "preference.prefer:PreferConfig",
+    "prefer_translations": "preference.prefer:PreferTranslationsConfig",
     "embed_words": "word_vectors.task:EmbedWordsConfig",
 }
 """The config class of each task (see task.py for its methods), imported when it is needed."""
@@ -65,7 +68,8 @@ def load(path: str | Path | Run, **options: Any) -> Any:
     `seqloom.load("runs/novels")("Once upon a time", temperature=0.7)`; word vectors:
     `seqloom.load("runs/words").similar(["king"])`; labels of texts or words: `seqloom.load("runs/sst2")(["a text"])`;
     answers: `seqloom.load("runs/squad")([("a question", "a passage")])`; masked words:
-    `seqloom.load("runs/bert")("Paris is the <mask> of France")`.
+    `seqloom.load("runs/bert")("Paris is the <mask> of France")`; rewards:
+    `seqloom.load("runs/reward").score("a prompt", "an answer")`.
 
     `options` are those of `seqloom.tasks.building.load_run`, and of the predictor.
     """

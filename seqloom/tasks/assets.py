@@ -1,4 +1,4 @@
-"""What a run keeps besides the weights: tokenizers or a vocabulary, and facts about the labels."""
+"""What a run keeps besides the weights: tokenizers or a vocabulary, facts about the labels, log-probabilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seqloom.text.training import train_tokenizer
 from seqloom.text.vocabulary import Vocabulary
 
 _TOKENIZER, _SOURCE = "tokenizer.json", "tokenizer.source.json"
-_LABELS, _VOCABULARY = "labels.json", "vocabulary.tsv"
+_LABELS, _VOCABULARY, _REFERENCE = "labels.json", "vocabulary.tsv", "reference.json"
 _CURE = "put back the one that the run was written with"
 
 
@@ -28,11 +28,13 @@ class Assets:
         tokenizers: of source and target, the same object where they share one; None for a model that reads no text.
         facts: the labels of the training data; None for a task without labels.
         vocabulary: that of word vectors, which have no tokenizer.
+        reference: what the model that a training of preferences starts from says about their answers.
     """
 
     tokenizers: tuple[Tokenizer, Tokenizer] | None = None
     facts: Json | None = None
     vocabulary: Vocabulary | None = None
+    reference: Json | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -55,6 +57,8 @@ class Assets:
             texts[_LABELS] = json.dumps(self.facts, indent=2, ensure_ascii=False) + "\n"
         if self.vocabulary is not None:
             texts[_VOCABULARY] = self.vocabulary.to_tsv()
+        if self.reference is not None:
+            texts[_REFERENCE] = json.dumps(self.reference) + "\n"
         for name, text in texts.items():
             write_text(folder / name, text)
         return [folder / name for name in texts]
@@ -101,6 +105,13 @@ def load_facts(run: Run) -> Json:
     path = run.asset(_LABELS)
     facts: Json = read_json(path, _CURE) if path else {}
     return facts
+
+
+def load_reference(run: Run) -> Json | None:
+    """What the reference says about the answers of a run of preferences; None for a run of another task."""
+    path = run.asset(_REFERENCE)
+    reference: Json | None = read_json(path, _CURE) if path else None
+    return reference
 
 
 def load_vocabulary(run: Run) -> Vocabulary:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from seqloom.data.sources.dialogues import Dialogues
+from seqloom.data.sources.chats.dialogues import Dialogues
 from seqloom.decoding.config import Sampling
 from seqloom.errors import UsageError
 from seqloom.run import Run
+from seqloom.tasks import task_class
 from seqloom.tasks.building import open_predictor
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.seq2seq.task import TranslateConfig
@@ -31,7 +32,7 @@ class Conversation:
         self.turns: list[str] = []
         self.system = [Message("system", system)] if system else []
         run = Run.open(path)
-        if run.info().get("task") == "language_model":
+        if issubclass(task_class(str(run.info().get("task"))), LanguageModelConfig):
             config = config_of(run, LanguageModelConfig)
             if not config.data.chats:
                 cure = f"fine-tune it: seqloom train CONFIG --start {path} --data.kind conversations --data.train FILE"

@@ -11,6 +11,7 @@ import numpy as np
 from seqloom.data.batches.batch import SequenceBatch
 from seqloom.data.batches.pairs import make_batch
 from seqloom.data.formats.parallel import usable
+from seqloom.data.sources.pairs import PairSource
 from seqloom.errors import DataError, UsageError
 from seqloom.files import output_in, write_json, write_text
 from seqloom.inspection.microscope import examine
@@ -51,6 +52,9 @@ def examine_runs(
         measured = []
         for name, run in zip(names, opened, strict=True):
             loaded = load_run(run, TranslateConfig, precision="fp32", say=reporter.warn)
+            if not isinstance(loaded.config.data, PairSource):
+                cure = f"name the run it started from: {loaded.config.begins_with}"
+                raise UsageError("was validated on preferences, not on pairs of texts", where=str(run.path), cure=cure)
             translator = loaded.predictor(long_input="cut")
             batches = _sample(loaded.config, translator, sentences)
             tokens = translator.source.tokens, translator.target.tokens

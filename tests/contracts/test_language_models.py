@@ -16,7 +16,7 @@ from seqloom.config import load, to_toml
 from seqloom.errors import UsageError
 from seqloom.inspection.capture import captured
 from seqloom.models.convolutional import ConvolutionalConfig
-from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.models.decoder import DecoderOnlyConfig, DecoderReader, LanguageModel
 from seqloom.models.decoders import DecoderConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, Inputs
@@ -110,6 +110,24 @@ def test_batch_mates_change_nothing(subject: Subject) -> None:
     together = subject.hidden(subject.ids)
     for b in range(B):
         same(together[b : b + 1], subject.hidden(subject.ids[b : b + 1]))
+
+
+@torch.no_grad()
+def test_a_text_is_scored_by_its_last_token_whatever_stands_beside_it(subject: Subject) -> None:
+    reader = DecoderReader(subject.config, V, {"label": 2}).double().eval()
+    for parameter in reader.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    lengths = torch.tensor([T, 1, 4])
+    mask = torch.arange(T) < lengths[:, None]
+    together = reader.score("label", reader(Inputs.text(subject.ids.masked_fill(~mask, 0), mask)))
+    for b, n in enumerate(lengths.tolist()):
+        memory = reader(Inputs.text(subject.ids[b : b + 1, :n]))
+        same(together[b], reader.score("label", memory)[0])
+        same(memory.summary, memory.states[:, -1])
+    owner = torch.tensor([0, 0, 1])
+    means = reader.heads["label"](torch.stack([memory.summary[0], memory.summary[0]]))
+    same(reader.score("label", memory.select(torch.zeros(3, dtype=torch.long)), owner), means)
+    assert together.std(0).min() > 1e-3
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,6 +72,12 @@ def _labelled(folder: Path) -> None:
         (folder / f"{name}.tsv").write_text("".join(rows), encoding="utf-8")
 
 
+def _preferences(folder: Path) -> None:
+    for name, count, seed in (("train", 60, 1), ("valid", 8, 2), ("test", 9, 3)):
+        rows = ({"prompt": s, "chosen": s.split()[0], "rejected": f"{s} no"} for s in sentences(count, seed))
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
 _SHARED = (("report", "run"), ("runs", ".", "--json"), ("compare", "run", "other", "--to", "to"))
 _MORE = ("train", "small.toml", "--run", "run", "--training.steps", "6", "-q")
 
@@ -109,6 +116,14 @@ KINDS = {
                 _MORE,
                 *_SHARED,
             ),
+        ),
+        Kind(
+            "reward",
+            'task = "reward"\n\n[data]\n'
+            + "".join(f'{split} = ["{split}.jsonl"]\n' for split in ("train", "valid", "test"))
+            + _READING,
+            _preferences,
+            (("classify", "run", "a text\tan answer"), ("eval", "run", "--json"), _MORE, *_SHARED),
         ),
         Kind(
             "embed_words",

@@ -15,7 +15,9 @@ from seqloom.shapes import Bool, Int, Tensor
 _B = TypeVar("_B")
 
 
-class _Movable:
+class Movable:
+    """A batch that can be moved to a device."""
+
     def to(self: _B, device: torch.device) -> _B:
         """The same batch on a device."""
         if device.type == "cpu":
@@ -26,7 +28,7 @@ class _Movable:
 
 
 @dataclass(frozen=True)
-class SequenceBatch(_Movable):
+class SequenceBatch(Movable):
     """Sources and targets of one batch, padded on the right with id 0.
 
     Args:
@@ -48,7 +50,7 @@ class SequenceBatch(_Movable):
 
 
 @dataclass(frozen=True)
-class StreamBatch(_Movable):
+class StreamBatch(Movable):
     """Some pieces of a running text.
 
     Args:
@@ -67,7 +69,7 @@ class StreamBatch(_Movable):
 
 
 @dataclass(frozen=True)
-class ReadingBatch(_Movable):
+class ReadingBatch(Movable):
     """Texts that are read whole, padded on the right with id 0.
 
     Args:

@@ -178,6 +178,16 @@ def encode_block(block: Sequence[Piece], tokenizer: Tokenizer) -> tuple[np.ndarr
     return ids, sizes
 
 
+def encode_beginnings(texts: Sequence[str], tokenizer: Tokenizer) -> list[np.ndarray]:
+    """The ids of each text at the beginning of a document; at least one."""
+    special, start = tokenizer.special, [tokenizer.start]
+    before = start if special is None or special.opens else []
+    if special is not None and special.template is not None:
+        before = [*special.template.before]
+    rows = (np.concatenate((before, ids)).astype(np.int64) for ids in tokenizer.encode_lines(texts))
+    return [row if len(row) else np.array(start) for row in rows]
+
+
 def encode_text(text: Text, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """The ids of the whole text, and the line of each."""
     ids, sizes = zip(*(encode_block(block, tokenizer) for block in blocks_of(text)), strict=True)

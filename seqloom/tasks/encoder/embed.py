@@ -11,7 +11,7 @@ import torch
 
 from seqloom.data.batches.windows import Item, TextBatchConfig, by_length, collate, frame
 from seqloom.data.formats.lines import is_blank
-from seqloom.errors import UsageError
+from seqloom.errors import RunError, UsageError
 from seqloom.models.assemblies import limit_of
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.memory import mean_summary
@@ -81,5 +81,7 @@ def compared_vectors(other: Counterpart, texts: Sequence[str]) -> Iterable[tuple
 def load_encoder(path: str | Path, **options: Any) -> TextEncoder:
     """The text encoder of a run; the options are those of `load_run`. Raises RunError for another model."""
     loaded = load_run(path, ReadingConfig, **options)
+    if not isinstance(loaded.model, EncoderOnly):
+        raise RunError("is a language model that gives rewards, not vectors", where=str(path), cure="name an encoder")
     normalized = bool((loaded.assets.facts or {}).get("normalize"))
     return TextEncoder(loaded.model, loaded.assets.tokenizer, loaded.config.batches.length, normalized=normalized)

@@ -16,8 +16,7 @@ from seqloom.data.rows import digest_rows
 from seqloom.data.sources.labelled import first_of
 from seqloom.errors import UsageError, counted
 from seqloom.files import Json
-from seqloom.models.assemblies import parameter_count
-from seqloom.models.encoder import EncoderOnly
+from seqloom.models.assemblies import TextReader, parameter_count
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import tokenizer_for
@@ -47,6 +46,9 @@ class Reader:
     inputs: ClassVar[tuple[str, ...]] = ("text", "second")
     """The keys of a sample that are the input of the model."""
 
+    lost: str = ""
+    """What of the examples that were encoded last is not read; "" = they are read whole, or it is counted elsewhere."""
+
     def __init__(self, config: Any, tokenizer: Tokenizer, facts: Json) -> None:
         self.config, self.tokenizer, self.facts = config, tokenizer, facts
 
@@ -58,6 +60,10 @@ class Reader:
     def items(self, rows: Sequence[Any], learn: bool) -> list[Item]:
         """The encoded examples, with targets if `learn`. Raises DataError."""
         raise NotImplementedError
+
+    def outputs_of(self, model: TextReader, items: Sequence[Item]) -> list[list[np.ndarray]]:
+        """The outputs of the head for each example."""
+        return outputs(model, self.head, items)
 
     def predict(self, row: Any, item: Item, scores: list[np.ndarray]) -> Any:
         """The prediction for an example, from the outputs of the head."""
@@ -105,6 +111,14 @@ class ExamplesConfig(ReadingConfig):
         """The labels of an example, each of which must occur in the training data; () = any answer is possible."""
         return ()
 
+    def usable(self, rows: list[Any], name: str, reporter: Reporter) -> list[Any]:
+        """The examples of a split that can be learned from and scored; reports the others."""
+        return rows
+
+    def equipped(self, tokenizer: Tokenizer) -> Tokenizer:
+        """The tokenizer, with the special tokens that the examples need."""
+        return tokenizer
+
     def facts(self, rows: Sequence[Any]) -> Json:
         """What the training examples tell: the labels there are."""
         return {}
@@ -112,13 +126,17 @@ class ExamplesConfig(ReadingConfig):
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See ReadingConfig."""
         hold_out = partial(self.data.hold_out, labels=self.labels)
-        rows: dict[str, list[Any]] = self.data.splits(reporter.say, self.seed, hold_out)
-        tokenizer = tokenizer_for(self, run, lambda: self.texts(rows["train"]))
+        read: dict[str, list[Any]] = self.data.splits(reporter.say, self.seed, hold_out)
+        rows = {name: self.usable(split, name, reporter) for name, split in read.items()}
+        tokenizer = self.equipped(tokenizer_for(self, run, lambda: self.texts(rows["train"])))
         facts = self.facts(rows["train"])
-        reader = self.reading(self, tokenizer, facts)
-        items = {name: reader.items(split, learn=True) for name, split in rows.items()}
+        reader, items = self.reading(self, tokenizer, facts), dict[str, list[Item]]()
+        for name, split in rows.items():
+            items[name] = reader.items(split, learn=True)
+            if reader.lost:
+                reporter.warn(f"{name}: {reader.lost}")
 
-        def measure(model: EncoderOnly) -> Callable[[int], Measured]:
+        def measure(model: TextReader) -> Callable[[int], Measured]:
             return lambda step: _validated(reader, model, rows["valid"], items["valid"], step)
 
         return self.prepared(
@@ -127,14 +145,15 @@ class ExamplesConfig(ReadingConfig):
             ItemBatches(items["train"], self.batches, self.seed),
             measure,
             lambda: [_summary(self, name, rows[name], items[name], tokenizer) for name in rows],
-            lambda: [
-                *self.data.findings(rows["train"]),
-                *_single(self, rows["train"]),
-                *(finding for name in rows if name != "train" for finding in _known(self, rows, name)),
-            ],
+            lambda: self.findings(read),
         )
 
-    def predictor(self, model: EncoderOnly, assets: Assets, **options: Any) -> Predictor:
+    def findings(self, rows: dict[str, list[Any]]) -> list[Finding]:
+        """What is suspicious in the examples of each split."""
+        known = (finding for name in rows if name != "train" for finding in _known(self, rows, name))
+        return [*self.data.findings(rows["train"]), *_single(self, rows["train"]), *known]
+
+    def predictor(self, model: TextReader, assets: Assets, **options: Any) -> Predictor:
         """See RunConfig."""
         return Predictor(model, self.reading(self, assets.tokenizer, assets.facts or {}), **options)
 
@@ -144,11 +163,13 @@ class ExamplesConfig(ReadingConfig):
         files = tested_on(test, self.data.test, options)
         for line in self.data.described(files):
             reporter.say(line)
-        rows = self.data.read(files)
+        rows = self.usable(self.data.read(files), "the test data", reporter)
         items = reader.items(rows, learn=True)
+        if reader.lost:
+            reporter.warn(reader.lost)
         reporter.say(f"reading {len(rows):,} examples")
         began = time.perf_counter()
-        scores = outputs(predictor.model, reader.head, items)
+        scores = reader.outputs_of(predictor.model, items)
         measures = reader.measure(rows, items, scores)
         each = zip(rows, items, scores, strict=True)
         predictions = [reader.sample(row, reader.predict(row, item, windows)) for row, item, windows in each]
@@ -192,8 +213,8 @@ def _known(config: ExamplesConfig, rows: dict[str, list[Any]], name: str) -> lis
     return [Finding("warning", f"texts of {name} also in train", same[0], detail, cure, len(same))]
 
 
-def _validated(reader: Reader, model: EncoderOnly, rows: Sequence[Any], items: Sequence[Item], step: int) -> Measured:
-    scores = outputs(model, reader.head, items)
+def _validated(reader: Reader, model: TextReader, rows: Sequence[Any], items: Sequence[Item], step: int) -> Measured:
+    scores = reader.outputs_of(model, items)
     measures = reader.measure(rows, items, scores)
     chosen = range(0, len(rows), -(-len(rows) // _SAMPLES))
     samples = [{"step": step, **reader.sample(rows[i], reader.predict(rows[i], items[i], scores[i]))} for i in chosen]
@@ -221,7 +242,7 @@ def _summary(
 class Predictor:
     """A trained model in use: `predictor(["a text"])`, or pairs of texts, sentences, questions with their passages."""
 
-    def __init__(self, model: EncoderOnly, reader: Reader) -> None:
+    def __init__(self, model: TextReader, reader: Reader) -> None:
         self.model, self.reader = model, reader
 
     def __call__(self, examples: Sequence[Any]) -> list[Any]:
@@ -230,5 +251,5 @@ class Predictor:
             raise UsageError("expected a list of texts, got one text", cure='write predictor(["..."])')
         rows = [self.reader.row(example) for example in examples]
         items = self.reader.items(rows, learn=False)
-        scores = outputs(self.model, self.reader.head, items)
+        scores = self.reader.outputs_of(self.model, items)
         return [self.reader.predict(*each) for each in zip(rows, items, scores, strict=True)]

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from seqloom.data.batches.windows import Item, Window, collate
 from seqloom.inspection.attention import Example
 from seqloom.inspection.capture import self_attention
-from seqloom.models.encoder import EncoderOnly
+from seqloom.models.assemblies import TextReader
 from seqloom.text.tokenizer import Tokenizer
 
 _SHOWN = 40  # tokens of a text
 
 
-def attention(model: EncoderOnly, tokenizer: Tokenizer, windows: Sequence[Window]) -> list[Example]:
+def attention(model: TextReader, tokenizer: Tokenizer, windows: Sequence[Window]) -> list[Example]:
     """What each token of some windows attends to; none where nothing attends."""
     examples = []
     for window in windows:

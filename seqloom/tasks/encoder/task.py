@@ -13,6 +13,7 @@ from seqloom.config import Tree
 from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, by_length, collate
 from seqloom.data.checks.pairs import Finding
 from seqloom.files import Json
+from seqloom.models.assemblies import TextReader, limit_of
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.reading import batch_scores
@@ -40,6 +41,8 @@ class ReadingConfig(GradientConfig):
     """
 
     other_run: ClassVar[str] = "name a run of the task classify, tag, answer or masked_words"
+    starts: ClassVar[tuple[str, ...]] = (EncoderOnlyConfig.kind,)
+    """The kinds of models that a training may start from."""
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: EncoderOnlyConfig = field(default_factory=EncoderOnlyConfig)
     objective: Any = None
@@ -54,7 +57,7 @@ class ReadingConfig(GradientConfig):
             raise ValueError("tokenizer.dropout is for pairs of sentences to translate")
         if not isinstance(self.model.embedder, EmbedderConfig):
             raise ValueError("model.embedder must be of the kind 'tokens': texts are read here")
-        limit = self.model.encoder.limit
+        limit = limit_of(self.model)
         if limit is not None and limit < self.batches.length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")
 
@@ -64,7 +67,7 @@ class ReadingConfig(GradientConfig):
         tree = on_start(tree)
         model = tree.get("model")
         kind = model.get("kind") if isinstance(model, Mapping) else None
-        if tree.get("start") and kind not in (None, EncoderOnlyConfig.kind):
+        if tree.get("start") and kind not in (None, *cls.starts):
             raise ValueError(f"start must name a run whose model reads whole texts, not one of the kind {kind!r}")
         return tree
 
@@ -118,7 +121,7 @@ class ReadingConfig(GradientConfig):
 
 
 @torch.inference_mode()
-def outputs(model: EncoderOnly, head: str, items: Sequence[Item]) -> list[list[np.ndarray]]:
+def outputs(model: TextReader, head: str, items: Sequence[Item]) -> list[list[np.ndarray]]:
     """The outputs of a head for each text: one vector (L) for "label", else one matrix (T L) for each window."""
     results: list[list[np.ndarray]] = [[] for _ in items]
     device, pooled = next(model.parameters()).device, model.heads[head].reads == "pooled"

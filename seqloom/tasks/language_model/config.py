@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from seqloom.data.batches.stream import Layout, StreamConfig
-from seqloom.data.sources.conversations import Conversations
+from seqloom.data.sources.chats.conversations import Conversations
 from seqloom.data.sources.none import NoData
 from seqloom.data.sources.standard_library import StandardLibrary
 from seqloom.data.sources.text import TextFiles
@@ -15,7 +15,7 @@ from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.objectives.next_token import NextToken
 from seqloom.tasks.task import GradientConfig
 from seqloom.text.tokenizer import BPE, TokenizerConfig
-from seqloom.training.config import TrainingConfig
+from seqloom.training.config import Metric, TrainingConfig
 
 DataConfig = TextFiles | StandardLibrary | Conversations | NoData
 
@@ -35,6 +35,8 @@ class LanguageModelKeys(GradientConfig):
 
     task: Literal["language_model"] = "language_model"
     other_run: ClassVar[str] = "name a run of a language model"
+    metrics: ClassVar[tuple[Metric, ...]] = ("loss",)
+    """What "best" may mean."""
     data: DataConfig = field(default_factory=StandardLibrary)
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: DecoderOnlyConfig = field(default_factory=DecoderOnlyConfig)
@@ -45,8 +47,8 @@ class LanguageModelKeys(GradientConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.training.metric != "loss":
-            raise ValueError("training.metric must be 'loss' for a language model")
+        if self.training.metric not in self.metrics:
+            raise ValueError(f"training.metric must be {' or '.join(map(repr, self.metrics))} for a language model")
         if isinstance(self.tokenizer, BPE) and self.tokenizer.dropout:
             raise ValueError("tokenizer.dropout is for pairs of sentences; running text is tokenized once")
         limit = self.model.decoder.limit

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from seqloom.data.batches.stream import encode_beginnings
 from seqloom.decoding.config import DecodingConfig, with_options
 from seqloom.decoding.engine import Engine, Request
 from seqloom.decoding.search import Hypothesis
@@ -145,11 +146,8 @@ class Generator:
 
     def encode(self, prompt: str) -> list[int]:
         """The ids of a text at the beginning of a document."""
-        special, start = self.tokenizer.special, [self.tokenizer.start]
-        before = start if special is None or special.opens else []
-        if special is not None and special.template is not None:
-            before = [*special.template.before]
-        return [*before, *self.tokenizer.encode_lines([prompt])[0].tolist()] or start
+        ids: list[int] = encode_beginnings([prompt], self.tokenizer)[0].tolist()
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, with its line breaks."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from seqloom.data.batches.order import BatchConfig
-from seqloom.data.sources.dialogues import Dialogues
+from seqloom.data.sources.chats.dialogues import Dialogues
 from seqloom.data.sources.digits import Digits
 from seqloom.data.sources.none import NoData
 from seqloom.data.sources.pairs import Files
@@ -18,6 +18,7 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.tasks.task import GradientConfig
 from seqloom.text.tokenizer import BPE, TokenizerConfig
+from seqloom.training.config import Metric
 from seqloom.training.precision import Precision
 
 DataConfig = Files | Dialogues | Phrases | Digits | Programs | NoData
@@ -39,6 +40,8 @@ class TranslateKeys(GradientConfig):
     task: Literal["translate"] = "translate"
     other_run: ClassVar[str] = "name runs of pairs: translation, programs, dialogues"
     measured_in: ClassVar[Precision] = "auto"
+    metrics: ClassVar[tuple[Metric, ...]] = ("bleu", "exact_match", "loss")
+    """What "best" may mean."""
     data: DataConfig = field(default_factory=Phrases)
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: EncoderDecoderConfig = field(default_factory=EncoderDecoderConfig)
@@ -48,8 +51,9 @@ class TranslateKeys(GradientConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.training.check_metric("bleu", "exact_match", "loss")
-        if self.objective.samples and isinstance(self.model.decoder, TransformerConfig):
+        self.training.check_metric(*self.metrics)
+        sampled = isinstance(self.objective, CrossEntropy) and self.objective.samples
+        if sampled and isinstance(self.model.decoder, TransformerConfig):
             raise ValueError("objective.teacher_forcing below 1 needs a recurrent or convolutional decoder")
         if self.model.one_input and not self.tokenizer.joint:
             raise ValueError(

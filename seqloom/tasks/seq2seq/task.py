@@ -14,7 +14,7 @@ from seqloom.config import Tree
 from seqloom.data.batches.pairs import make_batch
 from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
-from seqloom.data.sources.dialogues import Dialogues
+from seqloom.data.sources.chats.dialogues import Dialogues
 from seqloom.decoding.config import Greedy
 from seqloom.evaluation.tokenization import bleu_tokenization
 from seqloom.evaluation.translation import corpus_bleu, exact_match, zero_bleu
@@ -115,7 +115,7 @@ class TranslateConfig(TranslateKeys):
         examples = [look(predictor, text, references.get(text, "")) for text in chosen]
         return Seen(examples, parameter_count(predictor.model))
 
-    def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json:
+    def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json | None:
         """See RunConfig."""
         tests = [[(row["source"], row["reference"]) for row in scores["translations"]] for scores in evaluations]
         refuse_other_tests(tests, runs, names)

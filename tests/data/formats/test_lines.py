@@ -15,8 +15,8 @@ from seqloom.data.formats.labelled import read_examples, read_tagged
 from seqloom.data.formats.lines import blocks, expand, is_blank, json_object, read_lines
 from seqloom.data.formats.parallel import read_pairs, usable
 from seqloom.data.formats.questions import read_questions
-from seqloom.data.sources.conversations import read_conversations
-from seqloom.data.sources.dialogues import Dialogues
+from seqloom.data.sources.chats.conversations import read_conversations
+from seqloom.data.sources.chats.dialogues import Dialogues
 from seqloom.data.sources.text import read_file, text_source
 from seqloom.errors import DataError, UsageError
 from seqloom.tasks.language_model.data import summary

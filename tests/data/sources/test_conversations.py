@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seqloom.data.sources.conversations import Chats, Conversations, parse_conversations, read_conversations
+from seqloom.data.sources.chats.conversations import Chats, Conversations, parse_conversations, read_conversations
 from seqloom.errors import DataError
 
 ASKED = {"instruction": "Add.", "input": "1 2", "output": "3"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seqloom.data.sources.dialogues import Dialogues
+from seqloom.data.sources.chats.dialogues import Dialogues
 from seqloom.errors import DataError, UsageError
 
 

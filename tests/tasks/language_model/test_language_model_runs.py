@@ -26,7 +26,7 @@ from seqloom.config import to_toml
 from seqloom.data.batches.shards import Keeping, Shards, StampedText, write_shards
 from seqloom.data.batches.stream import Layout, Stream, StreamConfig, encode_block
 from seqloom.data.rows import Text
-from seqloom.data.sources.conversations import Conversations
+from seqloom.data.sources.chats.conversations import Conversations
 from seqloom.data.sources.standard_library import StandardLibrary
 from seqloom.data.sources.text import TextFiles, text_source
 from seqloom.errors import RunError, UsageError

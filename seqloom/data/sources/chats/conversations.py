@@ -80,14 +80,20 @@ def _messages(record: dict[str, Any], instance: Any) -> list[tuple[Any, Any]]:
         return [(("user", "assistant")[i % 2], text) for i, text in enumerate(record["turns"])]
     answer = next((instance[key] for key in _ANSWERS if key in instance), None)
     prompt: Any = record.get("instruction", record.get("prompt"))
-    if not _ALTERNATING.match(prompt):
-        text = f"{prompt}\n\n{instance['input']}" if instance.get("input") else prompt
-        return [("user", text), ("assistant", answer)]
-    _, *parts = _ALTERNATING.split(prompt)
+    if messages := turns_of(prompt):
+        return [*messages, ("assistant", answer)]
+    text = f"{prompt}\n\n{instance['input']}" if instance.get("input") else prompt
+    return [("user", text), ("assistant", answer)]
+
+
+def turns_of(text: str) -> list[tuple[str, str]]:
+    """Roles and texts of "Human: ... Assistant: ...", without an empty last one; none if the text begins otherwise."""
+    if not _ALTERNATING.match(text):
+        return []
+    _, *parts = _ALTERNATING.split(text)
     roles = ["user" if speaker == "Human" else "assistant" for speaker in parts[::2]]
-    texts = [text.strip() for text in parts[1::2]]
-    messages = list(zip(roles, texts, strict=True))
-    return [*(messages if texts[-1] else messages[:-1]), ("assistant", answer)]
+    turns = [(role, turn.strip()) for role, turn in zip(roles, parts[1::2], strict=True)]
+    return turns if turns[-1][1] else turns[:-1]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Sources of people in conversation: dialogues, instructions, and which of two answers was preferred."""

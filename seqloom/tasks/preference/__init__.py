@@ -1,0 +1,1 @@
+"""Language and translation models that learn which of two answers is preferred."""

@@ -1,0 +1,264 @@
+"""What every training of preferences has: its keys, its data, its reference, its scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from seqloom.config import Tree
+from seqloom.data.batches.preferences import (
+    EncodedPreference,
+    EncodedPreferences,
+    PreferenceBatches,
+)
+from seqloom.data.batches.windows import LengthConfig
+from seqloom.data.checks.pairs import Finding
+from seqloom.data.checks.preferences import check_preferences
+from seqloom.data.rows import Preference, digest_rows
+from seqloom.data.sources.chats.preferences import Preferences
+from seqloom.data.sources.source import no_test_data
+from seqloom.errors import DataError, RunError, UsageError
+from seqloom.evaluation.preferences import score_preferences
+from seqloom.files import Json
+from seqloom.objectives.preference import DirectPreference, PreferenceObjective
+from seqloom.run import Run
+from seqloom.tasks.assets import Assets, load_reference, load_tokenizers
+from seqloom.tasks.building import on_start
+from seqloom.tasks.encoder.reward import character_lengths
+from seqloom.tasks.preference.reference import (
+    as_trained,
+    kept_reference,
+    log_probabilities,
+    packed,
+    reference_model,
+    start_digest,
+    unpacked,
+)
+from seqloom.tasks.task import GradientConfig, Prepared, gradient_plan
+from seqloom.text.tokenizer import Tokenizer
+from seqloom.training.config import Metric, TrainingConfig
+from seqloom.training.fit import Measured
+from seqloom.training.log import Reporter
+from seqloom.training.optimizer import AdamW, OptimizerConfig
+from seqloom.training.schedule import Linear, Schedule
+
+_SAMPLES = 3  # prompts of the report
+_PROMPTS = 32  # that the reference answers, twice each
+TOKENS = 64
+"""The most tokens of an answer that is sampled in training."""
+
+_VALIDATED = ("loss", "accuracy", "reward_chosen", "reward_rejected", "kl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceKeys(GradientConfig):
+    """The keys of a run that learns preferences.
+
+    Args:
+        start: the run to start from, whose model is also the reference.
+        data: prompts with a chosen and a rejected answer.
+        objective: the loss.
+        batches: how pairs are put together into batches; `tokens` counts both answers, each with its prompt.
+    """
+
+    start: str = ""
+    data: Preferences
+    objective: PreferenceObjective = field(default_factory=DirectPreference)
+    batches: LengthConfig = field(default_factory=lambda: LengthConfig(tokens=4096))
+    optimizer: OptimizerConfig = field(default_factory=lambda: AdamW(lr=1e-5))
+    schedule: Schedule = field(default_factory=lambda: Linear(warmup=100))
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="accuracy"))
+    unit: ClassVar[str] = "pairs"
+    metrics: ClassVar[tuple[Metric, ...]] = ("accuracy", "loss")
+    model_kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data.margin:
+            raise ValueError("data.margin is for the task 'reward'")
+
+    @classmethod
+    def expand(cls, tree: Mapping[str, Any]) -> Tree:
+        """The tree merged over the config of the run it starts from. Raises ValueError for one without answers."""
+        tree = on_start(tree)
+        model = tree.get("model")
+        kind = model.get("kind") if isinstance(model, Mapping) else None
+        if tree.get("start") and kind not in (None, cls.model_kind):
+            problem = f"start must name a run whose model is of the kind '{cls.model_kind}', not {kind!r}"
+            other = {"decoder-only": "prefer", "encoder-decoder": "prefer_translations"}.get(str(kind), "reward")
+            raise ValueError(f"{problem}; for that one the task is '{other}'")
+        return tree
+
+    @property
+    def begins_with(self) -> str:
+        """See RunConfig."""
+        return self.start
+
+    def scan(self) -> tuple[list[Finding], bool]:
+        """See RunConfig."""
+        findings = self.data.scan()
+        return findings, any(finding.severity == "error" for finding in findings)
+
+    def assets(self, run: Run) -> Assets:
+        """See RunConfig."""
+        return Assets(load_tokenizers(run), reference=load_reference(run))
+
+    def equipped(self, tokenizers: tuple[Tokenizer, Tokenizer]) -> tuple[Tokenizer, Tokenizer]:
+        """The tokenizers, with the special tokens that the answers need."""
+        return tokenizers
+
+    def encoded(self, rows: Sequence[Preference], assets: Assets) -> EncodedPreferences:
+        """The ids of prompts and answers."""
+        raise NotImplementedError
+
+    def start_token(self, assets: Assets) -> int | None:
+        """The token that the decoder of an encoder-decoder is fed first; None for a language model."""
+        raise NotImplementedError
+
+    def sampled(self, predictor: Any, pairs: Sequence[EncodedPreference]) -> list[EncodedPreference]:
+        """The prompts with two answers each, sampled from a model."""
+        raise NotImplementedError
+
+    def continued(self, predictor: Any, row: Preference) -> Json:
+        """The model's own answer to a prompt, for the report."""
+        raise NotImplementedError
+
+    def laid_out(self, rows: list[Preference], name: str, assets: Assets, reporter: Reporter) -> PreferenceBatches:
+        """The pairs that differ, in batches; warns of what is cut or left out. Raises DataError where none is left."""
+        encoded = self.encoded(rows, assets)
+        pairs = [pair for pair in encoded.pairs if pair.differs]
+        if encoded.lost:
+            reporter.warn(f"{name}: {encoded.lost}")
+        if not pairs:
+            problem = f"no pair of answers of {name} differs within the tokens that are read"
+            raise DataError(problem, cure="raise batches.length")
+        return PreferenceBatches(pairs, self.batches, self.seed, self.start_token(assets))
+
+    def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
+        """See RunConfig."""
+        if not self.start:
+            cure = "name the run of a model to start from, which is also the reference: --start RUN"
+            raise UsageError("preferences are learned by a model that already answers", where="start", cure=cure)
+        rows: dict[str, list[Preference]] = self.data.splits(reporter.say, self.seed)
+        digests = {name: digest_rows(split) for name, split in rows.items()}
+        begun = run is not None and run.begun
+        loaded = load_tokenizers(run if run is not None and begun else Run.open(self.start))
+        if loaded is None:
+            raise RunError("reads no text", where=self.start, cure="name the run of a language model")
+        assets = Assets(self.equipped(loaded))
+        batches = {name: self.laid_out(split, name, assets, reporter) for name, split in rows.items()}
+        reference = kept_reference(self, run, digests)
+        if reference is None:
+            reporter.say(f"the reference, {self.start}, reads {sum(len(b.pairs) for b in batches.values()):,} pairs")
+            reference = self._reference(assets, batches, digests)
+        for name, split in batches.items():
+            split.reference = np.array(reference[name]["log_p"]) if name in reference else split.reference
+        drawn = PreferenceBatches(unpacked(reference["drawn"]), self.batches, self.seed, self.start_token(assets))
+        drawn.reference = np.array(reference["drawn_log_p"])
+        assets = Assets(assets.tokenizers, reference=reference)
+        valid = rows["valid"], batches["valid"], drawn
+        return Prepared(
+            digests,
+            assets,
+            lambda config, model: gradient_plan(
+                config, model, batches["train"], _Validation(self, model, assets, *valid).measure
+            ),
+            f"{len(batches['train'].pairs):,} pairs, {batches['train'].per_epoch} batches an epoch",
+            lambda: [_summary(name, split) for name, split in batches.items()],
+            lambda: check_preferences(rows),
+        )
+
+    def _reference(self, assets: Assets, batches: Mapping[str, PreferenceBatches], digests: Mapping[str, str]) -> Json:
+        model, kept = reference_model(self, assets), {}
+        if "test" in batches:  # which is scored in float32
+            kept["test"] = log_probabilities(model, batches["test"])
+        model = as_trained(model, self)
+        kept |= {name: log_probabilities(model, batches[name]) for name in ("train", "valid")}
+        first = {pair.prompt.tobytes(): pair for pair in batches["valid"].pairs}
+        drawn = self.sampled(self.predictor(model, assets), [*first.values()][:_PROMPTS])
+        again = PreferenceBatches(drawn, self.batches, self.seed, self.start_token(assets))
+        return {
+            "start": start_digest(self),
+            **{name: {"digest": digests[name], "log_p": log_p.tolist()} for name, log_p in kept.items()},
+            "drawn": packed(drawn),
+            "drawn_log_p": log_probabilities(model, again).tolist(),
+        }
+
+    def measured(self, model: Any, rows: Sequence[Preference], batches: PreferenceBatches) -> Json:
+        """The scores of a model on the pairs of some rows, whose reference is known."""
+        ratios = log_probabilities(model, batches) - batches.reference
+        if self.objective.normalize == "length":
+            ratios /= np.array([[len(answer) for answer in pair.answers] for pair in batches.pairs])
+        difference = ratios[:, 0] - ratios[:, 1]
+        lengths = character_lengths([rows[pair.row] for pair in batches.pairs])
+        scores = score_preferences(self.objective.beta * difference, lengths)
+        means = self.objective.beta * ratios.mean(0)
+        loss = float(self.objective.losses(torch.from_numpy(difference)).mean())
+        return {**scores, "loss": loss, "reward_chosen": float(means[0]), "reward_rejected": float(means[1])}
+
+    def scored(self, predictor: Any, assets: Assets, test: Sequence[str], reporter: Reporter) -> Json:
+        """The scores of preferring what has become more probable than by the reference.
+
+        Pairs that the run was not given need the run it started from, unchanged. Raises RunError without it.
+        """
+        files = tuple(test) or self.data.test
+        if not files:
+            raise no_test_data()
+        rows = self.data.read(files)
+        digest, batches = digest_rows(rows), self.laid_out(rows, "the test data", assets, reporter)
+        reference = assets.reference or {}
+        known = (part for part in reference.values() if isinstance(part, dict) and part["digest"] == digest)
+        if (part := next(known, None)) is not None:
+            batches.reference = np.array(part["log_p"])
+        else:
+            same = Run(self.start).begun and start_digest(self) == reference["start"]
+            if not same:
+                problem = "is not there, or has changed; it is the reference for pairs that this run was not given"
+                raise RunError(problem, where=self.start, cure="put it back, or score the config's own test data")
+            batches.reference = log_probabilities(reference_model(self, assets), batches)
+        reporter.say(f"reading {len(batches.pairs):,} pairs")
+        began = time.perf_counter()
+        scores = self.measured(predictor.model, rows, batches)
+        return {**scores, "seconds": round(time.perf_counter() - began, 3)}
+
+
+def _summary(name: str, batches: PreferenceBatches) -> Json:
+    answers = [len(answer) for pair in batches.pairs for answer in pair.answers]
+    return {
+        "split": name,
+        "pairs": len(batches.pairs),
+        "tokens": sum(pair.size for pair in batches.pairs),
+        "answers": sum(answers),
+        "longest": max(answers),
+    }
+
+
+class _Validation:
+    """The scores on the held-out pairs, how far the model is from the reference, and its own answers."""
+
+    def __init__(
+        self,
+        config: PreferenceKeys,
+        model: Any,
+        assets: Assets,
+        rows: Sequence[Preference],
+        batches: PreferenceBatches,
+        drawn: PreferenceBatches,
+    ) -> None:
+        self.config, self.model, self.rows, self.batches, self.drawn = config, model, rows, batches, drawn
+        self.predictor = config.predictor(model, assets)
+
+    def measure(self, step: int) -> Measured:
+        """The scores; and a sample for each of some prompts."""
+        scores = self.config.measured(self.model, self.rows, self.batches)
+        scores["kl"] = float((self.drawn.reference - log_probabilities(self.model, self.drawn)).mean())
+        prompts = {row.prompt: row for row in self.rows}
+        samples = [
+            {"step": step, **self.config.continued(self.predictor, row)} for row in [*prompts.values()][:_SAMPLES]
+        ]
+        return {name: scores[name] for name in _VALIDATED}, samples
