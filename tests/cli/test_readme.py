@@ -33,6 +33,7 @@ NOT_RUN = {
     "seqloom train recipes/gpt.toml --data.train book.txt more.jsonl.gz --run runs/mine": LONG,
     "seqloom train recipes/gpt.toml --start runs/mine --run runs/chat --data.kind conversations"
     " --data.train talks.jsonl": LONG,
+    "seqloom train reward.toml --data.train pairs.jsonl": LONG,
     "seqloom train recipes/bert-words.toml": DATA,
     "seqloom train recipes/bert.toml": DATA,
     "seqloom train recipes/sst2.toml --member bert": DATA,

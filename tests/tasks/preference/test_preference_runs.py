@@ -115,11 +115,14 @@ def config(folder: Path, name: str, run: Path, **more: Any) -> Any:
 
 
 NAMES = ["lm-text", "lm-instruction", "lstm-instruction", "mt"]
+LORA = {"kind": "lora", "rank": 2, "dropout": 0.3, "targets": ["*"]}
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=[*NAMES, "lm-instruction+lora"])
 def trained(request: pytest.FixtureRequest, folder: Path) -> Run:
-    return train_run(config(folder, request.param, folder / f"prefer-{request.param}"), Listener())
+    name, _, adapted = request.param.partition("+")
+    adapt = LORA if adapted else {"kind": "full"}
+    return train_run(config(folder, name, folder / f"prefer-{request.param}", adapt=adapt), Listener())
 
 
 def test_the_first_loss_is_that_of_no_preference_and_then_there_is_one(trained: Run) -> None:
