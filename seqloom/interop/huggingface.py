@@ -24,8 +24,9 @@ from seqloom.interop.side_files import SideFiles, read_side_files
 from seqloom.interop.weights import INDEX, Weights, interpreting, read_json, refuse_adapter, some
 from seqloom.models.assemblies import Model, ModelConfig, make_model, unallocated
 from seqloom.nn.embedders import PatchConfig
-from seqloom.text.tokenizer import Tokenizer as OwnTokenizer
 
+SHARD = 5 * 10**9
+"""The most bytes of a file of weights."""
 _HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
 _FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
 
@@ -249,9 +250,9 @@ def write_checkpoint(
     model: Model,
     heads: Mapping[str, int],
     *,
-    tokenizer: OwnTokenizer | None,
+    tokenizer: Tokenizer | None,
+    vocab_size: int,
     dtype: torch.dtype,
-    shard: int,
     more: Json,
     first: str = "",
 ) -> Family:
@@ -261,14 +262,14 @@ def write_checkpoint(
         folder: the directory to write.
         model: the model.
         heads: the number of labels of each head.
-        tokenizer: that of the model, or of its target; None = it reads no text.
+        tokenizer: the tokenizer with which transformers will read texts; None = none.
+        vocab_size: the size of the vocabulary; 0 = the model reads no text.
         dtype: the type of the weights.
-        shard: the maximum size of a file, in bytes.
         more: further keys of config.json.
         first: the family to prefer if several can express the model.
     """
-    family, config, model_config = express(model.config, heads, first, None if tokenizer is None else tokenizer.inner)
-    parameters, vocab_size = dict(model.named_parameters()), tokenizer.vocab_size if tokenizer is not None else 0
+    family, config, model_config = express(model.config, heads, first, tokenizer)
+    parameters = dict(model.named_parameters())
     form = Form(model_config, dict(heads))
     shapes = _shapes_of(_empty(model_config, vocab_size, heads))
     bound: Bound = bind(family.rules, form, shapes)
@@ -289,7 +290,7 @@ def write_checkpoint(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", config)
-        _save(folder, weights, shard)
+        _save(folder, weights, SHARD)
     return family
 
 

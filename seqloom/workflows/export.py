@@ -37,7 +37,6 @@ from seqloom.training.log import Reporter
 Target = Literal["hf", "gguf", "ctranslate2", "onnx"]
 _FILES = ("gguf", "onnx")
 _PRECISIONS: dict[str, tuple[Precision, ...]] = {"hf": ("fp32", "bf16"), "gguf": get_args(Precision)}
-SHARD = 5 * 10**9
 
 
 def export_run(path: str | Run, to: Target, out: str, reporter: Reporter, precision: Precision = "fp32") -> None:
@@ -65,7 +64,7 @@ def _export(run: Run, to: Target, folder: Path, reporter: Reporter, precision: P
             with writing(folder):
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryDirectory(prefix=".seqloom-", dir=folder.parent) as made:
-                    _to_hugging_face(run, Path(made), torch.float32, reporter)
+                    _to_hugging_face(run, Path(made), torch.float32, reporter, read=False)
                     warnings = write_gguf(Path(made), folder, precision)
             for warning in warnings:
                 reporter.warn(warning)
@@ -116,7 +115,8 @@ def load_exported(run: Run, reporter: Reporter) -> Exported:
     return Exported(model, heads, pair, facts)
 
 
-def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Reporter) -> None:
+def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Reporter, *, read: bool = True) -> None:
+    """Writes the directory; `read`: whether transformers will read it, which replaces some tokenizers."""
     exported = load_exported(run, reporter)
     model, heads, pair = exported.model, exported.heads, exported.pair
     special = _special(pair[1], model.config.kind) if pair is not None else {}
@@ -126,8 +126,9 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     imported = run.info().get("imported", {})
     more |= {key: imported[key] for key in imported if key == "max_position_embeddings"}
     first = str(imported.get("family", ""))
-    target = pair[1] if pair is not None else None
-    write_checkpoint(folder, model, heads, tokenizer=target, dtype=dtype, shard=SHARD, more=more, first=first)
+    target = pair[1].inner if pair is not None and read else None
+    size = pair[1].vocab_size if pair is not None else 0
+    write_checkpoint(folder, model, heads, tokenizer=target, vocab_size=size, dtype=dtype, more=more, first=first)
     if pair is not None:
         config = config_of(run, RunConfig)
         _write_tokenizers(folder, pair, model, getattr(getattr(config, "batches", None), "length", None))

@@ -107,6 +107,7 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
     else:
         files = [*prepared.assets.save(run.path), *save_frozen(run.path, model, frozen, base)]
         Run.create(run.path, configs.to_toml(config), about, files)
+    frozen.clear()  # where training computes in another type, the model has copies
     every, learned = parameter_count(model), plan.learner.learned
     reporter.say(f"{prepared.sizes}; {every:,} parameters" + f", {learned:,} of them learned" * (learned < every))
     _record(run, fit(run, plan, reporter), model, learned)

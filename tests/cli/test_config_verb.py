@@ -27,7 +27,7 @@ def test_a_task_has_every_key_explained(call: Call):
     lines = call("config", "translate").lines
     for line in (
         "  seed: a whole number from 0 to 9,223,372,036,854,775,807; default 1",
-        "      steps: a whole number from 1 to 1,000,000,000,000,000; default 10000",
+        "      steps: a whole number from 1 to 1,000,000,000; default 10000",
     ):
         assert line in lines
     assert '    kind = "cosine": Rises linearly' in "\n".join(lines)
@@ -44,7 +44,7 @@ def test_a_file_is_printed_complete_and_means_the_same(call: Call):
 
 def test_help_on_one_key_of_a_task_and_of_a_file(call: Call):
     assert call("config", "translate", "training.steps").lines == [
-        "training.steps: a whole number from 1 to 1,000,000,000,000,000; default 10000", "    optimizer steps."
+        "training.steps: a whole number from 1 to 1,000,000,000; default 10000", "    optimizer steps."
     ]  # fmt: skip
     assert call("config", "small.toml", "training.steps").lines[0].endswith("default 10000; in the file 4")
     assert call("config", "small.toml", "model.encoder.layers").lines[0] == (

@@ -105,7 +105,7 @@ def test_check_goes_by_the_budget(call: Call, folder: Path):
     assert result.code == 0
     assert any("minutes" in line and "0.0" in line for line in result.lines)
     negative = call("check", "small.toml", "--training.minutes=-1")
-    negative.refused(2, "--training.minutes: expected a number from 0 to 10,000,000, got -1.0")
+    negative.refused(2, "--training.minutes: expected a number from 0 to 1,000,000, got -1.0")
 
 
 @pytest.mark.parametrize(

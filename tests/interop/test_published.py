@@ -130,7 +130,7 @@ def test_parts_are_written_as_transformers_reads_them(
 ) -> None:
     folder, out = publish("llama"), tmp_path / "out"
     run = import_run(str(folder), str(tmp_path / "run"), QUIET)
-    monkeypatch.setattr("seqloom.workflows.export.SHARD", 2000)
+    monkeypatch.setattr("seqloom.interop.huggingface.SHARD", 2000)
     export_run(str(run.path), "hf", str(out), QUIET)
     assert len([*out.glob("model-*.safetensors")]) > 1
     agrees(compare_with_transformers(run, str(out), QUIET))
