@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 
 _LONGEST = 1000  # characters of each part of a message: a wrong value may be a whole file
@@ -62,6 +63,11 @@ def counted(count: int, noun: str) -> str:
     """A count and its noun, in the plural unless the count is one: "1 pair", "2,000 pairs", "0 batches"."""
     ending = "es" if noun.endswith(("ch", "s", "x")) else "s"
     return f"{count:,} {noun}{ending * (count != 1)}"
+
+
+def command(*words: object) -> str:
+    """The line for a shell that calls seqloom with these words; what a shell would part or read is quoted."""
+    return shlex.join(["seqloom", *map(str, words)])
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -46,6 +46,8 @@ def writing(path: Path) -> Iterator[None]:
             errno.EACCES: "choose another place, or change the permissions",
             errno.EPERM: "choose another place, or change the permissions",
             errno.ENOTDIR: "a part of this path is a file; choose another place",
+            errno.EEXIST: "a part of this path is a file; choose another place",
+            errno.ELOOP: "a part of this path is a loop of links; choose another place",
             errno.ENOENT: "make its folder first, or choose another place",
             errno.EROFS: "the file system is read-only; choose another place",
         }

@@ -101,7 +101,10 @@ class Run:
             cure = "use the seqloom version in that file, or train again"
             raise RunError(problem, where=str(run.path / "run.json"), cure=cure)
         run.info()
-        check_toml(run.path / "config.toml", f"{_PUT_BACK}; to train otherwise, change a copy of it")
+        check_toml(
+            run.path / "config.toml",
+            f"{_PUT_BACK}; to train otherwise, change a copy of it, or begin another with --run",
+        )
         return run
 
     def write_config(self, config: str) -> None:
@@ -268,9 +271,11 @@ class Run:
         if self._best is None:
             best = self.pointed("best") or self._best_by_state(warn)
             if best is not None and (fault := best.fault(weights=True, checked=self._checked)) is not None:
-                warn(f"{best.path} is damaged: {fault}; using the newest undamaged one")
-                best = None
-            self._best = best or self.newest(warn, weights=True)
+                self._best = self.newest(warn, weights=True)
+                instead = self._best.path.name if self._best is not None else "none"
+                warn(f"{best.path} is damaged: {fault}; {instead} is used instead, the newest undamaged one")
+            else:
+                self._best = best or self.newest(warn, weights=True)
         self.asset(FROZEN)
         if self._best is None:
             self.refuse_lost()

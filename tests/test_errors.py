@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
-from seqloom.errors import counted
+from seqloom.errors import command, counted
 
 
 @pytest.mark.parametrize(
@@ -18,3 +20,8 @@ from seqloom.errors import counted
 )
 def test_a_count_has_its_noun_in_the_right_number(count: int, noun: str, text: str) -> None:
     assert counted(count, noun) == text
+
+
+def test_a_command_is_quoted_for_the_shell():
+    assert command("check", "a.toml") == "seqloom check a.toml"
+    assert shlex.split(command("eval", "my runs/it's")) == ["seqloom", "eval", "my runs/it's"]

@@ -79,6 +79,8 @@ def test_a_text_is_written_as_it_is(text):
         (errno.EACCES, "choose another place"),
         (errno.EROFS, "read-only"),
         (errno.ENOTDIR, "a part of this path is a file"),
+        (errno.EEXIST, "a part of this path is a file"),
+        (errno.ELOOP, "a loop of links"),
         (errno.ENOENT, "make its folder first"),
     ],
 )
@@ -173,6 +175,7 @@ def test_a_damaged_best_checkpoint_gives_way_to_the_newest(run):
     assert again.best(warnings.append) == newest == again.best(pytest.fail)
     assert len(warnings) == 1
     assert str(best.path) in warnings[0]
+    assert f"{newest.path.name} is used instead" in warnings[0]
     flip(newest.weights)
     with pytest.raises(RunError, match="no checkpoint is undamaged") as caught:
         Run.open(run.path).best(warnings.append)

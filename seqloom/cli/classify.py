@@ -141,6 +141,7 @@ def embed(
             write_text(path, dumps(lines, ensure_ascii=False) + "\n")
         else:
             np.save(to, vectors)
+    print(f"{to} written: {len(inputs):,} texts, {vectors.shape[1]} dimensions")
 
 
 def _as_json(prediction: Any) -> str:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from seqloom.errors import UsageError
-from seqloom.limits import Length, LengthOrZero, Seed, parted
+from seqloom.limits import Length, Seed, parted
 
 if TYPE_CHECKING:
     from seqloom.training.log import Reporter
@@ -59,7 +59,7 @@ class Short:
         seed: The seed of sampling.
     """
 
-    length: Annotated[int | None, bounded(LengthOrZero)] = None
+    length: Annotated[int | None, bounded(Length)] = None
     seed: Annotated[int | None, bounded(Seed)] = None
 
     @property

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.errors import UsageError
+from seqloom.errors import UsageError, command
 
 _TRANSLATE = """\
 # seqloom train translate.toml         (the same command again resumes)
@@ -192,4 +192,4 @@ def init(
     schema = f"seqloom-{task}.schema.json"
     write_schema(task, path.with_name(schema))
     write_text(path, f"#:schema ./{schema}\n{_TEMPLATES[task]}")
-    print(f"{path} written; put your files into [data], then: seqloom check {path}")
+    print(f"{path} written; put your files into [data], then: {command('check', path)}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+
 from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, make_reporter, print_json
+from seqloom.errors import command
 
 
 def train(
@@ -36,5 +39,5 @@ def train(
         print_json(summary)
         return
     reporter.say(f"{run.path}: {summary['steps']} steps in {summary['minutes']:.1f} minutes of training")
-    use = f"seqloom {chosen.used_by} {run.path}"
-    reporter.say(f"next: seqloom eval {run.path}   {use}   open {run.path}/report.html")
+    use, report = command(chosen.used_by, run.path), shlex.join(["open", f"{run.path}/report.html"])
+    reporter.say(f"next: {command('eval', run.path)}   {use}   {report}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqloom.config import Origin, Tree, read_tree
 from seqloom.config import load as load_config
-from seqloom.errors import ConfigError, RunError, nearest
+from seqloom.errors import ConfigError, RunError, command, nearest
 
 if TYPE_CHECKING:
     from seqloom.run import Run
@@ -55,7 +55,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     task = task_of(tree, origin)
     if "members" in tree:
         raise ConfigError(
-            "describes a ladder of members", where=str(path), cure=f"seqloom lineage {path}, or train --member NAME"
+            "describes a ladder of members", where=str(path), cure=f"{command('lineage', path)}, or train --member NAME"
         )
     config: RunConfig = load_config(task_class(task), path, overrides)
     return config if config.run else replace(config, run=f"runs/{Path(path).stem}")

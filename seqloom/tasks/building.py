@@ -122,12 +122,17 @@ def new_model(config: RunConfig, assets: Assets, device: torch.device) -> nn.Mod
 
     Raises ConfigError, before anything of its size is made, where the training needs more memory than is free.
     """
+    refuse_too_large(config, assets, device)
+    return config.build(assets)
+
+
+def refuse_too_large(config: RunConfig, assets: Assets, device: torch.device) -> None:
+    """Raises ConfigError where a training needs more memory than is free; nothing of the model's size is made."""
     with unallocated():
         model = config.build(assets)
         adapt(model, adaptation(config))
     optimizer, ema = getattr(config, "optimizer", None), config.training.ema
     refuse_shortage(model, lambda: _largest(config, model), training_bytes(model, optimizer, ema), device)
-    return config.build(assets)
 
 
 def refuse_shortage(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seqloom.data.sources.chats.dialogues import Dialogues
 from seqloom.decoding.config import Sampling
-from seqloom.errors import UsageError
+from seqloom.errors import UsageError, command
 from seqloom.run import Run
 from seqloom.tasks import task_class
 from seqloom.tasks.building import open_predictor
@@ -35,7 +35,8 @@ class Conversation:
         if issubclass(task_class(str(run.info().get("task"))), LanguageModelConfig):
             config = config_of(run, LanguageModelConfig)
             if not config.data.chats:
-                cure = f"fine-tune it: seqloom train CONFIG --start {path} --data.kind conversations --data.train FILE"
+                options = ("--data.kind", "conversations", "--data.train", "FILE")
+                cure = f"fine-tune it: {command('train', 'CONFIG', '--start', path, *options)}"
                 raise UsageError("was not trained on conversations", where=str(path), cure=cure)
             self.generator = open_predictor(run, LanguageModelConfig, say=reporter.warn)
             self.generator.config = self.config = decoding_config(self.generator.config, options)
@@ -43,7 +44,7 @@ class Conversation:
             return
         data = config_of(run, TranslateConfig).data
         if not isinstance(data, Dialogues):
-            cure = f"translate single texts: seqloom translate {path}"
+            cure = f"translate single texts: {command('translate', path)}"
             raise UsageError("was not trained on dialogues", where=str(path), cure=cure)
         self.data = data
         self.translator = open_predictor(run, TranslateConfig, long_input="cut", say=reporter.warn)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -15,10 +17,14 @@ from seqloom.files import Json, output_in, write_json
 from seqloom.measures import measured
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
+from seqloom.run import Run
 from seqloom.tasks import task_class, task_of
+from seqloom.tasks.assets import Assets
+from seqloom.tasks.building import refuse_too_large
 from seqloom.tasks.seq2seq.demo import demo_config
 from seqloom.tasks.task import RunConfig
 from seqloom.training.log import Reporter
+from seqloom.training.precision import pick_device
 from seqloom.workflows.compare import OUTPUTS, compare_runs
 from seqloom.workflows.report import finish
 from seqloom.workflows.train import train_run
@@ -34,6 +40,7 @@ LADDER: dict[str, configs.Tree] = {name: {"model": {"preset": preset}} for name,
 """The default members: 2014 (LSTM, then GRU, with a context vector), 2015, and two of 2017."""
 
 _DEMO_STEPS = 250
+_NOT_DATA = ("run", "model", "adapt", "optimizer", "schedule", "training", "decoding", "accept")
 
 
 def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> dict[str, RunConfig]:
@@ -62,13 +69,32 @@ def read_members(path: str, overrides: Sequence[str] = (), only: str = "") -> di
     chosen: dict[str, RunConfig] = {}
     for name, table in ((only, members[only]),) if only else members.items():
         base = {key: value for key, value in tree.items() if key != "model" or key not in table}
-        try:
+        with _named(name):
             config = configs.build(task_class(task), configs.merge(configs.merge(base, table), typed), origin)
-        except ConfigError as error:
-            raise ConfigError(f"member {name!r}: {error.problem}", where=error.where, cure=error.cure) from None
         folder = Path(config.run or f"runs/{Path(path).stem if path else 'lineage'}")
         chosen[name] = replace(config, run=str(folder / name))
     return chosen
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Names the member in an error about its config."""
+    try:
+        yield
+    except UsageError as error:
+        raise ConfigError(f"member {name!r}: {error.problem}", where=error.where, cure=error.cure) from None
+
+
+def _refuse_too_large(members: Mapping[str, RunConfig]) -> None:
+    """Raises ConfigError for a member that needs more memory than is free; data that several share are read once."""
+    known: dict[str, Assets] = {}
+    for name, config in members.items():
+        with _named(name):
+            run = Run(config.run)
+            data = json.dumps({key: part for key, part in configs.tree_of(config).items() if key not in _NOT_DATA})
+            if data not in known:
+                known[data] = config.assets(Run.open(run)) if run.begun else config.prepare(Reporter(0)).assets
+            refuse_too_large(config, known[data], pick_device(config.training.device))
 
 
 def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[str, Any]:
@@ -80,6 +106,7 @@ def train_lineage(members: Mapping[str, RunConfig], reporter: Reporter) -> dict[
         raise UsageError("a lineage needs at least two members", cure="add a table [members.NAME] to the config")
     folder = Path(next(iter(members.values())).run).parent
     with output_in(folder, *OUTPUTS):  # what would be replaced is refused before hours of training
+        _refuse_too_large(members)
         runs = []
         for number, (name, config) in enumerate(members.items(), start=1):
             reporter.say(f"{name}, member {number} of {len(members)}")

@@ -237,7 +237,7 @@ def test_a_run_that_is_not_there(call: Call, folder, use):
         (lambda: other_tokenizer(), ("run/tokenizer.json: is not the file this run was trained with", "put back")),
         (
             lambda: Path("run/config.toml").write_text("colour = 3\n", encoding="utf-8"),
-            ("run/config.toml: was changed after seqloom wrote it", "change a copy of it"),
+            ("run/config.toml: was changed after seqloom wrote it", "change a copy of it, or begin another with --run"),
         ),
     ],
     ids=[
@@ -532,6 +532,7 @@ def test_a_file_that_is_no_regular_one(call: Call, folder):
         ("generate", "run", "ba", "--ahead", "-3"),
         ("generate", "run", "ba", "--ahead", str(10**20)),
         ("generate", "run", "ba", "--length", "-1"),
+        ("generate", "run", "ba", "--length", "0"),
         ("generate", "run", "ba", "--seed", "-1"),
         ("chat", "run", "--length", "1000001"),
         ("lineage", "small.toml", "--seeds", "1", "-2"),

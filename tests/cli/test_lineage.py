@@ -106,3 +106,11 @@ def test_wrong_ladders(call: Call, folder):
     call("lineage", "ladder.toml").refused(2, "ladder.toml:1", "members must be tables")
     call("lineage", "absent.toml").refused(2, "no such config file")
     call("lineage", "--run", "x", "--training.minutes", "-1").refused(2, "expected a number from 0")
+
+
+def test_a_member_that_is_too_large_is_found_before_any_is_trained(call: Call, folder):
+    huge = "[members.huge.model]\npreset = 'small-gru'\nencoder.width = 90000\ndecoder.width = 90000\n"
+    (folder / "lad.toml").write_text((folder / "small.toml").read_text() + LADDER + huge)
+    result = call("lineage", "lad.toml", "--run", "ladder")
+    result.refused(2, "member 'huge': a model of", "are free", "choose a smaller one than 90,000")
+    assert not (folder / "ladder").exists()

@@ -234,7 +234,7 @@ def scan_files(paths: Sequence[str], *, languages: tuple[str, str] = ("", "")) -
     parsers = {".tsv": parse_tsv, ".jsonl": parse_json(languages), ".po": check_po()}
     line_files = [path for path in files if file_format(path) != ".tmx"]
     texts = [list(_scan(path, parsers.get(file_format(path)), findings)) for path in line_files]
-    if len(texts) == 2 and len(texts[0]) != len(texts[1]):
+    if len(texts) == 2 and all(texts) and len(texts[0]) != len(texts[1]):
         findings.append(_unequal(files, texts))
     if not _unusable(findings):  # faults of the whole file: its XML, its catalog, no pair at all
         try:

@@ -10,12 +10,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from seqloom.data.formats.lines import file_format, is_blank, json_records, read_each, text_of
+from seqloom.data.formats.lines import file_format, is_blank, json_records, read_each, text_of, through
 from seqloom.data.rows import Example, TaggedWords
 from seqloom.errors import DataError, counted, nearest
 
 
-def _records(path: Path, header: bool) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _refuse_separated(line: str, path: Path, where: str, needed: int) -> None:
+    """Raises DataError for a first line with too few tabs, namely none, that commas or semicolons part instead."""
+    found = next((sign for sign in _SEPARATORS if sign in line), None)
+    if needed < 2 or TAB in line or found is None:
+        return
+    problem = f"the line seems to be separated by {_SEPARATORS[found]}, but columns are separated by tabs"
+    code = "import csv, sys; csv.writer(sys.stdout, 'excel-tab').writerows(csv.reader(sys.stdin, delimiter='%s'))"
+    raise DataError(problem, where=where, cure="convert it: " + through(f'python3 -c "{code % found}"', path))
+
+
+def _records(path: Path, header: bool, needed: int) -> Iterator[tuple[Mapping[str, Any], str]]:
     names: list[str] | None = None
     if file_format(path) == ".jsonl":
         yield from json_records(path)
@@ -26,6 +36,7 @@ def _records(path: Path, header: bool) -> Iterator[tuple[Mapping[str, Any], str]
         cells = line.split("\t")
         if names is None:
             names = cells if header else [str(i) for i in range(1, len(cells) + 1)]
+            _refuse_separated(line, path, where, needed)
             if header:
                 continue
         if len(cells) != len(names):
@@ -58,7 +69,7 @@ def read_examples(paths: Sequence[str], columns: Mapping[str, str], header: bool
 
     def read(path: Path) -> Iterator[Example]:
         named = header and file_format(path) != ".jsonl"
-        for record, where in _records(path, header):
+        for record, where in _records(path, header, len(columns)):
             cells = {option: _cell(record, name, where, option, named) for option, name in columns.items()}
             yield Example(**{**cells, "label": cells["label"].strip()}, where=where)
 
@@ -136,6 +147,7 @@ class TagColumns:
 
 
 TAB = "\t"
+_SEPARATORS = {";": "semicolons", ",": "commas"}
 _CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 _ID = re.compile(r"\d+(?:[-.]\d+)?")
 _PART = re.compile(r"\d+[-.]\d+\t")  # "3-4" = the words 3 and 4 as they are written, "3.1" = a word that is not

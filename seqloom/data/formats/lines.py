@@ -91,7 +91,7 @@ def file_format(path: Path | str) -> str:
 
 def to_utf8(path: Path, encoding: str = "WINDOWS-1252") -> str:
     """The cure for a file in another encoding."""
-    return "convert it: " + _through(f"iconv -f {encoding} -t UTF-8", path)
+    return "convert it: " + through(f"iconv -f {encoding} -t UTF-8", path)
 
 
 _CR_ALONE = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
@@ -99,15 +99,15 @@ _CR_ALONE = "the whole file is one line: its lines end in a carriage return (CR)
 
 def _to_lf(path: Path) -> str:
     """The cure for a file whose lines end in CR."""
-    return "end lines in LF: " + _through(r"tr '\r' '\n'", path)
+    return "end lines in LF: " + through(r"tr '\r' '\n'", path)
 
 
 def without_cr(path: Path) -> str:
     """The cure for a file with CR within its lines, whose number must not change."""
-    return "remove them: " + _through(r"tr -d '\r'", path)
+    return "remove them: " + through(r"tr -d '\r'", path)
 
 
-def _through(program: str, path: Path) -> str:
+def through(program: str, path: Path) -> str:
     """A line for the shell that passes the text of a file through a program."""
     if str(path) == STANDARD_INPUT:
         return f"... | {program} | seqloom ..."

@@ -87,7 +87,11 @@ def parse_json(languages: tuple[str, str]) -> Callable[[str, str], tuple[str, st
         if None in keys:
             keys_read = " nor ".join(f"{a!r} and {b!r}" for a, b in (("source", "target"), languages))
             problem = f"neither {keys_read}" if languages[0] else "no 'source' and 'target'"
-            raise fault(problem, where, f"its keys are: {', '.join(record)[:200]}; name the languages in the config")
+            raise fault(
+                problem,
+                where,
+                f"its keys are: {', '.join(record)[:200]}; name two: --data.source KEY --data.target KEY",
+            )
         sides = [record[str(key)] for key in keys]
         if not all(isinstance(side, str) for side in sides):
             raise fault(f"{keys[0]!r} or {keys[1]!r} is not a text", where, "write strings")

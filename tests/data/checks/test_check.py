@@ -326,6 +326,21 @@ class TestCarriageReturns:
         assert mark in finding.detail
         assert f"iconv -f UTF-16 -t UTF-8 < {path}" in finding.cure
 
+    @pytest.mark.parametrize("content", ["a\nb\n".encode("utf-16"), b"a\rb\r"])
+    def test_a_file_that_cannot_be_read_at_all_has_no_count_to_compare(self, tmp_path, content):
+        (tmp_path / "a.en").write_bytes(content)
+        (tmp_path / "a.de").write_text("a\nb\n")
+        (finding,) = scan_files([str(tmp_path / "a.en"), str(tmp_path / "a.de")])
+        assert finding.severity == "error"
+        assert finding.what in ("undecodable bytes", "lines that end in CR")
+
+    def test_the_keys_of_pairs_are_chosen_by_the_options_that_the_error_names(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        path.write_text('{"en": "a", "de": "b"}\n')
+        with pytest.raises(DataError, match=r"keys are: en, de; name two: --data.source KEY --data.target KEY"):
+            read_pairs([str(path)])
+        assert read_pairs([str(path)], languages=("en", "de")).sources == ("a",)
+
     def test_carriage_returns_within_lines(self, tmp_path):
         path = tmp_path / "a.tsv"
         path.write_bytes(b"a\tb\r\na\rb\tc\nx\ty\r\r\n")

@@ -254,3 +254,11 @@ def test_questions_nested_and_by_line(tmp_path):
 def test_questions_that_cannot_be_read(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read_questions([write(tmp_path / "a.json", content)], False)
+
+
+@pytest.mark.parametrize(("sign", "name"), [(",", "commas"), (";", "semicolons")])
+def test_a_table_separated_by_another_sign(tmp_path, sign, name):
+    path = tmp_path / "a table.tsv"
+    path.write_text(f"text{sign}label\n'yes{sign} it is'{sign}good\n")
+    with pytest.raises(DataError, match=rf":1: the line seems to be separated by {name}.*tabs\n.*delimiter='{sign}'"):
+        LabelledFiles(train=(str(path),)).read([str(path)])
