@@ -245,6 +245,10 @@ def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default:
         raise ConfigError("unknown key 'kind'", where=origin.where((*keys, "kind")), cure="there is only one kind here")
     else:
         raise ConfigError(f"unknown kind {kind!r}", where=origin.where((*keys, "kind")), cure=nearest(str(kind), kinds))
+    if (*keys, "kind") in origin.typed:  # the file's keys may be those of the kind that is replaced, as in `merge`
+        known, every = ({f.name for c in group for f in dataclasses.fields(c)} for group in ([chosen], classes))
+        typed = {t[len(keys)] for t in origin.typed if t[: len(keys)] == keys and len(t) > len(keys)}
+        value = {key: item for key, item in value.items() if key not in every - known - typed}
     # The field's own default is laid under the tree, unless the class lays presets under it.
     base = tree_of(default) if type(default) is chosen and not hasattr(chosen, "expand") else {}
     return build(chosen, merge(base, value), origin, keys)

@@ -246,6 +246,10 @@ def test_a_union_stands_on_its_default_and_another_kind_replaces_it(file):
     file.write_text("[thread]\nname = 'tussah'\n", encoding="utf-8")
     assert load(Whole, file).thread == Silk(0.25, "tussah")
     assert load(Whole, file, ["--thread.kind", "silk"]).thread == Silk(0.25, "tussah")
+    assert load(Whole, file, ["--thread.kind", "wool"]).thread == Wool()  # the file's name is that of the kind it means
+    for words in (["--thread.name", "x"], ["--thread.nome", "x"]):
+        with pytest.raises(ConfigError, match="unknown key"):
+            load(Whole, file, ["--thread.kind", "wool", *words])
     file.write_text("[thread]\nkind = 'silk'\nname = 'tussah'\n", encoding="utf-8")
     assert load(Whole, file, ["--thread.kind", "wool", "--thread.size", "5"]).thread == Wool(5)
     assert load(Whole, file, ["--thread", "wool"]).thread == Wool()

@@ -68,7 +68,10 @@ class TrainingConfig(Bounded):
     def check_metric(self, *metrics: Metric) -> None:
         """Raises ValueError unless the metric is one of these or "latest"."""
         if self.metric not in (*metrics, "latest"):
-            raise ValueError(f"training.metric must be {' or '.join(map(repr, (*metrics, 'latest')))} for this task")
+            allowed = " or ".join(map(repr, (*metrics, "latest")))
+            raise ValueError(
+                f"training.metric is {self.metric!r} and must be {allowed} here: --training.metric {metrics[0]}"
+            )
 
     def lasting(self, per_epoch: float | int) -> TrainingConfig:
         """The config with the steps that `epochs` amounts to, if an epoch has `per_epoch` steps."""

@@ -307,7 +307,5 @@ def test_the_bytes_of_a_training_are_those_of_its_buffers(config: AdamW, dtype: 
     flat = optimizer.weights
     tensors = [flat.weights, flat.grads, optimizer.gradient, *optimizer.state().values()]
     sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if t.ndim}
-    frozen = 4 * sum(
-        p.numel() for p in model.parameters() if not p.requires_grad
-    )  # in bfloat16 at the start
+    frozen = 4 * sum(p.numel() for p in model.parameters() if not p.requires_grad)  # in bfloat16 at the start
     assert sum(sizes.values()) + frozen == expected
