@@ -75,9 +75,10 @@ def subject_of(config: Any) -> Subject:
     return Subject(both, lambda: both.head(both(ids, target)))
 
 
-@pytest.mark.parametrize("config", MODELS, ids=lambda c: "")
-def test_an_adapted_model_begins_as_its_base_and_learns_only_what_it_may(config: Any) -> None:
-    for way in WAYS:
+@pytest.mark.parametrize(("number", "config"), [*enumerate(MODELS)], ids=lambda c: "")
+def test_an_adapted_model_begins_as_its_base_and_learns_only_what_it_may(number: int, config: Any) -> None:
+    """Each model with adapters on all its weights; the other ways take turns."""
+    for way in (WAYS[number % (len(WAYS) - 1)], WAYS[-1]):
         subject = subject_of(config)
         base = {name: p.detach().clone() for name, p in subject.model.named_parameters()}
         before = subject.exact()

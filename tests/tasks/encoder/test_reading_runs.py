@@ -156,7 +156,7 @@ def test_the_config_comes_back_and_another_one_is_refused(shared, tmp_path):
 
 def test_what_makes_no_sense_is_refused(shared, tmp_path):
     config = classify(tmp_path, shared)
-    with pytest.raises(ValueError, match=r"training\.metric must be 'accuracy'"):
+    with pytest.raises(ValueError, match=r"training\.metric is 'bleu' and must be 'accuracy'"):
         replace(config, training=replace(TRAINING, metric="bleu"))
     with pytest.raises(ValueError, match=r"tokenizer\.dropout"):
         replace(config, tokenizer=BPE(dropout=0.1))
