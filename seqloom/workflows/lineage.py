@@ -89,6 +89,8 @@ def _refuse_too_large(members: Mapping[str, RunConfig]) -> None:
     """Raises ConfigError for a member that needs more memory than is free; data that several share are read once."""
     known: dict[str, Assets] = {}
     for name, config in members.items():
+        if config.begins_with and not Run(config.begins_with).begun:
+            continue  # it may start from a member that is trained before it
         with _named(name):
             run = Run(config.run)
             data = json.dumps({key: part for key, part in configs.tree_of(config).items() if key not in _NOT_DATA})

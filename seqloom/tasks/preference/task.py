@@ -57,16 +57,14 @@ _VALIDATED = ("loss", "accuracy", "reward_chosen", "reward_rejected", "kl")
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceKeys(GradientConfig):
-    """The keys of a run that learns preferences.
+    """The keys of a run that learns preferences; the run it starts from is also the reference.
 
     Args:
-        start: the run to start from, whose model is also the reference.
         data: prompts with a chosen and a rejected answer.
         objective: the loss.
         batches: how pairs are put together into batches; `tokens` counts both answers, each with its prompt.
     """
 
-    start: str = ""
     data: Preferences
     objective: PreferenceObjective = field(default_factory=DirectPreference)
     batches: LengthConfig = field(default_factory=lambda: LengthConfig(tokens=4096))
@@ -93,11 +91,6 @@ class PreferenceKeys(GradientConfig):
             other = {"decoder-only": "prefer", "encoder-decoder": "prefer_translations"}.get(str(kind), "reward")
             raise ValueError(f"{problem}; for that one the task is '{other}'")
         return tree
-
-    @property
-    def begins_with(self) -> str:
-        """See RunConfig."""
-        return self.start
 
     def scan(self) -> tuple[list[Finding], bool]:
         """See RunConfig."""
