@@ -70,7 +70,7 @@ def read_tree(path: str | Path) -> tuple[Tree, Origin]:
         text = Path(path).read_text(encoding="utf-8-sig")
         tree, origin = tomllib.loads(text), Origin(str(path), text)
     except FileNotFoundError:
-        raise ConfigError("no such config file", where=str(path), cure="seqloom init translate writes one") from None
+        raise ConfigError("no such config file", where=str(path), cure="seqloom init TASK writes one") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         problem = f"not UTF-8: byte 0x{error.object[error.start]:02x}"

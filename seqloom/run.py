@@ -14,11 +14,11 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from seqloom.errors import RunError
+from seqloom.errors import RunError, SeqloomError
 from seqloom.files import (
     CHANGED,
     FORMAT,
@@ -136,9 +136,23 @@ class Run:
         self._checked.add(path)
         return path
 
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """A context in which this process alone writes to the run; see `claimed`."""
-        return claimed(self.path)
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """A context in which this process alone writes to the run; see `claimed`.
+
+        An error before a new run has begun removes what was written for it.
+        """
+        with claimed(self.path):
+            new = {path.name for path in self.path.iterdir()} == {MARKER}
+            try:
+                yield
+            except SeqloomError:
+                for path in self.path.iterdir() if new and not self.begun else ():
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    elif path.name != MARKER:
+                        path.unlink()
+                raise
 
     def count_lines(self) -> None:
         """Records in run.json how many lines metrics.jsonl and samples.jsonl have at the end of a training."""

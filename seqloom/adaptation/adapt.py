@@ -30,7 +30,7 @@ def adapt(model: nn.Module, config: AdaptConfig, fresh: Collection[str] = (), ro
         rows: the number of new rows of its tables of tokens.
 
     Raises:
-        UsageError: a pattern matches no layer, or there is nothing to learn.
+        UsageError: a pattern matches no layer, there are fewer layers, smaller matrices, or there is nothing to learn.
     """
     if isinstance(config, Full):
         return
@@ -67,12 +67,15 @@ def _chosen(model: nn.Module, config: AdaptConfig) -> set[str]:
 
 
 def _last(model: nn.Module, count: int) -> set[str]:
-    prefixes = [
-        f"{stack}.{number}."
+    stacks = {
+        stack: len(layers)
         for stack, layers in model.named_modules()
         if isinstance(layers, nn.ModuleList) and stack.split(".")[-1] in _STACKS
-        for number in range(len(layers))[-count:]
-    ]
+    }
+    if stacks and count > (most := max(stacks.values())):
+        problem = f"the model has {most} layers, fewer than adapt.layers = {count}"
+        raise UsageError(problem, cure="choose fewer, or adapt.kind = 'full'")
+    prefixes = [f"{stack}.{number}." for stack, layers in stacks.items() for number in range(layers)[-count:]]
     inside = [name for name, layers in model.named_modules() if isinstance(layers, nn.ModuleList)]
     tables = {*vocabulary_parameters(model)}
     names = [name for name, _ in model.named_parameters() if name not in tables]
@@ -92,16 +95,21 @@ def _targets(model: nn.Module, config: LoRA) -> dict[str, tuple[int, ...]]:
         for name, parameter in model.named_parameters()
         if parameter.ndim > 1 and name.split(".")[-1] == "weight" and name not in usual
     }
-    if not config.targets:
-        return usual
     chosen: dict[str, tuple[int, ...]] = {}
     for pattern in config.targets:
         matched = {n: rows for n, rows in (usual | others).items() if _matches(n, pattern)}
         if not matched:
-            layers = sorted({_layer(name) for name in usual | others})
+            layers = {_layer(name) for name in usual | others}
+            ends = {layer.split(".")[-1] for layer in layers}
             problem = f"adapt.targets: {pattern!r} matches no layer of the model"
-            raise UsageError(problem, cure=nearest(pattern, [*layers, *{layer.split(".")[-1] for layer in layers}]))
+            cure = nearest(pattern, layers | ends)
+            raise UsageError(problem, cure=cure if "?" in cure else nearest(pattern, ends))
         chosen |= matched
+    chosen = chosen if config.targets else usual
+    sizes = [min(max(rows), model.get_parameter(name)[0].numel()) for name, rows in chosen.items()]
+    if sizes and config.rank > max(sizes):
+        problem = f"adapt.rank = {config.rank}, but no matrix has a rank above {max(sizes)}"
+        raise UsageError(problem, cure="choose a lower one, or adapt.kind = 'full'")
     return chosen
 
 

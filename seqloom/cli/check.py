@@ -52,7 +52,11 @@ def _show(result: dict[str, Any], last: dict[str, Any] | None) -> None:
             *([("padding", f"{100 * estimate['padding']:.1f} %")] if estimate["padding"] else []),
             ("tokens/s", f"{estimate['tokens_per_second']:,.0f}"),
             ("minutes", f"{estimate['minutes']:.1f}"),
-            ("memory", f"{estimate['gigabytes']:.2f} GB"),
-            ("disk", f"{estimate['disk_gigabytes']:.2f} GB"),
+            ("memory", _size(estimate["gigabytes"])),
+            ("disk", _size(estimate["disk_gigabytes"])),
         ]
         print_table("estimate for this machine", ("", "expected"), lines)
+
+
+def _size(gigabytes: float) -> str:
+    return f"{gigabytes:.2f} GB" if gigabytes >= 0.1 else f"{1000 * gigabytes:.2f} MB"

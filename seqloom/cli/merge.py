@@ -6,7 +6,7 @@ from seqloom.cli.common import Quiet, make_reporter
 
 
 def merge(run: str, out: str, /, *, quiet: Quiet = False) -> None:
-    """Write a run whose weights have the adapters of another one (LoRA) in them.
+    """Write an adapted run (LoRA, BitFit, last layers) as one whose weights have what it learned in them.
 
     Args:
         run: The adapted run; it stays as it is.

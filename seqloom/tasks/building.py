@@ -247,8 +247,9 @@ def _differing(weights: Mapping[str, Stored], model: nn.Module) -> tuple[str, ..
 def on_start(tree: Mapping[str, Any]) -> Tree:
     """The tree of a config merged into the model of the run it starts from; the tokenizer is that run's.
 
-    A preset of the model is dropped, because its sizes are not those of the run; one named on the command line raises
-    UsageError. A run that no longer exists changes nothing: the config of a run that has begun is complete.
+    A preset of the model is dropped, because its sizes are not those of the run; one named on the command line, or a
+    key of the tokenizer, raises UsageError. A run that no longer exists changes nothing: the config of a run that has
+    begun is complete.
     """
     start = tree.get("start", "")
     start = start[0] if isinstance(start, Arguments) and start else start
@@ -256,6 +257,10 @@ def on_start(tree: Mapping[str, Any]) -> Tree:
     if not start or not path.is_file():
         return dict(tree)
     base, _ = read_tree(path)
+    tokenizer = tree.get("tokenizer", {})
+    for key, value in tokenizer.items() if isinstance(tokenizer, Mapping) else ():
+        if isinstance(value, Arguments):
+            raise UsageError(f"the tokenizer is that of {start}", where=f"--tokenizer.{key}", cure="leave it out")
     changes = tree.get("model", {})
     if isinstance(changes, Mapping):
         if isinstance(changes.get("preset"), Arguments):

@@ -16,6 +16,8 @@ from seqloom.errors import RunError, UsageError
 from seqloom.limits import Bounded, Bounds, ShareBelowOne, check_regular
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
+LINE = "\n"
+"""The name of the token that ends a line in what other programs read."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,11 @@ class Tokenizer:
         return self.start if self.special is None else self.end
 
     @property
+    def line_end(self) -> int | None:
+        """The id that ends a line; None = that of the line break in the text, which published tokenizers have."""
+        return None if self.special is not None or self.end in (self.start, self.pad, self.unknown) else self.end
+
+    @property
     def stops(self) -> tuple[int, ...]:
         """The ids that end a generated text besides `stop`."""
         return () if self.special is None else self.special.ends
@@ -246,12 +253,12 @@ class Tokenizer:
         return ids if self.special is None else np.where(ids < self.vocab_size, ids, self.unknown).astype(np.int32)
 
     def encode_lines(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, with the end token between lines; published tokenizers have a token for line ends."""
-        if self.special is not None:
+        """The ids of each text, with `line_end` between lines."""
+        if (end := self.line_end) is None:
             return self.encode(texts)
         split = [text.split("\n") for text in texts]
         rows = iter(self.encode([line for lines in split for line in lines]))
-        parts = [[part for _ in lines for part in ([self.end], next(rows))] for lines in split]
+        parts = [[part for _ in lines for part in ([end], next(rows))] for lines in split]
         return [np.concatenate(text[1:]).astype(np.int32) for text in parts]
 
     def grown(self, names: Sequence[str]) -> Tokenizer:
@@ -330,7 +337,7 @@ _SPECIAL_NAMES = (
     ("<pad>", "[PAD]", "<|endoftext|>", "</s>"),
     ("<unk>", "[UNK]", "<|endoftext|>", "</s>"),
     ("<s>", "[CLS]", "<bos>", "<|endoftext|>", "<pad>"),
-    ("</s>", "[SEP]", "<eos>", "<|endoftext|>"),
+    ("</s>", "[SEP]", "<eos>", "<|endoftext|>", LINE),
 )
 
 

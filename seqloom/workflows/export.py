@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import tokenizers
 import torch
-from tokenizers import processors
 
 from seqloom.config import tree_of
-from seqloom.data.batches.masked import has_mask, mask_of
 from seqloom.errors import UsageError
-from seqloom.files import output_in, write_json, write_text, writing
+from seqloom.files import output_in, write_json, writing
 from seqloom.interop.fields import Json
 from seqloom.interop.generation import generation_of
 from seqloom.interop.gguf.directory import Precision, write_gguf
 from seqloom.interop.huggingface import write_checkpoint
+from seqloom.interop.own_tokenizer import write_tokenizers
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.assemblies import Model
 from seqloom.models.decoder import LanguageModel
-from seqloom.models.encoder import EncoderOnly
 from seqloom.run import Run
 from seqloom.tasks.assets import load_facts
 from seqloom.tasks.building import load_model
@@ -131,7 +126,7 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     write_checkpoint(folder, model, heads, tokenizer=target, vocab_size=size, dtype=dtype, more=more, first=first)
     if pair is not None:
         config = config_of(run, RunConfig)
-        _write_tokenizers(folder, pair, model, getattr(getattr(config, "batches", None), "length", None))
+        write_tokenizers(folder, pair, model, getattr(getattr(config, "batches", None), "length", None))
         if (decoding := getattr(config, "decoding", None)) is not None:
             fields, missing = generation_of(tree_of(decoding), model.config.kind)
             special |= fields
@@ -164,49 +159,3 @@ def _special(tokenizer: Tokenizer, kind: str) -> Json:
     if tokenizer.special is None and kind == "decoder-only":
         ids["eos_token_id"] = tokenizer.stop
     return ids | {"bos_token_id": tokenizer.start}
-
-
-_AROUND = {"decoder-only": ("START $A",), "encoder-decoder": ("$A END",)}
-_AROUND_TEXTS = "START $A END", "START $A END $B:1 END:1"
-
-
-def _with_special(tokenizer: Tokenizer, kind: str) -> str:
-    """A tokenizer.json that puts those special tokens around a text that the model was trained with."""
-    tree = json.loads(tokenizer.inner.to_str())
-    if tokenizer.special is None:  # as in Tokenizer.parsing
-        for token in tree["added_tokens"]:
-            token |= {"lstrip": True, "rstrip": True}
-    inner = tokenizers.Tokenizer.from_str(json.dumps(tree))
-    special = tokenizer.special
-    if special is None or (special.template is None and (special.opens or kind != "decoder-only")):
-        names = {"START": str(inner.id_to_token(tokenizer.start)), "END": str(inner.id_to_token(tokenizer.end))}
-        forms = [
-            [re.sub("START|END", lambda match: names[match[0]], piece) for piece in form.split()]
-            for form in _AROUND.get(kind, _AROUND_TEXTS)
-        ]
-        tokens = [(name, inner.token_to_id(name)) for name in names.values()]
-        both = {"pair": forms[1]} if len(forms) > 1 else {}
-        inner.post_processor = processors.TemplateProcessing(single=forms[0], special_tokens=tokens, **both)
-    return str(inner.to_str(pretty=True)) + "\n"
-
-
-def _write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], model: Model, length: int | None) -> None:
-    """Writes the tokenizers; `length` is the most tokens of a text that the model was trained on, where it has one."""
-    source, target = pair
-    kind = model.config.kind
-    write_text(folder / "tokenizer.json", _with_special(target, kind))
-    if source is not target:
-        write_text(folder / "tokenizer.source.json", _with_special(source, kind))
-    ids = {
-        "pad": target.pad,
-        "eos": target.end if kind != "decoder-only" else target.stop,
-        "unk": target.unknown,
-        "bos": target.start,
-    }
-    settings: Json = {f"{name}_token": target.inner.id_to_token(i) for name, i in ids.items()}
-    if has_mask(target):
-        settings["mask_token"] = mask_of(target)[0]
-    segments = isinstance(model, EncoderOnly) and model.config.segments > 1 and target.template.segments
-    settings["model_input_names"] = ["input_ids", *["token_type_ids"] * segments, "attention_mask"]
-    settings |= {"model_max_length": length} if length else {}
-    write_json(folder / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})

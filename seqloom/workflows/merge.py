@@ -1,4 +1,4 @@
-"""The adapters of a run merged into its weights."""
+"""What an adapted run learned, merged into its weights."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from seqloom.training.log import Reporter
 
 
 def merge_run(path: str, out: str, reporter: Reporter) -> Run:
-    """A new run that computes what an adapted one does, to the bit in float32, and needs no adapters.
+    """A new run that computes what an adapted one does, to the bit in float32, and has all weights in one file.
 
     The adapted run stays as it is, so there is nothing to take back. Raises RunError where all was learned.
     """
     loaded = load_run(path, RunConfig, precision="fp32", device="cpu", say=reporter.warn)
     run, config = loaded.run, loaded.config
     if isinstance(adaptation(config), Full):
-        raise RunError("has no adapters: all of its parameters were learned", where=path, cure="use it as it is")
+        raise RunError("was not adapted: all of its parameters were learned", where=path, cure="use it as it is")
     info = run.info()
     names = [name for name in info["files"] if name != FROZEN]
     kept = {key: value for key, value in info.items() if key not in ("files", "format", "lines")}
@@ -41,5 +41,5 @@ def merge_run(path: str, out: str, reporter: Reporter) -> Run:
     changes: dict[str, Any] = {"run": out, "start": "", "adapt": Full()}
     weights = dict(loaded.model.named_parameters())
     new = save_finished(Run(out), to_toml(replace(config, **changes)), {**kept, "merged": merged}, weights, copy)
-    reporter.say(f"{out}: {path} with its adapters merged")
+    reporter.say(f"{out}: {path} with what it learned in its weights")
     return new

@@ -21,6 +21,7 @@ _TEXTS = (
     "Ein Hund, der bellt: \u00e4\u00f6\u00fc \u00df",
     "x",
     "Angela Schmidt, New York (12.5 %)",
+    "Two lines:\n the second, and\n\na third",
     "\u5f88\u597d \u5417 \N{THUMBS UP SIGN}",
 )
 TOLERANCE = 1e-3
@@ -76,7 +77,7 @@ def _compared(answers: Compared) -> str:
     try:
         for text, ours, theirs in answers:
             if not _alike(ours, theirs):
-                return f"DIFFERENT for {str(text)[:80]!r}: {str(ours)[:200]} here, {str(theirs)[:200]} there"
+                return f"DIFFERENT for {str(text)[:80]!r}: {repr(ours)[:200]} here, {repr(theirs)[:200]} there"
             count += 1
     except SeqloomError:
         raise

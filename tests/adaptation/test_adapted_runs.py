@@ -110,7 +110,7 @@ def test_an_adapted_run_is_one_like_any_other(call: Call, base: str, way: str) -
         weights = load_file(Run.open("merged").best(print).path / WEIGHTS)
         assert all(torch.equal(weights[name], p) for name, p in model.named_parameters())
         assert not (Path("merged") / FROZEN).exists()
-        call("merge", "merged", "twice").refused(2, "has no adapters")
+        call("merge", "merged", "twice").refused(2, "was not adapted")
         call("merge", "tuned", "merged").refused(2, "there is a run already")
     write_config(base, "")
     more = call("train", "tuned.toml", "--start", "tuned", "--run", "more", "--training.steps", "1", "-q",
@@ -187,6 +187,9 @@ def test_tokens_that_the_base_has_not_are_learned_with_any_adapter(
     ("adapt", "words"),
     [
         ('kind = "lora"\ntargets = ["qvk"]', ("adapt.targets", "'qvk' matches no layer", "did you mean 'qkv'?")),
+        ('kind = "lora"\ntargets = ["zzzz"]', ("'zzzz' matches no layer", "known are: ", "qkv")),
+        ('kind = "lora"\nrank = 999', ("adapt.rank = 999", "no matrix has a rank above")),
+        ('kind = "last-layers"\nlayers = 99', ("fewer than adapt.layers = 99", "choose fewer")),
         ('kind = "lora"\nrank = 0', ("adapt.rank", "from 1")),
         ('kind = "adapter"', ("adapt", "'adapter'", "lora")),
     ],
@@ -197,6 +200,22 @@ def test_what_cannot_be_adapted_is_refused(call: Call, bases: Path, tmp_path: Pa
     result = call("train", "tuned.toml", "--run", tmp_path / "tuned", "-q")
     result.refused(2, *words)
     assert not (tmp_path / "tuned").exists()
+
+
+def test_what_is_refused_after_the_text_is_encoded_leaves_nothing(
+    call: Call, bases: Path, tmp_path: Path, monkeypatch
+) -> None:
+    shutil.copytree(bases / "language_model", tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    bare = LANGUAGE_MODEL.replace('"small-lstm"\nembedding = 12\n', '"small-llama"\n')
+    bare = bare.replace("width = 16", "width = 16\nheads = 2\ninner = 16")
+    Path("bare.toml").write_text(bare, encoding="utf-8")
+    assert call("train", "bare.toml", "--run", "bare", "-q").code == 0
+    write_config("language_model", WAYS["bitfit"])
+    tuned = "train", "tuned.toml", "--start", "bare", "--run", "runs/tuned", "-q"
+    call(*tuned).refused(2, "leaves nothing to learn: the model has no biases")
+    assert not Path("runs").exists()
+    call(*tuned, "--tokenizer.size", "300").refused(2, "--tokenizer.size: the tokenizer is that of bare")
 
 
 def test_an_adapter_needs_a_start(call: Call, tmp_path: Path, monkeypatch) -> None:

@@ -403,12 +403,13 @@ def whole(transformers: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refused(path: Path, tmp_path: Path) -> str:
     """The message with which a file is refused, after which nothing may be left."""
-    before = {*Path(tempfile.gettempdir()).glob("seqloom-*")}
-    with pytest.raises(SeqloomError) as caught:
-        import_run(str(path), str(tmp_path / "run"), QUIET)
+    with tempfile.TemporaryDirectory() as own, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", own)
+        with pytest.raises(SeqloomError) as caught:
+            import_run(str(path), str(tmp_path / "run"), QUIET)
+        assert not [*Path(own).iterdir()]
     assert caught.value.exit_code in (2, 3)
     assert not (tmp_path / "run").exists()
-    assert {*Path(tempfile.gettempdir()).glob("seqloom-*")} <= before
     assert str(caught.value).startswith(f"{path}: ")
     return str(caught.value)
 
@@ -526,6 +527,12 @@ def test_weights_that_are_no_numbers_and_other_factors_are_refused(transformers:
     model = model_of(transformers, "llama")
     model.lm_head.weight.data[3, 3] = torch.nan
     assert "lm_head.weight holds NaN" in refused(publish(model, tmp_path / "b.gguf"), tmp_path)
+
+
+def test_a_file_that_is_not_there_is_no_name_on_the_hub(tmp_path: Path) -> None:
+    assert "no such file" in refused(tmp_path / "nope.gguf", tmp_path)
+    with pytest.raises(SeqloomError, match="no such file"):
+        import_run("nope.gguf", str(tmp_path / "run"), QUIET)
 
 
 def test_what_gguf_cannot_express(transformers: Any, tmp_path: Path) -> None:

@@ -102,6 +102,47 @@ def test_a_language_model_comes_back_with_its_length_and_learns_on_at_that_of_it
         main(["train", "config.toml", "--run", "r33", "-q", *options, "--batches.length=33"])
 
 
+@pytest.mark.parametrize("kind", ["bpe", "words", "characters"])
+def test_a_text_keeps_its_lines_outside_and_when_it_comes_back(kind: str, trained: Any, transformers: Any) -> None:
+    size = "{size = 280}" if kind == "bpe" else f'{{kind = "{kind}"}}'
+    steps = "--training.steps", "80", "--training.evaluate_every", "80", "--optimizer.lr", "0.02"
+    trained(LANGUAGE.replace("{size = 280}", size), *steps)
+    agrees("run", "hf", "hf")
+    import_run("hf", "again", QUIET)
+    written, perplexities = [], []
+    for run in ("run", "again"):
+        generator = load(run)
+        written.append(generator("ba ko\n mi\n\nve", max_length=30, kind="greedy"))
+        main(["eval", run, "--test", "text.txt", "-q"])
+        perplexities.append(Run.open(run).evaluation("text")["perplexity"])
+    assert written[0] == written[1]
+    assert written[0].count("\n") > 4
+    assert perplexities[1] == pytest.approx(perplexities[0], rel=1e-5)
+    text = "ba ko\nmi \n\n ve"
+    theirs = transformers.AutoTokenizer.from_pretrained("hf")
+    assert theirs(text).input_ids == load("run").encode(text)
+    shown = text if kind != "words" else "ba ko\nmi\n\nve"
+    assert (
+        theirs.decode(theirs(text).input_ids, skip_special_tokens=True)
+        == shown
+        == load("run").decode(load("run").encode(text))
+    )
+    main(
+        [
+            "train",
+            "config.toml",
+            "--run",
+            "file",
+            "-q",
+            "--tokenizer.kind",
+            "file",
+            "--tokenizer.path",
+            "hf/tokenizer.json",
+        ]
+    )
+    assert load("file").tokenizer.line_end == load("run").tokenizer.line_end
+
+
 @pytest.mark.parametrize(
     ("more", "family"),
     [
@@ -134,7 +175,7 @@ def test_a_language_model_for_llama_cpp(trained: Any, transformers: Any) -> None
     positions = 'positions = {kind = "learned", length = 32}'
     run = trained(LANGUAGE.replace(positions, LLAMA), "--training.steps", "30", "--training.evaluate_every", "30")
     export_run(run, "gguf", "model.gguf", Warned(0), "fp16")
-    assert warned == ["llama.cpp puts no space before a text: begin each prompt with one"]
+    assert warned == ["llama.cpp puts no space before a line: begin each line of a prompt with one"]
     agrees(run, "gguf", "model.gguf")
     again = import_run("model.gguf", "again", QUIET)
     models = [load_model(Run.open(path), QUIET) for path in (run, again.path)]
@@ -142,6 +183,9 @@ def test_a_language_model_for_llama_cpp(trained: Any, transformers: Any) -> None
     assert greedy(models[0][0], models[0][2], rows) == greedy(models[1][0], models[1][2], rows)
     ours, theirs = load(run).tokenizer, load(again.path).tokenizer
     texts = ["ba ko mi 123", "püt  ve!"]
+    lines = "ba ko\n mi \n\nve"
+    assert ours.encode_lines([lines])[0].tolist() == theirs.encode_lines([lines])[0].tolist()
+    assert load(again.path).decode(theirs.encode([lines])[0]) == lines
     assert [ids.tolist() for ids in theirs.encode(texts)] == [ids.tolist() for ids in ours.encode(texts)]
     assert (theirs.start, theirs.stop, theirs.pad, theirs.unknown) == (ours.start, ours.stop, ours.pad, ours.unknown)
     assert theirs.template.before == (ours.start,)

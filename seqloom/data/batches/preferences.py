@@ -86,7 +86,7 @@ def encode_continuations(rows: Sequence[Preference], tokenizer: Tokenizer, lengt
         end = [chat_token(tokenizer, END)]
     else:
         prompts, ids = _continuations(rows, tokenizer)
-        end = [tokenizer.end] if tokenizer.special is not None else [tokenizer.end, tokenizer.stop]
+        end = [i for i in (tokenizer.line_end, tokenizer.stop) if i is not None]
     answers = [np.append(row, end).astype(np.int64) for row in ids]
     fitted = _Fitting(length + 1, length + 1)
     for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):

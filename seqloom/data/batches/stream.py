@@ -163,10 +163,9 @@ class Stream:
 def encode_block(block: Sequence[Piece], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """The ids of a block, and how many belong to each piece.
 
-    A line ends with the tokenizer's end token, or with the line break of a published tokenizer. The start token
-    follows each document, and so precedes the next one.
+    A line ends with `tokenizer.line_end`. The start token follows each document, and so precedes the next one.
     """
-    ends_lines = tokenizer.special is None
+    ends_lines = tokenizer.line_end is not None
     rows = tokenizer.encode(["" if line is None else line if ends_lines else f"{line}\n" for line, _ in block])
     marked = np.array([ends_lines or line is None for line, _ in block])
     sizes = np.fromiter(map(len, rows), np.int64, len(rows)) + marked

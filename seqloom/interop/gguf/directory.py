@@ -51,6 +51,8 @@ def directory(name: str) -> Iterator[Path]:
     Raises what `find` does, and RunError or ConfigError for a GGUF file that is malformed or not supported.
     """
     path = Path(name)
+    if path.suffix == ".gguf" and not path.exists():
+        raise RunError("no such file", where=name)
     if not path.is_file() or (path.suffix != ".gguf" and not _is_gguf(path)):
         yield find(name)
         return

@@ -14,6 +14,7 @@ from seqloom.errors import ConfigError, RunError, UsageError, nearest
 from seqloom.interop.fields import Json
 from seqloom.interop.generation import ids_of
 from seqloom.interop.weights import read_json
+from seqloom.text.tokenizer import LINE
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 _BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -88,7 +89,8 @@ def _byte_level(fields: Json, ids: Mapping[str, int]) -> tokenizers.Tokenizer:
         inner.normalizer = normalizers.NFC()
     if fields.get("add_space_prefix"):  # which llama.cpp has for SentencePiece only
         inner.normalizer = normalizers.Prepend(" ")
-        inner.decoder = decoders.Sequence([inner.decoder, decoders.Strip(" ", 1, 0)])
+        lines = [decoders.Replace(f"{LINE} ", LINE)] * (LINE in ids)  # each has its own space
+        inner.decoder = decoders.Sequence([inner.decoder, decoders.Strip(" ", 1, 0), *lines])
     return inner
 
 
@@ -156,4 +158,4 @@ def write_tokenizer(writer: Any, folder: Path, vocab_size: int) -> list[str]:
     writer.add_add_eos_token(around[-1] == special["eos"])
     if isinstance(template := settings.get("chat_template"), str):
         writer.add_chat_template(template)
-    return ["llama.cpp puts no space before a text: begin each prompt with one"] * spaced
+    return ["llama.cpp puts no space before a line: begin each line of a prompt with one"] * spaced

@@ -151,11 +151,11 @@ class Generator:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, with its line breaks."""
-        if self.tokenizer.special is not None:
+        if (end := self.tokenizer.line_end) is None:
             return self.tokenizer.decode([ids])[0]
         lines: list[list[int]] = [[]]
         for i in ids:
-            lines += [[]] if i == self.tokenizer.end else []
+            lines += [[]] if i == end else []
             lines[-1] += [i]
         return "\n".join(self.tokenizer.decode(lines))
 

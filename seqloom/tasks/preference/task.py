@@ -48,6 +48,7 @@ from seqloom.training.optimizer import AdamW, OptimizerConfig
 from seqloom.training.schedule import Linear, Schedule
 
 _SAMPLES = 3  # prompts of the report
+_DIFFERING = "name files of pairs whose answers differ"
 _PROMPTS = 32  # that the reference answers, twice each
 TOKENS = 64
 """The most tokens of an answer that is sampled in training."""
@@ -128,8 +129,9 @@ class PreferenceKeys(GradientConfig):
         if encoded.lost:
             reporter.warn(f"{name}: {encoded.lost}")
         if not pairs:
-            problem = f"no pair of answers of {name} differs within the tokens that are read"
-            raise DataError(problem, cure="raise batches.length")
+            differ = any(row.chosen != row.rejected for row in rows)
+            within, cure = (" within the tokens that are read", "raise batches.length") if differ else ("", _DIFFERING)
+            raise DataError(f"no pair of answers of {name} differs{within}", cure=cure)
         return PreferenceBatches(pairs, self.batches, self.seed, self.start_token(assets))
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:

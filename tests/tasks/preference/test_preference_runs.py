@@ -293,7 +293,7 @@ def test_pairs_without_a_difference_are_counted(folder: Path, tmp_path: Path) ->
     assert {row["split"]: row["pairs"] for row in prepared.summary()} == {"train": 20, "valid": 9}
     assert listener.warnings == ["train: 20 pairs without a difference in what is read"]
     path.write_text("".join(json.dumps(row | {"rejected": "ko"}) + "\n" for row in rows), encoding="utf-8")
-    with pytest.raises(DataError, match="no pair of answers of train differs"):
+    with pytest.raises(DataError, match="no pair of answers of train differs\\n  name files of pairs"):
         config(folder, "lm-text", tmp_path / "run", data=data).prepare(Listener())
 
 
