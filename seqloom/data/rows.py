@@ -226,6 +226,21 @@ class Preference:
     where: str = ""
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """What a model answers.
+
+    Args:
+        prompt: a text that the answers continue or translate, or the messages of a conversation up to the answer.
+        reference: a right answer; "" = none is known.
+        where: its file and line, for messages.
+    """
+
+    prompt: str | tuple[Message, ...]
+    reference: str = ""
+    where: str = ""
+
+
 def continued(text: str, by: str) -> str:
     """What follows a text: after a space, unless there already is white space."""
     return by if not text or text[-1].isspace() or by[:1].isspace() else f" {by}"

@@ -14,8 +14,9 @@ from seqloom.limits import Bounded, Bounds, Weight
 from seqloom.models.assemblies import TextReader
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder_decoder import EncoderDecoder
+from seqloom.nn.embedders import Inputs
 from seqloom.objectives.cross_entropy import Loss
-from seqloom.shapes import Float, Tensor
+from seqloom.shapes import Float, Int, Tensor
 
 Beta = Annotated[float, Bounds(1e-6, 1000)]
 Smoothing = Annotated[float, Bounds(0, 0.5, below=True)]
@@ -116,12 +117,24 @@ PreferenceObjective = DirectPreference | IdentityPreference
 
 def answer_log_p(model: LanguageModel | EncoderDecoder, batch: PreferenceBatch) -> Float[Tensor, " R"]:
     """The log-probability of each answer, its end included, given its prompt."""
-    if batch.target_in is None:
-        hidden, _ = model(batch.inputs)
-    else:
-        hidden = model(batch.inputs, batch.target_in)
-    at = (batch.targets >= 0).nonzero()
-    learned = hidden[at[:, 0], at[:, 1]]
-    log_p = model.head(learned).float().log_softmax(-1)
-    chosen = log_p.gather(1, batch.targets[at[:, 0], at[:, 1], None])[:, 0]
-    return torch.zeros_like(batch.reference).index_add(0, at[:, 0], chosen)
+    hidden = predicting(model, batch.inputs, batch.targets, batch.target_in)
+    chosen = chosen_log_p(model.head(hidden), batch.targets)
+    return torch.zeros_like(batch.reference).index_add(0, (batch.targets >= 0).nonzero()[:, 0], chosen)
+
+
+def predicting(
+    model: LanguageModel | EncoderDecoder, inputs: Inputs, targets: Int[Tensor, "R T"], fed: Tensor | None
+) -> Float[Tensor, "N D"]:
+    """The hidden vectors that predict the N tokens of the targets; see `seqloom.data.batches.preferences.laid_out`."""
+    hidden = model(inputs)[0] if fed is None else model(inputs, fed)
+    at = (targets >= 0).nonzero()
+    vectors: Tensor = hidden[at[:, 0], at[:, 1]]
+    return vectors
+
+
+def chosen_log_p(
+    logits: Float[Tensor, "N V"], targets: Int[Tensor, "R T"], temperature: float = 1.0
+) -> Float[Tensor, " N"]:
+    """The log-probability of each of the N tokens of the targets."""
+    log_p = (logits.float() / temperature).log_softmax(-1)
+    return log_p.gather(1, targets[targets >= 0][:, None])[:, 0]

@@ -15,7 +15,7 @@ from seqloom.data.rows import Preference, continued
 from seqloom.errors import counted
 from seqloom.nn.embedders import Inputs
 from seqloom.shapes import Float, Int, Tensor
-from seqloom.text.chat import END, chat_prompt, chat_token
+from seqloom.text.chat import END, Message, chat_prompt, chat_token
 from seqloom.text.tokenizer import Tokenizer
 
 
@@ -88,7 +88,7 @@ def encode_continuations(rows: Sequence[Preference], tokenizer: Tokenizer, lengt
         prompts, ids = _continuations(rows, tokenizer)
         end = [i for i in (tokenizer.line_end, tokenizer.stop) if i is not None]
     answers = [np.append(row, end).astype(np.int64) for row in ids]
-    fitted = _Fitting(length + 1, length + 1)
+    fitted = _Fitting(length + 1)
     for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         fitted.add(i, prompt, (answers[2 * i], answers[2 * i + 1]), row.margin, joined=True)
     return fitted.done()
@@ -116,29 +116,49 @@ def encode_translations(
     rows: Sequence[Preference], source: Tokenizer, target: Tokenizer, longest: tuple[int, int]
 ) -> EncodedPreferences:
     """Preferences for an encoder-decoder; `longest` = the most tokens of a prompt and of an answer."""
-    template = source.special.template if source.special is not None else None
-    before, after = (template.before, template.after) if template else ((), (source.end,))
-    prompts = source.encode([str(row.prompt) for row in rows])
+    prompts, lost = encode_sources([str(row.prompt) for row in rows], source, longest[0])
     answers = target.encode([text for row in rows for text in (row.chosen, row.rejected)])
-    room = longest[0] - len(before) - len(after)
-    fitted = _Fitting(room, longest[1])
+    fitted = _Fitting(longest[1])
     for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         ended = [np.append(answer, target.end).astype(np.int64) for answer in answers[2 * i : 2 * i + 2]]
-        framed = np.concatenate((before, prompt[:room], after)).astype(np.int64)
-        fitted.long_prompts += len(prompt) > room
-        fitted.add(i, framed, (ended[0], ended[1]), row.margin, joined=False)
-    return fitted.done()
+        fitted.add(i, prompt, (ended[0], ended[1]), row.margin, joined=False)
+    done = fitted.done()
+    return EncodedPreferences(done.pairs, "; ".join(filter(None, (lost, done.lost))))
+
+
+def encode_sources(texts: Sequence[str], source: Tokenizer, most: int) -> tuple[list[np.ndarray], str]:
+    """What an encoder reads of each text, at most so many tokens, and a message about what is cut; "" = nothing."""
+    template = source.special.template if source.special is not None else None
+    before, after = (template.before, template.after) if template else ((), (source.end,))
+    room, rows = most - len(before) - len(after), source.encode(texts)
+    framed = [np.concatenate((before, ids[:room], after)).astype(np.int64) for ids in rows]
+    return framed, _cut(sum(len(ids) > room for ids in rows))
+
+
+def encode_prompts(
+    prompts: Sequence[str | tuple[Message, ...]], tokenizer: Tokenizer, most: int
+) -> tuple[list[np.ndarray], str]:
+    """The ids of what a language model continues; of a longer prompt the first and the last, `most` in all."""
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    begun = iter(encode_beginnings(texts, tokenizer) if texts else [])
+    rows = [next(begun) if isinstance(p, str) else np.array(chat_prompt(p, tokenizer)) for p in prompts]
+    fitted = [ids if len(ids) <= most else np.concatenate((ids[:1], ids[len(ids) - most + 1 :])) for ids in rows]
+    return fitted, _cut(sum(len(ids) > most for ids in rows))
+
+
+def _cut(prompts: int) -> str:
+    return f"{counted(prompts, 'prompt')} cut to what is read" if prompts else ""
 
 
 class _Fitting:
     """Cuts pairs to the most tokens that are read, and counts what is lost.
 
     Args:
-        prompt, answer: the most tokens of a prompt and of an answer; of a prompt with an answer where they are joined.
+        answer: the most tokens of an answer; of a prompt with an answer where they are joined.
     """
 
-    def __init__(self, prompt: int, answer: int) -> None:
-        self.prompt, self.answer = prompt, answer
+    def __init__(self, answer: int) -> None:
+        self.answer = answer
         self.pairs: list[EncodedPreference] = []
         self.long_prompts = self.long_answers = 0
 
@@ -158,11 +178,11 @@ class _Fitting:
     def done(self) -> EncodedPreferences:
         same = sum(not pair.differs for pair in self.pairs)
         counts = [
-            (self.long_prompts, "prompt", "cut to what is read"),
             (self.long_answers, "answer", "cut off"),
             (same, "pair", "without a difference in what is read"),
         ]
-        return EncodedPreferences(self.pairs, "; ".join(f"{counted(n, what)} {how}" for n, what, how in counts if n))
+        lost = [_cut(self.long_prompts), *(f"{counted(n, what)} {how}" for n, what, how in counts if n)]
+        return EncodedPreferences(self.pairs, "; ".join(filter(None, lost)))
 
 
 def preference_batch(
@@ -172,23 +192,31 @@ def preference_batch(
 
     `reference`: the log-probabilities of the chosen and the rejected answer of each pair (P 2).
     """
-    sides = [[pair.answers[side] for pair in pairs] for side in (0, 1)]
-    answers = [*sides[0], *sides[1]]
+    prompts = [pair.prompt for pair in pairs] * 2
+    read, targets, fed = laid_out(prompts, [pair.answers[side] for side in (0, 1) for pair in pairs], start)
+    kept = torch.from_numpy(np.ascontiguousarray(reference.T).reshape(-1)).float()
+    return PreferenceBatch(read, targets, fed, kept, len(pairs), tuple(pair.row for pair in pairs))
+
+
+def laid_out(
+    prompts: Sequence[np.ndarray], answers: Sequence[np.ndarray], start: int | None
+) -> tuple[Inputs, Int[Tensor, "R T"], Int[Tensor, "R T"] | None]:
+    """Prompts, each with an answer, as a model reads them; the answers where they are predicted; the decoder's inputs.
+
+    See `PreferenceBatch`; `start` is as for `preference_batch`.
+    """
     if start is None:
-        wholes = [pair.rows[side] for side in (0, 1) for pair in pairs]
+        wholes = [np.concatenate(both) for both in zip(prompts, answers, strict=True)]
         inputs, _ = pad([whole[:-1] for whole in wholes])
         targets = np.full(inputs.shape, -1)
         for row, (whole, answer) in enumerate(zip(wholes, answers, strict=True)):
             targets[row, len(whole) - 1 - len(answer) : len(whole) - 1] = answer
-        read, fed = Inputs.text(inputs), None
-    else:
-        read = Inputs.text(*pad([pair.prompt for pair in pairs] * 2))
-        targets = np.full((len(answers), max(map(len, answers))), -1)
-        for row, answer in enumerate(answers):
-            targets[row, : len(answer)] = answer
-        fed, _ = pad([np.concatenate(([start], answer[:-1])) for answer in answers])
-    kept = torch.from_numpy(np.ascontiguousarray(reference.T).reshape(-1)).float()
-    return PreferenceBatch(read, torch.from_numpy(targets), fed, kept, len(pairs), tuple(pair.row for pair in pairs))
+        return Inputs.text(inputs), torch.from_numpy(targets), None
+    targets = np.full((len(answers), max(map(len, answers))), -1)
+    for row, answer in enumerate(answers):
+        targets[row, : len(answer)] = answer
+    fed, _ = pad([np.concatenate(([start], answer[:-1])) for answer in answers])
+    return Inputs.text(*pad(prompts)), torch.from_numpy(targets), fed
 
 
 class PreferenceBatches:

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from seqloom.config import Tree
 from seqloom.data.batches.preferences import (
     EncodedPreference,
     EncodedPreferences,
     PreferenceBatches,
 )
 from seqloom.data.batches.windows import LengthConfig
-from seqloom.data.checks.pairs import Finding
 from seqloom.data.checks.preferences import check_preferences
 from seqloom.data.rows import Preference, digest_rows
 from seqloom.data.sources.chats.preferences import Preferences
 from seqloom.data.sources.source import no_test_data
-from seqloom.errors import DataError, RunError, UsageError
+from seqloom.decoding.config import Sampling
+from seqloom.errors import DataError, RunError
 from seqloom.evaluation.preferences import score_preferences
 from seqloom.files import Json
+from seqloom.models.decoder import DecoderOnlyConfig
+from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.objectives.preference import DirectPreference, PreferenceObjective
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets, load_reference, load_tokenizers
-from seqloom.tasks.building import on_start
+from seqloom.tasks.answering import Answering
+from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.reward import character_lengths
 from seqloom.tasks.preference.reference import (
     as_trained,
@@ -39,8 +40,7 @@ from seqloom.tasks.preference.reference import (
     start_digest,
     unpacked,
 )
-from seqloom.tasks.task import GradientConfig, Prepared, gradient_plan
-from seqloom.text.tokenizer import Tokenizer
+from seqloom.tasks.task import Prepared, gradient_plan
 from seqloom.training.config import Metric, TrainingConfig
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
@@ -57,7 +57,7 @@ _VALIDATED = ("loss", "accuracy", "reward_chosen", "reward_rejected", "kl")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreferenceKeys(GradientConfig):
+class PreferenceKeys(Answering):
     """The keys of a run that learns preferences; the run it starts from is also the reference.
 
     Args:
@@ -74,49 +74,30 @@ class PreferenceKeys(GradientConfig):
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="accuracy"))
     unit: ClassVar[str] = "pairs"
     metrics: ClassVar[tuple[Metric, ...]] = ("accuracy", "loss")
-    model_kind: ClassVar[str]
+    tasks: ClassVar[Mapping[str, str]] = {
+        DecoderOnlyConfig.kind: "prefer",
+        EncoderDecoderConfig.kind: "prefer_translations",
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.data.margin:
             raise ValueError("data.margin is for the task 'reward'")
 
-    @classmethod
-    def expand(cls, tree: Mapping[str, Any]) -> Tree:
-        """The tree merged over the config of the run it starts from. Raises ValueError for one without answers."""
-        tree = on_start(tree)
-        model = tree.get("model")
-        kind = model.get("kind") if isinstance(model, Mapping) else None
-        if tree.get("start") and kind not in (None, cls.model_kind):
-            problem = f"start must name a run whose model is of the kind '{cls.model_kind}', not {kind!r}"
-            other = {"decoder-only": "prefer", "encoder-decoder": "prefer_translations"}.get(str(kind), "reward")
-            raise ValueError(f"{problem}; for that one the task is '{other}'")
-        return tree
-
-    def scan(self) -> tuple[list[Finding], bool]:
-        """See RunConfig."""
-        findings = self.data.scan()
-        return findings, any(finding.severity == "error" for finding in findings)
-
-    def assets(self, run: Run) -> Assets:
-        """See RunConfig."""
-        return Assets(load_tokenizers(run), reference=load_reference(run))
-
-    def equipped(self, tokenizers: tuple[Tokenizer, Tokenizer]) -> tuple[Tokenizer, Tokenizer]:
-        """The tokenizers, with the special tokens that the answers need."""
-        return tokenizers
-
     def encoded(self, rows: Sequence[Preference], assets: Assets) -> EncodedPreferences:
         """The ids of prompts and answers."""
         raise NotImplementedError
 
-    def start_token(self, assets: Assets) -> int | None:
-        """The token that the decoder of an encoder-decoder is fed first; None for a language model."""
-        raise NotImplementedError
-
     def sampled(self, predictor: Any, pairs: Sequence[EncodedPreference]) -> list[EncodedPreference]:
         """The prompts with two answers each, sampled from a model."""
-        raise NotImplementedError
+        most = self.batches.length - 1
+        if self.model_kind == DecoderOnlyConfig.kind:
+            most += 2
+            pairs = [pair for pair in pairs if len(pair.prompt) + TOKENS < most] or pairs
+            most -= max(len(pair.prompt) for pair in pairs)
+        length = min(TOKENS, max(1, most))
+        drawn = self.drawn(predictor, [pair.prompt for pair in pairs], Sampling(n_best=2, seed=self.seed), length)
+        return [replace(pair, answers=(a, b), margin=0.0) for pair, (a, b) in zip(pairs, drawn, strict=True)]
 
     def continued(self, predictor: Any, row: Preference) -> Json:
         """The model's own answer to a prompt, for the report."""
@@ -136,16 +117,9 @@ class PreferenceKeys(GradientConfig):
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See RunConfig."""
-        if not self.start:
-            cure = "name the run of a model to start from, which is also the reference: --start RUN"
-            raise UsageError("preferences are learned by a model that already answers", where="start", cure=cure)
+        assets = self.started(run)
         rows: dict[str, list[Preference]] = self.data.splits(reporter.say, self.seed)
         digests = {name: digest_rows(split) for name, split in rows.items()}
-        begun = run is not None and run.begun
-        loaded = load_tokenizers(run if run is not None and begun else Run.open(self.start))
-        if loaded is None:
-            raise RunError("reads no text", where=self.start, cure="name the run of a language model")
-        assets = Assets(self.equipped(loaded))
         batches = {name: self.laid_out(split, name, assets, reporter) for name, split in rows.items()}
         reference = kept_reference(self, run, digests)
         if reference is None:

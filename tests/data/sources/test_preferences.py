@@ -117,7 +117,7 @@ def test_a_prompt_is_never_on_both_sides_of_the_held_out_part(tmp_path):
     train, valid = ({row.prompt for row in splits[name]} for name in ("train", "valid"))
     assert (len(train), len(valid), train & valid) == (36, 4, set())
     assert len(splits["train"]) + len(splits["valid"]) == 200
-    assert said_ == ["20 training pairs held out as validation data, all those of 4 prompts"]
+    assert said_ == ["20 training examples held out as validation data, all those of 4 prompts"]
     single = Preferences((write(tmp_path / "one.jsonl", [ABC, ABC]),))
     with pytest.raises(DataError, match="a single prompt"):
         single.splits(print)
