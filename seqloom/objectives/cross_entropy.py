@@ -90,12 +90,14 @@ class Loss:
         nll: the plain negative log-likelihood in nats, summed over the tokens.
         tokens: how many tokens, labels or numbers were learned.
         carry: the state the next batch starts from, if any.
+        scores: further means over the batch, for the log.
     """
 
     value: Tensor
     nll: float
     tokens: int
     carry: Mapping[str, Tensor] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def _real(x: Tensor, batch: SequenceBatch) -> Tensor:

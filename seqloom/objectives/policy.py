@@ -110,9 +110,9 @@ class _Gradient(_Policy):
         if self.kl == "loss":
             back = torch.where(mask, answers.reference - log_p, 0.0)
             terms = terms + self.beta * (back.exp() - 1 - back)
-        weights = mask / mask.sum(1, keepdim=True).clamp(min=1)
-        if self.weigh == "tokens":
-            weights = mask * (len(mask) / mask.sum().clamp(min=1))
+        weights = mask.to(log_p.dtype)
+        sizes = mask.sum(1, keepdim=True) if self.weigh == "answers" else mask.sum() / len(mask)
+        weights = weights / sizes.to(log_p.dtype).clamp(min=1 / len(mask))
         clipped = (mask & ((ratio - 1).abs() > self.clip)).sum() / mask.sum().clamp(min=1)
         return (weights * terms).sum(), {"clipped": 100 * float(clipped)}
 

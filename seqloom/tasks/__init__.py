@@ -27,6 +27,8 @@ TASKS = {
     "reward": "encoder.reward:RewardConfig",
     "prefer": "preference.prefer:PreferConfig",
     "prefer_translations": "preference.prefer:PreferTranslationsConfig",
+    "reinforce": "reinforcement.task:ReinforceConfig",
+    "reinforce_translations": "reinforcement.task:ReinforceTranslationsConfig",
     "embed_words": "word_vectors.task:EmbedWordsConfig",
 }
 """The config class of each task (see task.py for its methods), imported when it is needed."""

@@ -55,6 +55,28 @@ class Answering(GradientConfig):
         """See RunConfig."""
         return Assets(load_tokenizers(run), reference=load_reference(run))
 
+    def start_token(self, assets: Assets) -> int | None:
+        """The token that a decoder of its own is fed first; None = there is none."""
+        raise NotImplementedError
+
+    def prompts(self, rows: Sequence[Prompt], assets: Assets, most: int) -> tuple[list[np.ndarray], str]:
+        """The ids of prompts, of at most so many tokens, and a message about what is cut; "" = nothing."""
+        raise NotImplementedError
+
+    def end(self, predictor: Any) -> int:
+        """The token that ends an answer."""
+        raise NotImplementedError
+
+    def drawn(
+        self, predictor: Any, prompts: Sequence[np.ndarray], config: Sampling, length: int
+    ) -> list[list[np.ndarray]]:
+        """Sampled answers to each prompt: each of at most `length` tokens, or with its end, if it comes to one."""
+        raise NotImplementedError
+
+    def written(self, predictor: Any, prompt: np.ndarray, answer: np.ndarray) -> str:
+        """The text of an answer."""
+        raise NotImplementedError
+
     def started(self: Any, run: Run | None) -> Assets:
         """The tokenizers of the run, or of the one it starts from. Raises UsageError or RunError without one."""
         if not self.start:
@@ -77,29 +99,32 @@ class Continuing:
         return tokenizer, tokenizer
 
     def start_token(self: Any, assets: Assets) -> int | None:
-        """The token that a decoder of its own is fed first; None = there is none."""
+        """See Answering."""
         return None
 
     def prompts(self: Any, rows: Sequence[Prompt], assets: Assets, most: int) -> tuple[list[np.ndarray], str]:
-        """The ids of prompts, of at most so many tokens, and a message about what is cut; "" = nothing."""
+        """See Answering."""
         return encode_prompts([row.prompt for row in rows], assets.tokenizer, most)
 
     def predictor(self: Any, model: Any, assets: Assets, **options: Any) -> Any:
         """The options are those of Generator."""
         return _kept(Generator(model, assets.tokenizer, self.decoding, self.batches.length, **options), assets)
 
+    def end(self: Any, predictor: Generator) -> int:
+        """See Answering."""
+        return chat_token(predictor.tokenizer, END) if self.data.chats else predictor.tokenizer.stop
+
     def drawn(
         self: Any, predictor: Generator, prompts: Sequence[np.ndarray], config: Sampling, length: int
     ) -> list[list[np.ndarray]]:
-        """Sampled answers to each prompt: each of at most `length` tokens, or with its end, if it comes to one."""
-        tokenizer = predictor.tokenizer
-        end = chat_token(tokenizer, END) if self.data.chats else tokenizer.stop
+        """See Answering."""
+        end = self.end(predictor)
         rows = [prompt.tolist() for prompt in prompts]
         results = predictor.engine.generate(rows, Request(length, end, None, ()), config)
         return [[_ended(hypothesis.ids, end, length) for hypothesis in each] for each in results]
 
     def written(self: Any, predictor: Generator, prompt: np.ndarray, answer: np.ndarray) -> str:
-        """The text of an answer."""
+        """See Answering."""
         before, whole = (predictor.decode(ids.tolist()) for ids in (prompt, np.concatenate((prompt, answer))))
         return whole[len(before) :] if whole.startswith(before) else predictor.decode(answer.tolist())
 
@@ -110,15 +135,15 @@ class Translating:
     model_kind: ClassVar[str] = EncoderDecoderConfig.kind
 
     def equipped(self: Any, tokenizers: tuple[Tokenizer, Tokenizer]) -> tuple[Tokenizer, Tokenizer]:
-        """See Continuing."""
+        """See Answering."""
         return tokenizers
 
     def start_token(self: Any, assets: Assets) -> int | None:
-        """See Continuing."""
+        """See Answering."""
         return assets.tokenizer.start
 
     def prompts(self: Any, rows: Sequence[Prompt], assets: Assets, most: int) -> tuple[list[np.ndarray], str]:
-        """See Continuing."""
+        """See Answering."""
         assert assets.tokenizers is not None
         most = min(most, self.model.encoder.limit or most)
         return encode_sources([str(row.prompt) for row in rows], assets.tokenizers[0], most)
@@ -128,17 +153,21 @@ class Translating:
         assert assets.tokenizers is not None
         return _kept(Translator(model, *assets.tokenizers, self.decoding, **options), assets)
 
+    def end(self: Any, predictor: Translator) -> int:
+        """See Answering."""
+        return predictor.target.end
+
     def drawn(
         self: Any, predictor: Translator, prompts: Sequence[np.ndarray], config: Sampling, length: int
     ) -> list[list[np.ndarray]]:
-        """See Continuing."""
+        """See Answering."""
         length = min(length, (self.model.decoder.limit or length + 1) - 1)
         results = predictor.decode(prompts, replace(config, max_length=length), [[] for _ in prompts])
-        end = predictor.target.end
+        end = self.end(predictor)
         return [[_ended(hypothesis.ids, end, length) for hypothesis in each] for each in results]
 
     def written(self: Any, predictor: Translator, prompt: np.ndarray, answer: np.ndarray) -> str:
-        """See Continuing."""
+        """See Answering."""
         return predictor.target.decode([answer.tolist()])[0]
 
 

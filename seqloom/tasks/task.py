@@ -241,14 +241,23 @@ class Numbered(Protocol):
         ...
 
 
-def gradient_plan(config: Any, model: nn.Module, batches: Numbered, measure: Callable[[int], Measured]) -> Plan:
-    """The plan of training by gradient descent; `config` is a GradientConfig with an objective and batches."""
+def gradient_plan(
+    config: Any,
+    model: nn.Module,
+    batches: Numbered,
+    measure: Callable[[int], Measured],
+    objective: Callable[..., Any] | None = None,
+) -> Plan:
+    """The plan of training by gradient descent; `config` is a GradientConfig with an objective and batches.
+
+    `objective`: what to use in place of that of the config.
+    """
     device, accumulate = next(model.parameters()).device, config.batches.accumulate
     per_epoch = batches.per_epoch / accumulate
     training = config.training.lasting(per_epoch)
     learner = GradientLearner(
         model,
-        config.objective,
+        objective or config.objective,
         lambda n: batches(n).to(device),
         config.optimizer,
         accumulate,

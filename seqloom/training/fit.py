@@ -146,6 +146,7 @@ class _Session:
         self.memory.after_step()
         if step.number % self.plan.training.log_every == 0 or step.number == 1:
             row = {"loss": step.loss, "nll": step.nll, "norm": step.norm, "lr": step.lr}
+            row |= step.scores
             self._log("train", row | {"tokens_per_second": round(step.tokens / step.seconds, 1)})
 
     def _log(self, kind: str, row: dict[str, float]) -> None:

@@ -18,6 +18,9 @@ from seqloom.training.loop import Step, train
 from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
 from seqloom.training.precision import Precision, dtype_for
 
+CRITIC = "critic"
+"""The name of a module that predicts rewards in training; a run in use has none."""
+
 
 @runtime_checkable
 class Learner(Saved, Protocol):
@@ -97,7 +100,7 @@ class GradientLearner:
         if weights is not None:
             flat = torch.zeros_like(self.optimizer.weights.master)
             for name, view in self.optimizer.weights.views(flat).items():
-                view.copy_(weights[name])
+                view.copy_(weights.get(name, view))
         self.model.eval()
         with self.optimizer.weights.lent(flat):
             yield
@@ -112,8 +115,8 @@ class GradientLearner:
         save_tensors(folder / "optimizer.safetensors", tensors)
 
     def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """See Learner."""
-        save_weights(folder / WEIGHTS, weights)
+        """See Learner; a critic is only for training, and is kept with the optimizer."""
+        save_weights(folder / WEIGHTS, {n: w for n, w in weights.items() if not n.startswith(f"{CRITIC}.")})
 
     def load(self, folder: Path) -> None:
         """Loads weights, optimizer, random state and the carry for the next batch."""

@@ -59,7 +59,9 @@ class Reporter:
         else:
             left = (now - self._begun) / max(1, step.number - self._first) * (self._total - step.number)
             self.say(
-                f"step {step.number}/{self._total}  loss {step.nll:.3f}  lr {step.lr:.2e}  "
+                f"step {step.number}/{self._total}  loss {step.nll:.3f}  "
+                + "".join(f"{name} {value:.3g}  " for name, value in step.scores.items())
+                + f"lr {step.lr:.2e}  "
                 f"{rate:,.0f} {self._unit}/s  left {left / 60:.1f} min"
             )
 

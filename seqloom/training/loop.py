@@ -49,6 +49,11 @@ class Loss(Protocol):
         """The state that the next batch continues from, without gradients; empty if batches are independent."""
         ...
 
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Further means over the batch, for the log."""
+        ...
+
 
 B = TypeVar("B", bound=Counted)
 
@@ -65,6 +70,7 @@ class Step:
         tokens: target tokens.
         seconds: the time it took.
         carry: the state that the next step continues from.
+        scores: further means, of its last batch.
     """
 
     number: int
@@ -75,6 +81,7 @@ class Step:
     tokens: int
     seconds: float
     carry: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -117,7 +124,8 @@ def train(
             _diverged("gradient norm", norm, number, rows, optimizer)
         lr = rate(number)
         optimizer.step(lr, norm)
-        yield Step(number, loss / tokens, nll / tokens, norm, lr, tokens, time.perf_counter() - began, carry or {})
+        seconds = time.perf_counter() - began
+        yield Step(number, loss / tokens, nll / tokens, norm, lr, tokens, seconds, carry or {}, result.scores)
 
 
 def _diverged(what: str, value: float, step: int, rows: list[tuple[int, ...]], optimizer: Optimizer) -> None:
