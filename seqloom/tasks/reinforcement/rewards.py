@@ -180,13 +180,13 @@ def judged(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str]) -> l
     except SeqloomError:
         raise
     except Exception as error:  # whatever a function of the user raises
-        problem = f"the reward raises {type(error).__name__}: {error}"
+        problem = f"raises {type(error).__name__}: {error}"
     else:
         if len(numbers) == len(answers) and all(map(math.isfinite, numbers)):
             return numbers
         odd = [number for number in numbers if not math.isfinite(number)]
-        problem = (
-            f"the reward of an answer is {odd[0]}" if odd else f"{len(numbers)} rewards for {len(answers)} answers"
-        )
-    texts = [f"  {shown(p.prompt)!r} -> {a!r}" for p, a in zip(prompts[:3], answers[:3], strict=True)]
-    raise DataError("\n".join((f"{problem}; its batch begins with", *texts)), cure="mend the reward; no step was taken")
+        counts = f"gives {len(numbers)} rewards for {len(answers)} answers"
+        problem = f"gives an answer {odd[0]}" if odd else counts
+    texts = [f"{shown(p.prompt)!r} -> {a!r}" for p, a in zip(prompts[:3], answers[:3], strict=True)]
+    problem += f"; its batch begins with {', '.join(texts)}"
+    raise DataError(problem, where="the reward", cure="mend it; no step was taken")

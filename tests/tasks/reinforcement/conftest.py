@@ -1,0 +1,3 @@
+from calls import call
+
+__all__ = ["call"]
