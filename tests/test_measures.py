@@ -22,7 +22,8 @@ LESS = {
     *("rmse", "calibration_error", "minutes"),
 }
 NEITHER = {"majority", "by_chance", "standard_error", "rmse_of_mean", "unknown_share"} | {
-    *("kl", "accuracy_low", "accuracy_high", "longer_accuracy", "reward_chosen", "reward_rejected")
+    *("reward_start", "divergence", "entropy", "answer_tokens", "truncated"),
+    *("kl", "accuracy_low", "accuracy_high", "longer_accuracy", "reward_chosen", "reward_rejected"),
 }
 SIZES = {"words": 7, "characters": 31, "bytes": 37}
 RESULTS: dict[str, dict[str, Any]] = {

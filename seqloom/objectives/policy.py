@@ -118,7 +118,7 @@ class _Gradient(_Policy):
 
 
 @dataclass(frozen=True)
-class Reinforce(_Gradient):
+class BatchMean(_Gradient):
     """REINFORCE (Williams 1992): the baseline is the mean of all other answers of the batch.
 
     Args:
@@ -250,7 +250,7 @@ class MinimumRisk(_Policy):
         return -answers.group * expected.sum() + 0.0 * scores.sum(), {}
 
 
-PolicyObjective = LeaveOneOut | GroupRelative | Reinforce | Proximal | MinimumRisk
+PolicyObjective = LeaveOneOut | GroupRelative | BatchMean | Proximal | MinimumRisk
 
 
 def _left_out(totals: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from seqloom.objectives.policy import (
     Answers,
+    BatchMean,
     GroupRelative,
     LeaveOneOut,
     MinimumRisk,
     Proximal,
-    Reinforce,
 )
 
 P, G, T = 3, 5, 7
@@ -43,7 +43,7 @@ def loop_advantage(objective: Any, answers: Answers, r: int) -> float:
     totals = [loop_total(answers, i, objective.beta if objective.kl == "reward" else 0.0) for i in range(P * G)]
     own = totals[r // G * G : (r // G + 1) * G]
     match objective:
-        case Reinforce():
+        case BatchMean():
             others = totals[:r] + totals[r + 1 :]
             return totals[r] - sum(others) / len(others)
         case LeaveOneOut():
@@ -70,7 +70,7 @@ def loop_loss(objective: Any, log_p: Tensor, answers: Answers, advantage: Any) -
     return total
 
 
-@pytest.mark.parametrize("kind", [Reinforce, LeaveOneOut, GroupRelative])
+@pytest.mark.parametrize("kind", [BatchMean, LeaveOneOut, GroupRelative])
 @pytest.mark.parametrize("kl", ["reward", "loss"])
 @pytest.mark.parametrize("weigh", ["tokens", "answers"])
 @pytest.mark.parametrize("deviation", [False, True])
@@ -159,7 +159,7 @@ BEST = (REFERENCE + REWARDS / BETA).softmax(0)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("kind", [Reinforce, LeaveOneOut, GroupRelative, Proximal])
+@pytest.mark.parametrize("kind", [BatchMean, LeaveOneOut, GroupRelative, Proximal])
 def test_on_a_bandit_the_policy_becomes_the_reference_times_exp_of_the_reward_by_beta(kind: Any, seed: int) -> None:
     assert apart(REFERENCE.exp(), BEST) > 0.2
     assert apart(learned_policy(kind(beta=BETA), seed), BEST) < 0.02

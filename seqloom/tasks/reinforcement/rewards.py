@@ -30,7 +30,7 @@ class FunctionReward:
     """
 
     kind: ClassVar[str] = "python"
-    function: str
+    function: str = ""
 
     def judge(self) -> Judge:
         """The function for many answers. Raises UsageError where there is none."""
@@ -64,7 +64,7 @@ class RunReward:
     """
 
     kind: ClassVar[str] = "run"
-    run: str
+    run: str = ""
     label: str = ""
 
     def judge(self) -> Judge:
@@ -154,7 +154,7 @@ class PatternReward(_Rule):
     """
 
     kind: ClassVar[str] = "pattern"
-    pattern: str
+    pattern: str = r"\S"
 
     def __post_init__(self) -> None:
         try:
