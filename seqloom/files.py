@@ -328,7 +328,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def _claim(folder: Path) -> list[Path]:
     """Makes the directory and returns it and the folders made for it, the innermost first."""
-    cure = "choose another place with --run"
+    cure = "choose another place"
     if folder.exists() and not folder.is_dir():
         raise RunError("is a file; a run is a directory", where=str(folder), cure=cure)
     with writing(folder):

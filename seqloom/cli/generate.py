@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from seqloom.cli.common import NO_SHORT, AsJson, Quiet, Short, SpecialTokens, bounded, make_reporter, split_options
+from seqloom.errors import UsageError
 from seqloom.limits import Bounds
 
 
@@ -61,6 +62,8 @@ def generate(
 
     reporter = make_reporter(quiet)
     typed, options = split_options(words)
+    if sum(map(bool, (how.file, prompt, typed))) > 1:
+        raise UsageError("a prompt is there twice: as words, --prompt or --file", cure="leave out all but one")
     prompts = read_lines(how.file) if how.file else [prompt or " ".join(typed)]
     generator = open_predictor(run, LanguageModelConfig, special_tokens=special_tokens, say=reporter.warn)
     generator.config = config = decoding_config(generator.config, (*options, *short.keys))

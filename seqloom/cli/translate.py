@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, make_reporter, split_options, standard_input
-from seqloom.errors import DataError
+from seqloom.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from seqloom.tasks.seq2seq.predictor import Translation
@@ -110,6 +110,9 @@ def _one_line(text: str) -> str:
 
 def blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
     """The texts of the command line, or else blocks of `size` lines from a file or standard input."""
+    if texts and file:
+        problem = "there are texts on the command line, too"
+        raise UsageError(problem, where=f"--file {file}", cure="leave one of the two out")
     from seqloom.data.formats.lines import STANDARD_INPUT, decoded_stream, read_lines
 
     if texts:

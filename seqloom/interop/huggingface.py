@@ -154,6 +154,8 @@ def _check_sizes(model_config: ModelConfig, config: Json, shapes: Mapping[str, t
     size, images = config.get("vocab_size", 0), isinstance(getattr(model_config, "embedder", None), PatchConfig)
     if not isinstance(size, int) or isinstance(size, bool) or not (size == 0 if images else 0 < size < 1 << 31):
         raise ConfigError(f"vocab_size = {size!r} is not the size of a vocabulary")
+    if not isinstance(positions := config.get("max_position_embeddings", 1), int | None) or positions == 0:
+        raise ConfigError(f"max_position_embeddings = {positions!r} is not a number of positions")
     for name in ("encoder", "decoder"):
         if (layers := getattr(getattr(model_config, name, None), "layers", 0)) > len(shapes):
             raise ConfigError(f"has {layers:,} layers in its {name}, but only {len(shapes):,} weights")

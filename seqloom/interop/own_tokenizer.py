@@ -15,6 +15,7 @@ from seqloom.files import write_json, write_text
 from seqloom.interop.fields import Json
 from seqloom.models.assemblies import Model
 from seqloom.models.encoder import EncoderOnly
+from seqloom.text.chat import END, TEMPLATE
 from seqloom.text.tokenizer import LINE, Tokenizer
 
 _AROUND = {"decoder-only": ("START $A",), "encoder-decoder": ("$A END",)}
@@ -82,4 +83,6 @@ def write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], model: Mod
     segments = isinstance(model, EncoderOnly) and model.config.segments > 1 and target.template.segments
     settings["model_input_names"] = ["input_ids", *["token_type_ids"] * segments, "attention_mask"]
     settings |= {"model_max_length": length} if length else {}
+    if target.special is None and target.inner.token_to_id(END) is not None:
+        settings["chat_template"] = TEMPLATE
     write_json(folder / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})

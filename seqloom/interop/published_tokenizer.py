@@ -11,7 +11,7 @@ from tokenizers import normalizers, processors
 
 from seqloom.errors import RunError, UsageError
 from seqloom.interop.fields import Json
-from seqloom.interop.generation import ids_of, suppressed
+from seqloom.interop.generation import IDS, ids_of, suppressed
 from seqloom.interop.sentencepiece import read_sentencepiece
 from seqloom.interop.side_files import NAMED, POOLING, SideFiles
 from seqloom.interop.weights import interpreting, read_json, some
@@ -50,6 +50,10 @@ def read_tokenizers(
                 warnings.append(f"{path}: tokens that its tokenizer.json does not have: {some(missing)}")
             result.append(_with_special(inner, side, ids, vocab_size, kind, never))
     source, target = result[-1], result[0]
+    if beyond := [name for name, i in target.inner.get_vocab().items() if i >= vocab_size]:
+        warnings.append(f"{folder}: read as unknown, since the model has {vocab_size:,} tokens: {some(beyond)}")
+    if outside := [f"{key} = {ids[key]}" for key in IDS.split() if max(ids_of(ids.get(key)), default=0) >= vocab_size]:
+        warnings.append(f"{side.generation_path}: not used, since the model has {vocab_size:,} tokens: {some(outside)}")
     if target.inner.get_vocab_size() > vocab_size and not (folder / "target.spm").is_file():
         problem = f"its tokenizer has {target.inner.get_vocab_size():,} tokens, its model {vocab_size:,}"
         raise RunError(problem, where=str(folder), cure="replace it with the tokenizer that the model was trained with")
@@ -63,7 +67,10 @@ def _read(folder: Path, family: str) -> tuple[tokenizers.Tokenizer, ...]:
     path = folder / "tokenizer.json"
     if path.is_file():
         with interpreting(path):
-            return (tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")),)
+            inner = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            if len({*(vocabulary := inner.get_vocab()).values()}) < len(vocabulary):
+                raise RunError("two of its tokens have the same number", cure=_TOGETHER)
+            return (inner,)
     if (folder / "source.spm").is_file():
         path = folder / "vocab.json"
         with interpreting(path):

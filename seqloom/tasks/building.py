@@ -244,12 +244,12 @@ def _differing(weights: Mapping[str, Stored], model: nn.Module) -> tuple[str, ..
     return tuple(sorted(differing))
 
 
-def on_start(tree: Mapping[str, Any]) -> Tree:
+def on_start(tree: Mapping[str, Any], kind: str = "") -> Tree:
     """The tree of a config merged into the model of the run it starts from; the tokenizer is that run's.
 
     A preset of the model is dropped, because its sizes are not those of the run; one named on the command line, or a
     key of the tokenizer, raises UsageError. A run that no longer exists changes nothing: the config of a run that has
-    begun is complete.
+    begun is complete. Raises ValueError for a run whose model is not of the `kind` named.
     """
     start = tree.get("start", "")
     start = start[0] if isinstance(start, Arguments) and start else start
@@ -257,6 +257,9 @@ def on_start(tree: Mapping[str, Any]) -> Tree:
     if not start or not path.is_file():
         return dict(tree)
     base, _ = read_tree(path)
+    other = base.get("model", {}).get("kind", kind)
+    if kind and other != kind:
+        raise ValueError(f"start must name a run whose model is of the kind '{kind}', not '{other}' as that of {start}")
     tokenizer = tree.get("tokenizer", {})
     for key, value in tokenizer.items() if isinstance(tokenizer, Mapping) else ():
         if isinstance(value, Arguments):

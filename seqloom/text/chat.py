@@ -9,12 +9,17 @@ from typing import Literal
 import numpy as np
 
 from seqloom.errors import UsageError
-from seqloom.text.tokenizer import Tokenizer
+from seqloom.text.tokenizer import MESSAGE_END, Tokenizer
 
 Role = Literal["system", "user", "assistant"]
 ROLES: dict[str, str] = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
-END = "<|end|>"
+END = MESSAGE_END
 """The token after each message; a model generates it at the end of its answer."""
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+"""The format as other programs render it."""
 
 
 @dataclass(frozen=True)

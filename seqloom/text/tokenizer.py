@@ -16,6 +16,8 @@ from seqloom.errors import RunError, UsageError
 from seqloom.limits import Bounded, Bounds, ShareBelowOne, check_regular
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
+MESSAGE_END = "<|end|>"
+"""The name of the token after a message of a conversation."""
 LINE = "\n"
 """The name of the token that ends a line in what other programs read."""
 
@@ -191,7 +193,10 @@ class Tokenizer:
     @property
     def stops(self) -> tuple[int, ...]:
         """The ids that end a generated text besides `stop`."""
-        return () if self.special is None else self.special.ends
+        if self.special is not None:
+            return self.special.ends
+        end = self.inner.token_to_id(MESSAGE_END)
+        return () if end is None else (int(end),)
 
     @property
     def suppressed(self) -> tuple[int, ...]:
@@ -323,7 +328,9 @@ class Tokenizer:
             raise RunError("not a tokenizer.json: it is not UTF-8", where=str(path)) from None
         try:
             if f'"{_OWN}": {{' not in text:
-                return cls(tokenizers.Tokenizer.from_str(text))
+                inner = tokenizers.Tokenizer.from_str(text)
+                check_numbers(inner)
+                return cls(inner)
             tree = json.loads(text)
             special = Special.of(tree.pop(_OWN))
             return cls(tokenizers.Tokenizer.from_str(json.dumps(tree)), special)
@@ -331,6 +338,14 @@ class Tokenizer:
             raise UsageError(error.problem, where=str(path), cure=error.cure) from None
         except Exception as error:  # the library raises bare Exception
             raise RunError(f"not a tokenizer.json: {error}", where=str(path)) from None
+
+
+def check_numbers(inner: tokenizers.Tokenizer) -> None:
+    """Raises UsageError unless the tokens of a vocabulary have numbers of their own, without gaps."""
+    numbers = sorted(inner.get_vocab().values())
+    if wrong := next((i for i, number in enumerate(numbers) if i != number), None):
+        problem = f"its {len(numbers):,} tokens are not numbered from 0 to {len(numbers) - 1:,}: see {numbers[wrong]:,}"
+        raise UsageError(problem, cure="number them in the file, or train a tokenizer with kind = 'bpe'")
 
 
 _SPECIAL_NAMES = (

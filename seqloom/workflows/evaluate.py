@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 
 from seqloom import config as configs
@@ -42,15 +42,31 @@ def evaluate_run(
         path: the run, or its directory.
         test: files like those it was trained on; empty = the test data of its config.
         name: what to save it as; by default the name of the first file, or "test".
-        options: decoding options, as on the command line.
+        options: decoding options, as on the command line, and those of how test files are read: --data.text COLUMN.
         reporter: prints progress.
     """
     run = Run.open(path)
     config = config_of(run, RunConfig)
     title = title_of(name, test, config.title)
-    predictor = load_run(run, RunConfig, precision=config.measured_in, say=reporter.warn).predictor()
+    reading, options = _of_data(options)
+    if reading:
+        config = configs.build(type(config), configs.merge(configs.tree_of(config), configs.read_overrides(reading)))
+    loaded = load_run(run, RunConfig, precision=config.measured_in, say=reporter.warn)
+    predictor = replace(loaded, config=config).predictor()
     scores = config.score(predictor, test, options, reporter)
     return _saved(run, title, scores, basis(run, config, test, options, reporter), reporter)
+
+
+def _of_data(options: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of the data, and the others."""
+    data: list[str] = []
+    rest: list[str] = []
+    part = rest
+    for word in options:
+        if word.startswith("--"):
+            part = data if word.startswith("--data.") else rest
+        part.append(word)
+    return data, rest
 
 
 def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporter: Reporter) -> Json:

@@ -31,6 +31,8 @@ from seqloom.training.log import Reporter
 
 Target = Literal["hf", "gguf", "ctranslate2", "onnx"]
 _FILES = ("gguf", "onnx")
+_OF_OTHERS = {"hf": ("model.bin",), "ctranslate2": ("model.safetensors", "model.safetensors.index.json")}
+"""What a directory of another format has."""
 _PRECISIONS: dict[str, tuple[Precision, ...]] = {"hf": ("fp32", "bf16"), "gguf": get_args(Precision)}
 
 
@@ -45,6 +47,9 @@ def export_run(path: str | Run, to: Target, out: str, reporter: Reporter, precis
     if precision not in _PRECISIONS.get(to, ("fp32",)):
         formats = " and ".join(f"--to {name}" for name, listed in _PRECISIONS.items() if precision in listed)
         raise UsageError(f"--precision {precision} is for {formats} only", cure="leave it out")
+    if other := next((name for name in _OF_OTHERS.get(to, ()) if (folder / name).is_file()), None):
+        problem = f"holds {other}, an export of another format"
+        raise UsageError(problem, where=out, cure="choose another directory, or remove this one")
     place = (folder.parent, folder.name) if to in _FILES else (folder,)
     with output_in(*place):
         _export(run, to, folder, reporter, precision)
@@ -157,5 +162,5 @@ def _special(tokenizer: Tokenizer, kind: str) -> Json:
         never = {"bad_words_ids": [[i] for i in tokenizer.suppressed]} if tokenizer.suppressed else {}
         return ids | {"decoder_start_token_id": tokenizer.start, "forced_eos_token_id": tokenizer.end, **never}
     if tokenizer.special is None and kind == "decoder-only":
-        ids["eos_token_id"] = tokenizer.stop
+        ids["eos_token_id"] = [tokenizer.stop, *tokenizer.stops] if tokenizer.stops else tokenizer.stop
     return ids | {"bos_token_id": tokenizer.start}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ from made_up import sentences, translated, write_corpus
 from published import transformers
 
 from seqloom.cli import main
+from seqloom.errors import UsageError
 from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.building import load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.task import config_of
+from seqloom.text.chat import Message, chat_prompt
 from seqloom.training.log import Reporter
 from seqloom.workflows.export import Target, export_run
 from seqloom.workflows.import_ import import_run
@@ -143,6 +147,42 @@ def test_a_text_keeps_its_lines_outside_and_when_it_comes_back(kind: str, traine
     assert load("file").tokenizer.line_end == load("run").tokenizer.line_end
 
 
+CHATS = "data = {kind = 'conversations', train = ['chats.jsonl']}"
+
+
+def test_conversations_leave_with_their_format_and_their_end(trained: Any, transformers: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": line, "response": f"{line}\n\n ba."} for line in sentences(40, 1)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    chats = re.sub("length = [0-9]+", "length = 64", re.sub("data = .*", CHATS, LANGUAGE))
+    run = trained(chats)
+    agrees(run, "hf", "hf")
+    theirs = transformers.AutoTokenizer.from_pretrained("hf")
+    messages = [Message("user", "ba ko"), Message("assistant", "mi\n ve"), Message("user", "gor")]
+    asked = [{"role": message.role, "content": message.text} for message in messages]
+    ids = theirs.apply_chat_template(asked, add_generation_prompt=True, tokenize=True, return_dict=False)
+    tokenizer = load(run).tokenizer
+    assert ids == chat_prompt(messages, tokenizer)
+    assert tokenizer.stops[0] in transformers.GenerationConfig.from_pretrained("hf").eos_token_id
+    again = import_run("hf", "again", QUIET)
+    assert load(again.path).tokenizer.stops == tokenizer.stops
+    # a training that starts from either counts the same words
+    words = []
+    for start in (run, "again"):
+        main(["train", "config.toml", "--run", f"from-{start}", "-q", "--start", start])
+        main(["eval", f"from-{start}", "--test", "chats.jsonl", "-q"])
+        words.append(Run.open(f"from-{start}").evaluation("chats")["words"])
+    assert words[0] == words[1] > 5 * len(rows)
+
+
+def test_exports_of_two_formats_are_not_mixed(trained: Any) -> None:
+    pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is written")
+    run = trained(LANGUAGE)
+    export_run(run, "hf", "out", QUIET)
+    export_run(run, "hf", "out", QUIET)
+    with pytest.raises(UsageError, match=r"holds model\.safetensors, an export of another format"):
+        export_run(run, "ctranslate2", "out", QUIET)
+
+
 @pytest.mark.parametrize(
     ("more", "family"),
     [
@@ -258,4 +298,8 @@ def test_what_init_s_config_trains_can_leave_and_come_back(
     main(["export", run, "hf", "--to", "hf", "--verify", "-q"])
     main(["import", "hf", "again", "-q"])
     options = {"max_length": 9} if task == "language_model" else {}
+    if task == "classify":
+        table = LINES[0].join(("sentence\tclass\n", "\tTrue\n"))
+        Path("other.tsv").write_text(table, encoding="utf-8")
+        main(["eval", "again", "--test", "other.tsv", "-q", "--data.text", "sentence", "--data.label", "class"])
     assert repr(load("again")(*ASKED[task], **options)) == repr(load(run)(*ASKED[task], **options))

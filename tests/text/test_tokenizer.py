@@ -317,3 +317,13 @@ def test_words_that_a_model_lacks_are_unknown() -> None:
     (ids,) = plain.encode(["xyz"])
     few = Tokenizer(plain.inner, replace(PUBLISHED, vocab_size=int(ids.max())))
     assert few.encode(["xyz"])[0].tolist() == [8 if i == ids.max() else i for i in ids]
+
+
+def test_a_file_whose_numbers_have_gaps_or_repeat_is_refused(tmp_path: Path) -> None:
+    tree = json.loads(train_tokenizer(BPE(size=280), ["ba ko"]).to_json())
+    name = max(tree["model"]["vocab"], key=tree["model"]["vocab"].__getitem__)
+    for number in (5000, 7):
+        tree["model"]["vocab"][name] = number
+        (tmp_path / "t.json").write_text(json.dumps(tree), encoding="utf-8")
+        with pytest.raises(SeqloomError, match=r"t\.json"):
+            Tokenizer.load(tmp_path / "t.json")

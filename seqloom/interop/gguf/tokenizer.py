@@ -130,7 +130,9 @@ def write_tokenizer(writer: Any, folder: Path, vocab_size: int) -> list[str]:
     spaced = before == [{"type": "Prepend", "prepend": " "}]
     expected = [{"type": "NFC"}] if pres == ["qwen2"] else []
     if tree["model"]["type"] != "BPE" or not pres or not (spaced or before == expected):
-        problem = "GGUF cannot express its tokenizer"
+        cause = "" if tree["model"]["type"] == "BPE" and pres else " and the way it splits texts"
+        named = " and ".join(step["type"] for step in before) or "no change"
+        problem = f"GGUF cannot express its tokenizer ({tree['model']['type']}, with {named} before it{cause})"
         raise UsageError(problem, cure=f"byte-level BPE that splits texts as these do: {', '.join(_PRE)}")
     names = {i: token for token, i in inner.get_vocab().items()}
     added = inner.get_added_tokens_decoder()

@@ -190,7 +190,7 @@ class Filler:
 
     def __init__(self, model: EncoderOnly, tokenizer: Tokenizer, length: int) -> None:
         if "masked" not in model.heads:
-            raise RunError("has no head for masked words", cure="name a run of the task masked_words")
+            raise RunError("has no head for masked words", cure="train it: seqloom train CONFIG --start RUN")
         self.model, self.tokenizer = model, tokenizer
         self.length = min(length, model.config.encoder.limit or length)
         self.name, self.mask = mask_of(tokenizer)

@@ -205,7 +205,7 @@ class Generator:
         return prompt.text + (whole[len(before) :] if whole.startswith(before) else self.decode(ids))
 
     def _check(self, draft: Generator, config: DecodingConfig) -> None:
-        if draft.tokenizer.digest() != self.tokenizer.digest():
+        if draft.tokenizer.inner.to_str() != self.tokenizer.inner.to_str():
             raise UsageError(
                 "the draft has another tokenizer", where="--draft", cure="train it with tokenizer.kind = 'file'"
             )

@@ -16,7 +16,7 @@ from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.files import Json
 from seqloom.models.assemblies import parameter_count
-from seqloom.models.decoder import LanguageModel
+from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets
@@ -46,7 +46,7 @@ class LanguageModelConfig(LanguageModelKeys):
         data = tree.get("data")
         if isinstance(data, Mapping) and data and "kind" not in data:
             tree = {**tree, "data": {"kind": "text", **data}}
-        return on_start(tree)
+        return on_start(tree, DecoderOnlyConfig.kind)
 
     @property
     def title(self) -> str:

@@ -20,7 +20,7 @@ from seqloom.evaluation.tokenization import bleu_tokenization
 from seqloom.evaluation.translation import corpus_bleu, exact_match, zero_bleu
 from seqloom.files import Json
 from seqloom.models.assemblies import parameter_count
-from seqloom.models.encoder_decoder import EncoderDecoder
+from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
@@ -45,7 +45,7 @@ class TranslateConfig(TranslateKeys):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged into the model of the run that training starts from."""
-        return on_start(tree)
+        return on_start(tree, EncoderDecoderConfig.kind)
 
     @property
     def used_by(self) -> str:

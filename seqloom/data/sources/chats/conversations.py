@@ -126,9 +126,9 @@ class Chats(TextSplit):
         """See TextSplit; the sizes are those of the answers."""
         packs = self.packs(tokenizer, layout)
         answers = [ids[learned] for ids, learned, _ in packs.chats]
-        ends = [tokenizer.end, chat_token(tokenizer, END)]
+        ends = [i for i in (tokenizer.line_end, chat_token(tokenizer, END)) if i is not None]
         rows = [row.tolist() for ids in answers for row in np.split(ids, np.flatnonzero(np.isin(ids, ends)) + 1)]
-        lines = tokenizer.decode([row for row in rows if row])
+        lines = [line for text in tokenizer.decode([row for row in rows if row]) for line in text.split("\n")]
         prompts = [chat.messages[:1] for chat in self.chats[:: max(1, len(self.chats) // 3)][:3]]
         sizes = Text(lines, [1] * len(lines)).sizes()
         return Reading(packs, sum(row.count(tokenizer.unknown) for row in rows), sizes, prompts)
