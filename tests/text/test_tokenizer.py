@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import models
 
-from seqloom.errors import DataError, RunError, UsageError
+from seqloom.errors import DataError, RunError, SeqloomError, UsageError
 from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Special, Tokenizer, WordLevel
 from seqloom.text.training import train_tokenizer
 
