@@ -149,6 +149,39 @@ epochs = 1                             # or minutes, or steps
 evaluate_every = 50
 """
 
+_REINFORCE = """\
+# seqloom train reinforce.toml         (the same command again resumes)
+# seqloom check reinforce.toml         (first: checks the prompts, and estimates the training)
+task = "reinforce"                     # or reinforce_translations, for an encoder-decoder
+start = "runs/chat"                    # a run of a language model, which is also the reference
+
+[data]                                 # .jsonl with prompts, or a text with a prompt in each line; also .gz and .xz
+train = ["train.jsonl"]
+valid = ["valid.jsonl"]                # without it, a tenth of the prompts of train
+form = "text"                          # or instruction, dialogue ("Human: ... Assistant: ..."), messages
+prompt = "prompt"                      # the name of the key
+
+[reward]
+kind = "run"                           # or python, exact, chrf, length, pattern
+run = "runs/reward"                    # a reward model, or a classifier and one of its labels
+
+[objective]
+kind = "rloo"                          # or grpo, reinforce, ppo, minimum-risk
+beta = 0.05                            # smaller = farther from the reference
+
+[batches]
+prompts = 8
+answers = 4                            # to each prompt
+answer = 48                            # the most tokens of an answer
+
+[optimizer]
+lr = 1e-5                              # far lower than in the training of the model that it starts from
+
+[training]
+steps = 200                            # or minutes, or epochs
+evaluate_every = 50
+"""
+
 _TEMPLATES = {
     "translate": _TRANSLATE,
     "language_model": _LANGUAGE_MODEL,
@@ -159,6 +192,7 @@ _TEMPLATES = {
     "masked_words": _encoder("masked_words", "text files", "txt"),
     "reward": _REWARD.format(form=_FORM),
     "prefer": _PREFER.format(form=_FORM),
+    "reinforce": _REINFORCE,
 }
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -166,7 +200,16 @@ File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 def init(
     task: Literal[
-        "translate", "language_model", "embed_words", "classify", "tag", "answer", "masked_words", "reward", "prefer"
+        "translate",
+        "language_model",
+        "embed_words",
+        "classify",
+        "tag",
+        "answer",
+        "masked_words",
+        "reward",
+        "prefer",
+        "reinforce",
     ] = "translate",
     /,
     *,

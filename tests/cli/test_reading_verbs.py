@@ -341,7 +341,7 @@ def test_one_text_is_no_list_of_texts(here):
             predictor("ba ko")
 
 
-@pytest.mark.parametrize("task", ["classify", "tag", "answer", "masked_words", "reward", "prefer"])
+@pytest.mark.parametrize("task", ["classify", "tag", "answer", "masked_words", "reward", "prefer", "reinforce"])
 def test_init_writes_a_config_that_is_read(call: Call, tmp_path, monkeypatch, task):
     monkeypatch.chdir(tmp_path)
     assert call("init", task).code == 0
