@@ -28,7 +28,7 @@ from seqloom.nn.embedders import PatchConfig
 SHARD = 5 * 10**9
 """The most bytes of a file of weights."""
 _HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
-_FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
+_FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt", "*.jinja"]
 
 
 @dataclass(frozen=True)
