@@ -159,7 +159,7 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     exported = load_exported(run, reporter)
     model, heads, pair = exported.model, exported.heads, exported.pair
     special = _special(pair[1], model.config.kind) if pair is not None else {}
-    more: Json = {key: value for key, value in special.items() if key != "bad_words_ids"} | _labels(exported.facts)
+    more: Json = {key: value for key, value in special.items() if key != "bad_words_ids"} | labels_of(exported.facts)
     if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
         more["max_position_embeddings"] = config_of(run, LanguageModelConfig).batches.length
     imported = run.info().get("imported", {})
@@ -183,7 +183,7 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
             shutil.copyfile(path, folder / kept)
 
 
-def _labels(facts: Json) -> Json:
+def labels_of(facts: Json) -> Json:
     """What a config.json states about labels and numbers."""
     more: Json = {}
     if names := facts.get("labels"):

@@ -23,10 +23,11 @@ from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.embedders import Inputs, Modality, PatchEmbedder
 from seqloom.run import Run
+from seqloom.tasks.assets import load_facts
 from seqloom.tasks.counterpart import GREEDY, NEW
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
-from seqloom.workflows.export import load_exported
+from seqloom.workflows.export import labels_of, load_exported
 from seqloom.workflows.import_ import checkpoint
 from seqloom.workflows.text_parity import Differences, compare_texts
 
@@ -56,8 +57,12 @@ def compare_with_transformers(
     logging.disable_progress_bar()
     with checkpoint(source, base) as (folder, adapter):
         published = read_checkpoint(folder, adapter)
-        theirs = _theirs(published, folder, transformers)
-        if adapter is not None:
+        if adapter is None:
+            theirs = _theirs(published, folder, transformers)
+        else:
+            counts = [{"num_labels": n} for name, n in published.form.heads.items() if name in ("label", "tags")]
+            other_head = {"ignore_mismatched_sizes": True, **labels_of(load_facts(run))}
+            theirs = _theirs(published, folder, transformers, *counts, other_head)
             theirs = _peft().PeftModel.from_pretrained(theirs, adapter).merge_and_unload()
         return _compare(run, published, folder, theirs, reporter, rounded)
 
@@ -70,15 +75,14 @@ def _peft() -> Any:
     return peft
 
 
-def _theirs(published: Published, folder: Path, transformers: Any) -> Any:
-    """The model of a directory in transformers; with the heads of an adapter, if it has one."""
+def _theirs(published: Published, folder: Path, transformers: Any, *settings: dict[str, Any]) -> Any:
+    """The model of a directory in transformers, with more settings than those of its config.json."""
     architecture = str((published.config.get("architectures") or [""])[0])
     if published.family.kind != "encoder-only":
         architecture = published.family.architecture
     make = getattr(transformers, architecture, transformers.AutoModel)
     place: Path | None = folder
-    labels = [count for name, count in published.form.heads.items() if name in ("label", "tags")]
-    more: dict[str, Any] = {"num_labels": labels[0]} if labels else {}
+    more = {key: value for each in settings for key, value in each.items()}
     if (folder / GGUF).exists():  # which transformers reads with accelerate only, and slowly
         weights = Weights(folder)
         more["state_dict"] = {name: weights(name) for name in weights.shapes()}
