@@ -22,6 +22,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TASKS = {"label": "SEQ_CLS", "tags": "TOKEN_CLS", "span": "QUESTION_ANS"}
 """The task_type of a model with one of our heads."""
 _PAIR = re.compile(r"(.+)\.lora_([AB])\.weight")
+_BLOCK = re.compile(r"\.\d+\.")
 _END = r"(.*\.)?"  # a pattern of the end of a name
 _FIELDS = Fields(
     "task_type base_model_name_or_path revision r lora_alpha lora_dropout use_rslora target_modules exclude_modules "
@@ -29,10 +30,12 @@ _FIELDS = Fields(
     "peft_version auto_mapping megatron_core loftq_config eva_config corda_config lora_ga_config qalora_group_size "
     "ensure_weight_tying runtime_config",
     must={
-        "peft_type": ("LORA",),
-        "bias": ("none",),
-        # The others begin with other weights than those of the base.
-        "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
+        # Other starts than these change the weights of the base.
+        **{
+            "peft_type": ("LORA",),
+            "bias": ("none",),
+            "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
+        },
         **dict.fromkeys(("use_dora", "use_qalora", "lora_bias", "use_bdlora"), (False,)),
         **dict.fromkeys(("trainable_token_indices", "layer_replication", "target_parameters", "megatron_config"), ()),
         **dict.fromkeys(("alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config"), ()),
@@ -117,7 +120,7 @@ class _Adapter:
         absent = [p for p in patterns if not any(self._matches(p, layer) for layer in self.layers)]
         unknown += [f"target_modules {p.removeprefix(_END)!r}" for p in absent]
         if not (self.about.get("layers_to_transform") or self.about.get("exclude_modules")):
-            inside = [n.removesuffix(".weight") for n in base if _general(n) != n and len(base[n]) == 2]
+            inside = [n.removesuffix(".weight") for n in base if _BLOCK.search(n) and len(base[n]) == 2]
             rest = [n for n in inside if n not in self.layers and f"{n}.weight" not in self.whole]
             missing += [n for n in rest if any(self._matches(p, n) for p in patterns)]
         listed = (("missing", missing), ("unknown", unknown), ("wrong", wrong))
@@ -148,10 +151,5 @@ class _Adapter:
         return int(self._at("rank_pattern", layer, "r"))
 
     def _is_transposed(self, layer: str) -> bool:
-        rules = (rule for rule in self.family.rules if rule.transposed)
-        return any(_general(layer) == _general(part) for rule in rules for part in rule.theirs)
-
-
-def _general(name: str) -> str:
-    """A name without the numbers of blocks."""
-    return re.sub(r"\.\d+(?=\.)", ".{}", name)
+        """Whether it is one of the blocks of a family that stores their matrices as (inputs, outputs)."""
+        return bool(_BLOCK.search(layer)) and any(rule.transposed for rule in self.family.rules)

@@ -62,7 +62,9 @@ def write_adapter(folder: Path, run: Adapted, base: Published, name: str) -> Non
     head = _HEADS.get(str(task), "\0")
     whole = {n: rule for n, rule in bound.items() if n in run.learned or any(_is_in(part, head) for part in rule[1])}
     pairs = {layer: pair for ours in _adapted(run) - whole.keys() for layer, pair in _pairs(run, ours, bound, config)}
-    _check_base(run, base, run.frozen.keys() - whole.keys())
+    if differing := _differing(run, base, run.frozen.keys() - whole.keys()):
+        cure = "name the one that the run started from, in float32: seqloom export START DIRECTORY --to hf"
+        raise RunError(f"the run does not have the weights of this base: {some(differing)}", where=name, cure=cure)
     replaced: dict[str, Tensor] = {}
     for ours, (rule, parts) in whole.items():
         replaced |= zip(parts, rule.write(parameters[ours].detach(), config), strict=True)
@@ -92,15 +94,13 @@ def _is_in(part: str, module: str, *, whole: bool = True) -> bool:
     return part.startswith(f"{module}.") or (whole and part.rpartition(".")[0].endswith(module))
 
 
-def _check_base(run: Adapted, base: Published, shared: Set[str]) -> None:
-    """Raises RunError where a weight that the run did not learn is another one in its base."""
-    differing = {*shared}
+def _differing(run: Adapted, base: Published, shared: Set[str]) -> Set[str]:
+    """The names of the weights that the run did not learn and that are others in its base."""
+    same = set()
     for name, weight in base.weights():
         if name in shared and weight.shape == (frozen := run.frozen[name]()).shape:
-            differing -= {name} if torch.allclose(weight, frozen, 1e-5) else set()
-    if differing:
-        cure = "name the one that the run started from, in float32: seqloom export START DIRECTORY --to hf"
-        raise RunError(f"the run does not have the weights of this base: {some(differing)}", where="--base", cure=cure)
+            same |= {name} if torch.allclose(weight, frozen, 1e-5) else set()
+    return shared - same
 
 
 def _adapted(run: Adapted) -> set[str]:
