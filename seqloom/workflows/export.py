@@ -114,13 +114,9 @@ def _to_peft(run: Run, folder: Path, reporter: Reporter, base: str) -> None:
     learned, root = learned_shapes(best), lora.scaling == "root-rank"
     settings = {"r": lora.rank, "lora_alpha": lora.alpha, "use_rslora": root, "lora_dropout": lora.dropout}
     with directory(base) as found, saved_weights(best) as weights:
-        adapted = Adapted(
-            exported.model,
-            exported.heads,
-            settings,
-            {name: weight.read for name, weight in weights.items() if name not in learned},
-            {name: weights[name].read() for name in learned},
-        )
+        frozen = {name: weight.read for name, weight in weights.items() if name not in learned}
+        read = {name: weights[name].read() for name in learned}
+        adapted = Adapted(exported.model, exported.heads, settings, frozen, read)
         write_adapter(folder, adapted, read_checkpoint(found), str(found.resolve()) if Path(base).exists() else base)
 
 

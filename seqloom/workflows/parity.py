@@ -58,11 +58,11 @@ def compare_with_transformers(
     with checkpoint(source, base) as (folder, adapter):
         published = read_checkpoint(folder, adapter)
         if adapter is None:
-            theirs = _theirs(published, folder, transformers)
+            theirs = _theirs(published, folder, transformers, {})
         else:
-            counts = [{"num_labels": n} for name, n in published.form.heads.items() if name in ("label", "tags")]
-            other_head = {"ignore_mismatched_sizes": True, **labels_of(load_facts(run))}
-            theirs = _theirs(published, folder, transformers, *counts, other_head)
+            count = next((n for name, n in published.form.heads.items() if name in ("label", "tags")), 2)
+            head = {"ignore_mismatched_sizes": True, "num_labels": count, **labels_of(load_facts(run))}
+            theirs = _theirs(published, folder, transformers, head)
             theirs = _peft().PeftModel.from_pretrained(theirs, adapter).merge_and_unload()
         return _compare(run, published, folder, theirs, reporter, rounded)
 
@@ -75,14 +75,13 @@ def _peft() -> Any:
     return peft
 
 
-def _theirs(published: Published, folder: Path, transformers: Any, *settings: dict[str, Any]) -> Any:
+def _theirs(published: Published, folder: Path, transformers: Any, more: dict[str, Any]) -> Any:
     """The model of a directory in transformers, with more settings than those of its config.json."""
     architecture = str((published.config.get("architectures") or [""])[0])
     if published.family.kind != "encoder-only":
         architecture = published.family.architecture
     make = getattr(transformers, architecture, transformers.AutoModel)
     place: Path | None = folder
-    more = {key: value for each in settings for key, value in each.items()}
     if (folder / GGUF).exists():  # which transformers reads with accelerate only, and slowly
         weights = Weights(folder)
         more["state_dict"] = {name: weights(name) for name in weights.shapes()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from calls import Call, call
-from published import Publish, publish, transformers
+from published import Publish, publish, transformers, write_tokenizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -41,6 +42,7 @@ FILES = {
 DATA = {
     "language_model": 'data = {train = ["text.txt"], valid = ["text.txt"]}\nbatches = {length = 16, lanes = 2}\n',
     "translate": 'data = {kind = "files", train = ["text.txt", "text.txt"], valid = ["text.txt", "text.txt"]}\n',
+    "masked_words": 'data = {train = ["text.txt"], valid = ["text.txt"]}\nbatches = {tokens = 99, length = 16}\n',
     "classify": 'data = {train = ["text.tsv"], valid = ["text.tsv"]}\nbatches = {tokens = 99, length = 16}\n',
     "tag": 'data = {train = ["tags.txt"], valid = ["tags.txt"]}\nbatches = {tokens = 99, length = 16}\n',
 }
@@ -70,7 +72,7 @@ def adapted(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         Path(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def train(base: str, task: str, adapt: str = "") -> str:
-        imported = {"classify": "encode", "tag": "tag"}.get(task, task)
+        imported = {"classify": "encode", "masked_words": "encode"}.get(task, task)
         import_run(str(publish(base)), "base", QUIET, imported)
         text = f'task = "{task}"\nstart = "base"\n{DATA[task]}{TRAINING}[adapt]\nkind = "lora"\nrank = 3\nalpha = 5.0\n'
         Path("tuned.toml").write_text(text + adapt, encoding="utf-8")
@@ -285,6 +287,25 @@ def test_what_peft_cannot_express_is_refused(adapted: Any, call: Call) -> None:
     call("export", "base", "out", *peft).refused(2, "base: was not adapted with adapt.kind = 'lora'")
     call("export", run, "out", "--to", "hf", "--base", "base", "-q").refused(2, "--base is for --to peft only")
     assert not Path("out", CONFIG).exists()
+
+
+def test_without_the_package_the_extra_is_named(
+    adapted: Any, call: Call, transformers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    result = call("export", adapted("llama", "language_model"), "out", "--to", "peft", "-q", "--verify")
+    result.refused(2, "--verify of an adapter needs the extra 'peft'", "pip install 'seqloom[peft]'")
+
+
+def test_a_part_of_a_module_is_refused(adapted: Any, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(folder: Path) -> None:
+        write_tokenizer(folder)
+        path = folder / "tokenizer.json"
+        path.write_text(path.read_text().replace('"w30"', '"<mask>"'), encoding="utf-8")
+
+    monkeypatch.setattr("published.write_tokenizer", write)
+    run = adapted("bert", "masked_words")
+    call("export", run, "out", "--to", "peft", "-q").refused(2, "cannot express that cls.predictions.bias", "--to hf")
 
 
 def test_another_base_of_the_same_form_is_refused(adapted: Any, call: Call, publish: Publish) -> None:
