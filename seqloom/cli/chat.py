@@ -20,7 +20,7 @@ def chat(
     --decoding.temperature 0.7, --decoding.seed 3, --decoding.kind greedy.
 
     Args:
-        run: The run directory: a model trained on dialogues or fine-tuned on conversations.
+        run: The run directory: a model trained on dialogues, fine-tuned on conversations, or imported with a template.
         system: The system prompt, for a language model.
     """
     from seqloom.data.formats.lines import STANDARD_INPUT, decoded_stream, is_blank

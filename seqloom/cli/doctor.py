@@ -20,6 +20,7 @@ WHAT_FOR = {
     "gensim": "word vectors as gensim objects",
     "hf": "models from the Hugging Face hub",
     "verify": "comparison with transformers",
+    "peft": "comparison of adapters with peft",
     "export": "export to CTranslate2 and ONNX",
     "gguf": "files of llama.cpp, both ways",
 }

@@ -8,7 +8,15 @@ from seqloom.cli.common import AsJson, Quiet, make_reporter, print_result, print
 
 
 def import_(
-    source: str, run: str, /, *, verify: bool = False, task: str = "", quiet: Quiet = False, json: AsJson = False
+    source: str,
+    run: str,
+    /,
+    *,
+    base: str = "",
+    verify: bool = False,
+    task: str = "",
+    quiet: Quiet = False,
+    json: AsJson = False,
 ) -> None:
     """Import a published checkpoint as a run.
 
@@ -16,19 +24,20 @@ def import_(
 
     Args:
         source: A directory with config.json and *.safetensors, a GGUF file of llama.cpp, or a name on the Hugging Face
-            hub.
+            hub; or an adapter of peft (LoRA), which is merged into its base.
         run: The run directory to create.
+        base: The base of an adapter, if it is not where the adapter says: in the same forms, or a run.
         verify: Compare the results with transformers; exits with 1 if they differ.
         task: The task of the run; by default that of the architecture.
     """
     from seqloom.workflows.import_ import import_run
 
     reporter = make_reporter(quiet)
-    imported = import_run(source, run, reporter, task)
+    imported = import_run(source, run, reporter, task, base)
     if verify:
         from seqloom.workflows.parity import compare_with_transformers
 
-        show_parity(compare_with_transformers(imported, source, reporter), json)
+        show_parity(compare_with_transformers(imported, source, reporter, base=base), json)
 
 
 def show_parity(differences: dict[str, object], json: bool) -> None:

@@ -19,16 +19,17 @@ from seqloom.files import write_json, writing
 from seqloom.interop.families import FAMILIES
 from seqloom.interop.families.family import Family, biases
 from seqloom.interop.fields import Json
+from seqloom.interop.peft.read import merge_adapter
 from seqloom.interop.rules import Bound, Form, bind, expected_shapes, read_weights, write_weights
 from seqloom.interop.side_files import SideFiles, read_side_files
-from seqloom.interop.weights import INDEX, Weights, interpreting, read_json, refuse_adapter, some
+from seqloom.interop.weights import INDEX, MERGE, Weights, interpreting, read_json, some
 from seqloom.models.assemblies import Model, ModelConfig, make_model, unallocated
 from seqloom.nn.embedders import PatchConfig
 
 SHARD = 5 * 10**9
 """The most bytes of a file of weights."""
 _HUB_NAME = r"\w[\w.-]*(/\w[\w.-]*)?"
-_FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
+_FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,12 @@ class _Noting(dict[str, Any]):
         return super().__getitem__(key)
 
 
-def read_checkpoint(folder: Path) -> Published:
-    """Reads a directory. Raises RunError or ConfigError if the model would not compute the same here."""
+def read_checkpoint(folder: Path, adapter: Path | None = None) -> Published:
+    """Reads a directory, with the adapter of another one merged into its weights.
+
+    Raises RunError or ConfigError if the model would not compute the same here.
+    """
     path = folder / "config.json"
-    refuse_adapter(folder)
     config = read_json(path)
     if not config:
         raise RunError("is not a checkpoint: it has no config.json", where=str(folder))
@@ -126,7 +129,9 @@ def read_checkpoint(folder: Path) -> Published:
         raise RunError(f"unknown architecture {kind!r}", where=str(path), cure=nearest(kind, FAMILIES))
     family, weights = FAMILIES[kind], Weights(folder)
     roots = {part.partition(".")[0] for rule in family.rules for part in rule.theirs} | {"lm_head"}
-    weights.rename(family.prefix, roots - {family.prefix[:-1]})
+    roots -= {family.prefix[:-1]}
+    weights.rename(family.prefix, roots)
+    ignored = merge_adapter(weights, adapter, family, roots, config) if adapter is not None else []
     shapes = weights.shapes()
     with interpreting(path):
         if kind == "t5" and "lm_head.weight" in shapes:
@@ -141,9 +146,11 @@ def read_checkpoint(folder: Path) -> Published:
         form = Form(model_config, heads)
         bound = bind(family.rules, form, _shapes_of(model))
         expected = expected_shapes(bound, form, _shapes_of(model))
+        _refuse_untying(family, weights, expected, adapter)
         weights.without_copies(family.copies, expected)
         unused = _check(family, weights.shapes(), expected)
         _check_tables(family, config, weights)
+    side.warnings.extend(ignored)
     return Published(
         family, config, model, form, lambda: read_weights(bound, form, weights.checked), side, unused, weights.stripped
     )
@@ -205,6 +212,13 @@ def _check(family: Family, shapes: Mapping[str, tuple[int, ...]], expected: Mapp
         problem = f"its weights do not match its config.json; {'; '.join(faults)}"
         raise RunError(problem, cure=f"use a complete checkpoint of {family.architecture} or the same with a head")
     return unused
+
+
+def _refuse_untying(family: Family, weights: Weights, expected: Mapping[str, Any], adapter: Path | None) -> None:
+    tied = {name for pair in family.copies.items() if pair[0] not in expected for name in pair} & weights.changed
+    if tied:
+        problem = f"changes {some(tied)}, which the model uses at another place, too"
+        raise RunError(problem, where=str(adapter), cure=MERGE)
 
 
 def _check_tables(family: Family, config: Json, weights: Weights) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from seqloom.interop.generation import IDS, ids_of, suppressed
 from seqloom.interop.sentencepiece import read_sentencepiece
 from seqloom.interop.side_files import NAMED, POOLING, SideFiles
 from seqloom.interop.weights import interpreting, read_json, some
+from seqloom.text.template import ChatTemplate
 from seqloom.text.tokenizer import Special, Template, Tokenizer
 
 KEPT = (
     *("source.spm", "target.spm", "vocab.json", "merges.txt", "vocab.txt", "spiece.model"),
     *("tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json", "generation_config.json"),
+    "chat_template.jinja",
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", POOLING),
 )
 """Small files that an imported run keeps, and that its export contains again."""
@@ -60,6 +62,20 @@ def read_tokenizers(
     if target.template.after and kind == "decoder-only":
         warnings.append(f"{folder}: the tokens that its tokenizer puts after a text are left out of prompts")
     return (source, target), [*dict.fromkeys(warnings)]
+
+
+def read_template(find: Callable[[str], Path | None], tokenizer: Tokenizer) -> ChatTemplate | None:
+    """The chat template of a published model, None if it has none; `find` returns the path of a file of `KEPT`."""
+    paths = [path for name in ("special_tokens_map.json", "tokenizer_config.json") if (path := find(name))]
+    settings: Json = {key: value for path in paths for key, value in read_json(path).items()}
+    source = settings.get("chat_template")
+    if own := find("chat_template.jinja"):
+        with interpreting(own):
+            source = own.read_text(encoding="utf-8")
+    elif isinstance(source, list):  # several, by name
+        source = {t.get("name"): t.get("template") for t in source if isinstance(t, Mapping)}.get("default")
+    names = {key: _content(token) for key in NAMED if (token := settings.get(key))}
+    return ChatTemplate(source, names, tokenizer, str(own or paths[-1])) if isinstance(source, str) else None
 
 
 def _read(folder: Path, family: str) -> tuple[tokenizers.Tokenizer, ...]:

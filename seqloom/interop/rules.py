@@ -48,7 +48,7 @@ class Rule:
 
     def read(self, parts: Sequence[Tensor], config: Any) -> Tensor:
         """Our parameter, from its parts."""
-        scaled = [p if s == 1 else p * s for p, s in zip(parts, self._scales(config), strict=True)]
+        scaled = [p if s == 1 else p * s for p, s in zip(parts, self.factors(config), strict=True)]
         whole = torch.cat(scaled) if len(scaled) > 1 else scaled[0]
         if self.transposed and whole.dim() == 2:
             whole = whole.t()
@@ -62,9 +62,10 @@ class Rule:
         parts = torch.split(whole, self._sizes(len(whole), config)) if len(self.theirs) > 1 else (whole,)
         if self.ones:
             parts = (whole[(None,) * self.ones],)
-        return [p if s == 1 else p / s for p, s in zip(parts, self._scales(config), strict=True)]
+        return [p if s == 1 else p / s for p, s in zip(parts, self.factors(config), strict=True)]
 
-    def _scales(self, config: Any) -> Sequence[float]:
+    def factors(self, config: Any) -> Sequence[float]:
+        """The factor that turns each part into ours."""
         return self.scales(config) if self.scales is not None else [1.0] * len(self.theirs)
 
     def _sizes(self, rows: int, config: Any) -> list[int]:

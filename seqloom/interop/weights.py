@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from seqloom.errors import ConfigError, RunError
 from seqloom.interop.gguf.file import GGUF, GGUFFile
 
 INDEX = "model.safetensors.index.json"
+MERGE = "merge the two first: merge_and_unload() of peft, then save_pretrained(DIR)"
+"""The cure for an adapter that cannot be read with its base."""
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.", "_fsdp_wrapped_module.")
 """What torch.compile, DataParallel, peft and FSDP put before the names of the model that they wrap."""
 _ADAPTER = re.compile(r"\.(lora_\w+|modules_to_save|ia3_l|prompt_embeddings|original_module|base_layer)(\.|$)")
@@ -38,7 +40,7 @@ def interpreting(path: Path) -> Iterator[None]:
     except OSError as error:
         raise files.unreadable(path, error) from None
     except Exception as error:
-        malformed = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+        malformed = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, re.error)
         if not isinstance(error, malformed) and type(error) is not Exception:  # which the tokenizers library raises
             raise
         raise ConfigError(f"cannot be interpreted: {str(error).partition(chr(10))[0]}", where=str(path)) from None
@@ -51,16 +53,22 @@ def _finite(text: str) -> float:
 
 
 class Weights:
-    """The tensors of a directory, read one at a time. Raises RunError for a directory without them."""
+    """The tensors of a directory, read one at a time; those of `name`, or of the model.
 
-    def __init__(self, folder: Path) -> None:
-        index = _weight_map(folder)
-        single = folder / (GGUF if (folder / GGUF).exists() else "model.safetensors")
+    Raises RunError for a directory without them.
+    """
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        index = {} if name else _weight_map(folder)
+        single = folder / (name or (GGUF if (folder / GGUF).exists() else "model.safetensors"))
         paths = sorted({folder / name for name in index.values()}) or [single]
         if not index and not paths[0].is_file():
-            _refuse_pickles(folder)
+            _refuse_pickles(single)
         self._folder = folder
         self._at: dict[str, Any] = {}
+        self._changes: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.changed: set[str] = set()
+        """The names of tensors that are not those of the directory."""
         self.stripped: list[str] = []
         """The prefixes of wrappers that the names had."""
         for path in paths:
@@ -73,8 +81,9 @@ class Weights:
             self._at |= {name: (handle, name) for name in list(handle.keys())}
         if missing := sorted(index.keys() - self._at.keys()):
             raise RunError(f"missing weights: {some(missing)}", where=str(folder / INDEX))
-        if parts := [name for name in self._at if _ADAPTER.search(name)]:
-            raise _adapter(folder, f"has weights of an adapter beside those of its model: {some(parts, 2)}")
+        if not name and (parts := [key for key in self._at if _ADAPTER.search(key)]):
+            problem = f"has weights of an adapter beside those of its model: {some(parts, 2)}"
+            raise RunError(problem, where=str(folder), cure=MERGE)
         self._unwrap()
 
     def _unwrap(self) -> None:
@@ -112,11 +121,26 @@ class Weights:
         if not tensor.is_floating_point():
             problem = f"{name} is of the type {str(tensor.dtype).removeprefix('torch.')}: a quantized model"
             raise RunError(problem, where=str(self._folder), cure="use the checkpoint that it was made from")
+        tensor = self._changes[name](tensor.float()) if name in self._changes else tensor
         values = tensor.float() if tensor.element_size() == 1 else tensor
         if bool(values.isnan().any()) or (values.dim() > 1 and bool(values.isinf().any())):
             cure = "the checkpoint is damaged: use another one"
             raise RunError(f"{name} holds NaN or infinity", where=str(self._folder), cure=cure)
         return tensor
+
+    def change(self, name: str, change: Callable[[Tensor], Tensor]) -> None:
+        """Changes a tensor where `checked` reads it, in float32."""
+        self._changes[name] = change
+        self.changed.add(name)
+
+    def replace(self, name: str, by: Weights) -> None:
+        """Puts a tensor of others in the place of the one here, if there is one."""
+        self._at[name] = by._at[name]
+        self.changed.add(name)
+
+    def remove(self, layers: Set[str]) -> None:
+        """Removes the tensors of layers."""
+        self._at = {n: at for n, at in self._at.items() if not {n, n.rpartition(".")[0]} & layers}
 
     def without_copies(self, copies: Mapping[str, str], needed: Mapping[str, Any]) -> None:
         """Drops second names of a shared weight, unless they are needed. Raises RunError if the two weights differ."""
@@ -146,25 +170,11 @@ def _weight_map(folder: Path) -> dict[str, str]:
     return {str(weight): str(name) for weight, name in names.items()}
 
 
-def refuse_adapter(folder: Path) -> None:
-    """Raises RunError for a directory that holds an adapter of peft and no model."""
-    models = ("model.safetensors", INDEX)
-    if (folder / "adapter_config.json").is_file() and not any((folder / name).exists() for name in models):
-        raise _adapter(folder, "is an adapter")
-
-
-def _adapter(folder: Path, problem: str) -> RunError:
-    about = read_json(folder / "adapter_config.json")
-    kind, base = about.get("peft_type"), about.get("base_model_name_or_path")
-    problem += f" ({kind})" * bool(kind) + f" of {base}" * bool(base) + ", not a whole model"
-    cure = "merge the two first: merge_and_unload() of peft, then save_pretrained(DIR)"
-    return RunError(problem, where=str(folder), cure=cure)
-
-
-def _refuse_pickles(folder: Path) -> None:
+def _refuse_pickles(single: Path) -> None:
+    folder = single.parent
     pickles = [p.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack") for p in folder.glob(end)]
     if not pickles:
-        raise RunError("has no model.safetensors", where=str(folder))
+        raise RunError(f"has no {single.name}", where=str(folder))
     code = f"from transformers import AutoModel as M; M.from_pretrained({str(folder)!r}).save_pretrained('converted')"
     raise RunError(
         f"its weights are a pickle ({', '.join(sorted(pickles)[:3])}), which can run any code when it is loaded",

@@ -11,6 +11,7 @@ from seqloom.data.rows import Pairs
 from seqloom.errors import RunError, UsageError
 from seqloom.files import Json, read_json, write_text
 from seqloom.run import Run
+from seqloom.text.template import ChatTemplate
 from seqloom.text.tokenizer import Tokenizer, TokenizerConfig, TokenizerFile
 from seqloom.text.training import train_tokenizer
 from seqloom.text.vocabulary import Vocabulary
@@ -29,12 +30,14 @@ class Assets:
         facts: the labels of the training data; None for a task without labels.
         vocabulary: that of word vectors, which have no tokenizer.
         reference: what the model that a training of preferences starts from says about their answers.
+        template: the chat format of an imported model, if it has its own.
     """
 
     tokenizers: tuple[Tokenizer, Tokenizer] | None = None
     facts: Json | None = None
     vocabulary: Vocabulary | None = None
     reference: Json | None = None
+    template: ChatTemplate | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:

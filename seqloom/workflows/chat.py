@@ -1,4 +1,4 @@
-"""Conversation with a run: a sequence-to-sequence model of dialogues, or a fine-tuned language model."""
+"""Conversation with a run: a sequence-to-sequence model of dialogues, or a language model trained to chat."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Conversation:
         run = Run.open(path)
         if issubclass(task_class(str(run.info().get("task"))), LanguageModelConfig):
             config = config_of(run, LanguageModelConfig)
-            if not config.data.chats:
+            if not config.data.chats and config.assets(run).template is None:
                 options = ("--data.kind", "conversations", "--data.train", "FILE")
                 cure = f"fine-tune it: {command('train', 'CONFIG', '--start', path, *options)}"
                 raise UsageError("was not trained on conversations", where=str(path), cure=cure)

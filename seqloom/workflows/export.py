@@ -10,36 +10,51 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from seqloom.adaptation.config import LoRA
 from seqloom.config import tree_of
-from seqloom.errors import UsageError
+from seqloom.errors import UsageError, command
 from seqloom.files import output_in, write_json, writing
 from seqloom.interop.fields import Json
 from seqloom.interop.generation import generation_of
-from seqloom.interop.gguf.directory import Precision, write_gguf
-from seqloom.interop.huggingface import write_checkpoint
+from seqloom.interop.gguf.directory import Precision, directory, write_gguf
+from seqloom.interop.huggingface import read_checkpoint, write_checkpoint
 from seqloom.interop.own_tokenizer import write_tokenizers
+from seqloom.interop.peft.write import Adapted, write_adapter
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.assemblies import Model
 from seqloom.models.decoder import LanguageModel
 from seqloom.run import Run
 from seqloom.tasks.assets import load_facts
-from seqloom.tasks.building import load_model
+from seqloom.tasks.building import adaptation, load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.text.tokenizer import Tokenizer
+from seqloom.training.checkpoint import learned_shapes, saved_weights
 from seqloom.training.log import Reporter
 
-Target = Literal["hf", "gguf", "ctranslate2", "onnx"]
+Target = Literal["hf", "gguf", "ctranslate2", "onnx", "peft"]
 _FILES = ("gguf", "onnx")
 _OF_OTHERS = {"hf": ("model.bin",), "ctranslate2": ("model.safetensors", "model.safetensors.index.json")}
 """What a directory of another format has."""
 _PRECISIONS: dict[str, tuple[Precision, ...]] = {"hf": ("fp32", "bf16"), "gguf": get_args(Precision)}
 
 
-def export_run(path: str | Run, to: Target, out: str, reporter: Reporter, precision: Precision = "fp32") -> None:
+def export_run(
+    path: str | Run, to: Target, out: str, reporter: Reporter, precision: Precision = "fp32", base: str = ""
+) -> None:
     """Writes a run to `out`: a Hugging Face or CTranslate2 directory, or a GGUF or ONNX file.
 
-    Raises UsageError for a model that the format cannot express.
+    Args:
+        path: the run.
+        to: the format.
+        out: the directory or file.
+        reporter: prints progress and warnings.
+        precision: the type of the weights.
+        base: for peft, the published checkpoint that the run is an adapter of; by default the one that the run it
+            started from was imported from.
+
+    Raises:
+        UsageError: the format cannot express the model.
     """
     run, folder = Run.open(path), Path(out)
     if folder.is_dir() if to in _FILES else folder.is_file():
@@ -50,9 +65,14 @@ def export_run(path: str | Run, to: Target, out: str, reporter: Reporter, precis
     if other := next((name for name in _OF_OTHERS.get(to, ()) if (folder / name).is_file()), None):
         problem = f"holds {other}, an export of another format"
         raise UsageError(problem, where=out, cure="choose another directory, or remove this one")
+    if base and to != "peft":
+        raise UsageError("--base is for --to peft only", cure="leave it out")
     place = (folder.parent, folder.name) if to in _FILES else (folder,)
     with output_in(*place):
-        _export(run, to, folder, reporter, precision)
+        if to == "peft":
+            _to_peft(run, folder, reporter, base)
+        else:
+            _export(run, to, folder, reporter, precision)
     reporter.say(f"{out} written")
 
 
@@ -83,6 +103,26 @@ def _export(run: Run, to: Target, folder: Path, reporter: Reporter, precision: P
 
             exported = load_exported(run, reporter)
             write_onnx(folder, exported.model, exported.heads)
+
+
+def _to_peft(run: Run, folder: Path, reporter: Reporter, base: str) -> None:
+    config = config_of(run, RunConfig)
+    if not isinstance(lora := adaptation(config), LoRA):
+        cure = "export the whole model: --to hf"
+        raise UsageError("was not adapted with adapt.kind = 'lora'", where=str(run.path), cure=cure)
+    if not base and (start := Run(config.begins_with)).begun:
+        base = str(start.info().get("imported", {}).get("from", ""))
+    if not base or Path(base).is_file():
+        cure = f"{command('export', config.begins_with, 'DIRECTORY', '--to', 'hf')}, then --base DIRECTORY"
+        raise UsageError("the run it started from is in no Hugging Face directory", where=str(run.path), cure=cure)
+    exported, best = load_exported(run, reporter), run.best(reporter.warn).path
+    learned, root = learned_shapes(best), lora.scaling == "root-rank"
+    settings = {"r": lora.rank, "lora_alpha": lora.alpha, "use_rslora": root, "lora_dropout": lora.dropout}
+    with directory(base) as found, saved_weights(best) as weights:
+        frozen = {name: weight.read for name, weight in weights.items() if name not in learned}
+        read = {name: weights[name].read() for name in learned}
+        adapted = Adapted(exported.model, exported.heads, settings, frozen, read)
+        write_adapter(folder, adapted, read_checkpoint(found), str(found.resolve()) if Path(base).exists() else base)
 
 
 @dataclass(frozen=True)
@@ -120,7 +160,7 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
     exported = load_exported(run, reporter)
     model, heads, pair = exported.model, exported.heads, exported.pair
     special = _special(pair[1], model.config.kind) if pair is not None else {}
-    more: Json = {key: value for key, value in special.items() if key != "bad_words_ids"} | _labels(exported.facts)
+    more: Json = {key: value for key, value in special.items() if key != "bad_words_ids"} | labels_of(exported.facts)
     if isinstance(model, LanguageModel) and model.config.decoder.limit is None:
         more["max_position_embeddings"] = config_of(run, LanguageModelConfig).batches.length
     imported = run.info().get("imported", {})
@@ -144,7 +184,7 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
             shutil.copyfile(path, folder / kept)
 
 
-def _labels(facts: Json) -> Json:
+def labels_of(facts: Json) -> Json:
     """What a config.json states about labels and numbers."""
     more: Json = {}
     if names := facts.get("labels"):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from seqloom.config import Tree, build, to_toml, tree_of
-from seqloom.errors import ConfigError, UsageError, nearest
+from seqloom.errors import ConfigError, RunError, UsageError, nearest
 from seqloom.files import Json
 from seqloom.interop.generation import decoding
 from seqloom.interop.gguf.directory import directory
 from seqloom.interop.huggingface import Published, read_checkpoint
+from seqloom.interop.peft.read import CONFIG, is_adapter
 from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
-from seqloom.interop.weights import interpreting
+from seqloom.interop.weights import interpreting, read_json
 from seqloom.models.assemblies import limit_of, parameter_count
 from seqloom.run import Run
 from seqloom.tasks import task_class
@@ -24,31 +28,64 @@ from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import save_finished
 from seqloom.training.log import Reporter
+from seqloom.workflows.export import export_run
 from seqloom.workflows.train import facts as facts_of
 
 _TASKS = {"decoder-only": "language_model", "encoder-decoder": "translate", "encoder-only": "encode"}
 _OF_HEADS = {"label": "classify", "tags": "tag", "span": "answer", "masked": "masked_words"}
 
 
-def import_run(name: str, path: str, reporter: Reporter, task: str = "") -> Run:
-    """A new run from a checkpoint in a directory, in a GGUF file or on the Hugging Face hub.
+@contextlib.contextmanager
+def checkpoint(name: str, base: str = "") -> Iterator[tuple[Path, Path | None]]:
+    """The directory of a checkpoint while the context lasts; of an adapter that of its base, and its own.
+
+    Args:
+        name: a directory, a GGUF file, or a name on the hub.
+        base: the base of an adapter, in the same forms or a run; by default the one that the adapter names.
+
+    Raises:
+        RunError: the base is not there.
+        UsageError: a base is named, and this is no adapter.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(directory(name))
+        if not is_adapter(folder):
+            if base:
+                raise UsageError("is no adapter", where=name, cure="leave --base out")
+            yield folder, None
+            return
+        stated = str(read_json(folder / CONFIG).get("base_model_name_or_path"))
+        if not base and not Path(stated).exists():
+            problem = f"its base {stated} is not in a directory here"
+            cure = "name it: --base DIRECTORY, RUN, or a name on the Hugging Face hub"
+            raise RunError(problem, where=str(folder / CONFIG), cure=cure)
+        base = base or stated
+        if Path(base, "run.json").is_file():
+            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="seqloom-"))
+            export_run(base, "hf", made, Reporter(0))
+            base = made
+        yield stack.enter_context(directory(base)), folder
+
+
+def import_run(name: str, path: str, reporter: Reporter, task: str = "", base: str = "") -> Run:
+    """A new run from a checkpoint in a directory, in a GGUF file or on the Hugging Face hub; or an adapter, merged.
 
     Args:
         name: the directory, the file, or the name on the hub.
         path: the run to create.
         reporter: prints progress and warnings.
         task: the task of the run; by default that of its architecture.
+        base: see `checkpoint`.
 
     Raises:
         RunError, ConfigError: a checkpoint whose model seqloom cannot reproduce.
         MissingExtra: a name on the hub, and huggingface_hub is not installed; or a GGUF file, and gguf is not.
     """
-    with directory(name) as folder:
-        return _imported(folder, name, path, reporter, task)
+    with checkpoint(name, base) as (folder, adapter):
+        return _imported(folder, read_checkpoint(folder, adapter), name, path, reporter, task)
 
 
-def _imported(folder: Path, name: str, path: str, reporter: Reporter, task: str) -> Run:
-    published = read_checkpoint(folder)
+def _imported(folder: Path, published: Published, name: str, path: str, reporter: Reporter, task: str) -> Run:
     pair, of_tokens = read_tokenizers(folder, published.config, published.side, published.family.kind)
     run = Run(path)
     facts = _facts(published, str(folder / "config.json")) if published.family.kind == "encoder-only" else None

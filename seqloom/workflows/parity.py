@@ -14,7 +14,6 @@ from seqloom.decoding.config import Greedy
 from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.engine import Engine, Request
 from seqloom.errors import MissingExtra, RunError
-from seqloom.interop.gguf.directory import directory
 from seqloom.interop.gguf.file import GGUF
 from seqloom.interop.huggingface import Published, read_checkpoint
 from seqloom.interop.weights import Weights
@@ -24,16 +23,20 @@ from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.embedders import Inputs, Modality, PatchEmbedder
 from seqloom.run import Run
+from seqloom.tasks.assets import load_facts
 from seqloom.tasks.counterpart import GREEDY, NEW
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
-from seqloom.workflows.export import load_exported
+from seqloom.workflows.export import labels_of, load_exported
+from seqloom.workflows.import_ import checkpoint
 from seqloom.workflows.text_parity import Differences, compare_texts
 
 _ROWS, _LENGTH = 2, 12
 
 
-def compare_with_transformers(run: Run, source: str, reporter: Reporter, *, rounded: bool = False) -> Differences:
+def compare_with_transformers(
+    run: Run, source: str, reporter: Reporter, *, rounded: bool = False, base: str = ""
+) -> Differences:
     """How a run differs from a checkpoint in transformers: its outputs on random tokens, and its answers to texts.
 
     Args:
@@ -41,8 +44,9 @@ def compare_with_transformers(run: Run, source: str, reporter: Reporter, *, roun
         source: the directory or GGUF file of the checkpoint, or its name on the hub.
         reporter: prints warnings.
         rounded: whether the weights there are those of the run with fewer bits, with which it is then compared.
+        base: the base of an adapter; see `checkpoint`.
 
-    Raises MissingExtra where transformers is not installed.
+    Raises MissingExtra where transformers is not installed, or peft for an adapter.
     """
     try:
         import transformers
@@ -51,23 +55,43 @@ def compare_with_transformers(run: Run, source: str, reporter: Reporter, *, roun
     logging: Any = transformers.logging
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    with directory(source) as folder:
-        return _compare(run, folder, transformers, reporter, rounded)
+    with checkpoint(source, base) as (folder, adapter):
+        published = read_checkpoint(folder, adapter)
+        if adapter is None:
+            theirs = _theirs(published, folder, transformers, {})
+        else:
+            count = next((n for name, n in published.form.heads.items() if name in ("label", "tags")), 2)
+            head = {"ignore_mismatched_sizes": True, "num_labels": count, **labels_of(load_facts(run))}
+            theirs = _theirs(published, folder, transformers, head)
+            theirs = _peft().PeftModel.from_pretrained(theirs, adapter).merge_and_unload()
+        return _compare(run, published, folder, theirs, reporter, rounded)
 
 
-def _compare(run: Run, folder: Path, transformers: Any, reporter: Reporter, rounded: bool) -> Differences:
-    published = read_checkpoint(folder)
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise MissingExtra("--verify of an adapter", "peft") from None
+    return peft
+
+
+def _theirs(published: Published, folder: Path, transformers: Any, more: dict[str, Any]) -> Any:
+    """The model of a directory in transformers, with more settings than those of its config.json."""
     architecture = str((published.config.get("architectures") or [""])[0])
     if published.family.kind != "encoder-only":
         architecture = published.family.architecture
     make = getattr(transformers, architecture, transformers.AutoModel)
     place: Path | None = folder
-    more: dict[str, Any] = {}
     if (folder / GGUF).exists():  # which transformers reads with accelerate only, and slowly
         weights = Weights(folder)
-        more = {"state_dict": {name: weights(name) for name in weights.shapes()}}
+        more["state_dict"] = {name: weights(name) for name in weights.shapes()}
         place, more["config"] = None, transformers.AutoConfig.from_pretrained(folder)
-    theirs = make.from_pretrained(place, dtype=torch.float32, **more).eval()
+    return make.from_pretrained(place, dtype=torch.float32, **more).eval()
+
+
+def _compare(
+    run: Run, published: Published, folder: Path, theirs: Any, reporter: Reporter, rounded: bool
+) -> Differences:
     exported = load_exported(run, reporter)
     model, heads, pair = exported.model, exported.heads, exported.pair
     if rounded:
@@ -76,7 +100,7 @@ def _compare(run: Run, folder: Path, transformers: Any, reporter: Reporter, roun
         differences = _differences(model, heads, theirs, example(model, pair))
         result: Differences = {"compared": ", ".join(differences)}
         if missing := [name for name in heads if name not in differences]:
-            result["DIFFERENT heads"] = f"DIFFERENT: {', '.join(missing)} of the run is not in {architecture}"
+            result["DIFFERENT heads"] = f"DIFFERENT: {', '.join(missing)} of the run is not in {type(theirs).__name__}"
         result |= {f"max difference, {name}": difference for name, difference in differences.items()}
         if pair is not None and not isinstance(model, EncoderOnly):
             result["greedy output"] = _greedy_compared(model, pair, theirs)
@@ -100,7 +124,7 @@ def _round(model: Model, published: Published, folder: Path) -> None:
 def compare_export(run: str | Run, to: str, out: str, reporter: Reporter, *, rounded: bool = False) -> Differences:
     """The same for an exported run; `rounded` if it was exported with fewer bits."""
     run = Run.open(run)
-    if to in ("hf", "gguf"):
+    if to in ("hf", "gguf", "peft"):
         return compare_with_transformers(run, out, reporter, rounded=rounded)
     exported = load_exported(run, reporter)
     model, heads, pair = exported.model, exported.heads, exported.pair

@@ -184,7 +184,7 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
     "quantized": ("llama", tensors(lambda t: t.update({LAYER: t[LAYER].to(torch.int8)})), ["int8: a quantized model"]),
     "quantization": ("llama", config(quantization_config={"bits": 4}), ["quantization_config = {'bits': 4} is not"]),
     "a fifo": ("bert", fifo, ["generation_config.json: is not a regular file"]),
-    "an adapter": ("llama", adapter, ["is an adapter (LORA) of big/model, not a whole model", "merge_and_unload"]),
+    "an adapter": ("llama", adapter, ["adapter_config.json: its base big/model is not in a directory", "--base DIR"]),
     "an adapter beside a model": (
         "llama",
         tensors(lambda t: t.update({"base_model.model.a.lora_A.weight": torch.ones(2)})),

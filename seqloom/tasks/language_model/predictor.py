@@ -14,6 +14,7 @@ from seqloom.decoding.search import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.models.decoder import LanguageModel
 from seqloom.text.chat import END, Message, chat_prompt, chat_token
+from seqloom.text.template import ChatTemplate
 from seqloom.text.tokenizer import Tokenizer
 
 _LENGTH = 100
@@ -48,6 +49,7 @@ class Generator:
         config: how to decode, unless a call has other options; max_length 0 = 100 tokens.
         context: the most tokens that a model without a recurrent state sees at a time.
         long_text: what to do when a text exceeds the context: continue from its last half, or raise DataError.
+        template: the format of conversations; None = ours, which a model must have been trained with.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Generator:
         config: DecodingConfig,
         context: int,
         long_text: LongText = "slide",
+        template: ChatTemplate | None = None,
     ) -> None:
         self.model, self.tokenizer, self.config, self.long_text = model, tokenizer, config, long_text
+        self.template = template
         limit = model.config.decoder.limit
         most = None if model.carries else context if limit is None else min(context, limit)
         self.engine = Engine(model, most, tokenizer.pad)
@@ -115,8 +119,10 @@ class Generator:
     def reply(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
         """The reply to a conversation, piece by piece. Raises UsageError for a model not trained on conversations."""
         config = with_options(self.config, options)
-        ids = chat_prompt(messages, self.tokenizer)
-        request = replace(self._request([ids], config, ()), end=chat_token(self.tokenizer, END))
+        ids = self.template.prompt(messages) if self.template else chat_prompt(messages, self.tokenizer)
+        request = self._request([ids], config, ())
+        if self.template is None:
+            request = replace(request, end=chat_token(self.tokenizer, END))
         prompt = _Prompt("", ids, self.decode(ids))
         yield from self._pieces(prompt, (), config, self.engine.stream(ids, request, config))
 

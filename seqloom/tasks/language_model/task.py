@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from seqloom.data.checks.pairs import Finding
 from seqloom.errors import UsageError
 from seqloom.evaluation.perplexity import perplexities, text_nll
 from seqloom.files import Json
+from seqloom.interop.published_tokenizer import read_template
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
@@ -76,6 +77,11 @@ class LanguageModelConfig(LanguageModelKeys):
             lambda: [summary(name, text, tokenizer) for name, text in corpus.texts.items()],
         )
 
+    def assets(self, run: Run) -> Assets:
+        """See RunConfig."""
+        assets = super().assets(run)
+        return replace(assets, template=read_template(lambda name: run.asset(f"published/{name}"), assets.tokenizer))
+
     def build(self, assets: Assets) -> LanguageModel:
         """See RunConfig."""
         torch.manual_seed(self.seed)
@@ -87,6 +93,7 @@ class LanguageModelConfig(LanguageModelKeys):
 
     def predictor(self, model: LanguageModel, assets: Assets, **options: Any) -> Generator:
         """The options are those of Generator."""
+        options |= {"template": assets.template}
         return Generator(model, assets.tokenizer, self.decoding, self.batches.length, **options)
 
     def score(self, predictor: Generator, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
