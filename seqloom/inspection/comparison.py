@@ -90,26 +90,24 @@ def _costs(result: Mapping[str, Any]) -> Table:
         measure = MEASURES[result["metric"]]
         title += f"; to reach: {measure.name} {measure.shown(result['reached'])} on the validation data"
     keys = [key for key in _COSTS if any(row[key] is not None for row in result["systems"])]
-    rows = [
-        [row["name"], *(None if row[key] is None else number(row[key]) for key in keys)] for row in result["systems"]
-    ]
+    rows = [[row["name"], *(row[key] and number(row[key]) for key in keys)] for row in result["systems"]]
     return Table(title, ["", *(_COSTS[key].format(unit=result["unit"], tested=tested) for key in keys)], rows)
 
 
 def _curves(result: Mapping[str, Any]) -> Iterator[Markup]:
     systems, metric, groups = result["systems"], result["metric"], result.get("by_length", ())
-    points = {
-        row["name"]: [(v["seconds"] / 60, v[metric]) for v in row.get("valid", ()) if metric in v] for row in systems
-    }
-    curves = [Curve(name, line, f"s{i % 6}") for i, (name, line) in enumerate(points.items()) if line]
+    curves = []
+    for i, row in enumerate(systems):
+        if points := [(v["seconds"] / 60, v[metric]) for v in row.get("valid", ()) if metric in v]:
+            curves.append(Curve(row["name"], points, f"s{i % 6}"))
     if curves:
         steps = Steps(max(c.points[-1][0] for c in curves), lambda x: f"{x:.1f} minutes")
         title = f"{MEASURES[metric].title} on the validation data by minutes of training"
         yield from line_figure(title, None, curves, steps, 260, math.inf)
     note = "BLEU by words of the source; the shaded band is the 95 % interval."
     lines = {
-        name: [(row, row["systems"][i]["bleu"], row["systems"][i]["bleu_interval"]) for row in groups]
-        for i, name in enumerate(points)
+        system["name"]: [(row, row["systems"][i]["bleu"], row["systems"][i]["bleu_interval"]) for row in groups]
+        for i, system in enumerate(systems)
     }
     yield from length_chart("BLEU by length of the source", note, lines)
 
@@ -117,11 +115,8 @@ def _curves(result: Mapping[str, Any]) -> Iterator[Markup]:
 def _phrases(rows: Sequence[Mapping[str, Any]], first: str) -> Iterator[Markup]:
     for row in rows:
         yield element("h3", f"{row['name']} against {first}")
-        grams = {
-            f"{sign} often right": " · ".join(f"{gram} ({count:+d})" for gram, count in row[sign])
-            for sign in ("more", "less")
-        }
-        yield texts({k: v for k, v in grams.items() if v})
+        grams = {sign: " · ".join(f"{gram} ({count:+d})" for gram, count in row[sign]) for sign in ("more", "less")}
+        yield texts({f"{sign} often right": text for sign, text in grams.items() if text})
 
 
 def _sentences(rows: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:

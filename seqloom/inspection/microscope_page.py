@@ -69,9 +69,8 @@ def reach_rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
                 rows.append((run["name"], title, "no order", "no order", None, None, entropy))
             else:
                 rows.append((run["name"], title, *_reached(run[key]), entropy))
-        rows += [
-            (run["name"], f"state of {_short(layer)}", *_reached(reach), None) for layer, reach in run["states"].items()
-        ]
+        states = run["states"].items()
+        rows += [(run["name"], f"state of {_short(layer)}", *_reached(reach), None) for layer, reach in states]
     return rows
 
 

@@ -180,9 +180,8 @@ def _scores(evaluations: Mapping[str, Row]) -> Iterator[Markup]:
     rows = [[name, *(_cell(s, k) for k in keys)] for name, s in scored.items()]
     columns = (MEASURES[k].name if k in MEASURES else k.replace("_", " ") for k in keys)
     yield element("div", table(["", *columns], rows), class_="wide")
-    signed = [
-        [name, k.replace("_", " "), element("code", s[k])] for name, s in scored.items() for k in s if "signature" in k
-    ]
+    texts_of = [(name, k, text) for name, s in scored.items() for k, text in s.items() if "signature" in k]
+    signed = [[name, key.replace("_", " "), element("code", text)] for name, key, text in texts_of]
     if signed:
         yield details("The signatures: what exactly was computed", table(["", "", ""], signed), class_="wide")
     for name, scores in scored.items():
