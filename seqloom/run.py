@@ -101,10 +101,8 @@ class Run:
             cure = "use the seqloom version in that file, or train again"
             raise RunError(problem, where=str(run.path / "run.json"), cure=cure)
         run.info()
-        check_toml(
-            run.path / "config.toml",
-            f"{_PUT_BACK}; to train otherwise, change a copy of it, or begin another with --run",
-        )
+        cure = f"{_PUT_BACK}; to train otherwise, change a copy of it, or begin another with --run"
+        check_toml(run.path / "config.toml", cure)
         return run
 
     def write_config(self, config: str) -> None:

@@ -92,11 +92,8 @@ def fill(
             words = [[{"word": token, "probability": p} for token, p in candidates] for candidates in masks]
             print(dumps({"text": text, "words": words}, ensure_ascii=False))
         else:
-            print(
-                "\t".join(
-                    " ".join(f"{token or repr(token)}={p:.3f}" for token, p in candidates) for candidates in masks
-                )
-            )
+            cells = (" ".join(f"{token or repr(token)}={p:.3f}" for token, p in candidates) for candidates in masks)
+            print("\t".join(cells))
 
 
 def embed(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from seqloom.errors import UsageError
+from seqloom.inspection.page import Table, cell
 from seqloom.limits import Length, Seed, parted
 
 if TYPE_CHECKING:
@@ -72,6 +74,9 @@ class Short:
 NO_SHORT = Short()
 
 
+_NUMBER = re.compile(r"[-+>– ]*[\d.,±e+-]*")  # also with an interval, or none at all
+
+
 class Output(Console):
     """Rich text on standard output; a reader that has gone is a BrokenPipeError, as for any other output."""
 
@@ -99,31 +104,26 @@ def print_result(result: Any, as_json: bool, show: Callable[[Any], None]) -> Non
     (print_json if as_json else show)(result)
 
 
-class Right(str):
-    """A text that a table aligns right, like a number."""
-
-
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table on standard output; numbers are aligned right."""
+    """Prints a table on standard output; numbers, but for those that name a row, are aligned right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     # No frame: ten columns must fit into the 80 characters of a terminal.
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    texts = [[str(cell(value)) for value in row] for row in rows]
     for i, column in enumerate(columns):
-        numeric = all(row[i] is None or isinstance(row[i], (int, float, Right)) for row in rows) and bool(rows)
+        numeric = i > 0 and all(_NUMBER.fullmatch(row[i]) for row in texts)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(_formatted, row))
+    for row in texts:
+        table.add_row(*row)
     Output(file=sys.stdout, highlight=False, markup=False).print(table)
 
 
-def _formatted(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:,.2f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def print_tables(tables: Iterable[Table]) -> None:
+    """Prints tables that a page shows too."""
+    for table in tables:
+        print_table(table.title, table.columns, table.rows)
 
 
 def standard_input() -> BufferedIOBase:

@@ -60,9 +60,8 @@ def write_schema(task: str, path: Path) -> None:
     if not path.exists():
         write_text(path, text)
     elif path.read_bytes() != text.encode():
-        raise UsageError(
-            "exists already with different content", where=str(path), cure="remove it, or choose another name"
-        )
+        cure = "remove it, or choose another name"
+        raise UsageError("exists already with different content", where=str(path), cure=cure)
 
 
 def _task(target: str) -> str:

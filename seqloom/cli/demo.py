@@ -51,9 +51,8 @@ def demo(
     finish(trained, reporter)
     show_scores(scores)
     shown = scores["translations"][:: max(1, len(scores["translations"]) // 5)][:5]
-    print_table(
-        "five translations", ("source", "translation", "reference"), [tuple(row[k] for k in _KEYS) for row in shown]
-    )
+    columns = ("source", "translation", "reference")
+    print_table("five translations", columns, [[row[name] for name in columns] for row in shown])
     program = os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else sys.argv[0]
     print(
         f"next:\n  {program} translate {trained.path} 'Monday, March 3, 2031'\n"
@@ -61,6 +60,3 @@ def demo(
         f"  {program} init translate       a config for two text files of your own\n"
         f"  {program} demo --to it         another language"
     )
-
-
-_KEYS = ("source", "translation", "reference")

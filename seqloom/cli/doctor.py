@@ -51,15 +51,11 @@ def doctor(*, json: AsJson = False) -> None:
     if json:
         print_json(facts | {"extras": extras})
         return
-    print_table("seqloom doctor", ("", "value"), [(k, str(v)) for k, v in facts.items()])
-    rows = [
-        (
-            name,
-            WHAT_FOR[name],
-            ", ".join(f"{package} {version or 'is missing'}" for package, version in packages.items()),
-        )
-        for name, packages in extras.items()
-    ]
+    print_table("seqloom doctor", ("", "value"), [*facts.items()])
+    rows = []
+    for name, packages in extras.items():
+        versions = (f"{package} {version or 'is missing'}" for package, version in packages.items())
+        rows.append((name, WHAT_FOR[name], ", ".join(versions)))
     print_table("extras: pip install 'seqloom[NAME]'", ("name", "used for", "packages"), rows)
 
 

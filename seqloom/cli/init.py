@@ -10,54 +10,44 @@ from cyclopts import Parameter
 
 from seqloom.errors import UsageError, command
 
+_HEAD = """\
+# seqloom train {task}.toml         (the same command again resumes)
+# seqloom check {task}.toml         (first: checks the data, and estimates the training)
+task = "{task}"
+"""
+_TOKENIZER = """\
+
+[tokenizer]
+kind = "bpe"                           # or words, characters
+size = 8000                            # a smaller vocabulary for less data: 4000 below 20,000 pairs
+"""
+_TRAINING = """\
+
+[training]
+{length:38} # or minutes, steps, epochs
+evaluate_every = {every}
+"""
 _TRANSLATE = """\
-# seqloom train translate.toml         (the same command again resumes)
-# seqloom check translate.toml         (first: checks the data, and estimates the training)
-task = "translate"
 
 [data]                                 # two parallel files, or one .tsv, .jsonl, .tmx or .po; also .gz and .xz
 kind = "files"
 train = ["train.en", "train.de"]
 valid = ["val.en", "val.de"]
 
-[tokenizer]
-kind = "bpe"
-size = 8192                            # a smaller vocabulary for less data: 4000 below 20,000 pairs
-
 [model]
 preset = "small"                       # tiny, small, base, big
-
-[training]
-minutes = 30                           # or steps, or epochs
-evaluate_every = 500
 """
-
 _LANGUAGE_MODEL = """\
-# seqloom train language_model.toml    (the same command again resumes)
-# seqloom check language_model.toml    (first: checks the text, and estimates the training)
-task = "language_model"
 
 [data]                                 # one or more text files; also .jsonl with "text", .gz and .xz
 train = ["train.txt"]
 valid = ["valid.txt"]                  # without it, the last 5 % of train
 documents = "blocks"                   # separated by blank lines; or files, or lines
 
-[tokenizer]
-kind = "bpe"                           # or words, characters
-size = 8000
-
 [model]
 preset = "small-llama"                 # or gpt2, llama-nano, small-transformer, small-lstm
-
-[training]
-minutes = 30                           # or steps, or epochs
-evaluate_every = 500
 """
-
 _EMBED_WORDS = """\
-# seqloom train embed_words.toml       (the same command again resumes)
-# seqloom check embed_words.toml       (first: checks the text, and estimates the training)
-task = "embed_words"
 
 [data]                                 # files or folders of text of any size, one sentence a line; also .gz and .xz
 train = ["text.txt"]
@@ -73,90 +63,39 @@ window = 5
 [training]
 epochs = 5                             # or minutes
 """
-
 _ENCODER = """\
-# seqloom train {task}.toml         (the same command again resumes)
-# seqloom check {task}.toml         (first: checks the data, and estimates the training)
-task = "{task}"
-# start = "runs/bert"                  # start from a run of masked_words, or from an imported one
+# start = "runs/bert"                  # a run of masked_words, or an imported one; without [tokenizer] and [model]
 
 [data]                                 # {what}; also .gz and .xz
 train = ["train.{suffix}"]
 valid = ["valid.{suffix}"]
 {columns}
-[tokenizer]                            # leave out if start is set
-kind = "bpe"                           # or words, characters
-size = 8000
-
-[model]                                # leave out if start is set
+[model]
 preset = "small-megatron"              # or bert-tiny to bert-base, small-bert, small-lstm, lstm-attention, bag
-
-[training]
-epochs = 4                             # or minutes, or steps
-evaluate_every = 200
 """
 _COLUMNS = """\
 text = "text"                          # names of columns, or keys of .jsonl
 second = ""                            # the second text of a pair
 label = "label"
 """
-
-
-def _encoder(task: str, what: str, suffix: str, columns: str = "") -> str:
-    return _ENCODER.format(task=task, what=what, suffix=suffix, columns=columns)
-
-
 _REWARD = """\
-# seqloom train reward.toml            (the same command again resumes)
-# seqloom check reward.toml            (first: checks the data, with the share of pairs that the longer answer wins)
-task = "reward"
 start = "runs/bert"                    # a run of an encoder or of a language model, trained or imported
-
-[data]                                 # .jsonl with a prompt and two answers; also .gz and .xz
-train = ["train.jsonl"]
-valid = ["valid.jsonl"]                # without it, a tenth of the prompts of train
-{form}
-[training]
-epochs = 2                             # or minutes, or steps
-evaluate_every = 100
 """
-_FORM = """\
-form = "text"                          # or instruction, dialogue ("Human: ... Assistant: ..."), messages
-prompt = "prompt"                      # names of keys
-chosen = "chosen"
-rejected = "rejected"
-"""
-
 _PREFER = """\
-# seqloom train prefer.toml            (the same command again resumes)
-# seqloom check prefer.toml            (first: checks the data, with the share of pairs that the longer answer wins)
-task = "prefer"                        # or prefer_translations, for an encoder-decoder
 start = "runs/chat"                    # a run of a language model, which is also the reference
 
-[data]                                 # .jsonl with a prompt and two answers; also .gz and .xz
-train = ["train.jsonl"]
-valid = ["valid.jsonl"]                # without it, a tenth of the prompts of train
-{form}
-[objective]
+[objective]                            # task = "prefer_translations" is for an encoder-decoder
 kind = "dpo"                           # or ipo
 beta = 0.1                             # smaller = farther from the reference
 
 [optimizer]
 lr = 1e-5                              # far lower than in the training of the model that it starts from
-
-[training]
-epochs = 1                             # or minutes, or steps
-evaluate_every = 50
 """
-
 _REINFORCE = """\
-# seqloom train reinforce.toml         (the same command again resumes)
-# seqloom check reinforce.toml         (first: checks the prompts, and estimates the training)
-task = "reinforce"                     # or reinforce_translations, for an encoder-decoder
 start = "runs/chat"                    # a run of a language model, which is also the reference
 
 [data]                                 # .jsonl with prompts, or a text with a prompt in each line; also .gz and .xz
-train = ["train.jsonl"]
+train = ["train.jsonl"]                # task = "reinforce_translations" is for an encoder-decoder, with pairs of texts
 valid = ["valid.jsonl"]                # without it, a tenth of the prompts of train
 form = "text"                          # or instruction, dialogue ("Human: ... Assistant: ..."), messages
 prompt = "prompt"                      # the name of the key
@@ -176,24 +115,37 @@ answer = 48                            # the most tokens of an answer
 
 [optimizer]
 lr = 1e-5                              # far lower than in the training of the model that it starts from
+"""
+_PREFERENCES = """\
 
-[training]
-steps = 200                            # or minutes, or epochs
-evaluate_every = 50
+[data]                                 # .jsonl with a prompt and two answers; also .gz and .xz
+train = ["train.jsonl"]
+valid = ["valid.jsonl"]                # without it, a tenth of the prompts of train
+form = "text"                          # or instruction, dialogue ("Human: ... Assistant: ..."), messages
+prompt = "prompt"                      # names of keys
+chosen = "chosen"
+rejected = "rejected"
 """
 
-_TEMPLATES = {
-    "translate": _TRANSLATE,
-    "language_model": _LANGUAGE_MODEL,
+
+def _encoder(what: str, suffix: str, columns: str = "") -> str:
+    training = _TRAINING.format(length="epochs = 4", every=200)
+    return _ENCODER.format(what=what, suffix=suffix, columns=columns) + _TOKENIZER + training
+
+
+_PARTS = {
+    "translate": _TRANSLATE + _TOKENIZER + _TRAINING.format(length="minutes = 30", every=500),
+    "language_model": _LANGUAGE_MODEL + _TOKENIZER + _TRAINING.format(length="minutes = 30", every=500),
     "embed_words": _EMBED_WORDS,
-    "classify": _encoder("classify", "tab-separated tables, or .jsonl", "tsv", _COLUMNS),
-    "tag": _encoder("tag", "a word and its label per line, or .jsonl with words and labels", "txt"),
-    "answer": _encoder("answer", "questions about passages in the format of SQuAD, or .jsonl", "json"),
-    "masked_words": _encoder("masked_words", "text files", "txt"),
-    "reward": _REWARD.format(form=_FORM),
-    "prefer": _PREFER.format(form=_FORM),
-    "reinforce": _REINFORCE,
+    "classify": _encoder("tab-separated tables, or .jsonl", "tsv", _COLUMNS),
+    "tag": _encoder("a word and its label per line, or .jsonl with words and labels", "txt"),
+    "answer": _encoder("questions about passages in the format of SQuAD, or .jsonl", "json"),
+    "masked_words": _encoder("text files", "txt"),
+    "reward": _REWARD + _PREFERENCES + _TRAINING.format(length="epochs = 2", every=100),
+    "prefer": _PREFER + _PREFERENCES + _TRAINING.format(length="epochs = 1", every=50),
+    "reinforce": _REINFORCE + _TRAINING.format(length="steps = 200", every=50),
 }
+_TEMPLATES = {task: _HEAD.format(task=task) + parts for task, parts in _PARTS.items()}
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 

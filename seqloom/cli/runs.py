@@ -51,15 +51,8 @@ def _summary(run: Run) -> tuple[str, int, str, str, float | None, str]:
     values = measured(pointer)
     metric, best = next(((key, value) for key, value in values.items() if value is not None), ("", None))
     steps = info.get("training", {}).get("steps") or max((c.step for c in run.checkpoints()), default=0)
-    tests = run.evaluations(_warn)
-    return (
-        str(info.get("task")),
-        int(steps),
-        "finished" if info.get("training") else "resumable",
-        metric,
-        best,
-        ", ".join(tests),
-    )
+    state = "finished" if info.get("training") else "resumable"
+    return str(info.get("task")), int(steps), state, metric, best, ", ".join(run.evaluations(_warn))
 
 
 def _warn(text: str) -> None:

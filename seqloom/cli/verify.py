@@ -18,11 +18,8 @@ def verify(recipe: str, /, *overrides: Overrides, quiet: Quiet = False, json: As
     from seqloom.workflows.verify import verify_recipe
 
     verdicts = verify_recipe(recipe, overrides, make_reporter(quiet))
-    rows = [
-        (v["member"], v["metric"], v["accept"], v["measured"], "reached" if v["reached"] else "NOT reached")
-        for v in verdicts
-    ]
-    columns = ("member", "metric", "accept", "measured", "verdict")
-    print_result(verdicts, json, lambda _: print_table(recipe, columns, rows))
+    columns = ("member", "metric", "accept", "measured")
+    rows = [[*(v[key] for key in columns), "reached" if v["reached"] else "NOT reached"] for v in verdicts]
+    print_result(verdicts, json, lambda _: print_table(recipe, (*columns, "verdict"), rows))
     if not all(v["reached"] for v in verdicts):
         sys.exit(1)

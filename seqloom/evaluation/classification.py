@@ -105,9 +105,8 @@ def score_tags(truth: Sequence[Sequence[str]], predictions: Sequence[Sequence[st
         "majority": 100 * float(counts.max() / len(pairs)),
     }
     if marks_spans({t for t, _ in pairs}):
-        true, predicted = (
-            {(i, *span) for i, row in enumerate(rows) for span in spans(row)} for rows in (truth, predictions)
-        )
+        sides = truth, predictions
+        true, predicted = ({(i, *span) for i, row in enumerate(side) for span in spans(row)} for side in sides)
         common = len(true & predicted)
         scores |= {
             "f1": 200 * common / max(1, len(true) + len(predicted)),

@@ -47,22 +47,17 @@ def compare_translations(
     classes = length_classes(sources, _LEAST, source_words)
     lengths = [len(source_words(source)) for source in sources]
     seen = Counter(word for text in training for word in words(text))
+
+    def scores(rows: Sequence[int], samples: int) -> list[dict[str, Any]]:
+        chosen = {name: [texts[i] for i in rows] for name, texts in systems.items()}
+        return _scores(chosen, [references[i] for i in rows], samples, tokenization)
+
     return {
         "sentences": len(references),
         "tokenization": tokenization,
-        "systems": _scores(systems, references, samples, tokenization),
+        "systems": scores(range(len(references)), samples),
         "by_length": [
-            {
-                "from": low,
-                "below": below,
-                "sentences": len(rows),
-                "systems": _scores(
-                    {name: [texts[i] for i in rows] for name, texts in systems.items()},
-                    [references[i] for i in rows],
-                    min(samples, 300),
-                    tokenization,
-                ),
-            }
+            {"from": low, "below": below, "sentences": len(rows), "systems": scores(rows, min(samples, 300))}
             for (low, below), rows in classes
         ],
         "gains": _gains(systems, lengths, references, tokenization),
@@ -113,11 +108,8 @@ def _gains(
         ]
         for name, texts in systems.items()
     }
-    first, *others = bleu
-    return [
-        {"name": name, "short": bleu[name][0] - bleu[first][0], "long": bleu[name][1] - bleu[first][1]}
-        for name in others
-    ]
+    (_, first), *others = bleu.items()
+    return [{"name": name, "short": own[0] - first[0], "long": own[1] - first[1]} for name, own in others]
 
 
 def _by_frequency(

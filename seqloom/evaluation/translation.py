@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from seqloom.errors import DataError, MissingExtra
@@ -15,11 +14,35 @@ _CHANCE = 10.0  # the chrF of translations that share nothing with their referen
 _EDGES = (0, 5, 10, 15, 20, 30, 50, 100, 1 << 30)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The scores of a set of translations.
+def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str], **options: Any) -> tuple[float, str]:
+    """The BLEU of a corpus, and its signature."""
+    from sacrebleu.metrics.bleu import BLEU
 
-    Args:
+    return _scored(BLEU(**options), hypotheses, references)
+
+
+def corpus_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
+    """The chrF of a corpus, and its signature."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    return _scored(CHRF(), hypotheses, references)
+
+
+def _scored(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
+    score = metric.corpus_score(list(hypotheses), [list(references)]).score
+    return float(score), str(metric.get_signature())
+
+
+def score_translations(
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    kinds: Sequence[str] = (),
+    language: str = "",
+) -> dict[str, Any]:
+    """All scores of translations with one reference each; `language`: the code of the language of the references.
+
+    Returns:
         bleu: sacreBLEU, cased, with the tokenization of the language (Papineni et al. 2002; Post 2018), 0 to 100.
         bleu_lowercased: the same without case.
         chrf: character F-score (Popovic 2015), 0 to 100.
@@ -31,77 +54,44 @@ class Scores:
         by_length: for each class of source length in words: its bounds, sentences, BLEU and exact match.
         by_kind: the same for each kind of sentence, if kinds are known.
     """
-
-    bleu: float
-    bleu_lowercased: float
-    chrf: float
-    exact_match: float
-    distinct_1: float
-    distinct_2: float
-    signature: str
-    signature_lowercased: str
-    chrf_signature: str
-    sentences: int
-    by_length: list[dict[str, Any]]
-    by_kind: list[dict[str, Any]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The scores as plain values."""
-        return asdict(self)
-
-
-def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str], **options: Any) -> tuple[float, str]:
-    """The BLEU of a corpus, and its signature."""
-    from sacrebleu.metrics.bleu import BLEU
-
-    metric = BLEU(**options)
-    score = metric.corpus_score(list(hypotheses), [list(references)]).score
-    return float(score), str(metric.get_signature())
-
-
-def score_translations(
-    sources: Sequence[str],
-    hypotheses: Sequence[str],
-    references: Sequence[str],
-    kinds: Sequence[str] = (),
-    language: str = "",
-) -> Scores:
-    """All scores of translations with one reference each; `language`: the code of the language of the references."""
-    from sacrebleu.metrics.chrf import CHRF
-
     if not references:
         raise DataError("there is no sentence to score")
     tokenization = bleu_tokenization(references, language)
     words, source_words = words_by(tokenization), words_by(bleu_tokenization(sources))
     bleu, signature = corpus_bleu(hypotheses, references, tokenize=tokenization)
     lower, lower_signature = corpus_bleu(hypotheses, references, tokenize=tokenization, lowercase=True)
-    chrf = CHRF()
-    character = float(chrf.corpus_score(list(hypotheses), [list(references)]).score)
-    by_length = [
-        {"from": low, "below": below, **_group(rows, hypotheses, references, tokenization, words)}
-        for (low, below), rows in length_classes(sources, words=source_words)
-    ]
-    by_kind = [
-        {
-            "kind": kind,
-            **_group([i for i, k in enumerate(kinds) if k == kind], hypotheses, references, tokenization, words),
+    chrf, chrf_signature = corpus_chrf(hypotheses, references)
+
+    def group(rows: Sequence[int]) -> dict[str, Any]:
+        texts, expected = [hypotheses[i] for i in rows], [references[i] for i in rows]
+        # If no reference has four words, there is no 4-gram to match, and BLEU means nothing.
+        sound = any(len(words(text)) > 3 for text in expected)
+        return {
+            "sentences": len(rows),
+            "bleu": round(corpus_bleu(texts, expected, tokenize=tokenization)[0], 2) if sound else None,
+            "exact_match": round(exact_match(texts, expected), 2),
         }
-        for kind in sorted(set(kinds), key=_by_number)
-    ]
-    return Scores(
-        bleu=bleu,
-        bleu_lowercased=lower,
-        chrf=character,
-        exact_match=exact_match(hypotheses, references),
-        distinct_1=distinct(hypotheses, 1, words),
-        distinct_2=distinct(hypotheses, 2, words),
-        signature=signature,
-        signature_lowercased=lower_signature,
-        chrf_signature=str(chrf.get_signature()),
-        sentences=len(references),
-        by_length=by_length,
-        by_kind=by_kind,
-    )
+
+    return {
+        "bleu": bleu,
+        "bleu_lowercased": lower,
+        "chrf": chrf,
+        "exact_match": exact_match(hypotheses, references),
+        "distinct_1": distinct(hypotheses, 1, words),
+        "distinct_2": distinct(hypotheses, 2, words),
+        "signature": signature,
+        "signature_lowercased": lower_signature,
+        "chrf_signature": chrf_signature,
+        "sentences": len(references),
+        "by_length": [
+            {"from": low, "below": below, **group(rows)}
+            for (low, below), rows in length_classes(sources, words=source_words)
+        ],
+        "by_kind": [
+            {"kind": kind, **group([i for i, k in enumerate(kinds) if k == kind])}
+            for kind in sorted(set(kinds), key=_by_number)
+        ],
+    }
 
 
 def _by_number(kind: str) -> list[str | int]:
@@ -134,9 +124,7 @@ def zero_bleu(bleu: float, hypotheses: Sequence[str], references: Sequence[str])
     if round(bleu, 2) or not references:
         return ""
     exact = exact_match(hypotheses, references)
-    from sacrebleu.metrics.chrf import CHRF
-
-    chrf = CHRF().corpus_score(list(hypotheses), [list(references)]).score
+    chrf, _ = corpus_chrf(hypotheses, references)
     if not exact and chrf < _CHANCE:
         return ""
     return (
@@ -168,17 +156,3 @@ def length_classes(
         if len(rows) < least or (i == len(classes) - 2 and len(more) < least):
             classes[i : i + 2] = [((shorter[0], longer[1]), rows + more)]
     return classes
-
-
-def _group(
-    rows: Sequence[int], hypotheses: Sequence[str], references: Sequence[str], tokenization: str, words: Words
-) -> dict[str, Any]:
-    texts, expected = [hypotheses[i] for i in rows], [references[i] for i in rows]
-    return {
-        "sentences": len(rows),
-        # If no reference has four words, there is no 4-gram to match, and BLEU means nothing.
-        "bleu": round(corpus_bleu(texts, expected, tokenize=tokenization)[0], 2)
-        if any(len(words(text)) > 3 for text in expected)
-        else None,
-        "exact_match": round(exact_match(texts, expected), 2),
-    }

@@ -59,10 +59,8 @@ def analogies(
     ]
     syntactic = [row for row in rows if row["section"].startswith("gram")]
     semantic = [row for row in rows if row not in syntactic]
-    groups = (("semantic", semantic), ("syntactic", syntactic), ("all", rows))
-    sums = [
-        {"section": name} | {k: sum(r[k] for r in part) for k in ("asked", "known", "right")} for name, part in groups
-    ]
+    groups, keys = {"semantic": semantic, "syntactic": syntactic, "all": rows}, ("asked", "known", "right")
+    sums = [{"section": name} | {k: sum(row[k] for row in part) for k in keys} for name, part in groups.items()]
     for row in (*rows, *sums):
         row["accuracy"] = 100 * row["right"] / row["known"] if row["known"] else None
     return {"kind": "analogies", "file": file.name, "restrict": size, "sections": rows + sums}

@@ -91,12 +91,8 @@ def example_part(index: int, example: Example) -> Markup:
 
 
 def _packed(weights: NDArray[np.float32]) -> dict[str, object]:
-    quantized = np.rint(255 * weights).astype(np.uint8)
-    return {
-        "layers": len(weights),
-        "heads": weights.shape[1],
-        "weights": base64.b64encode(quantized.tobytes()).decode(),
-    }
+    quantized = base64.b64encode(np.rint(255 * weights).astype(np.uint8).tobytes()).decode()
+    return {"layers": len(weights), "heads": weights.shape[1], "weights": quantized}
 
 
 def _figure(map: AttentionMap, hidden: bool) -> Markup:

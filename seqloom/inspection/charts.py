@@ -1,4 +1,4 @@
-"""Charts as SVG: curves, bars, scatter plots and heat maps, each with a title and a text description."""
+"""Charts as SVG: curves, scatter plots and heat maps, each with a title and a text description."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Steps:
     label: Callable[[float], str]
 
 
-def number(value: float) -> str:
+def number(value: int | float) -> str:
     """A value as a label: about four digits."""
     if abs(value) >= 100_000:
         return f"{value / 1e6:.3g} M" if abs(value) >= 1e6 else f"{value / 1e3:.3g} k"
@@ -84,9 +84,10 @@ def line_chart(title: str, description: str, curves: Sequence[Curve], steps: Ste
         return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * x / steps.end, 1)
 
     def up(y: float) -> float:
-        return _up(y, marks, _TOP, base)
+        return round(base - (base - _TOP) * (y - marks[0]) / (marks[-1] - marks[0]), 1)
 
-    drawn = _scale(marks, _TOP, base)
+    drawn = [element("path", class_="grid", d=f"M{_LEFT} {up(m)}H{_WIDTH - _RIGHT}") for m in marks]
+    drawn += [element("text", number(m), x=_LEFT - 6, y=up(m) + 4, text_anchor="end") for m in marks]
     for x in (x for x in ticks(0.0, steps.end) if x <= steps.end):
         anchor = "end" if across(x) > _WIDTH - 30 else "middle"
         drawn.append(element("text", f"{x:,.0f}", x=across(x), y=height - 8, text_anchor=anchor))
@@ -130,16 +131,6 @@ def _described(curve: Curve, when: Callable[[float], str]) -> str:
     return f"{curve.name}: {ends}; least {values[0]}, most {values[-1]}."
 
 
-def _up(value: float, marks: Sequence[float], top: float, base: float) -> float:
-    return round(base - (base - top) * (value - marks[0]) / (marks[-1] - marks[0]), 1)
-
-
-def _scale(marks: Sequence[float], top: float, base: float) -> list[Markup]:
-    heights = [(mark, _up(mark, marks, top, base)) for mark in marks]
-    lines = [element("path", class_="grid", d=f"M{_LEFT} {y}H{_WIDTH - _RIGHT}") for _, y in heights]
-    return lines + [element("text", number(m), x=_LEFT - 6, y=y + 4, text_anchor="end") for m, y in heights]
-
-
 def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
     return points[:: -max(1, math.ceil(len(points) / _POINTS))][::-1]
 
@@ -154,26 +145,6 @@ def _curve(points: Sequence[tuple[float, float]], look: str) -> Markup:
     path = element("path", d="M" + "L".join(f"{x} {y}" for x, y in points), class_="line")
     dots = points if len(points) == 1 or (look == "valid" and len(points) <= 40) else ()
     return element("g", path, *(element("circle", cx=x, cy=y, r=2.5) for x, y in dots), class_=look)
-
-
-def bar_chart(title: str, description: str, bars: Sequence[tuple[str, float, str]]) -> Markup:
-    """Vertical bars from zero; each has a label, a value that is not negative, and a note."""
-    top, base, height = 20.0, 190.0, 230
-    marks = ticks(0.0, max(1.0, *(value for _, value, _ in bars)))
-    share = (_WIDTH - _LEFT - _RIGHT) / len(bars)
-    thick = round(min(38.0, 0.62 * share), 1)
-    drawn = _scale(marks, top, base)
-    for i, (label, value, note) in enumerate(bars):
-        x, y = round(_LEFT + (i + 0.5) * share, 1), _up(value, marks, top, base)
-        place = {"x": round(x - thick / 2, 1), "y": y, "width": thick, "height": round(base - y, 1)}
-        drawn.append(element("rect", class_="bar", **place))
-        for text, below, look in (
-            (f"{value:.1f}", y - 5, "value"),
-            (label, base + 15, None),
-            (note, base + 30, "count"),
-        ):
-            drawn.append(element("text", text, x=x, y=round(below, 1), text_anchor="middle", class_=look))
-    return _svg((_WIDTH, height), title, description, *drawn, class_="chart")
 
 
 def scatter(title: str, description: str, labels: Sequence[str], at: NDArray[np.float64]) -> Markup:

@@ -108,9 +108,8 @@ def _summary(batches: list[dict[str, NDArray[np.float32]]], shown: int, tokens: 
     kept = next(name for name in _KEEPING if name in batches[0])
     trace = batches[shown][kept][0, : len(tokens)].T  # D T
     units = np.sort(np.argsort(-trace.std(1), kind="stable")[:_UNITS])
-    return result | {
-        "trace": {"gate": kept, "tokens": tokens, "units": units.tolist(), "values": trace[units].tolist()}
-    }
+    result["trace"] = {"gate": kept, "tokens": tokens, "units": units.tolist(), "values": trace[units].tolist()}
+    return result
 
 
 def _quantiles(values: NDArray[np.float32]) -> dict[str, float]:

@@ -54,12 +54,8 @@ def _reach(result: Mapping[str, Any]) -> Iterator[Markup]:
             yield element("p", f"The encoder of {run['name']} has no order, and so no distances.", class_="note")
     plots = {key: {run["name"]: run[key] for run in result["runs"] if run[key] is not None} for key in _PLOTS}
     yield element("div", *(_reach_chart(*_PLOTS[key], reaches) for key, reaches in plots.items()), class_="charts")
-    rows = ([f"{name}: {what}", *map(_cell, cells)] for name, what, *cells in reach_rows(result))
+    rows = ([f"{name}: {what}", *cells] for name, what, *cells in reach_rows(result))
     yield table(["", *COLUMNS[2:]], rows)
-
-
-def _cell(value: object) -> str:
-    return "–" if value is None else number(value) if isinstance(value, float) else str(value)
 
 
 def reach_rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
@@ -73,9 +69,8 @@ def reach_rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
                 rows.append((run["name"], title, "no order", "no order", None, None, entropy))
             else:
                 rows.append((run["name"], title, *_reached(run[key]), entropy))
-        rows += [
-            (run["name"], f"state of {_short(layer)}", *_reached(reach), None) for layer, reach in run["states"].items()
-        ]
+        states = run["states"].items()
+        rows += [(run["name"], f"state of {_short(layer)}", *_reached(reach), None) for layer, reach in states]
     return rows
 
 
@@ -86,7 +81,7 @@ def _short(layer: str) -> str:
 def _reached(reach: Mapping[str, Any]) -> tuple[object, ...]:
     beyond = f"> {len(reach['share']) - 1}"
     first = (beyond if reach[name] is None else str(reach[name]) for name in ("half", "tenth"))
-    return *first, reach["at_10"], reach["at_20"]
+    return *first, *(None if reach[at] is None else number(reach[at]) for at in ("at_10", "at_20"))
 
 
 def _reach_chart(title: str, note: str, reaches: Mapping[str, Mapping[str, Any]]) -> Markup:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -36,9 +37,27 @@ def _text(value: object) -> str:
     return escape(_ILLEGAL.sub("\ufffd", str(value)))
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table for a page or the terminal: its title, columns, rows of texts and numbers (None = no value), and note."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    note: str | None = None
+
+
+def cell(value: object) -> object:
+    """What a table shows of a value: a number rounded to two decimals, a dash for None; a text as it is."""
+    if isinstance(value, int | float):
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}" if abs(value) < 1e7 else f"{value:.2e}"
+    return "–" if value is None else value
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
     """A table whose first column names the row; it scrolls where the screen is too narrow."""
-    body = (element("tr", element("th", row[0], scope="row"), *(element("td", c) for c in row[1:])) for row in rows)
+    cells = ([cell(value) for value in row] for row in rows)
+    body = (element("tr", element("th", row[0], scope="row"), *(element("td", c) for c in row[1:])) for row in cells)
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
     content = element("table", head if any(columns) else None, element("tbody", *body))
     return element("div", content, class_="scroll")

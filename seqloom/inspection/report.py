@@ -9,8 +9,9 @@ from typing import Any
 
 from seqloom import measures
 from seqloom.inspection.attention import AttentionMap, Example, attention_svg, example_part
-from seqloom.inspection.charts import Curve, Steps, bar_chart, line_figure, smooth
-from seqloom.inspection.page import Markup, details, element, figure, join, page, table, texts
+from seqloom.inspection.charts import Curve, Steps, line_figure, number, smooth
+from seqloom.inspection.page import Markup, cell, details, element, figure, join, page, table, texts
+from seqloom.inspection.scores import calibration_chart, detail_tables, length_chart
 from seqloom.measures import COUNTS, MEASURES
 
 __all__ = ["AttentionMap", "Example", "ReportData", "attention_svg", "render"]
@@ -105,15 +106,10 @@ def _plotted(valid: Sequence[Row]) -> list[str]:
     return [key for key in MEASURES if key in keys]
 
 
-def _fixed(value: float | None, form: str = ",.2f") -> str:
-    return "–" if value is None else f"{value:{form}}" if abs(value) < 1e7 else f"{value:.2e}"
-
-
-def _cell(row: Row, key: str) -> str:
-    value = _value(row, key)
-    if key in MEASURES and value is not None:
-        return MEASURES[key].shown(value)
-    return _fixed(value, ",.0f" if isinstance(row.get(key), int) else ",.2f")
+def _cell(row: Row, key: str) -> object:
+    if (value := _value(row, key)) is None:
+        return None
+    return MEASURES[key].shown(value) if key in MEASURES else row[key]
 
 
 def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
@@ -133,21 +129,16 @@ def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
     training = data.info.get("training")
     trained |= training if isinstance(training, Mapping) else {}
     if data.parameters:
-        figures.append(("parameters", _short(float(data.parameters)), f"{data.parameters:,}"))
+        figures.append(("parameters", number(data.parameters), f"{data.parameters:,}"))
     tokens = _value(trained, "tokens")
     if steps := _value(trained, "steps"):
-        figures.append(("steps", f"{steps:,.0f}", f"{_short(tokens)} {data.unit}" if tokens else ""))
+        figures.append(("steps", f"{steps:,.0f}", f"{number(tokens)} {data.unit}" if tokens else ""))
     if minutes := _value(trained, "minutes"):
         figures.append(("training", f"{minutes:,.0f} min" if minutes >= 10 else f"{minutes:.1f} min", ""))
     if task := data.info.get("task"):
         figures.append(("task", str(task).replace("_", " "), ""))
     for label, shown, note in figures:
         yield element("div", element("dt", label), element("dd", element("b", shown), element("span", note)))
-
-
-def _short(count: float) -> str:
-    sizes = ((1e9, " G"), (1e6, " M"), (1e3, " k"))
-    return next((f"{count / size:.3g}{letter}" for size, letter in sizes if count >= size), f"{count:.0f}")
 
 
 def _training(train: Sequence[Row], valid: Sequence[Row], unit: str) -> Iterator[Markup]:
@@ -189,43 +180,20 @@ def _scores(evaluations: Mapping[str, Row]) -> Iterator[Markup]:
     rows = [[name, *(_cell(s, k) for k in keys)] for name, s in scored.items()]
     columns = (MEASURES[k].name if k in MEASURES else k.replace("_", " ") for k in keys)
     yield element("div", table(["", *columns], rows), class_="wide")
-    signed = [
-        [name, k.replace("_", " "), element("code", s[k])] for name, s in scored.items() for k in s if "signature" in k
-    ]
+    texts_of = [(name, k, text) for name, s in scored.items() for k, text in s.items() if "signature" in k]
+    signed = [[name, key.replace("_", " "), element("code", text)] for name, key, text in texts_of]
     if signed:
         yield details("The signatures: what exactly was computed", table(["", "", ""], signed), class_="wide")
     for name, scores in scored.items():
-        yield from _groups(name, scores)
+        yield from _details(name, scores)
 
 
-def _groups(name: str, scores: Row) -> Iterator[Markup]:
-    keys = ("bleu", "exact_match")
-    columns = ["sentences", *(MEASURES[key].name for key in keys)]
-
-    def cells(row: Row) -> list[str]:
-        return [f"{row.get('sentences', '–')}", *(_cell(row, key) for key in keys)]
-
-    classes = [(_class_name(row), row) for row in scores.get("by_length") or ()]
-    bars = [
-        (label, v, f"n = {row.get('sentences', '–')}")
-        for label, row in classes
-        if (v := _value(row, "bleu")) is not None
-    ]
-    if bars:
-        title = f"BLEU by source length: {name}"
-        note = "Words of the source; below them, the number of sentences."
-        description = ", ".join(f"{label} words: {value:.1f} ({count})" for label, value, count in bars)
-        as_table = table(["words", *columns], [[label, *cells(row)] for label, row in classes])
-        chart = bar_chart(title, description, bars)
-        yield figure(title, note, chart, details("As a table", as_table, class_="data"))
-    if kinds := scores.get("by_kind"):
-        rows = [[row.get("kind", "–"), *cells(row)] for row in kinds]
-        yield figure(f"By kind of sentence: {name}", None, table(["kind", *columns], rows))
-
-
-def _class_name(row: Row) -> str:
-    low, below = _value(row, "from") or 0, _value(row, "below")
-    return f"{low:.0f}+" if below is None else f"{low:.0f}–{below - 1:.0f}" if low else f"under {below:.0f}"
+def _details(name: str, scores: Row) -> Iterator[Markup]:
+    classes = [(row, bleu, 0.0) for row in scores.get("by_length") or () if (bleu := _value(row, "bleu")) is not None]
+    yield from length_chart(f"BLEU by source length: {name}", "Words of the source.", {"BLEU": classes})
+    yield from calibration_chart(f"Confidence: {name}", scores)
+    for part in detail_tables(scores):
+        yield figure(f"{part.title}: {name}", part.note, table(part.columns, part.rows))
 
 
 def _samples(rows: Sequence[Row]) -> Iterator[Markup]:
@@ -233,7 +201,7 @@ def _samples(rows: Sequence[Row]) -> Iterator[Markup]:
     outputs: dict[tuple[tuple[str, str], ...], dict[str, tuple[str, str]]] = {}
     for row in rows:
         *inputs, output = [(k, str(v or "")) for k, v in row.items() if k != "step"] or [("", "")]
-        outputs.setdefault(tuple(inputs), {})[f"step {_fixed(_value(row, 'step'), ',.0f')}"] = output
+        outputs.setdefault(tuple(inputs), {})[f"step {cell(row.get('step'))}"] = output
     for inputs_of, by_step in outputs.items():
         last = list(by_step)[-1]
         shown, steps = dict([*inputs_of, by_step[last]]), {step: text for step, (_, text) in by_step.items()}

@@ -34,5 +34,5 @@ def check_config(config: RunConfig, reporter: Reporter) -> dict[str, Any]:
             findings += [f for f in prepared.findings() if (f.what, f.where) not in scanned]
             result["summary"] = prepared.summary()
             reporter.say("timing a few steps")
-            result["estimate"] = estimate(config, prepared, started(config, prepared, reporter)).as_dict()
+            result["estimate"] = asdict(estimate(config, prepared, started(config, prepared, reporter)))
     return result | {"findings": [asdict(finding) for finding in findings]}

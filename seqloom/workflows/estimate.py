@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, TypeVar, cast
 
@@ -50,10 +50,6 @@ class Estimate:
     learned: int
     tokens_per_second: float
     padding: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """The estimate as plain values."""
-        return asdict(self)
 
 
 def estimate(config: RunConfig, prepared: Prepared, model: nn.Module) -> Estimate:

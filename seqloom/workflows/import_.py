@@ -142,9 +142,8 @@ def _config(
     if task == "classify" and "labels" not in (facts or {}):
         tree |= {"objective": {"kind": "numbers"}, "training": {"metric": "pearson"}}
     stated = published.config.get("max_position_embeddings"), side.tokens.get("model_max_length"), side.length
-    lengths = [
-        length for length in (limit_of(published.form.config), *stated) if isinstance(length, int) and length > 0
-    ]
+    limits = limit_of(published.form.config), *stated
+    lengths = [length for length in limits if isinstance(length, int) and length > 0]
     if task not in ("translate", "encode") and lengths:
         tree["batches"] = {"length": min(*lengths, 10**6)}
     warnings: list[str] = []

@@ -74,10 +74,8 @@ def _sample(config: TranslateConfig, translator: Translator, count: int) -> list
     """Pairs evenly spaced over the validation data, in batches sorted by length; long ones are truncated."""
     pairs, _ = usable(config.data.splits().valid)
     if len(pairs) < count:
-        cure = f"--sentences {len(pairs)}"
-        raise DataError(
-            f"{count} pairs are asked for, and the validation data has {len(pairs)}", where=pairs.files[0], cure=cure
-        )
+        problem = f"{count} pairs are asked for, and the validation data has {len(pairs)}"
+        raise DataError(problem, where=pairs.files[0], cure=f"--sentences {len(pairs)}")
     chosen = np.linspace(0, len(pairs) - 1, count).round().astype(int)
     sources = translator.encode([pairs.sources[i] for i in chosen])
     most = min(translator.max_source, config.model.decoder.limit or translator.max_source) - 1
@@ -85,8 +83,8 @@ def _sample(config: TranslateConfig, translator: Translator, count: int) -> list
     targets = [np.append(row[:most], translator.target.end) for row in targets]
     order = sorted(range(count), key=lambda i: len(sources[i]))
     device = next(translator.model.parameters()).device
-    parts = [order[at : at + _ROWS] for at in range(0, count, _ROWS)]
-    return [
-        make_batch([sources[i] for i in part], [targets[i] for i in part], translator.target.start).to(device)
-        for part in parts
-    ]
+    batches = []
+    for part in (order[at : at + _ROWS] for at in range(0, count, _ROWS)):
+        batch = make_batch([sources[i] for i in part], [targets[i] for i in part], translator.target.start)
+        batches.append(batch.to(device))
+    return batches

@@ -9,7 +9,6 @@ from typing import Any
 from seqloom import measures
 from seqloom.errors import UsageError
 from seqloom.files import write_sealed, write_text
-from seqloom.inspection.labels import label_sections
 from seqloom.inspection.report import ReportData, render
 from seqloom.run import REPORT, Run
 from seqloom.tasks.building import load_run
@@ -24,18 +23,17 @@ def write_report(run: Run, reporter: Reporter, texts: Sequence[str] = ()) -> Pat
     samples = run.rows("samples.jsonl")
     loaded = load_run(run, RunConfig, precision="fp32", say=reporter.warn)
     seen = loaded.config.look(run, loaded.predictor(), texts, samples)
-    evaluations = run.evaluations(reporter.warn)
     data = ReportData(
         name=run.name,
         config=(run.path / "config.toml").read_text(encoding="utf-8"),
         info=run.info(),
         metrics=run.rows("metrics.jsonl"),
         samples=samples,
-        evaluations=evaluations,
+        evaluations=run.evaluations(reporter.warn),
         examples=seen.examples,
         parameters=seen.parameters,
         unit=loaded.config.unit,
-        sections={**label_sections(evaluations), **seen.sections},
+        sections=seen.sections,
     )
     path = run.path / REPORT
     write_text(path, render(data))

@@ -211,7 +211,7 @@ def test_eval_has_a_name_decoding_options_and_tables(call: Call, folder):
     words = ["--decoding.beam", "1", "--decoding.length-penalty=0.5", "--name", "mine"]
     result = call("eval", "run", *words, "--test", "test.src", "test.tgt")
     assert result.code == 0
-    for word in ("BLEU", "chrF", "exact match", "by words of the source", "12 sentences"):
+    for word in ("BLEU", "chrF", "exact match", "By words of the source", "12 sentences"):
         assert word in result.out
     saved = Run.open("run").evaluation("mine")
     assert (saved["decoding"]["beam"], saved["decoding"]["length_penalty"], saved["test"]) == (1, 0.5, "mine")

@@ -63,10 +63,10 @@ def test_perfect_translations_have_a_bleu_of_100_and_its_signature_says_how(text
     """13a gives 0 here: a sentence is one word."""
     scores = score_translations(["a b c"] * len(texts), texts, texts, ["x"] * len(texts), language)
     used = bleu_tokenization(texts, language)
-    assert scores.bleu == scores.bleu_lowercased == pytest.approx(100)
-    assert all(f"|tok:{used}|" in signature for signature in (scores.signature, scores.signature_lowercased))
-    assert scores.by_length[0]["bleu"] == scores.by_kind[0]["bleu"] == 100
-    assert 0 < scores.distinct_2 <= 100
+    assert scores["bleu"] == scores["bleu_lowercased"] == pytest.approx(100)
+    assert all(f"|tok:{used}|" in signature for signature in (scores["signature"], scores["signature_lowercased"]))
+    assert scores["by_length"][0]["bleu"] == scores["by_kind"][0]["bleu"] == 100
+    assert 0 < scores["distinct_2"] <= 100
 
 
 @pytest.mark.parametrize(("references", "language"), [(CHINESE, ""), (KOREAN, "ko")])
@@ -74,9 +74,9 @@ def test_bleu_is_that_of_its_signature(references, language):
     """Computed anew with the tokenization that the signature names, alone and in a comparison of systems."""
     hypotheses = [text[:-2] + text[-1] for text in references]
     scores = score_translations(["a"] * len(references), hypotheses, references, language=language)
-    (name,) = [part[4:] for part in scores.signature.split("|") if part.startswith("tok:")]
-    assert scores.bleu == pytest.approx(BLEU(tokenize=name).corpus_score(hypotheses, [references]).score)
-    assert 0 < scores.bleu < 100
+    (name,) = [part[4:] for part in scores["signature"].split("|") if part.startswith("tok:")]
+    assert scores["bleu"] == pytest.approx(BLEU(tokenize=name).corpus_score(hypotheses, [references]).score)
+    assert 0 < scores["bleu"] < 100
     systems = {"a": hypotheses, "b": references}
     found = compare_translations(systems, ["a"] * len(references), references, references, 20, language)
     assert found["tokenization"] == name
@@ -94,7 +94,7 @@ def test_words_without_spaces():
 
 def test_sources_without_spaces_have_lengths():
     scores = score_translations(["今天天气很好", "好"], ["a", "b"], ["a", "b"])
-    assert [(row["from"], row["sentences"]) for row in scores.by_length] == [(0, 1), (5, 1)]
+    assert [(row["from"], row["sentences"]) for row in scores["by_length"]] == [(0, 1), (5, 1)]
 
 
 def test_a_bleu_of_zero_beside_right_translations_is_a_warning():

@@ -111,7 +111,7 @@ def sections(text: str) -> list[str | None]:
 def test_all_parts_are_there() -> None:
     text = render(data())
     assert sections(text) == ["training", "scores", "samples", "attention", "environment"]
-    for shown in ("4.2 M", "31.25", "57.50", "2.5 min", "under 5", "5–9", "10+", "n = 11", "step 39 · 0.4 min"):
+    for shown in ("4.2 M", "31.25", "57.50", "2.5 min", "0–4", "5–9", "10+", "step 39 · 0.4 min"):
         assert shown in text
 
 
@@ -234,7 +234,7 @@ def test_charts_have_words_and_tables() -> None:
     assert all(a["role"] == "img" for a in charts)
     assert text.count("<title>") == text.count("<desc>") + 1 == len(charts) + 1
     assert "validation: 0.5385 at step 13 · 0.1 min, 0.1795 at step 39 · 0.4 min; least 0.1795, most 0.5385." in text
-    assert "under 5 words: 31.5 (n = 11), 5–9 words: 31.5 (n = 11)" in text
+    assert "BLEU: 31.5 at 2 words, 31.5 at 12 words; least 31.5, most 31.5." in text
 
 
 def test_without_a_script_the_first_cross_attention_is_there() -> None:

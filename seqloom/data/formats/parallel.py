@@ -31,6 +31,7 @@ from seqloom.errors import ConfigError, DataError, counted
 BOTH_SIDES = (".tsv", ".jsonl", ".tmx", ".po")
 """The formats whose files hold both source and target."""
 
+_NOT_A_PAIR = "lines that are not a JSON pair"
 _PO_LINE = re.compile(r'(?:(msg(?:id|id_plural|ctxt|str|str\[[0-9]\]))[ \t]*)?"(?:[^"\\]|\\.)*"')
 _PLURALS = tuple(f"msgstr[{i}]" for i in range(10))
 _PO_ENDS = ("", "msgstr", *_PLURALS)
@@ -74,9 +75,6 @@ def parse_tsv(line: str, where: str) -> tuple[str, str]:
 def parse_json(languages: tuple[str, str]) -> Callable[[str, str], tuple[str, str]]:
     """A parser of JSON lines with the two languages as keys, or "source" and "target", also inside "translation"."""
 
-    def fault(problem: str, where: str, cure: str) -> LineError:
-        return LineError("lines that are not a JSON pair", problem, where=where, cure=cure)
-
     def parse(line: str, where: str) -> tuple[str, str]:
         record = json_object(line, where, '{"source": "...", "target": "..."} a line')
         if isinstance(record.get("translation"), dict):
@@ -87,14 +85,12 @@ def parse_json(languages: tuple[str, str]) -> Callable[[str, str], tuple[str, st
         if None in keys:
             keys_read = " nor ".join(f"{a!r} and {b!r}" for a, b in (("source", "target"), languages))
             problem = f"neither {keys_read}" if languages[0] else "no 'source' and 'target'"
-            raise fault(
-                problem,
-                where,
-                f"its keys are: {', '.join(record)[:200]}; name two: --data.source KEY --data.target KEY",
-            )
+            cure = f"its keys are: {', '.join(record)[:200]}; name two: --data.source KEY --data.target KEY"
+            raise LineError(_NOT_A_PAIR, problem, where=where, cure=cure)
         sides = [record[str(key)] for key in keys]
         if not all(isinstance(side, str) for side in sides):
-            raise fault(f"{keys[0]!r} or {keys[1]!r} is not a text", where, "write strings")
+            problem = f"{keys[0]!r} or {keys[1]!r} is not a text"
+            raise LineError(_NOT_A_PAIR, problem, where=where, cure="write strings")
         return _one_line(sides[0]), _one_line(sides[1])
 
     return parse
@@ -247,23 +243,21 @@ def _read_two(source: Path, target: Path, max_bytes: int) -> Pairs:
     sources, targets = text_lines(source, max_bytes), text_lines(target, max_bytes)
     if len(sources) != len(targets):
         problem = f"{source} has {counted(len(sources), 'line')}, {target} has {len(targets):,}"
-        cure = (
-            "line N of one file must be the translation of line N of the other; seqloom check shows where they diverge"
-        )
+        cure = "line N of one must be the translation of line N of the other; seqloom check shows where they diverge"
         raise DataError(problem, cure=cure)
     return Pairs(sources, targets, (str(source), str(target)))
 
 
-def _read_one(path: Path, languages: tuple[str, str], max_bytes: int) -> list[NumberedPair]:
-    match file_format(path):
-        case ".po":
-            return _read_po(path, max_bytes)
-        case ".tsv":
-            return [(n, *parse_tsv(s, f"{path}:{n}")) for n, s in enumerate(text_lines(path, max_bytes), 1)]
-        case _:
-            parse = parse_json(languages)
-            lines = enumerate(text_lines(path, max_bytes), 1)
-            return [(n, *parse(s, f"{path}:{n}")) for n, s in lines if not is_blank(s)]
+def _read_one(path: Path, languages: tuple[str, str], max_bytes: int) -> tuple[list[NumberedPair], int]:
+    """The pairs, and the number of inline codes left out."""
+    kind = file_format(path)
+    if kind == ".tmx":
+        return _read_tmx(path, languages, max_bytes)
+    if kind == ".po":
+        return _read_po(path, max_bytes), 0
+    parse = parse_tsv if kind == ".tsv" else parse_json(languages)
+    lines = enumerate(text_lines(path, max_bytes), 1)
+    return [(n, *parse(s, f"{path}:{n}")) for n, s in lines if kind == ".tsv" or not is_blank(s)], 0
 
 
 def corpus_files(paths: Sequence[str], languages: tuple[str, str] = ("", "")) -> list[Path]:
@@ -302,14 +296,9 @@ def read_pairs(paths: Sequence[str], *, languages: tuple[str, str] = ("", ""), m
     files = corpus_files(paths, languages)
     if len(files) == 2:
         return _read_two(files[0], files[1], max_bytes)
-    is_tmx = file_format(files[0]) == ".tmx"
-    rows, codes = (
-        _read_tmx(files[0], languages, max_bytes) if is_tmx else (_read_one(files[0], languages, max_bytes), 0)
-    )
+    rows, codes = _read_one(files[0], languages, max_bytes)
     if not rows:
-        raise DataError(
-            "no pair in the file", where=str(files[0]), cure="all its lines are blank: name a file with text"
-        )
+        raise DataError("no pair in the file", where=str(files[0]), cure="all its lines are blank: name another file")
     numbers, sources, targets = zip(*rows, strict=True)
     return Pairs(sources, targets, (str(files[0]), str(files[0])), numbers, codes=codes)
 
@@ -318,9 +307,8 @@ def usable(pairs: Pairs) -> tuple[Pairs, int]:
     """The pairs with text on both sides, and the number of pairs dropped; DataError if none is left."""
     keep = [i for i, both in enumerate(zip(pairs.sources, pairs.targets, strict=True)) if not any(map(is_blank, both))]
     if not keep:
-        raise DataError(
-            "no pair has text on both sides", where=pairs.files[0], cure="check that these are the right files"
-        )
+        cure = "check that these are the right files"
+        raise DataError("no pair has text on both sides", where=pairs.files[0], cure=cure)
     if len(keep) == len(pairs):
         return pairs, 0
     sources, targets = ([side[i] for i in keep] for side in (pairs.sources, pairs.targets))

@@ -36,7 +36,7 @@ def score(
     if translator.cuts:
         reporter.warn(f"{translator.cuts} sources were cut to {translator.max_source} tokens, special ones included")
     language = config.data.language()
-    scores = score_translations(pairs.sources, hypotheses, pairs.targets, pairs.kinds, language).as_dict()
+    scores = score_translations(pairs.sources, hypotheses, pairs.targets, pairs.kinds, language)
     if warning := zero_bleu(scores["bleu"], hypotheses, pairs.targets):
         reporter.warn(warning)
     scores["perplexity"] = _perplexity(translator, pairs)

@@ -21,7 +21,7 @@ from seqloom.data.batches.stream import StreamConfig
 from seqloom.data.sources.chats.conversations import Conversations
 from seqloom.data.sources.text import TextFiles
 from seqloom.errors import ConfigError, DataError, RunError, UsageError
-from seqloom.inspection.labels import label_sections
+from seqloom.inspection.scores import detail_tables
 from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig
@@ -119,8 +119,7 @@ def test_a_reward_is_learned_scored_and_looked_at(trained: Run, tmp_path: Path) 
     assert not unknown_scores(scores)
     assert len(scores["predictions"]) == 14
     write_report(trained, Listener())
-    assert "Calibration: test" in str(label_sections({"test": scores}))
-    assert "Confusion" not in str(label_sections({"test": scores}))
+    assert [table.title for table in detail_tables(scores)] == ["Calibration"]
 
 
 def test_a_reward_does_not_depend_on_padding_and_batch_mates(trained: Run) -> None:

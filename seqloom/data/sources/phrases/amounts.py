@@ -76,12 +76,8 @@ def _date_time(date: Length, time: Length) -> Style:
     return style
 
 
-def _hours(language: Language, ends: tuple[datetime.datetime, datetime.datetime]) -> str:
-    return format_interval(*ends, "hm" if language.twelve_hours else "Hm", locale=language.locale)
-
-
-def _weekday_time(language: Language, moment: datetime.datetime) -> str:
-    return format_skeleton("Ehm" if language.twelve_hours else "EHm", moment, locale=language.locale)
+def _clock(language: Language) -> str:
+    return "hm" if language.twelve_hours else "Hm"
 
 
 def _day(rng: Random, unseen: bool) -> datetime.datetime:
@@ -134,17 +130,13 @@ def _duration(length: Literal["long", "short"], direction: bool) -> Style:
 
 def times() -> list[Kind]:
     """Times of day, alone, with a date or a weekday, and as intervals; durations, and how long ago."""
-    lengths: list[tuple[Length, Length]] = [
-        ("full", "short"),
-        ("long", "short"),
-        ("medium", "medium"),
-        ("short", "short"),
-    ]
+    lengths: list[tuple[Length, Length]]  # of the date, and of the time
+    lengths = [("full", "short"), ("long", "short"), ("medium", "medium"), ("short", "short")]
     spans = [_duration("long", False), _duration("short", False), _duration("long", True)]
     return [
         Kind("time", 4, [_time("short"), _time("medium")], _moment, listed=0.3),
-        Kind("time", 1, [_weekday_time], _moment),
-        Kind("interval", 2, [_hours], _opening),
+        Kind("time", 1, [lambda side, at: _skeleton(f"E{_clock(side)}")(side, at)], _moment),
+        Kind("interval", 2, [lambda side, ends: _interval(_clock(side))(side, ends)], _opening),
         Kind("date and time", 6, [_date_time(date, time) for date, time in lengths], _moment),
         Kind("duration", 5, spans, _span, listed=0.4),
     ]
@@ -169,19 +161,13 @@ def _unit(length: Literal["long", "short"]) -> Style:
 def amounts(source: Language, target: Language) -> list[Kind]:
     """Numbers in digits: plain, rounded ("1.2 million"), as a percentage, with a unit."""
     styles = [_unit("long"), _unit("short")]
-    common = [
-        unit for unit in _UNITS.split() if all(unit in side.locale.unit_display_names for side in (source, target))
-    ]
+    common = [u for u in _UNITS.split() if all(u in side.locale.unit_display_names for side in (source, target))]
     units = [unit for _, unit in without_homonyms([(5, unit) for unit in common], styles, source)]
-    digits: list[Style] = [lambda language, number: format_decimal(number, locale=language.locale)]
+    digits: list[Style] = [lambda side, n: format_decimal(n, locale=side.locale)]
     rounded: list[Style] = [
-        lambda language, number: format_compact_decimal(
-            number, format_type="long", fraction_digits=1, locale=language.locale
-        )
+        lambda side, n: format_compact_decimal(n, format_type="long", locale=side.locale, fraction_digits=1)
     ]
-    percent: list[Style] = [
-        lambda language, number: format_percent(number, decimal_quantization=False, locale=language.locale)
-    ]
+    percent: list[Style] = [lambda side, n: format_percent(n, locale=side.locale, decimal_quantization=False)]
     return [
         Kind("decimal", 4, digits, _decimal),
         Kind("decimal", 2, rounded, _rounded),

@@ -14,7 +14,6 @@ from seqloom.errors import UsageError, counted, nearest
 from seqloom.limits import Rows, RowsOrZero, Seed
 
 if TYPE_CHECKING:
-    from seqloom.data.sources.phrases.unseen import HeldOut
     from seqloom.data.sources.phrases.writer import Phrase, Writer
 
 UNSEEN = " (unseen)"  # ends the kind of a phrase with something held out from training
@@ -53,8 +52,7 @@ class Phrases(PairSource):
         Raises:
             UsageError: a language that is unknown or the same as the other, or a size that cannot be reached.
         """
-        _check(self)
-        writer, _ = _begin(self)
+        writer = self._writer()
         unseen = [
             [phrase._replace(kind=phrase.kind + UNSEEN) for phrase in writer.unseen(size)]
             for size in (self.valid_size, self.test_size)
@@ -67,39 +65,32 @@ class Phrases(PairSource):
         )
         train = _cut(pool, self.size)
         if len(train) < self.size:
-            raise UsageError(
-                f"{self.source} and {self.target} give only {counted(len(train), 'training phrase')}, not {self.size}",
-                cure="ask for fewer, or choose two languages that differ more",
-            )
+            phrases = f"{counted(len(train), 'training phrase')}, not {self.size}"
+            cure = "ask for fewer, or choose two languages that differ more"
+            raise UsageError(f"{self.source} and {self.target} give only {phrases}", cure=cure)
         for split in (valid, test):
             writer.rng.shuffle(split)
         files = f"phrases.{self.source}", f"phrases.{self.target}"
         return Splits(_pairs(train, files), _pairs(valid, files), _pairs(test, files) if test else None)
 
+    def _writer(self) -> Writer:
+        from seqloom.data.sources.phrases.unseen import every_kind, languages
+        from seqloom.data.sources.phrases.writer import Language, Writer
+
+        available = languages()
+        for where, language in (("source", self.source), ("target", self.target)):
+            if language not in available:
+                cure = nearest(language, available)
+                raise UsageError(f"there are no phrases in {language!r}", where=where, cure=cure)
+        if self.source == self.target:
+            raise UsageError(f"{self.target!r} is the source language too", where="target", cure="choose two languages")
+        rng = Random(f"seqloom phrases {self.seed}")
+        source, target = Language(self.source), Language(self.target)
+        return Writer(source, target, every_kind(source, target, rng)[0], rng)
+
     def read(self, files: Sequence[str]) -> Pairs:
         """See PairSource."""
         return read_pairs(files, languages=(self.source, self.target))
-
-
-def _begin(config: Phrases) -> tuple[Writer, HeldOut]:
-    from seqloom.data.sources.phrases.unseen import every_kind
-    from seqloom.data.sources.phrases.writer import Language, Writer
-
-    rng = Random(f"seqloom phrases {config.seed}")
-    source, target = Language(config.source), Language(config.target)
-    kinds, held = every_kind(source, target, rng)
-    return Writer(source, target, kinds, rng), held
-
-
-def _check(config: Phrases) -> None:
-    from seqloom.data.sources.phrases.unseen import languages
-
-    available = languages()
-    for where, language in (("source", config.source), ("target", config.target)):
-        if language not in available:
-            raise UsageError(f"there are no phrases in {language!r}", where=where, cure=nearest(language, available))
-    if config.source == config.target:
-        raise UsageError(f"{config.target!r} is the source language too", where="target", cure="choose two languages")
 
 
 def _cut(pool: list[Phrase], size: int) -> list[Phrase]:

@@ -22,28 +22,17 @@ COPIES = 0.04  # the largest share of a split's phrases that may read the same i
 _PLAIN = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2007": " ", "\u00ad": None})
 
 
-class Speller:
-    """Spells numbers in a language; all corpora of a process share it, because spelling takes most of the time."""
+@cache
+def _engine(name: str) -> RbnfEngine:
+    return RbnfEngine.for_language(name)
 
-    def __init__(self, name: str) -> None:
-        self.engine = RbnfEngine.for_language(name)
-        self._spelled: dict[tuple[str, int], str] = {}
 
-    @staticmethod
-    @cache
-    def of(name: str) -> Speller:
-        """The speller of a language."""
-        return Speller(name)
-
-    def __call__(self, rules: str, number: int) -> str:
-        """The number in words; "" where the rules do not reach so far."""
-        if (rules, number) not in self._spelled:
-            try:
-                words = "".join(self.engine.iter_format_number(number, rules))
-            except RbnfError:
-                words = ""
-            self._spelled[rules, number] = words.translate(_PLAIN)
-        return self._spelled[rules, number]
+@cache  # all corpora of a process share them, because spelling takes most of the time
+def _spelled(name: str, rules: str, number: int) -> str:
+    try:
+        return "".join(_engine(name).iter_format_number(number, rules)).translate(_PLAIN)
+    except RbnfError:
+        return ""
 
 
 class Language:
@@ -53,17 +42,16 @@ class Language:
         # Babel 2.18 writes what one locale looks up into data that others inherit: after Japanese, German months are
         # Japanese (python-babel issue 1234). Without the cache each locale reads data of its own.
         localedata._cache.clear()
-        self.locale = Locale.parse(name)
+        self.name, self.locale = name, Locale.parse(name)
         self.twelve_hours = "h" in self.locale.time_formats["short"].pattern
-        self._speller = Speller.of(name)
 
     def rules(self, *names: str) -> str:
         """The first of the rule sets that the language has; "" if it has none."""
-        return next((name for name in names if name in self._speller.engine.rulesets), "")
+        return next((name for name in names if name in _engine(self.name).rulesets), "")
 
     def spell(self, rules: str, number: int) -> str:
         """The number in words by one of the language's rule sets; "" where its rules do not reach."""
-        return self._speller(rules, number)
+        return _spelled(self.name, rules, number)
 
 
 Style = Callable[[Language, Any], str]
