@@ -263,8 +263,7 @@ def _typed(arguments: Arguments, choices: tuple[Any, ...], origin: Origin, keys:
     if len(arguments) != 1:
         cure = f"for example: --{'.'.join(keys)} {arguments[0] if arguments else _example(choices)}"
         cure += "; what is no value of an option stands before the options" * (len(arguments) > 1)
-        problem = f"expected one value, got {len(arguments)}"
-        raise ConfigError(problem, where=origin.where(keys), cure=cure)
+        raise ConfigError(f"expected one value, got {len(arguments)}", where=origin.where(keys), cure=cure)
     plain = [parted(choice)[0] for choice in choices]
     for number in (int, float):
         if number in plain:

@@ -77,11 +77,8 @@ def describe(cls: type, defaults: Any = None) -> Table:
             if isinstance(c, type) and dataclasses.is_dataclass(c)
         )
         keys.append(Key(f.name, hints[f.name], default, meanings.get(f.name, ""), tables))
-    return Table(cls, kind if isinstance(kind, str) else "", _summary(cls), tuple(keys))
-
-
-def _summary(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").partition("\nArgs:\n")[0].strip()
+    summary = (inspect.getdoc(cls) or "").partition("\nArgs:\n")[0].strip()
+    return Table(cls, kind if isinstance(kind, str) else "", summary, tuple(keys))
 
 
 def _meanings(cls: type) -> dict[str, str]:

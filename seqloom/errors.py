@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import shlex
 from collections.abc import Iterable
+from typing import Any
 
 _LONGEST = 1000  # characters of each part of a message: a wrong value may be a whole file
 
@@ -47,6 +49,14 @@ class MissingExtra(UsageError):  # noqa: N818 - the name says what to do
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra '{extra}'", cure=f"pip install 'seqloom[{extra}]'")
+
+
+def optional(module: str, feature: str, extra: str) -> Any:
+    """A module of an optional package. Raises MissingExtra, for the feature that needs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise MissingExtra(feature, extra) from None
 
 
 class DataError(SeqloomError):

@@ -137,6 +137,5 @@ def check_regular(path: Path) -> None:
     except (OSError, ValueError):
         return  # opening it reports why
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise UsageError(
-            "this is not a regular file", where=str(path), cure="copy its content to a file, and name that"
-        )
+        cure = "copy its content to a file, and name that"
+        raise UsageError("this is not a regular file", where=str(path), cure=cure)

@@ -70,10 +70,11 @@ def test_what_the_project_asks_for_is_pinned_within_its_range(project: dict[str,
 
 
 def extras_named_by_errors() -> set[str]:
-    """The second argument of every MissingExtra(...) in the package."""
+    """The last argument of every MissingExtra(...) and optional(...) in the package."""
     calls = [node for path in FILES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     calls = [node for node in calls if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    return {ast.literal_eval(node.args[1]) for node in calls if node.func.id == "MissingExtra"}
+    named = [node.args[-1] for node in calls if node.func.id in ("MissingExtra", "optional")]
+    return {ast.literal_eval(extra) for extra in named if isinstance(extra, ast.Constant)}
 
 
 def test_the_extras_are_those_that_doctor_explains_and_errors_name(project: dict[str, Any]) -> None:

@@ -14,9 +14,8 @@ from seqloom.files import Checkpoint, digest_of
 from seqloom.run import Run
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Measured, Plan, fit
-from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
-from seqloom.training.loop import Step
+from seqloom.training.loop import GradientLearner, Step
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Plateau, Schedule
 

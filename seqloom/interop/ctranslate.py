@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqloom.errors import MissingExtra, UsageError
+from seqloom.errors import UsageError, optional
 from seqloom.files import writing
 from seqloom.interop.families.family import explicit
 from seqloom.models.decoder import LanguageModel
@@ -24,11 +24,7 @@ _NEVER = -1e9  # the logit of a token that must not be generated
 
 
 def _ctranslate2() -> Any:
-    try:
-        import ctranslate2
-    except ImportError:
-        raise MissingExtra("CTranslate2", "export") from None
-    return ctranslate2
+    return optional("ctranslate2", "CTranslate2", "export")
 
 
 def write_ctranslate2(folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tokenizer]) -> None:
@@ -50,14 +46,14 @@ def write_ctranslate2(folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tok
         spec.register_target_vocabulary(_tokens(target))
         spec.config.add_source_eos = False
         spec.config.decoder_start_token = _token(target, target.start)
-        eps = {explicit(model.config)[half]["eps"] for half in ("encoder", "decoder")}
-        if len(eps) > 1:
-            raise UsageError("CTranslate2 has one eps for all norms", where="model.encoder.eps, model.decoder.eps")
     else:
         spec = specs.TransformerDecoderModelSpec(decoder(with_encoder_attention=False, **options))
         embedder = model.embedder
         spec.register_vocabulary(_tokens(target))
-        eps = {explicit(model.config)["decoder"]["eps"]}
+    tree = explicit(model.config)
+    eps = {tree[half]["eps"] for half in ("encoder", "decoder") if half in tree}
+    if len(eps) > 1:
+        raise UsageError("CTranslate2 has one eps for all norms", where="model.encoder.eps, model.decoder.eps")
     _fill_embedder(spec.decoder.embeddings, spec.decoder, embedder)
     _fill_stack(spec.decoder, model.decoder.stack)
     spec.decoder.projection.weight = _array(model.head.weight)

@@ -53,8 +53,9 @@ class Field:
 
 @dataclass(frozen=True)
 class Via:
-    """Keys whose values differ in more than their names, with a function for each direction."""
+    """Keys whose values differ in more than their names: theirs, and a function for each direction."""
 
+    theirs: str
     read: Callable[[Json], Json]
     write: Callable[[Tree], Json]
 
@@ -77,13 +78,17 @@ class ConfigMap:
         """Our config tree. Raises ConfigError for a value that is not supported."""
         for key, allowed in self.must.items():
             if config.get(key) is not None and config[key] not in allowed:
-                cure = f"supported: {_listed(allowed)}"
-                raise ConfigError(f"{key} = {config[key]!r} is not supported", cure=cure)
+                raise ConfigError(f"{key} = {config[key]!r} is not supported", cure=f"supported: {_listed(allowed)}")
         tree: Tree = {}
         for part in (dict(self.fixed), *(f.read(config) for f in self.fields)):
             for key, value in part.items():
                 put(tree, key, value)
         return tree
+
+    @property
+    def used(self) -> set[str]:
+        """Their keys that are read."""
+        return {*self.must, *(key for f in self.fields for key in f.theirs.split())}
 
     def theirs(self, ours: str) -> str:
         """Their name of one of our keys; "" for one that is read by a function."""

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from seqloom.errors import ConfigError, MissingExtra, RunError, UsageError, nearest
+from seqloom.errors import ConfigError, RunError, UsageError, nearest, optional
 from seqloom.files import write_json, writing
 from seqloom.interop.families import FAMILIES
 from seqloom.interop.families.family import Family, biases
@@ -72,12 +72,9 @@ def find(name: str) -> Path:
     if not re.fullmatch(_HUB_NAME, name) or ("/" in name and path.parent.is_dir()):
         cure = "name a directory with config.json, or a model on the Hugging Face hub, like openai-community/gpt2"
         raise RunError("no such directory", where=name, cure=cure)
+    hub = optional("huggingface_hub", f"looking up {name!r} on the Hugging Face hub", "hf")
     try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise MissingExtra(f"looking up {name!r} on the Hugging Face hub", "hf") from None
-    try:
-        return Path(snapshot_download(name, allow_patterns=_FILES))
+        return Path(hub.snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # the library's own errors and those of the network
         raise _hub_error(name, error) from None
 
@@ -87,9 +84,8 @@ def _hub_error(name: str, error: BaseException) -> RunError:
         error = error.__cause__
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403, 404):
-        problem = (
-            f"no such directory, and no {'access to this' if status == 403 else 'such'} model on the Hugging Face hub"
-        )
+        lacking = "access to this" if status == 403 else "such"
+        problem = f"no such directory, and no {lacking} model on the Hugging Face hub"
         cure = "check the spelling; for a gated model ask for access on its page, then log in: hf auth login"
         return RunError(problem, where=name, cure=cure)
     cause = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -97,22 +93,6 @@ def _hub_error(name: str, error: BaseException) -> RunError:
     cure += f"hf download {name} --local-dir DIR"
     problem = f"no such directory, and the download from the Hugging Face hub failed: {cause}"
     return RunError(problem, where=name, cure=cure)
-
-
-class _Noting(dict[str, Any]):
-    """A config that notes which of its keys are read."""
-
-    def __init__(self, config: Json) -> None:
-        super().__init__(config)
-        self.read: set[str] = set()
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.read.add(key)
-        return super().get(key, default)
-
-    def __getitem__(self, key: str) -> Any:
-        self.read.add(key)
-        return super().__getitem__(key)
 
 
 def read_checkpoint(folder: Path, adapter: Path | None = None) -> Published:
@@ -137,9 +117,8 @@ def read_checkpoint(folder: Path, adapter: Path | None = None) -> Published:
         if kind == "t5" and "lm_head.weight" in shapes:
             tied = "shared.weight" in shapes and torch.equal(weights("lm_head.weight"), weights("shared.weight"))
             config["separate"] = not tied
-        noting = _Noting(config)
-        model_config = family.model_config(noting)
-        side = read_side_files(folder, config, noting.read | {*family.config.must})
+        model_config = family.model_config(config)
+        side = read_side_files(folder, config, family.config.used)
         model_config, heads = _with_heads(side, family, config, shapes, model_config)
         _check_sizes(model_config, config, shapes)
         model = _empty(model_config, config.get("vocab_size", 0), heads)
@@ -205,10 +184,8 @@ def _check(family: Family, shapes: Mapping[str, tuple[int, ...]], expected: Mapp
     extra = [name for name in rest if name not in unused and not name.endswith(family.harmless or ("\0",))]
     missing = [name for name in expected if name not in shapes]
     wrong = [f"{n} is {shapes[n]} instead of {s}" for n, s in expected.items() if n in shapes and shapes[n] != s]
-    faults = [
-        f"{what}: {some(names)}" for what, names in (("missing", missing), ("extra", extra), ("wrong", wrong)) if names
-    ]
-    if faults:
+    sorts = {"missing": missing, "extra": extra, "wrong": wrong}
+    if faults := [f"{what}: {some(names)}" for what, names in sorts.items() if names]:
         problem = f"its weights do not match its config.json; {'; '.join(faults)}"
         raise RunError(problem, cure=f"use a complete checkpoint of {family.architecture} or the same with a head")
     return unused

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqloom.errors import MissingExtra, UsageError
+from seqloom.errors import UsageError, optional
 from seqloom.files import writing
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.embedders import Inputs, Modality, PatchEmbedder
@@ -38,10 +38,7 @@ def write_onnx(path: Path, model: nn.Module, heads: Mapping[str, int]) -> None:
     """
     if not isinstance(model, EncoderOnly):
         raise UsageError("--to onnx is for encoder models", cure="for a model that generates text use --to ctranslate2")
-    try:
-        import onnx  # noqa: F401
-    except ImportError:
-        raise MissingExtra("--to onnx", "export") from None
+    optional("onnx", "--to onnx", "export")
     outputs = ["states", "pooled", *heads]
     batch = {0: "batch"}
     if isinstance(model.embedder, PatchEmbedder):
@@ -59,24 +56,13 @@ def write_onnx(path: Path, model: nn.Module, heads: Mapping[str, int]) -> None:
     with writing(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about itself
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.onnx.export(
-            _AllOutputs(model, heads).eval(),
-            inputs,
-            str(path),
-            input_names=names,
-            output_names=outputs,
-            dynamic_axes=axes,
-            opset_version=17,
-            dynamo=False,
-        )
+        named: Any = {"input_names": names, "output_names": outputs, "dynamic_axes": axes}
+        torch.onnx.export(_AllOutputs(model, heads).eval(), inputs, str(path), opset_version=17, dynamo=False, **named)
 
 
 def run_onnx(path: Path, inputs: Tensor) -> dict[str, Tensor]:
     """The outputs of an ONNX file, by name: for the ids of texts without padding, or for the pixels of images."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtra("--verify", "export") from None
+    onnxruntime = optional("onnxruntime", "--verify", "export")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -171,20 +171,11 @@ def _with_special(
         if end is None:
             raise RunError(error.problem, cure="name eos_token_id in its config.json") from None
         usual = None
-    special = {k: v if v is not None else getattr(usual, k) if usual is not None else end for k, v in named.items()}
-    template = _template(inner, side.tokens)
-    return Tokenizer(
-        inner,
-        Special(
-            vocab_size,
-            **special,  # type: ignore[arg-type]
-            opens=translates or bool(template.before),
-            template=template,
-            ends=tuple(i for i in ids_of(ids.get("eos_token_id")) if i != special["end"] and 0 <= i < vocab_size),
-            suppressed=tuple(i for i in never if 0 <= i < vocab_size),
-            lowercase=side.lowercase,
-        ),
-    )
+    special: Any = {k: getattr(usual, k, end) if v is None else v for k, v in named.items()}
+    ends = tuple(i for i in ids_of(ids.get("eos_token_id")) if i != special["end"] and 0 <= i < vocab_size)
+    suppressed, template = tuple(i for i in never if 0 <= i < vocab_size), _template(inner, side.tokens)
+    special |= {"opens": translates or bool(template.before), "template": template, "lowercase": side.lowercase}
+    return Tokenizer(inner, Special(vocab_size, **special, ends=ends, suppressed=suppressed))
 
 
 def _is_plain(settings: Json) -> bool:

@@ -45,30 +45,26 @@ _TOKENIZER_CONFIG = Fields(
     "mask_token_sent offset wordpieces_prefix local_files_only",
     noted={"truncation_side": ("right",), "split_special_tokens": (False,), "separate_vocabs": (False,)},
 )
-_SPECIAL_TOKENS = Fields(f"{_TOKENS} {_EXTRA}")
-_POOLING = Fields(
-    "pooling_mode pooling_mode_cls_token pooling_mode_mean_tokens pooling_mode_max_tokens pooling_mode_lasttoken "
-    "pooling_mode_mean_sqrt_len_tokens pooling_mode_weightedmean_tokens word_embedding_dimension embedding_dimension "
-    "include_prompt"
-)
 _POOLINGS: dict[str, Pooling] = {
     **{"cls": "first", "mean": "mean", "max": "max"},
     **{"cls_token": "first", "mean_tokens": "mean", "max_tokens": "max"},
 }
-_SENTENCE = Fields(
-    "max_seq_length do_lower_case transformer_task modality_config module_output_name config_args model_args "
-    "tokenizer_args"
-)
-_SENTENCES = Fields("prompts similarity_fn_name model_type")
 _MODULES = ("Transformer", "Pooling", "Normalize")
 POOLING = "1_Pooling/config.json"
 _FILES = {
     "generation_config.json": GENERATION,
     "tokenizer_config.json": _TOKENIZER_CONFIG,
-    "special_tokens_map.json": _SPECIAL_TOKENS,
-    POOLING: _POOLING,
-    "sentence_bert_config.json": _SENTENCE,
-    "config_sentence_transformers.json": _SENTENCES,
+    "special_tokens_map.json": Fields(f"{_TOKENS} {_EXTRA}"),
+    POOLING: Fields(
+        "pooling_mode pooling_mode_cls_token pooling_mode_mean_tokens pooling_mode_max_tokens pooling_mode_lasttoken "
+        "pooling_mode_mean_sqrt_len_tokens pooling_mode_weightedmean_tokens word_embedding_dimension "
+        "embedding_dimension include_prompt"
+    ),
+    "sentence_bert_config.json": Fields(
+        "max_seq_length do_lower_case transformer_task modality_config module_output_name config_args model_args "
+        "tokenizer_args"
+    ),
+    "config_sentence_transformers.json": Fields("prompts similarity_fn_name model_type"),
 }
 
 
@@ -115,16 +111,9 @@ def read_side_files(folder: Path, config: Json, used: Iterable[str]) -> SideFile
     if not isinstance(length, int) or length < 0:
         raise ConfigError(f"max_seq_length = {length!r} is no length", where=str(path))
     generation_path, generation = files["generation_config.json"]
-    return SideFiles(
-        generation,
-        generation_path,
-        {**files["special_tokens_map.json"][1], **files["tokenizer_config.json"][1]},
-        _pooling(*files[POOLING], named="Pooling" in modules),
-        "Normalize" in modules,
-        length,
-        bool(sentence.get("do_lower_case")),
-        warnings,
-    )
+    tokens = {**files["special_tokens_map.json"][1], **files["tokenizer_config.json"][1]}
+    pooling, lowercase = _pooling(*files[POOLING], named="Pooling" in modules), bool(sentence.get("do_lower_case"))
+    return SideFiles(generation, generation_path, tokens, pooling, "Normalize" in modules, length, lowercase, warnings)
 
 
 _GENERATED = {*GENERATION.fields.split(), *GENERATION.noted} - {*_CONFIG.fields.split()}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqloom.data.formats.lines import blocks, decode, expand, raw_lines
-from seqloom.errors import DataError, MissingExtra, UsageError, counted
+from seqloom.errors import DataError, UsageError, counted, optional
 from seqloom.files import writing
 from seqloom.models.word_vectors import WordVectors
 from seqloom.text.vocabulary import Vocabulary
@@ -128,8 +128,7 @@ def _binary_rows(file: Path, size: int, width: int, *, any_size: bool) -> Iterat
             if more is None and not data[at:].strip(b"\n"):
                 if any_size:
                     return
-                problem = f"ends after {counted(word, 'word')} of {size:,}"
-                raise DataError(problem, where=str(file), cure=_MISCOUNTED)
+                raise DataError(f"ends after {counted(word, 'word')} of {size:,}", where=str(file), cure=_MISCOUNTED)
             if more is None:
                 raise DataError(f"ends within word {word + 1:,} of {size:,}", where=str(file), cure=_CUT)
             data, at = data[at:] + more, 0
@@ -194,12 +193,7 @@ def save_vectors(vectors: WordVectors, path: str, kind: VectorFormat = "word2vec
 
 def to_gensim(vectors: WordVectors) -> Any:
     """The vectors as gensim.models.KeyedVectors. Raises MissingExtra if gensim is not installed."""
-    try:
-        from gensim.models import KeyedVectors
-    except ImportError:
-        raise MissingExtra("to_gensim", "gensim") from None
-
-    keyed = KeyedVectors(vectors.vectors.shape[1])
+    keyed = optional("gensim.models", "to_gensim", "gensim").KeyedVectors(vectors.vectors.shape[1])
     keyed.add_vectors(vectors.vocabulary.words, vectors.vectors)
     for word, count in zip(vectors.vocabulary.words, vectors.vocabulary.counts.tolist(), strict=True):
         keyed.set_vecattr(word, "count", count)

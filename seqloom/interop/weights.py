@@ -164,9 +164,8 @@ def _weight_map(folder: Path) -> dict[str, str]:
     for name in names.values():
         if not re.fullmatch(r"[^/\\\0:]+\.safetensors", name):
             cure = "use a checkpoint whose files lie beside its index"
-            raise RunError(
-                f"names {name[:80]!r}, which is not a safetensors file of its directory", where=str(path), cure=cure
-            )
+            problem = f"names {name[:80]!r}, which is not a safetensors file of its directory"
+            raise RunError(problem, where=str(path), cure=cure)
     return {str(weight): str(name) for weight, name in names.items()}
 
 
@@ -176,12 +175,9 @@ def _refuse_pickles(single: Path) -> None:
     if not pickles:
         raise RunError(f"has no {single.name}", where=str(folder))
     code = f"from transformers import AutoModel as M; M.from_pretrained({str(folder)!r}).save_pretrained('converted')"
-    raise RunError(
-        f"its weights are a pickle ({', '.join(sorted(pickles)[:3])}), which can run any code when it is loaded",
-        where=str(folder),
-        cure="if you trust it, convert it to safetensors, with the AutoModelFor... class of its task: "
-        f'python -c "{code}"',
-    )
+    problem = f"its weights are a pickle ({', '.join(sorted(pickles)[:3])}), which can run any code when it is loaded"
+    cure = "if you trust it, convert it to safetensors, with the AutoModelFor... class of its task: "
+    raise RunError(problem, where=str(folder), cure=f'{cure}python -c "{code}"')
 
 
 def some(names: Iterable[str], limit: int = 8) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -41,13 +40,7 @@ def make_model(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -
 class _Undrawn(TorchFunctionMode):
     """Leaves out the drawing of initial values, which takes longer than all the rest."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = MappingProxyType({}),
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):
             return kwargs["tensor"] if "tensor" in kwargs else args[0]

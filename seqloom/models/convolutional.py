@@ -16,8 +16,7 @@ from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory, mean_summary
 from seqloom.nn.positions import Learned, Positions, Sinusoidal, places_in
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
-from seqloom.nn.stack_config import StackConfig
-from seqloom.nn.state import State
+from seqloom.nn.state import StackConfig, State
 from seqloom.shapes import Float, Int, Mask, Tensor, Vectors
 
 _HALF = 0.5**0.5  # keeps the variance of a sum of two
@@ -95,15 +94,12 @@ class ConvolutionalState(State):
         documents: the document of each position now read; None = one document per row.
     """
 
+    of_rows: ClassVar[tuple[str, ...]] = ("past",)
+    of_sentences: ClassVar[tuple[str, ...]] = ("memory",)
+
     past: tuple[Float[Tensor, "R P D"] | None, ...]
     memory: tuple[AttendedMemory, ...] = ()
     documents: Int[Tensor, "R T"] | None = None
-
-    def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> ConvolutionalState:
-        """The state of the given rows; `sentences` = the rows of the memory they belong to, None = no change."""
-        past = self.past if rows is None else tuple(None if p is None else p.index_select(0, rows) for p in self.past)
-        memory = self.memory if sentences is None else tuple(m.select(sentences) for m in self.memory)
-        return replace(self, past=past, memory=memory)
 
     def apart(self, documents: Int[Tensor, "R T"] | None) -> ConvolutionalState:
         """The state whose windows hold nothing of an earlier document. Raises UsageError where one has begun."""

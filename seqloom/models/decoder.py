@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from seqloom.config import Tree
-from seqloom.limits import Bounded, WidthOrZero
+from seqloom.limits import WidthOrZero
 from seqloom.models.decoders import DecoderConfig, make_decoder
-from seqloom.models.inputs import token_embedder
-from seqloom.models.presets import LANGUAGE, under
+from seqloom.models.presets import LANGUAGE, Preset
 from seqloom.models.recurrent import RecurrentDecoderConfig
-from seqloom.nn.embedders import EmbedderConfig, Inputs
+from seqloom.nn.embedders import EmbedderConfig, Inputs, TokenEmbedder
 from seqloom.nn.heads import LabelHead, VocabularyHead
 from seqloom.nn.linear import initialize
 from seqloom.nn.memory import Memory
@@ -26,11 +25,10 @@ from seqloom.shapes import Ids, Int, Tensor, Vectors
 
 
 @dataclass(frozen=True)
-class DecoderOnlyConfig(Bounded):
+class DecoderOnlyConfig(Preset):
     """A language model.
 
     Args:
-        preset: a named model, whose values are the defaults of the other keys.
         decoder: the layers between the embeddings and the head.
         embedding: E, the width of the token embeddings; 0 = that of the decoder.
         tie: whether input and output embeddings share one table (Press and Wolf 2017).
@@ -39,7 +37,6 @@ class DecoderOnlyConfig(Bounded):
 
     kind: ClassVar[str] = "decoder-only"
     presets: ClassVar[Mapping[str, Tree]] = LANGUAGE
-    preset: str = ""
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
     embedding: WidthOrZero = 0
     tie: bool = True
@@ -55,29 +52,19 @@ class DecoderOnlyConfig(Bounded):
         """Whether the state is carried from one piece of a text to the next."""
         return isinstance(self.decoder, RecurrentDecoderConfig)
 
-    @classmethod
-    def expand(cls, tree: Mapping[str, Any]) -> Tree:
-        """The tree merged over its preset."""
-        return under(cls.presets, tree)
-
 
 class DecoderOnly(nn.Module):
     """The parts of a language model, over a vocabulary of the given size."""
 
     def __init__(self, config: DecoderOnlyConfig, vocab_size: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.carries = config, config.carries
         inputs = config.decoder.input_width(config.embedding)
         E = config.embedding or inputs
-        self.embedder = token_embedder(config.embedder, inputs, vocab_size, E)
+        self.embedder = TokenEmbedder(vocab_size, inputs, E, config=config.embedder)
         self.head = VocabularyHead(vocab_size, config.decoder.width, E, self.embedder.weight if config.tie else None)
         self.decoder = make_decoder(config.decoder, inputs)
         initialize(self)
-
-    @property
-    def carries(self) -> bool:
-        """Whether the state is carried from one piece of a text to the next."""
-        return self.config.carries
 
     def start(self, *, keep: bool = True) -> State:
         """The state before the first token."""

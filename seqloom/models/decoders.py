@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalDecoder
 from seqloom.models.recurrent import RecurrentDecoder, RecurrentDecoderConfig
 from seqloom.nn.memory import Memory
-from seqloom.nn.transformer import TransformerConfig, TransformerStack, TransformerState, advance, empty_state
+from seqloom.nn.transformer import TransformerConfig, TransformerStack, TransformerState
 from seqloom.shapes import Vectors
 
 DecoderConfig = TransformerConfig | RecurrentDecoderConfig | ConvolutionalConfig
@@ -23,11 +25,11 @@ class TransformerDecoder(nn.Module):
 
     def start(self, memory: Memory | None, *, keep: bool) -> TransformerState:
         """The state before the first position. `keep`: whether later steps need the keys and values of this one."""
-        return empty_state(self.stack, memory, keep=keep)
+        return self.stack.start(memory, keep=keep)
 
     def forward(self, x: Vectors, state: TransformerState) -> tuple[Vectors, TransformerState]:
         """The hidden vectors of the positions that follow those of `state`, and the state after them."""
-        return self.stack(x, None, state), advance(state, x.shape[1])
+        return self.stack(x, None, state), replace(state, length=state.length + x.shape[1], documents=None)
 
 
 def make_decoder(

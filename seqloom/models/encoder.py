@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from torch import nn
 
 from seqloom.config import Tree
-from seqloom.limits import Bounded, Bounds, ShareBelowOne, WidthOrZero
+from seqloom.limits import Bounds, ShareBelowOne, WidthOrZero
 from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.inputs import make_embedder
-from seqloom.models.presets import READING, under
-from seqloom.nn.embedders import EmbedderConfig, Inputs, Modality, PatchConfig, TokenEmbedder
+from seqloom.models.presets import READING, Preset
+from seqloom.nn.embedders import EmbedderConfig, Inputs, Modality, PatchConfig, TokenEmbedder, small_parameter
 from seqloom.nn.heads import LabelHead, MaskedTokenHead, Reads
 from seqloom.nn.linear import initialize
 from seqloom.nn.memory import Memory
+from seqloom.nn.norms import make_norm
 from seqloom.nn.pooling import Pooling, PoolingKind, window_means
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.shapes import Float, Int, Mask, Tensor, Vectors
@@ -26,11 +26,10 @@ _READS: Mapping[str, Reads] = {"label": "pooled", "next": "pooled", "tags": "sta
 
 
 @dataclass(frozen=True)
-class EncoderOnlyConfig(Bounded):
+class EncoderOnlyConfig(Preset):
     """A model that reads whole texts or images.
 
     Args:
-        preset: a named model, whose values are the defaults of the other keys.
         encoder: the layers between the embeddings and the states.
         embedder: what is read: tokens, or the patches of an image.
         embedding: E, the width of the token embeddings; 0 = that of the encoder.
@@ -43,7 +42,6 @@ class EncoderOnlyConfig(Bounded):
 
     kind: ClassVar[str] = "encoder-only"
     presets: ClassVar[Mapping[str, Tree]] = READING
-    preset: str = ""
     encoder: EncoderConfig = field(default_factory=TransformerConfig)
     embedder: EmbedderConfig | PatchConfig = field(default_factory=EmbedderConfig)
     embedding: WidthOrZero = 0
@@ -52,11 +50,6 @@ class EncoderOnlyConfig(Bounded):
     pooling: PoolingKind = "first"
     pooler: Literal["none", "tanh", "relu"] = "none"
     head_dropout: ShareBelowOne = 0.1
-
-    @classmethod
-    def expand(cls, tree: Mapping[str, Any]) -> Tree:
-        """The tree merged over its preset."""
-        return under(cls.presets, tree)
 
 
 class EncoderOnly(nn.Module):
@@ -76,12 +69,8 @@ class EncoderOnly(nn.Module):
         inputs = config.encoder.input_width(config.embedding)
         E = config.embedding or inputs
         self.embedder = make_embedder(config.embedder, inputs, vocab_size, E)
-        self.segments: nn.Parameter | None = None
-        if config.segments:
-            self.segments = nn.Parameter(nn.init.normal_(torch.empty(config.segments, inputs), std=0.02))
-        self.matches: nn.Parameter | None = None
-        if config.matches:
-            self.matches = nn.Parameter(nn.init.normal_(torch.empty(inputs), std=0.02))
+        self.segments = small_parameter(config.segments, inputs) if config.segments else None
+        self.matches = small_parameter(inputs) if config.matches else None
         self.encoder = make_encoder(config.encoder, inputs)
         self.pooling = Pooling(config.pooling, width, self.encoder.summary_width, config.pooler)
         self.heads = nn.ModuleDict({name: self._head(name, labels, vocab_size, E) for name, labels in heads.items()})
@@ -92,7 +81,7 @@ class EncoderOnly(nn.Module):
         if name == "masked":
             stack = config.encoder if isinstance(config.encoder, TransformerConfig) else TransformerConfig()
             table = self.embedder.weight if isinstance(self.embedder, TokenEmbedder) else None
-            return MaskedTokenHead(vocab_size, width, E, table, norm=stack.norm, eps=stack.eps)
+            return MaskedTokenHead(vocab_size, width, E, table, make_norm(stack.norm, E, stack.eps))
         reads = _READS[name]
         return LabelHead(self.pooling.width if reads == "pooled" else width, labels, config.head_dropout, reads)
 

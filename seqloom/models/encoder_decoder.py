@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import nn
 
 from seqloom.config import Tree
-from seqloom.limits import Bounded, WidthOrZero
+from seqloom.limits import WidthOrZero
 from seqloom.models.decoders import DecoderConfig, make_decoder
 from seqloom.models.encoders import EncoderConfig, make_encoder
-from seqloom.models.inputs import token_embedder
-from seqloom.models.presets import TRANSLATION, under
+from seqloom.models.presets import TRANSLATION, Preset
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.attention import CrossAttention
-from seqloom.nn.embedders import EmbedderConfig, Inputs
+from seqloom.nn.embedders import EmbedderConfig, Inputs, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.linear import initialize
 from seqloom.nn.memory import Memory
@@ -27,11 +26,10 @@ from seqloom.shapes import Ids, Mask, Vectors
 
 
 @dataclass(frozen=True)
-class EncoderDecoderConfig(Bounded):
+class EncoderDecoderConfig(Preset):
     """An encoder-decoder.
 
     Args:
-        preset: a named model, whose values are the defaults of the other keys.
         encoder, decoder: the two halves.
         embedding: E, the width of the token embeddings; 0 = that of the half that uses them.
         tie: which of the source, target and output embeddings share one table; "inputs" = source and target.
@@ -41,7 +39,6 @@ class EncoderDecoderConfig(Bounded):
 
     kind: ClassVar[str] = "encoder-decoder"
     presets: ClassVar[Mapping[str, Tree]] = TRANSLATION
-    preset: str = ""
     encoder: EncoderConfig = field(default_factory=TransformerConfig)
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
     embedding: WidthOrZero = 0
@@ -66,11 +63,6 @@ class EncoderDecoderConfig(Bounded):
         """Whether source and target have one table, and so one vocabulary."""
         return self.tie in ("all", "inputs")
 
-    @classmethod
-    def expand(cls, tree: Mapping[str, Any]) -> Tree:
-        """The tree merged over its preset."""
-        return under(cls.presets, tree)
-
 
 class EncoderDecoder(nn.Module):
     """The model, over a source and a target vocabulary of the given sizes."""
@@ -78,16 +70,14 @@ class EncoderDecoder(nn.Module):
     def __init__(self, config: EncoderDecoderConfig, source_size: int, target_size: int) -> None:
         super().__init__()
         if config.one_input and source_size != target_size:
-            raise ValueError(
-                f"tie = '{config.tie}' needs one vocabulary for both sides, not {source_size} and {target_size} "
-                "tokens; use tokenizer.joint = true or tie = 'decoder-output'"
-            )
+            problem = f"needs one vocabulary for both sides, not {source_size} and {target_size} tokens"
+            raise ValueError(f"tie = '{config.tie}' {problem}; use tokenizer.joint = true or tie = 'decoder-output'")
         self.config = config
         E = config.embedding
         into, onto = config.encoder.input_width(E), config.decoder.input_width(E)
-        self.source = token_embedder(config.source, into, source_size, E or into)
+        self.source = TokenEmbedder(source_size, into, E or into, config=config.source)
         target, shared = (config.source, self.source.weight) if config.one_input else (config.target, None)
-        self.target = token_embedder(target, onto, target_size, E or onto, shared)
+        self.target = TokenEmbedder(target_size, onto, E or onto, shared, target)
         tied = self.target.weight if config.tie in ("all", "decoder-output") else None
         self.head = VocabularyHead(target_size, config.decoder.width, E or onto, tied, bias=config.output_bias)
         self.encoder = make_encoder(config.encoder, into)

@@ -12,7 +12,7 @@ from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalEncod
 from seqloom.models.recurrent import RecurrentEncoder, RecurrentEncoderConfig
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.memory import Memory, mean_summary
-from seqloom.nn.stack_config import StackConfig
+from seqloom.nn.state import StackConfig
 from seqloom.nn.transformer import TransformerConfig, TransformerStack
 from seqloom.shapes import Mask, Vectors
 

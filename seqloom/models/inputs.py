@@ -17,17 +17,7 @@ def make_embedder(
     """The embedder a config describes, for a model of width D; see TokenEmbedder for the other two."""
     if isinstance(config, PatchConfig):
         return PatchEmbedder(config, width)
-    return token_embedder(config, width, vocab_size, embedding)
-
-
-def token_embedder(
-    config: EmbedderConfig, width: int, vocab_size: int, embedding: int, table: nn.Parameter | None = None
-) -> TokenEmbedder:
-    """The same for tokens; `table` is that of another embedder to share."""
-    embedder = TokenEmbedder(vocab_size, width, embedding, table, scaled=config.scaled)
-    if config.frozen:
-        embedder.weight.requires_grad_(False)
-    return embedder
+    return TokenEmbedder(vocab_size, width, embedding, config=config)
 
 
 class Join(nn.Module):

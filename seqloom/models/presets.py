@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from seqloom.config import Arguments, Tree, merge
 from seqloom.errors import nearest
+from seqloom.limits import Bounded
 
 
 def _transformer(layers: int, width: int, inner: int, heads: int, dropout: float, **more: Any) -> Tree:
@@ -14,8 +16,12 @@ def _transformer(layers: int, width: int, inner: int, heads: int, dropout: float
     return {"encoder": stack, "decoder": stack}
 
 
-def _recurrent(encoder: Tree, decoder: Tree, **both: Any) -> Tree:
-    return {"encoder": {"kind": "recurrent", **both, **encoder}, "decoder": {"kind": "recurrent", **both, **decoder}}
+def _recurrent(more: Tree, encoder: Tree, decoder: Tree, **both: Any) -> Tree:
+    both["kind"] = "recurrent"
+    return {"encoder": {**both, **encoder}, "decoder": {**both, **decoder}, **more}
+
+
+_BACKWARD, _BOTH = ({"direction": direction} for direction in ("backward", "both"))
 
 
 def _convolutional(layers: int, width: int, dropout: float) -> Tree:
@@ -31,28 +37,16 @@ TRANSLATION: dict[str, Tree] = {
     "small": _transformer(3, 256, 1024, 4, 0.1),
     "base": _transformer(6, 512, 2048, 8, 0.1, norm_position="after"),
     "big": _transformer(6, 1024, 4096, 16, 0.3, norm_position="after"),
-    "seq2seq-2014": {
-        **_recurrent({"direction": "backward"}, {}, cell="lstm", layers=4, width=1000, dropout=0.0),
-        "tie": "none",
-    },
-    "rnnsearch-50": {
-        **_recurrent({"direction": "both"}, {"attention": {"inner": 1000}}, cell="gru", width=1000, dropout=0.0),
-        "embedding": 620,
-        "tie": "none",
-    },
+    "seq2seq-2014": _recurrent({"tie": "none"}, _BACKWARD, {}, cell="lstm", layers=4, width=1000, dropout=0.0),
+    "rnnsearch-50": _recurrent(
+        {"embedding": 620, "tie": "none"}, _BOTH, {"attention": {"inner": 1000}}, cell="gru", width=1000, dropout=0.0
+    ),
     "convs2s": _convolutional(20, 512, 0.1),
-    "small-lstm": {
-        **_recurrent({"direction": "backward"}, {}, cell="lstm", layers=2, width=512, dropout=0.3),
-        "embedding": 256,
-    },
-    "small-gru": {
-        **_recurrent({"direction": "backward"}, {"context": "repeated"}, cell="gru", width=768, dropout=0.3),
-        "embedding": 256,
-    },
-    "small-attention": {
-        **_recurrent({"direction": "both"}, {"attention": {"score": "additive"}}, cell="gru", width=384, dropout=0.3),
-        "embedding": 256,
-    },
+    "small-lstm": _recurrent({"embedding": 256}, _BACKWARD, {}, cell="lstm", layers=2, width=512, dropout=0.3),
+    "small-gru": _recurrent({"embedding": 256}, _BACKWARD, {"context": "repeated"}, cell="gru", width=768, dropout=0.3),
+    "small-attention": _recurrent(
+        {"embedding": 256}, _BOTH, {"attention": {"score": "additive"}}, cell="gru", width=384, dropout=0.3
+    ),
     "small-conv": _convolutional(6, 256, 0.25),
 }
 
@@ -124,22 +118,31 @@ READING: dict[str, Tree] = {
     "lstm-attention": {"encoder": _LSTM, "pooling": "attention"},
     "bag": {"encoder": {"kind": "bag", "width": 256}, "pooling": "mean", "segments": 0},
     "vit-tiny": {
-        "encoder": {
-            **{"layers": 6, "width": 192, "inner": 768, "heads": 3, "activation": "gelu"},
-            "positions": {"kind": "learned", "length": 65},
-        },
+        "encoder": {**_SMALL, "layers": 6, "heads": 3, "positions": {"kind": "learned", "length": 65}},
         "embedder": {"kind": "patches", "size": 32, "patch": 4},
         "segments": 0,
     },
 }
 
 
-def under(presets: Mapping[str, Tree], tree: Mapping[str, Any]) -> Tree:
-    """`tree` merged over the preset that its key `preset` names. Raises ValueError for an unknown one."""
-    name = tree.get("preset", "")
-    name = name[0] if isinstance(name, Arguments) and name else name
-    if not name:
-        return dict(tree)
-    if not isinstance(name, str) or name not in presets:
-        raise ValueError(f"unknown preset {name!r}: {nearest(str(name), presets)}")
-    return merge(presets[name], tree)
+@dataclass(frozen=True)
+class Preset(Bounded):
+    """The base of configs with named sizes.
+
+    Args:
+        preset: a named model, whose values are the defaults of the other keys.
+    """
+
+    presets: ClassVar[Mapping[str, Tree]] = {}
+    preset: str = ""
+
+    @classmethod
+    def expand(cls, tree: Mapping[str, Any]) -> Tree:
+        """The tree merged over the preset that it names. Raises ValueError for an unknown one."""
+        name = tree.get("preset", "")
+        name = name[0] if isinstance(name, Arguments) and name else name
+        if not name:
+            return dict(tree)
+        if not isinstance(name, str) or name not in cls.presets:
+            raise ValueError(f"unknown preset {name!r}: {nearest(str(name), cls.presets)}")
+        return merge(cls.presets[name], tree)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -18,37 +18,45 @@ from seqloom.nn.memory import Memory
 from seqloom.nn.positions import document_starts
 from seqloom.nn.recurrent import Cell, Matrices, RecurrentLayer, RecurrentStack, last, reversed_rows
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
-from seqloom.nn.stack_config import StackConfig
-from seqloom.nn.state import State
+from seqloom.nn.state import StackConfig, State
 from seqloom.shapes import Bool, Float, Int, Mask, Tensor, Vectors
 
 
 @dataclass(frozen=True)
-class RecurrentEncoderConfig(StackConfig):
-    """A recurrent encoder.
+class RecurrentConfig(StackConfig):
+    """Recurrent layers.
 
     Args:
         cell: rnn (tanh), lstm or gru.
         layers: the number of stacked layers.
-        width: cells of each layer and direction.
-        direction: forward, backward (from the end: "source reversal"), or both side by side.
-        residual: whether a layer's input is added to its output where they have the same width.
-        dropout: on the embeddings, between the layers and on the states.
-        weight_drop: on the recurrent matrices, drawn once a sequence (Merity et al. 2018).
+        width: cells of each layer, and in an encoder of each direction.
     """
 
     kind: ClassVar[str] = "recurrent"
     cell: Cell = "gru"
     layers: Layers = 1
     width: Width = 256
-    direction: Literal["forward", "backward", "both"] = "both"
-    residual: bool = False
-    dropout: ShareBelowOne = 0.1
-    weight_drop: ShareBelowOne = 0.0
 
     def input_width(self, embedding: int) -> int:
         """That of the embeddings; 0 = that of the layers."""
         return embedding or self.width
+
+
+@dataclass(frozen=True)
+class RecurrentEncoderConfig(RecurrentConfig):
+    """A recurrent encoder.
+
+    Args:
+        direction: forward, backward (from the end: "source reversal"), or both side by side.
+        residual: whether a layer's input is added to its output where they have the same width.
+        dropout: on the embeddings, between the layers and on the states.
+        weight_drop: on the recurrent matrices, drawn once a sequence (Merity et al. 2018).
+    """
+
+    direction: Literal["forward", "backward", "both"] = "both"
+    residual: bool = False
+    dropout: ShareBelowOne = 0.1
+    weight_drop: ShareBelowOne = 0.0
 
     @property
     def memory_width(self) -> int:
@@ -57,13 +65,10 @@ class RecurrentEncoderConfig(StackConfig):
 
 
 @dataclass(frozen=True)
-class RecurrentDecoderConfig(StackConfig):
+class RecurrentDecoderConfig(RecurrentConfig):
     """A recurrent decoder.
 
     Args:
-        cell: rnn (tanh), lstm or gru.
-        layers: the number of stacked layers.
-        width: cells of each layer.
         residual: whether a layer's input is added to its output where they have the same width.
         dropout: on the embeddings, between the layers and on the output.
         weight_drop: on the recurrent matrices, drawn once a sequence (Merity et al. 2018).
@@ -73,10 +78,6 @@ class RecurrentDecoderConfig(StackConfig):
         input_feeding: whether the last output is part of the next input (Luong et al. 2015, section 3.3).
     """
 
-    kind: ClassVar[str] = "recurrent"
-    cell: Cell = "gru"
-    layers: Layers = 1
-    width: Width = 256
     residual: bool = False
     dropout: ShareBelowOne = 0.1
     weight_drop: ShareBelowOne = 0.0
@@ -85,17 +86,11 @@ class RecurrentDecoderConfig(StackConfig):
     place: Literal["before", "after"] = "before"
     input_feeding: bool = False
 
-    def input_width(self, embedding: int) -> int:
-        """That of the embeddings; 0 = that of the layers."""
-        return embedding or self.width
-
     def check_alone(self) -> None:
         """Raises ValueError if the config needs a memory; a language model has none."""
         if self.attention is not None or self.context == "repeated" or self.input_feeding:
-            raise ValueError(
-                "attention, context = 'repeated' and input_feeding need an encoder's memory, and this model has none: "
-                "leave them out"
-            )
+            needing = "attention, context = 'repeated' and input_feeding need an encoder's memory"
+            raise ValueError(f"{needing}, and this model has none: leave them out")
 
 
 class RecurrentEncoder(nn.Module):
@@ -105,13 +100,12 @@ class RecurrentEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.directions = ("forward", "backward") if config.direction == "both" else (config.direction,)
-        self.layers = nn.ModuleList(
-            nn.ModuleList(
-                RecurrentLayer(config.cell, config.memory_width if i else inputs, config.width, config.weight_drop)
-                for _ in self.directions
-            )
-            for i in range(config.layers)
-        )
+
+        def layer(width: int) -> RecurrentLayer:
+            return RecurrentLayer(config.cell, width, config.width, config.weight_drop)
+
+        widths = [inputs, *[config.memory_width] * (config.layers - 1)]
+        self.layers = nn.ModuleList(nn.ModuleList(layer(width) for _ in self.directions) for width in widths)
         self.dropout = Dropout(config.dropout)
         self.summary_width = config.layers * config.memory_width
 
@@ -138,7 +132,7 @@ class RecurrentState(State):
 
     Args:
         carry: h, and c of an LSTM, of each layer, R rows; None = zeros.
-        matrices: those each layer multiplies by, where they differ from its parameters.
+        matrices: those each layer multiplies by, drawn once for the whole sequence.
         summary: the memory's, where it is part of each input; B rows, R is a multiple of B.
         memory: what is attended to; B rows.
         fed: the last output, where it is part of the next input.
@@ -147,8 +141,11 @@ class RecurrentState(State):
         first: what each document begins with, but for document 0.
     """
 
+    of_rows: ClassVar[tuple[str, ...]] = ("carry", "fed", "covered")
+    of_sentences: ClassVar[tuple[str, ...]] = ("summary", "memory")
+
     carry: Float[Tensor, "R L P D"] | None
-    matrices: tuple[Matrices | None, ...] = ()
+    matrices: tuple[Matrices, ...] = ()
     summary: Float[Tensor, "B M"] | None = None
     memory: AttendedMemory | None = None
     fed: Float[Tensor, "R D"] | None = None
@@ -156,32 +153,14 @@ class RecurrentState(State):
     documents: Int[Tensor, "R T"] | None = None
     first: RecurrentState | None = None
 
-    def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> RecurrentState:
-        """The state of the given rows; `sentences` = the rows of the memory they belong to, None = no change."""
-        state = self
-        if rows is not None:
-            tensors = (self.carry, self.fed, self.covered)
-            carry, fed, covered = (None if t is None else t.index_select(0, rows) for t in tensors)
-            state = replace(state, carry=carry, fed=fed, covered=covered)
-        if sentences is not None:
-            summary = None if self.summary is None else self.summary[sentences]
-            memory = None if self.memory is None else self.memory.select(sentences)
-            state = replace(state, summary=summary, memory=memory)
-        return state
-
     def apart(self, documents: Int[Tensor, "R T"] | None) -> RecurrentState:
         """The state that is this one again wherever a document begins."""
         return self if documents is None else replace(self, documents=documents, first=self)
 
     def begun(self, rows: Bool[Tensor, " R"]) -> RecurrentState:
         """The state in which the given rows begin a document."""
-        assert self.first is not None
-        return replace(
-            self,
-            carry=_begun(rows, self.first.carry, self.carry),
-            fed=_begun(rows, self.first.fed, self.fed),
-            covered=_begun(rows, self.first.covered, self.covered),
-        )
+        begun: Any = {name: _begun(rows, getattr(self.first, name), getattr(self, name)) for name in self.of_rows}
+        return replace(self, **begun)
 
     @property
     def carried(self) -> dict[str, Tensor]:
@@ -214,15 +193,8 @@ class RecurrentDecoder(nn.Module):
         before = config.place == "before"
         fed = D if config.input_feeding else 0
         into = inputs + repeated + fed + (context if before else 0)
-        self.stack = RecurrentStack(
-            config.cell,
-            into,
-            D,
-            config.layers,
-            residual=config.residual,
-            dropout=config.dropout,
-            weight_drop=config.weight_drop,
-        )
+        drops = {"dropout": config.dropout, "weight_drop": config.weight_drop}
+        self.stack = RecurrentStack(config.cell, into, D, config.layers, residual=config.residual, **drops)
         self.bridge = Linear(summary_width, (D,) * (config.layers * self.stack.parts)) if memory_width else None
         # Beside h, the output sees every context, and the embedded token where a context came before the cell.
         self.sees_token = bool(repeated or (context and before))
@@ -242,19 +214,14 @@ class RecurrentDecoder(nn.Module):
         matrices = self.stack.matrices()
         if memory is None or self.bridge is None:
             return RecurrentState(0, None, matrices)
-        B, S = memory.states.shape[:2]
-        shape = (B, self.config.layers, self.stack.parts, self.config.width)
+        (B, S, _), config = memory.states.shape, self.config
+        carry = self.bridge(memory.summary).tanh().view(B, config.layers, self.stack.parts, config.width)
+        summary = memory.summary if config.context == "repeated" else None
         read = None if self.cross is None else self.cross.read(memory)
-        covers = self.config.attention is not None and self.config.attention.coverage
-        return RecurrentState(
-            0,
-            self.bridge(memory.summary).tanh().view(shape),
-            matrices,
-            memory.summary if self.config.context == "repeated" else None,
-            read,
-            memory.states.new_zeros(B, self.config.width) if self.config.input_feeding else None,
-            memory.states.new_zeros(B, S) if covers else None,
-        )
+        fed = memory.states.new_zeros(B, config.width) if config.input_feeding else None
+        covers = config.attention is not None and config.attention.coverage
+        covered = memory.states.new_zeros(B, S) if covers else None
+        return RecurrentState(0, carry, matrices, summary, read, fed, covered)
 
     def forward(self, x: Float[Tensor, "R T E"], state: RecurrentState) -> tuple[Vectors, RecurrentState]:
         """The hidden vectors of the positions that follow those of `state`, and the state after them."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from seqloom.errors import MissingExtra, UsageError
+from seqloom.errors import UsageError, optional
 from seqloom.limits import Bounded, Bounds, Width
 from seqloom.text.vocabulary import Vocabulary
 
@@ -245,12 +245,9 @@ class WordVectors:
             problem = f"{len(words)} words with vectors of {self.vectors.shape[1]} features make no map"
             raise UsageError(problem, cure="give three words or more")
         if method == "tsne":
-            try:
-                from sklearn.manifold import TSNE
-            except ImportError:
-                raise MissingExtra("a map by t-SNE", "maps") from None
+            manifold = optional("sklearn.manifold", "a map by t-SNE", "maps")
             perplexity = min(30.0, max(1.0, (len(words) - 1) / 3))
-            placed = TSNE(perplexity=perplexity, init="pca", random_state=1).fit_transform(units)
+            placed = manifold.TSNE(perplexity=perplexity, init="pca", random_state=1).fit_transform(units)
             return np.asarray(placed, dtype=np.float64)
         centred = units - units.mean(0)
         _, _, axes = np.linalg.svd(centred, full_matrices=False)

@@ -221,37 +221,33 @@ class Cache:
     Everyone who holds the cache shares the buffer: append to it once, then use what `fork` returned.
     """
 
-    def __init__(self, keys: Tensor | None = None, values: Tensor | None = None, length: int = 0) -> None:
-        self._keys, self._values, self.length = keys, values, length
+    def __init__(self, buffer: Float[Tensor, "2 B G S C"] | None = None, length: int = 0) -> None:
+        self._buffer, self.length = buffer, length
 
     def append(self, k: Float[Tensor, "B G T C"], v: Float[Tensor, "B G T C"]) -> KeyValues:
         """Adds T positions; returns all positions so far."""
         B, G, T, C = k.shape
-        end = self.length + T
-        if self._keys is None or self._values is None or self._keys.shape[2] < end:
-            room = max(32, 2 * end)
-            keys, values = k.new_empty(B, G, room, C), v.new_empty(B, G, room, C)
-            if self._keys is not None and self._values is not None:
-                keys[:, :, : self.length] = self._keys[:, :, : self.length]
-                values[:, :, : self.length] = self._values[:, :, : self.length]
-            self._keys, self._values = keys, values
-        self._keys[:, :, self.length : end] = k
-        self._values[:, :, self.length : end] = v
+        start, end = self.length, self.length + T
+        if self._buffer is None or self._buffer.shape[3] < end:
+            old, self._buffer = self._buffer, k.new_empty(2, B, G, max(32, 2 * end), C)
+            if old is not None:
+                self._buffer[..., :start, :] = old[..., :start, :]
+        keys, values = self._buffer[0, :, :, :end], self._buffer[1, :, :, :end]
+        keys[:, :, start:], values[:, :, start:] = k, v
         self.length = end
-        return KeyValues(self._keys[:, :, :end], self._values[:, :, :end])
+        return KeyValues(keys, values)
 
     def cut(self, length: int) -> Cache:
         """A cache of the first `length` positions; the later ones are lost."""
-        return Cache(self._keys, self._values, length)
+        return Cache(self._buffer, length)
 
     def fork(self, rows: Tensor | None = None) -> Cache:
         """A cache to continue from: this one, or one of the given rows in their order."""
-        if rows is None or self._keys is None or self._values is None:
-            return Cache(self._keys, self._values, self.length)
+        if rows is None or self._buffer is None:
+            return Cache(self._buffer, self.length)
         # Room for one step only: rows are usually selected at each step, and products need no copy of a full buffer.
-        R, G, room, C = rows.shape[0], self._keys.shape[1], self.length + 1, self._keys.shape[3]
-        fresh = Cache(self._keys.new_empty(R, G, room, C), self._values.new_empty(R, G, room, C), self.length)
-        for old, new in ((self._keys, fresh._keys), (self._values, fresh._values)):
-            assert new is not None
+        _, _, G, _, C = self._buffer.shape
+        fresh = self._buffer.new_empty(2, len(rows), G, self.length + 1, C)
+        for old, new in zip(self._buffer, fresh, strict=True):  # keys, values
             torch.index_select(old[:, :, : self.length], 0, rows, out=new[:, :, : self.length])
-        return fresh
+        return Cache(fresh, self.length)

@@ -54,7 +54,3 @@ class Dropout(nn.Module):
             added: Tensor = _AddDropped.apply(residual, x, self.p)  # type: ignore[no-untyped-call]
             return added
         return residual + x
-
-    def extra_repr(self) -> str:
-        """The probability, as print(model) shows it."""
-        return f"p={self.p}"

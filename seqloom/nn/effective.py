@@ -18,13 +18,10 @@ def change(layer: nn.Module, name: str, by: nn.Module) -> None:
 
     A table shared by two layers needs the same module in both.
     """
-    if not hasattr(layer, _CHANGES):
-        layer.add_module(_CHANGES, nn.ModuleDict())
-    changes = layer.get_submodule(_CHANGES)
-    assert isinstance(changes, nn.ModuleDict)
+    changes: Any = layer._modules.setdefault(_CHANGES, nn.ModuleDict())
     if name not in changes:
         changes[name] = nn.Sequential()
-    changes[name].append(by)  # type: ignore[operator]
+    changes[name].append(by)
 
 
 def effective(layer: nn.Module, name: str = "weight") -> Tensor:

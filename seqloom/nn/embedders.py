@@ -83,6 +83,9 @@ class EmbedderConfig:
     scaled: bool = True
 
 
+_PLAIN = EmbedderConfig()
+
+
 @dataclass(frozen=True)
 class PatchConfig(Bounded):
     """Square patches of an image, one vector each, after a learned first vector (ViT: Dosovitskiy et al. 2021).
@@ -109,6 +112,11 @@ class PatchConfig(Bounded):
         return (self.size // self.patch) ** 2 + 1
 
 
+def small_parameter(*shape: int) -> nn.Parameter:
+    """A parameter that begins small, as those of BERT and ViT do."""
+    return nn.Parameter(nn.init.normal_(torch.empty(*shape), std=0.02))
+
+
 class PatchEmbedder(nn.Module):
     """Pixels -> a learned first vector and one vector per patch, row by row."""
 
@@ -118,7 +126,7 @@ class PatchEmbedder(nn.Module):
         super().__init__()
         self.config = config
         self.project = nn.Conv2d(config.channels, width, config.patch, stride=config.patch)
-        self.first = nn.Parameter(nn.init.normal_(torch.empty(width), std=0.02))
+        self.first = small_parameter(width)
 
     def forward(self, pixels: Float[Tensor, "B N H W"]) -> Vectors:
         """The vectors of the images."""
@@ -135,20 +143,27 @@ class TokenEmbedder(nn.Module):
         width: D, the width of the model.
         embedding: E, the width of the table; a projection follows where it differs from D.
         table: the weights (V E) of another embedder to share.
-        scaled: whether the vectors are multiplied by sqrt(E).
+        config: the other settings.
     """
 
     modality: ClassVar[str] = "text"
 
     def __init__(
-        self, vocab_size: int, width: int, embedding: int, table: nn.Parameter | None = None, *, scaled: bool = True
+        self,
+        vocab_size: int,
+        width: int,
+        embedding: int,
+        table: nn.Parameter | None = None,
+        config: EmbedderConfig = _PLAIN,
     ) -> None:
         super().__init__()
         if table is None:
             table = nn.Parameter(nn.init.normal_(nn.Parameter(torch.empty(vocab_size, embedding)), std=embedding**-0.5))
         self.weight = table
-        self.scale = embedding**0.5 if scaled else 1.0
+        self.scale = embedding**0.5 if config.scaled else 1.0
         self.project: nn.Module = nn.Identity() if embedding == width else Linear(embedding, width, bias=False)
+        if config.frozen:
+            self.weight.requires_grad_(False)
 
     def forward(self, ids: Ids) -> Vectors:
         """The vectors of the ids."""

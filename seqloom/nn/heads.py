@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from seqloom.nn.dropout import Dropout
-from seqloom.nn.feedforward import Activation, activate
 from seqloom.nn.linear import Linear, product
-from seqloom.nn.norms import NormKind, make_norm
 from seqloom.shapes import Float, Tensor
 
 Reads = Literal["states", "pooled"]
@@ -60,40 +59,21 @@ class MaskedTokenHead(VocabularyHead):
 
     Args:
         vocab_size, width, embedding, table: as for VocabularyHead.
-        activation, norm, eps: those of the layer before the table.
+        norm: the norm before the table.
     """
 
     reads: Reads = "states"
 
     def __init__(
-        self,
-        vocab_size: int,
-        width: int,
-        embedding: int,
-        table: nn.Parameter | None,
-        *,
-        activation: Activation = "gelu",
-        norm: NormKind = "layer",
-        eps: float = 0.0,
+        self, vocab_size: int, width: int, embedding: int, table: nn.Parameter | None, norm: nn.Module
     ) -> None:
-        layer = _Activated(width, embedding, activation)
-        super().__init__(
-            vocab_size,
-            width,
-            embedding,
-            table,
-            bias=True,
-            project=nn.Sequential(layer, make_norm(norm, embedding, eps)),
-        )
+        project = nn.Sequential(_Activated(width, embedding), norm)
+        super().__init__(vocab_size, width, embedding, table, bias=True, project=project)
 
 
 class _Activated(Linear):
-    def __init__(self, width: int, embedding: int, activation: Activation) -> None:
-        super().__init__(width, embedding)
-        self.activation = activation
-
     def forward(self, x: Tensor) -> Tensor:
-        return activate(self.activation, super().forward(x))
+        return F.gelu(super().forward(x))
 
 
 class LabelHead(nn.Module):

@@ -38,12 +38,7 @@ class Pooling(nn.Module):
     def forward(self, memory: Memory) -> Float[Tensor, "B D"]:
         """The vector of each sequence; padding is ignored."""
         pooled: Tensor = self.layer(self._pooled(memory))
-        match self.activation:
-            case "tanh":
-                return pooled.tanh()
-            case "relu":
-                return pooled.relu()
-        return pooled
+        return pooled if self.activation == "none" else getattr(torch, self.activation)(pooled)
 
     def _pooled(self, memory: Memory) -> Tensor:
         states, mask = memory.states, memory.mask

@@ -132,11 +132,9 @@ class Positions(nn.Module):
     def __init__(self, config: PositionConfig, width: int, heads: int, features: int, *, causal: bool) -> None:
         super().__init__()
         self.config, self.width, self.heads, self.features, self.causal = config, width, heads, features, causal
-        if isinstance(config, Learned):
-            self.table = nn.Embedding(config.length, width)
-            nn.init.normal_(self.table.weight, std=width**-0.5)
-        elif isinstance(config, Relative):
-            self.table = nn.Embedding(config.buckets, heads)
+        if isinstance(config, Learned | Relative):
+            sizes = (config.length, width) if isinstance(config, Learned) else (config.buckets, heads)
+            self.table = nn.Embedding(*sizes)
             nn.init.normal_(self.table.weight, std=width**-0.5)
 
     def forward(self, start: int, x: Float[Tensor, "B T D"], places: Int[Tensor, "B T"] | None = None) -> Place:

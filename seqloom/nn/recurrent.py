@@ -53,31 +53,20 @@ class RecurrentLayer(nn.Module):
             with torch.no_grad():
                 self.cells.get_parameter("bias_hh_l0")[width : 2 * width] = 1.0
 
-    def matrices(self) -> Matrices | None:
-        """Its effective matrices, drawn once for a whole pass over a sequence; None = they have no changes."""
-        names = "weight_ih_l0", "weight_hh_l0"
-        of_input, recurrent = (effective(self.cells, name) for name in names)
-        changed = any(w is not getattr(self.cells, n) for w, n in zip((of_input, recurrent), names, strict=True))
-        return (of_input, recurrent) if changed else None
+    def matrices(self) -> Matrices:
+        """Its effective matrices, drawn once for a whole pass over a sequence."""
+        return effective(self.cells, "weight_ih_l0"), effective(self.cells, "weight_hh_l0")
 
     def forward(
-        self,
-        x: Float[Tensor, "B T I"],
-        carry: Float[Tensor, "B P D"] | None = None,
-        matrices: Matrices | None = None,
+        self, x: Float[Tensor, "B T I"], carry: Float[Tensor, "B P D"] | None = None, matrices: Matrices | None = None
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B P D"]]:
         """h at each position, and the final carry; `carry` None = zeros, `matrices` None = the layer's own."""
-        matrices = self.matrices() if matrices is None else matrices
-        if carry is None and matrices is not None:
+        if carry is None:
             carry = x.new_zeros(x.shape[0], self.parts, self.cells.hidden_size)
-        start: Any = None
-        if carry is not None:
-            parts = carry.transpose(0, 1)[:, None].contiguous()  # P 1 B D: torch expects layers first
-            start = (parts[0], parts[1]) if self.parts == 2 else parts[0]
-        if matrices is None:
-            h, end = self.cells(x, start)
-            return h, torch.cat(end if self.parts == 2 else (end,), 0).transpose(0, 1)
-        weights = [*matrices, *(self.cells.get_parameter(f"bias_{name}_l0") for name in ("ih", "hh"))]
+        parts = carry.transpose(0, 1)[:, None].contiguous()  # P 1 B D: torch expects layers first
+        start: Any = (parts[0], parts[1]) if self.parts == 2 else parts[0]
+        biases = (self.cells.get_parameter(f"bias_{name}_l0") for name in ("ih", "hh"))
+        weights = [*(self.matrices() if matrices is None else matrices), *biases]
         h, *ends = _KERNELS[self.cell](x, start, weights, True, 1, 0.0, self.training, False, True)
         return h, torch.cat(ends, 0).transpose(0, 1)
 
@@ -109,15 +98,12 @@ class RecurrentStack(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def matrices(self) -> tuple[Matrices | None, ...]:
+    def matrices(self) -> tuple[Matrices, ...]:
         """Each layer's matrices for one pass over a sequence, see `RecurrentLayer.matrices`."""
         return tuple(layer.matrices() for layer in self.layers)  # type: ignore[operator]
 
     def forward(
-        self,
-        x: Float[Tensor, "B T I"],
-        carry: Float[Tensor, "B L P D"] | None,
-        matrices: Sequence[Matrices | None] = (),
+        self, x: Float[Tensor, "B T I"], carry: Float[Tensor, "B L P D"] | None, matrices: Sequence[Matrices] = ()
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B L P D"]]:
         """The top layer's h at each position, and the final carry of every layer; `carry` None = zeros."""
         carried = []

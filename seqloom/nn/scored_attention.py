@@ -50,10 +50,8 @@ class AttentionConfig(Bounded):
     def check(self, width: int, memory_width: int) -> None:
         """Raises ValueError if it does not fit a decoder of `width` and a memory of `memory_width`."""
         if self.score in ("dot", "scaled-dot") and width != memory_width:
-            raise ValueError(
-                f"score = {self.score!r} needs a decoder as wide as the memory, {memory_width}, not {width}; "
-                "use 'general' or 'additive'"
-            )
+            problem = f"score = {self.score!r} needs a decoder as wide as the memory, {memory_width}, not {width}"
+            raise ValueError(f"{problem}; use 'general' or 'additive'")
         if self.score == "multi-head" and width % self.heads:
             raise ValueError(f"width {width} cannot be split into {self.heads} heads")
 
@@ -88,9 +86,8 @@ class ScoredAttention(nn.Module):
                 if config.coverage:
                     self.covered = Linear(1, A, bias=False)
             case "multi-head":
-                self.many = CrossAttention(
-                    Heads(width, config.heads, config.heads, width // config.heads, True, True, 0.0), memory_width
-                )
+                sizes = Heads(width, config.heads, config.heads, width // config.heads, True, True, 0.0)
+                self.many = CrossAttention(sizes, memory_width)
         if config.window:
             self.place = nn.Sequential(Linear(width, A), nn.Tanh(), Linear(A, 1))
 

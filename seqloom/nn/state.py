@@ -1,4 +1,4 @@
-"""The state a decoder carries from step to step, with the same operations for every decoder."""
+"""The common base of the configs of all stacks; and the state a decoder carries from step to step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,41 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from seqloom.errors import UsageError
+from seqloom.limits import Bounded
+from seqloom.nn.positions import Learned
 from seqloom.shapes import Int, Tensor
+
+
+class StackConfig(Bounded):
+    """Sizes that model assembly asks for. A stack whose inputs or states have another width overrides them."""
+
+    width: int
+
+    def input_width(self, embedding: int) -> int:
+        """The width of the embedded inputs, given the width of their table (0 = not given)."""
+        return self.width
+
+    @property
+    def memory_width(self) -> int:
+        """Features of a state."""
+        return self.width
+
+    @property
+    def limit(self) -> int | None:
+        """The longest sequence, in positions; None = no limit."""
+        positions = getattr(self, "positions", None)
+        return positions.length if isinstance(positions, Learned) else None
+
+
+def chosen(part: Any, rows: Tensor | None) -> Any:
+    """The given rows of a tensor, of what has a method `fork` or `select`, or of each of several; None = all."""
+    if isinstance(part, tuple):
+        return tuple(chosen(each, rows) for each in part)
+    if hasattr(part, "fork"):  # also with all rows: what is appended to one must not be in the other
+        return part.fork(rows)
+    if part is None or rows is None:
+        return part
+    return part.index_select(0, rows) if isinstance(part, Tensor) else part.select(rows)
 
 
 @dataclass(frozen=True)
@@ -23,12 +57,17 @@ class State(ABC):
 
     keeps_positions: ClassVar[bool] = False
     """Whether positions are kept apart, so that the state can go back and skip padding."""
+    of_rows: ClassVar[tuple[str, ...]] = ()
+    """The fields with R rows, one for each hypothesis."""
+    of_sentences: ClassVar[tuple[str, ...]] = ()
+    """The fields with B rows, one for each row of the memory."""
 
     length: int
 
-    @abstractmethod
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> State:
         """The state of the given rows; `sentences` = the memory rows they belong to. None = all, unchanged."""
+        both = ((self.of_rows, rows), (self.of_sentences, sentences))
+        return replace(self, **{name: chosen(getattr(self, name), at) for names, at in both for name in names})
 
     def back(self, positions: int) -> State:
         """The state `positions` steps earlier. Raises UsageError where positions are not kept."""

@@ -17,8 +17,7 @@ from seqloom.nn.masks import causal_mask
 from seqloom.nn.memory import Memory
 from seqloom.nn.norms import NormKind, RMSNorm, make_norm
 from seqloom.nn.positions import Place, PositionConfig, Positions, Sinusoidal, places_in
-from seqloom.nn.stack_config import StackConfig
-from seqloom.nn.state import State
+from seqloom.nn.state import StackConfig, State
 from seqloom.shapes import Bool, Float, Int, Tensor
 
 
@@ -80,24 +79,13 @@ class TransformerConfig(StackConfig):
     @property
     def sizes(self) -> Heads:
         """The sizes of its attention layers."""
-        return Heads(
-            self.width,
-            self.heads,
-            self.kv_heads or self.heads,
-            self.head_width or self.width // self.heads,
-            self.bias,
-            self.bias if self.qkv_bias == "as-bias" else self.qkv_bias == "yes",
-            self.attention_dropout,
-        )
+        kv_heads, features = self.kv_heads or self.heads, self.head_width or self.width // self.heads
+        qkv_bias = self.bias if self.qkv_bias == "as-bias" else self.qkv_bias == "yes"
+        return Heads(self.width, self.heads, kv_heads, features, self.bias, qkv_bias, self.attention_dropout)
 
     def make_norm(self) -> nn.Module:
         """A norm of the config's kind and width."""
         return make_norm(self.norm, self.width, self.eps)
-
-    def norm_of_heads(self) -> tuple[nn.Module, nn.Module] | None:
-        """The norms of queries and keys, if there are any."""
-        features, eps = self.sizes.features, self.eps or 1e-6
-        return (RMSNorm(features, eps), RMSNorm(features, eps)) if self.qk_norm else None
 
 
 @dataclass(frozen=True)
@@ -113,22 +101,14 @@ class TransformerState(State):
     """
 
     keeps_positions: ClassVar[bool] = True
+    of_rows: ClassVar[tuple[str, ...]] = ("caches", "padding")
+    of_sentences: ClassVar[tuple[str, ...]] = ("memory", "memory_mask")
 
     caches: tuple[Cache, ...]
     memory: tuple[KeyValues, ...] = ()
     memory_mask: Bool[Tensor, "B S"] | None = None
     padding: Int[Tensor, " R"] | None = None
     documents: Int[Tensor, "R T"] | None = None
-
-    def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> TransformerState:
-        """The state of the given rows; `sentences` = the memory rows they belong to. None = all, unchanged."""
-        caches = tuple(cache.fork(rows) for cache in self.caches)
-        padding = self.padding if rows is None or self.padding is None else self.padding[rows]
-        if sentences is None:
-            return replace(self, caches=caches, padding=padding)
-        mask = None if self.memory_mask is None else self.memory_mask[sentences]
-        memory = tuple(kv.select(sentences) for kv in self.memory)
-        return replace(self, caches=caches, padding=padding, memory=memory, memory_mask=mask)
 
     def back(self, positions: int) -> TransformerState:
         """The state `positions` steps earlier."""
@@ -150,7 +130,9 @@ class TransformerBlock(nn.Module):
     def __init__(self, config: TransformerConfig, memory_width: int | None) -> None:
         super().__init__()
         self.before = config.norm_position == "before"
-        self.attention = SelfAttention(config.sizes, config.norm_of_heads())
+        features, eps = config.sizes.features, config.eps or 1e-6
+        norms = (RMSNorm(features, eps), RMSNorm(features, eps)) if config.qk_norm else None
+        self.attention = SelfAttention(config.sizes, norms)
         self.attention_norm = config.make_norm()
         self.cross: CrossAttention | None = None
         if memory_width is not None:
@@ -196,9 +178,13 @@ class TransformerStack(nn.Module):
         self.norm: nn.Module = config.make_norm() if config.norm_position == "before" else nn.Identity()
         self.dropout = Dropout(config.dropout)
 
-    def read(self, memory: Memory) -> tuple[KeyValues, ...]:
-        """Each block's keys and values of the memory."""
-        return tuple(block.cross.read(memory.states) for block in self._blocks() if block.cross is not None)
+    def start(self, memory: Memory | None, *, keep: bool) -> TransformerState:
+        """The state before the first position. `keep`: whether later steps need the keys and values of this one."""
+        caches = tuple(Cache() for _ in self.blocks) if keep else ()
+        if memory is None:
+            return TransformerState(0, caches)
+        read = tuple(block.cross.read(memory.states) for block in self._blocks() if block.cross is not None)
+        return TransformerState(0, caches, read, memory.mask)
 
     def forward(
         self, x: Float[Tensor, "R T D"], mask: Bool[Tensor, "R T"] | None, state: TransformerState | None = None
@@ -218,8 +204,7 @@ class TransformerStack(nn.Module):
             cache = state.caches[i] if state is not None and state.caches else None
             memory = (state.memory[i], across) if state is not None and state.memory else None
             x = block(x, scope, place.rotation, cache, memory)
-        out: Tensor = self.norm(x)
-        return out
+        return self.norm(x)  # type: ignore[no-any-return]
 
     def _scope(
         self, x: Tensor, start: int, mask: Tensor | None, state: TransformerState | None, bias: Tensor | None
@@ -251,16 +236,3 @@ def _places(state: TransformerState, x: Tensor) -> Int[Tensor, "R T"] | None:
         return None
     now = torch.arange(state.length, state.length + x.shape[1], device=x.device)
     return (now - state.padding[:, None]).clamp(min=0)
-
-
-def empty_state(stack: TransformerStack, memory: Memory | None, *, keep: bool) -> TransformerState:
-    """The state before the first position; `keep` = whether more steps will follow."""
-    caches = tuple(Cache() for _ in stack.blocks) if keep else ()
-    if memory is None:
-        return TransformerState(0, caches)
-    return TransformerState(0, caches, stack.read(memory), memory.mask)
-
-
-def advance(state: TransformerState, positions: int) -> TransformerState:
-    """The state after `positions` more positions."""
-    return replace(state, length=state.length + positions, documents=None)

@@ -23,7 +23,7 @@ TASKS = {
     "tag": "encoder.tag:TagConfig",
     "answer": "encoder.answer:AnswerConfig",
     "masked_words": "encoder.masked_words:MaskedWordsConfig",
-    "encode": "encoder.encode:EncodeConfig",
+    "encode": "encoder.embed:EncodeConfig",
     "reward": "encoder.reward:RewardConfig",
     "prefer": "preference.prefer:PreferConfig",
     "prefer_translations": "preference.prefer:PreferTranslationsConfig",

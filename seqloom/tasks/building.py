@@ -17,7 +17,7 @@ from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.config import Arguments, Tree, leaves, merge, read_tree, tree_of
 from seqloom.errors import ConfigError, RunError, UsageError
-from seqloom.files import FROZEN, Checkpoint
+from seqloom.files import FROZEN, WEIGHTS, Checkpoint
 from seqloom.models.assemblies import (
     CONFIGS,
     Model,
@@ -30,9 +30,9 @@ from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_tokenizers, make_tokenizer
 from seqloom.tasks.task import GradientConfig, RunConfig, config_of
-from seqloom.tasks.word_vectors.starting import take_vectors
+from seqloom.tasks.word_vectors.task import take_vectors
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.checkpoint import Stored, learned_shapes, load_weights, saved_weights, start_weights
+from seqloom.training.checkpoint import Stored, load_weights, saved_weights, shapes_in, start_weights
 from seqloom.training.log import Reporter
 from seqloom.training.optimizer import training_bytes
 from seqloom.training.precision import Precision, dtype_for, pick_device, shortage
@@ -180,7 +180,7 @@ def adaptation(config: RunConfig) -> AdaptConfig:
 
 def restore(model: nn.Module, config: AdaptConfig, checkpoint: Path) -> None:
     """Adapts a new model as that of a checkpoint is, and loads its weights."""
-    learned = learned_shapes(checkpoint)
+    learned = shapes_in(checkpoint / WEIGHTS)
     fresh = [name for name, _ in model.named_parameters() if name in learned]
     adapt(model, config, fresh, next((shape[0] for name, shape in learned.items() if name.endswith(".rows")), 0))
     load_weights(checkpoint, model)

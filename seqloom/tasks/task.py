@@ -27,8 +27,8 @@ from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Measured, Plan
-from seqloom.training.learner import GradientLearner
 from seqloom.training.log import Reporter
+from seqloom.training.loop import GradientLearner
 from seqloom.training.optimizer import AdamW, OptimizerConfig
 from seqloom.training.precision import Precision
 from seqloom.training.schedule import Noam, Schedule

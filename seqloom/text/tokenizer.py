@@ -272,10 +272,8 @@ class Tokenizer:
             return self
         inner = tokenizers.Tokenizer.from_str(self.inner.to_str())
         inner.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in names])
-        special = self.special and replace(
-            self.special, vocab_size=max(self.special.vocab_size, inner.get_vocab_size())
-        )
-        return Tokenizer(inner, special)
+        size = max(self.vocab_size, inner.get_vocab_size())
+        return Tokenizer(inner, self.special and replace(self.special, vocab_size=size))
 
     def decode(self, rows: Iterable[Sequence[int]]) -> list[str]:
         """The text of each row of ids, without special tokens."""
@@ -322,11 +320,6 @@ class Tokenizer:
         try:
             check_regular(Path(path))
             text = Path(path).read_text(encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"no tokenizer: {error.strerror}", where=str(path)) from None
-        except UnicodeDecodeError:
-            raise RunError("not a tokenizer.json: it is not UTF-8", where=str(path)) from None
-        try:
             if f'"{_OWN}": {{' not in text:
                 inner = tokenizers.Tokenizer.from_str(text)
                 check_numbers(inner)
@@ -334,6 +327,8 @@ class Tokenizer:
             tree = json.loads(text)
             special = Special.of(tree.pop(_OWN))
             return cls(tokenizers.Tokenizer.from_str(json.dumps(tree)), special)
+        except OSError as error:
+            raise RunError(f"no tokenizer: {error.strerror}", where=str(path)) from None
         except UsageError as error:
             raise UsageError(error.problem, where=str(path), cure=error.cure) from None
         except Exception as error:  # the library raises bare Exception

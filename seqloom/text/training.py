@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
@@ -14,13 +15,8 @@ from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Tokenizer, WordLeve
 
 def train_tokenizer(config: BPE | WordLevel | Characters, texts: Iterable[str]) -> Tokenizer:
     """Trains a tokenizer on texts; the same texts in the same order give the same bytes of tokenizer.json."""
-    match config:
-        case BPE():
-            return Tokenizer(_train_bpe(config, texts))
-        case WordLevel():
-            return Tokenizer(_train_words(config, texts))
-        case Characters():
-            return Tokenizer(_train_characters(config, texts))
+    makers: dict[type, Any] = {BPE: _train_bpe, WordLevel: _train_words, Characters: _train_characters}
+    return Tokenizer(makers[type(config)](config, texts))
 
 
 def _normalizer(lowercase: bool, *more: normalizers.Normalizer) -> normalizers.Normalizer:
@@ -34,11 +30,9 @@ def _train_bpe(config: BPE, texts: Iterable[str]) -> tokenizers.Tokenizer:
     digits = [pre_tokenizers.Digits(individual_digits=True)] if config.digits else []
     inner.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     inner.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=config.size,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=config.size, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
     )
     inner.train_from_iterator(texts, trainer)
     return inner
@@ -55,9 +49,8 @@ def _train_words(config: WordLevel, texts: Iterable[str]) -> tokenizers.Tokenize
         raise DataError("the text has no words to build a vocabulary from")
     # Counted here, because the library's trainer breaks ties differently in each run.
     ranked = sorted(counts, key=lambda word: (-counts[word], word))[: config.size - len(SPECIAL)]
-    inner = tokenizers.Tokenizer(
-        models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *ranked])}, unk_token="<unk>")
-    )
+    ids = {word: i for i, word in enumerate([*SPECIAL, *ranked])}
+    inner = tokenizers.Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     inner.normalizer = normalizer
     inner.pre_tokenizer = split
     inner.decoder = decoders.WordPiece(prefix="\ufdd0", cleanup=False)  # joins by spaces; no word has that prefix

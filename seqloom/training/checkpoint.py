@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -54,29 +54,14 @@ class Progress:
     done: bool = False
 
 
-@runtime_checkable
-class Saved(Protocol):
-    """What a checkpoint saves."""
-
-    def save(self, folder: Path) -> None:
-        """Writes the weights to use, as `saved_weights` reads them, and whatever else it needs to resume."""
-        ...
-
-    def load(self, folder: Path) -> None:
-        """Takes up what `save` wrote."""
-        ...
-
-
-def save_checkpoint(run: Run, saved: Saved, progress: Progress) -> Checkpoint:
-    """Saves everything that resuming needs."""
+def save_checkpoint(run: Run, progress: Progress, save: Callable[[Path], None]) -> Checkpoint:
+    """Saves everything that resuming needs: the progress, and what `save` writes."""
 
     def write(folder: Path) -> None:
-        saved.save(folder)
+        save(folder)
         write_json(folder / "state.json", asdict(progress))
 
-    checkpoint = run.save(run.checkpoint_at(progress.step).path.name, write)
-    run.point("latest", checkpoint, step=progress.step)
-    return checkpoint
+    return run.save(run.checkpoint_at(progress.step).path.name, write)
 
 
 def progress_at(checkpoint: Checkpoint | None) -> Progress:
@@ -123,8 +108,7 @@ def save_frozen(folder: Path, model: nn.Module, frozen: Mapping[str, Tensor], ba
         return []
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     if base is not None:
-        with safe_open(base, "pt") as file:
-            saved = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+        saved = shapes_in(base)
         if frozen.keys() <= saved.keys() and saved.items() <= shapes.items():
             with suppress(OSError):  # not every file system has links
                 path.hardlink_to(base)
@@ -158,9 +142,9 @@ def saved_weights(checkpoint: Path) -> Iterator[dict[str, Stored]]:
         }
 
 
-def learned_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the weights that a checkpoint's run learned, by name."""
-    with safe_open(checkpoint / WEIGHTS, "pt") as file:
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights in a file, by name."""
+    with safe_open(path, "pt") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
 
 
@@ -208,11 +192,7 @@ def start_weights(
 
 
 def save_finished(
-    run: Run,
-    config: str,
-    about: Mapping[str, Any],
-    weights: Mapping[str, Tensor],
-    assets: Callable[[Path], list[Path]],
+    run: Run, config: str, about: Mapping[str, Any], weights: Mapping[str, Tensor], assets: Callable[[Path], list[Path]]
 ) -> Run:
     """A new run whose training is over: one that was imported, or merged.
 
@@ -226,17 +206,12 @@ def save_finished(
     Raises:
         RunError: there is a run already.
     """
-
-    def write(folder: Path) -> None:
-        save_weights(folder / WEIGHTS, weights)
-        write_json(folder / "state.json", asdict(Progress(done=True)))
-
     with run.locked():
         if run.begun:
             cure = "choose another directory, or remove this one"
             raise RunError("there is a run already", where=str(run.path), cure=cure)
         files = assets(run.path)
-        checkpoint = run.save(run.checkpoint_at(0).path.name, write)
+        checkpoint = save_checkpoint(run, Progress(done=True), lambda folder: save_weights(folder / WEIGHTS, weights))
         created = Run.create(run.path, config, about, files)
         for pointer in ("latest", "best"):
             created.point(pointer, checkpoint, step=0)

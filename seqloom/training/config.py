@@ -58,10 +58,8 @@ class TrainingConfig(Bounded):
         lengths = ("steps", "epochs", "minutes")  # each counts only where those after it are 0
         typed = [key for key in lengths if isinstance(tree.get(key), Arguments)]
         if sum(tree[key] != ["0"] for key in typed) > 1:
-            problem = f"{' and '.join(typed)} exclude each other"
-            raise ConfigError(
-                problem, cure=f"give one of them: {' '.join((f'--training.{typed[-1]}', *tree[typed[-1]]))}"
-            )
+            cure = f"give one of them: {' '.join((f'--training.{typed[-1]}', *tree[typed[-1]]))}"
+            raise ConfigError(f"{' and '.join(typed)} exclude each other", cure=cure)
         named = typed or [key for key in lengths if key in tree]
         return {**tree, **{key: 0 for key in lengths[1:] if named and key not in named}}
 
@@ -69,9 +67,8 @@ class TrainingConfig(Bounded):
         """Raises ValueError unless the metric is one of these or "latest"."""
         if self.metric not in (*metrics, "latest"):
             allowed = " or ".join(map(repr, (*metrics, "latest")))
-            raise ValueError(
-                f"training.metric is {self.metric!r} and must be {allowed} here: --training.metric {metrics[0]}"
-            )
+            problem = f"training.metric is {self.metric!r} and must be {allowed} here"
+            raise ValueError(f"{problem}: --training.metric {metrics[0]}")
 
     def lasting(self, per_epoch: float | int) -> TrainingConfig:
         """The config with the steps that `epochs` amounts to, if an epoch has `per_epoch` steps."""
@@ -99,9 +96,8 @@ class TrainingConfig(Bounded):
         apart = 1 + (self.average != "none")  # evaluations besides those every `every` steps
         steps = int((budget - apart * evaluation) / (step + evaluation / every))
         if steps < 1:
-            problem = (
-                f"{self.minutes:g} minutes are too few: an evaluation takes {evaluation:.1f} s, a step {step:.2f} s"
-            )
+            spent = f"an evaluation takes {evaluation:.1f} s, a step {step:.2f} s"
+            problem = f"{self.minutes:g} minutes are too few: {spent}"
             cure = "give more minutes, or validate on less data"
             raise UsageError(problem, where="training.minutes", cure=cure)
         return self.taking(steps, min(every, steps))

@@ -13,20 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqloom.errors import DivergedError, MissingExtra, SeqloomError
+from seqloom.errors import DivergedError, SeqloomError, optional
 from seqloom.files import Checkpoint
 from seqloom.measures import rank
 from seqloom.run import Run
-from seqloom.training.checkpoint import (
-    Progress,
-    average_weights,
-    progress_at,
-    save_checkpoint,
-)
+from seqloom.training.checkpoint import Progress, average_weights, progress_at, save_checkpoint
 from seqloom.training.config import TrainingConfig
-from seqloom.training.learner import Learner
 from seqloom.training.log import Reporter
-from seqloom.training.loop import Step
+from seqloom.training.loop import Learner, Step
 from seqloom.training.precision import FreedMemory
 from seqloom.training.schedule import Schedule
 
@@ -110,7 +104,8 @@ class _Session:
         config, progress = self.plan.training, self.progress
         progress.done = False
         if config.tensorboard:
-            self.board = _tensorboard(self.run, progress.step)
+            writer = optional("torch.utils.tensorboard.writer", "training.tensorboard", "tensorboard")
+            self.board = writer.SummaryWriter(str(self.run.path / "tensorboard"), purge_step=progress.step + 1)
         self.reporter.begin(progress.step, config.steps, self.plan.unit)
         steps = self.plan.learner.steps(progress.step, self._rate)
         with self.signals.caught():
@@ -202,7 +197,8 @@ class _Session:
 
     def _save(self) -> None:
         progress = self.progress
-        save_checkpoint(self.run, self.plan.learner, progress)
+        saved = save_checkpoint(self.run, progress, self.plan.learner.save)
+        self.run.point("latest", saved, step=progress.step)
         if progress.best_step >= 0:
             self._point(self.run.checkpoint_at(progress.best_step))
         last_two = {c.step for c in self.run.checkpoints()[-2:]}
@@ -237,21 +233,12 @@ class _Session:
         metrics, _ = self._metrics(mean)
         score = self._score(metrics)
         better = progress.best is None or score >= progress.best
-        self.reporter.say(
-            f"the mean of {len(chosen)} checkpoints: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items())
-        )
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        self.reporter.say(f"the mean of {len(chosen)} checkpoints: {shown}")
         if better:
             checkpoint = self.run.save("average", lambda folder: self.plan.learner.write(folder, mean))
             progress.best, progress.best_step = score, -1
             self._point(checkpoint, averaged=[c.step for c in chosen])
-
-
-def _tensorboard(run: Run, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard.writer import SummaryWriter
-    except ImportError:
-        raise MissingExtra("training.tensorboard", "tensorboard") from None
-    return SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1)
 
 
 class _Abandoned(BaseException):

@@ -59,9 +59,8 @@ def pick_device(name: str) -> torch.device:
             raise NotImplementedError  # it has no numbers
         return device
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise UsageError(
-            f"this machine has no device {name!r}", where="training.device", cure="cpu is always available"
-        ) from None
+        problem = f"this machine has no device {name!r}"
+        raise UsageError(problem, where="training.device", cure="cpu is always available") from None
 
 
 def keep_freed_memory() -> bool:
@@ -110,17 +109,15 @@ _kept: list[bool] = []
 
 def shortage(needed: int, device: torch.device) -> int | None:
     """The free memory of a device where it is less than `needed` bytes; None = it is enough, or not known."""
-    for kept in (True, False):  # what this process has freed and keeps is returned only where that may help
-        if not kept:
-            gc.collect()
-            if any(_kept):
-                ctypes.CDLL(None).malloc_trim(0)
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+    free = free_bytes(device)
+    if free is not None and needed > free:  # only then may it help to return what this process has freed and keeps
+        gc.collect()
+        if any(_kept):
+            ctypes.CDLL(None).malloc_trim(0)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
         free = free_bytes(device)
-        if free is None or needed <= free:
-            return None
-    return free
+    return None if free is None or needed <= free else free
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -13,8 +13,7 @@ from seqloom.errors import RunError
 from seqloom.models.assemblies import parameter_count
 from seqloom.tasks.task import Prepared, RunConfig, Trial
 from seqloom.training.fit import Plan
-from seqloom.training.learner import GradientLearner
-from seqloom.training.loop import Step
+from seqloom.training.loop import GradientLearner, Step
 from seqloom.training.precision import KERNEL_BYTES, KERNELS, peak_bytes, resident_bytes
 
 _WARM, _LEAST, _TIMED, _RATE = 4, 3, 8, 1e-5

@@ -13,7 +13,7 @@ import torch
 from seqloom.adaptation.config import LoRA
 from seqloom.config import tree_of
 from seqloom.errors import UsageError, command
-from seqloom.files import output_in, write_json, writing
+from seqloom.files import WEIGHTS, output_in, write_json, writing
 from seqloom.interop.fields import Json
 from seqloom.interop.generation import generation_of
 from seqloom.interop.gguf.directory import Precision, directory, write_gguf
@@ -29,7 +29,7 @@ from seqloom.tasks.building import adaptation, load_model
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.text.tokenizer import Tokenizer
-from seqloom.training.checkpoint import learned_shapes, saved_weights
+from seqloom.training.checkpoint import saved_weights, shapes_in
 from seqloom.training.log import Reporter
 
 Target = Literal["hf", "gguf", "ctranslate2", "onnx", "peft"]
@@ -116,7 +116,7 @@ def _to_peft(run: Run, folder: Path, reporter: Reporter, base: str) -> None:
         cure = f"{command('export', config.begins_with, 'DIRECTORY', '--to', 'hf')}, then --base DIRECTORY"
         raise UsageError("the run it started from is in no Hugging Face directory", where=str(run.path), cure=cure)
     exported, best = load_exported(run, reporter), run.best(reporter.warn).path
-    learned, root = learned_shapes(best), lora.scaling == "root-rank"
+    learned, root = shapes_in(best / WEIGHTS), lora.scaling == "root-rank"
     settings = {"r": lora.rank, "lora_alpha": lora.alpha, "use_rslora": root, "lora_dropout": lora.dropout}
     with directory(base) as found, saved_weights(best) as weights:
         frozen = {name: weight.read for name, weight in weights.items() if name not in learned}

@@ -13,8 +13,7 @@ from seqloom.inspection.report import ReportData, render
 from seqloom.run import REPORT, Run
 from seqloom.tasks.building import load_run
 from seqloom.tasks.task import RunConfig, config_of
-from seqloom.tasks.word_vectors.look import MAP_FILE
-from seqloom.tasks.word_vectors.task import load_words
+from seqloom.tasks.word_vectors.task import MAP_FILE, load_words
 from seqloom.training.log import Reporter
 
 

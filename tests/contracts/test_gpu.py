@@ -28,7 +28,7 @@ from seqloom.nn.embedders import Inputs
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.objectives.next_token import NextToken
 from seqloom.objectives.reading import Labels, MaskedTokens
-from seqloom.training.learner import GradientLearner
+from seqloom.training.loop import GradientLearner
 from seqloom.training.optimizer import AdamW, Muon
 
 V, END = 17, 1

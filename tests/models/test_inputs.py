@@ -8,7 +8,7 @@ from seqloom.errors import UsageError
 from seqloom.models.decoders import make_decoder
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoders import BagConfig
-from seqloom.models.inputs import Join, make_embedder, token_embedder
+from seqloom.models.inputs import Join, make_embedder
 from seqloom.nn.embedders import EmbedderConfig, Inputs, PatchConfig, PatchEmbedder, TokenEmbedder
 from seqloom.nn.memory import Memory
 from seqloom.nn.transformer import TransformerConfig
@@ -56,7 +56,7 @@ def test_an_embedder_is_chosen_by_kind() -> None:
     tokens = make_embedder(EmbedderConfig(frozen=True), D, 17, 5)
     assert isinstance(tokens, TokenEmbedder)
     assert (tokens.weight.shape, tokens.weight.requires_grad, tokens.modality) == ((17, 5), False, "text")
-    assert token_embedder(EmbedderConfig(), D, 17, 5, tokens.weight).weight is tokens.weight
+    assert TokenEmbedder(17, D, 5, tokens.weight).weight is tokens.weight
     patches = make_embedder(PatchConfig(size=6, patch=3), D, 0, 0)
     assert isinstance(patches, PatchEmbedder)
     assert patches.modality == "image"

@@ -11,7 +11,7 @@ from seqloom.nn.attention import CrossAttention, Scope, SelfAttention
 from seqloom.nn.masks import causal_mask, padding_mask
 from seqloom.nn.memory import Memory, mean_summary
 from seqloom.nn.positions import Rotary, sinusoids
-from seqloom.nn.transformer import TransformerBlock, TransformerConfig, TransformerStack, empty_state
+from seqloom.nn.transformer import TransformerBlock, TransformerConfig, TransformerStack
 
 B, T, S = 3, 5, 7
 CONFIG = TransformerConfig(layers=2, width=15, inner=13, heads=3, dropout=0.0)
@@ -96,7 +96,7 @@ def test_the_decoder_is_torchs(norm_position: Any, activation: Any) -> None:
     theirs, x, states = twin(ours), draw(B, T, CONFIG.width), draw(B, S, CONFIG.width)
     mask = padding_mask(torch.tensor(LENGTHS), S)
     memory = Memory(states, mask, mean_summary(states, mask))
-    got = ours(x, None, empty_state(ours, memory, keep=False))
+    got = ours(x, None, ours.start(memory, keep=False))
     added = x + sinusoids(torch.arange(T), CONFIG.width).double()
     expected = theirs(added, states, tgt_mask=~causal_mask(T, T), memory_key_padding_mask=~mask)
     torch.testing.assert_close(got, expected)

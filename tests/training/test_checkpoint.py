@@ -67,5 +67,5 @@ def test_nothing_grows_that_was_not_asked_to(tmp_path: Path) -> None:
 
 def test_the_scores_of_words_grow_with_their_table() -> None:
     table = nn.Parameter(torch.zeros(5, 3))
-    head = MaskedTokenHead(5, 3, 3, table)
+    head = MaskedTokenHead(5, 3, 3, table, nn.LayerNorm(3))
     assert set(vocabulary_parameters(head)) == {"weight", "bias"}

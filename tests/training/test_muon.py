@@ -11,8 +11,7 @@ from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderCon
 from seqloom.nn.linear import matrices
 from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.training.muon import MuonStepper, nearest_orthogonal
-from seqloom.training.optimizer import FlatWeights, Muon, Optimizer
+from seqloom.training.optimizer import FlatWeights, Muon, MuonStepper, Optimizer, nearest_orthogonal
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(7, 7), (5, 13), (13, 5)])

@@ -19,15 +19,13 @@ from seqloom.errors import DivergedError, RunError
 from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, rows_of_words
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.run import Run
-from seqloom.tasks.word_vectors.starting import take_vectors
-from seqloom.tasks.word_vectors.task import EmbedWordsConfig, load_words
+from seqloom.tasks.word_vectors.task import EmbedWordsConfig, load_words, take_vectors
 from seqloom.text.tokenizer import WordLevel
 from seqloom.text.training import train_tokenizer
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Interrupted
-from seqloom.training.learner import Learner
-from seqloom.training.loop import Step
+from seqloom.training.loop import Learner, Step
 from seqloom.training.word_learner import SGD, BlockConfig, WordLearner
 from seqloom.workflows.train import train_run
 

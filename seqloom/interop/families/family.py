@@ -141,10 +141,9 @@ def half(name: str, **values: Any) -> dict[str, Any]:
     return {f"{name}.{key.replace('__', '.')}": value for key, value in values.items()}
 
 
-def block(ours: str, theirs: str, names: Mapping[str, str | tuple[str, ...]], **more: Any) -> tuple[Rule, ...]:
-    """The rules of the blocks of a stack, from the names of a block's layers: {"attention.qkv": ("q", "k", "v")}."""
-    rules = []
-    for layer, parts in names.items():
-        listed = (parts,) if isinstance(parts, str) else parts
-        rules.append(Rule(f"{ours}.stack.blocks.{{}}.{layer}", *(f"{theirs}.{part}" for part in listed), **more))
-    return tuple(rules)
+def block(ours: str, theirs: str, names: Mapping[str, str], **more: Any) -> tuple[Rule, ...]:
+    """The rules of the blocks of a stack, from the names of a block's layers: {"attention.qkv": "q k v"}."""
+    return tuple(
+        Rule(f"{ours}.stack.blocks.{{}}.{layer}", *(f"{theirs}.{part}" for part in parts.split()), **more)
+        for layer, parts in names.items()
+    )

@@ -12,8 +12,15 @@ from seqloom.config import Tree
 from seqloom.errors import ConfigError
 from seqloom.interop.families.family import ACTIVATIONS, Family, block, half
 from seqloom.interop.fields import ConfigMap, Field, Json, Via
+from seqloom.interop.gguf.tokenizer import pre_of
 from seqloom.interop.rules import Rule
 
+_GPT2_MATRICES = {
+    "attention.qkv": "attn.c_attn",
+    "attention.output": "attn.c_proj",
+    "feedforward.expand": "mlp.c_fc",
+    "feedforward.contract": "mlp.c_proj",
+}
 GPT2 = Family(
     name="gpt2",
     kind="decoder-only",
@@ -45,17 +52,7 @@ GPT2 = Family(
         Rule("decoder.stack.norm", "transformer.ln_f"),
         Rule("head.weight", "lm_head.weight"),
         *block("decoder", "transformer.h.{}", {"attention_norm": "ln_1", "feedforward_norm": "ln_2"}),
-        *block(
-            "decoder",
-            "transformer.h.{}",
-            {
-                "attention.qkv": "attn.c_attn",
-                "attention.output": "attn.c_proj",
-                "feedforward.expand": "mlp.c_fc",
-                "feedforward.contract": "mlp.c_proj",
-            },
-            transposed=True,
-        ),
+        *block("decoder", "transformer.h.{}", _GPT2_MATRICES, transposed=True),
     ),
     copies={"lm_head.weight": "transformer.wte.weight"},
     harmless=(".attn.bias", ".attn.masked_bias"),
@@ -123,37 +120,23 @@ def _biases(name: str) -> Via:
         decoder = tree["decoder"]
         return dict.fromkeys(keys, name == "llama" and (decoder["bias"] or decoder["qkv_bias"] == "yes"))
 
-    return Via(read, write)
-
-
-# As the tokenizer.json of Qwen2 and its successors have them (Qwen2 Technical Report, 2024).
-_QWEN_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+    return Via(" ".join(keys), read, write)
 
 
 def is_of_qwen(tokenizer: Tokenizer) -> bool:
     """Whether a tokenizer cuts texts as Qwen's: transformers reads qwen2 like that, whatever tokenizer.json states."""
     tree = json.loads(tokenizer.to_str())
-    words = {"type": "Split", "pattern": {"Regex": _QWEN_WORDS}, "behavior": "Isolated", "invert": False}
-    cuts = (tree["pre_tokenizer"] or {}).get("pretokenizers") or [None]
-    return bool(
-        tree["model"]["type"] == "BPE"
-        and tree["normalizer"] == {"type": "NFC"}
-        and cuts[0] == words
-        and [(cut["type"], cut["add_prefix_space"], cut["use_regex"]) for cut in cuts[1:]]
-        == [("ByteLevel", False, False)]
-        and (tree["decoder"] or {}).get("type") == "ByteLevel"
-    )
+    decodes = (tree["decoder"] or {}).get("type") == "ByteLevel"
+    return pre_of(tree) == "qwen2" and tree["normalizer"] == {"type": "NFC"} and decodes
 
 
-_LLAMA_LAYERS: dict[str, str | tuple[str, ...]] = {
-    "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+_LLAMA_LAYERS = {
+    "attention.qkv": "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
     "attention.output": "self_attn.o_proj",
     "attention.query_norm": "self_attn.q_norm",
     "attention.key_norm": "self_attn.k_norm",
     "attention_norm": "input_layernorm",
-    "feedforward.expand": ("mlp.gate_proj", "mlp.up_proj"),
+    "feedforward.expand": "mlp.gate_proj mlp.up_proj",
     "feedforward.contract": "mlp.down_proj",
     "feedforward_norm": "post_attention_layernorm",
 }
@@ -180,8 +163,8 @@ def llama(
                 Field("hidden_act", "decoder.activation", "silu", {"silu": "swiglu", "gelu_pytorch_tanh": "geglu"}),
                 Field("attention_dropout", "decoder.attention_dropout", 0.0),
                 Field("tie_word_embeddings", "tie", False),
-                Via(_read_rope, _write_rope),
-                Via(_read_window, _write_window),
+                Via("rope_parameters rope_scaling rope_theta", _read_rope, _write_rope),
+                Via("sliding_window use_sliding_window layer_types", _read_window, _write_window),
                 _biases(name),
             ),
             fixed=half("decoder", norm="rms", dropout=0.0, **form) | {"embedder.scaled": False},

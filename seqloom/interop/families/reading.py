@@ -9,7 +9,7 @@ from seqloom.config import Tree
 from seqloom.errors import ConfigError
 from seqloom.interop.families.family import ACTIVATIONS, Family, HeadName, block, half
 from seqloom.interop.fields import ConfigMap, Field, Json, Via, at
-from seqloom.interop.rules import Form, Rule
+from seqloom.interop.rules import Rule
 
 
 def _reading(stack: dict[str, str], **form: Any) -> tuple[Field, ...]:
@@ -32,19 +32,14 @@ _BERT_FORM = half("encoder", norm_position="after", embedding_norm=True, positio
 _EXACT = {"gelu": "gelu"}
 
 
-def _bert_block(theirs: str, norms: tuple[str, str]) -> tuple[Rule, ...]:
-    return block(
-        "encoder",
-        theirs,
-        {
-            "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
-            "attention.output": "attention.output.dense",
-            "attention_norm": norms[0],
-            "feedforward.expand": "intermediate.dense",
-            "feedforward.contract": "output.dense",
-            "feedforward_norm": norms[1],
-        },
-    )
+_BERT_LAYERS = {
+    "attention.qkv": "attention.self.query attention.self.key attention.self.value",
+    "attention.output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "feedforward.expand": "intermediate.dense",
+    "feedforward.contract": "output.dense",
+    "feedforward_norm": "output.LayerNorm",
+}
 
 
 def _bert_fields(offset: int) -> tuple[Field | Via, ...]:
@@ -52,10 +47,12 @@ def _bert_fields(offset: int) -> tuple[Field | Via, ...]:
         *_reading(_BERT_SIZES, eps=1e-12, dropout=0.1, attention_dropout=0.1),
         Field("hidden_act", "encoder.activation", "gelu", _EXACT),
         Via(
+            "type_vocab_size",
             lambda config: {"segments": config.get("type_vocab_size") or 2},
             lambda tree: {"type_vocab_size": tree.get("segments")},
         ),
         Via(
+            "max_position_embeddings",
             lambda config: half("encoder", positions__length=config["max_position_embeddings"] - offset),
             lambda tree: {"max_position_embeddings": (at(tree, "encoder.positions.length") or 0) + offset},
         ),
@@ -70,7 +67,7 @@ def _bert(
     root: str,
     offset: int = 0,
     form: Mapping[str, Any] = _BERT_FORM,
-    norms: tuple[str, str] = ("attention.output.LayerNorm", "output.LayerNorm"),
+    layers: Mapping[str, str] = _BERT_LAYERS,
     **more: Any,
 ) -> Family:
     """BERT; RoBERTa, whose positions start at `offset` 2; Megatron's BERT, with its norms before the sublayers."""
@@ -93,7 +90,7 @@ def _bert(
             Rule("embedder.weight", f"{root}.embeddings.word_embeddings.weight"),
             Rule("segments", f"{root}.embeddings.token_type_embeddings.weight"),
             Rule("encoder.stack.positions.table", f"{root}.embeddings.position_embeddings", skipped=offset),
-            *_bert_block(f"{root}.encoder.layer.{{}}", norms),
+            *block("encoder", f"{root}.encoder.layer.{{}}", layers),
             *rules,
             Rule("heads.tags.linear", "classifier"),
             Rule("heads.span.linear", "qa_outputs"),
@@ -101,14 +98,6 @@ def _bert(
         harmless=("embeddings.position_ids", "embeddings.token_type_ids"),
         **more,
     )
-
-
-def _labelled(form: Form) -> bool:
-    return "label" in form.heads
-
-
-def _unlabelled(form: Form) -> bool:
-    return "label" not in form.heads
 
 
 def _heads(title: str, masked: str, label: str, **more: HeadName) -> dict[str, HeadName]:
@@ -123,29 +112,26 @@ def _heads(title: str, masked: str, label: str, **more: HeadName) -> dict[str, H
 
 def _of_bert(name: str, title: str, *norms: Rule, **more: Any) -> Family:
     """BERT, and families with the same heads; `norms` are the norms outside the blocks."""
+    rules = (
+        *norms,
+        Rule("pooling.layer", "bert.pooler.dense"),
+        Rule("heads.masked.project.0", "cls.predictions.transform.dense"),
+        Rule("heads.masked.project.1", "cls.predictions.transform.LayerNorm"),
+        Rule("heads.masked.bias", "cls.predictions.bias"),
+        Rule("heads.next.linear", "cls.seq_relationship"),
+        Rule("heads.label.linear", "classifier"),
+    )
+    following = HeadName("cls.seq_relationship.weight", f"{title}ForNextSentencePrediction")
     return _bert(
         name,
         title,
-        (
-            *norms,
-            Rule("pooling.layer", "bert.pooler.dense"),
-            Rule("heads.masked.project.0", "cls.predictions.transform.dense"),
-            Rule("heads.masked.project.1", "cls.predictions.transform.LayerNorm"),
-            Rule("heads.masked.bias", "cls.predictions.bias"),
-            Rule("heads.next.linear", "cls.seq_relationship"),
-            Rule("heads.label.linear", "classifier"),
-        ),
+        rules,
         root="bert",
         copies={
             "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
             "cls.predictions.decoder.bias": "cls.predictions.bias",
         },
-        heads=_heads(
-            title,
-            "cls.predictions.transform.dense.weight",
-            "classifier.weight",
-            next=HeadName("cls.seq_relationship.weight", f"{title}ForNextSentencePrediction"),
-        ),
+        heads=_heads(title, "cls.predictions.transform.dense.weight", "classifier.weight", next=following),
         poolers={"bert.pooler.dense.weight": "tanh"},
         **more,
     )
@@ -157,7 +143,7 @@ MEGATRON_BERT = _of_bert(
     "MegatronBert",
     Rule("encoder.stack.norm", "bert.encoder.ln"),
     form=_BERT_FORM | half("encoder", norm_position="before", embedding_norm=False),
-    norms=("attention.ln", "ln"),
+    layers=_BERT_LAYERS | {"attention_norm": "attention.ln", "feedforward_norm": "ln"},
 )
 
 ROBERTA = _bert(
@@ -165,8 +151,8 @@ ROBERTA = _bert(
     "Roberta",
     (
         Rule("encoder.stack.embedding_norm", "roberta.embeddings.LayerNorm"),
-        Rule("pooling.layer", "roberta.pooler.dense", when=_unlabelled),
-        Rule("pooling.layer", "classifier.dense", when=_labelled),
+        Rule("pooling.layer", "roberta.pooler.dense", when=lambda form: "label" not in form.heads),
+        Rule("pooling.layer", "classifier.dense", when=lambda form: "label" in form.heads),
         Rule("heads.masked.project.0", "lm_head.dense"),
         Rule("heads.masked.project.1", "lm_head.layer_norm"),
         Rule("heads.masked.bias", "lm_head.bias"),
@@ -182,6 +168,23 @@ ROBERTA = _bert(
     poolers={"classifier.dense.weight": "tanh", "roberta.pooler.dense.weight": "tanh"},
 )
 
+_DISTILBERT_SIZES = {
+    "n_layers": "layers",
+    "dim": "width",
+    "hidden_dim": "inner",
+    "n_heads": "heads",
+    "dropout": "dropout",
+    "attention_dropout": "attention_dropout",
+    "max_position_embeddings": "positions.length",
+}
+_DISTILBERT_LAYERS = {
+    "attention.qkv": "attention.q_lin attention.k_lin attention.v_lin",
+    "attention.output": "attention.out_lin",
+    "attention_norm": "sa_layer_norm",
+    "feedforward.expand": "ffn.lin1",
+    "feedforward.contract": "ffn.lin2",
+    "feedforward_norm": "output_layer_norm",
+}
 DISTILBERT = Family(
     name="distilbert",
     kind="encoder-only",
@@ -189,19 +192,7 @@ DISTILBERT = Family(
     prefix="distilbert.",
     config=ConfigMap(
         fields=(
-            *_reading(
-                {
-                    "n_layers": "layers",
-                    "dim": "width",
-                    "hidden_dim": "inner",
-                    "n_heads": "heads",
-                    "dropout": "dropout",
-                    "attention_dropout": "attention_dropout",
-                    "max_position_embeddings": "positions.length",
-                },
-                dropout=0.1,
-                attention_dropout=0.1,
-            ),
+            *_reading(_DISTILBERT_SIZES, dropout=0.1, attention_dropout=0.1),
             Field("activation", "encoder.activation", "gelu", _EXACT),
         ),
         fixed={**_BERT_FORM, "encoder.eps": 1e-12, "segments": 0},
@@ -211,18 +202,7 @@ DISTILBERT = Family(
         Rule("embedder.weight", "distilbert.embeddings.word_embeddings.weight"),
         Rule("encoder.stack.positions.table", "distilbert.embeddings.position_embeddings"),
         Rule("encoder.stack.embedding_norm", "distilbert.embeddings.LayerNorm"),
-        *block(
-            "encoder",
-            "distilbert.transformer.layer.{}",
-            {
-                "attention.qkv": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
-                "attention.output": "attention.out_lin",
-                "attention_norm": "sa_layer_norm",
-                "feedforward.expand": "ffn.lin1",
-                "feedforward.contract": "ffn.lin2",
-                "feedforward_norm": "output_layer_norm",
-            },
-        ),
+        *block("encoder", "distilbert.transformer.layer.{}", _DISTILBERT_LAYERS),
         Rule("pooling.layer", "pre_classifier"),
         Rule("heads.masked.project.0", "vocab_transform"),
         Rule("heads.masked.project.1", "vocab_layer_norm"),
@@ -260,6 +240,14 @@ def _write_patches(tree: Tree) -> Json:
     return {theirs: patches.get(ours) for theirs, ours in keys.items()}
 
 
+_VIT_LAYERS = {
+    "attention.qkv": "attention.attention.query attention.attention.key attention.attention.value",
+    "attention.output": "attention.output.dense",
+    "attention_norm": "layernorm_before",
+    "feedforward.expand": "intermediate.dense",
+    "feedforward.contract": "output.dense",
+    "feedforward_norm": "layernorm_after",
+}
 VIT = Family(
     name="vit",
     kind="encoder-only",
@@ -270,7 +258,7 @@ VIT = Family(
             *_reading(_BERT_SIZES, eps=1e-12, dropout=0.0, attention_dropout=0.0),
             Field("hidden_act", "encoder.activation", "gelu", ACTIVATIONS),
             Field("qkv_bias", "encoder.qkv_bias", True, {True: "yes", False: "no"}),
-            Via(_read_patches, _write_patches),
+            Via("image_size patch_size num_channels", _read_patches, _write_patches),
         ),
         fixed={"segments": 0, "pooling": "first"},
         must={"pooler_act": ("tanh",)},
@@ -280,18 +268,7 @@ VIT = Family(
         Rule("embedder.project", "vit.embeddings.patch_embeddings.projection"),
         Rule("encoder.stack.positions.table.weight", "vit.embeddings.position_embeddings", ones=1),
         Rule("encoder.stack.norm", "vit.layernorm"),
-        *block(
-            "encoder",
-            "vit.encoder.layer.{}",
-            {
-                "attention.qkv": tuple(f"attention.attention.{part}" for part in ("query", "key", "value")),
-                "attention.output": "attention.output.dense",
-                "attention_norm": "layernorm_before",
-                "feedforward.expand": "intermediate.dense",
-                "feedforward.contract": "output.dense",
-                "feedforward_norm": "layernorm_after",
-            },
-        ),
+        *block("encoder", "vit.encoder.layer.{}", _VIT_LAYERS),
         Rule("pooling.layer", "vit.pooler.dense"),
         Rule("heads.label.linear", "classifier"),
     ),

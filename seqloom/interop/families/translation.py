@@ -21,11 +21,6 @@ def _fixed(**values: Any) -> dict[str, Any]:
     return half("encoder", **values) | half("decoder", **values)
 
 
-def _halves(theirs: str, names: dict[str, str | tuple[str, ...]], cross: dict[str, str | tuple[str, ...]]) -> Any:
-    encoder = block("encoder", theirs.replace("HALF", "encoder"), names)
-    return *encoder, *block("decoder", theirs.replace("HALF", "decoder"), names | cross)
-
-
 _MARIAN_FIELDS: tuple[Field | Via, ...] = (
     Field("d_model", _both("width")),
     *(
@@ -39,25 +34,22 @@ _MARIAN_FIELDS: tuple[Field | Via, ...] = (
     Field("attention_dropout", _both("attention_dropout"), 0.0),
     Field("activation_dropout", _both("activation_dropout"), 0.0),
     # Our sinusoidal positions have no limit; 1024 is written unless a run remembers the limit of its checkpoint.
-    Via(lambda config: {}, lambda tree: {"max_position_embeddings": 1024}),
+    Via("max_position_embeddings", lambda config: {}, lambda tree: {"max_position_embeddings": 1024}),
 )
-_MARIAN_BLOCKS = _halves(
-    "model.HALF.layers.{}",
-    {
-        "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        "attention.output": "self_attn.out_proj",
-        "attention_norm": "self_attn_layer_norm",
-        "feedforward.expand": "fc1",
-        "feedforward.contract": "fc2",
-        "feedforward_norm": "final_layer_norm",
-    },
-    {
-        "cross.query": "encoder_attn.q_proj",
-        "cross.key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
-        "cross.output": "encoder_attn.out_proj",
-        "cross_norm": "encoder_attn_layer_norm",
-    },
-)
+_MARIAN_LAYERS = {
+    "attention.qkv": "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
+    "attention.output": "self_attn.out_proj",
+    "attention_norm": "self_attn_layer_norm",
+    "feedforward.expand": "fc1",
+    "feedforward.contract": "fc2",
+    "feedforward_norm": "final_layer_norm",
+}
+_MARIAN_CROSS = {
+    "cross.query": "encoder_attn.q_proj",
+    "cross.key_value": "encoder_attn.k_proj encoder_attn.v_proj",
+    "cross.output": "encoder_attn.out_proj",
+    "cross_norm": "encoder_attn_layer_norm",
+}
 
 
 def _marian(
@@ -97,7 +89,8 @@ def _marian(
         rules=(
             Rule("source.weight", "model.shared.weight"),
             Rule("head.bias", "final_logits_bias", ones=1),
-            *_MARIAN_BLOCKS,
+            *block("encoder", "model.encoder.layers.{}", _MARIAN_LAYERS),
+            *block("decoder", "model.decoder.layers.{}", _MARIAN_LAYERS | _MARIAN_CROSS),
             *rules,
         ),
         copies={
@@ -131,8 +124,8 @@ def _gated(form: Form) -> bool:
 
 
 def _t5_half(side: str, last: int) -> tuple[Rule, ...]:
-    block, cross = f"{side}.block.{{}}.layer.", f"{side}.stack.blocks.{{}}"
-    attention = f"{block}0.SelfAttention."
+    layer, ours = f"{side}.block.{{}}.layer.", f"{side}.stack.blocks.{{}}"
+    attention, cross, dense = f"{layer}0.SelfAttention.", f"{layer}1.EncDecAttention.", f"{layer}{last}.DenseReluDense."
 
     def scales(config: Any) -> tuple[float, ...]:
         return (*_root(side)(config), 1.0, 1.0)
@@ -140,22 +133,17 @@ def _t5_half(side: str, last: int) -> tuple[Rule, ...]:
     return (
         Rule(f"{side}.stack.positions.table", attention.format(0) + "relative_attention_bias"),
         Rule(f"{side}.stack.norm", f"{side}.final_layer_norm"),
-        Rule(f"{cross}.attention.qkv", f"{attention}q", f"{attention}k", f"{attention}v", scales=scales),
-        Rule(f"{cross}.attention.output", f"{attention}o"),
-        Rule(f"{cross}.attention_norm", f"{block}0.layer_norm"),
-        Rule(f"{cross}.cross.query", f"{block}1.EncDecAttention.q", scales=_root(side)),
-        Rule(f"{cross}.cross.key_value", f"{block}1.EncDecAttention.k", f"{block}1.EncDecAttention.v"),
-        Rule(f"{cross}.cross.output", f"{block}1.EncDecAttention.o"),
-        Rule(f"{cross}.cross_norm", f"{block}1.layer_norm"),
-        Rule(f"{cross}.feedforward.expand", f"{block}{last}.DenseReluDense.wi", when=lambda form: not _gated(form)),
-        Rule(
-            f"{cross}.feedforward.expand",
-            f"{block}{last}.DenseReluDense.wi_0",
-            f"{block}{last}.DenseReluDense.wi_1",
-            when=_gated,
-        ),
-        Rule(f"{cross}.feedforward.contract", f"{block}{last}.DenseReluDense.wo"),
-        Rule(f"{cross}.feedforward_norm", f"{block}{last}.layer_norm"),
+        Rule(f"{ours}.attention.qkv", f"{attention}q", f"{attention}k", f"{attention}v", scales=scales),
+        Rule(f"{ours}.attention.output", f"{attention}o"),
+        Rule(f"{ours}.attention_norm", f"{layer}0.layer_norm"),
+        Rule(f"{ours}.cross.query", f"{cross}q", scales=_root(side)),
+        Rule(f"{ours}.cross.key_value", f"{cross}k", f"{cross}v"),
+        Rule(f"{ours}.cross.output", f"{cross}o"),
+        Rule(f"{ours}.cross_norm", f"{layer}1.layer_norm"),
+        Rule(f"{ours}.feedforward.expand", f"{dense}wi", when=lambda form: not _gated(form)),
+        Rule(f"{ours}.feedforward.expand", f"{dense}wi_0", f"{dense}wi_1", when=_gated),
+        Rule(f"{ours}.feedforward.contract", f"{dense}wo"),
+        Rule(f"{ours}.feedforward_norm", f"{layer}{last}.layer_norm"),
     )
 
 
@@ -171,6 +159,11 @@ def _write_t5_output(tree: Tree) -> Json:
     return {"scale_decoder_outputs": scaled, "tie_word_embeddings": scaled, "separate": tree["tie"] == "inputs"}
 
 
+def _t5_embedding(config: Any) -> tuple[float, ...]:
+    return (config.encoder.width**-0.5 if config.source.scaled else 1.0,)
+
+
+_T5_ACTIVATIONS = {"relu": "relu", "gated-gelu": "geglu", "gated-silu": "swiglu"}
 T5 = Family(
     name="t5",
     kind="encoder-decoder",
@@ -188,23 +181,14 @@ T5 = Family(
             Field("relative_attention_max_distance", _both("positions.distance"), 128),
             Field("dropout_rate", _both("dropout", "attention_dropout", "activation_dropout"), 0.1),
             Field("layer_norm_epsilon", _both("eps"), 1e-6),
-            Field(
-                "feed_forward_proj",
-                _both("activation"),
-                "relu",
-                {"relu": "relu", "gated-gelu": "geglu", "gated-silu": "swiglu"},
-            ),
-            Via(_read_t5_output, _write_t5_output),
+            Field("feed_forward_proj", _both("activation"), "relu", _T5_ACTIVATIONS),
+            Via("separate scale_decoder_outputs tie_word_embeddings", _read_t5_output, _write_t5_output),
         ),
         fixed=_fixed(norm="rms", bias=False, positions__kind="relative"),
         must={"is_encoder_decoder": (True,)},
     ),
     rules=(
-        Rule(
-            "source.weight",
-            "shared.weight",
-            scales=lambda config: (config.encoder.width**-0.5 if config.source.scaled else 1.0,),
-        ),
+        Rule("source.weight", "shared.weight", scales=_t5_embedding),
         Rule("head.weight", "lm_head.weight"),
         *_t5_half("encoder", 1),
         *_t5_half("decoder", 2),

@@ -109,7 +109,7 @@ def _config(file: GGUFFile) -> Json:
     kind = values.get("rope.scaling.type", "none")
     if kind != "none":
         config["rope_scaling"] = {"rope_type": kind, "factor": values.get("rope.scaling.factor", 1.0)}
-    if file.has_factors:
+    if ROPE in file.entries:
         config["rope_scaling"] = _scaling(file.get_tensor(ROPE).double(), config.get("rope_theta", 10_000.0))
     return config
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqloom.errors import MissingExtra, RunError
+from seqloom.errors import RunError, optional
 
 GGUF = "model.gguf"
 """The name of the file in a directory that has a GGUF file instead of safetensors."""
@@ -42,11 +42,7 @@ _THEIRS = {ours: name for name, ours in {**_LAYERS, **_OTHERS}.items()}
 
 def library() -> Any:
     """The package gguf. Raises MissingExtra."""
-    try:
-        import gguf
-    except ImportError:
-        raise MissingExtra("GGUF", "gguf") from None
-    return gguf
+    return optional("gguf", "GGUF", "gguf")
 
 
 def published_name(name: str) -> str:
@@ -103,25 +99,21 @@ class GGUFFile:
         for _ in range(counts[1]):
             key = self._text()
             self.metadata[key] = self._value(self._number("I"))
-        self._entries: dict[str, _Entry] = {}
+        self.entries: dict[str, _Entry] = {}
+        """The tensors by name, not read yet."""
         self._read_entries(counts[0])
 
     def keys(self) -> Iterable[str]:
         """The names of the tensors that are weights."""
-        return self._entries.keys() - {ROPE}
-
-    @property
-    def has_factors(self) -> bool:
-        """Whether wavelengths of its positions are lengthened, each by a factor."""
-        return ROPE in self._entries
+        return self.entries.keys() - {ROPE}
 
     def get_slice(self, name: str) -> _Entry:
         """A tensor, not read yet."""
-        return self._entries[name]
+        return self.entries[name]
 
     def get_tensor(self, name: str) -> Tensor:
         """A tensor in float32, with the rows of queries and keys in Hugging Face's order."""
-        gguf, entry = library(), self._entries[name]
+        gguf, entry = library(), self.entries[name]
         kind = gguf.GGMLQuantizationType[entry.kind]
         block, size = gguf.GGML_QUANT_SIZES[kind]
         shape = (*entry.shape[:-1], entry.shape[-1] // block * size)
@@ -156,11 +148,11 @@ class GGUFFile:
         start = -(-self._at // align) * align
         for name, kind, shape, offset in entries:
             block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
-            if not shape or shape[-1] % block or name in self._entries:
+            if not shape or shape[-1] % block or name in self.entries:
                 raise RunError(f"{name} is twice there, or no tensor of the type {kind}: {shape}")
             self._at = start + offset
             self._skip(math.prod(shape) // block * size)
-            self._entries[name] = _Entry(kind, shape, start + offset)
+            self.entries[name] = _Entry(kind, shape, start + offset)
 
     def _take(self, count: int) -> bytes:
         """The next bytes."""

@@ -35,6 +35,7 @@ _PRE = {
     "qwen2": _splitting(_WORDS % ""),
 }
 """How a text is split before it is encoded, by llama.cpp's names."""
+_SPACE = {"type": "Prepend", "prepend": " "}
 _NAMED = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 _ENDS = ("eos", "eot", "eom")
 
@@ -100,9 +101,8 @@ def _sentencepiece(fields: Json, ids: Mapping[str, int]) -> tokenizers.Tokenizer
     pairs = [(t[:i], t[i:]) for t in ids for i in range(1, len(t)) if t[:i] in ids and t[i:] in ids]
     pairs.sort(key=lambda pair: (-scores[ids[pair[0] + pair[1]]], ids[pair[0]], ids[pair[1]]))
     unknown = next(token for token, i in ids.items() if i == fields.get("unknown_token_id", 0))
-    inner = tokenizers.Tokenizer(
-        models.BPE(dict(ids), pairs, unk_token=unknown, fuse_unk=True, byte_fallback="<0x00>" in ids)
-    )
+    model = models.BPE(dict(ids), pairs, unk_token=unknown, fuse_unk=True, byte_fallback="<0x00>" in ids)
+    inner = tokenizers.Tokenizer(model)
     front = [normalizers.Prepend("▁")] if fields.get("add_space_prefix", True) else []
     inner.normalizer = normalizers.Sequence([*front, normalizers.Replace(" ", "▁")])
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
@@ -118,6 +118,14 @@ def _plain(steps: Any) -> list[Json]:
     return [{key: value for key, value in part.items() if key != "trim_offsets"} for part in parts]
 
 
+def pre_of(tree: Json) -> str:
+    """llama.cpp's name of how a tokenizer.json with byte-level BPE splits a text; "" where it has none."""
+    steps = _plain(tree["pre_tokenizer"])
+    name = next((name for name, pre in _PRE.items() if _plain(json.loads(pre.__getstate__())) == steps), "")
+    normalizers = [_SPACE], [{"type": "NFC"}] if name == "qwen2" else []
+    return name if tree["model"]["type"] == "BPE" and _plain(tree["normalizer"]) in normalizers else ""
+
+
 def write_tokenizer(writer: Any, folder: Path, vocab_size: int) -> list[str]:
     """Writes the tokenizer of a directory with a GGUFWriter; warns of what llama.cpp does otherwise.
 
@@ -125,14 +133,10 @@ def write_tokenizer(writer: Any, folder: Path, vocab_size: int) -> list[str]:
     """
     text = (folder / "tokenizer.json").read_text(encoding="utf-8")
     inner, tree = tokenizers.Tokenizer.from_str(text), json.loads(text)
-    steps, before = _plain(tree["pre_tokenizer"]), _plain(tree["normalizer"])
-    pres = [name for name, pre in _PRE.items() if _plain(json.loads(pre.__getstate__())) == steps]
-    spaced = before == [{"type": "Prepend", "prepend": " "}]
-    expected = [{"type": "NFC"}] if pres == ["qwen2"] else []
-    if tree["model"]["type"] != "BPE" or not pres or not (spaced or before == expected):
-        cause = "" if tree["model"]["type"] == "BPE" and pres else " and the way it splits texts"
-        named = " and ".join(step["type"] for step in before) or "no change"
-        problem = f"GGUF cannot express its tokenizer ({tree['model']['type']}, with {named} before it{cause})"
+    pre, spaced = pre_of(tree), _plain(tree["normalizer"]) == [_SPACE]
+    if not pre:
+        named = " and ".join(step["type"] for step in _plain(tree["normalizer"])) or "no change"
+        problem = f"GGUF cannot express its tokenizer ({tree['model']['type']}, with {named} of the text before it)"
         raise UsageError(problem, cure=f"byte-level BPE that splits texts as these do: {', '.join(_PRE)}")
     names = {i: token for token, i in inner.get_vocab().items()}
     added = inner.get_added_tokens_decoder()
@@ -143,7 +147,7 @@ def write_tokenizer(writer: Any, folder: Path, vocab_size: int) -> list[str]:
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in tree["model"]["merges"]]
     settings, generation = read_json(folder / "tokenizer_config.json"), read_json(folder / "generation_config.json")
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pres[0])
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_merges(merges)

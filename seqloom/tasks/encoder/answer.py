@@ -45,11 +45,6 @@ class Answerer(Reader):
     head, inputs = "span", ("question", "passage")
     config: AnswerConfig
 
-    @staticmethod
-    def outputs(facts: Json) -> int:
-        """Two: the first and the last position."""
-        return 2
-
     def items(self, rows: Sequence[Question], learn: bool) -> list[Item]:
         """See Reader."""
         tokenizer = self.tokenizer
@@ -74,7 +69,8 @@ class Answerer(Reader):
             inside = log_p[window.second : len(window.ids) - len(self.tokenizer.template.after)]
             if len(inside):
                 sums = inside[:, :1] + inside[None, :, 1]
-                sums[~_allowed(len(inside), self.config.data.longest)] = -np.inf
+                apart = np.arange(len(inside)) - np.arange(len(inside))[:, None]
+                sums[(apart < 0) | (apart >= self.config.data.longest)] = -np.inf
                 first, last = divmod(int(sums.argmax()), len(inside))
                 candidate = float(sums[first, last]), window.first_token + first, window.first_token + last
                 best = max(best, candidate)
@@ -110,12 +106,6 @@ class Answerer(Reader):
         return Question(*example)
 
 
-def _allowed(size: int, longest: int) -> np.ndarray:
-    apart = np.arange(size) - np.arange(size)[:, None]
-    allowed: np.ndarray = (apart >= 0) & (apart < longest)
-    return allowed
-
-
 def _spans(row: Question, windows: Sequence[Window], places: np.ndarray, ending: int) -> np.ndarray:
     """First and last position (W 2) of the first answer in each window; 0 and 0 in a window without it.
 
@@ -143,26 +133,18 @@ class AnswerConfig(ExamplesConfig):
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="f1"))
     reading: ClassVar[type[Reader]] = Answerer
     unit: ClassVar[str] = "windows"
+    used_by: ClassVar[str] = "answer"
+    metrics: ClassVar[tuple[Metric, ...]] = ("f1", "exact_match", "loss")
+    pairs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.objective.smoothing:
             raise ValueError("objective.smoothing is for labels, not for positions")
 
-    @property
-    def used_by(self) -> str:
-        """See RunConfig."""
-        return "answer"
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What "best" may mean."""
-        return ("f1", "exact_match", "loss")
-
-    @property
-    def pairs(self) -> bool:
-        """A question and its passage are a pair."""
-        return True
+    def heads(self, facts: Json) -> dict[str, int]:
+        """Two outputs: the first and the last position."""
+        return {"span": 2}
 
     def texts(self, rows: Sequence[Question]) -> Iterable[str]:
         """Each passage once, and the questions."""

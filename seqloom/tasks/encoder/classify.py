@@ -13,7 +13,7 @@ from seqloom.data.batches.windows import Item, frame
 from seqloom.data.formats.lines import is_text
 from seqloom.data.rows import Example
 from seqloom.data.sources.labelled import LabelledFiles
-from seqloom.errors import DataError, UsageError, nearest
+from seqloom.errors import DataError, UsageError
 from seqloom.evaluation.classification import score_labels, score_numbers
 from seqloom.files import Json
 from seqloom.objectives.reading import Labels, Numbers
@@ -45,37 +45,23 @@ class Classifier(Reader):
     head = "label"
     config: ClassifyConfig
 
-    @property
-    def names(self) -> list[str]:
-        """The labels."""
-        return list(self.facts["labels"])
-
-    @staticmethod
-    def outputs(facts: Json) -> int:
-        """See Reader."""
-        return len(facts["labels"]) if "labels" in facts else 1
-
     def items(self, rows: Sequence[Example], learn: bool) -> list[Item]:
         """See Reader; a label that was not in the training data is a DataError."""
         tokenizer, config = self.tokenizer, self.config.batches
         texts = tokenizer.encode([row.text for row in rows])
         seconds = tokenizer.encode([row.second for row in rows])
         template, windows = tokenizer.template, config.long == "windows"
-        return [
-            Item(
-                frame(a, b if row.second or self.config.pairs else None, template, config, windows=windows),
-                self._target(row) if learn else None,
-            )
-            for row, a, b in zip(rows, texts, seconds, strict=True)
-        ]
+        items = []
+        for row, a, b in zip(rows, texts, seconds, strict=True):
+            second = b if row.second or self.config.pairs else None
+            read = frame(a, second, template, config, windows=windows)
+            items.append(Item(read, self._target(row) if learn else None))
+        return items
 
     def _target(self, row: Example) -> np.ndarray:
         if "labels" not in self.facts:
             return np.array((number(row) - self.facts["mean"]) / self.facts["deviation"])
-        if row.label not in (names := self.names):
-            problem = f"the label {row.label!r} is not in the training data"
-            raise DataError(problem, where=row.where, cure=nearest(row.label, names))
-        return np.array(names.index(row.label))
+        return np.array(self.label_index(row.label, row.where))
 
     def predict(self, row: Example, item: Item, scores: list[np.ndarray]) -> Classified:
         """See Reader."""
@@ -83,14 +69,14 @@ class Classifier(Reader):
         if "labels" not in self.facts:
             return Classified(text, float(scores[0][0]) * self.facts["deviation"] + self.facts["mean"])
         activate = _ACTIVATIONS[self.facts.get("activation", "softmax")]
-        p = dict(zip(self.names, activate(scores[0]).tolist(), strict=True))
+        p = dict(zip(self.facts["labels"], activate(scores[0]).tolist(), strict=True))
         return Classified(text, max(p, key=p.__getitem__), p)
 
     def measure(self, rows: Sequence[Example], items: Sequence[Item], outputs: Sequence[list[np.ndarray]]) -> Json:
         """See Reader."""
         truth, scores = np.array([item.targets for item in items]), np.stack([windows[0] for windows in outputs])
         if "labels" in self.facts:
-            return score_labels(truth, softmax(scores), self.names)
+            return score_labels(truth, softmax(scores), self.facts["labels"])
         scale = self.facts["deviation"]
         loss = float(np.mean((truth - scores[:, 0]) ** 2))
         return {"loss": loss, **score_numbers(scale * truth, scale * scores[:, 0].astype(np.float64))}
@@ -98,13 +84,10 @@ class Classifier(Reader):
     def sample(self, row: Example, prediction: Classified) -> Json:
         """See Reader."""
         shown = {"text": row.text, **({"second": row.second} if row.second else {}), "label": row.label}
-        probability = (
-            {"probability": round(prediction.probabilities[str(prediction.label)], 4)}
-            if prediction.probabilities
-            else {}
-        )
-        label = prediction.label if isinstance(prediction.label, str) else f"{prediction.label:.4g}"
-        return {**shown, **probability, "prediction": label}
+        if isinstance(prediction.label, float):
+            return {**shown, "prediction": f"{prediction.label:.4g}"}
+        probability = round(prediction.probabilities[prediction.label], 4)
+        return {**shown, "probability": probability, "prediction": prediction.label}
 
     def row(self, example: Any) -> Example:
         """A text; or a pair, as a tuple or with a tab between the two. An imported model takes both."""
@@ -138,14 +121,9 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return result
 
 
-def _sigmoid(scores: np.ndarray) -> np.ndarray:
-    result: np.ndarray = 1 / (1 + np.exp(-scores.astype(np.float64)))
-    return result
-
-
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "softmax": softmax,
-    "sigmoid": _sigmoid,
+    "sigmoid": lambda scores: 1 / (1 + np.exp(-scores.astype(np.float64))),
     "none": lambda scores: scores,
 }
 """What makes the probabilities of labels of their scores; an imported model may have another than softmax."""

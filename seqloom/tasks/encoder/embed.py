@@ -1,25 +1,30 @@
-"""Vectors of texts, from any encoder model."""
+"""Vectors of texts, from any encoder model; and encoder models that were imported without a task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
 from seqloom.data.batches.windows import Item, TextBatchConfig, by_length, collate, frame
 from seqloom.data.formats.lines import is_blank
+from seqloom.data.sources.none import NoData
 from seqloom.errors import RunError, UsageError
 from seqloom.models.assemblies import limit_of
-from seqloom.models.encoder import EncoderOnly
+from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.memory import mean_summary
 from seqloom.nn.pooling import window_means
+from seqloom.run import Run
+from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
 from seqloom.tasks.building import load_run
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.task import ReadingConfig
-from seqloom.text.tokenizer import Tokenizer
+from seqloom.tasks.task import RunConfig
+from seqloom.text.tokenizer import Tokenizer, TokenizerFile
 
 PoolingChoice = Literal["mean", "own"]
 _TOKENS = 8192
@@ -51,9 +56,8 @@ class TextEncoder:
         template, config = self.tokenizer.template, TextBatchConfig(length=self.length)
         items = [Item(frame(ids, None, template, config, windows=True)) for ids in self.tokenizer.encode(texts)]
         device = next(self.model.parameters()).device
-        vectors = np.zeros(
-            (len(items), self.model.pooling.width if pooling == "own" else self._width), dtype=np.float32
-        )
+        width = self.model.pooling.width if pooling == "own" else self.model.config.encoder.memory_width
+        vectors = np.zeros((len(items), width), dtype=np.float32)
         self.model.eval()
         for part in by_length(items, _TOKENS):
             batch = collate([items[i] for i in part]).to(device)
@@ -63,10 +67,6 @@ class TextEncoder:
         vectors[np.array([is_blank(text) for text in texts], dtype=bool)] = 0.0
         normalize = normalize or (pooling == "own" and self.normalized)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12) if normalize else vectors
-
-    @property
-    def _width(self) -> int:
-        return self.model.config.encoder.memory_width
 
 
 def compared_vectors(other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
@@ -85,3 +85,36 @@ def load_encoder(path: str | Path, **options: Any) -> TextEncoder:
         raise RunError("is a language model that gives rewards, not vectors", where=str(path), cure="name an encoder")
     normalized = bool((loaded.assets.facts or {}).get("normalize"))
     return TextEncoder(loaded.model, loaded.assets.tokenizer, loaded.config.batches.length, normalized=normalized)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig(RunConfig):
+    """The config of an imported encoder model without a task.
+
+    Args:
+        data: none; the model was trained elsewhere.
+        tokenizer: the tokenizer that was imported with the model.
+        model: the parts of the network and their sizes.
+    """
+
+    kind: ClassVar[str] = "encode"
+    task: Literal["encode"] = "encode"
+    data: NoData = field(default_factory=NoData)
+    tokenizer: TokenizerFile = field(default_factory=TokenizerFile)
+    model: EncoderOnlyConfig = field(default_factory=EncoderOnlyConfig)
+
+    def assets(self, run: Run) -> Assets:
+        """See RunConfig; a model of images has no tokenizer."""
+        return Assets(load_tokenizers(run), load_facts(run))
+
+    def build(self, assets: Assets) -> EncoderOnly:
+        """See RunConfig."""
+        return EncoderOnly(self.model, assets.vocab_size, (assets.facts or {})["heads"])
+
+    def predictor(self, model: EncoderOnly, assets: Assets, **options: Any) -> EncoderOnly:
+        """The model."""
+        return model
+
+    def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
+        """See RunConfig."""
+        return compared_vectors(other, texts)

@@ -14,16 +14,15 @@ from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.data.checks.pairs import Finding
 from seqloom.data.rows import digest_rows
 from seqloom.data.sources.labelled import first_of
-from seqloom.errors import UsageError, counted
+from seqloom.errors import DataError, UsageError, counted, nearest
 from seqloom.files import Json
-from seqloom.models.assemblies import TextReader, parameter_count
+from seqloom.models.assemblies import TextReader
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.embed import compared_vectors
-from seqloom.tasks.encoder.look import attention
-from seqloom.tasks.encoder.task import ReadingConfig, outputs
+from seqloom.tasks.encoder.task import ReadingConfig, outputs, seen
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured
@@ -52,10 +51,13 @@ class Reader:
     def __init__(self, config: Any, tokenizer: Tokenizer, facts: Json) -> None:
         self.config, self.tokenizer, self.facts = config, tokenizer, facts
 
-    @staticmethod
-    def outputs(facts: Json) -> int:
-        """The number of outputs of the head."""
-        raise NotImplementedError
+    def label_index(self, label: str, where: str) -> int:
+        """The number of a label. Raises DataError for one that the training data do not have."""
+        labels: list[str] = self.facts["labels"]
+        if label not in labels:
+            problem = f"the label {label!r} is not in the training data"
+            raise DataError(problem, where=where, cure=nearest(label, labels))
+        return labels.index(label)
 
     def items(self, rows: Sequence[Any], learn: bool) -> list[Item]:
         """The encoded examples, with targets if `learn`. Raises DataError."""
@@ -82,6 +84,22 @@ class Reader:
         raise NotImplementedError
 
 
+class Predictor:
+    """A trained model in use: `predictor(["a text"])`, or pairs of texts, sentences, questions with their passages."""
+
+    def __init__(self, model: TextReader, reader: Reader) -> None:
+        self.model, self.reader = model, reader
+
+    def __call__(self, examples: Sequence[Any]) -> list[Any]:
+        """The prediction for each example."""
+        if isinstance(examples, str):
+            raise UsageError("expected a list of texts, got one text", cure='write predictor(["..."])')
+        rows = [self.reader.row(example) for example in examples]
+        items = self.reader.items(rows, learn=False)
+        scores = self.reader.outputs_of(self.model, items)
+        return [self.reader.predict(*each) for each in zip(rows, items, scores, strict=True)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExamplesConfig(ReadingConfig):
     """A config whose data are examples with answers.
@@ -92,16 +110,13 @@ class ExamplesConfig(ReadingConfig):
 
     data: Any
     batches: TextBatchConfig = field(default_factory=TextBatchConfig)
+    used_by: ClassVar[str] = "classify"
     reading: ClassVar[type[Reader]]
-
-    @property
-    def used_by(self) -> str:
-        """See RunConfig."""
-        return "classify"
+    using: ClassVar[type[Predictor]] = Predictor
 
     def heads(self, facts: Json) -> dict[str, int]:
         """See ReadingConfig."""
-        return {self.reading.head: self.reading.outputs(facts)}
+        return {self.reading.head: len(facts["labels"]) if "labels" in facts else 1}
 
     def texts(self, rows: Sequence[Any]) -> Iterable[str]:
         """What a tokenizer is made of."""
@@ -155,7 +170,7 @@ class ExamplesConfig(ReadingConfig):
 
     def predictor(self, model: TextReader, assets: Assets, **options: Any) -> Predictor:
         """See RunConfig."""
-        return Predictor(model, self.reading(self, assets.tokenizer, assets.facts or {}), **options)
+        return self.using(model, self.reading(self, assets.tokenizer, assets.facts or {}), **options)
 
     def score(self, predictor: Predictor, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """See RunConfig; there are no options."""
@@ -184,8 +199,7 @@ class ExamplesConfig(ReadingConfig):
         reader = predictor.reader
         shown: list[Any] = list(texts) or [tuple(row[k] for k in reader.inputs if k in row) for row in samples[-2:]]
         windows = [item.windows[0] for item in reader.items([reader.row(one) for one in shown], learn=False)]
-        seen = attention(predictor.model, reader.tokenizer, windows)
-        return Seen(seen, parameter_count(predictor.model))
+        return seen(predictor.model, reader.tokenizer, windows)
 
 
 def _single(config: ExamplesConfig, train: Sequence[Any]) -> list[Finding]:
@@ -204,8 +218,8 @@ def _single(config: ExamplesConfig, train: Sequence[Any]) -> list[Finding]:
 
 def _known(config: ExamplesConfig, rows: dict[str, list[Any]], name: str) -> list[Finding]:
     """A note on the texts of a split that are in the training data, too."""
-    seen = {tuple(config.texts([row])) for row in rows["train"]}
-    same = [row.where for row in rows[name] if tuple(config.texts([row])) in seen]
+    train = {tuple(config.texts([row])) for row in rows["train"]}
+    same = [row.where for row in rows[name] if tuple(config.texts([row])) in train]
     if not same:
         return []
     detail = f"{len(same):,} of {len(rows[name]):,} of {name}, the first at {same[0]}"
@@ -237,19 +251,3 @@ def _summary(
         "full": sum(len(item.windows[-1].ids) == config.batches.length for item in items),
         "unknown": int((ids == tokenizer.unknown).sum()),
     }
-
-
-class Predictor:
-    """A trained model in use: `predictor(["a text"])`, or pairs of texts, sentences, questions with their passages."""
-
-    def __init__(self, model: TextReader, reader: Reader) -> None:
-        self.model, self.reader = model, reader
-
-    def __call__(self, examples: Sequence[Any]) -> list[Any]:
-        """The prediction for each example."""
-        if isinstance(examples, str):
-            raise UsageError("expected a list of texts, got one text", cure='write predictor(["..."])')
-        rows = [self.reader.row(example) for example in examples]
-        items = self.reader.items(rows, learn=False)
-        scores = self.reader.outputs_of(self.model, items)
-        return [self.reader.predict(*each) for each in zip(rows, items, scores, strict=True)]

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from seqloom.data.sources.none import NoData
 from seqloom.data.sources.text import TextFiles
 from seqloom.errors import RunError, UsageError
 from seqloom.files import Json
-from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.embedders import Inputs
 from seqloom.objectives.reading import MaskedTokens, masked
@@ -28,8 +27,7 @@ from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.embed import compared_vectors
-from seqloom.tasks.encoder.look import attention
-from seqloom.tasks.encoder.task import ReadingConfig
+from seqloom.tasks.encoder.task import ReadingConfig, seen
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.config import Metric
@@ -51,16 +49,8 @@ class MaskedWordsConfig(ReadingConfig):
     data: TextFiles | NoData
     objective: MaskedTokens = field(default_factory=MaskedTokens)
     batches: MaskConfig = field(default_factory=MaskConfig)
-
-    @property
-    def used_by(self) -> str:
-        """See RunConfig."""
-        return "fill"
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What "best" may mean."""
-        return ("loss", "accuracy")
+    used_by: ClassVar[str] = "fill"
+    metrics: ClassVar[tuple[Metric, ...]] = ("loss", "accuracy")
 
     @property
     def pairs(self) -> bool:
@@ -83,11 +73,10 @@ class MaskedWordsConfig(ReadingConfig):
             prompts = _prompts(texts["valid"], tokenizer)
             return lambda step: (_scores(model, valid), _filled(model, tokenizer, prompts, step))
 
+        heads = {"masked": 0, **({"next": 2} if self.batches.next_sentence else {})}
         return self.prepared(
             {name: text.digest() for name, text in texts.items()},
-            Assets(
-                (tokenizer, tokenizer), {"heads": {"masked": 0, **({"next": 2} if self.batches.next_sentence else {})}}
-            ),
+            Assets((tokenizer, tokenizer), {"heads": heads}),
             batches,
             measure,
             lambda: [_summary(name, text, tokenizer) for name, text in texts.items()],
@@ -115,8 +104,7 @@ class MaskedWordsConfig(ReadingConfig):
     def look(self, run: Run, predictor: Filler, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: the attention within texts, by default within the last samples."""
         rows = [np.array(predictor.encode(text)) for text in list(texts) or [row["text"] for row in samples[-2:]]]
-        seen = attention(predictor.model, predictor.tokenizer, [Window(ids, len(ids)) for ids in rows])
-        return Seen(seen, parameter_count(predictor.model))
+        return seen(predictor.model, predictor.tokenizer, [Window(ids, len(ids)) for ids in rows])
 
 
 def _summary(name: str, text: Text, tokenizer: Tokenizer) -> Json:

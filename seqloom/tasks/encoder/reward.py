@@ -56,11 +56,6 @@ class Rewarder(Reader):
     head, inputs = "label", ("prompt", "chosen")
     config: RewardConfig
 
-    @staticmethod
-    def outputs(facts: Json) -> int:
-        """One: the reward."""
-        return 1
-
     def items(self, rows: Sequence[Preference], learn: bool) -> list[Item]:
         """See Reader; a row in use has the same answer twice."""
         framed = isinstance(self.config.model, EncoderOnlyConfig) and not self.config.data.chats
@@ -84,8 +79,8 @@ class Rewarder(Reader):
     def _wholes(self, rows: Sequence[Preference]) -> list[tuple[Window, Window]]:
         encoded = encode_continuations(rows, self.tokenizer, self.config.batches.length - 1)
         self.lost = encoded.lost
-        each = ([Window(ids.astype(np.int32), len(ids)) for ids in pair.rows] for pair in encoded.pairs)
-        return [(chosen, rejected) for chosen, rejected in each]
+        windows = [Window(ids.astype(np.int32), len(ids)) for pair in encoded.pairs for ids in pair.rows]
+        return list(zip(windows[::2], windows[1::2], strict=True))
 
     def outputs_of(self, model: TextReader, items: Sequence[Item]) -> list[list[np.ndarray]]:
         """The rewards of the windows of each item, in one array."""
@@ -151,8 +146,7 @@ class RewardPredictor(Predictor):
 
     def score(self, prompt: str | Sequence[Message], answer: str) -> float:
         """The reward of an answer."""
-        reward: float = self([(prompt, answer)])[0].reward
-        return reward
+        return float(self([(prompt, answer)])[0].reward)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,17 +160,14 @@ class RewardConfig(ExamplesConfig):
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="accuracy"))
     reading: ClassVar[type[Reader]] = Rewarder
     starts: ClassVar[tuple[str, ...]] = (EncoderOnlyConfig.kind, DecoderOnlyConfig.kind)
+    using: ClassVar[type[Predictor]] = RewardPredictor
     unit: ClassVar[str] = "pairs"
+    metrics: ClassVar[tuple[Metric, ...]] = ("accuracy", "loss")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batches.long == "windows":
             raise ValueError("batches.long must be 'cut': an answer has one reward")
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What "best" may mean."""
-        return ("accuracy", "loss")
 
     def scan(self) -> tuple[list[Finding], bool]:
         """See RunConfig."""
@@ -210,7 +201,3 @@ class RewardConfig(ExamplesConfig):
         if isinstance(self.model, DecoderOnlyConfig):
             return DecoderReader(self.model, assets.vocab_size, heads)
         return EncoderOnly(self.model, assets.vocab_size, heads)
-
-    def predictor(self, model: Any, assets: Assets, **options: Any) -> RewardPredictor:
-        """See RunConfig."""
-        return RewardPredictor(model, self.reading(self, assets.tokenizer, assets.facts or {}), **options)

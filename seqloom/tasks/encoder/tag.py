@@ -12,7 +12,7 @@ from seqloom.data.batches.windows import Item, Window
 from seqloom.data.formats.lines import is_blank
 from seqloom.data.rows import TaggedWords
 from seqloom.data.sources.labelled import TaggedFiles
-from seqloom.errors import DataError, UsageError, nearest
+from seqloom.errors import DataError, UsageError
 from seqloom.evaluation.classification import marks_spans, score_tags
 from seqloom.files import Json
 from seqloom.objectives.reading import Labels
@@ -26,11 +26,6 @@ class Tagger(Reader):
 
     head, inputs = "tags", ("text",)
     config: TagConfig
-
-    @staticmethod
-    def outputs(facts: Json) -> int:
-        """See Reader."""
-        return len(facts["labels"])
 
     def items(self, rows: Sequence[TaggedWords], learn: bool) -> list[Item]:
         """See Reader; a long sentence is split into windows. Raises DataError for a new label."""
@@ -61,16 +56,8 @@ class Tagger(Reader):
         targets = None
         if learn:
             targets = np.full(at + len(template.after), -1, dtype=np.int64)
-            targets[places] = [self._number(label, row.where) for label in row.labels]
+            targets[places] = [self.label_index(label, row.where) for label in row.labels]
         return Item(tuple(Window(ids, len(ids)) for ids in windows), targets, np.array(places))
-
-    def _number(self, label: str, where: str) -> int:
-        labels: list[str] = self.facts["labels"]
-        if label not in labels:
-            raise DataError(
-                f"the label {label!r} is not in the training data", where=where, cure=nearest(label, labels)
-            )
-        return labels.index(label)
 
     def predict(self, row: TaggedWords, item: Item, scores: list[np.ndarray]) -> TaggedWords:
         """See Reader."""
@@ -110,11 +97,8 @@ class TagConfig(ExamplesConfig):
     objective: Labels = field(default_factory=Labels)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="accuracy"))
     reading: ClassVar[type[Reader]] = Tagger
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What "best" may mean; "f1" is for labels that mark spans: BIO, IOBES, BILOU."""
-        return ("accuracy", "f1", "loss")
+    metrics: ClassVar[tuple[Metric, ...]] = ("accuracy", "f1", "loss")
+    """What "best" may mean; "f1" is for labels that mark spans: BIO, IOBES, BILOU."""
 
     def texts(self, rows: Sequence[TaggedWords]) -> Iterable[str]:
         """See ExamplesConfig."""

@@ -1,4 +1,4 @@
-"""The common part of all tasks with encoder models: config, training, and the outputs of a model."""
+"""The common part of all tasks with encoder models: config, training, the outputs of a model and its attention."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ import numpy as np
 import torch
 
 from seqloom.config import Tree
-from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, by_length, collate
+from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, Window, by_length, collate
 from seqloom.data.checks.pairs import Finding
 from seqloom.files import Json
-from seqloom.models.assemblies import TextReader, limit_of
+from seqloom.inspection.attention import Example
+from seqloom.inspection.capture import self_attention
+from seqloom.models.assemblies import TextReader, limit_of, parameter_count
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.reading import batch_scores
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
 from seqloom.tasks.building import on_start
-from seqloom.tasks.task import GradientConfig, Numbered, Prepared, gradient_plan
+from seqloom.tasks.task import GradientConfig, Numbered, Prepared, Seen, gradient_plan
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.config import Metric, TrainingConfig
-from seqloom.training.fit import Measured
+from seqloom.training.fit import Measured, Plan
 from seqloom.training.schedule import Linear, Schedule
 
 _TOKENS = 8192  # tokens of a batch without gradients
+_SHOWN = 40  # tokens of a text whose attention is shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +113,12 @@ class ReadingConfig(GradientConfig):
         findings: Callable[[], list[Finding]] = list,
     ) -> Prepared:
         """The data of a task with an encoder model, ready for training."""
-        return Prepared(
-            corpus,
-            assets,
-            lambda config, model: gradient_plan(config, model, batches, measure(model)),
-            f"{batches.per_epoch} batches an epoch; {assets.vocab_size:,} in the vocabulary",
-            summary,
-            findings,
-        )
+
+        def plan(config: Any, model: Any) -> Plan:
+            return gradient_plan(config, model, batches, measure(model))
+
+        sizes = f"{batches.per_epoch} batches an epoch; {assets.vocab_size:,} in the vocabulary"
+        return Prepared(corpus, assets, plan, sizes, summary, findings)
 
 
 @torch.inference_mode()
@@ -133,3 +134,15 @@ def outputs(model: TextReader, head: str, items: Sequence[Item]) -> list[list[np
             windows = items[i].windows
             results[i] = [next(rows)] if pooled else [next(rows)[: len(w.ids)] for w in windows]
     return results
+
+
+def seen(model: TextReader, tokenizer: Tokenizer, windows: Sequence[Window]) -> Seen:
+    """What each token of some windows attends to; nothing where nothing attends."""
+    examples = []
+    for window in windows:
+        ids = window.ids[:_SHOWN]
+        batch = collate([Item((Window(ids, window.second),))]).to(next(model.parameters()).device)
+        tokens = tokenizer.tokens(ids)
+        if maps := self_attention(model, batch.inputs, tokens):
+            examples.append(Example(" ".join(tokens), "", "", maps))
+    return Seen(examples, parameter_count(model))

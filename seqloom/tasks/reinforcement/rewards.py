@@ -81,8 +81,8 @@ class RunReward:
         reader = getattr(judging, "reader", None)
         if not isinstance(reader, Classifier) or "labels" not in reader.facts:
             raise UsageError("gives no rewards", where=self.run, cure="name a run of the task 'reward' or 'classify'")
-        if self.label not in reader.names:
-            raise UsageError(f"has no label {self.label!r}", where=self.run, cure=nearest(self.label, reader.names))
+        if self.label not in (labels := reader.facts["labels"]):
+            raise UsageError(f"has no label {self.label!r}", where=self.run, cure=nearest(self.label, labels))
         return lambda prompts, answers: [
             classified.probabilities[self.label]
             for classified in judging([_whole(p, a) for p, a in zip(prompts, answers, strict=True)])

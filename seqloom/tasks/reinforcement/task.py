@@ -40,8 +40,8 @@ from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.tasks.task import Prepared, gradient_plan, refuse_options
 from seqloom.training.config import Metric, TrainingConfig
 from seqloom.training.fit import Measured, Plan
-from seqloom.training.learner import CRITIC
 from seqloom.training.log import Reporter
+from seqloom.training.loop import CRITIC
 from seqloom.training.optimizer import AdamW, OptimizerConfig
 from seqloom.training.schedule import Linear, Schedule
 

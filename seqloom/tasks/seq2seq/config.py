@@ -56,7 +56,5 @@ class TranslateKeys(GradientConfig):
         if sampled and isinstance(self.model.decoder, TransformerConfig):
             raise ValueError("objective.teacher_forcing below 1 needs a recurrent or convolutional decoder")
         if self.model.one_input and not self.tokenizer.joint:
-            raise ValueError(
-                f"model.tie = '{self.model.tie}' needs one vocabulary for both sides: "
-                "set tokenizer.joint = true, or model.tie = 'decoder-output'"
-            )
+            problem = f"model.tie = '{self.model.tie}' needs one vocabulary for both sides"
+            raise ValueError(f"{problem}: set tokenizer.joint = true, or model.tie = 'decoder-output'")

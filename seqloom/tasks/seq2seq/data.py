@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -69,9 +69,8 @@ def read_corpus(config: TranslateKeys, reporter: Reporter, run: Run | None = Non
     first, fresh = _encoded(config, train, (source, target)), splits.fresh
     longest = fresh.longest if fresh else 0
     if left_out := len(train) - len(first.lines):
-        reporter.warn(
-            f"{left_out} training pairs are too long (data.max_length, or the model's positions) and are left out"
-        )
+        limits = "(data.max_length, or the model's positions)"
+        reporter.warn(f"{left_out} training pairs are too long {limits} and are left out")
 
     @lru_cache(maxsize=2)
     def epoch(number: int) -> Encoded:
@@ -148,12 +147,7 @@ def _size(tokenizer: Tokenizer, rows: Sequence[np.ndarray]) -> tuple[int, int]:
 def trial(corpus: Corpus) -> Trial:
     """Batches of all lengths, to time a training by."""
     order = corpus.batches.order
-    return Trial(
-        _chosen(order),
-        lambda count: _shapes(order, count),
-        lambda model: _evaluation_seconds(corpus, model),
-        order.padding(),
-    )
+    return Trial(_chosen(order), partial(_shapes, order), partial(_evaluation_seconds, corpus), order.padding())
 
 
 def _chosen(order: Order) -> list[int]:

@@ -148,13 +148,5 @@ class Translator:
     ) -> list[list[Hypothesis]]:
         """The hypotheses of one batch of encoded sources."""
         target = self.target
-        return decode_rows(
-            self.model,
-            ids,
-            config,
-            start=target.start,
-            end=target.end,
-            ends=target.stops,
-            suppressed=target.suppressed,
-            prefixes=prefixes,
-        )
+        special: Any = {"start": target.start, "end": target.end, "ends": target.stops, "suppressed": target.suppressed}
+        return decode_rows(self.model, ids, config, prefixes=prefixes, **special)

@@ -45,15 +45,10 @@ def score(
             scores["bleu_moses"], scores["moses_signature"] = moses_bleu(hypotheses, pairs.targets, language)
         except MissingExtra as error:
             reporter.say(str(error))
-    return {
-        **scores,
-        "seconds": round(seconds, 3),
-        "decoding": configs.tree_of(translator.config),
-        "translations": [
-            {"source": s, "translation": h, "reference": r}
-            for s, h, r in zip(pairs.sources, hypotheses, pairs.targets, strict=True)
-        ],
-    }
+    rows = zip(pairs.sources, hypotheses, pairs.targets, strict=True)
+    translations = [{"source": s, "translation": h, "reference": r} for s, h, r in rows]
+    decoding = configs.tree_of(translator.config)
+    return {**scores, "seconds": round(seconds, 3), "decoding": decoding, "translations": translations}
 
 
 def _perplexity(translator: Translator, pairs: Pairs) -> float | None:
@@ -78,12 +73,8 @@ def compare(names: Sequence[str], evaluations: Sequence[Json], training: Sequenc
     sources, references = ([row[side] for row in rows] for side in ("source", "reference"))
     translations = ([row["translation"] for row in scores["translations"]] for scores in evaluations)
     systems = dict(zip(names, translations, strict=True))
-    kinds = [
-        {
-            "kind": rows[0]["kind"],
-            "sentences": rows[0]["sentences"],
-            "exact_match": {name: row["exact_match"] for name, row in zip(names, rows, strict=True)},
-        }
-        for rows in zip(*(scores["by_kind"] for scores in evaluations), strict=True)
-    ]
+    kinds = []
+    for rows in zip(*(scores["by_kind"] for scores in evaluations), strict=True):
+        exact = {name: row["exact_match"] for name, row in zip(names, rows, strict=True)}
+        kinds.append({"kind": rows[0]["kind"], "sentences": rows[0]["sentences"], "exact_match": exact})
     return {**compare_translations(systems, sources, references, training, language=language), "by_kind": kinds}

@@ -19,8 +19,10 @@ from seqloom.decoding.config import Greedy
 from seqloom.evaluation.tokenization import bleu_tokenization
 from seqloom.evaluation.translation import corpus_bleu, exact_match, zero_bleu
 from seqloom.files import Json
+from seqloom.inspection.attention import Example
+from seqloom.inspection.capture import attention_map, captured
 from seqloom.models.assemblies import parameter_count
-from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, cross_attentions
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
@@ -29,7 +31,6 @@ from seqloom.tasks.building import on_start
 from seqloom.tasks.counterpart import GREEDY, NEW, Compared, Counterpart
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.data import Corpus, read_corpus, summary, trial
-from seqloom.tasks.seq2seq.look import look
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.score import compare, score
 from seqloom.tasks.task import Prepared, Seen, gradient_plan, refuse_other_tests
@@ -120,6 +121,28 @@ class TranslateConfig(TranslateKeys):
         tests = [[(row["source"], row["reference"]) for row in scores["translations"]] for scores in evaluations]
         refuse_other_tests(tests, runs, names)
         return compare(names, evaluations, self.data.splits().train.targets, self.data.language())
+
+
+def look(translator: Translator, text: str, reference: str = "") -> Example:
+    """A text with its translation and all attention weights, from one pass over both."""
+    best = translator.translate([text])[0][0]
+    source = translator.encode([text])[0]
+    target = np.append(translator.target.encode([best.text])[0], translator.target.end)
+    model = translator.model
+    batch = make_batch([source], [target], translator.target.start).to(next(model.parameters()).device)
+    with torch.inference_mode(), captured(model) as weights:
+        model(batch.inputs, batch.target_in)
+    read, of_source = translator.target.tokens(batch.target_in[0].tolist()), translator.source.tokens(source)
+    reading = cross_attentions(model)
+    across = [name for name in weights if name in reading]
+    encoder = [name for name in weights if name.startswith("encoder.")]
+    parts = (
+        ("cross-attention", translator.target.tokens(target), of_source, across),
+        ("encoder self-attention", of_source, of_source, encoder),
+        ("decoder self-attention", read, read, [name for name in weights if name not in (*across, *encoder)]),
+    )
+    maps = [attention_map(title, a, b, [weights[name] for name in names]) for title, a, b, names in parts if names]
+    return Example(text, best.text, reference, maps)
 
 
 def _generated(other: Counterpart, texts: Sequence[str]) -> Compared:

@@ -1,9 +1,9 @@
-"""Word vectors: from text of any size to a trained run and its use."""
+"""Word vectors: from text of any size to a trained run and its use, also as the beginning of other models."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,17 +15,19 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from seqloom.data.batches.word_ids import WordIds
+from seqloom.data.formats.lines import expand
 from seqloom.data.sources.words import WordText
-from seqloom.errors import counted
+from seqloom.errors import ConfigError, DataError, counted
 from seqloom.evaluation.word_tests import word_test
-from seqloom.files import Json
-from seqloom.interop.vectors import VectorFormat, load_vectors, save_vectors
+from seqloom.files import Json, read_sealed
+from seqloom.inspection.charts import scatter
+from seqloom.interop.vectors import VectorFormat, load_vectors, read_vectors, save_vectors
 from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, WordVectors, rows_of_words
+from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_vocabulary
 from seqloom.tasks.task import Prepared, RunConfig, Seen, config_of, tested_on
-from seqloom.tasks.word_vectors.look import look
+from seqloom.text.tokenizer import Tokenizer
 from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Measured, Plan
@@ -33,6 +35,8 @@ from seqloom.training.log import Reporter
 from seqloom.training.schedule import Linear, Schedule
 from seqloom.training.word_learner import SGD, BlockConfig, WordLearner
 
+MAP_FILE = "map.json"
+_MAPPED = 150  # words of a map
 _FREQUENT = 30_000  # the words among which analogies are usually solved, the most frequent ones
 _EVERY = 5.0  # seconds between progress lines
 _SHOWN = 5  # neighbours of a sample word
@@ -57,6 +61,7 @@ class EmbedWordsConfig(RunConfig):
 
     task: Literal["embed_words"] = "embed_words"
     other_run: ClassVar[str] = "name a run of word vectors, or a file of vectors"
+    used_by: ClassVar[str] = "words"
     data: WordText
     model: Word2VecConfig = field(default_factory=Word2VecConfig)
     batches: BlockConfig = field(default_factory=BlockConfig)
@@ -71,38 +76,30 @@ class EmbedWordsConfig(RunConfig):
             required = "training.metric must be 'latest', average 'none', ema 0 and device 'cpu'"
             raise ValueError(f"{required} for word vectors")
 
-    @property
-    def used_by(self) -> str:
-        """See RunConfig."""
-        return "words"
-
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See RunConfig; the ids of the words are in a file without a name in the directory of the run."""
+        last = time.monotonic()
+
+        def report(text: str) -> None:
+            nonlocal last
+            if time.monotonic() - last > _EVERY:
+                last = time.monotonic()
+                reporter.say(text)
+
         with nullcontext(run.path) if run is not None else TemporaryDirectory() as folder:
-            vocabulary, ids = read_corpus(self, Path(folder), reporter)
+            vocabulary, ids = self.data.encoded(Path(folder), report)
 
         def plan(config: EmbedWordsConfig, model: Word2Vec) -> Plan:
             learner = WordLearner(model, vocabulary, ids, config.batches, config.seed, torch.get_num_threads())
-            training = config.training.lasting(learner.per_epoch)
-            return Plan(
-                learner,
-                _measure(learner, vocabulary),
-                config.optimizer.lr,
-                config.schedule,
-                training,
-                per_epoch=float(learner.per_epoch),
-            )
+            training, per_epoch = config.training.lasting(learner.per_epoch), float(learner.per_epoch)
+            measure = _measure(learner, vocabulary)
+            return Plan(learner, measure, config.optimizer.lr, config.schedule, training, per_epoch=per_epoch)
 
         kept = int(vocabulary.counts.sum())
         row = {"split": "train", "words": kept, "lines": ids.size - kept, "distinct": len(vocabulary)}
         row |= {"least": int(vocabulary.counts[-1]), "most": int(vocabulary.counts[0])}
-        return Prepared(
-            {"train": ids.digest()},
-            Assets(vocabulary=vocabulary),
-            plan,
-            f"{counted(kept, 'word')} of text, {len(vocabulary):,} distinct",
-            lambda: [row],
-        )
+        sizes = f"{counted(kept, 'word')} of text, {len(vocabulary):,} distinct"
+        return Prepared({"train": ids.digest()}, Assets(vocabulary=vocabulary), plan, sizes, lambda: [row])
 
     def assets(self, run: Run) -> Assets:
         """See RunConfig."""
@@ -129,21 +126,17 @@ class EmbedWordsConfig(RunConfig):
         return {**_summary(lists), "lists": lists, "seconds": round(time.perf_counter() - began, 3)}
 
     def look(self, run: Run, predictor: WordVectors, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
-        """See RunConfig: a map of `texts`, of the words of the last map, or of frequent words."""
-        return look(run, predictor, texts)
-
-
-def read_corpus(config: EmbedWordsConfig, folder: Path, reporter: Reporter) -> tuple[Vocabulary, WordIds]:
-    """Reads the text twice: counts its words, then writes the ids of those in the vocabulary to `folder`."""
-    last = time.monotonic()
-
-    def report(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > _EVERY:
-            last = time.monotonic()
-            reporter.say(text)
-
-    return config.data.encoded(folder, report)
+        """See RunConfig: a map of `texts`, of the words of the last `map_words`, or of frequent words."""
+        words, file = predictor.vocabulary.words, run.path / MAP_FILE
+        saved = read_sealed(file, "remove it to get a map of frequent words") if file.is_file() else {}
+        mapped = list(texts) or saved.get("words") or words[len(words) // 50 :][:_MAPPED]
+        method, title = saved.get("method", "pca"), f"{len(mapped)} words in a plane"
+        how = "t-SNE" if method == "tsne" else "the two directions in which they differ most (PCA)"
+        pictures = {}
+        if len(mapped) > 2:
+            caption = f"The vectors of {len(mapped)} words by {how}."
+            pictures["Map"] = scatter(title, caption, mapped, predictor.map(mapped, method))
+        return Seen([], run.info()["training"]["parameters"], pictures)
 
 
 def _measure(learner: WordLearner, vocabulary: Vocabulary) -> Callable[[int], Measured]:
@@ -214,3 +207,33 @@ def _summary(lists: Sequence[dict[str, Any]]) -> dict[str, float]:
 def export_words(vectors: WordVectors, path: str, kind: VectorFormat | None) -> None:
     """Writes all vectors; without a format, binary for .bin, and otherwise word2vec's text format."""
     save_vectors(vectors, path, kind or ("binary" if path.endswith(".bin") else "word2vec"))
+
+
+def take_vectors(config: EmbedderConfig, embedder: TokenEmbedder, tokenizer: Tokenizer, reporter: Reporter) -> None:
+    """Initializes an embedding with the vectors of the file or run that its config names, if any.
+
+    Raises:
+        ConfigError: vectors whose width differs from that of the embedding.
+        DataError: a file that cannot be read, or contains no word of the vocabulary.
+    """
+    path = config.vectors
+    if not path:
+        return
+    ids = tokenizer.whole_words()
+    rows, at = (
+        _run_vectors(path, ids) if expand(path).is_dir() else read_vectors(path, ids, any_size=config.vectors_any_size)
+    )
+    if not len(at):
+        raise DataError("it has no word of the vocabulary", where=path, cure="check that it is in the same language")
+    if rows.shape[1] != (width := embedder.weight.shape[1]):
+        problem = f"its vectors have {counted(rows.shape[1], 'dimension')}, the model's {width}"
+        raise ConfigError(problem, where=path, cure=f"set model.embedding = {rows.shape[1]}")
+    embedder.take(torch.from_numpy(rows), torch.from_numpy(at))
+    reporter.say(f"{path}: vectors for {len(at):,} of {counted(tokenizer.vocab_size, 'token')}")
+
+
+def _run_vectors(path: str, ids: Mapping[str, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    vectors = load_words(expand(path))
+    rows = vectors.vocabulary.index
+    common = [word for word in ids if word in rows]
+    return vectors.vectors[[rows[word] for word in common]], np.array([ids[word] for word in common], dtype=np.int64)

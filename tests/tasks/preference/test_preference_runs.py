@@ -44,7 +44,7 @@ from seqloom.text.tokenizer import BPE
 from seqloom.text.training import train_tokenizer
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Interrupted
-from seqloom.training.learner import GradientLearner
+from seqloom.training.loop import GradientLearner
 from seqloom.workflows.chat import Conversation
 from seqloom.workflows.compare import compare_runs
 from seqloom.workflows.evaluate import evaluate_run

@@ -36,8 +36,7 @@ from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.seq2seq.data import read_corpus
-from seqloom.tasks.seq2seq.look import look
-from seqloom.tasks.seq2seq.task import TranslateConfig
+from seqloom.tasks.seq2seq.task import TranslateConfig, look
 from seqloom.text.tokenizer import BPE, Characters, WordLevel
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Interrupted
