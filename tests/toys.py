@@ -36,6 +36,7 @@ class ToyLoss:
     value: Tensor
     nll: float
     carry: Mapping[str, Tensor] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def toy_batch(number: int) -> ToyBatch:

@@ -356,9 +356,9 @@ def test_a_directory_of_something_else_is_left_alone(call: Call, folder):
     Path("mine").mkdir()
     Path("mine/config.toml").write_text("mine = true\n", encoding="utf-8")
     before = fingerprint(folder)
-    call("train", "small.toml", "--run", "mine", "-q").refused(2, "mine: holds other things than a run", "--run")
-    call("train", "small.toml", "--run", ".", "-q").refused(2, "holds other things than a run", "--run")
-    call("train", "small.toml", "--run", "small.toml", "-q").refused(2, "small.toml: is a file", "--run")
+    call("train", "small.toml", "--run", "mine", "-q").refused(2, "mine: holds other things", "another place")
+    call("train", "small.toml", "--run", ".", "-q").refused(2, "holds other things than a run", "another place")
+    call("train", "small.toml", "--run", "small.toml", "-q").refused(2, "small.toml: is a file", "another place")
     assert fingerprint(folder) == before
 
 

@@ -103,7 +103,7 @@ class Poisoned(nn.Module):
         if self.calls == 4:
             # The root of 0 is 0, and its slope times 0 is not a number.
             value = (self.weight * 0).sum().sqrt() if self.gradient_only else value * float("nan")
-        return type("Found", (), {"value": value, "nll": 1.0, "carry": {}})()
+        return type("Found", (), {"value": value, "nll": 1.0, "carry": {}, "scores": {}})()
 
 
 @pytest.mark.parametrize(("gradient_only", "what"), [(False, "loss"), (True, "gradient norm")])

@@ -139,7 +139,8 @@ def write_gguf(folder: Path, out: Path, precision: Precision) -> list[str]:
     family = str(config["model_type"])
     name = "llama" if family == "mistral" else family
     if name not in ARCHITECTURES or config.get("sliding_window") or config["hidden_act"] != "silu":
-        what = "window" if config.get("sliding_window") else f"form of {family}"
+        form = config.get("hidden_act", "an encoder-decoder")
+        what = "window" if config.get("sliding_window") else f"form of {family} ({form})"
         problem = f"a model of the {what} cannot be written as GGUF"
         raise UsageError(problem, cure="train one of the form of Llama, like the preset small-llama")
     writer = gguf.GGUFWriter(folder / GGUF, name)
