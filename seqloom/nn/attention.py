@@ -232,10 +232,9 @@ class Cache:
             old, self._buffer = self._buffer, k.new_empty(2, B, G, max(32, 2 * end), C)
             if old is not None:
                 self._buffer[..., :start, :] = old[..., :start, :]
-        keys, values = self._buffer[0, :, :, :end], self._buffer[1, :, :, :end]
-        keys[:, :, start:], values[:, :, start:] = k, v
+        self._buffer[0, :, :, start:end], self._buffer[1, :, :, start:end] = k, v
         self.length = end
-        return KeyValues(keys, values)
+        return KeyValues(self._buffer[0, :, :, :end], self._buffer[1, :, :, :end])
 
     def cut(self, length: int) -> Cache:
         """A cache of the first `length` positions; the later ones are lost."""
