@@ -10,13 +10,8 @@ from seqloom.cli.common import AsJson, Quiet, bounded, config_keys, make_reporte
 from seqloom.limits import Bounds
 
 _MOST_COLUMNS = 13  # of a confusion: a terminal has no room for more
-Test = Annotated[
-    tuple[str, ...],
-    Parameter(
-        consume_multiple=True,
-        help="The test files: source and reference, a file of pairs, or texts; by default those of the config.",
-    ),
-]
+_FILES = "The test files: source and reference, a file of pairs, or texts; by default those of the config."
+Test = Annotated[tuple[str, ...], Parameter(consume_multiple=True, help=_FILES)]
 
 
 def evaluate(

@@ -146,13 +146,9 @@ def _ngrams(
         gains = {gram: right[name][gram] - right[first][gram] for gram in {*right[name], *right[first]}}
         # Of two with the same difference, the longer one is more informative.
         ranked = sorted(gains, key=lambda gram: (-gains[gram], -len(gram), gram))
-        rows.append(
-            {
-                "name": name,
-                "more": [[gram, gains[gram]] for gram in ranked[:most] if gains[gram] > 0],
-                "less": [[gram, gains[gram]] for gram in ranked[::-1][:most] if gains[gram] < 0],
-            }
-        )
+        more = [[gram, gains[gram]] for gram in ranked[:most] if gains[gram] > 0]
+        less = [[gram, gains[gram]] for gram in ranked[::-1][:most] if gains[gram] < 0]
+        rows.append({"name": name, "more": more, "less": less})
     return rows
 
 
