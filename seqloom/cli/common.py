@@ -76,7 +76,7 @@ class Short:
 UNSET = Short()
 
 
-_NUMBER = re.compile(r"[-+>– ]*[\d.,±e+-]*")  # also with an interval, or none at all
+_NUMBER = re.compile(r"[-+>– ]*[\d.,±e+-]*( [kM])?")  # also with an interval, or none at all
 
 
 class Output(Console):
