@@ -18,29 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from seqloom import files
 from seqloom.errors import RunError, SeqloomError
-from seqloom.files import (
-    CHANGED,
-    FORMAT,
-    FROZEN,
-    MARKER,
-    Checkpoint,
-    Json,
-    check_toml,
-    claimed,
-    digest_of,
-    folders_with,
-    read_json,
-    read_sealed,
-    sealed,
-    sealed_toml,
-    unreadable,
-    unsealed,
-    write_folder,
-    write_sealed,
-    write_text,
-    writing,
-)
+from seqloom.files import FROZEN, MARKER, Checkpoint, Json, read_sealed, unreadable, write_sealed, write_text, writing
 
 _GROWING = ("metrics.jsonl", "samples.jsonl")
 _WITHOUT = "it goes on without what is missing"
@@ -75,8 +55,8 @@ class Run:
             (run.path / "checkpoints").mkdir(parents=True, exist_ok=True)
             (run.path / MARKER).touch()
         run.write_config(config)
-        files = {str(file.relative_to(run.path)): digest_of(file) for file in assets}
-        write_sealed(run.path / "run.json", {"format": FORMAT, **info, "files": files})
+        digests = {str(file.relative_to(run.path)): files.digest_of(file) for file in assets}
+        write_sealed(run.path / "run.json", {"format": files.FORMAT, **info, "files": digests})
         return run
 
     @classmethod
@@ -95,19 +75,19 @@ class Run:
                 cure = "start the same training again, or remove the directory"
                 raise RunError("was interrupted before training began", where=str(path), cure=cure)
             raise RunError("is not a run: it has no run.json", where=str(path), cure=_existing(run.path))
-        written = read_json(run.path / "run.json", _PUT_BACK).get("format")
-        if written != FORMAT:
-            problem = f"written in format {written}, this version reads format {FORMAT}"
+        written = files.read_json(run.path / "run.json", _PUT_BACK).get("format")
+        if written != files.FORMAT:
+            problem = f"written in format {written}, this version reads format {files.FORMAT}"
             cure = "use the seqloom version in that file, or train again"
             raise RunError(problem, where=str(run.path / "run.json"), cure=cure)
         run.info()
         cure = f"{_PUT_BACK}; to train otherwise, change a copy of it, or begin another with --run"
-        check_toml(run.path / "config.toml", cure)
+        files.check_toml(run.path / "config.toml", cure)
         return run
 
     def write_config(self, config: str) -> None:
         """Writes config.toml."""
-        write_text(self.path / "config.toml", sealed_toml(config))
+        write_text(self.path / "config.toml", files.sealed_toml(config))
 
     def info(self) -> Json:
         """The content of run.json."""
@@ -126,7 +106,7 @@ class Run:
         if digest is None:
             return None
         try:
-            same = path in self._checked or digest_of(path) == digest
+            same = path in self._checked or files.digest_of(path) == digest
         except OSError as error:
             raise unreadable(path, error, _PUT_BACK) from None
         if not same:
@@ -140,7 +120,7 @@ class Run:
 
         An error before a new run has begun removes what was written for it.
         """
-        with claimed(self.path):
+        with files.claimed(self.path):
             new = {path.name for path in self.path.iterdir()} == {MARKER}
             try:
                 yield
@@ -188,10 +168,10 @@ class Run:
         for number, line in enumerate(lines, start=1):
             row = None
             with contextlib.suppress(ValueError, RecursionError):
-                row = unsealed(json.loads(line))
+                row = files.unsealed(json.loads(line))
             if row is None:
                 cure = f"remove this line, or the file, and start the same training again: {_WITHOUT}"
-                raise RunError(CHANGED, where=f"{path}:{number}", cure=cure)
+                raise RunError(files.CHANGED, where=f"{path}:{number}", cure=cure)
             rows.append(row)
         return rows
 
@@ -235,7 +215,7 @@ class Run:
 
     def save(self, name: str, write: Callable[[Path], None]) -> Checkpoint:
         """Saves a checkpoint, "step-00001000" or "average"; `write` writes its files into the folder it gets."""
-        return write_folder(self.path / "checkpoints" / name, write)
+        return files.write_folder(self.path / "checkpoints" / name, write)
 
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints, oldest first."""
@@ -328,7 +308,7 @@ class Run:
 
 def runs(folder: Path) -> list[Run]:
     """The runs in a folder, in those of ladders and in those of their seeds, by path; also those without run.json."""
-    return [Run(path) for path in folders_with(("run.json", MARKER), folder, 3)]
+    return [Run(path) for path in files.folders_with(("run.json", MARKER), folder, 3)]
 
 
 def _existing(folder: Path) -> str:
@@ -337,4 +317,4 @@ def _existing(folder: Path) -> str:
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(sealed(row), ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json.dumps(files.sealed(row), ensure_ascii=False) + "\n" for row in rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from seqloom.cli.common import NO_SHORT, Short, config_keys, make_reporter, standard_input
+from seqloom.cli.common import UNSET, Short, config_keys, make_reporter, standard_input
 
 
 def chat(
@@ -12,7 +12,7 @@ def chat(
     /,
     *overrides: Annotated[str, config_keys("--decoding.temperature 0.7")],
     system: str = "",
-    short: Short = NO_SHORT,
+    short: Short = UNSET,
 ) -> None:
     """Talk with a conversational model, one line per turn.
 

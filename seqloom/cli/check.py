@@ -37,9 +37,7 @@ def _show(result: dict[str, Any], last: dict[str, Any] | None) -> None:
         names = (" ".join(str(row[k]) for k in ("split", "side") if k in row) for row in rows)
         cells = [(name, *(row[c] for c in columns)) for name, row in zip(names, rows, strict=True)]
         print_table("data", ("", *(_SHORT.get(c, c) for c in columns)), cells)
-    for finding in result["findings"]:
-        if finding is last:
-            continue
+    for finding in (finding for finding in result["findings"] if finding is not last):
         print(f"{finding['severity']}: {finding['what']}: {finding['detail']}")
         print(f"  at {finding['where']}\n  {finding['cure']}")
     if not result["findings"]:

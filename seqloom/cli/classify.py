@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, make_reporter
-from seqloom.cli.translate import blocks
+from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, blocks, make_reporter
 from seqloom.errors import RunError, UsageError
 
 File = Annotated[str, Parameter(help="A file with one text per line.")]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from seqloom.training.log import Reporter
 
 
-def config_keys(example: str) -> Parameter:
-    """The parameter of a command that takes config keys; its help shows `example`."""
-    return Parameter(allow_leading_hyphen=True, help=f"Config keys: --section.key VALUE ... (e.g. {example}).")
+def config_keys(example: str, texts: str = "") -> Parameter:
+    """The parameter of a command that takes config keys, perhaps after texts; its help shows `example`."""
+    keys = f"{texts}, then config keys" if texts else "Config keys"
+    return Parameter(allow_leading_hyphen=True, help=f"{keys}: --section.key VALUE ... (e.g. {example}).")
 
 
 Overrides = Annotated[str, config_keys("--training.steps 1000")]
@@ -71,10 +73,10 @@ class Short:
         return tuple(word for key, value in values.items() if value is not None for word in (key, str(value)))
 
 
-NO_SHORT = Short()
+UNSET = Short()
 
 
-_NUMBER = re.compile(r"[-+>– ]*[\d.,±e+-]*")  # also with an interval, or none at all
+_NUMBER = re.compile(r"[-+>– ]*[\d.,±e+-]*( [kM])?")  # also with an interval, or none at all
 
 
 class Output(Console):
@@ -134,7 +136,24 @@ def standard_input() -> BufferedIOBase:
     return stream  # type: ignore[no-any-return]
 
 
-def split_options(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def split_keys(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The texts of a command line, and the config keys with their values that follow them."""
     cut = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
     return tuple(words[:cut]), tuple(words[cut:])
+
+
+def blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
+    """The texts of the command line, or else blocks of `size` lines from a file or standard input."""
+    if texts and file:
+        problem = "there are texts on the command line, too"
+        raise UsageError(problem, where=f"--file {file}", cure="leave one of the two out")
+    from seqloom.data.formats.lines import STANDARD_INPUT, decoded_stream, read_lines
+
+    if texts:
+        yield list(texts)
+        return
+    lines = iter(read_lines(file)) if file else decoded_stream(standard_input(), STANDARD_INPUT)
+    if not file and sys.stdin.isatty():  # someone types, and expects an answer to each line
+        size = 1
+    while block := list(islice(lines, size)):
+        yield block

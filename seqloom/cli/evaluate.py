@@ -6,27 +6,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import (
-    AsJson,
-    Quiet,
-    bounded,
-    config_keys,
-    make_reporter,
-    print_result,
-    print_table,
-    print_tables,
-)
+from seqloom.cli.common import AsJson, Quiet, bounded, config_keys, make_reporter, print_result, print_tables
 from seqloom.limits import Bounds
-from seqloom.measures import MEASURES, count_of, measured
 
 _MOST_COLUMNS = 13  # of a confusion: a terminal has no room for more
-Test = Annotated[
-    tuple[str, ...],
-    Parameter(
-        consume_multiple=True,
-        help="The test files: source and reference, a file of pairs, or texts; by default those of the config.",
-    ),
-]
+_FILES = "The test files: source and reference, a file of pairs, or texts; by default those of the config."
+Test = Annotated[tuple[str, ...], Parameter(consume_multiple=True, help=_FILES)]
 
 
 def evaluate(
@@ -65,16 +50,6 @@ def evaluate(
 
 def show_scores(scores: dict[str, Any]) -> None:
     """Prints the scores as tables: first all of them, then their details."""
-    from seqloom.inspection.scores import detail_tables
+    from seqloom.inspection.scores import score_tables
 
-    parts = [scores["test"]]
-    if "seconds" in scores:
-        parts[0] += f" in {scores['seconds']:.1f} s"
-    if count := count_of(scores):
-        parts.append(f"{count[0]:,} {count[1]}")
-    rows = [
-        (MEASURES[key].name, None if value is None else MEASURES[key].shown(value), MEASURES[key].note(scores))
-        for key, value in measured(scores).items()
-    ]
-    print_table(", ".join(parts), ("score", "value", "note"), rows)
-    print_tables(table for table in detail_tables(scores) if len(table.columns) <= _MOST_COLUMNS)
+    print_tables(table for table in score_tables(scores) if len(table.columns) <= _MOST_COLUMNS)

@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import NO_SHORT, AsJson, Quiet, Short, SpecialTokens, bounded, make_reporter, split_options
+from seqloom.cli.common import (
+    UNSET,
+    AsJson,
+    Quiet,
+    Short,
+    SpecialTokens,
+    bounded,
+    config_keys,
+    make_reporter,
+    split_keys,
+)
 from seqloom.errors import UsageError
 from seqloom.limits import Bounds
 
@@ -36,11 +46,9 @@ class Continuation:
 def generate(
     run: str,
     /,
-    *words: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="The prompt, then config keys: --decoding.temperature 0.7 ...")
-    ],
+    *words: Annotated[str, config_keys("--decoding.temperature 0.7", "The prompt")],
     prompt: str = "",
-    short: Short = NO_SHORT,
+    short: Short = UNSET,
     how: Continuation = Continuation(),
     special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
@@ -61,7 +69,7 @@ def generate(
     from seqloom.tasks.task import decoding_config
 
     reporter = make_reporter(quiet)
-    typed, options = split_options(words)
+    typed, options = split_keys(words)
     if sum(map(bool, (how.file, prompt, typed))) > 1:
         raise UsageError("a prompt is there twice: as words, --prompt or --file", cure="leave out all but one")
     prompts = read_lines(how.file) if how.file else [prompt or " ".join(typed)]

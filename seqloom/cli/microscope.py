@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from seqloom.cli.common import AsJson, Count, Quiet, make_reporter, print_result, print_table
+from seqloom.cli.common import AsJson, Count, Quiet, make_reporter, print_result, print_tables
 
 
 def microscope(
@@ -26,15 +24,8 @@ def microscope(
         sentences: The number of validation sentences.
         untrained: Also measure each run with its initial weights.
     """
+    from seqloom.inspection.microscope_page import reach_table
     from seqloom.workflows.microscope import examine_runs
 
     result = examine_runs(runs, to, make_reporter(quiet), sentences, untrained)
-    print_result(result, json, show_memory)
-
-
-def show_memory(result: dict[str, Any]) -> None:
-    """Prints the reach of the gradient as a table."""
-    from seqloom.inspection.microscope_page import COLUMNS, reach_rows
-
-    title = f"Share of the gradient left after k tokens, {result['sentences']} sentences"
-    print_table(title, COLUMNS, reach_rows(result))
+    print_result(result, json, lambda result: print_tables([reach_table(result)]))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from json import dumps
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, make_reporter, split_options, standard_input
-from seqloom.errors import DataError, UsageError
+from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, blocks, config_keys, make_reporter, split_keys
+from seqloom.errors import DataError
 
 if TYPE_CHECKING:
     from seqloom.tasks.seq2seq.predictor import Translation
@@ -38,9 +37,7 @@ class How:
 def translate(
     run: str,
     /,
-    *texts: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="The texts, then config keys: --decoding.beam 5 ...")
-    ],
+    *texts: Annotated[str, config_keys("--decoding.beam 5", "The texts")],
     file: str = "",
     scores: bool = False,
     how: How = How(),
@@ -64,7 +61,7 @@ def translate(
     from seqloom.tasks.task import decoding_config
 
     reporter = make_reporter(quiet)
-    typed, options = split_options(texts)
+    typed, options = split_keys(texts)
     translator = open_predictor(
         run, TranslateConfig, rows=how.rows, long_input=how.long, special_tokens=special_tokens, say=reporter.warn
     )
@@ -106,20 +103,3 @@ def _placed(error: DataError, name: str, before: int) -> DataError:
 
 def _one_line(text: str) -> str:
     return text.replace("\r", " ").replace("\n", " ")
-
-
-def blocks(texts: tuple[str, ...], file: str, size: int) -> Iterator[list[str]]:
-    """The texts of the command line, or else blocks of `size` lines from a file or standard input."""
-    if texts and file:
-        problem = "there are texts on the command line, too"
-        raise UsageError(problem, where=f"--file {file}", cure="leave one of the two out")
-    from seqloom.data.formats.lines import STANDARD_INPUT, decoded_stream, read_lines
-
-    if texts:
-        yield list(texts)
-        return
-    lines = iter(read_lines(file)) if file else decoded_stream(standard_input(), STANDARD_INPUT)
-    if not file and sys.stdin.isatty():  # someone types, and expects an answer to each line
-        size = 1
-    while block := list(islice(lines, size)):
-        yield block

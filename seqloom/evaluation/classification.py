@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from seqloom.evaluation.correlation import Numbers, correlation, rank_correlation
+from numpy.typing import ArrayLike, NDArray
 
 _BINS = 10
 
 Counts = NDArray[np.int64]
+Numbers = NDArray[np.float64]
 
 
 def score_labels(truth: Counts, probabilities: Numbers, names: Sequence[str]) -> dict[str, Any]:
@@ -92,6 +91,26 @@ def score_numbers(truth: Numbers, predictions: Numbers) -> dict[str, Any]:
         "rmse": float(np.sqrt(np.mean((truth - predictions) ** 2))),
         "rmse_of_mean": float(truth.std()),
     }
+
+
+def correlation(first: ArrayLike, second: ArrayLike) -> float:
+    """Pearson's r of (N) and (N); nan if one of them is constant."""
+    a, b = (np.asarray(values, dtype=np.float64) for values in (first, second))
+    a, b = a - a.mean(), b - b.mean()
+    spread = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / spread if spread else float("nan")
+
+
+def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
+    """Spearman's rho of (N) and (N); nan if one of them is constant."""
+    return correlation(ranks(first), ranks(second))
+
+
+def ranks(values: ArrayLike) -> Numbers:
+    """(N): the rank of each value, from 1; equal values share their mean rank."""
+    _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    result: Numbers = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return result
 
 
 def score_tags(truth: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> dict[str, Any]:

@@ -101,15 +101,14 @@ def _gains(
     short, long = ([i for i, n in enumerate(lengths) if low <= n < below] for low, below in ((0, 10), (20, 1 << 30)))
     if not (short and long):
         return []
-    options = {"lowercase": True, "tokenize": tokenization}
-    bleu = {
-        name: [
-            corpus_bleu([texts[i] for i in rows], [references[i] for i in rows], **options)[0] for rows in (short, long)
-        ]
-        for name, texts in systems.items()
-    }
-    (_, first), *others = bleu.items()
-    return [{"name": name, "short": own[0] - first[0], "long": own[1] - first[1]} for name, own in others]
+
+    def bleu(texts: Sequence[str], rows: Sequence[int]) -> float:
+        sides = [texts[i] for i in rows], [references[i] for i in rows]
+        return corpus_bleu(*sides, lowercase=True, tokenize=tokenization)[0]
+
+    scores = [(name, bleu(texts, short), bleu(texts, long)) for name, texts in systems.items()]
+    (_, base_short, base_long), *others = scores
+    return [{"name": name, "short": a - base_short, "long": b - base_long} for name, a, b in others]
 
 
 def _by_frequency(
@@ -146,13 +145,9 @@ def _ngrams(
         gains = {gram: right[name][gram] - right[first][gram] for gram in {*right[name], *right[first]}}
         # Of two with the same difference, the longer one is more informative.
         ranked = sorted(gains, key=lambda gram: (-gains[gram], -len(gram), gram))
-        rows.append(
-            {
-                "name": name,
-                "more": [[gram, gains[gram]] for gram in ranked[:most] if gains[gram] > 0],
-                "less": [[gram, gains[gram]] for gram in ranked[::-1][:most] if gains[gram] < 0],
-            }
-        )
+        more = [[gram, gains[gram]] for gram in ranked[:most] if gains[gram] > 0]
+        less = [[gram, gains[gram]] for gram in ranked[::-1][:most] if gains[gram] < 0]
+        rows.append({"name": name, "more": more, "less": less})
     return rows
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.evaluation.classification import reliability
-from seqloom.evaluation.correlation import Numbers
+from seqloom.evaluation.classification import Numbers, reliability
 
 _95 = 1.959964  # standard deviations
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seqloom.data.formats.lines import expand, is_blank, text_lines
 from seqloom.errors import DataError
-from seqloom.evaluation.correlation import rank_correlation
+from seqloom.evaluation.classification import rank_correlation
 from seqloom.models.word_vectors import WordVectors
 
 _QUESTIONS = 256  # per matrix product

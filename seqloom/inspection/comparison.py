@@ -13,11 +13,11 @@ from seqloom.measures import MEASURES, count_of
 
 _COSTS = {
     "parameters": "parameters",
-    "learned": "learned parameters",
-    "minutes": "minutes of training",
-    "minutes_to_reach": "minutes to reach",
-    "tokens_per_second": "training {unit}/s",
-    "sentences_per_second": "using: {tested}/s",
+    "learned": "learned",
+    "minutes": "minutes",
+    "minutes_to_reach": "to reach",
+    "tokens_per_second": "training/s",
+    "sentences_per_second": "in use/s",
     "gigabytes": "peak GB",
 }
 
@@ -85,13 +85,14 @@ def _score(row: Mapping[str, Any], key: str) -> str | None:
 
 
 def _costs(result: Mapping[str, Any]) -> Table:
-    title, tested = "Costs", (count_of(result) or (0, "examples"))[1]
+    tested = (count_of(result) or (0, "examples"))[1]
+    title = f"Costs: minutes, {result['unit']} of training and {tested} in use per second"
     if result["reached"] is not None:
         measure = MEASURES[result["metric"]]
         title += f"; to reach: {measure.name} {measure.shown(result['reached'])} on the validation data"
     keys = [key for key in _COSTS if any(row[key] is not None for row in result["systems"])]
     rows = [[row["name"], *(row[key] and number(row[key]) for key in keys)] for row in result["systems"]]
-    return Table(title, ["", *(_COSTS[key].format(unit=result["unit"], tested=tested) for key in keys)], rows)
+    return Table(title, ["", *(_COSTS[key] for key in keys)], rows)
 
 
 def _curves(result: Mapping[str, Any]) -> Iterator[Markup]:

@@ -35,18 +35,16 @@ class Pass:
 def recorded(model: nn.Module) -> Iterator[dict[str, Pass]]:
     """Records one pass of each recurrent layer by name, in its reading order; steps are joined."""
     passes: dict[str, Pass] = {}
-    hooks = []
-    for name, layer in model.named_modules():
-        if isinstance(layer, RecurrentLayer):
+    names = {layer: name for name, layer in model.named_modules() if isinstance(layer, RecurrentLayer)}
 
-            def keep(layer: Any, inputs: Any, outputs: Any, name: str = name) -> None:
-                before = inputs[1] if len(inputs) > 1 else None
-                x, h, carry = inputs[0].detach(), outputs[0].detach(), None if before is None else before.detach()
-                if (last := passes.get(name)) is not None:  # a decoder that attends first goes step by step
-                    x, h, carry = torch.cat((last.x, x), 1), torch.cat((last.h, h), 1), last.carry
-                passes[name] = Pass(layer, x, carry, h)
+    def keep(layer: Any, inputs: Any, outputs: Any) -> None:
+        before = inputs[1] if len(inputs) > 1 else None
+        x, h, carry = inputs[0].detach(), outputs[0].detach(), None if before is None else before.detach()
+        if (last := passes.get(names[layer])) is not None:  # a decoder that attends first goes step by step
+            x, h, carry = torch.cat((last.x, x), 1), torch.cat((last.h, h), 1), last.carry
+        passes[names[layer]] = Pass(layer, x, carry, h)
 
-            hooks.append(layer.register_forward_hook(keep))
+    hooks = [layer.register_forward_hook(keep) for layer in names]
     try:
         yield passes
     finally:

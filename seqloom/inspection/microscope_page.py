@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from seqloom.inspection.charts import Curve, Steps, heat_map, line_figure, number
-from seqloom.inspection.page import Markup, details, element, join, page, table
+from seqloom.inspection.page import Markup, Table, details, element, join, page, table
 
-COLUMNS = ("run", "gradient", "half at", "tenth at", "at 10", "at 20", "entropy, %")
 _PLOTS = {
     "encoder": ("encoder", "A source state with respect to the tokens before and after it; k = 0 is its own token."),
     "source": (
@@ -54,12 +53,12 @@ def _reach(result: Mapping[str, Any]) -> Iterator[Markup]:
             yield element("p", f"The encoder of {run['name']} has no order, and so no distances.", class_="note")
     plots = {key: {run["name"]: run[key] for run in result["runs"] if run[key] is not None} for key in _PLOTS}
     yield element("div", *(_reach_chart(*_PLOTS[key], reaches) for key, reaches in plots.items()), class_="charts")
-    rows = ([f"{name}: {what}", *cells] for name, what, *cells in reach_rows(result))
-    yield table(["", *COLUMNS[2:]], rows)
+    reach = reach_table(result)
+    yield table(reach.columns, reach.rows)
 
 
-def reach_rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
-    """The rows below COLUMNS, one for each gradient of a run."""
+def reach_table(result: Mapping[str, Any]) -> Table:
+    """How far each gradient of each run reaches."""
     rows: list[tuple[object, ...]] = []
     for run in result["runs"]:
         for key, (title, _) in _PLOTS.items():
@@ -71,7 +70,8 @@ def reach_rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
                 rows.append((run["name"], title, *_reached(run[key]), entropy))
         states = run["states"].items()
         rows += [(run["name"], f"state of {_short(layer)}", *_reached(reach), None) for layer, reach in states]
-    return rows
+    title = f"Share of the gradient left after k tokens, {result['sentences']} sentences"
+    return Table(title, ["run", "gradient", "half at", "tenth at", "at 10", "at 20", "entropy, %"], rows)
 
 
 def _short(layer: str) -> str:
@@ -104,16 +104,12 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
     states = {_short(layer): reach for layer, reach in run["states"].items()}
     charts = [_reach_chart("states", _STATES, states)] if states else []
     for layer, cell in run["gates"].items():
-        curves = [
-            Curve(
-                name,
-                [(float(t), q["mean"]) for t, q in enumerate(gate["by_time"])],
-                f"s{i % 6}",
-                [(float(t), q["low"], q["high"]) for t, q in enumerate(gate["by_time"])],
-            )
-            for i, (name, gate) in enumerate(cell["gates"].items())
-            if name in _SHARES
-        ]
+        curves = []
+        for i, (name, gate) in enumerate(cell["gates"].items()):
+            if name in _SHARES:
+                means = [(float(t), q["mean"]) for t, q in enumerate(gate["by_time"])]
+                band = [(float(t), q["low"], q["high"]) for t, q in enumerate(gate["by_time"])]
+                curves.append(Curve(name, means, f"s{i % 6}", band))
         description = "; ".join(f"{name}: mean {number(gate['mean'])}" for name, gate in cell["gates"].items())
         charts.append(_chart(f"gates of {_short(layer)}", _GATES, description, curves, "step"))
     if charts:

@@ -74,12 +74,8 @@ def render(data: ReportData) -> str:
     }
     parts = {title: part for title, part in parts.items() if part}
     links = (element("a", title, href=f"#{title.lower()}") for title in parts)
-    head = element(
-        "header",
-        element("h1", data.name),
-        element("dl", *_figures(data, valid), class_="figures"),
-        element("nav", *links, aria_label="Sections"),
-    )
+    figures, nav = _figures(data, valid), element("nav", *links, aria_label="Sections")
+    head = element("header", element("h1", data.name), element("dl", *figures, class_="figures"), nav)
     sections = (element("section", element("h2", title), part, id=title.lower()) for title, part in parts.items())
     return page(f"{data.name} · seqloom report", element("main", head, *sections))
 

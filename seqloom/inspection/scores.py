@@ -7,7 +7,7 @@ from typing import Any
 
 from seqloom.inspection.charts import Curve, Steps, line_figure
 from seqloom.inspection.page import Markup, Table
-from seqloom.measures import MEASURES
+from seqloom.measures import MEASURES, count_of, measured
 
 Row = Mapping[str, Any]
 _LABELS = 30  # shown of a confusion
@@ -19,6 +19,19 @@ def class_name(row: Row) -> str:
     if below is None:
         return f"{low}+"
     return f"{low}–{below - 1}" if below - low > 1 else f"{low}"
+
+
+def score_tables(scores: Row) -> Iterator[Table]:
+    """All scores of an evaluation, and their details."""
+    title = scores["test"] + (f" in {scores['seconds']:.1f} s" if "seconds" in scores else "")
+    if count := count_of(scores):
+        title += f", {count[0]:,} {count[1]}"
+    rows = [
+        (MEASURES[key].name, value if value is None else MEASURES[key].shown(value), MEASURES[key].note(scores))
+        for key, value in measured(scores).items()
+    ]
+    yield Table(title, ["score", "value", "note"], rows)
+    yield from detail_tables(scores)
 
 
 def detail_tables(scores: Row) -> Iterator[Table]:

@@ -12,13 +12,13 @@ from seqloom.evaluation.classification import (
     label_f1,
     marks_spans,
     matthews,
+    ranks,
     reliability,
     score_labels,
     score_numbers,
     score_tags,
     spans,
 )
-from seqloom.evaluation.correlation import ranks
 
 
 def one_hot(said: list[int], size: int, sure: float = 0.8) -> np.ndarray:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from seqloom.errors import DataError, UsageError
 from seqloom.evaluation import word_tests
-from seqloom.evaluation.correlation import rank_correlation
+from seqloom.evaluation.classification import rank_correlation
 from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import to_gensim
 from seqloom.models.word_vectors import WordVectors

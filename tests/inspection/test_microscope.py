@@ -13,7 +13,7 @@ from test_report import Page
 from seqloom.data.batches.pairs import make_batch
 from seqloom.inspection.capture import entropies
 from seqloom.inspection.microscope import examine
-from seqloom.inspection.microscope_page import COLUMNS, reach_rows, render_microscope
+from seqloom.inspection.microscope_page import reach_table, render_microscope
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.models.encoders import BagConfig
@@ -103,15 +103,16 @@ def test_the_page_loads_nothing_and_stays_whole(result: dict[str, Any]):
         "The encoder of <bag> has no order",
         "Gates of encoder.0.1",
         "Decoder over the source",
-        "<gru>: encoder",
+        "<gru>",
     ):
         assert words in shown
     assert sum(tag == "svg" and "data-hover" in attributes for tag, attributes in page.tags) > 3
 
 
 def test_a_row_for_each_gradient(result: dict[str, Any]):
-    rows = reach_rows(result)
-    assert {len(row) for row in rows} == {len(COLUMNS)}
+    table = reach_table(result)
+    rows = table.rows
+    assert {len(row) for row in rows} == {len(table.columns)}
     assert len(rows) == 3 * len(MEMBERS) + sum(len(run["states"]) for run in result["runs"])
     cells = {(row[0], row[1]): row[2:] for row in rows}
     assert cells["<bag>", "encoder"] == ("no order", "no order", None, None, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
@@ -103,18 +104,18 @@ class Stream:
         self.config, self.seed, self.carries = layout.config, layout.seed, layout.carries
         self._longest = -(-len(ids) // self.config.lanes)
         self.per_epoch = -(-self._longest // self.config.length)
-        self._drawn: tuple[int, int, np.ndarray] = (-1, 0, np.empty(0))
 
     def __call__(self, number: int) -> StreamBatch:
         """Batch `number` of the endless sequence."""
         epoch, index = divmod(number, self.per_epoch)
-        if epoch != self._drawn[0]:
-            chance = np.random.Generator(np.random.Philox(key=(self.seed, epoch)))
-            cut = int(chance.integers(len(self.ids)))
-            blocks = 0 if self.carries else self.per_epoch * self.config.lanes
-            self._drawn = epoch, cut, chance.permutation(blocks)
-        _, cut, order = self._drawn
+        cut, order = self._drawn(epoch)
         return self._piece(index, cut) if self.carries else self._blocks(index, cut, order)
+
+    @lru_cache(maxsize=1)  # noqa: B019 - as long-lived as the run
+    def _drawn(self, epoch: int) -> tuple[int, np.ndarray]:
+        chance = np.random.Generator(np.random.Philox(key=(self.seed, epoch)))
+        cut = int(chance.integers(len(self.ids)))
+        return cut, chance.permutation(0 if self.carries else self.per_epoch * self.config.lanes)
 
     def once(self) -> Iterator[StreamBatch]:
         """The whole text from its beginning; each lane continues from batch to batch."""

@@ -23,7 +23,7 @@ from seqloom.data.formats.lines import (
     file_format,
     is_blank,
     raw_lines,
-    without_cr,
+    through,
 )
 from seqloom.data.formats.parallel import check_po, corpus_files, parse_json, parse_tsv, read_pairs
 from seqloom.data.rows import Pairs, Splits
@@ -114,7 +114,7 @@ def _check(split: _Split) -> list[Finding]:
         detail, cure = f"{split.name} is empty", "name files that have sentences"
         return [Finding("error", "no pairs", split.files(), detail, cure, 0)]
     checks = (_empty_sides, _codes, _repeats, _copies, _odd_lengths, _swapped_pairs, _shifted)
-    return _by_severity(finding for check in checks for finding in check(split))
+    return by_severity(finding for check in checks for finding in check(split))
 
 
 def check_splits(splits: Splits) -> list[Finding]:
@@ -132,10 +132,11 @@ def check_splits(splits: Splits) -> list[Finding]:
             detail = f"{_share(count, len(part.pairs))} of {part.name} have their sides swapped compared with train"
             cure = f"swap source and target of {part.name}"
             findings.append(Finding("error", "swapped sides", part.files(), detail, cure, count))
-    return _by_severity(findings)
+    return by_severity(findings)
 
 
-def _by_severity(findings: Iterable[Finding]) -> list[Finding]:
+def by_severity(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings, errors first."""
     return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
 
 
@@ -296,8 +297,8 @@ def _scan(path: Path, parse: Parse | None, findings: list[Finding], max_bytes: i
 def _returns(path: Path, numbers: Sequence[int], lines: int) -> Finding:
     """Carriage returns within lines."""
     detail = f"{counted(len(numbers), 'line')} of {lines:,} have a carriage return (CR) inside, which ends no line"
-    where = _lines(str(path), numbers)
-    return Finding("warning", "carriage returns within lines", where, detail, without_cr(path), len(numbers))
+    where, cure = _lines(str(path), numbers), "remove them: " + through(r"tr -d '\r'", path)
+    return Finding("warning", "carriage returns within lines", where, detail, cure, len(numbers))
 
 
 def _unequal(files: Sequence[Path], texts: Sequence[Sequence[str]]) -> Finding:

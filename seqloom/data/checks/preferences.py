@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from seqloom.data.checks.pairs import Finding, Severity
+from seqloom.data.checks.pairs import Finding, Severity, by_severity
 from seqloom.data.rows import Preference
 
 _SHOWN = 3
@@ -28,7 +28,7 @@ def check_preferences(splits: Mapping[str, Sequence[Preference]]) -> list[Findin
         cure = f"remove them from train: what is known by heart makes {name} look better than it is"
         findings += _finding("warning", f"pairs of {name} also in train", same, splits[name], cure)
         findings += _finding("warning", f"prompts of {name} also in train", known, splits[name], cure)
-    return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
+    return by_severity(findings)
 
 
 def _within(name: str, rows: Sequence[Preference]) -> Iterator[Finding]:

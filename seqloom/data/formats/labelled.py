@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from seqloom.data.formats.lines import file_format, is_blank, json_records, read_each, text_of, through
+from seqloom.data.formats.lines import file_format, is_blank, is_text, json_records, read_each, text_of, through
 from seqloom.data.rows import Example, TaggedWords
 from seqloom.errors import DataError, counted, nearest
 
@@ -100,7 +100,7 @@ def _json_sentences(path: Path) -> Iterator[TaggedWords]:
 
 
 def _is_text_list(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, str) and not is_blank(v) for v in value)
+    return isinstance(value, list) and bool(value) and all(map(is_text, value))
 
 
 @dataclass(frozen=True)

@@ -94,19 +94,6 @@ def to_utf8(path: Path, encoding: str = "WINDOWS-1252") -> str:
     return "convert it: " + through(f"iconv -f {encoding} -t UTF-8", path)
 
 
-_CR_ALONE = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
-
-
-def _to_lf(path: Path) -> str:
-    """The cure for a file whose lines end in CR."""
-    return "end lines in LF: " + through(r"tr '\r' '\n'", path)
-
-
-def without_cr(path: Path) -> str:
-    """The cure for a file with CR within its lines, whose number must not change."""
-    return "remove them: " + through(r"tr -d '\r'", path)
-
-
 def through(program: str, path: Path) -> str:
     """A line for the shell that passes the text of a file through a program."""
     if str(path) == STANDARD_INPUT:
@@ -190,7 +177,9 @@ def _check_first(line: bytes, path: Path, alone: bool) -> None:
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise LineError("undecodable bytes", "not UTF-8 but UTF-16", where=where, cure=to_utf8(path, "UTF-16"))
     if alone and b"\r" in line[:-1] and file_format(path) not in (".json", ".jsonl"):  # where CR is white space
-        raise LineError("lines that end in CR", _CR_ALONE, where=str(path), cure=_to_lf(path))
+        problem = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
+        cure = "end lines in LF: " + through(r"tr '\r' '\n'", path)
+        raise LineError("lines that end in CR", problem, where=str(path), cure=cure)
 
 
 def decoded_stream(stream: Any, name: str, max_bytes: int = MAX_BYTES) -> Iterator[str]:

@@ -137,21 +137,16 @@ def _samples(config: Programs, random: Random, level: Callable[[], tuple[int, in
             a, b = (random.randrange(10 ** (length - 1), 10**length) for _ in range(2))
             program, value, kind = f"print({a}+{b})", a + b, f"length {length}"
         else:
-            program, value = _program(random, config.statements, length, nesting)
+            writer = _Writer(random, length)
+            for _ in range(nesting):
+                writer.add(random.choice(config.statements))
+            text, value = writer.last
+            program = "\n".join([*writer.lines, f"print({text})"])
             kind = f"nesting {nesting}, length {length}"
         # The lines of a program become one: ";" occurs nowhere else.
         source = program.replace("\n", ";")
         digest = hashlib.blake2b(f"{config.seed} {source}".encode(), digest_size=4).digest()
         yield int.from_bytes(digest) % _SHARES, _Sample(source, str(value), kind)
-
-
-def _program(random: Random, statements: tuple[Statement, ...], length: int, nesting: int) -> tuple[str, int]:
-    """A program and the value it prints."""
-    writer = _Writer(random, length)
-    for _ in range(nesting):
-        writer.add(random.choice(statements))
-    text, value = writer.last
-    return "\n".join([*writer.lines, f"print({text})"]), value
 
 
 class _Writer:

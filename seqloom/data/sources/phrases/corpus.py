@@ -59,10 +59,8 @@ class Phrases(PairSource):
         ]
         total = self.size + self.valid_size + self.test_size
         pool = writer.seen(total + total // 20 + 2)  # the surplus exceeds the copies, which a small split may refuse
-        valid, test = (
-            _cut(pool, size - len(held)) + held
-            for size, held in zip((self.valid_size, self.test_size), unseen, strict=True)
-        )
+        sizes = zip((self.valid_size, self.test_size), unseen, strict=True)
+        valid, test = (_cut(pool, size - len(held)) + held for size, held in sizes)
         train = _cut(pool, self.size)
         if len(train) < self.size:
             phrases = f"{counted(len(train), 'training phrase')}, not {self.size}"
