@@ -30,7 +30,6 @@ from seqloom.data.sources.words import WordText
 from seqloom.evaluation.word_tests import word_test
 from seqloom.interop.vectors import from_gensim
 from seqloom.models.word_vectors import Word2Vec, Word2VecConfig, WordVectors
-from seqloom.tasks.word_vectors.task import EmbedWordsConfig, read_corpus
 from seqloom.training.log import Reporter
 from seqloom.training.schedule import Linear
 from seqloom.training.word_learner import BlockConfig, WordLearner
@@ -46,9 +45,8 @@ class Seqloom:
 
     def __init__(self, corpus: str, folder: Path, threads: int) -> None:
         self.threads = threads
-        config = EmbedWordsConfig(data=WordText((corpus,), min_count=LEAST))
         began = time.perf_counter()
-        self.vocabulary, self.ids = read_corpus(config, folder, Reporter(0))
+        self.vocabulary, self.ids = WordText((corpus,), min_count=LEAST).encoded(folder, Reporter(0).say)
         self.reading = time.perf_counter() - began
 
     def train(self, method: str, epochs: int, seed: int) -> Trained:
