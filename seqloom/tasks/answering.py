@@ -38,13 +38,7 @@ class Answering(GradientConfig):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged over the config of the run it starts from. Raises ValueError for one without answers."""
-        tree = on_start(tree)
-        model = tree.get("model")
-        kind = model.get("kind") if isinstance(model, Mapping) else None
-        if tree.get("start") and kind not in (None, cls.model_kind):
-            problem = f"start must name a run whose model is of the kind '{cls.model_kind}', not {kind!r}"
-            raise ValueError(f"{problem}; for that one the task is '{cls.tasks.get(str(kind), 'reward')}'")
-        return tree
+        return on_start(tree, cls.model_kind, tasks={"encoder-only": "reward", **cls.tasks})
 
     def scan(self: Any) -> tuple[list[Finding], bool]:
         """See RunConfig."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -244,12 +245,12 @@ def _differing(weights: Mapping[str, Stored], model: nn.Module) -> tuple[str, ..
     return tuple(sorted(differing))
 
 
-def on_start(tree: Mapping[str, Any], kind: str = "") -> Tree:
+def on_start(tree: Mapping[str, Any], *kinds: str, tasks: Mapping[str, str] = MappingProxyType({})) -> Tree:
     """The tree of a config merged into the model of the run it starts from; the tokenizer is that run's.
 
     A preset of the model is dropped, because its sizes are not those of the run; one named on the command line, or a
     key of the tokenizer, raises UsageError. A run that no longer exists changes nothing: the config of a run that has
-    begun is complete. Raises ValueError for a run whose model is not of the `kind` named.
+    begun is complete. Raises ValueError for a run whose model is of none of the `kinds`; `tasks` are those for others.
     """
     start = tree.get("start", "")
     start = start[0] if isinstance(start, Arguments) and start else start
@@ -257,9 +258,13 @@ def on_start(tree: Mapping[str, Any], kind: str = "") -> Tree:
     if not start or not path.is_file():
         return dict(tree)
     base, _ = read_tree(path)
-    other = base.get("model", {}).get("kind", kind)
-    if kind and other != kind:
-        raise ValueError(f"start must name a run whose model is of the kind '{kind}', not '{other}' as that of {start}")
+    other = base.get("model", {}).get("kind")
+    if other not in (None, *kinds):
+        hint = f"; for that one the task is '{tasks[other]}'" if other in tasks else ""
+        wanted = " or ".join(map(repr, kinds))
+        raise ValueError(
+            f"start must name a run whose model is of the kind {wanted}, not {other!r} as {start} is{hint}"
+        )
     tokenizer = tree.get("tokenizer", {})
     for key, value in tokenizer.items() if isinstance(tokenizer, Mapping) else ():
         if isinstance(value, Arguments):

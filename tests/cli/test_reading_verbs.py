@@ -239,7 +239,7 @@ def test_a_ladder_of_readers_is_trained_and_compared(call: Call, here, tmp_path)
 def test_what_writes_is_no_start_for_what_reads(call: Call, here, tmp_path):
     (tmp_path / "config.toml").write_text('[model]\nkind = "decoder-only"\n', encoding="utf-8")
     result = call("train", "label.toml", "--start", tmp_path, "--run", "new")
-    result.refused(2, "whose model reads whole texts, not one of the kind 'decoder-only'", cured=False)
+    result.refused(2, "whose model is of the kind 'encoder-only', not 'decoder-only'", cured=False)
 
 
 def test_numbers_and_pairs(call: Call, here, tmp_path):

@@ -94,7 +94,10 @@ class Predictor:
         """The prediction for each example."""
         if isinstance(examples, str):
             raise UsageError("expected a list of texts, got one text", cure='write predictor(["..."])')
-        rows = [self.reader.row(example) for example in examples]
+        return self.predictions([self.reader.row(example) for example in examples])
+
+    def predictions(self, rows: Sequence[Any]) -> list[Any]:
+        """The prediction for each row, whatever texts it has: also for those that a model wrote."""
         items = self.reader.items(rows, learn=False)
         scores = self.reader.outputs_of(self.model, items)
         return [self.reader.predict(*each) for each in zip(rows, items, scores, strict=True)]

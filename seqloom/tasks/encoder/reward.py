@@ -111,13 +111,16 @@ class Rewarder(Reader):
         if len(parts) != 2 or not is_text(parts[1]) or not parts[0] or (isinstance(parts[0], str) > is_text(parts[0])):
             problem = f"cannot be read: {str(example)[:80]!r}"
             raise UsageError(problem, cure="this run is for answers to prompts: PROMPT<TAB>ANSWER")
-        prompt = parts[0] if isinstance(parts[0], str) else tuple(parts[0])
+        return self.single(parts[0] if isinstance(parts[0], str) else tuple(parts[0]), parts[1])
+
+    def single(self, prompt: str | tuple[Message, ...], answer: str) -> Preference:
+        """The row of an answer, whatever it is. Raises UsageError for a prompt of another form."""
         if self.config.data.chats and isinstance(prompt, str):
             turns: list[Any] = (turns_of(prompt) if self.config.data.form == "dialogue" else []) or [("user", prompt)]
             prompt = tuple(Message(role, text) for role, text in turns)
         elif not self.config.data.chats and not isinstance(prompt, str):
             raise UsageError("this run has not learned from conversations", cure="give a plain text as prompt")
-        return Preference(prompt, parts[1], parts[1])
+        return Preference(prompt, answer, answer)
 
 
 def shown(prompt: str | Sequence[Message]) -> str:

@@ -67,12 +67,7 @@ class ReadingConfig(GradientConfig):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged into the model of the run that training starts from."""
-        tree = on_start(tree)
-        model = tree.get("model")
-        kind = model.get("kind") if isinstance(model, Mapping) else None
-        if tree.get("start") and kind not in (None, *cls.starts):
-            raise ValueError(f"start must name a run whose model reads whole texts, not one of the kind {kind!r}")
-        return tree
+        return on_start(tree, *cls.starts)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -12,17 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from seqloom.data.rows import Prompt, continued
+from seqloom.data.rows import Example, Prompt, continued
 from seqloom.errors import DataError, SeqloomError, UsageError, nearest
 from seqloom.limits import Bounded, Bounds
+from seqloom.run import Run
 from seqloom.tasks.encoder.reward import shown
 
 Judge = Callable[[Sequence[Prompt], Sequence[str]], Sequence[float]]
 """(prompts, answers) -> the reward of each answer."""
 
 
+class _Reward:
+    """What an answer is worth."""
+
+    def judge(self) -> Judge:
+        """What rewards many answers."""
+        raise NotImplementedError
+
+    def digests(self) -> dict[str, str]:
+        """The digests of the runs that it depends on, by their paths."""
+        return {}
+
+
 @dataclass(frozen=True)
-class FunctionReward:
+class FunctionReward(_Reward):
     """A function of Python: (prompt, answer) -> number; with a third parameter, it gets the right answer, too.
 
     Args:
@@ -53,7 +66,7 @@ class FunctionReward:
 
 
 @dataclass(frozen=True)
-class RunReward:
+class RunReward(_Reward):
     """A run: the probability of a label by a classifier, or the score of a reward model.
 
     A classifier reads a prompt with its continuation; an answer to a conversation alone.
@@ -67,37 +80,47 @@ class RunReward:
     run: str = ""
     label: str = ""
 
+    def digests(self) -> dict[str, str]:
+        """See _Reward."""
+        return {self.run: Run.open(self.run).best(lambda fault: None).digest()}
+
     def judge(self) -> Judge:
         """The run in use. Raises RunError for none, UsageError for one that gives no rewards."""
         from seqloom.tasks import load
         from seqloom.tasks.encoder.classify import Classifier
-        from seqloom.tasks.encoder.reward import RewardPredictor
+        from seqloom.tasks.encoder.reward import Rewarder
 
         judging = load(self.run, precision="fp32")
-        if isinstance(judging, RewardPredictor):
-            return lambda prompts, answers: [
-                scored.reward for scored in judging([(p.prompt, a) for p, a in zip(prompts, answers, strict=True)])
-            ]
         reader = getattr(judging, "reader", None)
+        if isinstance(reader, Rewarder):
+            single = reader.single
+
+            def scores(prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+                rows = [single(prompt.prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+                return [scored.reward for scored in judging.predictions(rows)]
+
+            return scores
         if not isinstance(reader, Classifier) or "labels" not in reader.facts:
             raise UsageError("gives no rewards", where=self.run, cure="name a run of the task 'reward' or 'classify'")
         if self.label not in (labels := reader.facts["labels"]):
             raise UsageError(f"has no label {self.label!r}", where=self.run, cure=nearest(self.label, labels))
-        return lambda prompts, answers: [
-            classified.probabilities[self.label]
-            for classified in judging([_whole(p, a) for p, a in zip(prompts, answers, strict=True)])
-        ]
+
+        def probabilities(prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+            rows = [_whole(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+            return [classified.probabilities[self.label] for classified in judging.predictions(rows)]
+
+        return probabilities
 
 
-def _whole(prompt: Prompt, answer: str) -> str:
-    return continued(prompt.prompt, answer) if isinstance(prompt.prompt, str) else answer or " "
+def _whole(prompt: Prompt, answer: str) -> Example:
+    return Example(continued(prompt.prompt, answer) if isinstance(prompt.prompt, str) else answer)
 
 
-class _Rule:
+class _Rule(_Reward):
     """A reward of one answer."""
 
     def judge(self) -> Judge:
-        """The rule for many answers."""
+        """See _Reward."""
         return lambda prompts, answers: [self.reward(p, a) for p, a in zip(prompts, answers, strict=True)]
 
     def reward(self, prompt: Prompt, answer: str) -> float:

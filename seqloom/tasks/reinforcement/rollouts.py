@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -112,6 +112,19 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Prompts, their ids, and what rewards answers to them."""
+
+    rows: Sequence[Prompt]
+    encoded: Sequence[np.ndarray]
+    judge: Judge
+
+    def rewards(self, numbers: Iterable[int], answers: Sequence[str]) -> list[float]:
+        """The rewards of answers to the prompts of these numbers. Raises DataError for a reward that is none."""
+        return judged(self.judge, [self.rows[number] for number in numbers], answers)
+
+
+@dataclass(frozen=True)
 class Policy:
     """A model as it answers.
 
@@ -153,29 +166,19 @@ class Rollouts:
 
     Args:
         policy: the model as it answers.
-        rows, encoded: all prompts, and their ids.
-        judge: what rewards answers.
+        asked: the prompts that it is asked.
         reference: the model that training started from.
         warn: reports what is odd.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        rows: Sequence[Prompt],
-        encoded: Sequence[np.ndarray],
-        judge: Judge,
-        reference: Reference,
-        warn: Callable[[str], None],
-    ) -> None:
-        self.policy, self.rows, self.encoded, self.judge, self.reference = policy, rows, encoded, judge, reference
-        self.warn, self._same = warn, 0
+    def __init__(self, policy: Policy, asked: Asked, reference: Reference, warn: Callable[[str], None]) -> None:
+        self.policy, self.asked, self.reference, self.warn, self._same = policy, asked, reference, warn, 0
 
     def __call__(self, model: Any, batch: PromptBatch, carry: Mapping[str, Tensor] | None = None) -> Loss:
         """The loss summed over the answers; `carry` has those of an earlier update of the same batch."""
         config: Any = self.policy.config
         model.eval()  # without dropout: the first ratio is 1
-        prompts = [self.encoded[row] for row in batch.rows]
+        prompts = [self.asked.encoded[row] for row in batch.rows]
         answered = self._answered(batch, prompts) if batch.update == 0 or not carry else dict(carry)
         device, group = answered["ids"].device, config.batches.answers
         mask = answered["ids"] >= 0
@@ -215,7 +218,7 @@ class Rollouts:
         seed = int(np.random.Philox(key=(config.seed, batch.batch)).random_raw() >> 1)
         drawn = self.policy.answers(prompts, group, config.batches.temperature, seed)
         texts = self.policy.texts(prompts, drawn)
-        rewards = judged(self.judge, [self.rows[row] for row in batch.rows for _ in range(group)], texts)
+        rewards = self.asked.rewards((row for row in batch.rows for _ in range(group)), texts)
         self._notice(rewards)
         seen = [[answer.tobytes() for answer in drawn[i : i + group]] for i in range(0, len(drawn), group)]
         distinct = [own.index(answer) == i for own in seen for i, answer in enumerate(own)]

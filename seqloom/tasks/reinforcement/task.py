@@ -27,8 +27,9 @@ from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.reward import shown
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.preference.reference import kept_reference, reference_model, start_digest
-from seqloom.tasks.reinforcement.rewards import COMPARING, Judge, RewardConfig, judged
+from seqloom.tasks.reinforcement.rewards import COMPARING, RewardConfig
 from seqloom.tasks.reinforcement.rollouts import (
+    Asked,
     Policy,
     PromptBatches,
     Reading,
@@ -101,10 +102,12 @@ class ReinforcementKeys(Answering):
         assets = self.started(run)
         rows = self.asked(reporter)
         digests = {name: digest_rows(split) for name, split in rows.items()}
-        reference = kept_reference(self, run, digests) or {"start": start_digest(self)}
-        if reference["start"] != start_digest(self):
-            problem = "is not what it was when this run began; it is the reference of the answers"
-            raise RunError(problem, where=self.start, cure="put it back, or begin another run with --run")
+        now = {"start": start_digest(self), **self.reward.digests()}
+        reference = kept_reference(self, run, digests) or now
+        if changed := [name for name, digest in now.items() if reference.get(name) != digest]:
+            what = self.start if changed[0] == "start" else changed[0]
+            problem = "is not what it was when this run began: answers would be compared with something else"
+            raise RunError(problem, where=what, cure="put it back, or begin another run with --run")
         encoded = {name: self.encoded(split, name, assets, reporter) for name, split in rows.items()}
         judge = self.reward.judge()
         assets = Assets(assets.tokenizers, reference=reference)
@@ -117,9 +120,11 @@ class ReinforcementKeys(Answering):
             if self.objective.critic:
                 model.add_module(CRITIC, nn.Linear(config.model.decoder.width, 1))
                 nn.init.zeros_(model.critic.weight)
+                nn.init.zeros_(model.critic.bias)
                 model.critic.to(next(model.parameters()).device)
-            learning = Rollouts(policy, rows["train"], encoded["train"], judge, start, reporter.warn)
-            valid = Appraisal(policy, rows["valid"][:_VALIDATED], encoded["valid"][:_VALIDATED], judge, start)
+            learning = Rollouts(policy, Asked(rows["train"], encoded["train"], judge), start, reporter.warn)
+            held = Asked(rows["valid"][:_VALIDATED], encoded["valid"][:_VALIDATED], judge)
+            valid = Appraisal(policy, held, start)
             return gradient_plan(config, model, batches, valid.measure, learning)
 
         return Prepared(
@@ -140,7 +145,7 @@ class ReinforcementKeys(Answering):
         policy = Policy(self, predictor, self.start_token(assets))
         start = Reference(reference_model(self, assets)) if same else None
         reporter.say(f"answering {len(rows):,} prompts")
-        scores, _ = Appraisal(policy, rows, encoded, self.reward.judge(), start).scores()
+        scores, _ = Appraisal(policy, Asked(rows, encoded, self.reward.judge()), start).scores()
         return {**scores, "prompts": len(rows), "seconds": round(time.perf_counter() - began, 3)}
 
 
@@ -152,15 +157,8 @@ def _summary(name: str, prompts: Sequence[np.ndarray]) -> Json:
 class Appraisal:
     """One sampled answer to each of some prompts, always with the same random numbers, and the start's beside it."""
 
-    def __init__(
-        self,
-        policy: Policy,
-        rows: Sequence[Prompt],
-        encoded: Sequence[np.ndarray],
-        judge: Judge,
-        start: Reference | None,
-    ) -> None:
-        self.policy, self.rows, self.encoded, self.judge, self.start = policy, rows, encoded, judge, start
+    def __init__(self, policy: Policy, asked: Asked, start: Reference | None) -> None:
+        self.policy, self.asked, self.start = policy, asked, start
         self._before: tuple[list[str], np.ndarray] | None = None
 
     def measure(self, step: int) -> Measured:
@@ -187,22 +185,23 @@ class Appraisal:
             scores |= {"reward_start": float(old.mean()), "win_rate": 100 * float(wins)}
         for i in range(0, len(answers), _TOGETHER):
             part = slice(i, i + _TOGETHER)
-            more, apart = self._distributions(model, self.encoded[part], answers[part])
+            more, apart = self._distributions(model, self.asked.encoded[part], answers[part])
             entropy, divergence = entropy + more, divergence + apart
         scores["entropy"] = entropy / float(lengths.sum())
         if self.start is not None:
             scores["divergence"] = divergence / len(answers)
-        each = zip(self.rows, before, texts, rewards.tolist(), strict=True)
+        each = zip(self.asked.rows, before, texts, rewards.tolist(), strict=True)
         samples = [{**policy.config.sample(row, b, t), "reward": round(r, 4)} for row, b, t, r in each]
         return scores, samples[:_SAMPLES]
 
     def _answered(self) -> tuple[list[np.ndarray], list[str], np.ndarray]:
         config: Any = self.policy.config
         answers: list[np.ndarray] = []
-        for i in range(0, len(self.encoded), _TOGETHER):
-            answers += self.policy.answers(self.encoded[i : i + _TOGETHER], 1, config.batches.temperature, i + 1)
-        texts = self.policy.texts(self.encoded, answers)
-        return answers, texts, np.array(judged(self.judge, self.rows, texts))
+        encoded = self.asked.encoded
+        for i in range(0, len(encoded), _TOGETHER):
+            answers += self.policy.answers(encoded[i : i + _TOGETHER], 1, config.batches.temperature, i + 1)
+        texts = self.policy.texts(encoded, answers)
+        return answers, texts, np.array(self.asked.rewards(range(len(encoded)), texts))
 
     def _distributions(
         self, model: Any, prompts: Sequence[np.ndarray], answers: Sequence[np.ndarray]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +11,26 @@ import numpy as np
 import pytest
 import torch
 from calls import Call
-from made_up import sentences, write_corpus
+from made_up import sentences
+from starts import make_starts
 from toys import Listener
 
-from seqloom.data.batches.stream import StreamConfig
 from seqloom.data.rows import Prompt
-from seqloom.data.sources.chats.conversations import Conversations
-from seqloom.data.sources.pairs import Files
 from seqloom.decoding.config import Sampling
 from seqloom.errors import DataError
-from seqloom.models.decoder import DecoderOnlyConfig
-from seqloom.models.encoder_decoder import EncoderDecoderConfig
-from seqloom.models.recurrent import RecurrentDecoderConfig
-from seqloom.nn.transformer import TransformerConfig
 from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.building import begin
-from seqloom.tasks.language_model.task import LanguageModelConfig
-from seqloom.tasks.reinforcement.rewards import LengthReward, PatternReward, judged
-from seqloom.tasks.reinforcement.rollouts import Policy, PromptBatches, Reading, Reference, RolloutConfig, Rollouts
-from seqloom.tasks.seq2seq.task import TranslateConfig
-from seqloom.text.tokenizer import BPE
-from seqloom.training.config import TrainingConfig
-from seqloom.workflows.train import train_run
+from seqloom.tasks.reinforcement.rewards import LengthReward, PatternReward, RunReward, judged
+from seqloom.tasks.reinforcement.rollouts import (
+    Policy,
+    PromptBatches,
+    Reading,
+    Reference,
+    RolloutConfig,
+    Rollouts,
+)
 
-STACK = TransformerConfig(layers=1, width=16, inner=16, heads=2, dropout=0.4)
-LSTM = RecurrentDecoderConfig(layers=1, width=16, dropout=0.4, weight_drop=0.4)
 BASES = ("lm", "lstm", "mt")
 
 
@@ -43,31 +38,10 @@ BASES = ("lm", "lstm", "mt")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs to start from, and prompts."""
     made = tmp_path_factory.mktemp("start")
-    training: dict[str, Any] = {"steps": 40, "evaluate_every": 40, "threads": 1, "precision": "fp32"}
-    chats = [{"prompt": line, "response": " ".join(line.split()[:2])} for line in sentences(60, 3)]
-    (made / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats), encoding="utf-8")
     rows = [{"prompt": line, "right": line.split()[0]} for line in sentences(24, 5)]
     (made / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (made / "prompts.txt").write_text("\n\n".join(sentences(24, 5)), encoding="utf-8")
-    for name, decoder in (("lm", STACK), ("lstm", LSTM)):
-        language = LanguageModelConfig(
-            run=str(made / name),
-            data=Conversations((str(made / "chats.jsonl"),)),
-            tokenizer=BPE(size=290),
-            model=DecoderOnlyConfig(decoder=decoder),
-            batches=StreamConfig(lanes=4, length=31),
-            training=TrainingConfig(**training, metric="loss"),
-        )
-        train_run(language, Listener())
-    pair = write_corpus(made, "pairs", 40, 1)
-    translation = TranslateConfig(
-        run=str(made / "mt"),
-        data=Files(pair, pair),
-        tokenizer=BPE(size=290),
-        model=EncoderDecoderConfig(encoder=STACK, decoder=STACK),
-        training=TrainingConfig(**training, metric="loss"),
-    )
-    train_run(translation, Listener())
+    make_starts(made, steps=40, evaluate_every=40, threads=1, precision="fp32")
     return made
 
 
@@ -149,6 +123,22 @@ def test_the_road_from_conversations_to_rewards_ends_in_chat(
     assert call("check", path, "-q").code == 0
 
 
+def test_a_changed_judge_gives_other_rewards(call: Call, bases: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": s, "chosen": s.split()[0], "rejected": f"{s} no"} for s in sentences(30, 4)]
+    Path("pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    text = f'task = "reward"\nstart = "{bases / "lm"}"\n[data]\ntrain = ["pairs.jsonl"]\n[training]\nsteps = 2\n'
+    Path("judge.toml").write_text(text + "evaluate_every = 2\nthreads = 1\n", encoding="utf-8")
+    assert call("train", "judge.toml", "--run", "judge", "-q").code == 0
+    path = write_config(bases, "lm", reward='kind = "run", run = "judge"')
+    assert call("train", path, "--run", "run", "--training.steps", "2", "-q").code == 0
+    judge = RunReward("judge").judge()  # whatever a model writes
+    assert len(judge([Prompt("ba")] * 4, ["", " ", "\0\t", "ko"])) == 4
+    shutil.rmtree("judge")
+    assert call("train", "judge.toml", "--run", "judge", "--seed", "2", "-q").code == 0
+    call("train", path, "--run", "run", "-q").refused(2, "judge: is not what it was when this run began")
+
+
 def rollouts(bases: Path, base: str, temperature: float = 1.0) -> tuple[Any, Rollouts, PromptBatches]:
     """A model, its rollouts on the prompts, and the prompts by step."""
     tree: dict[str, Any] = {"start": str(bases / base), "reward": {"kind": "length", "words": 3}}
@@ -171,7 +161,7 @@ def rollouts(bases: Path, base: str, temperature: float = 1.0) -> tuple[Any, Rol
     encoded = config.encoded(rows, "train", assets, Listener())
     return (
         model,
-        Rollouts(policy, rows, encoded, judge, Reference(model), Listener().warn),
+        Rollouts(policy, Asked(rows, encoded, judge), Reference(model), Listener().warn),
         PromptBatches(len(rows), config.batches, 1),
     )
 
@@ -181,7 +171,7 @@ def rollouts(bases: Path, base: str, temperature: float = 1.0) -> tuple[Any, Rol
 def test_log_probabilities_of_sampling_are_those_of_learning(bases: Path, base: str, temperature: float) -> None:
     model, learning, batches = rollouts(bases, base, temperature)
     policy = learning.policy
-    prompts = [learning.encoded[i] for i in batches(0).rows]
+    prompts = [learning.asked.encoded[i] for i in batches(0).rows]
     sampling = Sampling(n_best=4, temperature=temperature, seed=3, max_length=9)
     model.eval()
     if base == "mt":
