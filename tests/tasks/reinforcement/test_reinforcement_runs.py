@@ -23,6 +23,7 @@ from seqloom.tasks import load
 from seqloom.tasks.building import begin
 from seqloom.tasks.reinforcement.rewards import LengthReward, PatternReward, RunReward, judged
 from seqloom.tasks.reinforcement.rollouts import (
+    Asked,
     Policy,
     PromptBatches,
     Reading,
