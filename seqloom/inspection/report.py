@@ -21,6 +21,8 @@ _LOSSES = {
     "perplexity": "Nats a token",
     "matthews": "Nats an example",
     "exact_match": "Nats an example",
+    "reward": "The loss of the policy: its sign and size mean little",
+    "reward_chosen": "Nats a pair of answers",
     "accuracy": "Nats a word",
     "pearson": "The squared difference, in units of the standard deviation",
 }

@@ -38,19 +38,21 @@ def compare_runs(
         raise UsageError("a comparison needs at least two runs", cure="seqloom compare RUN RUN ...")
     if len({*names}) < len(names):
         raise UsageError(f"the same run twice: {', '.join(str(run.path) for run in opened)}", cure="name each run once")
-    task, *others = dict.fromkeys(str(run.info().get("task")) for run in opened)
-    if others:
-        raise UsageError(f"these are runs of the tasks {task!r} and {others[0]!r}", cure="compare runs of one task")
+    configs = [config_of(run, RunConfig) for run in opened]
+    # A run that was aligned is also one of what it started from.
+    config = next((one for one in configs if all(isinstance(other, type(one)) for other in configs)), None)
+    if config is None:
+        task, other, *_ = dict.fromkeys(config.task for config in configs)
+        raise UsageError(f"these are runs of the tasks {task!r} and {other!r}", cure="compare runs of one task")
     target = Path(folder)
     with output_in(target, *OUTPUTS):
         evaluations = [_evaluation(run, test, reporter) for run in opened]
-        config = config_of(opened[0], RunConfig)
         metric = config.training.metric if config.training.metric in MEASURES else "loss"
         bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
         reached = measures.worst(bests, metric) if len(bests) == len(opened) and any(bests) else None
         result = {"test": evaluations[0]["test"]}
         result |= config.compared(opened, names, evaluations) or scores_alone(opened, names, evaluations)
-        result |= {"task": task, "reached": reached, "metric": metric, "unit": config.unit}
+        result |= {"task": config.task, "reached": reached, "metric": metric, "unit": config.unit}
         for row, run, scores in zip(result["systems"], opened, evaluations, strict=True):
             row |= _costs(run, scores, metric, reached)
         write_json(target / OUTPUTS[0], result)

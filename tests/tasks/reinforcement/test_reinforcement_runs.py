@@ -103,15 +103,14 @@ def test_a_run_learns_from_rewards_and_resumes_to_the_bit(
     first, second = (checkpoint.weights.read_bytes() for checkpoint in newest if checkpoint is not None)
     assert first == second
     assert b"critic" not in first
-    test = (
-        ["--test", str(bases / "prompts.jsonl")]
-        if base != "mt"
-        else ["--test", *map(str, sorted(bases.glob("pairs.*")))]
-    )
-    scored = call("eval", "whole", "-q", "--json", *test)
+    files = sorted(bases.glob("pairs.*" if base == "mt" else "prompts.jsonl"))
+    scored = call("eval", "whole", "-q", "--json", "--test", *files)
     assert scored.code == 0, scored.err
     assert ("bleu" if base == "mt" else "reward_start") in json.loads(scored.out)
     assert call("report", "whole", "-q").code == 0
+    if base == "mt":
+        compared = call("compare", bases / base, "whole", "-q", "--to", "to", "--test", *files)
+        assert compared.code == 0, compared.err
 
 
 def test_the_road_from_conversations_to_rewards_ends_in_chat(
