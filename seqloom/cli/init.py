@@ -105,7 +105,7 @@ kind = "run"                           # or python, exact, chrf, length, pattern
 run = "runs/reward"                    # a reward model, or a classifier and one of its labels
 
 [objective]
-kind = "rloo"                          # or grpo, reinforce, ppo, minimum-risk
+kind = "rloo"                          # or grpo, reinforce, ppo, minimum-risk, online-dpo
 beta = 0.05                            # smaller = farther from the reference
 
 [batches]

@@ -19,6 +19,7 @@ _COSTS = {
     "tokens_per_second": "training/s",
     "sentences_per_second": "in use/s",
     "gigabytes": "peak GB",
+    "megabytes": "checkpoint MB",
 }
 
 
@@ -40,6 +41,13 @@ def comparison_tables(result: Mapping[str, Any]) -> Iterator[Table]:
     """Scores and costs; for translations also the scores of groups of sentences and of words."""
     yield _scores(result)
     yield _costs(result)
+    if forgotten := result.get("forgetting"):
+        rows = [
+            [row["name"], *(_score(row["scores"], key) for key in forgotten["measures"])]
+            for row in forgotten["systems"]
+        ]
+        title = f"What is kept of {forgotten['start']}: its task on its own test data, with the weights of each run"
+        yield Table(title, ["", *(MEASURES[key].name for key in forgotten["measures"])], rows)
     if groups := result.get("by_length"):
         names = [system["name"] for system in groups[0]["systems"]]
         rows = [[class_name(r), r["sentences"], *(_score(s, "bleu") for s in r["systems"])] for r in groups]

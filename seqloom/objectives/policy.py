@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 
 from seqloom.limits import Bounded, Bounds, Share, Weight
+from seqloom.objectives.preference import DirectPreference
 from seqloom.shapes import Bool, Float, Tensor
 
 Scores = dict[str, float]
@@ -250,7 +251,39 @@ class MinimumRisk(_Policy):
         return -answers.group * expected.sum() + 0.0 * scores.sum(), {}
 
 
-PolicyObjective = LeaveOneOut | GroupRelative | BatchMean | Proximal | MinimumRisk
+@dataclass(frozen=True)
+class BestAndWorst(_Policy):
+    """Online DPO (Guo et al. 2024): of the answers to a prompt, the best is preferred to the worst.
+
+    Only which answer is better counts, not by how much; a prompt whose answers have equal rewards teaches nothing.
+
+    Args:
+        beta: as for "dpo" in docs/preferences.md: smaller = farther from the reference.
+        kl, truncated: as for "rloo"; kl must be "reward", and the divergence counts by DPO's loss alone.
+    """
+
+    kind: ClassVar[str] = "online-dpo"
+    beta: Weight = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kl == "loss" or not self.beta:
+            raise ValueError("online-dpo needs objective.kl = 'reward' and an objective.beta above 0")
+
+    def loss(
+        self, log_p: Float[Tensor, "R T"], answers: Answers, values: Float[Tensor, "R T"] | None = None
+    ) -> tuple[Float[Tensor, ""], Scores]:
+        """See _Policy; the loss of a pair counts for all answers to its prompt."""
+        rewards, learned = (each.view(-1, answers.group) for each in (answers.rewards, answers.learned))
+        best = rewards.masked_fill(~learned, -torch.inf).argmax(1, keepdim=True)
+        worst = rewards.masked_fill(~learned, torch.inf).argmin(1, keepdim=True)
+        ratios = torch.where(answers.mask, log_p - answers.reference, 0.0).sum(1).view(-1, answers.group)
+        losses = DirectPreference(self.beta).losses((ratios.gather(1, best) - ratios.gather(1, worst))[:, 0])
+        differ = (rewards.gather(1, best) > rewards.gather(1, worst))[:, 0]
+        return answers.group * torch.where(differ, losses, 0.0).sum(), {}
+
+
+PolicyObjective = LeaveOneOut | GroupRelative | BatchMean | Proximal | MinimumRisk | BestAndWorst
 
 
 def _left_out(totals: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:

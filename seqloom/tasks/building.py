@@ -66,6 +66,7 @@ def load_run(
     device: str = "auto",
     special_tokens: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    weights_of: Run | None = None,
 ) -> Loaded[C]:
     """A run for use.
 
@@ -76,6 +77,7 @@ def load_run(
         device: "auto" = a GPU if there is one.
         special_tokens: whether texts are trusted: special tokens in them, like </s>, are read as such.
         say: reports the damaged checkpoints that were skipped.
+        weights_of: a run that started from this one, whose weights are taken where there are such.
     """
     run = Run.open(path)
     config = config_of(run, kind)
@@ -85,6 +87,8 @@ def load_run(
         model = _for_use(lambda: config.build(assets), run)
     restore(model, adaptation(config), run.best(say).path)
     merge_adapters(model)
+    if weights_of is not None:
+        _take(model, weights_of, say)
     # A weight that asks for no gradient is multiplied by another kernel, with other last bits.
     model = model.requires_grad_(True).to(where, dtype_for(precision, where)).eval()
     pack(model)
@@ -196,6 +200,15 @@ def _start(run: Run, checkpoint: Checkpoint) -> Iterator[tuple[dict[str, Stored]
         return
     model = load_run(run, RunConfig, precision="fp32", device="cpu").model
     yield {name: Stored(tuple(p.shape), p.detach) for name, p in model.named_parameters()}, None
+
+
+@torch.no_grad()
+def _take(model: nn.Module, run: Run, say: Callable[[str], None]) -> None:
+    """Gives a model the weights of another of the same names and shapes; a table takes the rows that it has."""
+    with _start(run, run.best(say)) as (weights, _):
+        for name, parameter in model.named_parameters():
+            if name in weights and (saved := weights[name].read()[: len(parameter)]).shape == parameter.shape:
+                parameter.copy_(saved)
 
 
 def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporter) -> Path | None:

@@ -13,7 +13,8 @@ from seqloom.measures import MEASURES
 from seqloom.run import Run
 from seqloom.tasks.task import RunConfig, config_of, refuse_other_tests
 from seqloom.training.log import Reporter
-from seqloom.workflows.evaluate import basis, evaluate_run, title_of
+from seqloom.workflows.evaluate import evaluated
+from seqloom.workflows.forgetting import forgetting
 
 OUTPUTS = "compare.json", "compare.html"
 
@@ -46,7 +47,7 @@ def compare_runs(
         raise UsageError(f"these are runs of the tasks {task!r} and {other!r}", cure="compare runs of one task")
     target = Path(folder)
     with output_in(target, *OUTPUTS):
-        evaluations = [_evaluation(run, test, reporter) for run in opened]
+        evaluations = [evaluated(run, test, reporter) for run in opened]
         metric = config.training.metric if config.training.metric in MEASURES else "loss"
         bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
         reached = measures.worst(bests, metric) if len(bests) == len(opened) and any(bests) else None
@@ -55,6 +56,7 @@ def compare_runs(
         result |= {"task": config.task, "reached": reached, "metric": metric, "unit": config.unit}
         for row, run, scores in zip(result["systems"], opened, evaluations, strict=True):
             row |= _costs(run, scores, metric, reached)
+        result["forgetting"] = forgetting(opened, names, reporter)
         write_json(target / OUTPUTS[0], result)
         write_text(target / OUTPUTS[1], render_comparison(result))
     reporter.say(f"{target / OUTPUTS[1]} written")
@@ -81,16 +83,6 @@ def run_names(runs: Sequence[Run]) -> list[str]:
     return short if len({*short}) == len(short) else [str(run.path) for run in runs]
 
 
-def _evaluation(run: Run, test: Sequence[str], reporter: Reporter) -> Json:
-    """The run's scores on the test set: the saved ones if nothing has changed since, else new ones."""
-    title = title_of("", test)
-    scores = run.usable_evaluation(title, reporter.warn)
-    if scores and scores["basis"] == basis(run, config_of(run, RunConfig), test, (), reporter)["basis"]:
-        return scores
-    reporter.say(f"evaluating {run.path}")
-    return evaluate_run(run, test, title, (), reporter)
-
-
 def _valid(run: Run) -> list[Json]:
     return [row for row in run.rows("metrics.jsonl") if row.get("kind") == "valid"]
 
@@ -109,4 +101,5 @@ def _costs(run: Run, scores: Json, metric: str, reached: float | None) -> Json:
         "minutes_to_reach": next(arrivals, None),
         "sentences_per_second": count[0] / scores["seconds"] if count and scores["seconds"] else None,
         "gigabytes": training.get("gigabytes"),
+        "megabytes": run.best(lambda text: None).weights.stat().st_size / 1e6,
     }

@@ -54,7 +54,17 @@ def evaluate_run(
     loaded = load_run(run, RunConfig, precision=config.measured_in, say=reporter.warn)
     predictor = replace(loaded, config=config).predictor()
     scores = config.score(predictor, test, options, reporter)
-    return _saved(run, title, scores, basis(run, config, test, options, reporter), reporter)
+    return saved(run, title, scores, basis(run, config, test, options, reporter), reporter)
+
+
+def evaluated(run: Run, test: Sequence[str], reporter: Reporter) -> Json:
+    """The scores of a run on a test set: the saved ones if nothing has changed since, else new ones."""
+    title = title_of("", test)
+    scores = run.usable_evaluation(title, reporter.warn)
+    if scores and scores["basis"] == basis(run, config_of(run, RunConfig), test, (), reporter)["basis"]:
+        return scores
+    reporter.say(f"evaluating {run.path}")
+    return evaluate_run(run, test, title, (), reporter)
 
 
 def _of_data(options: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -76,7 +86,7 @@ def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporte
     loaded = load_run(path, LanguageModelConfig, precision="fp32", say=reporter.warn)
     scores = score_choices(loaded.predictor(), file, shots, reporter)
     options = ["--choices", "--shots", str(shots)]
-    return _saved(loaded.run, title, scores, basis(loaded.run, loaded.config, [file], options, reporter), reporter)
+    return saved(loaded.run, title, scores, basis(loaded.run, loaded.config, [file], options, reporter), reporter)
 
 
 def basis(run: Run, config: RunConfig, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
@@ -88,7 +98,8 @@ def basis(run: Run, config: RunConfig, test: Sequence[str], options: Sequence[st
     return {"checkpoint": best.path.name, "weights": best.digest(), "files": list(test), "basis": digest}
 
 
-def _saved(run: Run, title: str, scores: Json, on: Json, reporter: Reporter) -> Json:
+def saved(run: Run, title: str, scores: Json, on: Json, reporter: Reporter) -> Json:
+    """Saves scores with their basis as an evaluation of a run."""
     result, path = {"test": title, **scores, **on}, run.evaluation_path(title)
     before = run.usable_evaluation(title, reporter.warn).get("files")
     if before not in (None, on["files"]):

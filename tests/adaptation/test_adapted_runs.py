@@ -226,3 +226,28 @@ def test_an_adapter_needs_a_start(call: Call, tmp_path: Path, monkeypatch) -> No
     call("train", "small.toml", "-q").refused(2, "adapt.kind = 'lora'", "start must name it", cured=False)
     with pytest.raises(RunError, match="no such run"):
         Run.open("runs/small")
+
+
+def test_a_comparison_of_runs_of_one_start_shows_what_they_have_forgotten(call: Call, base: str) -> None:
+    write_config(base, LORA)
+    for name, lr in (("same", "1e-12"), ("changed", "0.03")):
+        result = call("train", "tuned.toml", "--run", name, "--optimizer.lr", lr, "-q")
+        assert result.code == 0, result.err
+    words = ("compare", "same", "changed", "--test", *TESTS[base], "--to", "both")
+    result = call(*words, "--json")
+    assert result.code == 0, result.err
+    forgetting = json.loads(result.out)["forgetting"]
+    if base == "translate":  # whose config names no test data
+        assert "what was forgotten of run is not measured" in result.err
+        assert forgetting is None
+        return
+    start, same, _ = forgetting["systems"]
+    assert [row["name"] for row in forgetting["systems"]] == ["run", "same", "changed"]
+    scores = json.loads(call("eval", "run", "--json", "-q").out)
+    assert start["scores"] == {key: scores[key] for key in forgetting["measures"]}
+    assert same["scores"] == start["scores"]
+    assert json.loads(Path("changed/eval/test-of-run.json").read_text("utf-8"))["loss"] != scores["loss"]
+    again = call(*words)
+    assert "evaluating" not in again.err
+    assert "What is kept of run" in again.out
+    assert "What is kept of run" in Path("both/compare.html").read_text("utf-8")

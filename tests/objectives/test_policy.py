@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from seqloom.objectives.policy import (
     Answers,
     BatchMean,
+    BestAndWorst,
     GroupRelative,
     LeaveOneOut,
     MinimumRisk,
@@ -118,6 +120,38 @@ def test_minimum_risk_agrees_with_a_loop() -> None:
         totals = [loop_total(answers, r, 0.3) for r in rows]
         expected -= G * sum(w * t for w, t in zip(weights, totals, strict=True)) / sum(weights)
     assert float(objective.loss(log_p, answers)[0]) == pytest.approx(expected, rel=1e-10)
+
+
+def test_online_dpo_agrees_with_a_loop() -> None:
+    objective = BestAndWorst(beta=0.3)
+    log_p, answers, _ = drawn()
+    expected = 0.0
+    for p in range(P):
+        rows = sorted((r for r in range(p * G, (p + 1) * G) if answers.learned[r]), key=lambda r: answers.rewards[r])
+        if len(rows) > 1:
+            ratios = [float((log_p - answers.reference)[r][answers.mask[r]].sum()) for r in (rows[-1], rows[0])]
+            expected += G * math.log1p(math.exp(-0.3 * (ratios[0] - ratios[1])))
+    assert expected > 0
+    assert float(objective.loss(log_p, answers)[0]) == pytest.approx(expected, rel=1e-10)
+
+
+def test_online_dpo_learns_nothing_from_answers_of_equal_reward() -> None:
+    log_p, answers, _ = drawn()
+    log_p = log_p.detach().requires_grad_(True)
+    value, _ = BestAndWorst().loss(log_p, replace(answers, rewards=torch.ones_like(answers.rewards)))
+    value.backward()
+    assert float(value.detach()) == 0
+    assert log_p.grad is not None
+    assert not log_p.grad.any()
+
+
+def test_online_dpo_asks_only_which_answer_is_better() -> None:
+    """Rewards of the same order teach the same, and the best arm is learned."""
+    log_p, answers, _ = drawn()
+    ranked = replace(answers, rewards=answers.rewards.argsort().argsort().double())
+    assert torch.equal(BestAndWorst().loss(log_p, answers)[0], BestAndWorst().loss(log_p, ranked)[0])
+    policy = learned_policy(BestAndWorst(beta=BETA), 1)
+    assert int(policy.argmax()) == int(REWARDS.argmax()) != int(REFERENCE.argmax())
 
 
 REFERENCE = torch.tensor([0.4, 0.25, 0.2, 0.1, 0.05], dtype=torch.float64).log()

@@ -78,6 +78,7 @@ OBJECTIVES = {
     "reinforce": 'objective = {kind = "reinforce", clip = 0.1}',
     "ppo": 'objective = {kind = "ppo"}',
     "minimum-risk": 'objective = {kind = "minimum-risk"}',
+    "online-dpo": 'objective = {kind = "online-dpo"}',
 }
 
 
@@ -274,6 +275,7 @@ def test_a_function_rewards(call: Call, bases: Path, tmp_path: Path, monkeypatch
         ({"reward": 'kind = "pattern", pattern = "("'}, 2, ("reward", "no regular expression")),
         ({"reward": 'kind = "run", run = "nowhere"'}, 2, ("no such run",)),
         ({"more": 'objective = {kind = "minimum-risk", kl = "loss"}'}, 2, ("objective", "must be 'reward'")),
+        ({"more": 'objective = {kind = "online-dpo", beta = 0}'}, 2, ("objective", "beta above 0")),
     ],
 )
 def test_what_gives_no_rewards_is_refused(
