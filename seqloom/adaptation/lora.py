@@ -43,6 +43,11 @@ class LowRank(nn.Module):
         sums = [torch.addmm(w, b, a, alpha=self.scale) for w, b, a in parts]
         return (sums[0] if len(sums) == 1 else torch.cat(sums)).view_as(weight)
 
+    def beside(self, x: Float[Tensor, "R ... D"]) -> Float[Tensor, "R ... E"]:
+        """What it adds to the outputs of a linear layer: s (x A^T) B^T."""
+        parts = zip(torch.split(x @ self.down.t(), self.rank, -1), torch.split(self.up, self.rows), strict=True)
+        return torch.cat([low @ up.t() for low, up in parts], -1) * self.scale
+
 
 class NewRows(nn.Module):
     """The last rows of a table are learned, those of tokens that the base does not have.

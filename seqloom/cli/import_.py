@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from seqloom.cli.common import AsJson, Quiet, make_reporter, print_result, print_table
+from seqloom.errors import UsageError
 
 
 def import_(
@@ -24,7 +25,7 @@ def import_(
 
     Args:
         source: A directory with config.json and *.safetensors, a GGUF file of llama.cpp, or a name on the Hugging Face
-            hub; or an adapter of peft (LoRA), which is merged into its base.
+            hub; an adapter of peft (LoRA), which is merged into its base; or one of ours, a .safetensors file.
         run: The run directory to create.
         base: The base of an adapter, if it is not where the adapter says: in the same forms, or a run.
         verify: Compare the results with transformers; exits with 1 if they differ.
@@ -32,12 +33,20 @@ def import_(
     """
     from seqloom.workflows.import_ import import_run
 
+    if verify and source.endswith(".safetensors"):
+        refuse_verify()
     reporter = make_reporter(quiet)
     imported = import_run(source, run, reporter, task, base)
     if verify:
         from seqloom.workflows.parity import compare_with_transformers
 
         show_parity(compare_with_transformers(imported, source, reporter, base=base), json)
+
+
+def refuse_verify() -> None:
+    """Raises UsageError for the verification of our own adapters, which no other program reads."""
+    problem = "--verify compares with another program, which does not read an adapter of seqloom"
+    raise UsageError(problem, cure="leave it out: what an adapter computes is checked whenever it is read")
 
 
 def show_parity(differences: dict[str, object], json: bool) -> None:

@@ -12,6 +12,7 @@ from seqloom.decoding.config import DecodingConfig, texts_at_a_time
 from seqloom.decoding.search import Hypothesis, Ids, Task, decode, decoding
 from seqloom.decoding.speculative import Side, speculating
 from seqloom.models.decoder import LanguageModel
+from seqloom.nn.effective import adapters_of, by_row
 from seqloom.nn.embedders import Inputs
 from seqloom.nn.state import State
 from seqloom.shapes import Float, Int, Tensor
@@ -86,8 +87,9 @@ class Engine:
             indices[i : i + size] for _, g in groups for indices in [[*g]] for i in range(0, len(indices), size)
         ):
             prompts = [rows[i] for i in part]
-            task, window = self._task(prompts, request), self.prefill([row[:-1] for row in prompts])
-            results |= dict(zip(part, decode(self.step, window, task, config), strict=True))
+            with by_row(adapters_of(part)):
+                task, window = self._task(prompts, request), self.prefill([row[:-1] for row in prompts])
+                results |= dict(zip(part, decode(self.step, window, task, config), strict=True))
         return [results[i] for i in range(len(rows))]
 
     def stream(

@@ -11,6 +11,7 @@ import torch
 
 from seqloom.decoding import transforms
 from seqloom.decoding.config import DecodingConfig, Sampling
+from seqloom.nn.effective import adapters_of, by_row
 from seqloom.shapes import Bool, Float, Int, Tensor
 
 
@@ -95,8 +96,28 @@ class _Progress:
 
 
 def decode(step: Step[S], state: S, task: Task, config: DecodingConfig) -> list[list[Hypothesis]]:
-    """The best hypotheses of each sentence, best first."""
-    return last_of(decoding(step, state, task, config))
+    """The best hypotheses of each sentence, best first; each is computed with the adapter of its row."""
+    if (adapters := adapters_of()) is None:
+        return last_of(decoding(step, state, task, config))
+
+    def with_adapters(last: Tensor, now: _Adapted) -> tuple[Tensor, _Adapted]:
+        with by_row(now.adapters):
+            scores, after = step(last, now.state)
+        return scores, _Adapted(after, now.adapters)
+
+    return last_of(decoding(with_adapters, _Adapted(state, adapters), task, config))
+
+
+@dataclass(frozen=True)
+class _Adapted:
+    """A state, and the number of the adapter of each of its rows."""
+
+    state: Any
+    adapters: Int[Tensor, " R"]
+
+    def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> _Adapted:
+        adapters = self.adapters if rows is None else self.adapters[rows]
+        return _Adapted(self.state.select(rows, sentences), adapters)
 
 
 def last_of(steps: Generator[Ids, None, T]) -> T:

@@ -37,8 +37,8 @@ def make_model(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -
     return EncoderOnly(config, vocab_size, heads)
 
 
-class _Undrawn(TorchFunctionMode):
-    """Leaves out the drawing of initial values, which takes longer than all the rest."""
+class Undrawn(TorchFunctionMode):
+    """A context that leaves out the drawing of initial values, which takes longer than all the rest."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -50,7 +50,7 @@ class _Undrawn(TorchFunctionMode):
 @contextmanager
 def unallocated() -> Iterator[None]:
     """A context in which models are made without memory: their parameters have shapes and no values."""
-    with torch.device("meta"), _Undrawn():
+    with torch.device("meta"), Undrawn():
         yield
 
 

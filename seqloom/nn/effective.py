@@ -2,15 +2,21 @@
 
 A change is a module that maps a weight to one of the same shape, such as weight drop or an adapter. It and its
 parameters become part of the layer. Without changes the effective weight is the parameter itself.
+
+Where the rows of a batch have different adapters, there is no one weight: what each adds is added to the outputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from torch import Tensor, nn
 
 _CHANGES = "changes"
+_adapters: ContextVar[Tensor | None] = ContextVar("adapters_of_rows", default=None)
 
 
 def change(layer: nn.Module, name: str, by: nn.Module) -> None:
@@ -34,3 +40,35 @@ def effective(layer: nn.Module, name: str = "weight") -> Tensor:
 def changes_of(layer: nn.Module) -> Any:
     """The changes of a layer: an nn.Sequential by the name of the parameter, in a mapping."""
     return layer._modules.get(_CHANGES) or {}
+
+
+@contextmanager
+def by_row(adapters: Tensor | None) -> Iterator[None]:
+    """A context in which each row r of a batch is computed with the adapter of the number `adapters[r]` (R).
+
+    A layer has its adapters by number as `beside`. None = all rows are computed alike.
+    """
+    token = _adapters.set(adapters)
+    try:
+        yield
+    finally:
+        _adapters.reset(token)
+
+
+def adapters_of(rows: Sequence[int] | None = None) -> Tensor | None:
+    """The numbers of the adapters of some rows of the context, or of all."""
+    adapters = _adapters.get()
+    return adapters if adapters is None or rows is None else adapters[rows]
+
+
+def add_by_row(layer: nn.Module, x: Tensor, outputs: Tensor) -> Tensor:
+    """Adds to the outputs of a linear layer, which nothing else uses, what the adapter of each row of x adds."""
+    beside: Any = layer.beside
+    if (adapters := _adapters.get()) is None:
+        return outputs
+    assert len(adapters) == len(x), "each row of a batch has an adapter"
+    for number, adapter in beside.items():
+        rows = (adapters == number).nonzero()[:, 0]
+        if len(rows):
+            outputs.index_add_(0, rows, adapter.beside(x[rows]))
+    return outputs

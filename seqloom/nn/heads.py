@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -30,6 +31,7 @@ class VocabularyHead(nn.Module):
 
     packed: Tensor | None = None
     packed_from: int = 1
+    beside: Mapping[int, Any] | None = None
 
     def __init__(
         self,

@@ -7,13 +7,15 @@ weights").
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from seqloom.nn.effective import effective
+from seqloom.nn.effective import add_by_row, effective
 from seqloom.shapes import Float, Tensor
 
 _SMALL = 1 << 18  # weights with fewer values are not worth packing on a processor with AVX2 alone
@@ -24,16 +26,17 @@ def product(x: Float[Tensor, "*B D"], layer: nn.Module) -> Float[Tensor, "*B E"]
     """x @ weight^T + bias, with the effective weight of the layer.
 
     `layer.packed` is None or that weight as `packed_weight` returns it; it is not used where gradients are needed, nor
-    for fewer than `layer.packed_from` rows.
+    for fewer than `layer.packed_from` rows. `layer.beside` is None or what `add_by_row` adds.
     """
     packed: Any = layer.packed
     bias: Any = layer.bias
     least: Any = layer.packed_from
     few = x.numel() < max(1, least * x.shape[-1])
     if packed is None or torch.is_grad_enabled() or x.dtype != packed.dtype or few:
-        return F.linear(x, effective(layer), bias)
-    outputs: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    return outputs
+        outputs = F.linear(x, effective(layer), bias)
+    else:
+        outputs = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return outputs if layer.beside is None else add_by_row(layer, x, outputs)
 
 
 class Linear(nn.Linear):
@@ -47,6 +50,7 @@ class Linear(nn.Linear):
 
     packed: Tensor | None = None
     packed_from: int = 1
+    beside: Mapping[int, Any] | None = None
 
     def __init__(self, inputs: int, outputs: int | tuple[int, ...], bias: bool = True) -> None:
         rows = (outputs,) if isinstance(outputs, int) else outputs
@@ -91,8 +95,11 @@ def packed_weight(weight: Float[Tensor, "E D"]) -> Tensor | None:
     return packed
 
 
-def pack(model: nn.Module) -> None:
-    """Packs the weights of a model that will not be trained further, where it pays; this doubles their memory."""
+def pack(model: nn.Module, packed: Mapping[int, Tensor] = MappingProxyType({})) -> None:
+    """Packs the weights of a model that will not be trained further, where it pays; this doubles their memory.
+
+    `packed`: weights that are packed already, by the address of the weight.
+    """
     wide = torch.backends.cpu.get_cpu_capability() != "AVX2"
     layer: Any
     for layer in model.modules():
@@ -100,4 +107,17 @@ def pack(model: nn.Module) -> None:
             weight = effective(layer)
             always = wide or weight is not layer.weight  # a changed weight would be computed again in every product
             if always or weight.numel() >= _SMALL:
-                layer.packed, layer.packed_from = packed_weight(weight), 1 if always else 2
+                layer.packed, layer.packed_from = packed.get(weight.data_ptr()), 1 if always else 2
+                layer.packed = packed_weight(weight) if layer.packed is None else layer.packed
+
+
+def packed_weights(model: nn.Module) -> dict[int, Tensor]:
+    """What `pack` packed, by the address of the weight."""
+    layers: Any = (layer for layer in model.modules() if getattr(layer, "packed", None) is not None)
+    return {layer.weight.data_ptr(): layer.packed for layer in layers}
+
+
+def unpack(model: nn.Module) -> None:
+    """Takes back what `pack` did."""
+    for layer in model.modules():
+        vars(layer).pop("packed", None)

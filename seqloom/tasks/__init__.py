@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -63,7 +63,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return config if config.run else replace(config, run=f"runs/{Path(path).stem}")
 
 
-def load(path: str | Path | Run, **options: Any) -> Any:
+def load(path: str | Path | Run, adapters: Mapping[str, str | Path | Run] | None = None, **options: Any) -> Any:
     """The predictor of a run.
 
     Translation: `seqloom.load("runs/demo")(["a text"], beam=5)`; language model:
@@ -73,9 +73,17 @@ def load(path: str | Path | Run, **options: Any) -> Any:
     `seqloom.load("runs/bert")("Paris is the <mask> of France")`; rewards:
     `seqloom.load("runs/reward").score("a prompt", "an answer")`.
 
+    With adapters, runs that started from this one or files of them, by name:
+    `seqloom.load("runs/base", adapters={"legal": "runs/legal", "mail": "mail.safetensors"})(texts, adapter="legal")`;
+    see `seqloom.tasks.switching.Adapters`.
+
     `options` are those of `seqloom.tasks.building.load_run`, and of the predictor.
     """
     from seqloom.tasks.building import open_predictor
     from seqloom.tasks.task import RunConfig
 
+    if adapters is not None:
+        from seqloom.tasks.switching import load_adapters
+
+        return load_adapters(path, adapters, **options)
     return open_predictor(path, RunConfig, **options)

@@ -18,6 +18,8 @@ from seqloom.text.vocabulary import Vocabulary
 
 _TOKENIZER, _SOURCE = "tokenizer.json", "tokenizer.source.json"
 _LABELS, _VOCABULARY, _REFERENCE = "labels.json", "vocabulary.tsv", "reference.json"
+JSON_FILES = (_TOKENIZER, _SOURCE, _LABELS, _REFERENCE)
+"""The files of assets that a run of texts may have."""
 _CURE = "put back the one that the run was written with"
 
 

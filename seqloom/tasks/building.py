@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -22,6 +22,7 @@ from seqloom.files import FROZEN, WEIGHTS, Checkpoint
 from seqloom.models.assemblies import (
     CONFIGS,
     Model,
+    Undrawn,
     make_model,
     parameter_count,
     unallocated,
@@ -83,20 +84,29 @@ def load_run(
     config = config_of(run, kind)
     assets = config.assets(run)
     where = pick_device(device)
-    with torch.random.fork_rng(devices=[]):  # these weights are overwritten: the caller's generator stays as it is
+    with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
         model = _for_use(lambda: config.build(assets), run)
-    restore(model, adaptation(config), run.best(say).path)
+        restore(model, adaptation(config), run.best(say).path)
     merge_adapters(model)
     if weights_of is not None:
         _take(model, weights_of, say)
+    pack(usable(model, where, dtype_for(precision, where)))
+    return Loaded(run, config, model, trusting(assets) if special_tokens else assets)
+
+
+def usable(model: M, device: torch.device, dtype: torch.dtype) -> M:
+    """A model, ready for use."""
     # A weight that asks for no gradient is multiplied by another kernel, with other last bits.
-    model = model.requires_grad_(True).to(where, dtype_for(precision, where)).eval()
-    pack(model)
-    if special_tokens and assets.tokenizers is not None:
-        source, target = assets.tokenizers
-        parsing = target.parsing()
-        assets = replace(assets, tokenizers=(parsing if source is target else source.parsing(), parsing))
-    return Loaded(run, config, model, assets)
+    return model.requires_grad_(True).to(device, dtype).eval()
+
+
+def trusting(assets: Assets) -> Assets:
+    """Assets that read special tokens in a text as such."""
+    if assets.tokenizers is None:
+        return assets
+    source, target = assets.tokenizers
+    parsing = target.parsing()
+    return replace(assets, tokenizers=(parsing if source is target else source.parsing(), parsing))
 
 
 def _for_use(make: Callable[[], M], run: Run) -> M:
@@ -104,7 +114,8 @@ def _for_use(make: Callable[[], M], run: Run) -> M:
     with unallocated():
         model = make()
     refuse_shortage(model, lambda: (str(run.path), FREE))
-    return make()
+    with Undrawn():  # its values are overwritten
+        return make()
 
 
 def open_predictor(
@@ -187,8 +198,13 @@ def restore(model: nn.Module, config: AdaptConfig, checkpoint: Path) -> None:
     """Adapts a new model as that of a checkpoint is, and loads its weights."""
     learned = shapes_in(checkpoint / WEIGHTS)
     fresh = [name for name, _ in model.named_parameters() if name in learned]
-    adapt(model, config, fresh, next((shape[0] for name, shape in learned.items() if name.endswith(".rows")), 0))
+    adapt(model, config, fresh, new_rows(learned))
     load_weights(checkpoint, model)
+
+
+def new_rows(learned: Mapping[str, Sequence[int]]) -> int:
+    """The number of new rows of tables among weights with these shapes."""
+    return next((shape[0] for name, shape in learned.items() if name.endswith(".rows")), 0)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -78,10 +78,10 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     save_tensors(path, {k: v.detach().float().cpu() for k, v in weights.items()})
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Saves tensors by name. Raises OSError with the system's error number."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:
+    """Saves tensors by name, with facts about them. Raises OSError with the system's error number."""
     try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, path)
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path, about)
     except SafetensorError as error:  # which has the system's error only in its message
         number = int(match[1]) if (match := re.search(r"os error (\d+)", str(error))) else errno.EIO
         raise OSError(number, os.strerror(number), str(path)) from None
@@ -185,10 +185,13 @@ def start_weights(
         raise RunError(f"the weights do not fit the model: {'; '.join(wrong[:8])}", where=where)
     with torch.no_grad():
         for name, parameter in parameters.items():  # one at a time, so that memory never holds all of them twice
-            saved = weights[name].read()
-            if more := math.prod(parameter.shape[:1]) - math.prod(saved.shape[:1]):
-                saved = torch.cat((saved, saved.mean(0).expand(more, *saved.shape[1:])))
-            parameter.copy_(saved)
+            parameter.copy_(grown_to(parameter.shape, weights[name].read()))
+
+
+def grown_to(shape: Sequence[int], weight: Tensor) -> Tensor:
+    """A weight, with new rows up to a shape: the mean of its own."""
+    more = math.prod(shape[:1]) - math.prod(weight.shape[:1])
+    return torch.cat((weight, weight.mean(0).expand(more, *weight.shape[1:]))) if more else weight
 
 
 def save_finished(

@@ -31,9 +31,10 @@ from seqloom.tasks.task import RunConfig, config_of
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import saved_weights, shapes_in
 from seqloom.training.log import Reporter
+from seqloom.workflows.adapter import SUFFIX, export_adapter
 
-Target = Literal["hf", "gguf", "ctranslate2", "onnx", "peft"]
-_FILES = ("gguf", "onnx")
+Target = Literal["hf", "gguf", "ctranslate2", "onnx", "peft", "adapter"]
+_FILES = ("gguf", "onnx", "adapter")
 _OF_OTHERS = {"hf": ("model.bin",), "ctranslate2": ("model.safetensors", "model.safetensors.index.json")}
 """What a directory of another format has."""
 _PRECISIONS: dict[str, tuple[Precision, ...]] = {"hf": ("fp32", "bf16"), "gguf": get_args(Precision)}
@@ -42,7 +43,7 @@ _PRECISIONS: dict[str, tuple[Precision, ...]] = {"hf": ("fp32", "bf16"), "gguf":
 def export_run(
     path: str | Run, to: Target, out: str, reporter: Reporter, precision: Precision = "fp32", base: str = ""
 ) -> None:
-    """Writes a run to `out`: a Hugging Face or CTranslate2 directory, or a GGUF or ONNX file.
+    """Writes a run to `out`: a Hugging Face or CTranslate2 directory, a GGUF or ONNX file, or what it learned alone.
 
     Args:
         path: the run.
@@ -51,7 +52,7 @@ def export_run(
         reporter: prints progress and warnings.
         precision: the type of the weights.
         base: for peft, the published checkpoint that the run is an adapter of; by default the one that the run it
-            started from was imported from.
+            started from was imported from. For adapter, the run it started from, if it is elsewhere now.
 
     Raises:
         UsageError: the format cannot express the model.
@@ -65,12 +66,16 @@ def export_run(
     if other := next((name for name in _OF_OTHERS.get(to, ()) if (folder / name).is_file()), None):
         problem = f"holds {other}, an export of another format"
         raise UsageError(problem, where=out, cure="choose another directory, or remove this one")
-    if base and to != "peft":
-        raise UsageError("--base is for --to peft only", cure="leave it out")
+    if base and to not in ("peft", "adapter"):
+        raise UsageError("--base is for --to peft and --to adapter only", cure="leave it out")
+    if to == "adapter" and folder.suffix != SUFFIX:
+        raise UsageError(f"the name of the file must end in {SUFFIX}", where=out, cure=f"--to adapter {out}{SUFFIX}")
     place = (folder.parent, folder.name) if to in _FILES else (folder,)
     with output_in(*place):
         if to == "peft":
             _to_peft(run, folder, reporter, base)
+        elif to == "adapter":
+            export_adapter(run, folder, reporter, base)
         else:
             _export(run, to, folder, reporter, precision)
     reporter.say(f"{out} written")

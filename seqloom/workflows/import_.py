@@ -28,6 +28,7 @@ from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import save_finished
 from seqloom.training.log import Reporter
+from seqloom.workflows.adapter import SUFFIX, import_adapter
 from seqloom.workflows.export import export_run
 from seqloom.workflows.train import facts as facts_of
 
@@ -68,10 +69,10 @@ def checkpoint(name: str, base: str = "") -> Iterator[tuple[Path, Path | None]]:
 
 
 def import_run(name: str, path: str, reporter: Reporter, task: str = "", base: str = "") -> Run:
-    """A new run from a checkpoint in a directory, in a GGUF file or on the Hugging Face hub; or an adapter, merged.
+    """A new run from a checkpoint in a directory, in a GGUF file or on the Hugging Face hub; or an adapter.
 
     Args:
-        name: the directory, the file, or the name on the hub.
+        name: the directory, the file, or the name on the hub; an adapter of peft, which is merged, or of ours.
         path: the run to create.
         reporter: prints progress and warnings.
         task: the task of the run; by default that of its architecture.
@@ -81,6 +82,10 @@ def import_run(name: str, path: str, reporter: Reporter, task: str = "", base: s
         RunError, ConfigError: a checkpoint whose model seqloom cannot reproduce.
         MissingExtra: a name on the hub, and huggingface_hub is not installed; or a GGUF file, and gguf is not.
     """
+    if name.endswith(SUFFIX) and Path(name).is_file():
+        if task:
+            raise UsageError("the task of an adapter is in its file", where="--task", cure="leave it out")
+        return import_adapter(name, path, reporter, base)
     with checkpoint(name, base) as (folder, adapter):
         return _imported(folder, read_checkpoint(folder, adapter), name, path, reporter, task)
 

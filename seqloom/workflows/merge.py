@@ -12,6 +12,7 @@ from seqloom.config import to_toml
 from seqloom.errors import RunError
 from seqloom.files import FROZEN
 from seqloom.run import Run
+from seqloom.tasks.adapter import OWN_INFO
 from seqloom.tasks.building import adaptation, load_run
 from seqloom.tasks.task import RunConfig
 from seqloom.training.checkpoint import save_finished
@@ -29,7 +30,7 @@ def merge_run(path: str, out: str, reporter: Reporter) -> Run:
         raise RunError("was not adapted: all of its parameters were learned", where=path, cure="use it as it is")
     info = run.info()
     names = [name for name in info["files"] if name != FROZEN]
-    kept = {key: value for key, value in info.items() if key not in ("files", "format", "lines")}
+    kept = {key: value for key, value in info.items() if key not in OWN_INFO}
     merged = {"from": path, "weights": run.best(reporter.warn).digest()}
 
     def copy(folder: Path) -> list[Path]:

@@ -200,6 +200,8 @@ class Filler:
     @torch.inference_mode()
     def ids(self, text: str, count: int = 5) -> list[list[tuple[int, float]]]:
         """The ids of the most probable tokens for each mask, with their probabilities."""
+        if not isinstance(text, str):
+            raise UsageError("expected one text, got several", cure="fill one text at a time")
         if not _MASKED.search(text):
             raise UsageError("no word is masked", cure=f"write {self.name} in place of a word")
         ids = torch.tensor([self.encode(text)], device=next(self.model.parameters()).device)

@@ -72,9 +72,13 @@ class Generator:
         """The most tokens that the model sees at a time; None = no limit."""
         return self.engine.context
 
-    def __call__(self, prompt: str = "", **options: Any) -> str:
-        """A text that begins with `prompt`. `options` are those of `batch`: temperature=0.8, stop=("END",), ..."""
-        return self.generate(prompt, **options)[0].text
+    def __call__(self, prompt: str | Sequence[str] = "", **options: Any) -> Any:
+        """A text that begins with `prompt`, or a list of them for several prompts.
+
+        `options` are those of `batch`: temperature=0.8, stop=("END",), ...
+        """
+        texts = [best[0].text for best in self.batch([prompt] if isinstance(prompt, str) else prompt, **options)]
+        return texts[0] if isinstance(prompt, str) else texts
 
     def generate(self, prompt: str = "", **options: Any) -> list[Generation]:
         """The n best texts, or n samples."""

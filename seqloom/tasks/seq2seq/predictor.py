@@ -17,6 +17,7 @@ from seqloom.decoding.encoder_decoder import decode_rows, most_tokens
 from seqloom.decoding.search import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.models.encoder_decoder import EncoderDecoder
+from seqloom.nn.effective import adapters_of, by_row
 from seqloom.text.tokenizer import Tokenizer
 
 LongInput = Literal["cut", "refuse"]
@@ -81,7 +82,8 @@ class Translator:
         translations: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
         self.model.eval()
         for part in self._parts(ids, texts_at_a_time(config, self.rows)):
-            results = self.decode([ids[i] for i in part], config, [forced[i] for i in part])
+            with by_row(adapters_of(part)):
+                results = self.decode([ids[i] for i in part], config, [forced[i] for i in part])
             for i, hypotheses in zip(part, results, strict=True):
                 decoded = self.target.decode([h.ids for h in hypotheses])
                 translations[i] = [Translation(t, h.log_p, h.score) for t, h in zip(decoded, hypotheses, strict=True)]

@@ -1,0 +1,164 @@
+"""Several adapters on one base: switched by name, also by row within one batch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqloom.adaptation.adapt import merge_adapters
+from seqloom.adaptation.lora import LowRank
+from seqloom.errors import UsageError, counted, nearest
+from seqloom.nn.effective import by_row, changes_of
+from seqloom.nn.linear import pack, packed_weights, unpack
+from seqloom.run import Run
+from seqloom.tasks.adapter import Adapted, AdapterFile, on_base
+from seqloom.tasks.building import Loaded, load_run, trusting, usable
+from seqloom.tasks.task import RunConfig
+from seqloom.training.precision import Precision, dtype_for, pick_device
+
+Source = str | Path | Run
+
+
+class Adapters:
+    """A base in use, and what several runs learned on it: `adapters(texts, adapter="legal")`.
+
+    The weights of the base are in memory once, and those of the adapter that is in use are merged beside them.
+
+    Args:
+        base: the base; its model is not changed.
+        adapted: the runs by name.
+        options: those of their predictors.
+    """
+
+    def __init__(self, base: Loaded[Any], adapted: Mapping[str, Adapted], options: Mapping[str, Any]) -> None:
+        self._base, self._adapted = base, adapted
+        self._predictors: dict[str | None, Any] = {None: base.predictor(**options)}
+        self._predictors |= {name: each.loaded.predictor(**options) for name, each in adapted.items()}
+        self._numbers = {name: number for number, name in enumerate(adapted)}
+        self._merged: str | None = None
+        self._undo: Callable[[], None] = lambda: None
+        self._by_row: set[str | None] = {None}
+        for name, each in adapted.items():
+            adapters = in_linear_layers(each) if self._is_alike(name, each) else {}
+            self._by_row |= {name} if adapters else {*()}
+            for layer, adapter in adapters.items():
+                target: Any = base.model.get_submodule(layer)
+                target.beside = {**(target.beside or {}), self._numbers[name]: adapter}
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the adapters."""
+        return [*self._adapted]
+
+    def using(self, name: str | None) -> Any:
+        """The predictor of an adapter, whose weights are merged now; None = that of the base.
+
+        Raises UsageError for an unknown name.
+        """
+        if name not in self._predictors:
+            raise UsageError(f"there is no adapter {name!r}", cure=nearest(str(name), self.names))
+        if name is not None and name != self._merged:
+            if self._merged is not None:
+                self._undo()
+                unpack(self._adapted[self._merged].loaded.model)
+            model, self._merged = self._adapted[name].loaded.model, name
+            self._undo = merge_adapters(model)
+            pack(model, packed_weights(self._base.model))
+        return self._predictors[name]
+
+    def __call__(self, *inputs: Any, adapter: str | Sequence[str | None] | None = None, **options: Any) -> Any:
+        """What the predictor gives with an adapter.
+
+        Args:
+            inputs: those of the predictor.
+            adapter: a name; None = the base; or a list with one of these for each text, which gives a list of results.
+                Texts with adapters of linear layers alone are then generated in one batch, others adapter by adapter.
+            options: those of the predictor.
+        """
+        if adapter is None or isinstance(adapter, str):
+            return self.using(adapter)(*inputs, **options)
+        names = [*adapter]
+        if unknown := [name for name in names if name not in self._predictors]:
+            self.using(unknown[0])
+        texts = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Sequence) else ""
+        if isinstance(texts, str) or len(texts) != len(names):
+            count = "what is no list of texts" if isinstance(texts, str) else counted(len(texts), "text")
+            problem = f"{counted(len(names), 'adapter')} for {count}"
+            raise UsageError(problem, cure="give a list of texts, and a name or None for each")
+        if {*names} <= self._by_row:
+            device = next(self._base.model.parameters()).device
+            with by_row(torch.tensor([-1 if name is None else self._numbers[name] for name in names], device=device)):
+                return self._predictors[None](texts, **options)
+        results: dict[int, Any] = {}
+        for name in dict.fromkeys(names):
+            rows = [row for row, each in enumerate(names) if each == name]
+            results |= zip(rows, self.using(name)([texts[row] for row in rows], **options), strict=True)
+        return [results[row] for row in range(len(names))]
+
+    def _is_alike(self, name: str, adapted: Adapted) -> bool:
+        """Whether an adapter generates texts as its base does, but for the weights."""
+        base, other = self._predictors[None], self._predictors[name]
+        pairs = (self._base.assets.tokenizers, adapted.loaded.assets.tokenizers)
+        digests = [[tokenizer.digest() for tokenizer in pair or ()] for pair in pairs]
+        keys = ("config", "context")
+        same = all(getattr(base, key, None) == getattr(other, key, None) for key in keys)
+        return hasattr(base, "config") and type(base) is type(other) and same and digests[0] == digests[1]
+
+
+def in_linear_layers(adapted: Adapted) -> dict[str, LowRank]:
+    """The adapters by the name of their layer, if nothing else was learned and these layers are linear; else {}."""
+    found: dict[str, LowRank] = {}
+    for name, layer in adapted.loaded.model.named_modules():
+        steps = [step for each in changes_of(layer).values() for step in each if isinstance(step, LowRank)]
+        if steps and not hasattr(layer, "beside"):
+            return {}
+        found |= dict.fromkeys([name], steps[0]) if steps else {}
+    return found if {name.rpartition(".changes.")[0] for name in adapted.learned} <= found.keys() else {}
+
+
+def load_adapters(
+    path: Source,
+    adapters: Mapping[str, Source],
+    *,
+    precision: Precision = "auto",
+    device: str = "auto",
+    special_tokens: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    **options: Any,
+) -> Adapters:
+    """A run in use with adapters.
+
+    Args:
+        path: the base.
+        adapters: runs that started from it with [adapt], or files that `export --to adapter` wrote, by name.
+        precision, device, special_tokens, say: as for `load_run`.
+        options: those of the predictors.
+
+    Raises:
+        RunError: an adapter of another base, or one that is damaged.
+    """
+    where = pick_device(device)
+    base = load_run(path, RunConfig, precision="fp32", device="cpu", special_tokens=special_tokens, say=say)
+    with tempfile.TemporaryDirectory(prefix="seqloom-") as folder:
+        folders = (Path(folder, str(number)) for number in range(len(adapters)))
+        loaded = {name: _adapted(source, base, next(folders)) for name, source in adapters.items()}
+    if (dtype := dtype_for(precision, where)) != torch.float32 or where.type != "cpu":
+        unpack(base.model)
+        pack(usable(base.model, where, dtype))
+    for name, each in loaded.items():
+        usable(each.loaded.model, where, dtype)
+        each.share(base)
+        if special_tokens:
+            loaded[name] = replace(each, loaded=replace(each.loaded, assets=trusting(each.loaded.assets)))
+    return Adapters(base, loaded, options)
+
+
+def _adapted(source: Source, base: Loaded[Any], folder: Path) -> Adapted:
+    if isinstance(source, Run) or not Path(source).is_file():
+        return on_base(run := Run.open(source), base, str(run.path))
+    return AdapterFile.read(Path(source)).on_base(base, folder)
