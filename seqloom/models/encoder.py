@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from torch import nn
 
@@ -50,6 +50,27 @@ class EncoderOnlyConfig(Preset):
     pooling: PoolingKind = "first"
     pooler: Literal["none", "tanh", "relu"] = "none"
     head_dropout: ShareBelowOne = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        patches, limit = self.embedder, self.encoder.limit
+        if not isinstance(patches, PatchConfig):
+            return
+        if limit is not None and limit < patches.positions:
+            raise ValueError(f"encoder.positions.length is {limit:,}, an image has {patches.positions:,} positions")
+        if self.pooling == "first" and not patches.class_token:
+            raise ValueError("pooling = 'first' reads the class token: embedder.class_token must be true")
+
+    def sized(self, sizes: Mapping[str, int]) -> EncoderOnlyConfig:
+        """The config with the sizes of the data where its embedder leaves them open (0).
+
+        Raises ValueError where it states another size.
+        """
+        left = {name: size for name, size in sizes.items() if hasattr(self.embedder, name)}
+        for name, size in left.items():
+            if (stated := getattr(self.embedder, name)) not in (0, size):
+                raise ValueError(f"model.embedder.{name} is {stated:,}, that of the data {size:,}")
+        return replace(self, embedder=replace(cast(Any, self.embedder), **left))
 
 
 class EncoderOnly(nn.Module):

@@ -27,9 +27,10 @@ from seqloom.models.assemblies import (
     unallocated,
     vocabulary_parameters,
 )
+from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.nn.linear import pack
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets, load_tokenizers, make_tokenizer
+from seqloom.tasks.assets import Assets, load_facts, load_tokenizers, make_tokenizer
 from seqloom.tasks.task import GradientConfig, RunConfig, config_of
 from seqloom.tasks.word_vectors.task import take_vectors
 from seqloom.text.tokenizer import Tokenizer
@@ -314,6 +315,8 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
     vocab_size = pair[1].vocab_size if pair is not None else 0
     if pair is not None and pair[0].vocab_size != vocab_size:
         raise UsageError("it has two vocabularies, which no published format has", where=str(run.path))
+    if isinstance(tree, EncoderOnlyConfig):
+        tree = tree.sized(load_facts(run).get("sizes", {}))
     model = _for_use(lambda: make_model(tree, vocab_size, heads), run)  # not packed, as it is written
     restore(model, adaptation(config), checkpoint)
     merge_adapters(model)

@@ -1,4 +1,4 @@
-"""Texts, or pairs of texts, to labels or numbers."""
+"""Texts, pairs of texts, or images, to labels or numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from seqloom.data.batches.windows import Item, frame
-from seqloom.data.formats.lines import is_text
+from seqloom.data.batches.windows import Item
 from seqloom.data.rows import Example
 from seqloom.data.sources.labelled import LabelledFiles
-from seqloom.errors import DataError, UsageError
+from seqloom.errors import DataError
 from seqloom.evaluation.classification import score_labels, score_numbers
 from seqloom.files import Json
 from seqloom.objectives.reading import Labels, Numbers
@@ -24,7 +23,7 @@ from seqloom.training.config import Metric, TrainingConfig
 
 @dataclass(frozen=True)
 class Classified:
-    """The prediction for a text: a label with the probabilities of all labels, or a number.
+    """The prediction for a text or an image: a label with the probabilities of all labels, or a number.
 
     An imported model of labels that do not exclude each other, or of several numbers, has those as probabilities.
     """
@@ -40,22 +39,16 @@ class Classified:
 
 
 class Classifier(Reader):
-    """Labelled texts, or pairs of texts."""
+    """Labelled examples of any modality."""
 
     head = "label"
     config: ClassifyConfig
 
     def items(self, rows: Sequence[Example], learn: bool) -> list[Item]:
         """See Reader; a label that was not in the training data is a DataError."""
-        tokenizer, config = self.tokenizer, self.config.batches
-        texts = tokenizer.encode([row.text for row in rows])
-        seconds = tokenizer.encode([row.second for row in rows])
-        template, windows = tokenizer.template, config.long == "windows"
-        items = []
-        for row, a, b in zip(rows, texts, seconds, strict=True):
-            second = b if row.second or self.config.pairs else None
-            read = frame(a, second, template, config, windows=windows)
-            items.append(Item(read, self._target(row) if learn else None))
+        each = zip(rows, self.medium.windows(rows), strict=True)
+        items = [Item(windows, self._target(row) if learn else None) for row, windows in each]
+        self.lost = self.medium.lost
         return items
 
     def _target(self, row: Example) -> np.ndarray:
@@ -65,7 +58,7 @@ class Classifier(Reader):
 
     def predict(self, row: Example, item: Item, scores: list[np.ndarray]) -> Classified:
         """See Reader."""
-        text = f"{row.text}\t{row.second}" if row.second else row.text
+        text = "\t".join(self.medium.shown(row).values())
         if "labels" not in self.facts:
             return Classified(text, float(scores[0][0]) * self.facts["deviation"] + self.facts["mean"])
         activate = _ACTIVATIONS[self.facts.get("activation", "softmax")]
@@ -83,23 +76,15 @@ class Classifier(Reader):
 
     def sample(self, row: Example, prediction: Classified) -> Json:
         """See Reader."""
-        shown = {"text": row.text, **({"second": row.second} if row.second else {}), "label": row.label}
+        shown = {**self.medium.shown(row), "label": row.label}
         if isinstance(prediction.label, float):
             return {**shown, "prediction": f"{prediction.label:.4g}"}
         probability = round(prediction.probabilities[prediction.label], 4)
         return {**shown, "probability": probability, "prediction": prediction.label}
 
-    def row(self, example: Any) -> Example:
-        """A text; or a pair, as a tuple or with a tab between the two. An imported model takes both."""
-        parts = (example,) if isinstance(example, str) else tuple(example)
-        either, pairs = not self.config.data.train, self.config.pairs
-        if isinstance(example, str) and (pairs or either):
-            parts = tuple(example.split("\t"))
-        sizes = (1, 2) if either else (1 + pairs,)
-        if len(parts) not in sizes or not all(map(is_text, parts)):
-            expected = "texts or " * either + "pairs of texts: FIRST<TAB>SECOND" if pairs or either else "texts"
-            raise UsageError(f"cannot be read: {str(example)[:80]!r}", cure=f"this run is for {expected}")
-        return Example(*parts)
+    def row(self, example: Any) -> Any:
+        """See Medium."""
+        return self.medium.row(example)
 
 
 def number(row: Example) -> float:
@@ -149,7 +134,7 @@ class ClassifyConfig(ExamplesConfig):
     @property
     def pairs(self) -> bool:
         """Whether there are pairs of texts."""
-        return bool(self.data.second)
+        return bool(getattr(self.data, "second", ""))
 
     def texts(self, rows: Sequence[Example]) -> Iterable[str]:
         """See ExamplesConfig."""
