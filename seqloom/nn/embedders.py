@@ -171,7 +171,7 @@ class PatchEmbedder(nn.Module):
     def forward(self, pixels: Float[Tensor, "B N H W"]) -> Vectors:
         """The vectors of the images."""
         weight, bias, step = effective(self.project), self.project.bias, self.project.stride
-        grid = F.conv2d(self.stem(pixels), weight, bias, step)
+        grid = F.conv2d(self.stem(pixels.to(weight.dtype)), weight, bias, step)
         x = grid.flatten(2).transpose(1, 2)  # B D h w -> B (h w) D
         if self.config.places == "sines":
             x = x + grid_sinusoids(grid.shape[2], x.shape[2], x.device).to(x.dtype)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 
 from seqloom.data.batches.windows import Item
-from seqloom.data.rows import Example
-from seqloom.data.sources.labelled import LabelledFiles
-from seqloom.errors import DataError
+from seqloom.data.rows import Example, LabelledArray
+from seqloom.data.sources.images import ImageFiles, SmallDigits
+from seqloom.data.sources.labelled import LabelledFiles, first_of
+from seqloom.errors import DataError, counted
 from seqloom.evaluation.classification import score_labels, score_numbers
 from seqloom.files import Json
 from seqloom.objectives.reading import Labels, Numbers
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
+from seqloom.training.log import Reporter
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class ClassifyConfig(ExamplesConfig):
     """The config of a run that predicts labels, or numbers with objective.kind = "numbers"."""
 
     task: Literal["classify"] = "classify"
-    data: LabelledFiles
+    data: LabelledFiles | ImageFiles | SmallDigits
     objective: Labels | Numbers = field(default_factory=Labels)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="accuracy"))
     reading: ClassVar[type[Reader]] = Classifier
@@ -140,20 +142,36 @@ class ClassifyConfig(ExamplesConfig):
         """See ExamplesConfig."""
         return (text for row in rows for text in (row.text, row.second) if text)
 
+    def content(self, row: Any) -> object:
+        """See ExamplesConfig."""
+        if isinstance(row, LabelledArray):
+            return row.values.tobytes() or row.where
+        return super().content(row)
+
+    def usable(self, rows: list[Any], name: str, reporter: Reporter) -> list[Any]:
+        """See ExamplesConfig: files that are damaged have no values."""
+        lost = [row.where for row in rows if isinstance(row, LabelledArray) and not row.values.size]
+        if len(lost) == len(rows):
+            raise DataError(f"all files of {name} are damaged", where=lost[0], cure="name images")
+        if lost:
+            reporter.warn(f"{name}: {counted(len(lost), 'damaged file')} skipped: {first_of(lost)}")
+        return [row for row in rows if row.where not in lost] if lost else rows
+
     def labels(self, row: Example) -> Iterable[str]:
         """See ExamplesConfig; numbers are no labels."""
         return () if isinstance(self.objective, Numbers) else (row.label,)
 
     def facts(self, rows: Sequence[Example]) -> Json:
         """The labels; or mean and standard deviation of the numbers."""
+        learned = self.data.learned(cast(Any, rows))
         if isinstance(self.objective, Numbers):
             values = np.array([number(row) for row in rows])
-            return {"mean": float(values.mean()), "deviation": float(values.std()) or 1.0}
+            return {"mean": float(values.mean()), "deviation": float(values.std()) or 1.0, **learned}
         labels = sorted({row.label for row in rows})
         if len(labels) < 2:
             problem = f"all examples have the label {labels[0]!r}"
             raise DataError(problem, where=rows[0].where, cure="choose the column of the labels with --data.label")
-        return {"labels": labels}
+        return {"labels": labels, **learned}
 
     def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
         """See RunConfig."""

@@ -18,7 +18,7 @@ from seqloom.errors import DataError, UsageError, counted, nearest
 from seqloom.files import Json
 from seqloom.models.assemblies import TextReader
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets
+from seqloom.tasks.assets import Assets, load_facts
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.embed import compared_vectors
@@ -156,7 +156,10 @@ class ExamplesConfig(ReadingConfig):
         hold_out = partial(self.data.hold_out, labels=self.labels)
         read: dict[str, list[Any]] = self.data.splits(reporter.say, self.seed, hold_out)
         rows = {name: self.usable(split, name, reporter) for name, split in read.items()}
-        assets = Assets(facts=self.facts(rows["train"]))
+        kept = load_facts(Run.open(self.start)) if self.start else {}
+        # What a model was trained on is standardized as it was then.
+        facts = self.facts(rows["train"]) | {key: kept[key] for key in ("scale", "resample") if key in kept}
+        assets = Assets(facts=facts)
         if self.modality == "text":
             tokenizer = self.equipped(tokenizer_for(self, run, lambda: self.texts(rows["train"])))
             assets = replace(assets, tokenizers=(tokenizer, tokenizer))
@@ -175,7 +178,7 @@ class ExamplesConfig(ReadingConfig):
             ItemBatches(items["train"], self.batches, self.seed, reader.medium.change()),
             measure,
             lambda: [
-                {"split": name, "examples": len(split), **reader.medium.summary(split, items[name])}
+                {"split": name, "examples": len(split), **reader.medium.summary(split, items[name], rows["train"])}
                 for name, split in rows.items()
             ],
             lambda: self.findings(read),
