@@ -38,6 +38,8 @@ def classify(
     lines = (predictor.reader.medium.named(block) for block in blocks(texts, file, _LINES))
     for prediction in _each(predictor, lines):
         print(_as_json(prediction) if json else "" if prediction is None else prediction)
+    if predictor.reader.lost:
+        make_reporter(quiet).warn(predictor.reader.lost)
 
 
 def answer(

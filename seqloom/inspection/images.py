@@ -26,18 +26,16 @@ def rollout(weights: np.ndarray) -> np.ndarray:
 def overlay(pixels: np.ndarray, weights: np.ndarray, title: str) -> Markup:
     """An image (N H W) under its weights (h w): what has the largest one is clear, what has none is dark."""
     rows, columns = weights.shape
+    dark = 0.85 * (1 - weights / max(weights.max(), 1e-12))
     cells = [
-        element(
-            "rect",
-            **{"x": x * _SIDE / columns, "y": y * _SIDE / rows, "width": _SIDE / columns, "height": _SIDE / rows},
-            fill="#000",
-            fill_opacity=f"{0.85 * (1 - weights[y, x] / max(weights.max(), 1e-12)):.2f}",
-        )
+        element("rect", x=x, y=y, width=1, height=1, fill_opacity=f"{dark[y, x]:.2f}")
         for y in range(rows)
         for x in range(columns)
     ]
-    image = element("image", href=png_uri(pixels), width=_SIDE, height=_SIDE, image_rendering="pixelated")
-    picture = element("svg", element("title", title), image, *cells, width=_SIDE, height=_SIDE, role="img")
+    size: dict[str, object] = {"width": columns, "height": rows}
+    image = element("image", href=png_uri(pixels), image_rendering="pixelated", preserveAspectRatio="none", **size)
+    box = {"viewBox": f"0 0 {columns} {rows}", "width": _SIDE, "height": _SIDE}
+    picture = element("svg", element("title", title), image, *cells, role="img", **box)
     return element("figure", element("figcaption", title), picture)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from torch import nn
 
 from seqloom.config import Tree
+from seqloom.errors import ConfigError
 from seqloom.limits import Bounds, ShareBelowOne, WidthOrZero
 from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.inputs import make_embedder
@@ -64,13 +65,19 @@ class EncoderOnlyConfig(Preset):
     def sized(self, sizes: Mapping[str, int]) -> EncoderOnlyConfig:
         """The config with the sizes of the data where its embedder leaves them open (0).
 
-        Raises ValueError where it states another size.
+        Raises ConfigError where it states another size.
         """
         left = {name: size for name, size in sizes.items() if hasattr(self.embedder, name)}
         for name, size in left.items():
             if (stated := getattr(self.embedder, name)) not in (0, size):
-                raise ValueError(f"model.embedder.{name} is {stated:,}, that of the data {size:,}")
-        return replace(self, embedder=replace(cast(Any, self.embedder), **left))
+                cure = f"data.{name} = {stated} brings the data to it"
+                raise ConfigError(
+                    f"is {stated:,}, that of the data {size:,}", where=f"model.embedder.{name}", cure=cure
+                )
+        try:
+            return replace(self, embedder=replace(cast(Any, self.embedder), **left))
+        except ValueError as error:
+            raise ConfigError(str(error), where="model.embedder", cure="choose sizes that fit the data") from None
 
 
 class EncoderOnly(nn.Module):

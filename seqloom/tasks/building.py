@@ -215,7 +215,7 @@ def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporte
             take_vectors(table, embedder, tokenizer, reporter)
         return None
     run = Run.open(config.begins_with)
-    vocab_size = _tokenizers(run)[1].vocab_size
+    vocab_size = _tokenizers(run)[1].vocab_size if assets.tokenizers is not None else 0
     added = max(0, assets.vocab_size - vocab_size)
     grown = dict.fromkeys(vocabulary_parameters(model), vocab_size) if added else {}
     best = run.best(reporter.warn)

@@ -35,12 +35,17 @@ class ImageFiles(ExampleFiles[LabelledArray]):
     kind: ClassVar[str] = "images"
     modality: ClassVar[str] = "image"
     size: Annotated[int, Bounds(0, 10_000)] = 0
-    channels: Literal[0, 1, 3] = 0
+    channels: Annotated[int, Bounds(0, 3)] = 0
     image: str = "image"
     label: str = "label"
     names: tuple[str, ...] = ()
     damaged: Literal["refuse", "skip"] = "refuse"
     augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels == 2:
+            raise ValueError("channels must be 1 (grey), 3 (red, green and blue) or 0")
 
     def read(self, files: Sequence[str]) -> list[LabelledArray]:
         """See SplitFiles; a damaged image has no pixels."""

@@ -146,7 +146,11 @@ class ImageMedium(Medium):
         if isinstance(example, str | Path):
             if is_uri(str(example)):
                 return LabelledArray(from_uri(str(example)))
-            return LabelledArray(read_image(Path(example), self.shape), where=str(example))
+            pixels = read_image(Path(example), replace(self.shape, size=0))
+            if {*pixels.shape[1:]} != {self.shape.size} and not self.lost:
+                sizes = f"{self.shape.size} x {self.shape.size}"
+                self.lost = f"images of other sizes are resized to {sizes}; the first: {example}, {said(pixels)}"
+            return LabelledArray(fitted(pixels, self.shape, str(example)), where=str(example))
         array = np.asarray(example)
         if array.dtype != np.uint8 or array.ndim not in (2, 3):
             problem = f"not an image: {array.dtype} of {array.shape}"
@@ -201,7 +205,7 @@ class ImageMedium(Medium):
         for i, (row, item) in enumerate(zip(rows, items, strict=True), 1):
             for found in self_attention(model, collate([item]).to(device).inputs, names):
                 parts.append(image_attention(Path(row.where).name or f"Image {i}", row.values, found.array()))
-        return Seen([], parameter_count(model), {"Attention over images": join(parts)} if parts else {})
+        return Seen([], parameter_count(model), {"Images": join(parts)} if parts else {})
 
 
 MEDIA: dict[str, type[Medium]] = {"text": TextMedium, "image": ImageMedium}
