@@ -25,8 +25,9 @@ def classify(
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Predict labels of texts, labels of words, or numbers; or the reward of answers.
+    """Predict labels of texts or images, labels of words, or numbers; or the reward of answers.
 
+    For a run of images, the texts are files, or folders of files, which are brought into the size of the model.
     A tab separates the two texts of a pair, and a prompt from its answer. --json prints a line for each text. For a
     blank line, a blank line is printed (null in JSON).
 
@@ -34,8 +35,11 @@ def classify(
         run: The run directory.
     """
     predictor = _loaded(run, ("classify", "tag", "reward"), quiet, special_tokens)
-    for prediction in _each(predictor, blocks(texts, file, _LINES)):
+    lines = (predictor.reader.medium.named(block) for block in blocks(texts, file, _LINES))
+    for prediction in _each(predictor, lines):
         print(_as_json(prediction) if json else "" if prediction is None else prediction)
+    if predictor.reader.lost:
+        make_reporter(quiet).warn(predictor.reader.lost)
 
 
 def answer(

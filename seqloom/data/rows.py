@@ -1,4 +1,4 @@
-"""The kinds of examples: pairs, running text, conversations, labelled texts, questions, preferences."""
+"""The kinds of examples: pairs, running text, conversations, labelled texts and arrays, questions, preferences."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
 
 from seqloom.text.chat import Message
 
@@ -164,6 +166,15 @@ class Example:
 
 
 @dataclass(frozen=True)
+class LabelledArray:
+    """The pixels of an image (N H W), from 0 to 255, or the frames of a signal (T C), with the label as written."""
+
+    values: np.ndarray
+    label: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True)
 class TaggedWords:
     """The words of a sentence, each with a label."""
 
@@ -248,4 +259,9 @@ def continued(text: str, by: str) -> str:
 
 def digest_rows(rows: Iterable[Any]) -> str:
     """SHA-256 of examples of any kind, wherever they come from."""
-    return digest_of_parts(json.dumps({k: v for k, v in asdict(row).items() if k != "where"}).encode() for row in rows)
+
+    def form(array: np.ndarray) -> str:
+        return f"{array.dtype} {array.shape} {digest_of_parts([array.tobytes()])}"
+
+    trees = ({k: v for k, v in asdict(row).items() if k != "where"} for row in rows)
+    return digest_of_parts(json.dumps(tree, default=form).encode() for tree in trees)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _BINS = 10
+_ROWS = 256  # compared at once
 
 Counts = NDArray[np.int64]
 Numbers = NDArray[np.float64]
@@ -80,6 +81,16 @@ def reliability(confidence: Numbers, right: NDArray[np.bool_]) -> tuple[list[dic
     ]
     error = sum(row["examples"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / max(1, len(right))
     return rows, float(error)
+
+
+def nearest(rows: Sequence[NDArray[np.uint8]], train: Sequence[NDArray[np.uint8]]) -> list[int]:
+    """The index of the training row that is nearest to each row, by the squared distance of their values."""
+    known = np.stack([row.ravel() for row in train]).astype(np.float32)
+    squares, found = np.square(known).sum(1), list[int]()
+    for i in range(0, len(rows), _ROWS):
+        part = np.stack([row.ravel() for row in rows[i : i + _ROWS]]).astype(np.float32)
+        found += (squares - 2 * part @ known.T).argmin(1).tolist()
+    return found
 
 
 def score_numbers(truth: Numbers, predictions: Numbers) -> dict[str, Any]:

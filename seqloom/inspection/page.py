@@ -65,8 +65,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
 
 def texts(rows: Mapping[str, str]) -> Markup:
     """Texts below each other, each with its name and in its own writing direction."""
-    cells = ((element("th", name, scope="row"), element("td", text, dir="auto")) for name, text in rows.items())
+    cells = ((element("th", name, scope="row"), element("td", _shown(text), dir="auto")) for name, text in rows.items())
     return element("table", element("tbody", *(element("tr", *row) for row in cells)), class_="texts")
+
+
+def _shown(text: str) -> object:
+    """A text as it is, or the image whose data: address it is."""
+    return element("img", src=text, alt="the image", width=64) if text.startswith("data:image/") else text
 
 
 def figure(title: str, note: str | None, *content: object, keys: Sequence[Markup] = ()) -> Markup:
@@ -88,7 +93,7 @@ def data_block(value: Any) -> Markup:
 def page(title: str, body: Markup) -> str:
     """The whole file. Its content policy lets the browser load nothing and run only this script."""
     style, script = (files(__package__).joinpath(n).read_text(encoding="utf-8") for n in ("report.css", "report.js"))
-    allowed = f"style-src {_digest(style)}; script-src {_digest(script)}"
+    allowed = f"img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
     policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

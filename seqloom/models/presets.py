@@ -97,9 +97,17 @@ def _bert(layers: int, width: int, heads: int) -> Tree:
 _LSTM: Tree = {"kind": "recurrent", "cell": "lstm", "layers": 1, "width": 256, "direction": "both", "dropout": 0.3}
 _SMALL: Tree = {"layers": 4, "width": 192, "inner": 768, "heads": 4, "activation": "gelu"}
 
+
+def _vit(layers: int, width: int, heads: int, patch: int = 16, **more: Any) -> Tree:
+    stack = {"layers": layers, "width": width, "inner": 4 * width, "heads": heads, "activation": "gelu", **more}
+    embedder = {"kind": "patches", "patch": patch, "places": "learned"}
+    return {"encoder": {**stack, "positions": "none"}, "embedder": embedder, "segments": 0}
+
+
 # bert-base, bert-large: Devlin et al. 2019; bert-tiny to bert-medium: Turc et al. 2019. minilm: Wang et al. 2020, with
 # 6 layers. small-bert has today's form, small-megatron that of Shoeybi et al. 2019, which Hugging Face's formats have.
-# vit-tiny: for images of 32 x 32 in patches of 4.
+# vit-base, vit-large: Dosovitskiy et al. 2021; vit-tiny, vit-small: Touvron et al. 2021. small-vit and small-cnn are
+# for images of about 32 x 32.
 READING: dict[str, Tree] = {
     "bert-tiny": _bert(2, 128, 2),
     "bert-mini": _bert(4, 256, 4),
@@ -117,9 +125,15 @@ READING: dict[str, Tree] = {
     "small-lstm": {"encoder": _LSTM, "pooling": "summary"},
     "lstm-attention": {"encoder": _LSTM, "pooling": "attention"},
     "bag": {"encoder": {"kind": "bag", "width": 256}, "pooling": "mean", "segments": 0},
-    "vit-tiny": {
-        "encoder": {**_SMALL, "layers": 6, "heads": 3, "positions": {"kind": "learned", "length": 65}},
-        "embedder": {"kind": "patches", "size": 32, "patch": 4},
+    "vit-tiny": _vit(12, 192, 3),
+    "vit-small": _vit(12, 384, 6),
+    "vit-base": _vit(12, 768, 12),
+    "vit-large": _vit(24, 1024, 16),
+    "small-vit": _vit(6, 128, 4, patch=4),
+    "small-cnn": {
+        "encoder": {"kind": "bag", "width": 128, "dropout": 0.0},
+        "embedder": {"kind": "patches", "patch": 4, "stem": 2, "class_token": False},
+        "pooling": "mean",
         "segments": 0,
     },
 }

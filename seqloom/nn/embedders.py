@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -14,6 +15,7 @@ from seqloom.errors import UsageError
 from seqloom.limits import Bounded, Bounds
 from seqloom.nn.effective import effective
 from seqloom.nn.linear import Linear
+from seqloom.nn.positions import sinusoids
 from seqloom.shapes import Float, Ids, Int, Mask, Tensor, Vectors
 
 
@@ -22,19 +24,19 @@ class Modality:
     """What a model reads of one modality, B rows.
 
     Args:
-        values: ids, or the pixels of images.
+        values: ids, the pixels of images, or the frames of signals.
         mask: True on real positions; None = all are real.
         segments: which text of its row each token belongs to, from 0; None = a row is one text.
     """
 
-    values: Ids | Float[Tensor, "B N H W"]
+    values: Ids | Float[Tensor, "B N H W"] | Float[Tensor, "B T C"]
     mask: Mask | None = None
     segments: Ids | None = None
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model reads, by modality: "text" or "image"."""
+    """What a model reads, by modality: "text", "image" or "signal"."""
 
     modalities: Mapping[str, Modality]
 
@@ -77,6 +79,7 @@ class EmbedderConfig:
     """
 
     kind: ClassVar[str] = "tokens"
+    modality: ClassVar[str] = "text"
     vectors: str = ""
     vectors_any_size: bool = False
     frozen: bool = False
@@ -88,28 +91,39 @@ _PLAIN = EmbedderConfig()
 
 @dataclass(frozen=True)
 class PatchConfig(Bounded):
-    """Square patches of an image, one vector each, after a learned first vector (ViT: Dosovitskiy et al. 2021).
+    """Square patches of an image, one vector each (ViT: Dosovitskiy et al. 2021).
 
     Args:
-        size: the height and width of the image, in pixels.
+        size: the height and width of the image, in pixels; 0 = those of the training data.
         patch: the height and width of a patch, in pixels; it must divide `size`.
-        channels: the channels of the image.
+        channels: the channels of the image; 0 = those of the training data.
+        class_token: whether a learned vector stands before the patches, as pooling = "first" needs.
+        places: what represents where a patch is, besides the positions of the encoder: a learned vector for each, or
+            sines and cosines of its row and its column (Chen et al. 2021); "encoder" = these positions alone.
+        stem: convolutions of 3 x 3 for each halving of the image down to its patches, in place of a single one of
+            patch x patch (Xiao et al. 2021); patch must be a power of 2. With some per halving, a whole CNN. 0 = none.
     """
 
     kind: ClassVar[str] = "patches"
-    size: Annotated[int, Bounds(1, 10_000)] = 32
+    modality: ClassVar[str] = "image"
+    size: Annotated[int, Bounds(0, 10_000)] = 0
     patch: Annotated[int, Bounds(1, 10_000)] = 4
-    channels: Annotated[int, Bounds(1, 10_000)] = 3
+    channels: Annotated[int, Bounds(0, 10_000)] = 0
+    class_token: bool = True
+    places: Literal["encoder", "learned", "sines"] = "encoder"
+    stem: Annotated[int, Bounds(0, 100)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.size % self.patch:
             raise ValueError(f"patch {self.patch} must divide size {self.size}")
+        if self.stem and (self.patch < 2 or self.patch & (self.patch - 1)):
+            raise ValueError(f"with a stem, patch must be a power of 2, not {self.patch}")
 
     @property
     def positions(self) -> int:
         """The number of vectors per image."""
-        return (self.size // self.patch) ** 2 + 1
+        return (self.size // self.patch) ** 2 + self.class_token
 
 
 def small_parameter(*shape: int) -> nn.Parameter:
@@ -117,22 +131,60 @@ def small_parameter(*shape: int) -> nn.Parameter:
     return nn.Parameter(nn.init.normal_(torch.empty(*shape), std=0.02))
 
 
+class _Convolution(nn.Module):
+    """A convolution of 3 x 3, normalized over groups of channels; with stride 1 there is a residual."""
+
+    def __init__(self, channels: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.convolve = nn.Conv2d(channels, outputs, 3, stride, 1, bias=False)
+        self.norm = nn.GroupNorm(math.gcd(outputs, 8), outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.norm(F.conv2d(x, effective(self.convolve), None, self.stride, 1))
+        return F.relu(h if self.stride > 1 else x + h)
+
+
+def _stem(config: PatchConfig, width: int) -> nn.Sequential:
+    halvings = config.patch.bit_length() - 1
+    widths = [max(1, width >> (halvings - 1 - i)) for i in range(halvings)]
+    layers: list[nn.Module] = []
+    for before, after in zip((config.channels, *widths), widths, strict=False):
+        layers += [_Convolution(after if i else before, after, 1 if i else 2) for i in range(config.stem)]
+    return nn.Sequential(*layers)
+
+
 class PatchEmbedder(nn.Module):
-    """Pixels -> a learned first vector and one vector per patch, row by row."""
+    """Pixels -> one vector per patch, row by row, after a learned first one."""
 
     modality: ClassVar[str] = "image"
 
     def __init__(self, config: PatchConfig, width: int) -> None:
         super().__init__()
-        self.config = config
-        self.project = nn.Conv2d(config.channels, width, config.patch, stride=config.patch)
-        self.first = small_parameter(width)
+        self.config, stem = config, bool(config.stem)
+        self.stem = _stem(config, width) if stem else nn.Identity()
+        step = 1 if stem else config.patch
+        self.project = nn.Conv2d(width if stem else config.channels, width, step, stride=step)
+        self.first = small_parameter(width) if config.class_token else None
+        self.places = small_parameter(config.positions, width) if config.places == "learned" else None
 
     def forward(self, pixels: Float[Tensor, "B N H W"]) -> Vectors:
         """The vectors of the images."""
         weight, bias, step = effective(self.project), self.project.bias, self.project.stride
-        patches = F.conv2d(pixels, weight, bias, step).flatten(2).transpose(1, 2)  # B D h w -> B (h w) D
-        return torch.cat((self.first.expand(len(pixels), 1, -1), patches), 1)
+        grid = F.conv2d(self.stem(pixels.to(weight.dtype)), weight, bias, step)
+        x = grid.flatten(2).transpose(1, 2)  # B D h w -> B (h w) D
+        if self.config.places == "sines":
+            x = x + grid_sinusoids(grid.shape[2], x.shape[2], x.device).to(x.dtype)
+        if self.first is not None:
+            x = torch.cat((self.first.expand(len(pixels), 1, -1), x), 1)
+        return x if self.places is None else x + self.places
+
+
+def grid_sinusoids(side: int, width: int, device: torch.device | None = None) -> Float[Tensor, "T D"]:
+    """Sines and cosines of the row in the first half of the features, of the column in the second; row by row."""
+    places = torch.arange(side, device=device)
+    rows, columns = sinusoids(places, width - width // 2), sinusoids(places, width // 2)
+    return torch.cat((rows.repeat_interleave(side, 0), columns.repeat(side, 1)), 1)
 
 
 class TokenEmbedder(nn.Module):

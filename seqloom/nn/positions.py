@@ -1,6 +1,7 @@
-"""Positions of a Transformer: five kinds behind one interface.
+"""Positions of a Transformer: six kinds behind one interface.
 
-Each kind adds vectors to the embeddings, or rotates queries and keys, or adds a bias to the attention scores.
+Each kind adds vectors to the embeddings, or rotates queries and keys, or adds a bias to the attention scores, or
+nothing.
 """
 
 from __future__ import annotations
@@ -96,7 +97,14 @@ class Relative(Bounded):
             raise ValueError(f"distance must be above half of the buckets, {self.buckets // 2}")
 
 
-PositionConfig = Sinusoidal | Learned | Rotary | Alibi | Relative
+@dataclass(frozen=True)
+class NoPositions:
+    """Nothing: what the embeddings do not state of their places, only a causal mask can (Kazemnejad et al. 2023)."""
+
+    kind: ClassVar[str] = "none"
+
+
+PositionConfig = Sinusoidal | Learned | Rotary | Alibi | Relative | NoPositions
 
 
 def document_starts(documents: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
@@ -123,7 +131,7 @@ class Positions(nn.Module):
     """The positions of one encoder or decoder stack.
 
     Args:
-        config: one of the five kinds.
+        config: one of the kinds.
         width: D.
         heads, features: H, C.
         causal: whether only earlier positions are seen (it decides the layout of T5's buckets).
@@ -160,6 +168,8 @@ class Positions(nn.Module):
             case Relative(buckets=buckets, distance=furthest):
                 bucket = relative_bucket(_distance(queries, end), buckets, furthest, causal=self.causal)
                 return Place(bias=F.embedding(bucket, effective(self.table)).permute(2, 0, 1))
+            case NoPositions():
+                return Place()
 
 
 def sinusoids(positions: Int[Tensor, "*T"], width: int, interleaved: bool = False) -> Float[Tensor, "*T D"]:

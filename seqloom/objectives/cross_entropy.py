@@ -108,15 +108,20 @@ def _real(x: Tensor, batch: SequenceBatch) -> Tensor:
 
 
 def passes_loss(
-    scores: Sequence[Float[Tensor, "N V"]], targets: Int[Tensor, " N"], smoothing: float, r_drop: float = 0.0
+    scores: Sequence[Float[Tensor, "N V"]],
+    targets: Int[Tensor, " N"] | Float[Tensor, "N V"],
+    smoothing: float,
+    r_drop: float = 0.0,
 ) -> tuple[Tensor, float]:
     """The loss of one pass, or of two with different dropout that also learn to agree (Liang et al. 2021, eq. 4).
+
+    The targets are labels, or the share of each label.
 
     Returns the mean of their summed smoothed cross-entropies, plus `r_drop` times half the symmetric divergence of
     two passes; and the summed plain cross-entropy of the first.
     """
-    log_p = [F.log_softmax(x.float(), dim=-1) for x in scores]
-    nll = torch.stack([F.nll_loss(p, targets, reduction="sum") for p in log_p])
+    log_p, shared = [F.log_softmax(x.float(), dim=-1) for x in scores], targets.is_floating_point()
+    nll = torch.stack([-(p * targets).sum() if shared else F.nll_loss(p, targets, reduction="sum") for p in log_p])
     value = (1 - smoothing) * nll.mean()
     if smoothing:
         value = value - smoothing * torch.stack([p.sum() for p in log_p]).mean() / log_p[0].shape[1]

@@ -1,10 +1,11 @@
-"""Objectives of models that read whole texts: labels and numbers of texts, labels of words, spans, masked tokens."""
+"""Objectives of models that read whole texts or images: labels, numbers, labels of words, spans, masked tokens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 
 from seqloom.data.batches.batch import ReadingBatch
@@ -34,8 +35,9 @@ class Labels(Bounded):
         """The loss summed over the batch's labels; that of a span is the mean of its two positions."""
         assert batch.targets is not None
         (head,) = model.heads
-        targets = batch.targets.flatten().long()
-        real = targets != -1
+        shared = batch.targets.is_floating_point()
+        targets = batch.targets if shared else batch.targets.flatten().long()
+        real = torch.full((len(targets),), True, device=targets.device) if shared else targets != -1
         passes = [_flat_scores(model, head, batch)[real] for _ in range(2 if self.r_drop > 0 and model.training else 1)]
         value, nll = passes_loss(passes, targets[real], self.smoothing, self.r_drop)
         share = 0.5 if head == "span" else 1.0
@@ -103,8 +105,7 @@ def batch_scores(model: TextReader, head: str, batch: ReadingBatch) -> Tensor:
     """
     memory = model(batch.inputs)
     scores = model.score(head, memory, batch.owner)
-    text = batch.inputs["text"]
-    if head != "span" or text.segments is None:
+    if head != "span" or (text := batch.inputs["text"]).segments is None:
         return scores
     passage = text.segments == 1 if text.mask is None else (text.segments == 1) & text.mask
     passage[:, 0] = True

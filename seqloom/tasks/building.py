@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import AdaptConfig, Full
@@ -28,9 +30,10 @@ from seqloom.models.assemblies import (
     unallocated,
     vocabulary_parameters,
 )
+from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.nn.linear import pack
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets, load_tokenizers, make_tokenizer
+from seqloom.tasks.assets import Assets, load_facts, load_tokenizers, make_tokenizer
 from seqloom.tasks.task import GradientConfig, RunConfig, config_of
 from seqloom.tasks.word_vectors.task import take_vectors
 from seqloom.text.tokenizer import Tokenizer
@@ -241,11 +244,12 @@ def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporte
             take_vectors(table, embedder, tokenizer, reporter)
         return None
     run = Run.open(config.begins_with)
-    vocab_size = _tokenizers(run)[1].vocab_size
+    vocab_size = _tokenizers(run)[1].vocab_size if assets.tokenizers is not None else 0
     added = max(0, assets.vocab_size - vocab_size)
     grown = dict.fromkeys(vocabulary_parameters(model), vocab_size) if added else {}
     best = run.best(reporter.warn)
     with _start(run, best) as (weights, file):
+        weights = _placed(weights, model, reporter)
         differing = _differing(weights, model)
         try:
             start_weights(weights, model, str(best.path), grown=grown, fresh=differing)
@@ -259,6 +263,32 @@ def begin(config: RunConfig, model: nn.Module, assets: Assets, reporter: Reporte
         reporter.say(f"newly initialized: {', '.join(parts)}")
     adapt(model, adaptation(config), fresh, added)
     return file
+
+
+def _placed(weights: dict[str, Stored], model: nn.Module, reporter: Reporter) -> dict[str, Stored]:
+    """The weights, with those of the places of patches interpolated to the number that the model has."""
+    places, new = weights.get(_PLACES), dict(model.named_parameters()).get(_PLACES)
+    if places is None or new is None or places.shape[0] == len(new) or places.shape[1] != new.shape[1]:
+        return weights
+    (before, first), (side, _) = _square(places.shape[0]), _square(len(new))
+    reporter.say(f"the places of {before} x {before} patches interpolated to {side} x {side}")
+
+    def read() -> Tensor:
+        table = places.read().float()
+        grid = table[first:].T.reshape(1, -1, before, before)
+        grid = functional.interpolate(grid, (side, side), mode="bicubic", align_corners=False)
+        return torch.cat((table[:first], grid.flatten(2)[0].T))
+
+    return {**weights, _PLACES: Stored(tuple(new.shape), read)}
+
+
+_PLACES = "embedder.places"
+
+
+def _square(positions: int) -> tuple[int, int]:
+    """The side of the square of patches among positions, and the positions before it."""
+    side = math.isqrt(positions)
+    return side, positions - side**2
 
 
 def _differing(weights: Mapping[str, Stored], model: nn.Module) -> tuple[str, ...]:
@@ -343,6 +373,8 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
     vocab_size = pair[1].vocab_size if pair is not None else 0
     if pair is not None and pair[0].vocab_size != vocab_size:
         raise UsageError("it has two vocabularies, which no published format has", where=str(run.path))
+    if isinstance(tree, EncoderOnlyConfig):
+        tree = tree.sized(load_facts(run).get("sizes", {}))
     model = _for_use(lambda: make_model(tree, vocab_size, heads), run)  # not packed, as it is written
     restore(model, adaptation(config), checkpoint)
     merge_adapters(model)

@@ -9,6 +9,7 @@ from typing import Any
 
 from seqloom.models.assemblies import Model, limit_of
 from seqloom.tasks.assets import Assets
+from seqloom.text.tokenizer import Tokenizer
 
 NEW = 20
 """The most tokens that are generated for a comparison."""
@@ -36,9 +37,11 @@ class Counterpart:
 
         self.transformers: Any = transformers
         self.config, self.model, self.heads, self.assets, self.theirs = config, model, heads, assets, theirs
-        assert assets.tokenizers is not None
-        self.source, self.tokenizer = assets.tokenizers
-        self.words: Any = self.transformers.AutoTokenizer.from_pretrained(folder)
+        pair: Any = assets.tokenizers or (None, None)
+        self.source: Tokenizer = pair[0]
+        self.tokenizer: Tokenizer = pair[1]
+        kind = "AutoTokenizer" if assets.tokenizers else "AutoImageProcessor"
+        self.words: Any = getattr(self.transformers, kind).from_pretrained(folder)
         self.reader: Any = self.words
         if (file := folder / "tokenizer.source.json").is_file():
             self.reader = self.transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))
@@ -52,7 +55,8 @@ class Counterpart:
 
     def pipeline(self, task: str, **options: Any) -> Any:
         """A pipeline of transformers."""
-        return self.transformers.pipeline(task, model=self.theirs, tokenizer=self.words, device="cpu", **options)
+        read = "tokenizer" if self.assets.tokenizers else "image_processor"
+        return self.transformers.pipeline(task, model=self.theirs, **{read: self.words}, device="cpu", **options)
 
     def read(self, *texts: str) -> Any:
         """What their tokenizer makes of a text or a pair."""

@@ -20,6 +20,7 @@ from seqloom.interop.gguf.directory import Precision, directory, write_gguf
 from seqloom.interop.huggingface import read_checkpoint, write_checkpoint
 from seqloom.interop.own_tokenizer import write_tokenizers
 from seqloom.interop.peft.write import Adapted, write_adapter
+from seqloom.interop.preprocessor import NAME, written_pixels
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.models.assemblies import Model
 from seqloom.models.decoder import LanguageModel
@@ -183,6 +184,10 @@ def _to_hugging_face(run: Run, folder: Path, dtype: torch.dtype, reporter: Repor
             if missing:
                 reporter.warn(f"transformers has nothing like decoding.{' and '.join(missing)}")
         write_json(folder / "generation_config.json", special)
+    elif "scale" in exported.facts:
+        write_json(folder / NAME, written_pixels(exported.facts))
+        if exported.facts["sizes"]["channels"] == 1:
+            reporter.warn("transformers reads images in colours, this model in grey: convert them there")
     for kept in KEPT:
         if path := run.asset(f"published/{kept}"):
             (folder / kept).parent.mkdir(exist_ok=True)

@@ -17,9 +17,11 @@ from seqloom.interop.generation import decoding
 from seqloom.interop.gguf.directory import directory
 from seqloom.interop.huggingface import Published, read_checkpoint
 from seqloom.interop.peft.read import CONFIG, is_adapter
+from seqloom.interop.preprocessor import read_pixels
 from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
 from seqloom.interop.weights import interpreting, read_json
 from seqloom.models.assemblies import limit_of, parameter_count
+from seqloom.nn.embedders import PatchConfig
 from seqloom.run import Run
 from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets
@@ -94,6 +96,10 @@ def _imported(folder: Path, published: Published, name: str, path: str, reporter
     pair, of_tokens = read_tokenizers(folder, published.config, published.side, published.family.kind)
     run = Run(path)
     facts = _facts(published, str(folder / "config.json")) if published.family.kind == "encoder-only" else None
+    if isinstance(patches := getattr(published.form.config, "embedder", None), PatchConfig):
+        pixels, warnings = read_pixels(folder, patches)
+        facts = (facts or {}) | pixels
+        of_tokens = [*of_tokens, *warnings]
     config, of_decoding = _config(published, run, pair, facts, task)
     assets = Assets(pair, facts)
     count = parameter_count(published.model)
@@ -130,9 +136,10 @@ def _config(
 ) -> tuple[RunConfig, list[str]]:
     """The config of the run, and warnings of what is not used of how the checkpoint generates texts."""
     family, side = published.family, published.side
-    reads_text = family.kind == "encoder-only" and pair is not None
-    heads = [of_head for name, of_head in _OF_HEADS.items() if name in published.form.heads or name == "masked"]
-    tasks = heads * reads_text + [_TASKS[family.kind]]
+    reads, texts = family.kind == "encoder-only", pair is not None
+    named = {*published.form.heads, *(["masked"] if texts else [])}
+    heads = [of_head for name, of_head in _OF_HEADS.items() if name in named]
+    tasks = heads * reads + [_TASKS[family.kind]]
     task = task or tasks[0]
     if task not in tasks:
         problem = f"a checkpoint of the form {family.name} is not for the task {task!r}"
@@ -144,6 +151,8 @@ def _config(
         "tokenizer": {"kind": "file", "path": str(run.path / "tokenizer.json")},
         "model": tree_of(published.form.config),
     }
+    if task == "classify" and not texts:
+        tree["data"] = {"kind": "images", **(facts or {})["sizes"]}
     if task == "classify" and "labels" not in (facts or {}):
         tree |= {"objective": {"kind": "numbers"}, "training": {"metric": "pearson"}}
     stated = published.config.get("max_position_embeddings"), side.tokens.get("model_max_length"), side.length

@@ -16,6 +16,7 @@ from seqloom.decoding.engine import Engine, Request
 from seqloom.errors import MissingExtra, RunError
 from seqloom.interop.gguf.file import GGUF
 from seqloom.interop.huggingface import Published, read_checkpoint
+from seqloom.interop.preprocessor import NAME
 from seqloom.interop.weights import Weights
 from seqloom.models.assemblies import Model, limit_of
 from seqloom.models.decoder import LanguageModel
@@ -104,7 +105,8 @@ def _compare(
         result |= {f"max difference, {name}": difference for name, difference in differences.items()}
         if pair is not None and not isinstance(model, EncoderOnly):
             result["greedy output"] = _greedy_compared(model, pair, theirs)
-    if pair is not None:
+    images = "label" in heads and exported.facts.get("sizes", {}).get("channels") == 3
+    if pair is not None or (images and (folder / NAME).is_file()):
         result |= compare_texts(run, exported, theirs, folder)
     return result
 

@@ -1,7 +1,8 @@
-"""Text in, answer out: whether a run and another program's own pipeline, tokenizer included, answer alike."""
+"""Text or image in, answer out: whether a run and another program's own pipeline, tokenizer included, answer alike."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from seqloom.errors import SeqloomError
+from seqloom.media.images import pillow
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.counterpart import Compared, Counterpart
@@ -42,7 +44,9 @@ def compare_texts(run: Run, exported: Exported, theirs: Any, folder: Path) -> Di
         config, assets = config_of(run, RunConfig), Assets(exported.pair, exported.facts or None)
         side = Counterpart(config, exported.model, exported.heads, assets, theirs, folder)
     except Exception as error:  # whatever their tokenizers raise
-        return {"texts": f"DIFFERENT: transformers cannot read the tokenizer: {_first_line(error)}"}
+        return {"texts": f"DIFFERENT: transformers cannot read the tokenizer or the preprocessor: {_first_line(error)}"}
+    if exported.pair is None:
+        return _compare_images(side)
     texts = _texts(side)
     if not texts:
         return {"texts": "none fits the vocabulary and the length of the model"}
@@ -52,6 +56,17 @@ def compare_texts(run: Run, exported: Exported, theirs: Any, folder: Path) -> Di
         for name, answers in config.answers(side, texts):
             differences[name] = _compared(answers)
     return differences
+
+
+def _compare_images(side: Counterpart) -> Differences:
+    """Whether image files get the same answers: of other sizes than the model's, in colours, in grey, with an alpha."""
+    random = np.random.Generator(np.random.Philox(2))
+    with tempfile.TemporaryDirectory(prefix="seqloom-") as folder, torch.inference_mode():
+        paths = []
+        for i, form in enumerate(((37, 53, 3), (53, 37, 4), (61, 61), (1, 1, 3))):
+            paths.append(str(Path(folder, f"{i}.png")))
+            pillow().fromarray(random.integers(0, 256, form, dtype=np.uint8)).save(paths[-1])
+        return {name: _compared(answers) for name, answers in side.config.answers(side, paths)}
 
 
 def _texts(side: Counterpart) -> list[str]:

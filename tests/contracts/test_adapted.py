@@ -27,7 +27,7 @@ from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
 
 V, B, T = 17, 2, 5
 VISION = EncoderOnlyConfig(
-    encoder=TransformerConfig(layers=2, width=12, inner=8, heads=2), embedder=PatchConfig(size=6, patch=3)
+    encoder=TransformerConfig(layers=2, width=12, inner=8, heads=2), embedder=PatchConfig(size=6, patch=3, channels=3)
 )
 TRANSLATION = list({config.encoder: config for config in FAMILY}.values())  # each encoder with a decoder, ...
 TRANSLATION += list({config.decoder: config for config in FAMILY if config not in TRANSLATION}.values())

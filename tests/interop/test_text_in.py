@@ -101,7 +101,7 @@ def test_roberta_answers_texts_alike_and_again_when_written_back(
 def test_a_word_keeps_the_space_before_it(transformers: Any, tmp_path: Path) -> None:
     folder = roberta(transformers, tmp_path / "published", "TokenClassification", num_labels=5)
     tagger = load(import_run(str(folder), str(tmp_path / "run"), QUIET))
-    ids = tagger.reader.items([tagger.reader.row("der Schmidt")], learn=False)[0].windows[0].ids
+    ids = tagger.reader.items([tagger.reader.row("der Schmidt")], learn=False)[0].windows[0].values
     assert tagger.reader.tokenizer.tokens(ids) == ["<s>", "der", "_Schmidt", "</s>"]
 
 

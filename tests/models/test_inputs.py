@@ -57,7 +57,7 @@ def test_an_embedder_is_chosen_by_kind() -> None:
     assert isinstance(tokens, TokenEmbedder)
     assert (tokens.weight.shape, tokens.weight.requires_grad, tokens.modality) == ((17, 5), False, "text")
     assert TokenEmbedder(17, D, 5, tokens.weight).weight is tokens.weight
-    patches = make_embedder(PatchConfig(size=6, patch=3), D, 0, 0)
+    patches = make_embedder(PatchConfig(size=6, patch=3, channels=3), D, 0, 0)
     assert isinstance(patches, PatchEmbedder)
     assert patches.modality == "image"
 

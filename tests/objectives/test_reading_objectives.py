@@ -35,7 +35,7 @@ def test_a_label_of_windows_is_that_of_the_mean_vector():
     net, items = model(label=3), [item(15, 2), item(3, 0)]
     scores = []
     for one in items:
-        pooled = [net.pooled(net(Inputs.text(torch.from_numpy(w.ids.astype(np.int64))[None]))) for w in one.windows]
+        pooled = [net.pooled(net(Inputs.text(torch.from_numpy(w.values.astype(np.int64))[None]))) for w in one.windows]
         scores.append(net.heads["label"](torch.stack(pooled).mean(0))[0])
     assert len(items[0].windows) > 1
     torch.testing.assert_close(batch_scores(net, "label", collate(items)), torch.stack(scores))

@@ -70,12 +70,12 @@ class StreamBatch(Movable):
 
 @dataclass(frozen=True)
 class ReadingBatch(Movable):
-    """Texts that are read whole, padded on the right with id 0.
+    """Texts, images or signals that are read whole, padded on the right with 0.
 
     Args:
         inputs: R windows, usually one per text; their segments are the texts of a pair.
-        targets: (B) for each text, (R T) for each token, with -1 = none, or (R 2) first and last position in each
-            window.
+        targets: (B) for each text, (B L) shares of labels, as floats, (R T) for each token, with -1 = none, or (R 2)
+            first and last position in each window.
         owner: the index of the text that each window belongs to; None = each window is a text.
         tokens: the number of targets.
         rows: the indices of the texts in the corpus, for messages.
@@ -92,11 +92,15 @@ class ReadingBatch(Movable):
     pairs: Int[Tensor, " R"] | None = None
 
 
-def pad(rows: Sequence[np.ndarray]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"] | None]:
-    """Rows of ids as one tensor, and the mask of all that is not padding (None if all rows have the same length)."""
+def pad(rows: Sequence[np.ndarray]) -> tuple[Tensor, Bool[Tensor, "B T"] | None]:
+    """Rows of ids (T), or of vectors (T C), as one tensor, and the mask of all that is not padding.
+
+    The mask is None if all rows have the same length.
+    """
     lengths = np.array([len(row) for row in rows])
     width = int(lengths.max())
     mask = np.arange(width) < lengths[:, None]
-    ids = np.zeros((len(rows), width), dtype=np.int64)
-    ids[mask] = np.concatenate(rows)
-    return torch.from_numpy(ids), None if mask.all() else torch.from_numpy(mask)
+    values = np.concatenate(rows)
+    padded = np.zeros((len(rows), width, *values.shape[1:]), dtype=np.float32 if values.dtype.kind == "f" else np.int64)
+    padded[mask] = values
+    return torch.from_numpy(padded), None if mask.all() else torch.from_numpy(mask)

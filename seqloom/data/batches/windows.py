@@ -1,8 +1,9 @@
-"""Texts that a model reads whole: <s> text </s>, or <s> text </s> second </s>; long ones are cut, or windowed."""
+"""What a model reads whole, of any modality: texts, <s> text </s> or <s> text </s> second </s>, images and signals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ import torch
 from seqloom.data.batches.batch import ReadingBatch, pad
 from seqloom.data.batches.order import BatchConfig, Order
 from seqloom.limits import Bounds, LengthOrZero, Tokens
-from seqloom.nn.embedders import Inputs
+from seqloom.nn.embedders import Inputs, Modality
 from seqloom.text.tokenizer import Template
 
 TextLength = Annotated[int, Bounds(8, 10**6)]
@@ -49,36 +50,69 @@ class TextBatchConfig(LengthConfig):
 
 
 @dataclass(frozen=True)
+class Scale:
+    """The mean and the deviation of the values of the training data, which broadcast against those of a window."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """The standardized values."""
+        scaled: np.ndarray = ((values - self.mean) / self.deviation).astype(np.float32)
+        return scaled
+
+
+@dataclass(frozen=True)
 class Window:
-    """The tokens that are read at once.
+    """What is read at once, of one modality; the windows of a batch are of the same.
 
     Args:
-        ids: the tokens, including the special ones.
-        second: the index at which the second text begins; the number of tokens if there is none.
+        values: (T) tokens, including the special ones; (N H W) pixels, from 0 to 255; (T C) frames of a signal.
+        second: the index at which a second text begins; beyond the end = there is none.
         first_token: the index of the first token in the text that is windowed.
         segments: whether the second text is of another segment than the first.
+        modality: a name of Inputs: "text", "image", ...
+        positions: how many positions the model makes of the values; 0 = one for each of T.
+        scale: standardizes the values when a batch is made of them; until then they keep their small type.
     """
 
-    ids: np.ndarray
-    second: int
+    values: np.ndarray
+    second: int = sys.maxsize
     first_token: int = 0
     segments: bool = True
+    modality: str = "text"
+    positions: int = 0
+    scale: Scale | None = None
+
+    @property
+    def length(self) -> int:
+        """The positions it counts for in a batch."""
+        return self.positions or len(self.values)
 
 
 @dataclass(frozen=True)
 class Item:
-    """An encoded text: its windows, and the targets to learn.
+    """An encoded example: its windows, and the targets to learn.
 
     Args:
         windows: one or more.
-        targets: () a label or a number for the text; (W 2) a first and a last position in each window; (T) a label for
-            each token of all windows, -1 = none.
+        targets: () a label or a number for the example; (L) the share of each label, as floats; (W 2) a first and a
+            last position in each window; (T) a label for each token of all windows, -1 = none.
         places: what a task needs to interpret its predictions.
     """
 
     windows: tuple[Window, ...]
     targets: np.ndarray | None = None
     places: np.ndarray | None = None
+
+    @property
+    def length(self) -> int:
+        """The positions of all windows."""
+        return sum(window.length for window in self.windows)
+
+
+Change = Callable[[list[Item], np.random.Generator], list[Item]]
+"""What is done to the examples of a training batch each time it is drawn: a pure function of its arguments."""
 
 
 def frame(
@@ -104,57 +138,72 @@ def frame(
     starts = range(0, len(text) - room + apart, apart) if windows and len(text) > room else (0,)
     rows = [np.concatenate((head, text[first : first + room], after)).astype(np.int32) for first in starts]
     return tuple(
-        Window(ids, len(ids) if second is None else split, first, template.segments)
+        Window(ids, sys.maxsize if second is None else split, first, template.segments)
         for ids, first in zip(rows, starts, strict=True)
     )
 
 
-def collate(items: Sequence[Item], rows: Sequence[int] = (), number: int = 0) -> ReadingBatch:
-    """A batch of encoded texts, all with targets or all without."""
-    windows = [w for item in items for w in item.windows]
-    ids, mask = pad([w.ids for w in windows])
-    segments = owner = targets = None
-    if any(w.segments and w.second < len(w.ids) for w in windows):
+def inputs_of(windows: Sequence[Window]) -> Inputs:
+    """The inputs of a batch, of the modality of its windows; what has an axis of time is padded on the right."""
+    name = windows[0].modality
+    values = [w.values if w.scale is None else w.scale(w.values) for w in windows]
+    if name == "image":
+        return Inputs.image(torch.from_numpy(np.stack(values)))
+    padded, mask = pad(values)
+    segments = None
+    if any(w.segments and w.second < len(w.values) for w in windows):
         seconds = torch.tensor([w.second for w in windows])
-        segments = (torch.arange(ids.shape[1]) >= seconds[:, None]).long()
+        segments = (torch.arange(padded.shape[1]) >= seconds[:, None]).long()
+    return Inputs({name: Modality(padded, mask, segments)})
+
+
+def collate(items: Sequence[Item], rows: Sequence[int] = (), number: int = 0) -> ReadingBatch:
+    """A batch of encoded examples, all with targets or all without."""
+    windows = [w for item in items for w in item.windows]
+    owner = targets = None
     if len(windows) > len(items):
         owner = torch.repeat_interleave(torch.tensor([len(item.windows) for item in items]))
     if labels := [item.targets for item in items if item.targets is not None]:
-        targets, tokens = _targets(labels, windows, ids.shape[1])
+        targets, tokens = _targets(labels, windows)
     else:
         tokens = len(items)
-    return ReadingBatch(Inputs.text(ids, mask, segments), targets, owner, tokens, tuple(rows), number)
+    return ReadingBatch(inputs_of(windows), targets, owner, tokens, tuple(rows), number)
 
 
-def _targets(labels: list[np.ndarray], windows: list[Window], width: int) -> tuple[torch.Tensor, int]:
-    match labels[0].ndim:
-        case 0:
-            return torch.from_numpy(np.stack(labels)), len(labels)
-        case 2:
-            return torch.from_numpy(np.concatenate(labels)), len(windows)
-    rows = np.full((len(windows), width), -1, dtype=np.int64)
-    rows[np.arange(width) < np.array([len(w.ids) for w in windows])[:, None]] = np.concatenate(labels)
+def _targets(labels: list[np.ndarray], windows: list[Window]) -> tuple[torch.Tensor, int]:
+    if labels[0].ndim == 0 or labels[0].dtype.kind == "f":
+        return torch.from_numpy(np.stack(labels)), len(labels)
+    if labels[0].ndim == 2:
+        return torch.from_numpy(np.concatenate(labels)), len(windows)
+    lengths = np.array([w.length for w in windows])
+    rows = np.full((len(windows), lengths.max()), -1, dtype=np.int64)
+    rows[np.arange(rows.shape[1]) < lengths[:, None]] = np.concatenate(labels)
     return torch.from_numpy(rows), int((rows >= 0).sum())
 
 
 class ItemBatches:
-    """The endless sequence of batches of encoded texts, by number; see Order."""
+    """The endless sequence of batches of encoded examples, by number; see Order. `change`: see Change."""
 
-    def __init__(self, items: Sequence[Item], config: BatchConfig, seed: int) -> None:
-        self.items = items
-        lengths = np.array([sum(len(w.ids) for w in item.windows) for item in items])
+    def __init__(self, items: Sequence[Item], config: BatchConfig, seed: int, change: Change | None = None) -> None:
+        self.items, self.change = items, change
+        lengths = np.array([item.length for item in items])
         self.order = Order(lambda epoch: (lengths,), config, seed)
         self.per_epoch = self.order.per_epoch
 
     def __call__(self, number: int) -> ReadingBatch:
         """Batch `number` of the endless sequence."""
         part = self.order.part(number)
-        return collate([self.items[i] for i in part], part.tolist(), number)
+        items = [self.items[i] for i in part]
+        if self.change is not None:
+            # The order has the same key, and the counter 0.
+            random = np.random.Philox(key=(self.order.seed, number), counter=(0, 0, 0, 1))
+            items = self.change(items, np.random.Generator(random))
+        return collate(items, part.tolist(), number)
 
 
 def by_length(items: Sequence[Item], tokens: int) -> Iterator[list[int]]:
     """The indices of all items in groups of similar length, each of at most `tokens` tokens with padding."""
-    sizes = [(max(len(w.ids) for w in item.windows), len(item.windows)) for item in items]
+    sizes = [(max(w.length for w in item.windows), len(item.windows)) for item in items]
     part: list[int] = []
     rows = 0
     for i in sorted(range(len(items)), key=lambda i: sizes[i]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ def _refuse_separated(line: str, path: Path, where: str, needed: int) -> None:
     raise DataError(problem, where=where, cure="convert it: " + through(f'python3 -c "{code % found}"', path))
 
 
-def _records(path: Path, header: bool, needed: int) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _records(path: Path, header: bool, needed: int, separator: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     names: list[str] | None = None
     if file_format(path) == ".jsonl":
         yield from json_records(path)
@@ -33,10 +34,11 @@ def _records(path: Path, header: bool, needed: int) -> Iterator[tuple[Mapping[st
     for line, where in text_of(path):
         if is_blank(line):
             continue
-        cells = line.split("\t")
+        cells = line.split(TAB) if separator == TAB else next(csv.reader([line], delimiter=separator))
         if names is None:
             names = cells if header else [str(i) for i in range(1, len(cells) + 1)]
-            _refuse_separated(line, path, where, needed)
+            if separator == TAB:
+                _refuse_separated(line, path, where, needed)
             if header:
                 continue
         if len(cells) != len(names):
@@ -58,18 +60,21 @@ def _cell(record: Mapping[str, Any], name: str, where: str, option: str, header:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def read_examples(paths: Sequence[str], columns: Mapping[str, str], header: bool) -> list[Example]:
+def read_examples(
+    paths: Sequence[str], columns: Mapping[str, str], header: bool, separator: str = "\t"
+) -> list[Example]:
     """The labelled texts of some files. Raises DataError or UsageError at the first fault.
 
     Args:
         paths: the files.
         columns: the names of the columns for "text", "label" and, in pairs, "second".
         header: whether the first line of a table names its columns; see LabelledFiles.
+        separator: what parts the columns of a table; other than a tab, cells may be quoted.
     """
 
     def read(path: Path) -> Iterator[Example]:
         named = header and file_format(path) != ".jsonl"
-        for record, where in _records(path, header, len(columns)):
+        for record, where in _records(path, header, len(columns), separator):
             cells = {option: _cell(record, name, where, option, named) for option, name in columns.items()}
             yield Example(**{**cells, "label": cells["label"].strip()}, where=where)
 

@@ -17,6 +17,7 @@ from seqloom.data.rows import Example, Question, TaggedWords
 from seqloom.data.sources.none import NoData
 from seqloom.data.sources.source import SplitFiles
 from seqloom.errors import DataError, counted
+from seqloom.files import Json
 from seqloom.limits import Length, LengthOrZero
 
 E = TypeVar("E")
@@ -53,6 +54,10 @@ class ExampleFiles(SplitFiles[list[E]]):
     def findings(self, train: Sequence[E]) -> list[Finding]:
         """What is suspicious in how the training files were read."""
         return []
+
+    def learned(self, train: Sequence[E]) -> Json:
+        """What use needs of the values of the training data: "sizes", and the "scale" that standardizes them."""
+        return {}
 
     def hold_out(
         self, train: list[E], seed: int, labels: Callable[[E], Iterable[str]] = lambda row: ()

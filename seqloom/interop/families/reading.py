@@ -228,10 +228,7 @@ def _read_patches(config: Json) -> Json:
         sizes[key] = sides.pop()
     size, patch = sizes["image_size"], sizes["patch_size"]
     channels = config.get("num_channels") or 3
-    return {
-        "embedder": {"kind": "patches", "size": size, "patch": patch, "channels": channels},
-        "encoder.positions": {"kind": "learned", "length": (size // patch) ** 2 + 1},
-    }
+    return {"embedder": {"kind": "patches", "size": size, "patch": patch, "channels": channels, "places": "learned"}}
 
 
 def _write_patches(tree: Tree) -> Json:
@@ -260,13 +257,13 @@ VIT = Family(
             Field("qkv_bias", "encoder.qkv_bias", True, {True: "yes", False: "no"}),
             Via("image_size patch_size num_channels", _read_patches, _write_patches),
         ),
-        fixed={"segments": 0, "pooling": "first"},
+        fixed={"segments": 0, "pooling": "first", "encoder.positions.kind": "none"},
         must={"pooler_act": ("tanh",)},
     ),
     rules=(
         Rule("embedder.first", "vit.embeddings.cls_token", ones=2),
         Rule("embedder.project", "vit.embeddings.patch_embeddings.projection"),
-        Rule("encoder.stack.positions.table.weight", "vit.embeddings.position_embeddings", ones=1),
+        Rule("embedder.places", "vit.embeddings.position_embeddings", ones=1),
         Rule("encoder.stack.norm", "vit.layernorm"),
         *block("encoder", "vit.encoder.layer.{}", _VIT_LAYERS),
         Rule("pooling.layer", "vit.pooler.dense"),

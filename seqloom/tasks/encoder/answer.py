@@ -66,7 +66,7 @@ class Answerer(Reader):
             log_p = window_scores.astype(np.float64)
             log_p = log_p - np.logaddexp.reduce(log_p, axis=0)
             none = min(none, float(log_p[0].sum()))
-            inside = log_p[window.second : len(window.ids) - len(self.tokenizer.template.after)]
+            inside = log_p[window.second : len(window.values) - len(self.tokenizer.template.after)]
             if len(inside):
                 sums = inside[:, :1] + inside[None, :, 1]
                 apart = np.arange(len(inside)) - np.arange(len(inside))[:, None]
@@ -116,7 +116,7 @@ def _spans(row: Question, windows: Sequence[Window], places: np.ndarray, ending:
         text, start = row.answers[0]
         inside = ((places[:, 1] > start) & (places[:, 0] < start + len(text))).nonzero()[0]
         for k, window in enumerate(windows):
-            after = window.first_token + len(window.ids) - window.second - ending
+            after = window.first_token + len(window.values) - window.second - ending
             if len(inside) and window.first_token <= inside[0] and inside[-1] < after:
                 spans[k] = window.second + inside[[0, -1]] - window.first_token
     return spans

@@ -1,30 +1,31 @@
-"""Texts, or pairs of texts, to labels or numbers."""
+"""Texts, pairs of texts, or images, to labels or numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 
-from seqloom.data.batches.windows import Item, frame
-from seqloom.data.formats.lines import is_text
-from seqloom.data.rows import Example
-from seqloom.data.sources.labelled import LabelledFiles
-from seqloom.errors import DataError, UsageError
+from seqloom.data.batches.windows import Item
+from seqloom.data.rows import Example, LabelledArray
+from seqloom.data.sources.images import ImageFiles, SmallDigits
+from seqloom.data.sources.labelled import LabelledFiles, first_of
+from seqloom.errors import DataError, counted
 from seqloom.evaluation.classification import score_labels, score_numbers
 from seqloom.files import Json
 from seqloom.objectives.reading import Labels, Numbers
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
 from seqloom.training.config import Metric, TrainingConfig
+from seqloom.training.log import Reporter
 
 
 @dataclass(frozen=True)
 class Classified:
-    """The prediction for a text: a label with the probabilities of all labels, or a number.
+    """The prediction for a text or an image: a label with the probabilities of all labels, or a number.
 
     An imported model of labels that do not exclude each other, or of several numbers, has those as probabilities.
     """
@@ -40,22 +41,16 @@ class Classified:
 
 
 class Classifier(Reader):
-    """Labelled texts, or pairs of texts."""
+    """Labelled examples of any modality."""
 
     head = "label"
     config: ClassifyConfig
 
     def items(self, rows: Sequence[Example], learn: bool) -> list[Item]:
         """See Reader; a label that was not in the training data is a DataError."""
-        tokenizer, config = self.tokenizer, self.config.batches
-        texts = tokenizer.encode([row.text for row in rows])
-        seconds = tokenizer.encode([row.second for row in rows])
-        template, windows = tokenizer.template, config.long == "windows"
-        items = []
-        for row, a, b in zip(rows, texts, seconds, strict=True):
-            second = b if row.second or self.config.pairs else None
-            read = frame(a, second, template, config, windows=windows)
-            items.append(Item(read, self._target(row) if learn else None))
+        each = zip(rows, self.medium.windows(rows), strict=True)
+        items = [Item(windows, self._target(row) if learn else None) for row, windows in each]
+        self.lost = self.medium.lost
         return items
 
     def _target(self, row: Example) -> np.ndarray:
@@ -65,7 +60,7 @@ class Classifier(Reader):
 
     def predict(self, row: Example, item: Item, scores: list[np.ndarray]) -> Classified:
         """See Reader."""
-        text = f"{row.text}\t{row.second}" if row.second else row.text
+        text = "\t".join(self.medium.shown(row).values())
         if "labels" not in self.facts:
             return Classified(text, float(scores[0][0]) * self.facts["deviation"] + self.facts["mean"])
         activate = _ACTIVATIONS[self.facts.get("activation", "softmax")]
@@ -83,23 +78,15 @@ class Classifier(Reader):
 
     def sample(self, row: Example, prediction: Classified) -> Json:
         """See Reader."""
-        shown = {"text": row.text, **({"second": row.second} if row.second else {}), "label": row.label}
+        shown = {**self.medium.shown(row), "label": row.label}
         if isinstance(prediction.label, float):
             return {**shown, "prediction": f"{prediction.label:.4g}"}
         probability = round(prediction.probabilities[prediction.label], 4)
         return {**shown, "probability": probability, "prediction": prediction.label}
 
-    def row(self, example: Any) -> Example:
-        """A text; or a pair, as a tuple or with a tab between the two. An imported model takes both."""
-        parts = (example,) if isinstance(example, str) else tuple(example)
-        either, pairs = not self.config.data.train, self.config.pairs
-        if isinstance(example, str) and (pairs or either):
-            parts = tuple(example.split("\t"))
-        sizes = (1, 2) if either else (1 + pairs,)
-        if len(parts) not in sizes or not all(map(is_text, parts)):
-            expected = "texts or " * either + "pairs of texts: FIRST<TAB>SECOND" if pairs or either else "texts"
-            raise UsageError(f"cannot be read: {str(example)[:80]!r}", cure=f"this run is for {expected}")
-        return Example(*parts)
+    def row(self, example: Any) -> Any:
+        """See Medium."""
+        return self.medium.row(example)
 
 
 def number(row: Example) -> float:
@@ -134,7 +121,7 @@ class ClassifyConfig(ExamplesConfig):
     """The config of a run that predicts labels, or numbers with objective.kind = "numbers"."""
 
     task: Literal["classify"] = "classify"
-    data: LabelledFiles
+    data: LabelledFiles | ImageFiles | SmallDigits
     objective: Labels | Numbers = field(default_factory=Labels)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="accuracy"))
     reading: ClassVar[type[Reader]] = Classifier
@@ -149,11 +136,26 @@ class ClassifyConfig(ExamplesConfig):
     @property
     def pairs(self) -> bool:
         """Whether there are pairs of texts."""
-        return bool(self.data.second)
+        return bool(getattr(self.data, "second", ""))
 
     def texts(self, rows: Sequence[Example]) -> Iterable[str]:
         """See ExamplesConfig."""
         return (text for row in rows for text in (row.text, row.second) if text)
+
+    def content(self, row: Any) -> object:
+        """See ExamplesConfig."""
+        if isinstance(row, LabelledArray):
+            return row.values.tobytes() or row.where
+        return super().content(row)
+
+    def usable(self, rows: list[Any], name: str, reporter: Reporter) -> list[Any]:
+        """See ExamplesConfig: files that are damaged have no values."""
+        lost = [row.where for row in rows if isinstance(row, LabelledArray) and not row.values.size]
+        if len(lost) == len(rows):
+            raise DataError(f"all files of {name} are damaged", where=lost[0], cure="name images")
+        if lost:
+            reporter.warn(f"{name}: {counted(len(lost), 'damaged file')} skipped: {first_of(lost)}")
+        return [row for row in rows if row.where not in lost] if lost else rows
 
     def labels(self, row: Example) -> Iterable[str]:
         """See ExamplesConfig; numbers are no labels."""
@@ -161,24 +163,30 @@ class ClassifyConfig(ExamplesConfig):
 
     def facts(self, rows: Sequence[Example]) -> Json:
         """The labels; or mean and standard deviation of the numbers."""
+        learned = self.data.learned(cast(Any, rows))
         if isinstance(self.objective, Numbers):
             values = np.array([number(row) for row in rows])
-            return {"mean": float(values.mean()), "deviation": float(values.std()) or 1.0}
+            return {"mean": float(values.mean()), "deviation": float(values.std()) or 1.0, **learned}
         labels = sorted({row.label for row in rows})
         if len(labels) < 2:
             problem = f"all examples have the label {labels[0]!r}"
             raise DataError(problem, where=rows[0].where, cure="choose the column of the labels with --data.label")
-        return {"labels": labels}
+        return {"labels": labels, **learned}
 
     def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
         """See RunConfig."""
+        if self.modality == "image":
+            yield "labels of images", _labels(other, texts)
+            return
         yield "labels of texts", _labels(other, texts)
         yield "labels of pairs", _labels(other, list(zip(texts, reversed(texts), strict=True)))
         yield from super().answers(other, texts)
 
 
 def _labels(other: Counterpart, texts: Sequence[Any]) -> Compared:
-    pipeline, pairs = other.pipeline("text-classification"), not isinstance(texts[0], str)
+    images, pairs = other.config.modality == "image", not isinstance(texts[0], str)
+    pipeline = other.pipeline("image-classification" if images else "text-classification")
+    options: dict[str, Any] = {"top_k": len(other.assets.facts["labels"])} if images else {"top_k": None}  # type: ignore[index]
     if pairs != other.config.pairs and other.config.data.train:
         return
     for text in texts:
@@ -186,7 +194,7 @@ def _labels(other: Counterpart, texts: Sequence[Any]) -> Compared:
             continue
         ours = other.predictor([text])[0]
         inputs = {"text": text[0], "text_pair": text[1]} if pairs else text
-        rows = pipeline(inputs, top_k=None)
+        rows = pipeline(inputs, **options)
         theirs = {row["label"]: row["score"] for row in (rows[0] if isinstance(rows[0], list) else rows)}
         if isinstance(ours.label, float):
             yield text, ours.label, next(iter(theirs.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,11 +18,12 @@ from seqloom.errors import DataError, UsageError, counted, nearest
 from seqloom.files import Json
 from seqloom.models.assemblies import TextReader
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets
+from seqloom.tasks.assets import Assets, load_facts
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.embed import compared_vectors
-from seqloom.tasks.encoder.task import ReadingConfig, outputs, seen
+from seqloom.tasks.encoder.media import MEDIA
+from seqloom.tasks.encoder.task import ReadingConfig, outputs
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured
@@ -37,19 +38,24 @@ class Reader:
 
     Args:
         config: the config of the task.
-        tokenizer: the tokenizer of the run.
-        facts: the facts about the labels of the training examples.
+        assets: those of the run: its tokenizer, and the facts about the training examples.
     """
 
     head: ClassVar[str]
-    inputs: ClassVar[tuple[str, ...]] = ("text", "second")
-    """The keys of a sample that are the input of the model."""
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """The keys of a sample that are the input of the model; () = those of its medium."""
 
     lost: str = ""
     """What of the examples that were encoded last is not read; "" = they are read whole, or it is counted elsewhere."""
 
-    def __init__(self, config: Any, tokenizer: Tokenizer, facts: Json) -> None:
-        self.config, self.tokenizer, self.facts = config, tokenizer, facts
+    def __init__(self, config: Any, assets: Assets) -> None:
+        self.config, self.assets, self.facts = config, assets, assets.facts or {}
+        self.medium = MEDIA[config.modality](config, assets)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of a run that reads text."""
+        return self.assets.tokenizer
 
     def label_index(self, label: str, where: str) -> int:
         """The number of a label. Raises DataError for one that the training data do not have."""
@@ -85,7 +91,7 @@ class Reader:
 
 
 class Predictor:
-    """A trained model in use: `predictor(["a text"])`, or pairs of texts, sentences, questions with their passages."""
+    """A trained model in use: `predictor(["a text"])`, pairs of texts, sentences, questions with passages, images."""
 
     def __init__(self, model: TextReader, reader: Reader) -> None:
         self.model, self.reader = model, reader
@@ -93,7 +99,7 @@ class Predictor:
     def __call__(self, examples: Sequence[Any]) -> list[Any]:
         """The prediction for each example."""
         if isinstance(examples, str):
-            raise UsageError("expected a list of texts, got one text", cure='write predictor(["..."])')
+            raise UsageError("expected a list, got one text", cure='write predictor(["..."])')
         return self.predictions([self.reader.row(example) for example in examples])
 
     def predictions(self, rows: Sequence[Any]) -> list[Any]:
@@ -137,6 +143,10 @@ class ExamplesConfig(ReadingConfig):
         """The tokenizer, with the special tokens that the examples need."""
         return tokenizer
 
+    def content(self, row: Any) -> object:
+        """What is the same where an example occurs twice."""
+        return tuple(self.texts([row]))
+
     def facts(self, rows: Sequence[Any]) -> Json:
         """What the training examples tell: the labels there are."""
         return {}
@@ -146,9 +156,15 @@ class ExamplesConfig(ReadingConfig):
         hold_out = partial(self.data.hold_out, labels=self.labels)
         read: dict[str, list[Any]] = self.data.splits(reporter.say, self.seed, hold_out)
         rows = {name: self.usable(split, name, reporter) for name, split in read.items()}
-        tokenizer = self.equipped(tokenizer_for(self, run, lambda: self.texts(rows["train"])))
-        facts = self.facts(rows["train"])
-        reader, items = self.reading(self, tokenizer, facts), dict[str, list[Item]]()
+        begun = run if run is not None and run.begun else None
+        kept = load_facts(begun or Run.open(self.start)) if self.start else {}
+        # What a model was trained on is standardized as it was then.
+        facts = self.facts(rows["train"]) | {key: kept[key] for key in ("scale", "resample") if key in kept}
+        assets = Assets(facts=facts)
+        if self.modality == "text":
+            tokenizer = self.equipped(tokenizer_for(self, run, lambda: self.texts(rows["train"])))
+            assets = replace(assets, tokenizers=(tokenizer, tokenizer))
+        reader, items = self.reading(self, assets), dict[str, list[Item]]()
         for name, split in rows.items():
             items[name] = reader.items(split, learn=True)
             if reader.lost:
@@ -159,10 +175,13 @@ class ExamplesConfig(ReadingConfig):
 
         return self.prepared(
             {name: digest_rows(split) for name, split in rows.items()},
-            Assets((tokenizer, tokenizer), facts),
-            ItemBatches(items["train"], self.batches, self.seed),
+            assets,
+            ItemBatches(items["train"], self.batches, self.seed, reader.medium.change()),
             measure,
-            lambda: [_summary(self, name, rows[name], items[name], tokenizer) for name in rows],
+            lambda: [
+                {"split": name, "examples": len(split), **reader.medium.summary(split, items[name], rows["train"])}
+                for name, split in rows.items()
+            ],
             lambda: self.findings(read),
         )
 
@@ -173,7 +192,7 @@ class ExamplesConfig(ReadingConfig):
 
     def predictor(self, model: TextReader, assets: Assets, **options: Any) -> Predictor:
         """See RunConfig."""
-        return self.using(model, self.reading(self, assets.tokenizer, assets.facts or {}), **options)
+        return self.using(model, self.reading(self, assets), **options)
 
     def score(self, predictor: Predictor, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """See RunConfig; there are no options."""
@@ -198,11 +217,12 @@ class ExamplesConfig(ReadingConfig):
         return compared_vectors(other, texts)
 
     def look(self, run: Run, predictor: Predictor, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
-        """See RunConfig: attention within texts."""
+        """See RunConfig: attention within the inputs."""
         reader = predictor.reader
-        shown: list[Any] = list(texts) or [tuple(row[k] for k in reader.inputs if k in row) for row in samples[-2:]]
-        windows = [item.windows[0] for item in reader.items([reader.row(one) for one in shown], learn=False)]
-        return seen(predictor.model, reader.tokenizer, windows)
+        keys = reader.inputs or reader.medium.inputs
+        shown: list[Any] = list(texts) or [tuple(row[k] for k in keys if k in row) for row in samples[-2:]]
+        rows = [reader.row(one) for one in shown]
+        return reader.medium.seen(predictor.model, rows, reader.items(rows, learn=False))
 
 
 def _single(config: ExamplesConfig, train: Sequence[Any]) -> list[Finding]:
@@ -220,14 +240,14 @@ def _single(config: ExamplesConfig, train: Sequence[Any]) -> list[Finding]:
 
 
 def _known(config: ExamplesConfig, rows: dict[str, list[Any]], name: str) -> list[Finding]:
-    """A note on the texts of a split that are in the training data, too."""
-    train = {tuple(config.texts([row])) for row in rows["train"]}
-    same = [row.where for row in rows[name] if tuple(config.texts([row])) in train]
+    """A warning of the examples of a split that are in the training data, too."""
+    train = {config.content(row) for row in rows["train"]}
+    same = [row.where for row in rows[name] if config.content(row) in train]
     if not same:
         return []
     detail = f"{len(same):,} of {len(rows[name]):,} of {name}, the first at {same[0]}"
     cure = f"remove them from train: what is known by heart makes {name} look better than it is"
-    return [Finding("warning", f"texts of {name} also in train", same[0], detail, cure, len(same))]
+    return [Finding("warning", f"{config.modality}s of {name} also in train", same[0], detail, cure, len(same))]
 
 
 def _validated(reader: Reader, model: TextReader, rows: Sequence[Any], items: Sequence[Item], step: int) -> Measured:
@@ -236,21 +256,3 @@ def _validated(reader: Reader, model: TextReader, rows: Sequence[Any], items: Se
     chosen = range(0, len(rows), -(-len(rows) // _SAMPLES))
     samples = [{"step": step, **reader.sample(rows[i], reader.predict(rows[i], items[i], scores[i]))} for i in chosen]
     return {name: measures[name] for name in _VALIDATED if name in measures}, samples
-
-
-def _summary(
-    config: ExamplesConfig, name: str, rows: Sequence[Any], items: Sequence[Item], tokenizer: Tokenizer
-) -> Json:
-    sizes = [sum(len(w.ids) for w in item.windows) for item in items]
-    ids = np.concatenate([w.ids for item in items for w in item.windows])
-    return {
-        "split": name,
-        "examples": len(rows),
-        "windows": sum(len(item.windows) for item in items),
-        "words": sum(len(text.split()) for text in config.texts(rows)),
-        "tokens": len(ids),
-        "95 %": int(np.quantile(sizes, 0.95, method="higher")),
-        "longest": max(sizes),
-        "full": sum(len(item.windows[-1].ids) == config.batches.length for item in items),
-        "unknown": int((ids == tokenizer.unknown).sum()),
-    }

@@ -104,7 +104,7 @@ class MaskedWordsConfig(ReadingConfig):
     def look(self, run: Run, predictor: Filler, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: the attention within texts, by default within the last samples."""
         rows = [np.array(predictor.encode(text)) for text in list(texts) or [row["text"] for row in samples[-2:]]]
-        return seen(predictor.model, predictor.tokenizer, [Window(ids, len(ids)) for ids in rows])
+        return seen(predictor.model, predictor.tokenizer, [Window(ids) for ids in rows])
 
 
 def _summary(name: str, text: Text, tokenizer: Tokenizer) -> Json:

@@ -79,7 +79,7 @@ class Rewarder(Reader):
     def _wholes(self, rows: Sequence[Preference]) -> list[tuple[Window, Window]]:
         encoded = encode_continuations(rows, self.tokenizer, self.config.batches.length - 1)
         self.lost = encoded.lost
-        windows = [Window(ids.astype(np.int32), len(ids)) for pair in encoded.pairs for ids in pair.rows]
+        windows = [Window(ids.astype(np.int32)) for pair in encoded.pairs for ids in pair.rows]
         return list(zip(windows[::2], windows[1::2], strict=True))
 
     def outputs_of(self, model: TextReader, items: Sequence[Item]) -> list[list[np.ndarray]]:

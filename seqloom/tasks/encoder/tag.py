@@ -57,7 +57,7 @@ class Tagger(Reader):
         if learn:
             targets = np.full(at + len(template.after), -1, dtype=np.int64)
             targets[places] = [self.label_index(label, row.where) for label in row.labels]
-        return Item(tuple(Window(ids, len(ids)) for ids in windows), targets, np.array(places))
+        return Item(tuple(Window(ids) for ids in windows), targets, np.array(places))
 
     def predict(self, row: TaggedWords, item: Item, scores: list[np.ndarray]) -> TaggedWords:
         """See Reader."""

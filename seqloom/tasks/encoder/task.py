@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 
-from seqloom.config import Tree
+from seqloom.config import Arguments, Tree
 from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, Window, by_length, collate
 from seqloom.data.checks.pairs import Finding
 from seqloom.files import Json
 from seqloom.inspection.attention import Example
 from seqloom.inspection.capture import self_attention
+from seqloom.limits import hints_of
 from seqloom.models.assemblies import TextReader, limit_of, parameter_count
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
@@ -58,16 +60,27 @@ class ReadingConfig(GradientConfig):
         self.training.check_metric(*self.metrics)
         if isinstance(self.tokenizer, BPE) and self.tokenizer.dropout:
             raise ValueError("tokenizer.dropout is for pairs of sentences to translate")
-        if not isinstance(self.model.embedder, EmbedderConfig):
-            raise ValueError("model.embedder must be of the kind 'tokens': texts are read here")
+        read = getattr(self.model.embedder, "modality", "text")
+        if read != self.modality:
+            kinds = f"model.embedder.kind = {self.model.embedder.kind!r} reads {read}s"
+            raise ValueError(f"{kinds}, and the data are {self.modality}s: leave [model.embedder] out")
         limit = limit_of(self.model)
-        if limit is not None and limit < self.batches.length:
+        if self.modality == "text" and limit is not None and limit < self.batches.length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")
 
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
-        """The tree merged into the model of the run that training starts from."""
+        """The tree merged into the model of the run that training starts from, or into that for its modality."""
+        model, preset = tree.get("model", {}), MODELS.get(_modality(cls, tree))
+        new = isinstance(model, Mapping) and not (model.get("preset") or model.get("kind") or tree.get("start"))
+        tree = {**tree, "model": {"preset": preset, **model}} if preset and new else tree
         return on_start(tree, *cls.starts)
+
+    @property
+    def modality(self) -> str:
+        """What the data are: "text", "image", ..."""
+        modality: str = getattr(getattr(self, "data", None), "modality", "text")
+        return modality
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -90,7 +103,8 @@ class ReadingConfig(GradientConfig):
     def build(self, assets: Assets) -> EncoderOnly:
         """See RunConfig."""
         torch.manual_seed(self.seed)
-        return EncoderOnly(self.model, assets.vocab_size, self.heads(assets.facts or {}))
+        facts = assets.facts or {}
+        return EncoderOnly(self.model.sized(facts.get("sizes", {})), assets.vocab_size, self.heads(facts))
 
     def tables(self, model: EncoderOnly, assets: Assets) -> Iterable[tuple[EmbedderConfig, TokenEmbedder, Tokenizer]]:
         """See RunConfig."""
@@ -112,8 +126,22 @@ class ReadingConfig(GradientConfig):
         def plan(config: Any, model: Any) -> Plan:
             return gradient_plan(config, model, batches, measure(model))
 
-        sizes = f"{batches.per_epoch} batches an epoch; {assets.vocab_size:,} in the vocabulary"
+        sizes = f"{batches.per_epoch} batches an epoch"
+        sizes += f"; {assets.vocab_size:,} in the vocabulary" if assets.tokenizers is not None else ""
         return Prepared(corpus, assets, plan, sizes, summary, findings)
+
+
+MODELS = {"image": "small-vit"}
+"""The preset of a model for a modality, where the config names none; that for text is the default of its keys."""
+
+
+def _modality(cls: type[ReadingConfig], tree: Mapping[str, Any]) -> str:
+    """The modality of the data of a tree, from their kind."""
+    data, hint = tree.get("data", {}), hints_of(cast(Any, cls)).get("data")
+    kind = data.get("kind", "") if isinstance(data, Mapping) else data
+    kind = kind[0] if isinstance(kind, Arguments) and kind else kind
+    kinds = {getattr(c, "kind", ""): getattr(c, "modality", "text") for c in typing.get_args(hint)}
+    return kinds.get(kind, "text") if isinstance(kind, str) else "text"
 
 
 @torch.inference_mode()
@@ -127,7 +155,7 @@ def outputs(model: TextReader, head: str, items: Sequence[Item]) -> list[list[np
         rows = iter(batch_scores(model, head, batch).float().cpu().numpy())
         for i in part:
             windows = items[i].windows
-            results[i] = [next(rows)] if pooled else [next(rows)[: len(w.ids)] for w in windows]
+            results[i] = [next(rows)] if pooled else [next(rows)[: w.length] for w in windows]
     return results
 
 
@@ -135,7 +163,7 @@ def seen(model: TextReader, tokenizer: Tokenizer, windows: Sequence[Window]) -> 
     """What each token of some windows attends to; nothing where nothing attends."""
     examples = []
     for window in windows:
-        ids = window.ids[:_SHOWN]
+        ids = window.values[:_SHOWN]
         batch = collate([Item((Window(ids, window.second),))]).to(next(model.parameters()).device)
         tokens = tokenizer.tokens(ids)
         if maps := self_attention(model, batch.inputs, tokens):

@@ -1,0 +1,1 @@
+"""Pixels <-> arrays: what text/ is to text."""

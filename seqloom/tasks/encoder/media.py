@@ -1,0 +1,212 @@
+"""How the examples of each modality become what a model reads, and how they are shown; one class for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from seqloom.data.batches.windows import Change, Item, Scale, Window, collate, frame
+from seqloom.data.formats.images import image_files
+from seqloom.data.formats.lines import is_text
+from seqloom.data.rows import Example, LabelledArray
+from seqloom.errors import DataError, UsageError
+from seqloom.evaluation.classification import nearest
+from seqloom.files import Json
+from seqloom.inspection.capture import self_attention
+from seqloom.inspection.images import image_attention
+from seqloom.inspection.page import join
+from seqloom.media.augment import Augment
+from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, is_uri, png_uri, read_image, said
+from seqloom.models.assemblies import TextReader, parameter_count
+from seqloom.tasks.assets import Assets
+from seqloom.tasks.encoder.task import seen
+from seqloom.tasks.task import Seen
+
+
+class Medium:
+    """One modality.
+
+    Args:
+        config: the config of the task.
+        assets: those of the run: a tokenizer, or the facts about the training data.
+    """
+
+    inputs: ClassVar[tuple[str, ...]]
+    """The keys of a sample that are the input of the model."""
+
+    lost: str = ""
+    """What was done to the examples that became windows last; see Reader."""
+
+    def __init__(self, config: Any, assets: Assets) -> None:
+        self.config, self.assets, self.facts = config, assets, assets.facts or {}
+
+    def named(self, inputs: Sequence[str]) -> list[str]:
+        """The inputs of a command line, one by one."""
+        return list(inputs)
+
+    def row(self, example: Any) -> Any:
+        """An example from user input, without a label. Raises UsageError."""
+        raise NotImplementedError
+
+    def windows(self, rows: Sequence[Any]) -> list[tuple[Window, ...]]:
+        """What the model reads of each example."""
+        raise NotImplementedError
+
+    def shown(self, row: Any) -> dict[str, str]:
+        """The inputs of a sample."""
+        raise NotImplementedError
+
+    def change(self) -> Change | None:
+        """What is done to the training examples of each batch."""
+        return None
+
+    def summary(self, rows: Sequence[Any], items: Sequence[Item], train: Sequence[Any]) -> Json:
+        """The sizes of a split; `train` are the training examples."""
+        raise NotImplementedError
+
+    def seen(self, model: TextReader, rows: Sequence[Any], items: Sequence[Item]) -> Seen:
+        """What the report shows of some examples."""
+        raise NotImplementedError
+
+
+class TextMedium(Medium):
+    """Texts, or pairs of texts."""
+
+    inputs = ("text", "second")
+
+    def row(self, example: Any) -> Example:
+        """A text; or a pair, as a tuple or with a tab between the two. An imported model takes both."""
+        parts = (example,) if isinstance(example, str) else tuple(example)
+        either, pairs = not self.config.data.train, self.config.pairs
+        if isinstance(example, str) and (pairs or either):
+            parts = tuple(example.split("\t"))
+        sizes = (1, 2) if either else (1 + pairs,)
+        if len(parts) not in sizes or not all(map(is_text, parts)):
+            expected = "texts or " * either + "pairs of texts: FIRST<TAB>SECOND" if pairs or either else "texts"
+            raise UsageError(f"cannot be read: {str(example)[:80]!r}", cure=f"this run is for {expected}")
+        return Example(*parts)
+
+    def windows(self, rows: Sequence[Example]) -> list[tuple[Window, ...]]:
+        """See Medium."""
+        tokenizer, config = self.assets.tokenizer, self.config.batches
+        texts = tokenizer.encode([row.text for row in rows])
+        seconds = tokenizer.encode([row.second for row in rows])
+        template, several = tokenizer.template, config.long == "windows"
+        return [
+            frame(a, b if row.second or self.config.pairs else None, template, config, windows=several)
+            for row, a, b in zip(rows, texts, seconds, strict=True)
+        ]
+
+    def shown(self, row: Example) -> dict[str, str]:
+        """See Medium."""
+        return {"text": row.text, **({"second": row.second} if row.second else {})}
+
+    def summary(self, rows: Sequence[Any], items: Sequence[Item], train: Sequence[Any]) -> Json:
+        """See Medium."""
+        sizes = [item.length for item in items]
+        ids = np.concatenate([w.values for item in items for w in item.windows])
+        return {
+            "windows": sum(len(item.windows) for item in items),
+            "words": sum(len(text.split()) for text in self.config.texts(rows)),
+            "tokens": len(ids),
+            "95 %": int(np.quantile(sizes, 0.95, method="higher")),
+            "longest": max(sizes),
+            "full": sum(item.windows[-1].length == self.config.batches.length for item in items),
+            "unknown": int((ids == self.assets.tokenizer.unknown).sum()),
+        }
+
+    def seen(self, model: TextReader, rows: Sequence[Any], items: Sequence[Item]) -> Seen:
+        """The attention within texts."""
+        return seen(model, self.assets.tokenizer, [item.windows[0] for item in items])
+
+
+class ImageMedium(Medium):
+    """Images, all of one size."""
+
+    inputs = ("image",)
+
+    def __init__(self, config: Any, assets: Assets) -> None:
+        super().__init__(config, assets)
+        self.shape = Shape(**self.facts["sizes"], resample=self.facts.get("resample", BILINEAR))
+        mean, deviation = (np.array(self.facts["scale"][name])[:, None, None] for name in ("mean", "deviation"))
+        self.scale = Scale(mean.astype(np.float32), deviation.astype(np.float32))
+        self.positions: int = config.model.sized(self.facts["sizes"]).embedder.positions
+
+    def named(self, inputs: Sequence[str]) -> list[str]:
+        """The files themselves, and those of folders."""
+        return [str(f) for name in inputs for f in (image_files(Path(name)) if Path(name).is_dir() else [name])]
+
+    def row(self, example: Any) -> LabelledArray:
+        """The path of a file, what `shown` gives of an image, or bytes (H W), (H W 3); in the size of the model."""
+        (example,) = example if isinstance(example, tuple) else (example,)
+        if isinstance(example, str | Path):
+            if is_uri(str(example)):
+                return LabelledArray(from_uri(str(example)))
+            pixels = read_image(Path(example), replace(self.shape, size=0))
+            if {*pixels.shape[1:]} != {self.shape.size} and not self.lost:
+                sizes = f"{self.shape.size} x {self.shape.size}"
+                self.lost = f"images of other sizes are resized to {sizes}; the first: {example}, {said(pixels)}"
+            return LabelledArray(fitted(pixels, self.shape, str(example)), where=str(example))
+        array = np.asarray(example)
+        if array.dtype != np.uint8 or array.ndim not in (2, 3):
+            problem = f"not an image: {array.dtype} of {array.shape}"
+            raise UsageError(problem, cure="give the path of a file, or bytes of (H, W) or (H, W, 3)")
+        return LabelledArray(fitted(array[None] if array.ndim == 2 else array.transpose(2, 0, 1), self.shape, "image"))
+
+    def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:
+        """See Medium. Raises DataError for an image of another size."""
+        size, channels = self.shape.size, self.shape.channels
+        for row in rows:
+            if row.values.shape != (channels, size, size):
+                cure = f"data.size = {size} resizes all images, data.channels = {channels} converts them"
+                problem = f"an image of {said(row.values)}, and the model reads {channels} x {size} x {size}"
+                raise DataError(problem, where=row.where, cure=cure)
+        more: Any = {"modality": "image", "positions": self.positions, "scale": self.scale}
+        return [(Window(row.values, **more),) for row in rows]
+
+    def shown(self, row: LabelledArray) -> dict[str, str]:
+        """The path of a file, or the image itself."""
+        return {"image": row.where if row.where and Path(row.where).is_file() else png_uri(row.values)}
+
+    def change(self) -> Change | None:
+        """The augmentation of the config."""
+        augment, labels = self.config.data.augment, len(self.facts.get("labels", ()))
+        if augment == Augment():
+            return None
+
+        def changed(items: list[Item], random: np.random.Generator) -> list[Item]:
+            windows = [item.windows[0] for item in items]
+            values: Any = [augment(window.values, random) for window in windows]
+            targets: Any = [item.targets for item in items]
+            if labels and (augment.mixup or augment.cutmix):
+                shares = np.eye(labels, dtype=np.float32)[np.array(targets)]
+                values, targets = augment.mixed(np.stack(values), shares, random)
+            each = zip(windows, values, targets, strict=True)
+            return [Item((replace(window, values=pixels),), target) for window, pixels, target in each]
+
+        return changed
+
+    def summary(self, rows: Sequence[Any], items: Sequence[Item], train: Sequence[Any]) -> Json:
+        """The form of the images, and the accuracy of the label of the nearest training image."""
+        if rows is train:
+            return {"images": said(rows[0].values), "nearest neighbour, %": None}
+        found = nearest([row.values for row in rows], [row.values for row in train])
+        right = [train[i].label == row.label for i, row in zip(found, rows, strict=True)]
+        return {"images": said(rows[0].values), "nearest neighbour, %": round(100 * float(np.mean(right)), 2)}
+
+    def seen(self, model: TextReader, rows: Sequence[Any], items: Sequence[Item]) -> Seen:
+        """The attention over images."""
+        parts, device = [], next(model.parameters()).device
+        names = [str(k) for k in range(self.positions)]
+        for i, (row, item) in enumerate(zip(rows, items, strict=True), 1):
+            for found in self_attention(model, collate([item]).to(device).inputs, names):
+                parts.append(image_attention(Path(row.where).name or f"Image {i}", row.values, found.array()))
+        return Seen([], parameter_count(model), {"Images": join(parts)} if parts else {})
+
+
+MEDIA: dict[str, type[Medium]] = {"text": TextMedium, "image": ImageMedium}
+"""The class of each modality."""
