@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 _CHANGES = "changes"
@@ -62,13 +63,17 @@ def adapters_of(rows: Sequence[int] | None = None) -> Tensor | None:
 
 
 def add_by_row(layer: nn.Module, x: Tensor, outputs: Tensor) -> Tensor:
-    """Adds to the outputs of a linear layer, which nothing else uses, what the adapter of each row of x adds."""
+    """Adds to the outputs of a linear layer, which nothing else uses, what the adapter of each row of x adds.
+
+    Consecutive rows of one adapter may be one row of x: the hypotheses of a sentence, which read its memory together.
+    """
     beside: Any = layer.beside
     if (adapters := _adapters.get()) is None:
         return outputs
-    assert len(adapters) == len(x), "each row of a batch has an adapter"
+    first, *others = adapters.view(len(x), -1).unbind(1)
+    assert all(torch.equal(first, other) for other in others), "a row of a layer has several adapters"
     for number, adapter in beside.items():
-        rows = (adapters == number).nonzero()[:, 0]
+        rows = (first == number).nonzero()[:, 0]
         if len(rows):
             outputs.index_add_(0, rows, adapter.beside(x[rows]))
     return outputs

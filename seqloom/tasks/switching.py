@@ -103,11 +103,12 @@ class Adapters:
     def _is_alike(self, name: str, adapted: Adapted) -> bool:
         """Whether an adapter generates texts as its base does, but for the weights."""
         base, other = self._predictors[None], self._predictors[name]
+        same = all(getattr(base, key, None) == getattr(other, key, None) for key in ("config", "context"))
+        if not (hasattr(base, "config") and type(base) is type(other) and same):
+            return False
         pairs = (self._base.assets.tokenizers, adapted.loaded.assets.tokenizers)
-        digests = [[tokenizer.digest() for tokenizer in pair or ()] for pair in pairs]
-        keys = ("config", "context")
-        same = all(getattr(base, key, None) == getattr(other, key, None) for key in keys)
-        return hasattr(base, "config") and type(base) is type(other) and same and digests[0] == digests[1]
+        here, there = ([tokenizer.digest() for tokenizer in pair or ()] for pair in pairs)
+        return here == there
 
 
 def in_linear_layers(adapted: Adapted) -> dict[str, LowRank]:

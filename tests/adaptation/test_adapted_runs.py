@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from calls import LANGUAGE_MODEL, SMALL, Call, train_in
-from faults.kinds import KINDS
-from made_up import sentences, write_corpus
+from adapted import BASES, LORA, TESTS, WAYS, train_with_new_tokens, write_config
+from calls import LANGUAGE_MODEL, SMALL, Call
+from made_up import write_corpus
 from safetensors.torch import load_file
 
 from seqloom.errors import RunError
@@ -20,27 +20,6 @@ from seqloom.tasks import load
 from seqloom.tasks.building import load_model
 from seqloom.training.log import Reporter
 
-LORA = '\n[adapt]\nkind = "lora"\nrank = 2\ntargets = ["*"]\ndropout = 0.2\n'
-WAYS = {
-    "lora": LORA,
-    "bitfit": '\n[adapt]\nkind = "bitfit"\n',
-    "last-layers": '\n[adapt]\nkind = "last-layers"\n',
-}
-TESTS = {"translate": ("test.src", "test.tgt"), "language_model": ("test.txt",), "classify": ("test.tsv",)}
-BASES = {"translate": SMALL, "language_model": LANGUAGE_MODEL, "classify": KINDS["classify"].config}
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of each task: translate/run, ..."""
-    folder = tmp_path_factory.mktemp("bases")
-    for name, config in BASES.items():
-        (folder / name).mkdir()
-        KINDS[name].write(folder / name)
-        (folder / name / "small.toml").write_text(config, encoding="utf-8")
-        train_in(folder / name)
-    return folder
-
 
 @pytest.fixture(params=BASES)
 def base(bases: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
@@ -49,13 +28,6 @@ def base(bases: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     shutil.copytree(bases / name, tmp_path / name)
     monkeypatch.chdir(tmp_path / name)
     return name
-
-
-def write_config(name: str, adapt: str) -> None:
-    text = BASES[name]
-    # the model and the tokenizer are those of the run it starts from
-    parts = [part for part in text.split("\n[") if not part.startswith(("model", "tokenizer"))]
-    Path("tuned.toml").write_text('start = "run"\n' + "\n[".join(parts) + adapt, encoding="utf-8")
 
 
 def evaluated(call: Call, run: str, name: str) -> dict[str, float]:
@@ -156,23 +128,7 @@ def test_tokens_that_the_base_has_not_are_learned_with_any_adapter(
 ) -> None:
     shutil.copytree(bases / "language_model", tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
-    own = Path("small.toml").read_text(encoding="utf-8")
-    read = own.replace("size = 280", f'kind = "file"\npath = "{bases}/translate/run/tokenizer.json"')
-    Path("plain.toml").write_text(read, encoding="utf-8")
-    assert call("train", "plain.toml", "--run", "plain", "-q").code == 0
-    rows = [
-        {"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]}
-        for a, b in zip(sentences(40, 1), sentences(40, 2), strict=True)
-    ]
-    for name in ("train", "valid"):
-        Path(f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    config = 'task = "language_model"\nstart = "plain"\n[data]\nkind = "conversations"\ntrain = ["train.jsonl"]\n'
-    config += 'valid = ["valid.jsonl"]\n[batches]\nlanes = 4\nlength = 60\n[optimizer]\nlr = 0.05\n'
-    config += "[training]\nsteps = 4\nevaluate_every = 2\nthreads = 1\n"
-    Path("tuned.toml").write_text(config + LORA.replace('["*"]', "[]"), encoding="utf-8")
-    result = call("train", "tuned.toml", "--run", "tuned")
-    assert result.code == 0, result.err
-    assert "new tokens" in result.err
+    train_with_new_tokens(call, bases)
     table, tuned = (
         dict(load(run, precision="fp32").model.named_parameters())["embedder.weight"] for run in ("plain", "tuned")
     )

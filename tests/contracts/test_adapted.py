@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from members import members
@@ -17,12 +18,21 @@ from torch import Tensor, nn
 
 from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import AdaptConfig, BitFit, Full, LastLayers, LoRA
+from seqloom.decoding.config import BeamSearch
+from seqloom.decoding.encoder_decoder import decode_rows
+from seqloom.decoding.search import Hypothesis
 from seqloom.errors import UsageError
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoder
-from seqloom.nn.embedders import Inputs, PatchConfig
+from seqloom.nn.effective import by_row
+from seqloom.nn.embedders import Inputs, PatchConfig, TokenEmbedder
+from seqloom.nn.linear import pack
 from seqloom.nn.transformer import TransformerConfig
+from seqloom.tasks.adapter import Adapted
+from seqloom.tasks.assets import Assets
+from seqloom.tasks.building import Loaded
+from seqloom.tasks.switching import Adapters, in_linear_layers
 from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
 
 V, B, T = 17, 2, 5
@@ -69,7 +79,7 @@ def subject_of(config: Any) -> Subject:
         seen = Inputs.image(torch.randn(B, 3, 6, 6)) if config is VISION else ids
         encoder = EncoderOnly(config, V, {"label": 3} if config is VISION else HEADS).eval()
         names = encoder.heads.keys()
-        return Subject(encoder, lambda: torch.cat([encoder.score(n, encoder(seen)).flatten() for n in names]))
+        return Subject(encoder, lambda: torch.cat([encoder.score(n, encoder(seen)).flatten(1) for n in names], 1))
     both = EncoderDecoder(config, V, V).eval()
     target = torch.randint(V, (B, T))
     return Subject(both, lambda: both.head(both(ids, target)))
@@ -111,6 +121,117 @@ def test_an_adapted_model_begins_as_its_base_and_learns_only_what_it_may(number:
         assert torch.equal(subject.exact(), adapted), way
         now = dict(subject.model.named_parameters())
         assert all(torch.equal(now[name], base[name]) for name in frozen), way
+
+
+@dataclass(frozen=True)
+class Use:
+    """A config whose predictor is what a subject computes."""
+
+    subject: Subject
+
+    def predictor(self, model: nn.Module, assets: Any) -> Callable[..., Tensor]:
+        assert model is self.subject.model
+        return lambda: self.subject.exact()
+
+
+def learned_in(config: Any, way: AdaptConfig, seed: int) -> tuple[Subject, dict[str, Tensor]]:
+    """A model that learned something, and what."""
+    subject = subject_of(config)
+    adapt(subject.model, way)
+    torch.manual_seed(seed)
+    learned = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
+    for parameter in learned.values():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
+    return subject, {name: p.detach().clone() for name, p in learned.items()}
+
+
+def values(*models: nn.Module) -> int:
+    """How many numbers are in memory for the parameters of some models."""
+    every = (p for model in models for p in model.parameters())
+    storages = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() // 4 for p in every}
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize(("number", "config"), [*enumerate(MODELS)], ids=lambda c: "")
+def test_adapters_on_one_base_are_switched_to_the_bit(number: int, config: Any) -> None:
+    base = subject_of(config)
+    pack(base.model)
+    before = base.exact()
+    ways = {"all": WAYS[-1], "other": WAYS[1:-1][number % (len(WAYS) - 2)]}
+    if isinstance(ways["other"], BitFit):
+        ways["other"] = BitFit(norms=True)
+        if not any(
+            name.split(".")[-1].startswith("bias") or "norm" in name for name, _ in base.model.named_parameters()
+        ):
+            del ways["other"]
+    expected, adapted = dict[str, Tensor](), dict[str, Adapted]()
+    for seed, (name, way) in enumerate(ways.items()):
+        alone, _ = learned_in(config, way, seed)
+        merge_adapters(alone.model)
+        pack(alone.model)  # as where a run is loaded
+        expected[name] = alone.exact()
+        assert not torch.allclose(expected[name], before)
+        subject, learned = learned_in(config, way, seed)
+        adapted[name] = Adapted(Loaded(None, Use(subject), subject.model, Assets()), learned, "")  # type: ignore[arg-type]
+        for parameter_name, parameter in subject.model.named_parameters():
+            if parameter_name not in learned:
+                parameter.data = torch.full_like(parameter, torch.nan)  # what is not that of the base
+        adapted[name].share(loaded := Loaded(None, Use(base), base.model, Assets()))  # type: ignore[arg-type]
+    models = [each.loaded.model for each in adapted.values()]
+    changed = sum(value.numel() for each in adapted.values() for value in each.learned.values())
+    assert values(base.model, *models) == values(base.model) + changed
+    adapters = Adapters(loaded, adapted, {})
+    for name in [*expected, None, "all", None]:
+        assert torch.equal(adapters(adapter=name), before if name is None else expected[name]), name
+    first = adapters.using("all")
+    adapters.using([*expected][-1])
+    assert torch.allclose(first(), expected["all"], atol=1e-5)  # also where another one is merged now
+    with pytest.raises(UsageError, match=r"no adapter 'al'\n.*did you mean 'all'"):
+        adapters(adapter="al")
+
+
+def generated(model: nn.Module) -> list[list[Hypothesis]]:
+    """The three best of a beam for each of two sources, one of which is finished before the other; none to generate."""
+    if not isinstance(model, EncoderDecoder):
+        return [[], []]
+    rows = [np.array([3, 5, 7]), np.array([11, 2])]
+    beam = BeamSearch(beam=3, n_best=3, max_length=4)
+    with torch.no_grad():
+        return decode_rows(model, rows, beam, start=0, end=1)
+
+
+@pytest.mark.parametrize("config", MODELS, ids=lambda c: "")
+def test_adapters_of_linear_layers_are_mixed_by_row(config: Any) -> None:
+    base = subject_of(config)
+    before = base.exact()
+    linear = tuple(name for name, layer in base.model.named_modules() if hasattr(layer, "beside"))
+    tables = {id(m.weight) for m in base.model.modules() if isinstance(m, TokenEmbedder)}
+    linear = tuple(name for name in linear if id(base.model.get_submodule(name).weight) not in tables)
+    if not linear:
+        return
+    expected, decoded = list[Tensor](), list[list[list[Hypothesis]]]()
+    for number in range(2):
+        subject, learned = learned_in(config, LoRA(rank=1, targets=linear), number)
+        found = in_linear_layers(Adapted(Loaded(None, None, subject.model, None), learned, ""))  # type: ignore[arg-type]
+        assert found.keys() == {*linear}
+        for name, adapter in found.items():
+            layer: Any = base.model.get_submodule(name)
+            layer.beside = {**(layer.beside or {}), number: adapter}
+        expected.append(subject.exact())
+        decoded.append(generated(subject.model))
+        assert not torch.allclose(expected[-1], before, atol=1e-3)
+    for rows in ([0, 1], [1, -1]):
+        with by_row(torch.tensor(rows)):
+            mixed, generations = base.exact(), generated(base.model)
+        for row, (number, outputs) in enumerate(zip(rows, mixed, strict=True)):
+            if number < 0:
+                assert torch.equal(outputs, before[row])
+            else:
+                assert torch.allclose(outputs, expected[number][row], atol=1e-5)
+                for hypothesis, other in zip(generations[row], decoded[number][row], strict=True):
+                    assert hypothesis.ids == other.ids
+                    assert hypothesis.log_p == pytest.approx(other.log_p, abs=1e-4)
+    assert torch.equal(base.exact(), before)
 
 
 @pytest.mark.parametrize("config", MODELS, ids=lambda c: "")
