@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from seqloom.limits import Bounded, Bounds
 from seqloom.nn.effective import effective
-from seqloom.nn.norms import make_norm
 from seqloom.shapes import Float, Mask, Tensor, Vectors
 
 
@@ -44,6 +44,25 @@ class FrontConfig(Bounded):
         return -(-length // self.stride)
 
 
+class _SequenceNorm(nn.Module):
+    """Normalizes each sequence over all real positions and features together ("gLN": Luo and Mesgarani 2019).
+
+    Over the features of each position alone, a flat stretch would be as loud as a steep one.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Vectors, mask: Mask | None) -> Vectors:
+        real = x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
+        weight = real[:, :, None] / (real.sum(1)[:, None, None] * x.shape[2])
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean = (wide * weight).sum((1, 2), keepdim=True)
+        variance = ((wide - mean).square() * weight).sum((1, 2), keepdim=True)
+        return ((wide - mean) * (variance + 1e-5).rsqrt()).to(x.dtype) * self.weight + self.bias
+
+
 class Front(nn.Module):
     """The convolutions. What padding holds changes no position, and each has a mask of its own length.
 
@@ -59,7 +78,7 @@ class Front(nn.Module):
         sizes = [inputs, *(width for _ in config.strides)]
         self.layers = nn.ModuleList(nn.Conv1d(size, width, config.kernel) for size in sizes[:-1])
         several = len(config.strides) > 1
-        self.norms = nn.ModuleList(make_norm("layer", width) for _ in config.strides if several)
+        self.norms = nn.ModuleList(_SequenceNorm(width) for _ in config.strides if several)
 
     def forward(self, x: Float[Tensor, "B T E"], mask: Mask | None) -> tuple[Vectors, Mask | None]:
         """The outputs and their mask: a window that begins beside a real position is real."""
@@ -68,7 +87,7 @@ class Front(nn.Module):
             h = self._windows(x if mask is None else x * mask[:, :, None].to(x.dtype), layer, stride)
             mask = None if mask is None else mask[:, ::stride]
             if self.norms:
-                h = F.relu(self.norms[i](h))
+                h = F.relu(self.norms[i](h, mask))
             x = x + h if i and stride == 1 else h
         return x, mask
 

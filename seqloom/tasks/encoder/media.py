@@ -24,7 +24,7 @@ from seqloom.media.augment import Augment
 from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, is_uri, png_uri, read_image, said
 from seqloom.models.assemblies import TextReader, parameter_count
 from seqloom.tasks.assets import Assets
-from seqloom.tasks.encoder.task import seen
+from seqloom.tasks.encoder.task import after_front, seen
 from seqloom.tasks.task import Seen
 
 
@@ -293,7 +293,8 @@ class SignalMedium(Medium):
         parts, device = [], next(model.parameters()).device
         for i, (row, item) in enumerate(zip(rows, items, strict=True), 1):
             window, name = item.windows[0], Path(row.where).name or f"Signal {i}"
-            maps = self_attention(model, collate([Item((window,))]).to(device).inputs, ())
+            steps = after_front(model, [str(t) for t in range(len(window.values))])
+            maps = self_attention(model, collate([Item((window,))]).to(device).inputs, steps)
             parts.append(signal_attention(name, window.values, maps[0].array() if maps else None))
         return Seen([], parameter_count(model), {"Signals": join(parts)} if parts else {})
 

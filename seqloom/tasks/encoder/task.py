@@ -165,8 +165,13 @@ def seen(model: TextReader, tokenizer: Tokenizer, windows: Sequence[Window]) -> 
     for window in windows:
         ids = window.values[:_SHOWN]
         batch = collate([Item((Window(ids, window.second),))]).to(next(model.parameters()).device)
-        tokens = tokenizer.tokens(ids)
-        maps = self_attention(model, batch.inputs, tokens)
-        if maps and maps[0].array().shape[-1] == len(tokens):  # else a front made fewer positions of them
+        tokens = after_front(model, tokenizer.tokens(ids))
+        if maps := self_attention(model, batch.inputs, tokens):
             examples.append(Example(" ".join(tokens), "", "", maps))
     return Seen(examples, parameter_count(model))
+
+
+def after_front(model: TextReader, names: Sequence[str]) -> Sequence[str]:
+    """The names of the positions that the encoder of a model reads, each that of the first one it was made of."""
+    front = getattr(model, "front", None)
+    return names if front is None else names[:: front.config.stride]
