@@ -83,7 +83,7 @@ def reliability(confidence: Numbers, right: NDArray[np.bool_]) -> tuple[list[dic
     return rows, float(error)
 
 
-def nearest(rows: Sequence[NDArray[np.uint8]], train: Sequence[NDArray[np.uint8]]) -> list[int]:
+def nearest(rows: Sequence[NDArray[Any]], train: Sequence[NDArray[Any]]) -> list[int]:
     """The index of the training row that is nearest to each row, by the squared distance of their values."""
     known = np.stack([row.ravel() for row in train]).astype(np.float32)
     squares, found = np.square(known).sum(1), list[int]()

@@ -1,4 +1,4 @@
-"""Embedder, encoder and heads: models that read a whole text or image (BERT, ViT)."""
+"""Embedder, encoder and heads: models that read a whole text, image or signal (BERT, ViT)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from seqloom.limits import Bounds, ShareBelowOne, WidthOrZero
 from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.inputs import make_embedder
 from seqloom.models.presets import READING, Preset
-from seqloom.nn.embedders import EmbedderConfig, Inputs, Modality, PatchConfig, TokenEmbedder, small_parameter
+from seqloom.nn.embedders import (
+    EmbedderConfig,
+    FrameConfig,
+    Inputs,
+    Modality,
+    PatchConfig,
+    TokenEmbedder,
+    small_parameter,
+)
+from seqloom.nn.front import Front, FrontConfig
 from seqloom.nn.heads import LabelHead, MaskedTokenHead, Reads
 from seqloom.nn.linear import initialize
 from seqloom.nn.memory import Memory
@@ -28,12 +37,13 @@ _READS: Mapping[str, Reads] = {"label": "pooled", "next": "pooled", "tags": "sta
 
 @dataclass(frozen=True)
 class EncoderOnlyConfig(Preset):
-    """A model that reads whole texts or images.
+    """A model that reads whole texts, images or signals.
 
     Args:
         encoder: the layers between the embeddings and the states.
-        embedder: what is read: tokens, or the patches of an image.
-        embedding: E, the width of the token embeddings; 0 = that of the encoder.
+        embedder: what is read: tokens, the patches of an image, or the frames of a signal.
+        front: convolutions between the embeddings of tokens or frames and the encoder.
+        embedding: E, the width of the embeddings before the front, and of the table of tokens; 0 = that of the encoder.
         segments: the number of learned segment vectors (BERT has two: first and second text of a pair); 0 = none.
         matches: whether a learned vector marks the tokens of a pair that are also in the other text ("exact match":
             Chen et al. 2017), which small models do not learn to find by themselves.
@@ -44,7 +54,8 @@ class EncoderOnlyConfig(Preset):
     kind: ClassVar[str] = "encoder-only"
     presets: ClassVar[Mapping[str, Tree]] = READING
     encoder: EncoderConfig = field(default_factory=TransformerConfig)
-    embedder: EmbedderConfig | PatchConfig = field(default_factory=EmbedderConfig)
+    embedder: EmbedderConfig | PatchConfig | FrameConfig = field(default_factory=EmbedderConfig)
+    front: FrontConfig = field(default_factory=FrontConfig)
     embedding: WidthOrZero = 0
     segments: Annotated[int, Bounds(0, 1000)] = 2
     matches: bool = False
@@ -57,6 +68,8 @@ class EncoderOnlyConfig(Preset):
         patches, limit = self.embedder, self.encoder.limit
         if not isinstance(patches, PatchConfig):
             return
+        if self.front.strides:
+            raise ValueError("model.front is for tokens and frames; the convolutions of images are embedder.stem")
         if limit is not None and limit < patches.positions:
             raise ValueError(f"encoder.positions.length is {limit:,}, an image has {patches.positions:,} positions")
         if self.pooling == "first" and not patches.class_token:
@@ -96,25 +109,29 @@ class EncoderOnly(nn.Module):
         width = config.encoder.memory_width
         inputs = config.encoder.input_width(config.embedding)
         E = config.embedding or inputs
-        self.embedder = make_embedder(config.embedder, inputs, vocab_size, E)
-        self.segments = small_parameter(config.segments, inputs) if config.segments else None
-        self.matches = small_parameter(inputs) if config.matches else None
+        read = E if config.front.strides else inputs  # the width of what is embedded
+        self.embedder = make_embedder(config.embedder, read, vocab_size, E)
+        self.segments = small_parameter(config.segments, read) if config.segments else None
+        self.matches = small_parameter(read) if config.matches else None
+        self.front = Front(config.front, E, inputs) if config.front.strides else None
         self.encoder = make_encoder(config.encoder, inputs)
         self.pooling = Pooling(config.pooling, width, self.encoder.summary_width, config.pooler)
         self.heads = nn.ModuleDict({name: self._head(name, labels, vocab_size, E) for name, labels in heads.items()})
         initialize(self)
 
     def _head(self, name: str, labels: int, vocab_size: int, E: int) -> nn.Module:
-        config, width = self.config, self.config.encoder.memory_width
+        config, width, reads = self.config, self.config.encoder.memory_width, _READS.get(name, "states")
+        if reads == "states" and config.front.stride > 1:
+            cure = "for what has a label or a place at each position, each stride must be 1"
+            raise ConfigError("shortens what is read", where="model.front.strides", cure=cure)
         if name == "masked":
             stack = config.encoder if isinstance(config.encoder, TransformerConfig) else TransformerConfig()
             table = self.embedder.weight if isinstance(self.embedder, TokenEmbedder) else None
             return MaskedTokenHead(vocab_size, width, E, table, make_norm(stack.norm, E, stack.eps))
-        reads = _READS[name]
         return LabelHead(self.pooling.width if reads == "pooled" else width, labels, config.head_dropout, reads)
 
     def embed(self, inputs: Inputs) -> tuple[Vectors, Mask | None]:
-        """The embedded inputs, and the mask of the real ones; without segments, every token is of the first."""
+        """What the encoder reads, and the mask of what is real; without segments, every token is of the first."""
         read = inputs[self.embedder.modality]
         x: Tensor = self.embedder(read.values)
         if self.segments is not None:
@@ -122,10 +139,10 @@ class EncoderOnly(nn.Module):
             x = x + (self.segments[0] if segments is None else self.segments[segments])
         if self.matches is not None and read.segments is not None:
             x = x + _in_other_segment(read)[:, :, None] * self.matches
-        return x, read.mask
+        return (x, read.mask) if self.front is None else self.front(x, read.mask)
 
     def forward(self, inputs: Inputs) -> Memory:
-        """The states of a text or an image."""
+        """The states of a text, an image or a signal."""
         return self.encoder(*self.embed(inputs))  # type: ignore[no-any-return]
 
     def pooled(self, memory: Memory, owner: Int[Tensor, " R"] | None = None) -> Float[Tensor, "B D"]:

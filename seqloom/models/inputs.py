@@ -6,17 +6,26 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from seqloom.nn.embedders import EmbedderConfig, PatchConfig, PatchEmbedder, TokenEmbedder
+from seqloom.nn.embedders import (
+    EmbedderConfig,
+    FrameConfig,
+    FrameEmbedder,
+    PatchConfig,
+    PatchEmbedder,
+    TokenEmbedder,
+)
 from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory
 
 
 def make_embedder(
-    config: EmbedderConfig | PatchConfig, width: int, vocab_size: int, embedding: int
-) -> TokenEmbedder | PatchEmbedder:
+    config: EmbedderConfig | PatchConfig | FrameConfig, width: int, vocab_size: int, embedding: int
+) -> TokenEmbedder | PatchEmbedder | FrameEmbedder:
     """The embedder a config describes, for a model of width D; see TokenEmbedder for the other two."""
     if isinstance(config, PatchConfig):
         return PatchEmbedder(config, width)
+    if isinstance(config, FrameConfig):
+        return FrameEmbedder(config, width)
     return TokenEmbedder(vocab_size, width, embedding, config=config)
 
 

@@ -104,10 +104,15 @@ def _vit(layers: int, width: int, heads: int, patch: int = 16, **more: Any) -> T
     return {"encoder": {**stack, "positions": "none"}, "embedder": embedder, "segments": 0}
 
 
+def _frames(*strides: int) -> Tree:
+    front = {"strides": list(strides), "kernel": 7}
+    return {"embedder": {"kind": "frames"}, "front": front, "pooling": "mean", "segments": 0}
+
+
 # bert-base, bert-large: Devlin et al. 2019; bert-tiny to bert-medium: Turc et al. 2019. minilm: Wang et al. 2020, with
 # 6 layers. small-bert has today's form, small-megatron that of Shoeybi et al. 2019, which Hugging Face's formats have.
 # vit-base, vit-large: Dosovitskiy et al. 2021; vit-tiny, vit-small: Touvron et al. 2021. small-vit and small-cnn are
-# for images of about 32 x 32.
+# for images of about 32 x 32. signal-cnn is fully convolutional: Wang et al. 2017.
 READING: dict[str, Tree] = {
     "bert-tiny": _bert(2, 128, 2),
     "bert-mini": _bert(4, 256, 4),
@@ -136,6 +141,12 @@ READING: dict[str, Tree] = {
         "pooling": "mean",
         "segments": 0,
     },
+    "signal-transformer": {
+        "encoder": {"layers": 3, "width": 96, "inner": 192, "heads": 4, "activation": "gelu", "positions": "rotary"},
+        **_frames(2, 2),
+    },
+    "signal-cnn": {"encoder": {"kind": "bag", "width": 96, "dropout": 0.0}, **_frames(1, 1, 1, 1)},
+    "signal-lstm": {"encoder": {**_LSTM, "width": 96}, **_frames()},
 }
 
 

@@ -1,4 +1,4 @@
-"""Embedders: from the raw data of a modality (ids, pixels) to vectors of the model's width."""
+"""Embedders: from the raw data of a modality (ids, pixels, frames) to vectors of the model's width."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Modality:
     """What a model reads of one modality, B rows.
 
     Args:
-        values: ids, the pixels of images, or the frames of signals.
+        values: ids, the pixels of images, or the frames of signals, in which a missing value is NaN.
         mask: True on real positions; None = all are real.
         segments: which text of its row each token belongs to, from 0; None = a row is one text.
     """
@@ -49,6 +49,11 @@ class Inputs:
     def image(cls, pixels: Float[Tensor, "B N H W"]) -> Inputs:
         """Images alone."""
         return cls({"image": Modality(pixels)})
+
+    @classmethod
+    def signal(cls, frames: Float[Tensor, "B T C"], mask: Mask | None = None) -> Inputs:
+        """Signals alone."""
+        return cls({"signal": Modality(frames, mask)})
 
     def __getitem__(self, name: str) -> Modality:
         """A modality. Raises UsageError where it was not given."""
@@ -185,6 +190,38 @@ def grid_sinusoids(side: int, width: int, device: torch.device | None = None) ->
     places = torch.arange(side, device=device)
     rows, columns = sinusoids(places, width - width // 2), sinusoids(places, width // 2)
     return torch.cat((rows.repeat_interleave(side, 0), columns.repeat(side, 1)), 1)
+
+
+@dataclass(frozen=True)
+class FrameConfig(Bounded):
+    """A linear layer over the values of each time step of a signal; convolutions follow with model.front.
+
+    A missing value is 0 after standardization, and a channel of its own marks it.
+
+    Args:
+        channels: the values of a time step; 0 = those of the training data.
+    """
+
+    kind: ClassVar[str] = "frames"
+    modality: ClassVar[str] = "signal"
+    channels: Annotated[int, Bounds(0, 100_000)] = 0
+
+
+class FrameEmbedder(nn.Module):
+    """Frames -> one vector for each; of C channels, another C mark the values that are missing."""
+
+    modality: ClassVar[str] = "signal"
+
+    def __init__(self, config: FrameConfig, width: int) -> None:
+        super().__init__()
+        self.project = Linear(2 * config.channels, width)
+
+    def forward(self, frames: Float[Tensor, "B T C"]) -> Vectors:
+        """The vectors of the frames."""
+        missing, dtype = frames.isnan(), self.project.weight.dtype
+        both = torch.cat((frames.masked_fill(missing, 0).to(dtype), missing.to(dtype)), -1)
+        projected: Tensor = self.project(both)
+        return projected
 
 
 class TokenEmbedder(nn.Module):

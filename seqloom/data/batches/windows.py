@@ -24,7 +24,7 @@ class LengthConfig(BatchConfig):
     """How texts are put together into batches.
 
     Args:
-        length: the most tokens read at once, including the special ones.
+        length: the most tokens read at once, including the special ones; or the most time steps of a signal.
     """
 
     tokens: Tokens = 2048
@@ -36,7 +36,8 @@ class TextBatchConfig(LengthConfig):
     """How texts are framed and put together into batches.
 
     Args:
-        long: what happens to longer texts: "cut", or overlapping "windows", each of which is read by itself.
+        long: what happens to longer texts and signals: "cut", or overlapping "windows", each of which is read by
+            itself.
         stride: tokens from the start of one window to that of the next; 0 = half of what fits.
     """
 
@@ -134,13 +135,18 @@ def frame(
         head, text = np.concatenate((head, text[:kept], template.between)).astype(np.int32), second
         split = len(head)
     room = config.length - len(head) - len(after)
-    apart = min(config.stride or max(1, room // 2), room)
-    starts = range(0, len(text) - room + apart, apart) if windows and len(text) > room else (0,)
+    starts = starts_of(len(text), room, config.stride) if windows else (0,)
     rows = [np.concatenate((head, text[first : first + room], after)).astype(np.int32) for first in starts]
     return tuple(
         Window(ids, sys.maxsize if second is None else split, first, template.segments)
         for ids, first in zip(rows, starts, strict=True)
     )
+
+
+def starts_of(length: int, room: int, stride: int) -> Sequence[int]:
+    """Where windows of `room` positions begin that cover a sequence; `stride`: see TextBatchConfig."""
+    apart = min(stride or max(1, room // 2), room)
+    return range(0, length - room + apart, apart) if length > room else (0,)
 
 
 def inputs_of(windows: Sequence[Window]) -> Inputs:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import struct
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from seqloom.data.formats.arrays import MOST_BYTES, labels_in, named, npz_arrays
 from seqloom.data.formats.labelled import TAB, read_examples
 from seqloom.data.formats.lines import blocks, expand, file_format, read_each
 from seqloom.data.rows import LabelledArray
 from seqloom.errors import DataError, UsageError
-from seqloom.limits import check_regular
 from seqloom.media.images import SUFFIXES, DamagedImageError, Shape, fitted, read_image
 
-_MOST_BYTES = 1 << 32  # of an array in a file
 _IDX = "idx3-ubyte"
 _NPZ = "write numpy.savez(FILE, images=..., labels=...): bytes of (N, H, W) or (N, H, W, 3), and a label for each"
 
@@ -36,7 +34,7 @@ def read_images(
 
     def read(path: Path) -> Iterator[LabelledArray]:
         for row in _rows(path, shape, columns, skip):
-            yield LabelledArray(row.values, _named(row.label, names, row.where), row.where)
+            yield LabelledArray(row.values, named(row.label, names, row.where), row.where)
 
     return read_each(paths, read, "has no labelled images", "name a folder that has a folder of images for each label")
 
@@ -78,58 +76,38 @@ def _files(files: Sequence[tuple[Path, str, str]], shape: Shape, skip: bool) -> 
 
 
 def _arrays(path: Path, images: np.ndarray, labels: np.ndarray, shape: Shape) -> Iterator[LabelledArray]:
-    if len(images) != len(labels):
-        raise DataError(f"{len(images):,} images and {len(labels):,} labels", where=str(path), cure="give each one")
+    names = labels_in(labels, len(images), "images", path)
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    for i, (pixels, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+    for i, (pixels, label) in enumerate(zip(images, names, strict=True)):
         where = f"{path}:{i + 1}"
-        yield LabelledArray(fitted(np.ascontiguousarray(pixels), shape, where), str(label), where)
+        yield LabelledArray(fitted(np.ascontiguousarray(pixels), shape, where), label, where)
 
 
 def _npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    check_regular(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if (size := sum(entry.file_size for entry in archive.infolist())) > _MOST_BYTES:
-                raise DataError(f"unpacks to {size:,} bytes", where=str(path), cure="split it into several files")
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        if isinstance(error, OSError) and not path.is_file():
-            raise UsageError("no such file", where=str(path), cure="check its path") from None
-        raise DataError(f"not an .npz of images and labels: {error}", where=str(path), cure=_NPZ) from None
+    arrays = npz_arrays(path, _NPZ)
+    if missing := {"images", "labels"} - arrays.keys():
+        raise DataError(f"has no {' and no '.join(sorted(missing))}", where=str(path), cure=_NPZ)
+    images, labels = arrays["images"], arrays["labels"]
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         raise DataError(f"its images are {images.dtype} of {images.shape}", where=str(path), cure=_NPZ)
-    if labels.ndim != 1 or labels.dtype.kind not in "iuU":
-        problem = f"its labels are {labels.dtype} of {labels.shape}"
-        raise DataError(problem, where=str(path), cure="give each image a whole number, or a text")
     return images, labels
 
 
 def _idx(path: Path, axes: int) -> np.ndarray:
     """The array of bytes of an IDX file (yann.lecun.com/exdb/mnist: 0 0, type 8 = bytes, axes, sizes, values)."""
     data = bytearray()
-    size, head = _MOST_BYTES, 4 + 4 * axes
+    size, head = MOST_BYTES, 4 + 4 * axes
     for block in blocks(path):
         data += block
-        if size == _MOST_BYTES and len(data) >= head:
+        if size == MOST_BYTES and len(data) >= head:
             if data[:4] != bytes((0, 0, 8, axes)):
                 problem = f"begins with {bytes(data[:4]).hex(' ')} instead of 00 00 08 0{axes}"
                 raise DataError(problem, where=str(path), cure="name a whole IDX file of bytes")
             sizes = struct.unpack(f">{axes}I", data[4:head])
-            size = min(head + int(np.prod(sizes, dtype=object)), _MOST_BYTES + 1)
+            size = min(head + int(np.prod(sizes, dtype=object)), MOST_BYTES + 1)
         if len(data) > size:
             break
     if len(data) != size:
         problem = f"has {len(data):,} bytes, and {size:,} by its header"
         raise DataError(problem, where=str(path), cure="download it again")
     return np.frombuffer(bytes(data), dtype=np.uint8, offset=head).reshape(sizes)
-
-
-def _named(label: str, names: Sequence[str], where: str) -> str:
-    if not names or label in names:
-        return label
-    if not label.isdecimal() or int(label) >= len(names):
-        cure = f"the labels are numbers from 0 to {len(names) - 1}, as data.names has {len(names)}"
-        raise DataError(f"the label {label!r} is out of range", where=where, cure=cure)
-    return names[int(label)]

@@ -26,7 +26,11 @@ def _refuse_separated(line: str, path: Path, where: str, needed: int) -> None:
     raise DataError(problem, where=where, cure="convert it: " + through(f'python3 -c "{code % found}"', path))
 
 
-def _records(path: Path, header: bool, needed: int, separator: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+def records(path: Path, header: bool, needed: int, separator: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The lines of a table, by the names of its columns, or those of JSON lines, each with its place.
+
+    Raises DataError for a line with another number of columns. `needed`, `separator`: see `read_examples`.
+    """
     names: list[str] | None = None
     if file_format(path) == ".jsonl":
         yield from json_records(path)
@@ -74,7 +78,7 @@ def read_examples(
 
     def read(path: Path) -> Iterator[Example]:
         named = header and file_format(path) != ".jsonl"
-        for record, where in _records(path, header, len(columns), separator):
+        for record, where in records(path, header, len(columns), separator):
             cells = {option: _cell(record, name, where, option, named) for option, name in columns.items()}
             yield Example(**{**cells, "label": cells["label"].strip()}, where=where)
 

@@ -1,4 +1,4 @@
-"""Texts, pairs of texts, or images, to labels or numbers."""
+"""Texts, pairs of texts, images or signals, to labels or numbers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from seqloom.data.batches.windows import Item
 from seqloom.data.rows import Example, LabelledArray
 from seqloom.data.sources.images import ImageFiles, SmallDigits
 from seqloom.data.sources.labelled import LabelledFiles, first_of
+from seqloom.data.sources.signals import SignalFiles
 from seqloom.errors import DataError, counted
 from seqloom.evaluation.classification import score_labels, score_numbers
 from seqloom.files import Json
@@ -25,7 +26,7 @@ from seqloom.training.log import Reporter
 
 @dataclass(frozen=True)
 class Classified:
-    """The prediction for a text or an image: a label with the probabilities of all labels, or a number.
+    """The prediction for a text, an image or a signal: a label with the probabilities of all labels, or a number.
 
     An imported model of labels that do not exclude each other, or of several numbers, has those as probabilities.
     """
@@ -121,7 +122,7 @@ class ClassifyConfig(ExamplesConfig):
     """The config of a run that predicts labels, or numbers with objective.kind = "numbers"."""
 
     task: Literal["classify"] = "classify"
-    data: LabelledFiles | ImageFiles | SmallDigits
+    data: LabelledFiles | ImageFiles | SmallDigits | SignalFiles
     objective: Labels | Numbers = field(default_factory=Labels)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="accuracy"))
     reading: ClassVar[type[Reader]] = Classifier

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from seqloom.data.batches.windows import Change, Item, Scale, Window, collate, frame
+from seqloom.data.batches.windows import Change, Item, Scale, Window, collate, frame, starts_of
 from seqloom.data.formats.images import image_files
 from seqloom.data.formats.lines import is_text
 from seqloom.data.rows import Example, LabelledArray
-from seqloom.errors import DataError, UsageError
+from seqloom.errors import DataError, UsageError, counted
 from seqloom.evaluation.classification import nearest
 from seqloom.files import Json
 from seqloom.inspection.capture import self_attention
 from seqloom.inspection.images import image_attention
 from seqloom.inspection.page import join
+from seqloom.inspection.signals import signal_attention
 from seqloom.media.augment import Augment
 from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, is_uri, png_uri, read_image, said
 from seqloom.models.assemblies import TextReader, parameter_count
 from seqloom.tasks.assets import Assets
-from seqloom.tasks.encoder.task import seen
+from seqloom.tasks.encoder.task import after_front, seen
 from seqloom.tasks.task import Seen
 
 
@@ -192,11 +193,7 @@ class ImageMedium(Medium):
 
     def summary(self, rows: Sequence[Any], items: Sequence[Item], train: Sequence[Any]) -> Json:
         """The form of the images, and the accuracy of the label of the nearest training image."""
-        if rows is train:
-            return {"images": said(rows[0].values), "nearest neighbour, %": None}
-        found = nearest([row.values for row in rows], [row.values for row in train])
-        right = [train[i].label == row.label for i, row in zip(found, rows, strict=True)]
-        return {"images": said(rows[0].values), "nearest neighbour, %": round(100 * float(np.mean(right)), 2)}
+        return {"images": said(rows[0].values), **_neighbours(rows, train, lambda row: row.values)}
 
     def seen(self, model: TextReader, rows: Sequence[Any], items: Sequence[Item]) -> Seen:
         """The attention over images."""
@@ -208,5 +205,99 @@ class ImageMedium(Medium):
         return Seen([], parameter_count(model), {"Images": join(parts)} if parts else {})
 
 
-MEDIA: dict[str, type[Medium]] = {"text": TextMedium, "image": ImageMedium}
+def _neighbours(rows: Sequence[Any], train: Sequence[Any], form: Callable[[Any], np.ndarray]) -> Json:
+    """The accuracy of the label of the nearest training example."""
+    if rows is train:
+        return {"nearest neighbour, %": None}
+    found = nearest([*map(form, rows)], [*map(form, train)])
+    right = [train[i].label == row.label for i, row in zip(found, rows, strict=True)]
+    return {"nearest neighbour, %": round(100 * float(np.mean(right)), 2)}
+
+
+class SignalMedium(Medium):
+    """Series of values with equally many channels, of any length."""
+
+    inputs = ("signal",)
+
+    def __init__(self, config: Any, assets: Assets) -> None:
+        super().__init__(config, assets)
+        self.channels: int = self.facts["sizes"]["channels"]
+        self.scale = Scale(*(np.array(self.facts["scale"][name], np.float32) for name in ("mean", "deviation")))
+        self._read: dict[str, list[LabelledArray]] = {}  # by file
+
+    def _file(self, name: str) -> list[LabelledArray]:
+        if name not in self._read:
+            self._read[name] = self.config.data.read([name], labelled=False)
+        return self._read[name]
+
+    def named(self, inputs: Sequence[str]) -> list[str]:
+        """Each series of the files, by file and number."""
+        return [row.where for name in inputs for row in self._file(name)]
+
+    def row(self, example: Any) -> LabelledArray:
+        """A file with one series, FILE:NUMBER as messages name one of several, or numbers (T C), (T)."""
+        (example,) = example if isinstance(example, tuple) else (example,)
+        if isinstance(example, str | Path):
+            name, _, number = str(example).rpartition(":")
+            rows = self._file(name if number.isdecimal() and name else str(example))
+            named = [row for row in rows if row.where == str(example)] or rows
+            if len(named) > 1:
+                problem = f"has {len(named):,} series"
+                raise UsageError(problem, where=str(example), cure=f"name one, like {named[0].where}")
+            return replace(named[0], label="")
+        array = np.asarray(example)
+        if array.dtype.kind not in "fiub" or array.ndim not in (1, 2) or not array.size:
+            problem = f"not a series: {array.dtype} of {array.shape}"
+            raise UsageError(problem, cure="give a file, or numbers of (T, C) or (T)")
+        return LabelledArray(array.reshape(len(array), -1).astype(np.float32))
+
+    def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:
+        """See Medium. Raises DataError for another number of channels."""
+        config, several = self.config.batches, self.config.batches.long == "windows"
+        for row in rows:
+            if row.values.shape[1] != self.channels:
+                problem = f"{counted(row.values.shape[1], 'channel')}, and the model reads {self.channels}"
+                cure = "data.axes says which axis of an array is the channels, data.leave_out leaves columns out"
+                raise DataError(problem, where=row.where, cure=cure)
+        cut = 0 if several else sum(len(row.values) > config.length for row in rows)
+        cure = f'raise batches.length above {config.length}, or batches.long = "windows" reads all'
+        self.lost = f"{counted(cut, 'series')} cut after {config.length} steps; {cure}" if cut else ""
+        return [
+            tuple(
+                Window(row.values[at : at + config.length], first_token=at, modality="signal", scale=self.scale)
+                for at in (starts_of(len(row.values), config.length, config.stride) if several else (0,))
+            )
+            for row in rows
+        ]
+
+    def shown(self, row: LabelledArray) -> dict[str, str]:
+        """The place of the series, from which `row` reads it."""
+        return {"signal": row.where or f"{len(row.values):,} x {self.channels} values"}
+
+    def summary(self, rows: Sequence[Any], items: Sequence[Item], train: Sequence[Any]) -> Json:
+        """The form of the series, and the accuracy of the label of the nearest training series, stretched to it."""
+        lengths = [len(row.values) for row in rows]
+        steps = max(len(row.values) for row in train)
+
+        def form(row: LabelledArray) -> np.ndarray:
+            values = np.nan_to_num(self.scale(row.values))
+            at = np.linspace(0, len(values) - 1, steps)
+            return np.stack([np.interp(at, np.arange(len(values)), channel) for channel in values.T])
+
+        size = {"channels": self.channels, "steps": sum(lengths), "shortest": min(lengths), "longest": max(lengths)}
+        missing = sum(int(np.isnan(row.values).sum()) for row in rows)
+        return {**size, "missing values": missing, **_neighbours(rows, train, form)}
+
+    def seen(self, model: TextReader, rows: Sequence[Any], items: Sequence[Item]) -> Seen:
+        """The attention below signals."""
+        parts, device = [], next(model.parameters()).device
+        for i, (row, item) in enumerate(zip(rows, items, strict=True), 1):
+            window, name = item.windows[0], Path(row.where).name or f"Signal {i}"
+            steps = after_front(model, [str(t) for t in range(len(window.values))])
+            maps = self_attention(model, collate([Item((window,))]).to(device).inputs, steps)
+            parts.append(signal_attention(name, window.values, maps[0].array() if maps else None))
+        return Seen([], parameter_count(model), {"Signals": join(parts)} if parts else {})
+
+
+MEDIA: dict[str, type[Medium]] = {"text": TextMedium, "image": ImageMedium, "signal": SignalMedium}
 """The class of each modality."""

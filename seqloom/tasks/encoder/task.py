@@ -64,8 +64,8 @@ class ReadingConfig(GradientConfig):
         if read != self.modality:
             kinds = f"model.embedder.kind = {self.model.embedder.kind!r} reads {read}s"
             raise ValueError(f"{kinds}, and the data are {self.modality}s: leave [model.embedder] out")
-        limit = limit_of(self.model)
-        if self.modality == "text" and limit is not None and limit < self.batches.length:
+        limit, length = limit_of(self.model), self.model.front.positions(self.batches.length)
+        if self.modality != "image" and limit is not None and limit < length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")
 
     @classmethod
@@ -131,7 +131,7 @@ class ReadingConfig(GradientConfig):
         return Prepared(corpus, assets, plan, sizes, summary, findings)
 
 
-MODELS = {"image": "small-vit"}
+MODELS = {"image": "small-vit", "signal": "signal-transformer"}
 """The preset of a model for a modality, where the config names none; that for text is the default of its keys."""
 
 
@@ -165,7 +165,13 @@ def seen(model: TextReader, tokenizer: Tokenizer, windows: Sequence[Window]) -> 
     for window in windows:
         ids = window.values[:_SHOWN]
         batch = collate([Item((Window(ids, window.second),))]).to(next(model.parameters()).device)
-        tokens = tokenizer.tokens(ids)
+        tokens = after_front(model, tokenizer.tokens(ids))
         if maps := self_attention(model, batch.inputs, tokens):
             examples.append(Example(" ".join(tokens), "", "", maps))
     return Seen(examples, parameter_count(model))
+
+
+def after_front(model: TextReader, names: Sequence[str]) -> Sequence[str]:
+    """The names of the positions that the encoder of a model reads, each that of the first one it was made of."""
+    front = getattr(model, "front", None)
+    return names if front is None else names[:: front.config.stride]
