@@ -141,5 +141,5 @@ def left_behind(path: str) -> tuple[object, ...]:
     times = ("seconds", "tokens_per_second")
     rows = [{k: v for k, v in row.items() if k not in times} for row in run.rows("metrics.jsonl")]
     digests = [digest_of(newest.path / f"{name}.safetensors") for name in ("model", "optimizer")]
-    words = next(p for name in ("tokenizer.json", "vocabulary.tsv") if (p := run.path / name).is_file())
+    words = next(p for name in ("tokenizer.json", "vocabulary.tsv", "labels.json") if (p := run.path / name).is_file())
     return newest.step, digests, rows, run.rows("samples.jsonl"), words.read_text()

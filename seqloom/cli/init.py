@@ -78,6 +78,26 @@ text = "text"                          # names of columns, or keys of .jsonl
 second = ""                            # the second text of a pair
 label = "label"
 """
+_IMAGES = """\
+# start = "runs/vit"                   # a run of images, or an imported ViT
+
+[data]                                 # a folder with a folder for each label; IDX (MNIST), .npz, tables of paths
+kind = "images"                        # or digits-8x8, without files
+train = ["images/train"]
+valid = ["images/valid"]               # without it, a tenth of train
+size = 32                              # images are resized; 0 = all have the same size
+channels = 3                           # 1 = grey
+
+[data.augment]
+crop = 2                               # pixels
+flip = true                            # left to right
+
+[model]
+preset = "small-vit"                   # or small-cnn, vit-tiny, vit-small, vit-base, vit-large
+
+[model.embedder]
+patch = 4                              # pixels; it divides the size
+"""
 _REWARD = """\
 start = "runs/bert"                    # a run of an encoder or of a language model, trained or imported
 """
@@ -138,6 +158,7 @@ _PARTS = {
     "language_model": _LANGUAGE_MODEL + _TOKENIZER + _TRAINING.format(length="minutes = 30", every=500),
     "embed_words": _EMBED_WORDS,
     "classify": _encoder("tab-separated tables, or .jsonl", "tsv", _COLUMNS),
+    "images": _IMAGES + _TRAINING.format(length="epochs = 30", every=200),
     "tag": _encoder("a word and its label per line, or .jsonl with words and labels", "txt"),
     "answer": _encoder("questions about passages in the format of SQuAD, or .jsonl", "json"),
     "masked_words": _encoder("text files", "txt"),
@@ -145,7 +166,12 @@ _PARTS = {
     "prefer": _PREFER + _PREFERENCES + _TRAINING.format(length="epochs = 1", every=50),
     "reinforce": _REINFORCE + _TRAINING.format(length="steps = 200", every=50),
 }
-_TEMPLATES = {task: _HEAD.format(task=task) + parts for task, parts in _PARTS.items()}
+_TASKS = {"images": "classify"}
+"""The tasks that have another name than their template."""
+_TEMPLATES = {
+    name: _HEAD.replace("{task}.toml", f"{name}.toml").format(task=_TASKS.get(name, name)) + parts
+    for name, parts in _PARTS.items()
+}
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
@@ -156,6 +182,7 @@ def init(
         "language_model",
         "embed_words",
         "classify",
+        "images",
         "tag",
         "answer",
         "masked_words",
@@ -172,7 +199,7 @@ def init(
     Editors (with Even Better TOML, Taplo, ...) use the schema to complete and check the config.
 
     Args:
-        task: What to train.
+        task: What to train; images = classify, of images.
         file: The file to write, by default TASK.toml; "-" = standard output.
     """
     if file == "-":
@@ -185,6 +212,6 @@ def init(
     from seqloom.files import write_text
 
     schema = f"seqloom-{task}.schema.json"
-    write_schema(task, path.with_name(schema))
+    write_schema(_TASKS.get(task, task), path.with_name(schema))
     write_text(path, f"#:schema ./{schema}\n{_TEMPLATES[task]}")
     print(f"{path} written; put your files into [data], then: {command('check', path)}")

@@ -11,7 +11,7 @@ from torch import nn
 
 from seqloom.limits import Bounds, HeadCount, Layers, LengthOrZero, Share, ShareBelowOne, Width, WidthOrZero
 from seqloom.nn.attention import Cache, CrossAttention, Heads, KeyValues, Scope, SelfAttention
-from seqloom.nn.dropout import Dropout
+from seqloom.nn.dropout import Dropout, keep_mask
 from seqloom.nn.feedforward import Activation, FeedForward
 from seqloom.nn.masks import causal_mask
 from seqloom.nn.memory import Memory
@@ -44,6 +44,8 @@ class TransformerConfig(StackConfig):
             all others).
         dropout: the dropout of the embeddings and of each sublayer's output.
         attention_dropout, activation_dropout: the dropout of the attention weights; inside the feed-forward layers.
+        drop_path: the share of the examples for which a sublayer of the last block is left out; it rises evenly from
+            block to block (stochastic depth: Huang et al. 2016).
     """
 
     kind: ClassVar[str] = "transformer"
@@ -66,6 +68,7 @@ class TransformerConfig(StackConfig):
     dropout: ShareBelowOne = 0.1
     attention_dropout: ShareBelowOne = 0.0
     activation_dropout: ShareBelowOne = 0.0
+    drop_path: ShareBelowOne = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,10 +128,17 @@ class TransformerState(State):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention if there is a memory, and feed-forward, each with residual, norm and dropout."""
+    """Self-attention, cross-attention if there is a memory, and feed-forward, each with residual, norm and dropout.
 
-    def __init__(self, config: TransformerConfig, memory_width: int | None) -> None:
+    Args:
+        config: of the stack.
+        memory_width: features of a state of the memory; None = there is none.
+        drop_path: the share of the examples for which a sublayer is left out while training.
+    """
+
+    def __init__(self, config: TransformerConfig, memory_width: int | None, drop_path: float = 0.0) -> None:
         super().__init__()
+        self.drop_path = drop_path
         self.before = config.norm_position == "before"
         features, eps = config.sizes.features, config.eps or 1e-6
         norms = (RMSNorm(features, eps), RMSNorm(features, eps)) if config.qk_norm else None
@@ -162,6 +172,8 @@ class TransformerBlock(nn.Module):
         return self._join(x, self.feedforward(h), self.feedforward_norm)
 
     def _join(self, residual: Tensor, h: Tensor, norm: nn.Module) -> Tensor:
+        if self.training and self.drop_path > 0:
+            h = h * keep_mask(h.new_empty(len(h), 1, 1), self.drop_path)
         total = self.dropout.add(residual, h)
         return total if self.before else norm(total)
 
@@ -174,7 +186,8 @@ class TransformerStack(nn.Module):
         self.config, self.causal = config, causal
         self.positions = Positions(config.positions, config.width, config.heads, config.sizes.features, causal=causal)
         self.embedding_norm: nn.Module = config.make_norm() if config.embedding_norm else nn.Identity()
-        self.blocks = nn.ModuleList(TransformerBlock(config, memory_width) for _ in range(config.layers))
+        shares = [config.drop_path * (i + 1) / config.layers for i in range(config.layers)]
+        self.blocks = nn.ModuleList(TransformerBlock(config, memory_width, share) for share in shares)
         self.norm: nn.Module = config.make_norm() if config.norm_position == "before" else nn.Identity()
         self.dropout = Dropout(config.dropout)
 

@@ -81,8 +81,8 @@ class SmallDigits(ImageFiles):
     """The 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn (Alpaydin and Kaynak 1998).
 
     Args:
-        train, valid, test: "digits-8x8/train", four fifths of them, "digits-8x8/test", the last fifth; or files, as of
-            the kind "images". Without `valid`, a tenth of `train`, drawn by the seed, is held out.
+        train, valid, test: "digits-8x8/test" is every fifth of them, "digits-8x8/train" the others; or files, as of the
+            kind "images". Without `valid`, a tenth of `train`, drawn by the seed, is held out.
     """
 
     kind: ClassVar[str] = "digits-8x8"
@@ -95,7 +95,6 @@ class SmallDigits(ImageFiles):
         for name in (f for f in files if f in (_TRAIN, _TEST)):
             digits = optional("sklearn.datasets", "data.kind = 'digits-8x8'", "maps").load_digits()
             pixels = np.rint(digits.images * 255 / 16).astype(np.uint8)[:, None]
-            cut = len(pixels) * 4 // 5
-            part = range(cut) if name == _TRAIN else range(cut, len(pixels))
+            part = (i for i in range(len(pixels)) if (i % 5 == 4) == (name == _TEST))
             rows += [LabelledArray(pixels[i], str(digits.target[i]), f"digits-8x8:{i + 1}") for i in part]
         return rows

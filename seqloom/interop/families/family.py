@@ -116,7 +116,7 @@ ACTIVATIONS = {
 """Their names of activations, and ours."""
 _EPS = {"layer": 1e-5, "rms": 1e-6}
 # Keys that do not change what a trained model computes.
-_TRAINING = ("preset", "vectors", "frozen")
+_TRAINING = ("preset", "vectors", "frozen", "drop_path")
 
 
 def lost(tree: Tree, again: Tree) -> list[str]:

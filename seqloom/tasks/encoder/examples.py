@@ -156,7 +156,8 @@ class ExamplesConfig(ReadingConfig):
         hold_out = partial(self.data.hold_out, labels=self.labels)
         read: dict[str, list[Any]] = self.data.splits(reporter.say, self.seed, hold_out)
         rows = {name: self.usable(split, name, reporter) for name, split in read.items()}
-        kept = load_facts(Run.open(self.start)) if self.start else {}
+        begun = run if run is not None and run.begun else None
+        kept = load_facts(begun or Run.open(self.start)) if self.start else {}
         # What a model was trained on is standardized as it was then.
         facts = self.facts(rows["train"]) | {key: kept[key] for key in ("scale", "resample") if key in kept}
         assets = Assets(facts=facts)
