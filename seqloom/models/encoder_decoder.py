@@ -90,8 +90,9 @@ class EncoderDecoder(nn.Module):
         E = config.embedding
         into, onto = config.encoder.input_width(E), config.decoder.input_width(E)
         self.source = make_embedder(config.source, into, source_size, E or into)
-        shared = self.source.weight if config.one_input and isinstance(self.source, TokenEmbedder) else None
-        target = config.target if shared is None else config.source
+        target, shared = config.target, None
+        if config.one_input and isinstance(config.source, EmbedderConfig) and isinstance(self.source, TokenEmbedder):
+            target, shared = config.source, self.source.weight
         self.target = TokenEmbedder(target_size, onto, E or onto, shared, target)
         tied = self.target.weight if config.tie in ("all", "decoder-output") else None
         self.head = VocabularyHead(target_size, config.decoder.width, E or onto, tied, bias=config.output_bias)

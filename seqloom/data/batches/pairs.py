@@ -55,7 +55,7 @@ class Changed(Fixed):
 
     def rows(self, epoch: int, indices: np.ndarray) -> Sequence[Row]:
         """Some of the windows, changed; no other batch of the epoch begins with the same one."""
-        items = [Item((self.ids[i],)) for i in indices.tolist()]  # type: ignore[arg-type]
+        items = [Item((self.ids[i],)) for i in indices.tolist()]
         return [item.windows[0] for item in self.change(items, generator_of(self.seed, epoch, int(indices[0])))]
 
 
@@ -94,9 +94,7 @@ class PairBatches:
         return replace(make_batch(sources, targets, self.start, [pairs.lines[i] for i in indices]), number=number)
 
 
-def make_batch(
-    sources: Sequence[Row], targets: Sequence[Row], start: int, rows: Sequence[int] = ()
-) -> SequenceBatch:
+def make_batch(sources: Sequence[Row], targets: Sequence[Row], start: int, rows: Sequence[int] = ()) -> SequenceBatch:
     """A batch of encoded pairs; each text ends with the end-of-sentence token."""
     target_out, target_mask = pad(cast(Sequence[np.ndarray], targets))
     target_in = torch.cat((torch.full((len(targets), 1), start), target_out[:, :-1]), dim=1)

@@ -18,7 +18,7 @@ from seqloom.media.images import SUFFIXES, DamagedImageError, Shape, fitted, rea
 
 _MOST_BYTES = 1 << 32  # of an array in a file
 _IDX = "idx3-ubyte"
-_NPZ = "write numpy.savez(FILE, images=..., labels=...): bytes of (N, H, W) or (N, H, W, 3), and a label for each"
+_NPZ = "write numpy.savez(FILE, images=..., %s=...): bytes of (N, H, W) or (N, H, W, 3), and one of the others for each"
 
 
 def read_images(
@@ -63,6 +63,16 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
 
 
+def named_arrays(path: Path, shape: Shape) -> Iterator[tuple[str, np.ndarray]]:
+    """The names and images of an .npz file. Raises DataError for a name that occurs twice."""
+    names = set[str]()
+    for row in _arrays(path, *_npz(path, "names"), shape):
+        if row.label in names:
+            raise DataError(f"two images have the name {row.label!r}", where=row.where, cure="give each its own")
+        names.add(row.label)
+        yield row.label, row.values
+
+
 def _files(files: Sequence[tuple[Path, str, str]], shape: Shape, skip: bool) -> Iterator[LabelledArray]:
     for path, label, where in files:
         try:
@@ -75,29 +85,30 @@ def _files(files: Sequence[tuple[Path, str, str]], shape: Shape, skip: bool) -> 
 
 def _arrays(path: Path, images: np.ndarray, labels: np.ndarray, shape: Shape) -> Iterator[LabelledArray]:
     if len(images) != len(labels):
-        raise DataError(f"{len(images):,} images and {len(labels):,} labels", where=str(path), cure="give each one")
+        problem = f"{len(images):,} images and {len(labels):,} labels or names"
+        raise DataError(problem, where=str(path), cure="give each one")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     for i, (pixels, label) in enumerate(zip(images, labels.tolist(), strict=True)):
         where = f"{path}:{i + 1}"
         yield LabelledArray(fitted(np.ascontiguousarray(pixels), shape, where), str(label), where)
 
 
-def _npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _npz(path: Path, beside: str = "labels") -> tuple[np.ndarray, np.ndarray]:
     check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if (size := sum(entry.file_size for entry in archive.infolist())) > _MOST_BYTES:
                 raise DataError(f"unpacks to {size:,} bytes", where=str(path), cure="split it into several files")
         with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
+            images, labels = arrays["images"], arrays[beside]
     except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         if isinstance(error, OSError) and not path.is_file():
             raise UsageError("no such file", where=str(path), cure="check its path") from None
-        raise DataError(f"not an .npz of images and labels: {error}", where=str(path), cure=_NPZ) from None
+        raise DataError(f"not an .npz of images and {beside}: {error}", where=str(path), cure=_NPZ % beside) from None
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise DataError(f"its images are {images.dtype} of {images.shape}", where=str(path), cure=_NPZ)
+        raise DataError(f"its images are {images.dtype} of {images.shape}", where=str(path), cure=_NPZ % beside)
     if labels.ndim != 1 or labels.dtype.kind not in "iuU":
-        problem = f"its labels are {labels.dtype} of {labels.shape}"
+        problem = f"its {beside} are {labels.dtype} of {labels.shape}"
         raise DataError(problem, where=str(path), cure="give each image a whole number, or a text")
     return images, labels
 
