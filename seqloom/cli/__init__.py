@@ -21,11 +21,24 @@ app = App(
     default_parameter=Parameter(negative="", show_default=lambda value: str(value) if value else None),
 )
 _VERBS = (
-    *("demo", "init", "config", "check", "train", "translate", "chat", "generate", "classify", "answer", "fill"),
+    *(
+        "demo",
+        "init",
+        "config",
+        "check",
+        "train",
+        "translate",
+        "caption",
+        "chat",
+        "generate",
+        "classify",
+        "answer",
+        "fill",
+    ),
     *("embed", "words", "report", "runs", "compare", "lineage", "microscope", "verify", "doctor", "export"),
     *("evaluate", "import_", "merge"),
 )
-_FILES = dict.fromkeys(("answer", "fill", "embed"), "classify")
+_FILES = {**dict.fromkeys(("answer", "fill", "embed"), "classify"), "caption": "translate"}
 for _verb in _VERBS:
     _function = getattr(import_module(f"seqloom.cli.{_FILES.get(_verb, _verb)}"), _verb)
     app.command(_function, name={"evaluate": "eval", "import_": "import"}.get(_verb, _verb))

@@ -1,4 +1,4 @@
-"""seqloom translate."""
+"""seqloom translate and caption."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from json import dumps
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, blocks, config_keys, make_reporter, split_keys
-from seqloom.errors import DataError
+from seqloom.errors import DataError, RunError, UsageError, command
 
 if TYPE_CHECKING:
-    from seqloom.tasks.seq2seq.predictor import Translation
+    from seqloom.tasks.seq2seq.predictor import Translation, Translator
+    from seqloom.training.log import Reporter
 
 
 @Parameter(name="*")
@@ -56,16 +57,11 @@ def translate(
         scores: Print the score of each translation.
     """
     from seqloom.data.formats.lines import STANDARD_INPUT
-    from seqloom.tasks.building import open_predictor
-    from seqloom.tasks.seq2seq.task import TranslateConfig
-    from seqloom.tasks.task import decoding_config
 
     reporter = make_reporter(quiet)
     typed, options = split_keys(texts)
-    translator = open_predictor(
-        run, TranslateConfig, rows=how.rows, long_input=how.long, special_tokens=special_tokens, say=reporter.warn
-    )
-    translator.config = decoding_config(translator.config, options)
+    more: Any = {"long_input": how.long, "special_tokens": special_tokens}
+    translator = _opened(run, "text", options, reporter, rows=how.rows, **more)
     scores = scores or translator.config.n_best > 1
     number = 0
     for block in blocks(typed, file, how.rows * 8):
@@ -75,19 +71,69 @@ def translate(
             raise _placed(error, "" if typed else file or STANDARD_INPUT, number) from None
         for text, results in zip(block, translations, strict=True):
             number += 1
-            if json:
-                row = {"source": text, "translations": [vars(r) for r in results]}
-                print(dumps(row, ensure_ascii=False))
-            else:
-                _print_results(results, number if scores else 0)
+            _print_results(text, results, number if scores else 0, json)
         sys.stdout.flush()
     if translator.cuts:
         reporter.warn(f"{translator.cuts} texts were cut to {translator.max_source} tokens, special ones included")
 
 
-def _print_results(results: Sequence[Translation], number: int) -> None:
-    """All translations of a text with its number and their scores, or without a number the best one."""
-    if number:
+def caption(
+    run: str,
+    /,
+    *images: Annotated[str, config_keys("--decoding.beam 5", "Files of images, or folders of them")],
+    scores: bool = False,
+    rows: Count = 32,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Write captions of images: files, or all in a folder, which are brought into the size of the model.
+
+    With --scores, or several captions for each image (--decoding.n-best 3), each line has the number of the image, the
+    score and the caption, separated by tabs. --json prints a line for each image.
+
+    Args:
+        run: The run directory.
+        scores: Print the score of each caption.
+        rows: The number of images read at a time.
+    """
+    reporter = make_reporter(quiet)
+    typed, options = split_keys(images)
+    writer = _opened(run, "image", options, reporter, rows=rows)
+    medium: Any = writer.source
+    named = medium.named(typed)
+    if not named:
+        raise UsageError("there is no image", cure="name files, or folders of files: seqloom caption RUN IMAGE.png")
+    scores = scores or writer.config.n_best > 1
+    for start in range(0, len(named), rows):
+        block = named[start : start + rows]
+        for number, (name, results) in enumerate(zip(block, writer.translate(block), strict=True), start + 1):
+            _print_results(name, results, number if scores else 0, json)
+        sys.stdout.flush()
+    if medium.lost:
+        reporter.warn(medium.lost)
+
+
+def _opened(run: str, modality: str, options: Sequence[str], reporter: Reporter, **more: Any) -> Translator:
+    """The predictor of a run that reads this modality. Raises RunError for another one."""
+    from seqloom.run import Run
+    from seqloom.tasks.building import open_predictor
+    from seqloom.tasks.seq2seq.task import TranslateConfig
+    from seqloom.tasks.task import config_of, decoding_config
+
+    read = config_of(Run.open(run), TranslateConfig).modality
+    if read != modality:
+        verb = {"text": "translate", "image": "caption"}.get(read, "eval")
+        raise RunError(f"reads {read}s, not {modality}s", where=run, cure=command(verb, run, "..."))
+    translator: Translator = open_predictor(run, TranslateConfig, say=reporter.warn, **more)
+    translator.config = decoding_config(translator.config, options)
+    return translator
+
+
+def _print_results(text: str, results: Sequence[Translation], number: int, json: bool) -> None:
+    """All translations of a text with its number and their scores, or without a number the best one; or JSON."""
+    if json:
+        print(dumps({"source": text, "translations": [vars(r) for r in results]}, ensure_ascii=False))
+    elif number:
         for r in results:
             print(f"{number}\t{r.score:.4f}\t{_one_line(r.text)}")
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Pairs:
     """Sentence pairs, and where each comes from.
 
     Args:
-        sources: one sentence per pair.
+        sources: one sentence per pair; or an image, as the path of its file or a data: address.
         targets: their translations, as many as `sources`.
         files: the file of each side (the same one twice for TSV and similar formats), for messages.
         lines: the line of each pair in its file, from 1; if empty, pair i is on line i + 1.
@@ -55,6 +55,20 @@ class Pairs:
     def line(self, index: int) -> int:
         """The line of pair `index` in its file, from 1."""
         return self.lines[index] if self.lines else index + 1
+
+    def select(self, rows: Sequence[int]) -> Pairs:
+        """Some of the pairs."""
+        sources, targets = ([side[i] for i in rows] for side in (self.sources, self.targets))
+        kinds = [self.kinds[i] for i in rows] if self.kinds else ()
+        return replace(self, sources=sources, targets=targets, lines=[self.line(i) for i in rows], kinds=kinds)
+
+    def grouped(self) -> tuple[Pairs, list[tuple[str, ...]]]:
+        """The first pair of each source, and all targets of each."""
+        rows: dict[str, list[int]] = {}
+        for i, source in enumerate(self.sources):
+            rows.setdefault(source, []).append(i)
+        targets = [tuple(self.targets[i] for i in group) for group in rows.values()]
+        return self.select([group[0] for group in rows.values()]), targets
 
     def digest(self) -> str:
         """SHA-256 of both sides; equal digests mean equal sentences in equal order."""

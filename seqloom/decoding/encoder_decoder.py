@@ -1,4 +1,4 @@
-"""Decoding with an encoder-decoder: ids of sources in, ids of targets out."""
+"""Decoding with an encoder-decoder: ids of sources, or windows of another modality in, ids of targets out."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from seqloom.data.batches.batch import pad
+from seqloom.data.batches.windows import Row, inputs_of
 from seqloom.decoding.config import DecodingConfig
 from seqloom.decoding.search import Hypothesis, Task, beam_rows, decode
 from seqloom.errors import UsageError
 from seqloom.models.encoder_decoder import EncoderDecoder, cross_attentions
 from seqloom.nn.attention import observed
-from seqloom.nn.embedders import Inputs
 from seqloom.shapes import Float, Tensor
 
 
 def decode_rows(
     model: EncoderDecoder,
-    ids: Sequence[np.ndarray],
+    ids: Sequence[Row],
     config: DecodingConfig,
     *,
     start: int,
@@ -32,12 +30,12 @@ def decode_rows(
     suppressed: tuple[int, ...] = (),
     prefixes: Sequence[list[int]] = (),
 ) -> list[list[Hypothesis]]:
-    """The hypotheses for a batch of source ids; `start` and `end` are the ids that a target begins and ends with.
+    """The hypotheses for a batch of sources; `start` and `end` are the ids that a target begins and ends with.
 
     `ends` are further ids that end a target, `suppressed` those that are never generated.
     """
     device = next(model.parameters()).device
-    inputs = Inputs.text(*pad(ids)).to(device)
+    inputs = inputs_of(ids).to(device)
     limits = torch.tensor([most_tokens(len(row), config) for row in ids], device=device)
     if model.config.decoder.limit is not None:
         limits = limits.clamp(max=model.config.decoder.limit - 1)
@@ -45,7 +43,7 @@ def decode_rows(
     watching: AbstractContextManager[None] = nullcontext()
     if config.coverage_penalty:
         attention = _LastAttention(model)
-        task = replace(task, attention=attention.read, source_mask=inputs["text"].mask)
+        task = replace(task, attention=attention.read, source_mask=inputs[model.source.modality].mask)
         watching = observed(attention.note)
     with torch.inference_mode():
         state = model.start(model.encode(inputs))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from seqloom.errors import DataError
 from seqloom.evaluation.tokenization import Words, bleu_tokenization, words_by
-from seqloom.evaluation.translation import corpus_bleu, exact_match, length_classes
+from seqloom.evaluation.translation import References, corpus_bleu, every, exact_match, length_classes, streams
 
 _LEAST = 20  # sentences in a length class; scores of fewer mean little
 _FREQUENCIES = (0, 1, 5, 10, 100, 1000, 1 << 30)
@@ -18,7 +18,7 @@ _FREQUENCIES = (0, 1, 5, 10, 100, 1000, 1 << 30)
 def compare_translations(
     systems: Mapping[str, Sequence[str]],
     sources: Sequence[str],
-    references: Sequence[str],
+    references: References,
     training: Sequence[str],
     samples: int = 1000,
     language: str = "",
@@ -42,7 +42,7 @@ def compare_translations(
     """
     if not references:
         raise DataError("there is no sentence to compare")
-    tokenization = bleu_tokenization(references, language)
+    tokenization = bleu_tokenization([text for row in references for text in every(row)], language)
     words, source_words = words_by(tokenization), words_by(bleu_tokenization(sources))
     classes = length_classes(sources, _LEAST, source_words)
     lengths = [len(source_words(source)) for source in sources]
@@ -68,7 +68,7 @@ def compare_translations(
 
 
 def _scores(
-    systems: Mapping[str, Sequence[str]], references: Sequence[str], samples: int, tokenization: str
+    systems: Mapping[str, Sequence[str]], references: References, samples: int, tokenization: str
 ) -> list[dict[str, Any]]:
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
@@ -77,7 +77,8 @@ def _scores(
     named: list[tuple[str, Sequence[str]]] = [(name, list(texts)) for name, texts in systems.items()]
     metrics = {"BLEU": BLEU(lowercase=True, tokenize=tokenization), "chrF": CHRF()}
     results: Any
-    _, results = PairedTest(named, metrics, [list(references)], test_type="bs", n_samples=samples)()
+    expected: Any = streams(references)
+    _, results = PairedTest(named, metrics, expected, test_type="bs", n_samples=samples)()
     rows: list[dict[str, Any]] = []
     for i, (name, texts) in enumerate(named):  # for equal systems sacreBLEU reports its lowest possible p
         bleu, chrf = (next(v[i] for k, v in results.items() if k.startswith(key)) for key in ("BLEU", "chrF"))
@@ -96,7 +97,7 @@ def _scores(
 
 
 def _gains(
-    systems: Mapping[str, Sequence[str]], lengths: Sequence[int], references: Sequence[str], tokenization: str
+    systems: Mapping[str, Sequence[str]], lengths: Sequence[int], references: References, tokenization: str
 ) -> list[dict[str, Any]]:
     short, long = ([i for i, n in enumerate(lengths) if low <= n < below] for low, below in ((0, 10), (20, 1 << 30)))
     if not (short and long):
@@ -112,13 +113,13 @@ def _gains(
 
 
 def _by_frequency(
-    systems: Mapping[str, Sequence[str]], references: Sequence[str], seen: Mapping[str, int], words: Words
+    systems: Mapping[str, Sequence[str]], references: References, seen: Mapping[str, int], words: Words
 ) -> list[dict[str, Any]]:
     rows = []
     for low, below in itertools.pairwise(_FREQUENCIES):
         expected, *produced = (
-            [Counter(w for w in words(text) if low <= seen.get(w, 0) < below) for text in texts]
-            for texts in (references, *systems.values())
+            [_most([w for w in words(text) if low <= seen.get(w, 0) < below] for text in every(row)) for row in rows]
+            for rows in (references, *systems.values())
         )
         if not (count := sum(c.total() for c in expected)):
             continue
@@ -131,14 +132,14 @@ def _by_frequency(
 
 
 def _ngrams(
-    systems: Mapping[str, Sequence[str]], references: Sequence[str], words: Words, most: int = 10
+    systems: Mapping[str, Sequence[str]], references: References, words: Words, most: int = 10
 ) -> list[dict[str, Any]]:
-    expected = [_counted(words(text)) for text in references]
+    expected = [_most(_grams(words(text)) for text in every(row)) for row in references]
     right = {}
     for name, texts in systems.items():
         right[name] = Counter[str]()
         for text, reference in zip(texts, expected, strict=True):
-            right[name].update(_counted(words(text)) & reference)
+            right[name].update(Counter(_grams(words(text))) & reference)
     first, *others = systems
     rows = []
     for name in others:
@@ -151,12 +152,20 @@ def _ngrams(
     return rows
 
 
-def _counted(words: Sequence[str]) -> Counter[str]:
-    return Counter(" ".join(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1))
+def _grams(words: Sequence[str]) -> list[str]:
+    return [" ".join(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1)]
+
+
+def _most(texts: Iterable[Sequence[str]]) -> Counter[str]:
+    """How often each word, or n-gram, occurs in the one of several references that has it most often, as in BLEU."""
+    counts = Counter[str]()
+    for words in texts:
+        counts |= Counter(words)
+    return counts
 
 
 def _differing(
-    systems: Mapping[str, Sequence[str]], sources: Sequence[str], references: Sequence[str], most: int = 10
+    systems: Mapping[str, Sequence[str]], sources: Sequence[str], references: References, most: int = 10
 ) -> list[dict[str, Any]]:
     from sacrebleu.metrics.chrf import CHRF
 
@@ -164,7 +173,15 @@ def _differing(
     rows = []
     for i, (source, reference) in enumerate(zip(sources, references, strict=True)):
         texts = {name: translations[i] for name, translations in systems.items()}
-        scores = {name: metric.sentence_score(text, [reference]).score for name, text in texts.items()}
+        scores = {name: metric.sentence_score(text, every(reference)).score for name, text in texts.items()}
         spread = max(scores.values()) - min(scores.values())
-        rows.append({"source": source, "reference": reference, "spread": spread, "translations": texts, "chrf": scores})
+        rows.append(
+            {
+                "source": source,
+                "reference": every(reference)[0],
+                "spread": spread,
+                "translations": texts,
+                "chrf": scores,
+            }
+        )
     return sorted(rows, key=lambda row: -row["spread"])[:most]

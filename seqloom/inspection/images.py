@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from seqloom.inspection.page import Markup, element, figure, join
+from seqloom.inspection.page import Markup, element, figure, join, texts
 from seqloom.media.images import png_uri
 
 _SIDE = 150  # pixels of a picture
@@ -37,6 +37,28 @@ def overlay(pixels: np.ndarray, weights: np.ndarray, title: str) -> Markup:
     box = {"viewBox": f"0 0 {columns} {rows}", "width": _SIDE, "height": _SIDE}
     picture = element("svg", element("title", title), image, *cells, role="img", **box)
     return element("figure", element("figcaption", title), picture)
+
+
+def words_over_image(
+    name: str, lines: Mapping[str, str], pixels: np.ndarray, words: Sequence[str], weights: np.ndarray | None
+) -> Markup:
+    """An image with what is written about it.
+
+    Args:
+        name: of the image.
+        lines: texts by what they are.
+        pixels: (N H W).
+        words: the T tokens that attend to the image.
+        weights: (T S), where the last of S are the patches of a square; None = nothing attends.
+    """
+    pictures = [overlay(pixels, np.ones((1, 1)), "the image")]
+    if weights is not None:
+        side = int(weights.shape[-1] ** 0.5)
+        over = weights[:, weights.shape[-1] - side**2 :].reshape(-1, side, side)
+        pictures += [overlay(pixels, each, word) for word, each in zip(words, over, strict=True)]
+    note = None if weights is None else "What each token attends to, the mean of all layers and heads."
+    shown = texts({key: text for key, text in lines.items() if text})
+    return figure(name, note, shown, element("div", join(pictures), class_="overlays"))
 
 
 def image_attention(name: str, pixels: np.ndarray, weights: np.ndarray) -> Markup:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal, cast
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
 
 from torch import nn
 
@@ -12,7 +12,7 @@ from seqloom.config import Tree
 from seqloom.errors import ConfigError
 from seqloom.limits import Bounds, ShareBelowOne, WidthOrZero
 from seqloom.models.encoders import EncoderConfig, make_encoder
-from seqloom.models.inputs import make_embedder
+from seqloom.models.inputs import make_embedder, sized
 from seqloom.models.presets import READING, Preset
 from seqloom.nn.embedders import (
     EmbedderConfig,
@@ -65,32 +65,17 @@ class EncoderOnlyConfig(Preset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        patches, limit = self.embedder, self.encoder.limit
-        if not isinstance(patches, PatchConfig):
+        if not isinstance(patches := self.embedder, PatchConfig):
             return
         if self.front.strides:
             raise ValueError("model.front is for tokens and frames; the convolutions of images are embedder.stem")
-        if limit is not None and limit < patches.positions:
-            raise ValueError(f"encoder.positions.length is {limit:,}, an image has {patches.positions:,} positions")
+        patches.check(self.encoder.limit)
         if self.pooling == "first" and not patches.class_token:
             raise ValueError("pooling = 'first' reads the class token: embedder.class_token must be true")
 
     def sized(self, sizes: Mapping[str, int]) -> EncoderOnlyConfig:
-        """The config with the sizes of the data where its embedder leaves them open (0).
-
-        Raises ConfigError where it states another size.
-        """
-        left = {name: size for name, size in sizes.items() if hasattr(self.embedder, name)}
-        for name, size in left.items():
-            if (stated := getattr(self.embedder, name)) not in (0, size):
-                cure = f"data.{name} = {stated} brings the data to it"
-                raise ConfigError(
-                    f"is {stated:,}, that of the data {size:,}", where=f"model.embedder.{name}", cure=cure
-                )
-        try:
-            return replace(self, embedder=replace(cast(Any, self.embedder), **left))
-        except ValueError as error:
-            raise ConfigError(str(error), where="model.embedder", cure="choose sizes that fit the data") from None
+        """See `sized`."""
+        return sized(self, "embedder", sizes)
 
 
 class EncoderOnly(nn.Module):

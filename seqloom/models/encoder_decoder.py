@@ -12,10 +12,11 @@ from seqloom.config import Tree
 from seqloom.limits import WidthOrZero
 from seqloom.models.decoders import DecoderConfig, make_decoder
 from seqloom.models.encoders import EncoderConfig, make_encoder
-from seqloom.models.presets import TRANSLATION, Preset
+from seqloom.models.inputs import make_embedder, sized
+from seqloom.models.presets import CAPTIONS, TRANSLATION, Preset
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.attention import CrossAttention
-from seqloom.nn.embedders import EmbedderConfig, Inputs, TokenEmbedder
+from seqloom.nn.embedders import EmbedderConfig, Inputs, PatchConfig, TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.linear import initialize
 from seqloom.nn.memory import Memory
@@ -32,23 +33,27 @@ class EncoderDecoderConfig(Preset):
     Args:
         encoder, decoder: the two halves.
         embedding: E, the width of the token embeddings; 0 = that of the half that uses them.
-        tie: which of the source, target and output embeddings share one table; "inputs" = source and target.
+        tie: which of the source, target and output embeddings share one table; "inputs" = source and target. An image
+            has no table.
         output_bias: whether each token has a score of its own, whatever was read.
-        source, target: what the embedding tables begin as, and whether they are learned.
+        source: what is read: tokens, and what their table begins as; or the patches of an image.
+        target: what the table of the target begins as, and whether it is learned.
     """
 
     kind: ClassVar[str] = "encoder-decoder"
-    presets: ClassVar[Mapping[str, Tree]] = TRANSLATION
+    presets: ClassVar[Mapping[str, Tree]] = {**TRANSLATION, **CAPTIONS}
     encoder: EncoderConfig = field(default_factory=TransformerConfig)
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
     embedding: WidthOrZero = 0
     tie: Literal["none", "inputs", "decoder-output", "all"] = "all"
     output_bias: bool = False
-    source: EmbedderConfig = field(default_factory=EmbedderConfig)
+    source: EmbedderConfig | PatchConfig = field(default_factory=EmbedderConfig)
     target: EmbedderConfig = field(default_factory=EmbedderConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.source, PatchConfig):
+            self.source.check(self.encoder.limit)
         if self.one_input and self.target != EmbedderConfig():
             raise ValueError(f"tie = '{self.tie}' has one table: give its vectors under source")
         widths = (half.input_width(self.embedding) for half in (self.encoder, self.decoder))
@@ -61,7 +66,16 @@ class EncoderDecoderConfig(Preset):
     @property
     def one_input(self) -> bool:
         """Whether source and target have one table, and so one vocabulary."""
-        return self.tie in ("all", "inputs")
+        return self.tie in ("all", "inputs") and isinstance(self.source, EmbedderConfig)
+
+    @property
+    def embedder(self) -> EmbedderConfig | PatchConfig:
+        """What embeds the input, as models that only read call it."""
+        return self.source
+
+    def sized(self, sizes: Mapping[str, int]) -> EncoderDecoderConfig:
+        """See `sized`."""
+        return sized(self, "source", sizes)
 
 
 class EncoderDecoder(nn.Module):
@@ -75,8 +89,10 @@ class EncoderDecoder(nn.Module):
         self.config = config
         E = config.embedding
         into, onto = config.encoder.input_width(E), config.decoder.input_width(E)
-        self.source = TokenEmbedder(source_size, into, E or into, config=config.source)
-        target, shared = (config.source, self.source.weight) if config.one_input else (config.target, None)
+        self.source = make_embedder(config.source, into, source_size, E or into)
+        target, shared = config.target, None
+        if config.one_input and isinstance(config.source, EmbedderConfig) and isinstance(self.source, TokenEmbedder):
+            target, shared = config.source, self.source.weight
         self.target = TokenEmbedder(target_size, onto, E or onto, shared, target)
         tied = self.target.weight if config.tie in ("all", "decoder-output") else None
         self.head = VocabularyHead(target_size, config.decoder.width, E or onto, tied, bias=config.output_bias)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from torch import nn
 
+from seqloom.errors import ConfigError
 from seqloom.nn.embedders import (
     EmbedderConfig,
     FrameConfig,
@@ -17,6 +20,8 @@ from seqloom.nn.embedders import (
 from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory
 
+C = TypeVar("C", bound=Any)
+
 
 def make_embedder(
     config: EmbedderConfig | PatchConfig | FrameConfig, width: int, vocab_size: int, embedding: int
@@ -27,6 +32,24 @@ def make_embedder(
     if isinstance(config, FrameConfig):
         return FrameEmbedder(config, width)
     return TokenEmbedder(vocab_size, width, embedding, config=config)
+
+
+def sized(config: C, key: str, sizes: Mapping[str, int]) -> C:
+    """The config of a model with the sizes of the data where its embedder, under `key`, leaves them open (0).
+
+    Raises ConfigError where it states another size.
+    """
+    embedder: Any = getattr(config, key)
+    left = {name: size for name, size in sizes.items() if hasattr(embedder, name)}
+    for name, size in left.items():
+        if (stated := getattr(embedder, name)) not in (0, size):
+            problem, where = f"is {stated:,}, that of the data {size:,}", f"model.{key}.{name}"
+            raise ConfigError(problem, where=where, cure=f"data.{name} = {stated} brings the data to it")
+    try:
+        changed: Any = {key: replace(embedder, **left)}
+        return replace(config, **changed)
+    except ValueError as error:
+        raise ConfigError(str(error), where=f"model.{key}", cure="choose sizes that fit the data") from None
 
 
 class Join(nn.Module):

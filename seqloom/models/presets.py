@@ -50,6 +50,22 @@ TRANSLATION: dict[str, Tree] = {
     "small-conv": _convolutional(6, 256, 0.25),
 }
 
+_PATCHES: Tree = {"kind": "patches", "patch": 8, "class_token": False, "places": "learned"}
+_STEM: Tree = {**_PATCHES, "stem": 2, "places": "encoder"}
+_VIT: Tree = {"layers": 4, "width": 128, "inner": 512, "heads": 4, "activation": "gelu", "positions": "none"}
+_TELLER: Tree = {"kind": "recurrent", "cell": "lstm", "layers": 1, "width": 256, "attention": {"score": "additive"}}
+
+# For images of about 48 x 48. show-attend-tell: a small CNN and an LSTM with attention, as in Xu et al. 2015.
+CAPTIONS: dict[str, Tree] = {
+    "vit-transformer": {
+        "encoder": _VIT,
+        "decoder": {**_VIT, "layers": 2, "positions": "sinusoidal"},
+        "source": _PATCHES,
+    },
+    "vit-lstm": {"encoder": _VIT, "decoder": _TELLER, "source": _PATCHES},
+    "show-attend-tell": {"encoder": {"kind": "bag", "width": 128}, "decoder": _TELLER, "source": _STEM},
+}
+
 
 def _gpt2(layers: int, width: int, heads: int) -> Tree:
     stack = {"layers": layers, "width": width, "inner": 4 * width, "heads": heads, "activation": "gelu-tanh"}

@@ -130,6 +130,11 @@ class PatchConfig(Bounded):
         """The number of vectors per image."""
         return (self.size // self.patch) ** 2 + self.class_token
 
+    def check(self, limit: int | None) -> None:
+        """Raises ValueError where an encoder has positions for fewer."""
+        if limit is not None and limit < self.positions:
+            raise ValueError(f"encoder.positions.length is {limit:,}, an image has {self.positions:,} positions")
+
 
 def small_parameter(*shape: int) -> nn.Parameter:
     """A parameter that begins small, as those of BERT and ViT do."""

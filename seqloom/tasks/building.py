@@ -10,7 +10,7 @@ from functools import reduce
 from operator import getitem
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.config import Arguments, Tree, leaves, merge, read_tree, tree_of
 from seqloom.errors import ConfigError, RunError, UsageError
 from seqloom.files import FROZEN, WEIGHTS, Checkpoint
+from seqloom.limits import hints_of
 from seqloom.models.assemblies import (
     CONFIGS,
     Model,
@@ -302,6 +303,19 @@ def _differing(weights: Mapping[str, Stored], model: nn.Module) -> tuple[str, ..
         if part.startswith(("heads.", "pooling.", "matches")) and shapes.get(name) != saved.get(name) and not grown:
             differing.add(part)
     return tuple(sorted(differing))
+
+
+def for_modality(cls: type[Any], tree: Mapping[str, Any], presets: Mapping[str, str]) -> Tree:
+    """The tree with the preset of a model for the modality of its data, where it names no model."""
+    data, model = tree.get("data", {}), tree.get("model", {})
+    kind = data.get("kind", "") if isinstance(data, Mapping) else data
+    kind = kind[0] if isinstance(kind, Arguments) and kind else kind
+    kinds = {
+        getattr(c, "kind", ""): getattr(c, "modality", "text") for c in get_args(hints_of(cast(Any, cls)).get("data"))
+    }
+    preset = presets.get(kinds.get(kind, "text")) if isinstance(kind, str) else None
+    new = isinstance(model, Mapping) and not (model.get("preset") or model.get("kind") or tree.get("start"))
+    return {**tree, "model": {"preset": preset, **model}} if preset and new else dict(tree)
 
 
 def on_start(tree: Mapping[str, Any], *kinds: str, tasks: Mapping[str, str] = MappingProxyType({})) -> Tree:

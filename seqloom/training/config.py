@@ -12,7 +12,9 @@ from seqloom.errors import ConfigError, UsageError
 from seqloom.limits import Bounded, Bounds, Minutes, NotNegative, Positive, ShareBelowOne
 from seqloom.training.precision import Precision
 
-Metric = Literal["bleu", "exact_match", "loss", "latest", "accuracy", "f1", "matthews", "pearson", "spearman", "reward"]
+Metric = Literal[
+    "bleu", "cider", "exact_match", "loss", "latest", "accuracy", "f1", "matthews", "pearson", "spearman", "reward"
+]
 
 
 @dataclass(frozen=True)

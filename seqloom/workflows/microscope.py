@@ -20,6 +20,7 @@ from seqloom.run import Run
 from seqloom.tasks.building import load_run
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.task import TranslateConfig
+from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 from seqloom.workflows.compare import run_names
 
@@ -56,6 +57,8 @@ def examine_runs(
                 cure = f"name the run it started from: {loaded.config.begins_with}"
                 raise UsageError("was validated on preferences, not on pairs of texts", where=str(run.path), cure=cure)
             translator = loaded.predictor(long_input="cut")
+            if not isinstance(translator.source, Tokenizer):
+                raise UsageError("reads no text, whose tokens are measured", where=str(run.path), cure="leave it out")
             batches = _sample(loaded.config, translator, sentences)
             tokens = translator.source.tokens, translator.target.tokens
             reporter.say(f"measuring {run.path}")

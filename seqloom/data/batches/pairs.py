@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 
 from seqloom.data.batches.batch import SequenceBatch, pad
 from seqloom.data.batches.order import BatchConfig, Order
-from seqloom.nn.embedders import Inputs
+from seqloom.data.batches.windows import Change, Item, Row, Window, generator_of, inputs_of
 
 
 @runtime_checkable
 class Side(Protocol):
-    """The encoded texts of a side, each ending with the end-of-sentence token; BPE dropout changes them by epoch."""
+    """The encoded texts of a side, each ending with the end-of-sentence token, or images.
+
+    BPE dropout and augmentation change them by epoch.
+    """
 
     def lengths(self, epoch: int) -> np.ndarray:
         """The tokens of each text."""
         ...
 
-    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+    def rows(self, epoch: int, indices: np.ndarray) -> Sequence[Row]:
         """The ids of some of the texts."""
         ...
 
@@ -30,7 +33,7 @@ class Side(Protocol):
 class Fixed:
     """Texts that are the same in every epoch."""
 
-    def __init__(self, ids: Sequence[np.ndarray]) -> None:
+    def __init__(self, ids: Sequence[Row]) -> None:
         self.ids = ids
         self._lengths = np.array([len(row) for row in ids])
 
@@ -38,9 +41,22 @@ class Fixed:
         """The tokens of each text."""
         return self._lengths
 
-    def rows(self, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+    def rows(self, epoch: int, indices: np.ndarray) -> Sequence[Row]:
         """The ids of some of the texts."""
         return [self.ids[i] for i in indices.tolist()]
+
+
+class Changed(Fixed):
+    """Windows that are changed at random in each epoch, as a pure function of the seed and their batch."""
+
+    def __init__(self, windows: Sequence[Window], change: Change, seed: int) -> None:
+        super().__init__(windows)
+        self.change, self.seed = change, seed
+
+    def rows(self, epoch: int, indices: np.ndarray) -> Sequence[Row]:
+        """Some of the windows, changed; no other batch of the epoch begins with the same one."""
+        items = [Item((self.ids[i],)) for i in indices.tolist()]
+        return [item.windows[0] for item in self.change(items, generator_of(self.seed, epoch, int(indices[0])))]
 
 
 @dataclass(frozen=True)
@@ -78,11 +94,9 @@ class PairBatches:
         return replace(make_batch(sources, targets, self.start, [pairs.lines[i] for i in indices]), number=number)
 
 
-def make_batch(
-    sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], start: int, rows: Sequence[int] = ()
-) -> SequenceBatch:
-    """A batch of encoded pairs, each ending with the end-of-sentence token."""
-    target_out, target_mask = pad(targets)
+def make_batch(sources: Sequence[Row], targets: Sequence[Row], start: int, rows: Sequence[int] = ()) -> SequenceBatch:
+    """A batch of encoded pairs; each text ends with the end-of-sentence token."""
+    target_out, target_mask = pad(cast(Sequence[np.ndarray], targets))
     target_in = torch.cat((torch.full((len(targets), 1), start), target_out[:, :-1]), dim=1)
     tokens = sum(len(t) for t in targets)
-    return SequenceBatch(Inputs.text(*pad(sources)), target_in, target_out, target_mask, tokens, tuple(rows))
+    return SequenceBatch(inputs_of(sources), target_in, target_out, target_mask, tokens, tuple(rows))

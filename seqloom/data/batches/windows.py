@@ -90,6 +90,9 @@ class Window:
         """The positions it counts for in a batch."""
         return self.positions or len(self.values)
 
+    def __len__(self) -> int:
+        return self.length
+
 
 @dataclass(frozen=True)
 class Item:
@@ -110,6 +113,11 @@ class Item:
     def length(self) -> int:
         """The positions of all windows."""
         return sum(window.length for window in self.windows)
+
+
+def generator_of(seed: int, number: int, part: int = 0) -> np.random.Generator:
+    """The generator of the changes of a batch; that of the order has the same key, and the counter 0."""
+    return np.random.Generator(np.random.Philox(key=(seed, number), counter=(0, 0, part, 1)))
 
 
 Change = Callable[[list[Item], np.random.Generator], list[Item]]
@@ -149,8 +157,13 @@ def starts_of(length: int, room: int, stride: int) -> Sequence[int]:
     return range(0, length - room + apart, apart) if length > room else (0,)
 
 
-def inputs_of(windows: Sequence[Window]) -> Inputs:
+Row = np.ndarray | Window
+"""What a model reads of an example: the ids of a text, or a window of any modality."""
+
+
+def inputs_of(rows: Sequence[Row]) -> Inputs:
     """The inputs of a batch, of the modality of its windows; what has an axis of time is padded on the right."""
+    windows = [row if isinstance(row, Window) else Window(row) for row in rows]
     name = windows[0].modality
     values = [w.values if w.scale is None else w.scale(w.values) for w in windows]
     if name == "image":
@@ -201,9 +214,7 @@ class ItemBatches:
         part = self.order.part(number)
         items = [self.items[i] for i in part]
         if self.change is not None:
-            # The order has the same key, and the counter 0.
-            random = np.random.Philox(key=(self.order.seed, number), counter=(0, 0, 0, 1))
-            items = self.change(items, np.random.Generator(random))
+            items = self.change(items, generator_of(self.order.seed, number))
         return collate(items, part.tolist(), number)
 
 

@@ -109,24 +109,27 @@ def check_pairs(pairs: Pairs, name: str) -> list[Finding]:
     return _check(_Split(pairs, name))
 
 
-def _check(split: _Split) -> list[Finding]:
+def _check(split: _Split, texts: bool = True) -> list[Finding]:
     if not len(split.pairs):
         detail, cure = f"{split.name} is empty", "name files that have sentences"
         return [Finding("error", "no pairs", split.files(), detail, cure, 0)]
     checks = (_empty_sides, _codes, _repeats, _copies, _odd_lengths, _swapped_pairs, _shifted)
-    return by_severity(finding for check in checks for finding in check(split))
+    return by_severity(finding for check in (checks if texts else checks[:3]) for finding in check(split))
 
 
-def check_splits(splits: Splits) -> list[Finding]:
-    """The faults within each split, and between splits: pairs in two of them, swapped sides."""
+def check_splits(splits: Splits, texts: bool = True) -> list[Finding]:
+    """The faults within each split, and between splits: pairs in two of them, swapped sides.
+
+    `texts`: whether the sources are texts, which can be compared with the targets.
+    """
     named = [("train", splits.train), ("valid", splits.valid), ("test", splits.test)]
     parts = [_Split(pairs, name) for name, pairs in named if pairs is not None]
-    findings = [finding for part in parts for finding in _check(part)]
+    findings = [finding for part in parts for finding in _check(part, texts)]
     if splits.fresh is not None:  # a draw may repeat a pair
         findings = [finding for finding in findings if finding.what != "duplicated pairs"]
     for earlier, later in combinations(parts, 2):
         findings += _overlap(earlier, later)
-    for part in parts[1:]:
+    for part in parts[1:] if texts else ():
         count = len(parts[0].profiles.swapped(part.pairs.sources, part.pairs.targets))
         if 2 * count > len(part.pairs):
             detail = f"{_share(count, len(part.pairs))} of {part.name} have their sides swapped compared with train"

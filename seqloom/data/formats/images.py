@@ -16,7 +16,7 @@ from seqloom.errors import DataError, UsageError
 from seqloom.media.images import SUFFIXES, DamagedImageError, Shape, fitted, read_image
 
 _IDX = "idx3-ubyte"
-_NPZ = "write numpy.savez(FILE, images=..., labels=...): bytes of (N, H, W) or (N, H, W, 3), and a label for each"
+_NPZ = "write numpy.savez(FILE, images=..., %s=...): bytes of (N, H, W) or (N, H, W, 3), and one of the others for each"
 
 
 def read_images(
@@ -65,6 +65,16 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
+def named_arrays(path: Path, shape: Shape) -> Iterator[tuple[str, np.ndarray]]:
+    """The names and images of an .npz file. Raises DataError for a name that occurs twice."""
+    names = set[str]()
+    for row in _arrays(path, *_npz(path, "names"), shape):
+        if row.label in names:
+            raise DataError(f"two images have the name {row.label!r}", where=row.where, cure="give each its own")
+        names.add(row.label)
+        yield row.label, row.values
+
+
 def _files(files: Sequence[tuple[Path, str, str]], shape: Shape, skip: bool) -> Iterator[LabelledArray]:
     for path, label, where in files:
         try:
@@ -83,13 +93,14 @@ def _arrays(path: Path, images: np.ndarray, labels: np.ndarray, shape: Shape) ->
         yield LabelledArray(fitted(np.ascontiguousarray(pixels), shape, where), label, where)
 
 
-def _npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    arrays = npz_arrays(path, _NPZ)
-    if missing := {"images", "labels"} - arrays.keys():
-        raise DataError(f"has no {' and no '.join(sorted(missing))}", where=str(path), cure=_NPZ)
-    images, labels = arrays["images"], arrays["labels"]
+def _npz(path: Path, beside: str = "labels") -> tuple[np.ndarray, np.ndarray]:
+    cure = _NPZ % beside
+    arrays = npz_arrays(path, cure)
+    if missing := {"images", beside} - arrays.keys():
+        raise DataError(f"has no {' and no '.join(sorted(missing))}", where=str(path), cure=cure)
+    images, labels = arrays["images"], arrays[beside]
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise DataError(f"its images are {images.dtype} of {images.shape}", where=str(path), cure=_NPZ)
+        raise DataError(f"its images are {images.dtype} of {images.shape}", where=str(path), cure=cure)
     return images, labels
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -311,7 +310,4 @@ def usable(pairs: Pairs) -> tuple[Pairs, int]:
         raise DataError("no pair has text on both sides", where=pairs.files[0], cure=cure)
     if len(keep) == len(pairs):
         return pairs, 0
-    sources, targets = ([side[i] for i in keep] for side in (pairs.sources, pairs.targets))
-    kinds = [pairs.kinds[i] for i in keep] if pairs.kinds else ()
-    lines = [pairs.line(i) for i in keep]
-    return replace(pairs, sources=sources, targets=targets, lines=lines, kinds=kinds), len(pairs) - len(keep)
+    return pairs.select(keep), len(pairs) - len(keep)

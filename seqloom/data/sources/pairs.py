@@ -9,11 +9,20 @@ from typing import ClassVar
 from seqloom.data.checks.pairs import Finding, scan_files
 from seqloom.data.formats.parallel import read_pairs
 from seqloom.data.rows import Pairs, Splits
+from seqloom.files import Json
 from seqloom.limits import Bounded, Length
 
 
 class PairSource(Bounded):
-    """Where pairs of sequences come from; each source is also a frozen dataclass, chosen from a union by its `kind`."""
+    """Where pairs of sequences come from; each source is also a frozen dataclass, chosen from a union by its `kind`.
+
+    Attributes:
+        modality: what the sources are: "text", "image", ...
+        several: whether all targets of a source are right answers, in place of one for each occurrence.
+    """
+
+    modality: ClassVar[str] = "text"
+    several: ClassVar[bool] = False
 
     def splits(self) -> Splits:
         """The corpus. Raises UsageError or DataError if it cannot be read."""
@@ -26,6 +35,10 @@ class PairSource(Bounded):
     def read(self, files: Sequence[str]) -> Pairs:
         """Other pairs of the same kind to test on."""
         return read_pairs(files)
+
+    def learned(self, train: Pairs) -> Json:
+        """What use needs of the values of the sources: "sizes", and the "scale" that standardizes them."""
+        return {}
 
     def longest(self) -> int:
         """The most tokens a side of a training pair may have."""

@@ -139,7 +139,8 @@ class ImageMedium(Medium):
 
     def named(self, inputs: Sequence[str]) -> list[str]:
         """The files themselves, and those of folders."""
-        return [str(f) for name in inputs for f in (image_files(Path(name)) if Path(name).is_dir() else [name])]
+        folders = {name for name in inputs if not is_uri(name) and Path(name).is_dir()}
+        return [str(f) for name in inputs for f in (image_files(Path(name)) if name in folders else [name])]
 
     def row(self, example: Any) -> LabelledArray:
         """The path of a file, what `shown` gives of an image, or bytes (H W), (H W 3); in the size of the model."""

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from seqloom.config import Arguments, Tree
+from seqloom.config import Tree
 from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, Window, by_length, collate
 from seqloom.data.checks.pairs import Finding
 from seqloom.files import Json
 from seqloom.inspection.attention import Example
 from seqloom.inspection.capture import self_attention
-from seqloom.limits import hints_of
 from seqloom.models.assemblies import TextReader, limit_of, parameter_count
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.reading import batch_scores
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
-from seqloom.tasks.building import on_start
+from seqloom.tasks.building import for_modality, on_start
 from seqloom.tasks.task import GradientConfig, Numbered, Prepared, Seen, gradient_plan
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.config import Metric, TrainingConfig
@@ -71,10 +69,7 @@ class ReadingConfig(GradientConfig):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged into the model of the run that training starts from, or into that for its modality."""
-        model, preset = tree.get("model", {}), MODELS.get(_modality(cls, tree))
-        new = isinstance(model, Mapping) and not (model.get("preset") or model.get("kind") or tree.get("start"))
-        tree = {**tree, "model": {"preset": preset, **model}} if preset and new else tree
-        return on_start(tree, *cls.starts)
+        return on_start(for_modality(cls, tree, MODELS), *cls.starts)
 
     @property
     def modality(self) -> str:
@@ -133,15 +128,6 @@ class ReadingConfig(GradientConfig):
 
 MODELS = {"image": "small-vit", "signal": "signal-transformer"}
 """The preset of a model for a modality, where the config names none; that for text is the default of its keys."""
-
-
-def _modality(cls: type[ReadingConfig], tree: Mapping[str, Any]) -> str:
-    """The modality of the data of a tree, from their kind."""
-    data, hint = tree.get("data", {}), hints_of(cast(Any, cls)).get("data")
-    kind = data.get("kind", "") if isinstance(data, Mapping) else data
-    kind = kind[0] if isinstance(kind, Arguments) and kind else kind
-    kinds = {getattr(c, "kind", ""): getattr(c, "modality", "text") for c in typing.get_args(hint)}
-    return kinds.get(kind, "text") if isinstance(kind, str) else "text"
 
 
 @torch.inference_mode()

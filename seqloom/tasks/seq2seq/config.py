@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from seqloom.data.batches.order import BatchConfig
+from seqloom.data.sources.captions import Captions
 from seqloom.data.sources.chats.dialogues import Dialogues
 from seqloom.data.sources.digits import Digits
+from seqloom.data.sources.glyphs import Glyphs
 from seqloom.data.sources.none import NoData
 from seqloom.data.sources.pairs import Files
 from seqloom.data.sources.phrases.corpus import Phrases
@@ -21,7 +23,7 @@ from seqloom.text.tokenizer import BPE, TokenizerConfig
 from seqloom.training.config import Metric
 from seqloom.training.precision import Precision
 
-DataConfig = Files | Dialogues | Phrases | Digits | Programs | NoData
+DataConfig = Files | Dialogues | Phrases | Digits | Programs | Captions | Glyphs | NoData
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class TranslateKeys(GradientConfig):
     """What is chosen for a translation run.
 
     Args:
-        data: the pairs of texts for training, validation and test.
+        data: the pairs of texts, or of images and texts, for training, validation and test.
         tokenizer: how texts are cut into tokens.
         model: the parts of the network and their sizes.
         objective: the loss.
@@ -40,7 +42,7 @@ class TranslateKeys(GradientConfig):
     task: Literal["translate"] = "translate"
     other_run: ClassVar[str] = "name runs of pairs: translation, programs, dialogues"
     measured_in: ClassVar[Precision] = "auto"
-    metrics: ClassVar[tuple[Metric, ...]] = ("bleu", "exact_match", "loss")
+    metrics: ClassVar[tuple[Metric, ...]] = ("bleu", "cider", "exact_match", "loss")
     """What "best" may mean."""
     data: DataConfig = field(default_factory=Phrases)
     tokenizer: TokenizerConfig = field(default_factory=BPE)
@@ -52,9 +54,18 @@ class TranslateKeys(GradientConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.training.check_metric(*self.metrics)
+        if self.model.source.modality != self.modality:
+            kinds = f"model.source.kind = {self.model.source.kind!r} reads {self.model.source.modality}s"
+            raise ValueError(f"{kinds}, and the data are {self.modality}s: leave [model.source] out")
         sampled = isinstance(self.objective, CrossEntropy) and self.objective.samples
         if sampled and isinstance(self.model.decoder, TransformerConfig):
             raise ValueError("objective.teacher_forcing below 1 needs a recurrent or convolutional decoder")
         if self.model.one_input and not self.tokenizer.joint:
             problem = f"model.tie = '{self.model.tie}' needs one vocabulary for both sides"
             raise ValueError(f"{problem}: set tokenizer.joint = true, or model.tie = 'decoder-output'")
+
+    @property
+    def modality(self) -> str:
+        """What the sources are: "text", "image", ..."""
+        modality: str = getattr(self.data, "modality", "text")
+        return modality

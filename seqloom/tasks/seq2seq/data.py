@@ -1,4 +1,4 @@
-"""The data of a translation run: from pairs of texts to tokenizers and batches."""
+"""The data of a translation run: from pairs of texts, or of images and texts, to tokenizers and batches."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from seqloom.data.batches.order import Order
-from seqloom.data.batches.pairs import EncodedPairs, Fixed, PairBatches, Side
+from seqloom.data.batches.pairs import Changed, EncodedPairs, Fixed, PairBatches, Side
+from seqloom.data.batches.windows import Row
 from seqloom.data.checks.pairs import sizes
 from seqloom.data.formats.parallel import usable
 from seqloom.data.rows import Pairs, Splits
@@ -21,10 +22,11 @@ from seqloom.decoding.config import Greedy
 from seqloom.errors import counted
 from seqloom.files import Json
 from seqloom.run import Run
-from seqloom.tasks.assets import make_tokenizers
+from seqloom.tasks.assets import Assets, load_facts, make_tokenizer, make_tokenizers
 from seqloom.tasks.building import kept_tokenizers
+from seqloom.tasks.encoder.media import MEDIA
 from seqloom.tasks.seq2seq.config import TranslateKeys
-from seqloom.tasks.seq2seq.predictor import Translator
+from seqloom.tasks.seq2seq.predictor import Source, Translator, encoded
 from seqloom.tasks.task import Trial
 from seqloom.text.bpe_dropout import DroppedBPE
 from seqloom.text.tokenizer import BPE, Tokenizer
@@ -50,7 +52,8 @@ class Corpus:
     """Data, tokenizers, the training pairs of the longest epoch, and batches of pairs."""
 
     splits: Splits
-    source: Tokenizer
+    assets: Assets
+    source: Source
     target: Tokenizer
     train: Encoded
     batches: PairBatches
@@ -65,8 +68,11 @@ def read_corpus(config: TranslateKeys, reporter: Reporter, run: Run | None = Non
     if dropped:
         reporter.warn(f"{dropped} training pairs with an empty side are left out")
     usable(splits.valid)  # raises now, not after the first steps, if there is nothing to validate on
-    source, target = kept_tokenizers(config, run) or make_tokenizers(config.tokenizer, train)
+    assets = _assets(config, train, run)
+    source, target = readers(config, assets)
     first, fresh = _encoded(config, train, (source, target)), splits.fresh
+    if note := getattr(source, "lost", ""):
+        reporter.warn(note)
     longest = fresh.longest if fresh else 0
     if left_out := len(train) - len(first.lines):
         limits = "(data.max_length, or the model's positions)"
@@ -79,12 +85,32 @@ def read_corpus(config: TranslateKeys, reporter: Reporter, run: Run | None = Non
         return _encoded(config, fresh.draw(number), (source, target))
 
     batches = PairBatches(epoch, target.start, config.batches, config.seed, longest)
-    return Corpus(replace(splits, train=train), source, target, first, batches)
+    return Corpus(replace(splits, train=train), assets, source, target, first, batches)
 
 
-def _encoded(config: TranslateKeys, train: Pairs, tokenizers: tuple[Tokenizer, Tokenizer]) -> Encoded:
+def _assets(config: TranslateKeys, train: Pairs, run: Run | None) -> Assets:
+    """The tokenizers; and, for sources that are no texts, facts about them. What a start kept, it keeps."""
+    pair = kept_tokenizers(config, run)
+    if config.modality == "text":
+        return Assets(pair or make_tokenizers(config.tokenizer, train))
+    target = pair[1] if pair else make_tokenizer(config.tokenizer, train.targets)
+    begun = run if run is not None and run.begun else Run.open(config.start) if config.start else None
+    kept = load_facts(begun) if begun is not None else {}
+    return Assets(
+        (target, target), config.data.learned(train) | {k: kept[k] for k in ("scale", "resample") if k in kept}
+    )
+
+
+def readers(config: TranslateKeys, assets: Assets) -> tuple[Source, Tokenizer]:
+    """What encodes the sources and the targets of a run."""
+    assert assets.tokenizers is not None
+    source, target = assets.tokenizers
+    return source if config.modality == "text" else MEDIA[config.modality](config, assets), target
+
+
+def _encoded(config: TranslateKeys, train: Pairs, tokenizers: tuple[Source, Tokenizer]) -> Encoded:
     texts = (train.sources, train.targets)
-    ids = [t.encode(side) for t, side in zip(tokenizers, texts, strict=True)]
+    ids = [encoded(t, side) for t, side in zip(tokenizers, texts, strict=True)]
     kept = _short_enough(config, train, ids, tokenizers)
     source, target = (
         _side(config, config.seed + n, t, [texts[n][i] for i in kept], [ids[n][i] for i in kept])
@@ -95,26 +121,29 @@ def _encoded(config: TranslateKeys, train: Pairs, tokenizers: tuple[Tokenizer, T
 
 
 def _short_enough(
-    config: TranslateKeys, train: Pairs, ids: Sequence[Sequence[np.ndarray]], tokenizers: Sequence[Tokenizer]
+    config: TranslateKeys, train: Pairs, ids: Sequence[Sequence[Row]], tokenizers: tuple[Source, Tokenizer]
 ) -> list[int]:
     """The pairs within data.max_length for which the model has enough positions, even with BPE dropout."""
     most = config.data.longest()
     halves = (config.model.encoder, config.model.decoder)
     room = [1 << 30 if n.limit is None else n.limit - 1 for n in halves]
     longest = [[len(row) for row in side] for side in ids]
+    texts = [side for side in (0, 1) if isinstance(tokenizers[side], Tokenizer)]
     if isinstance(config.tokenizer, BPE) and config.tokenizer.dropout:
-        sides = zip(tokenizers, (train.sources, train.targets), strict=True)
-        longest = [[len(t.inner.normalizer.normalize_str(text).encode()) for text in texts] for t, texts in sides]
+        for side in texts:
+            normalize = cast(Tokenizer, tokenizers[side]).inner.normalizer.normalize_str
+            longest[side] = [len(normalize(text).encode()) for text in (train.sources, train.targets)[side]]
     return [
         i
         for i in range(len(train))
-        if all(len(ids[side][i]) <= most and longest[side][i] <= room[side] for side in (0, 1))
+        if all(len(ids[side][i]) <= most and longest[side][i] <= room[side] for side in texts)
     ]
 
 
-def _side(
-    config: TranslateKeys, seed: int, tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[np.ndarray]
-) -> Side:
+def _side(config: TranslateKeys, seed: int, tokenizer: Source, texts: Sequence[str], ids: Sequence[Any]) -> Side:
+    if not isinstance(tokenizer, Tokenizer):
+        change = tokenizer.change()
+        return Fixed(ids) if change is None else Changed(ids, change, seed)
     if isinstance(config.tokenizer, BPE) and config.tokenizer.dropout:
         return DroppedBPE(tokenizer, texts, config.tokenizer.dropout, seed)
     ends = np.cumsum([len(row) for row in ids])
@@ -124,23 +153,27 @@ def _side(
 
 
 def summary(corpus: Corpus) -> list[Json]:
-    """A row for each side of each split."""
+    """A row for each side of each split; that of images counts their positions."""
     rows, splits = [], corpus.splits
     for name, pairs in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
         if pairs is not None:
+            pairs = pairs if isinstance(corpus.source, Tokenizer) else usable(pairs)[0]
             sides = ("source", corpus.source, pairs.sources), ("target", corpus.target, pairs.targets)
             for n, (side, tokenizer, texts) in enumerate(sides):
                 tokens, unknown = (
-                    corpus.train.sizes[n] if name == "train" else _size(tokenizer, tokenizer.encode(texts))
+                    corpus.train.sizes[n] if name == "train" else _size(tokenizer, encoded(tokenizer, texts))
                 )
                 counted = {"tokens": tokens, "unknown": unknown}
-                rows.append({"split": name, "side": side, "pairs": len(pairs), **sizes(texts), **counted})
+                words = sizes(texts if isinstance(tokenizer, Tokenizer) else ())
+                rows.append({"split": name, "side": side, "pairs": len(pairs), **words, **counted})
     return rows
 
 
-def _size(tokenizer: Tokenizer, rows: Sequence[np.ndarray]) -> tuple[int, int]:
+def _size(tokenizer: Source, rows: Sequence[Row]) -> tuple[int, int]:
     """The tokens of a side, and the unknown ones among them."""
-    ids = np.concatenate([np.zeros(0, np.int32), *rows])
+    if not isinstance(tokenizer, Tokenizer):
+        return sum(map(len, rows)), 0
+    ids = np.concatenate([np.zeros(0, np.int32), *cast(Sequence[np.ndarray], rows)])
     return len(ids), int((ids == tokenizer.unknown).sum())
 
 

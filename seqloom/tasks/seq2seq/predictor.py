@@ -1,4 +1,4 @@
-"""A trained translation model in use: text in, text out."""
+"""A trained translation model in use: text in, or images, and text out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from seqloom.data.batches.pairs import make_batch
+from seqloom.data.batches.windows import Row
 from seqloom.data.formats.lines import is_blank
 from seqloom.decoding.config import DecodingConfig, texts_at_a_time, with_options
 from seqloom.decoding.encoder_decoder import decode_rows, most_tokens
@@ -18,9 +19,22 @@ from seqloom.decoding.search import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.effective import adapters_of, by_row
+from seqloom.tasks.encoder.media import Medium
 from seqloom.text.tokenizer import Tokenizer
 
 LongInput = Literal["cut", "refuse"]
+Source = Tokenizer | Medium
+"""What encodes the sources: a tokenizer, or the medium of another modality."""
+
+
+def encoded(source: Source, texts: Sequence[str]) -> Sequence[Row]:
+    """The sources as a model reads them, texts without special tokens; equal ones of another medium share a window."""
+    if isinstance(source, Tokenizer):
+        return source.encode(texts)
+    distinct = list(dict.fromkeys(texts))
+    windows = source.windows([source.row(text) for text in distinct])
+    of_text = {text: window for text, (window,) in zip(distinct, windows, strict=True)}
+    return [of_text[text] for text in texts]
 
 
 @dataclass(frozen=True)
@@ -35,9 +49,11 @@ class Translation:
 class Translator:
     """Translates texts in batches sorted by length; results come in the order of the texts.
 
+    For a model of images, each text is the path of one, or its data: address.
+
     Args:
         model: the model, in the precision of the computation.
-        source, target: the tokenizers.
+        source, target: the tokenizers; of images, their medium and the tokenizer.
         config: how to decode, unless a call has other options.
         rows: the number of sentences decoded at a time.
         max_source: the most tokens a text may have, with the end; the model's limit, if it is lower.
@@ -47,7 +63,7 @@ class Translator:
     def __init__(
         self,
         model: EncoderDecoder,
-        source: Tokenizer,
+        source: Source,
         target: Tokenizer,
         config: DecodingConfig,
         *,
@@ -121,11 +137,13 @@ class Translator:
                 raise DataError(problem, where=f"target {number}", cure="shorten it")
         return rows
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def encode(self, texts: Sequence[str]) -> Sequence[Row]:
         """The ids of the texts with the special tokens around them: at least the end; a blank text has none."""
         if isinstance(texts, str):
             raise UsageError("expected a list of texts, got one text", cure='write translator(["..."])')
-        special, rows = self.source.special, []
+        if not isinstance(self.source, Tokenizer):
+            return encoded(self.source, texts)
+        special, rows = self.source.special, list[np.ndarray]()
         visible = ["" if is_blank(text) else text for text in texts]
         template = None if special is None else special.template
         before, after = (template.before, template.after) if template else ((), (self.source.end,))
@@ -140,13 +158,13 @@ class Translator:
             rows.append(np.concatenate((before, ids, after)).astype(np.int32) if len(ids) else ids)
         return rows
 
-    def _parts(self, ids: list[np.ndarray], size: int) -> Iterator[list[int]]:
+    def _parts(self, ids: Sequence[Row], size: int) -> Iterator[list[int]]:
         order = sorted((i for i in range(len(ids)) if len(ids[i])), key=lambda i: -len(ids[i]))
         for start in range(0, len(order), size):
             yield order[start : start + size]
 
     def decode(
-        self, ids: Sequence[np.ndarray], config: DecodingConfig, prefixes: Sequence[list[int]]
+        self, ids: Sequence[Row], config: DecodingConfig, prefixes: Sequence[list[int]]
     ) -> list[list[Hypothesis]]:
         """The hypotheses of one batch of encoded sources."""
         target = self.target

@@ -1,4 +1,4 @@
-"""Translation: from parallel text to a trained run."""
+"""Translation: from parallel text, or images and texts, to a trained run."""
 
 from __future__ import annotations
 
@@ -12,31 +12,36 @@ import torch
 
 from seqloom.config import Tree
 from seqloom.data.batches.pairs import make_batch
+from seqloom.data.batches.windows import Window
 from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
 from seqloom.data.sources.chats.dialogues import Dialogues
 from seqloom.decoding.config import Greedy
 from seqloom.evaluation.tokenization import bleu_tokenization
-from seqloom.evaluation.translation import corpus_bleu, exact_match, zero_bleu
+from seqloom.evaluation.translation import cider, corpus_bleu, exact_match, zero_bleu
 from seqloom.files import Json
-from seqloom.inspection.attention import Example
-from seqloom.inspection.capture import attention_map, captured
+from seqloom.inspection.page import join
 from seqloom.models.assemblies import parameter_count
-from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, cross_attentions
+from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets
-from seqloom.tasks.building import on_start
+from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
+from seqloom.tasks.building import for_modality, on_start
 from seqloom.tasks.counterpart import GREEDY, NEW, Compared, Counterpart
+from seqloom.tasks.encoder.media import ImageMedium
 from seqloom.tasks.seq2seq.config import TranslateKeys
-from seqloom.tasks.seq2seq.data import Corpus, read_corpus, summary, trial
-from seqloom.tasks.seq2seq.predictor import Translator
-from seqloom.tasks.seq2seq.score import compare, score
+from seqloom.tasks.seq2seq.data import Corpus, read_corpus, readers, summary, trial
+from seqloom.tasks.seq2seq.look import look, look_over
+from seqloom.tasks.seq2seq.predictor import Translator, encoded
+from seqloom.tasks.seq2seq.score import answers, compare, score
 from seqloom.tasks.task import Prepared, Seen, gradient_plan, refuse_other_tests
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
+
+_MODELS = {"image": "vit-lstm"}
+"""The preset of a model for a modality, where the config names none; that for text is the default of its keys."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,14 @@ class TranslateConfig(TranslateKeys):
 
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
-        """The tree merged into the model of the run that training starts from."""
-        return on_start(tree, EncoderDecoderConfig.kind)
+        """The tree merged into the model of the run that training starts from, or into that for its modality."""
+        return on_start(for_modality(cls, tree, _MODELS), EncoderDecoderConfig.kind)
 
     @property
     def used_by(self) -> str:
         """See RunConfig."""
-        return "chat" if isinstance(self.data, Dialogues) else "translate"
+        used_by = "caption" if self.modality == "image" else "translate"
+        return "chat" if isinstance(self.data, Dialogues) else used_by
 
     def scan(self) -> tuple[list[Finding], bool]:
         """See RunConfig."""
@@ -65,36 +71,42 @@ class TranslateConfig(TranslateKeys):
         named = {"train": splits.train, "valid": splits.valid, "test": splits.test}
         return Prepared(
             {name: pairs.digest() for name, pairs in named.items() if pairs is not None},
-            Assets((corpus.source, corpus.target)),
+            corpus.assets,
             lambda config, model: gradient_plan(
-                config, model, batches, _Validation(corpus, model, self.data.language(), reporter).measure
+                config, model, batches, _Validation(self, corpus, model, reporter).measure
             ),
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
             f"{100 * batches.order.padding():.1f} % padding; vocabulary of {corpus.target.vocab_size:,}",
             lambda: summary(corpus),
-            lambda: check_splits(splits),
+            lambda: check_splits(splits, self.modality == "text"),
             trial(corpus),
         )
+
+    def assets(self, run: Run) -> Assets:
+        """See RunConfig."""
+        return Assets(load_tokenizers(run), load_facts(run) or None)
 
     def build(self, assets: Assets) -> EncoderDecoder:
         """See RunConfig."""
         assert assets.tokenizers is not None
         torch.manual_seed(self.seed)
         source, target = assets.tokenizers
-        return EncoderDecoder(self.model, source.vocab_size, target.vocab_size)
+        model = self.model.sized((assets.facts or {}).get("sizes", {}))
+        return EncoderDecoder(model, source.vocab_size, target.vocab_size)
 
     def tables(
         self, model: EncoderDecoder, assets: Assets
     ) -> Iterable[tuple[EmbedderConfig, TokenEmbedder, Tokenizer]]:
         """See RunConfig."""
         assert assets.tokenizers is not None
-        source, target = assets.tokenizers
-        return (self.model.source, model.source, source), (self.model.target, model.target, target)
+        sides = (self.model.source, model.source), (self.model.target, model.target)
+        for (config, embedder), tokenizer in zip(sides, assets.tokenizers, strict=True):
+            if isinstance(config, EmbedderConfig) and isinstance(embedder, TokenEmbedder):
+                yield config, embedder, tokenizer
 
     def predictor(self, model: EncoderDecoder, assets: Assets, **options: Any) -> Translator:
         """The options are `rows` and `long_input` of Translator."""
-        assert assets.tokenizers is not None
-        return Translator(model, *assets.tokenizers, self.decoding, **options)
+        return Translator(model, *readers(self, assets), self.decoding, **options)
 
     def score(self, predictor: Translator, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """See RunConfig; the options are those of decoding."""
@@ -113,36 +125,17 @@ class TranslateConfig(TranslateKeys):
         references = {row["source"]: row["reference"] for row in samples}
         chosen = list(texts) or list(dict.fromkeys(row["source"] for row in samples))[:3]
         predictor.long_input = "cut"
-        examples = [look(predictor, text, references.get(text, "")) for text in chosen]
-        return Seen(examples, parameter_count(predictor.model))
+        parameters = parameter_count(predictor.model)
+        if isinstance(medium := predictor.source, ImageMedium):
+            figures = [look_over(predictor, medium, image, references.get(image, "")) for image in medium.named(chosen)]
+            return Seen([], parameters, {"Images": join(figures)} if figures else {})
+        return Seen([look(predictor, text, references.get(text, "")) for text in chosen], parameters)
 
     def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json | None:
         """See RunConfig."""
         tests = [[(row["source"], row["reference"]) for row in scores["translations"]] for scores in evaluations]
         refuse_other_tests(tests, runs, names)
         return compare(names, evaluations, self.data.splits().train.targets, self.data.language())
-
-
-def look(translator: Translator, text: str, reference: str = "") -> Example:
-    """A text with its translation and all attention weights, from one pass over both."""
-    best = translator.translate([text])[0][0]
-    source = translator.encode([text])[0]
-    target = np.append(translator.target.encode([best.text])[0], translator.target.end)
-    model = translator.model
-    batch = make_batch([source], [target], translator.target.start).to(next(model.parameters()).device)
-    with torch.inference_mode(), captured(model) as weights:
-        model(batch.inputs, batch.target_in)
-    read, of_source = translator.target.tokens(batch.target_in[0].tolist()), translator.source.tokens(source)
-    reading = cross_attentions(model)
-    across = [name for name in weights if name in reading]
-    encoder = [name for name in weights if name.startswith("encoder.")]
-    parts = (
-        ("cross-attention", translator.target.tokens(target), of_source, across),
-        ("encoder self-attention", of_source, of_source, encoder),
-        ("decoder self-attention", read, read, [name for name in weights if name not in (*across, *encoder)]),
-    )
-    maps = [attention_map(title, a, b, [weights[name] for name in names]) for title, a, b, names in parts if names]
-    return Example(text, best.text, reference, maps)
 
 
 def _generated(other: Counterpart, texts: Sequence[str]) -> Compared:
@@ -155,25 +148,30 @@ def _generated(other: Counterpart, texts: Sequence[str]) -> Compared:
 
 
 class _Validation:
-    """The loss of the validation pairs, the BLEU of their greedy translations, and a few samples."""
+    """The loss of the validation pairs, the scores of their greedy translations, and a few samples."""
 
-    def __init__(self, corpus: Corpus, model: EncoderDecoder, language: str, reporter: Reporter) -> None:
+    def __init__(self, config: TranslateConfig, corpus: Corpus, model: EncoderDecoder, reporter: Reporter) -> None:
         self.pairs, _ = usable(corpus.splits.valid)
-        self.tokenization = bleu_tokenization(self.pairs.targets, language)
+        self.asked, self.references = answers(config, self.pairs)
+        self.tokenization = bleu_tokenization(self.pairs.targets, config.data.language())
         self.reporter, self.warned = reporter, False
         self.model = model
         self.translator = Translator(model, corpus.source, corpus.target, Greedy(), long_input="cut")
+        sides: Any = (
+            (corpus.source, self.pairs.sources, model.config.encoder.limit),
+            (corpus.target, self.pairs.targets, model.config.decoder.limit),
+        )
         self.rows = [
-            [np.append(ids[: (limit or len(ids) + 1) - 1], t.end) for ids in t.encode(texts)]
-            for t, texts, limit in (
-                (corpus.source, self.pairs.sources, model.config.encoder.limit),
-                (corpus.target, self.pairs.targets, model.config.decoder.limit),
-            )
+            [
+                ids if isinstance(ids, Window) else np.append(ids[: (limit or len(ids) + 1) - 1], t.end)
+                for ids in encoded(t, texts)
+            ]
+            for t, texts, limit in sides
         ]
         self.start = corpus.target.start
 
     def measure(self, step: int) -> Measured:
-        """Loss in nats a token, perplexity, BLEU and exact match; and the first translations."""
+        """Loss in nats a token, perplexity, BLEU, exact match, perhaps CIDEr-D; and the first translations."""
         device = next(self.model.parameters()).device
         order = sorted(range(len(self.pairs)), key=lambda i: len(self.rows[1][i]))
         nll, tokens = 0.0, 0
@@ -184,13 +182,15 @@ class _Validation:
                 batch = make_batch([self.rows[0][j] for j in part], [self.rows[1][j] for j in part], self.start)
                 loss = objective(self.model, batch.to(device))
                 nll, tokens = nll + loss.nll, tokens + loss.tokens
-        hypotheses = self.translator(self.pairs.sources)
-        bleu, _ = corpus_bleu(hypotheses, self.pairs.targets, tokenize=self.tokenization)
-        if not self.warned and (warning := zero_bleu(bleu, hypotheses, self.pairs.targets)):
+        hypotheses = self.translator(self.asked.sources)
+        bleu, _ = corpus_bleu(hypotheses, self.references, tokenize=self.tokenization)
+        if not self.warned and (warning := zero_bleu(bleu, hypotheses, self.references)):
             self.warned = True
             self.reporter.warn(warning)
-        exact = exact_match(hypotheses, self.pairs.targets)
-        rows = zip(self.pairs.sources[:5], self.pairs.targets[:5], hypotheses[:5], strict=True)
+        scores: dict[str, Any] = {"bleu": bleu, "exact_match": exact_match(hypotheses, self.references)}
+        if (of_cider := cider(hypotheses, self.references, self.tokenization).get("cider")) is not None:
+            scores["cider"] = of_cider
+        rows = zip(self.asked.sources[:5], self.asked.targets[:5], hypotheses[:5], strict=True)
         samples = [{"step": step, "source": s, "reference": r, "translation": t} for s, r, t in rows]
         mean = nll / max(1, tokens)
-        return {"loss": mean, "perplexity": math.exp(min(mean, 50.0)), "bleu": bleu, "exact_match": exact}, samples
+        return {"loss": mean, "perplexity": math.exp(min(mean, 50.0)), **scores}, samples

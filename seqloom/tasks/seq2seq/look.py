@@ -1,0 +1,67 @@
+"""What a model attends to while it translates a text, or writes about an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from seqloom.data.batches.pairs import make_batch
+from seqloom.data.batches.windows import Row
+from seqloom.inspection.attention import AttentionMap, Example
+from seqloom.inspection.capture import attention_map, captured
+from seqloom.inspection.images import words_over_image
+from seqloom.inspection.page import Markup
+from seqloom.models.encoder_decoder import cross_attentions
+from seqloom.tasks.encoder.media import ImageMedium
+from seqloom.tasks.seq2seq.predictor import Translator
+from seqloom.text.tokenizer import Tokenizer
+
+
+def look(translator: Translator, text: str, reference: str = "") -> Example:
+    """A text with its translation and all attention weights, from one pass over both."""
+    best, maps = _maps(translator, text)
+    return Example(text, best, reference, list(maps.values()))
+
+
+def look_over(translator: Translator, medium: ImageMedium, source: str, reference: str = "") -> Markup:
+    """An image with what is written about it, and what each token of that attends to."""
+    best, maps = _maps(translator, source)
+    row, across = medium.row(source), maps.get("cross-attention")
+    weights = None if across is None else across.array().mean((0, 1))
+    name = Path(row.where).name or best
+    lines = {"text": best, "reference": reference}
+    return words_over_image(name, lines, row.values, [] if across is None else across.rows, weights)
+
+
+def _maps(translator: Translator, text: str) -> tuple[str, Mapping[str, AttentionMap]]:
+    """The best translation of a text, and the attention weights by kind."""
+    best = translator.translate([text])[0][0]
+    (source,) = translator.encode([text])
+    target = np.append(translator.target.encode([best.text])[0], translator.target.end)
+    model = translator.model
+    batch = make_batch([source], [target], translator.target.start).to(next(model.parameters()).device)
+    with torch.inference_mode(), captured(model) as weights:
+        model(batch.inputs, batch.target_in)
+    read, of_source = translator.target.tokens(batch.target_in[0].tolist()), _positions(translator, source)
+    reading = cross_attentions(model)
+    across = [name for name in weights if name in reading]
+    encoder = [name for name in weights if name.startswith("encoder.")]
+    parts = (
+        ("cross-attention", translator.target.tokens(target), of_source, across),
+        ("encoder self-attention", of_source, of_source, encoder),
+        ("decoder self-attention", read, read, [name for name in weights if name not in (*across, *encoder)]),
+    )
+    maps = {
+        title: attention_map(title, a, b, [weights[name] for name in names]) for title, a, b, names in parts if names
+    }
+    return best.text, maps
+
+
+def _positions(translator: Translator, source: Row) -> Sequence[str]:
+    """The names of the positions of a source: its tokens, or numbers."""
+    if isinstance(translator.source, Tokenizer) and isinstance(source, np.ndarray):
+        return translator.source.tokens(source)
+    return [str(i) for i in range(len(source))]
