@@ -230,7 +230,8 @@ def test_a_later_token_changes_no_earlier_output(subject: Subject) -> None:
     others = (subject.target + torch.eye(T, dtype=torch.int64)[:, None]) % V  # in row t, all but token t are the same
     for changed, after in enumerate(subject.hidden(others.flatten(0, 1), torch.arange(B).repeat(T)).split(B)):
         same(after[:, :changed], before[:, :changed])
-        assert ((after - before)[:, changed:].abs().amax((0, 2)) > 1e-3).all(), changed
+        # in float64, rounding is below 1e-12
+        assert ((after - before)[:, changed:].abs().amax((0, 2)) > 1e-4).all(), changed
     for length in range(1, T):
         same(subject.hidden(subject.target[:, :length]), before[:, :length])
 
