@@ -19,7 +19,7 @@ _COSTS = {
     "tokens_per_second": "training/s",
     "sentences_per_second": "in use/s",
     "gigabytes": "peak GB",
-    "megabytes": "checkpoint MB",
+    "megabytes": "file MB",
 }
 
 
