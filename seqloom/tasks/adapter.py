@@ -65,6 +65,15 @@ class Adapted:
                 parameter.data = grown_to(parameter.shape, weights[name])
 
 
+def adapted_config(run: Run, where: str) -> RunConfig:
+    """The config of an adapted run. Raises RunError for any other."""
+    config = config_of(run, RunConfig)
+    if isinstance(adaptation(config), Full):
+        cure = "name a run with [adapt], or use it as it is"
+        raise RunError("learned all of its parameters, so it is no adapter", where=where, cure=cure)
+    return config
+
+
 def on_base(run: Run, base: Loaded[Any], where: str, digest: str = "") -> Adapted:
     """An adapted run on its base, which was loaded in float32.
 
@@ -77,10 +86,7 @@ def on_base(run: Run, base: Loaded[Any], where: str, digest: str = "") -> Adapte
     Raises:
         RunError: another base, weights that are missing or unexpected, or a run that is not adapted.
     """
-    config = config_of(run, RunConfig)
-    if isinstance(way := adaptation(config), Full):
-        cure = "name a run with [adapt], or use it as it is"
-        raise RunError("learned all of its parameters, so it is no adapter", where=where, cure=cure)
+    config = adapted_config(run, where)
     assets, best = config.assets(run), run.best(lambda fault: None)
     weights = {name: p.data for name, p in base.model.named_parameters()}
     learned = load_file(best.weights)
@@ -89,7 +95,7 @@ def on_base(run: Run, base: Loaded[Any], where: str, digest: str = "") -> Adapte
             model: Any = config.build(assets)
         differing = {n for n, p in model.named_parameters() if n not in weights or weights[n].shape != p.shape}
         rows = new_rows({name: tuple(value.shape) for name, value in learned.items()})
-        adapt(model, way, differing & learned.keys(), rows)
+        adapt(model, adaptation(config), differing & learned.keys(), rows)
     parameters = dict(model.named_parameters())
     _check_names({n: tuple(p.shape) for n, p in parameters.items() if p.requires_grad}, learned, where)
     frozen = {name: tuple(p.shape) for name, p in parameters.items() if not p.requires_grad}

@@ -8,9 +8,9 @@ from pathlib import Path
 from seqloom.errors import RunError
 from seqloom.files import FROZEN
 from seqloom.run import Run
-from seqloom.tasks.adapter import AdapterFile, on_base, write_adapter
+from seqloom.tasks.adapter import AdapterFile, adapted_config, on_base, write_adapter
 from seqloom.tasks.building import Loaded, load_run
-from seqloom.tasks.task import RunConfig, config_of
+from seqloom.tasks.task import RunConfig
 from seqloom.training.checkpoint import save_frozen
 from seqloom.training.log import Reporter
 
@@ -19,8 +19,9 @@ SUFFIX = ".safetensors"
 
 def export_adapter(run: Run, path: Path, reporter: Reporter, base: str = "") -> None:
     """Writes what a run learned; `base` is the run it started from, if it is elsewhere now. Raises RunError."""
-    opened = _base(base or config_of(run, RunConfig).begins_with, str(run.path), reporter)
-    write_adapter(path, on_base(run, opened, str(run.path)), opened.run)
+    where = str(run.path)
+    opened = _base(base or adapted_config(run, where).begins_with, where, reporter)
+    write_adapter(path, on_base(run, opened, where), opened.run)
 
 
 def import_adapter(name: str, path: str, reporter: Reporter, base: str = "") -> Run:
@@ -40,5 +41,5 @@ def import_adapter(name: str, path: str, reporter: Reporter, base: str = "") -> 
 def _base(path: str, where: str, reporter: Reporter) -> Loaded[RunConfig]:
     if not Run(path).begun:
         cure = "name the run that it started from: --base RUN"
-        raise RunError(f"its base, {path or 'a run without a name'}, is not here", where=where, cure=cure)
+        raise RunError(f"its base, {path}, is not here", where=where, cure=cure)
     return load_run(path, RunConfig, precision="fp32", device="cpu", say=reporter.warn)

@@ -17,10 +17,13 @@ WAYS = {
 }
 TESTS = {"translate": ("test.src", "test.tgt"), "language_model": ("test.txt",), "classify": ("test.tsv",)}
 BASES = {"translate": SMALL, "language_model": LANGUAGE_MODEL, "classify": KINDS["classify"].config}
+LLAMA = LANGUAGE_MODEL.replace('"small-lstm"\nembedding = 12\n', '"small-llama"\n').replace(
+    "width = 16", "width = 16\nheads = 2\ninner = 16"
+)
 
 
 def write_config(name: str, adapt: str) -> None:
-    text = BASES[name]
+    text = LLAMA if name == "llama" else BASES[name]
     # the model and the tokenizer are those of the run it starts from
     parts = [part for part in text.split("\n[") if not part.startswith(("model", "tokenizer"))]
     Path("tuned.toml").write_text('start = "run"\n' + "\n[".join(parts) + adapt, encoding="utf-8")

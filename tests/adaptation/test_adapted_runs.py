@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapted import BASES, LORA, TESTS, WAYS, train_with_new_tokens, write_config
-from calls import LANGUAGE_MODEL, SMALL, Call
+from adapted import BASES, LLAMA, LORA, TESTS, WAYS, train_with_new_tokens, write_config
+from calls import SMALL, Call
 from made_up import write_corpus
 from safetensors.torch import load_file
 
@@ -163,9 +163,7 @@ def test_what_is_refused_after_the_text_is_encoded_leaves_nothing(
 ) -> None:
     shutil.copytree(bases / "language_model", tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
-    bare = LANGUAGE_MODEL.replace('"small-lstm"\nembedding = 12\n', '"small-llama"\n')
-    bare = bare.replace("width = 16", "width = 16\nheads = 2\ninner = 16")
-    Path("bare.toml").write_text(bare, encoding="utf-8")
+    Path("bare.toml").write_text(LLAMA, encoding="utf-8")
     assert call("train", "bare.toml", "--run", "bare", "-q").code == 0
     write_config("language_model", WAYS["bitfit"])
     tuned = "train", "tuned.toml", "--start", "bare", "--run", "runs/tuned", "-q"
