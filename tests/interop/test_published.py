@@ -293,7 +293,7 @@ def test_pegasus_answers_a_text_as_transformers_does(transformers: Any, tmp_path
     options = {"max_new_tokens": 9, "num_beams": 1, "do_sample": False, "forced_eos_token_id": None}
     rows = [model.generate(**tokenizer(text, return_tensors="pt"), **options)[0] for text in texts]
     expected = tokenizer.batch_decode(rows, skip_special_tokens=True)
-    assert load(run)(texts, kind="greedy", max_length=9) == expected
+    assert load(run, precision="fp32")(texts, kind="greedy", max_length=9) == expected
     assert len({*expected}) > 1
     export_run(str(run), "hf", str(tmp_path / "out"), QUIET)
     again = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")

@@ -120,12 +120,12 @@ def test_scores_are_those_of_the_problem(labels: int, problem: str | None, trans
     run = import_run(str(folder), str(tmp_path / "run"), QUIET)
     pipeline = transformers.pipeline("text-classification", model=str(folder), tokenizer=str(folder), device="cpu")
     theirs = pipeline(TEXTS[0])[0]
-    (own,) = load(run)([TEXTS[0]])
+    (own,) = load(run, precision="fp32")([TEXTS[0]])
     score = own.label if isinstance(own.label, float) else own.probabilities[own.label]
     assert score == pytest.approx(theirs["score"], abs=1e-4)
     assert isinstance(own.label, float) or own.label == theirs["label"]
     pair = pipeline({"text": TEXTS[0], "text_pair": TEXTS[1]})
-    (both,) = load(run)([f"{TEXTS[0]}\t{TEXTS[1]}"])
+    (both,) = load(run, precision="fp32")([f"{TEXTS[0]}\t{TEXTS[1]}"])
     both_score = both.label if isinstance(both.label, float) else both.probabilities[both.label]
     assert both_score == pytest.approx((pair[0] if isinstance(pair, list) else pair)["score"], abs=1e-4)
     export_run(str(run.path), "hf", str(tmp_path / "out"), QUIET)
@@ -153,7 +153,7 @@ def test_sentences_have_the_pooling_that_is_stated(mode: str, transformers: Any,
     (folder / "modules.json").write_text(json.dumps(listed))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 50, "do_lower_case": True}))
     run = import_run(str(folder), str(tmp_path / "run"), QUIET)
-    encoder = load_encoder(run.path)
+    encoder = load_encoder(run.path, precision="fp32")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     theirs = transformers.AutoModel.from_pretrained(folder)
     with torch.inference_mode():

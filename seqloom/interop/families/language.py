@@ -59,20 +59,20 @@ GPT2 = Family(
 )
 
 
+_LINEAR = {"stretch": "factor"}
+_LLAMA3 = {"trained": "original_max_position_embeddings", "low": "low_freq_factor", "high": "high_freq_factor"}
+ROPES: dict[str, dict[str, str]] = {"default": {}, "linear": _LINEAR, "llama3": _LINEAR | _LLAMA3}
+"""Our keys and theirs of each type of rotary positions, besides the base."""
+
+
 def _read_rope(config: Json) -> Json:
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
-    base = float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)
-    if kind not in ("default", "linear", "llama3") or rope.get("partial_rotary_factor", 1) != 1:
-        cure = "supported: 'default', 'linear', 'llama3'"
+    if kind not in ROPES or rope.get("partial_rotary_factor", 1) != 1:
+        cure = f"supported: {', '.join(map(repr, ROPES))}"
         raise ConfigError(f"rotary positions of the type {kind!r} are not supported", cure=cure)
-    more: Json = {} if kind == "default" else {"stretch": float(rope["factor"])}
-    if kind == "llama3":
-        more |= {
-            "trained": rope["original_max_position_embeddings"],
-            "low": float(rope["low_freq_factor"]),
-            "high": float(rope["high_freq_factor"]),
-        }
+    base = float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)
+    more = {ours: rope[theirs] for ours, theirs in ROPES[kind].items()}
     return half("decoder", positions={"kind": "rotary", "base": base, **more})
 
 
@@ -80,14 +80,10 @@ def _write_rope(tree: Tree) -> Json:
     positions = tree["decoder"].get("positions", {})
     if positions.get("kind") != "rotary":
         return {}
-    rope: Json = {"rope_type": "default", "rope_theta": positions["base"]}
-    if positions["trained"]:
-        rope |= {"rope_type": "llama3", "original_max_position_embeddings": positions["trained"]}
-        rope |= {"factor": positions["stretch"]}
-        rope |= {"low_freq_factor": positions["low"], "high_freq_factor": positions["high"]}
-    elif positions["stretch"] != 1:
-        rope |= {"rope_type": "linear", "factor": positions["stretch"]}
-    older: Json = {"rope_scaling": rope} if rope["rope_type"] != "default" else {}  # before version 5 of transformers
+    kind = "llama3" if positions["trained"] else "linear" if positions["stretch"] != 1 else "default"
+    rope: Json = {"rope_type": kind, "rope_theta": positions["base"]}
+    rope |= {theirs: positions[ours] for ours, theirs in ROPES[kind].items()}
+    older: Json = {"rope_scaling": rope} if kind != "default" else {}  # before version 5 of transformers
     return {"rope_theta": positions["base"], "rope_parameters": rope, **older}
 
 
@@ -123,7 +119,7 @@ def _biases(name: str) -> Via:
     return Via(" ".join(keys), read, write)
 
 
-def is_of_qwen(tokenizer: Tokenizer) -> bool:
+def _is_of_qwen(tokenizer: Tokenizer) -> bool:
     """Whether a tokenizer cuts texts as Qwen's: transformers reads qwen2 like that, whatever tokenizer.json states."""
     tree = json.loads(tokenizer.to_str())
     decodes = (tree["decoder"] or {}).get("type") == "ByteLevel"
@@ -142,7 +138,7 @@ _LLAMA_LAYERS = {
 }
 
 
-def llama(
+def _llama(
     name: str, architecture: str, reads: Callable[[Tokenizer], bool] = lambda tokenizer: True, **form: Any
 ) -> Family:
     """A family of the form of Llama; see Family for `reads`. `form` holds the keys of our decoder that differ."""
@@ -183,3 +179,11 @@ def llama(
 
 def _head_width(config: Json) -> int:
     return 128 if config["model_type"] == "qwen3" else int(config["hidden_size"] // config["num_attention_heads"])
+
+
+LLAMAS = (
+    _llama("llama", "LlamaForCausalLM"),
+    _llama("mistral", "MistralForCausalLM"),
+    _llama("qwen2", "Qwen2ForCausalLM", _is_of_qwen, qkv_bias="yes"),
+    _llama("qwen3", "Qwen3ForCausalLM", qk_norm=True),
+)

@@ -12,8 +12,8 @@ from seqloom.interop.fields import ConfigMap, Field, Json, Via, at
 from seqloom.interop.rules import Rule
 
 
-def _reading(stack: dict[str, str], **form: Any) -> tuple[Field, ...]:
-    return tuple(Field(theirs, f"encoder.{ours}", form.get(ours)) for theirs, ours in stack.items())
+def _stack(stack: dict[str, str], **defaults: Any) -> tuple[Field, ...]:
+    return tuple(Field(theirs, f"encoder.{ours}", defaults.get(ours)) for theirs, ours in stack.items())
 
 
 _BERT_SIZES = {
@@ -30,8 +30,6 @@ _BERT_FORM = half("encoder", norm_position="after", embedding_norm=True, positio
     "pooling": "first",
 }
 _EXACT = {"gelu": "gelu"}
-
-
 _BERT_LAYERS = {
     "attention.qkv": "attention.self.query attention.self.key attention.self.value",
     "attention.output": "attention.output.dense",
@@ -42,132 +40,133 @@ _BERT_LAYERS = {
 }
 
 
-def _bert_fields(offset: int) -> tuple[Field | Via, ...]:
-    return (
-        *_reading(_BERT_SIZES, eps=1e-12, dropout=0.1, attention_dropout=0.1),
-        Field("hidden_act", "encoder.activation", "gelu", _EXACT),
-        Via(
-            "type_vocab_size",
-            lambda config: {"segments": config.get("type_vocab_size") or 2},
-            lambda tree: {"type_vocab_size": tree.get("segments")},
+def _bert_config(offset: int = 0, **form: Any) -> ConfigMap:
+    """The config of BERT; of RoBERTa, whose positions start at `offset`; of Megatron's BERT, whose form differs."""
+    return ConfigMap(
+        fields=(
+            *_stack(_BERT_SIZES, eps=1e-12, dropout=0.1, attention_dropout=0.1),
+            Field("hidden_act", "encoder.activation", "gelu", _EXACT),
+            Via(
+                "type_vocab_size",
+                lambda config: {"segments": config.get("type_vocab_size") or 2},
+                lambda tree: {"type_vocab_size": tree.get("segments")},
+            ),
+            Via(
+                "max_position_embeddings",
+                lambda config: half("encoder", positions__length=config["max_position_embeddings"] - offset),
+                lambda tree: {"max_position_embeddings": (at(tree, "encoder.positions.length") or 0) + offset},
+            ),
         ),
-        Via(
-            "max_position_embeddings",
-            lambda config: half("encoder", positions__length=config["max_position_embeddings"] - offset),
-            lambda tree: {"max_position_embeddings": (at(tree, "encoder.positions.length") or 0) + offset},
-        ),
+        fixed=_BERT_FORM | half("encoder", **form),
+        must={
+            "position_embedding_type": ("absolute",),
+            **dict.fromkeys(("is_decoder", "add_cross_attention"), (False,)),
+            "tie_word_embeddings": (True,),
+        },
     )
 
 
-def _bert(
+def _reader(
     name: str,
     title: str,
+    config: ConfigMap,
     rules: tuple[Rule, ...],
+    masked: tuple[str, str, str],
+    label: str,
     *,
-    root: str,
     offset: int = 0,
-    form: Mapping[str, Any] = _BERT_FORM,
-    layers: Mapping[str, str] = _BERT_LAYERS,
+    heads: Mapping[str, HeadName] | None = None,
     **more: Any,
 ) -> Family:
-    """BERT; RoBERTa, whose positions start at `offset` 2; Megatron's BERT, with its norms before the sublayers."""
+    """A family of encoders of texts.
+
+    Args:
+        name: that of the family; without a part before a hyphen, the start of the names of all weights.
+        title: the start of the names of its classes.
+        config: the keys of the two configs.
+        rules: the rules for weights that only this family has.
+        masked: the layer and the norm of the head for masked words, and its projection.
+        label: the layer of the head for labels.
+        offset: where positions start.
+        heads: further heads.
+        more: further fields of `Family`.
+    """
+    root = name.rpartition("-")[2]
+    words, (dense, norm, output) = f"{root}.embeddings.word_embeddings.weight", masked
+    bias = f"{output}.bias".replace("decoder.", "")
     return Family(
         name=name,
         kind="encoder-only",
         architecture=f"{title}Model",
         prefix=f"{root}.",
-        config=ConfigMap(
-            fields=_bert_fields(offset),
-            fixed=form,
-            must={
-                "position_embedding_type": ("absolute",),
-                "is_decoder": (False,),
-                "add_cross_attention": (False,),
-                "tie_word_embeddings": (True,),
-            },
-        ),
+        config=config,
         rules=(
-            Rule("embedder.weight", f"{root}.embeddings.word_embeddings.weight"),
+            Rule("embedder.weight", words),
             Rule("segments", f"{root}.embeddings.token_type_embeddings.weight"),
             Rule("encoder.stack.positions.table", f"{root}.embeddings.position_embeddings", skipped=offset),
-            *block("encoder", f"{root}.encoder.layer.{{}}", layers),
+            Rule("encoder.stack.embedding_norm", f"{root}.embeddings.LayerNorm"),
             *rules,
+            Rule("heads.masked.project.0", dense),
+            Rule("heads.masked.project.1", norm),
+            Rule("heads.masked.bias", bias),
+            Rule("heads.label.linear", label),
             Rule("heads.tags.linear", "classifier"),
             Rule("heads.span.linear", "qa_outputs"),
         ),
+        copies={f"{output}.weight": words, f"{output}.bias": bias},
         harmless=("embeddings.position_ids", "embeddings.token_type_ids"),
+        heads={
+            "masked": HeadName(f"{dense}.weight", f"{title}ForMaskedLM"),
+            "label": HeadName(f"{label}.weight", f"{title}ForSequenceClassification"),
+            "tags": HeadName("classifier.weight", f"{title}ForTokenClassification"),
+            "span": HeadName("qa_outputs.weight", f"{title}ForQuestionAnswering"),
+            **(heads or {}),
+        },
         **more,
     )
 
 
-def _heads(title: str, masked: str, label: str, **more: HeadName) -> dict[str, HeadName]:
-    return {
-        "masked": HeadName(masked, f"{title}ForMaskedLM"),
-        "label": HeadName(label, f"{title}ForSequenceClassification"),
-        "tags": HeadName("classifier.weight", f"{title}ForTokenClassification"),
-        "span": HeadName("qa_outputs.weight", f"{title}ForQuestionAnswering"),
-        **more,
-    }
-
-
-def _of_bert(name: str, title: str, *norms: Rule, **more: Any) -> Family:
-    """BERT, and families with the same heads; `norms` are the norms outside the blocks."""
-    rules = (
-        *norms,
-        Rule("pooling.layer", "bert.pooler.dense"),
-        Rule("heads.masked.project.0", "cls.predictions.transform.dense"),
-        Rule("heads.masked.project.1", "cls.predictions.transform.LayerNorm"),
-        Rule("heads.masked.bias", "cls.predictions.bias"),
-        Rule("heads.next.linear", "cls.seq_relationship"),
-        Rule("heads.label.linear", "classifier"),
-    )
-    following = HeadName("cls.seq_relationship.weight", f"{title}ForNextSentencePrediction")
-    return _bert(
+def _bert(name: str, title: str, config: ConfigMap, layers: Mapping[str, str]) -> Family:
+    """BERT, and Megatron's, with its norms before the sublayers and after the last block."""
+    transform = "cls.predictions.transform"
+    return _reader(
         name,
         title,
-        rules,
-        root="bert",
-        copies={
-            "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-            "cls.predictions.decoder.bias": "cls.predictions.bias",
-        },
-        heads=_heads(title, "cls.predictions.transform.dense.weight", "classifier.weight", next=following),
+        config,
+        (
+            *block("encoder", "bert.encoder.layer.{}", layers),
+            Rule("encoder.stack.norm", "bert.encoder.ln"),
+            Rule("pooling.layer", "bert.pooler.dense"),
+            Rule("heads.next.linear", "cls.seq_relationship"),
+        ),
+        (f"{transform}.dense", f"{transform}.LayerNorm", "cls.predictions.decoder"),
+        "classifier",
+        heads={"next": HeadName("cls.seq_relationship.weight", f"{title}ForNextSentencePrediction")},
         poolers={"bert.pooler.dense.weight": "tanh"},
-        **more,
     )
 
 
-BERT = _of_bert("bert", "Bert", Rule("encoder.stack.embedding_norm", "bert.embeddings.LayerNorm"))
-MEGATRON_BERT = _of_bert(
+BERT = _bert("bert", "Bert", _bert_config(), _BERT_LAYERS)
+MEGATRON_BERT = _bert(
     "megatron-bert",
     "MegatronBert",
-    Rule("encoder.stack.norm", "bert.encoder.ln"),
-    form=_BERT_FORM | half("encoder", norm_position="before", embedding_norm=False),
-    layers=_BERT_LAYERS | {"attention_norm": "attention.ln", "feedforward_norm": "ln"},
+    _bert_config(norm_position="before", embedding_norm=False),
+    _BERT_LAYERS | {"attention_norm": "attention.ln", "feedforward_norm": "ln"},
 )
-
-ROBERTA = _bert(
+ROBERTA = _reader(
     "roberta",
     "Roberta",
+    _bert_config(2),
     (
-        Rule("encoder.stack.embedding_norm", "roberta.embeddings.LayerNorm"),
+        *block("encoder", "roberta.encoder.layer.{}", _BERT_LAYERS),
         Rule("pooling.layer", "roberta.pooler.dense", when=lambda form: "label" not in form.heads),
         Rule("pooling.layer", "classifier.dense", when=lambda form: "label" in form.heads),
-        Rule("heads.masked.project.0", "lm_head.dense"),
-        Rule("heads.masked.project.1", "lm_head.layer_norm"),
-        Rule("heads.masked.bias", "lm_head.bias"),
-        Rule("heads.label.linear", "classifier.out_proj"),
     ),
-    root="roberta",
+    ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
+    "classifier.out_proj",
     offset=2,
-    copies={
-        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
-        "lm_head.decoder.bias": "lm_head.bias",
-    },
-    heads=_heads("Roberta", "lm_head.dense.weight", "classifier.out_proj.weight"),
     poolers={"classifier.dense.weight": "tanh", "roberta.pooler.dense.weight": "tanh"},
 )
-
 _DISTILBERT_SIZES = {
     "n_layers": "layers",
     "dim": "width",
@@ -185,56 +184,43 @@ _DISTILBERT_LAYERS = {
     "feedforward.contract": "ffn.lin2",
     "feedforward_norm": "output_layer_norm",
 }
-DISTILBERT = Family(
-    name="distilbert",
-    kind="encoder-only",
-    architecture="DistilBertModel",
-    prefix="distilbert.",
-    config=ConfigMap(
+DISTILBERT = _reader(
+    "distilbert",
+    "DistilBert",
+    ConfigMap(
         fields=(
-            *_reading(_DISTILBERT_SIZES, dropout=0.1, attention_dropout=0.1),
+            *_stack(_DISTILBERT_SIZES, dropout=0.1, attention_dropout=0.1),
             Field("activation", "encoder.activation", "gelu", _EXACT),
         ),
         fixed={**_BERT_FORM, "encoder.eps": 1e-12, "segments": 0},
         must={"tie_word_embeddings": (True,)},
     ),
-    rules=(
-        Rule("embedder.weight", "distilbert.embeddings.word_embeddings.weight"),
-        Rule("encoder.stack.positions.table", "distilbert.embeddings.position_embeddings"),
-        Rule("encoder.stack.embedding_norm", "distilbert.embeddings.LayerNorm"),
+    (
         *block("encoder", "distilbert.transformer.layer.{}", _DISTILBERT_LAYERS),
         Rule("pooling.layer", "pre_classifier"),
-        Rule("heads.masked.project.0", "vocab_transform"),
-        Rule("heads.masked.project.1", "vocab_layer_norm"),
-        Rule("heads.masked.bias", "vocab_projector.bias"),
-        Rule("heads.label.linear", "classifier"),
-        Rule("heads.tags.linear", "classifier"),
-        Rule("heads.span.linear", "qa_outputs"),
     ),
-    copies={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
-    harmless=("embeddings.position_ids",),
-    heads=_heads("DistilBert", "vocab_transform.weight", "classifier.weight"),
+    ("vocab_transform", "vocab_layer_norm", "vocab_projector"),
+    "classifier",
     poolers={"pre_classifier.weight": "relu"},
 )
 
 
+_PATCHES = {"image_size": ("size", 224), "patch_size": ("patch", 16), "num_channels": ("channels", 3)}
+
+
 def _read_patches(config: Json) -> Json:
     sizes = {}
-    for key, default in (("image_size", 224), ("patch_size", 16)):
+    for key, (ours, default) in _PATCHES.items():
         size = config.get(key) or default
         sides = {*size} if isinstance(size, list) else {size}
         if len(sides) > 1:
             raise ConfigError(f"{key} = {size} is not supported: only squares are")
-        sizes[key] = sides.pop()
-    size, patch = sizes["image_size"], sizes["patch_size"]
-    channels = config.get("num_channels") or 3
-    return {"embedder": {"kind": "patches", "size": size, "patch": patch, "channels": channels, "places": "learned"}}
+        sizes[ours] = sides.pop()
+    return {"embedder": {"kind": "patches", **sizes, "places": "learned"}}
 
 
 def _write_patches(tree: Tree) -> Json:
-    patches = tree["embedder"]
-    keys = {"image_size": "size", "patch_size": "patch", "num_channels": "channels"}
-    return {theirs: patches.get(ours) for theirs, ours in keys.items()}
+    return {theirs: tree["embedder"].get(ours) for theirs, (ours, _) in _PATCHES.items()}
 
 
 _VIT_LAYERS = {
@@ -252,7 +238,7 @@ VIT = Family(
     prefix="vit.",
     config=ConfigMap(
         fields=(
-            *_reading(_BERT_SIZES, eps=1e-12, dropout=0.0, attention_dropout=0.0),
+            *_stack(_BERT_SIZES, eps=1e-12, dropout=0.0, attention_dropout=0.0),
             Field("hidden_act", "encoder.activation", "gelu", ACTIVATIONS),
             Field("qkv_bias", "encoder.qkv_bias", True, {True: "yes", False: "no"}),
             Via("image_size patch_size num_channels", _read_patches, _write_patches),

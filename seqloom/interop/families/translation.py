@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from seqloom.config import Tree
@@ -19,6 +18,12 @@ def _both(*keys: str) -> str:
 
 def _fixed(**values: Any) -> dict[str, Any]:
     return half("encoder", **values) | half("decoder", **values)
+
+
+def _shared(prefix: str) -> dict[str, str]:
+    """The second names of the one table of embeddings."""
+    names = (*(f"{prefix}{side}.embed_tokens.weight" for side in _SIDES), "lm_head.weight")
+    return dict.fromkeys(names, f"{prefix}shared.weight")
 
 
 _MARIAN_FIELDS: tuple[Field | Via, ...] = (
@@ -77,12 +82,9 @@ def _marian(
                 "tie": "all",
             },
             must={
-                "tie_word_embeddings": (True,),
-                "is_encoder_decoder": (True,),
-                "normalize_before": (norm_position == "before",),
+                **dict.fromkeys(("tie_word_embeddings", "is_encoder_decoder", "static_position_embeddings"), (True,)),
+                **dict.fromkeys(("normalize_before", "add_final_layer_norm"), (norm_position == "before",)),
                 "normalize_embedding": (False,),
-                "add_final_layer_norm": (norm_position == "before",),
-                "static_position_embeddings": (True,),
                 **must,
             },
         ),
@@ -93,11 +95,7 @@ def _marian(
             *block("decoder", "model.decoder.layers.{}", _MARIAN_LAYERS | _MARIAN_CROSS),
             *rules,
         ),
-        copies={
-            "model.encoder.embed_tokens.weight": "model.shared.weight",
-            "model.decoder.embed_tokens.weight": "model.shared.weight",
-            "lm_head.weight": "model.shared.weight",
-        },
+        copies=_shared("model."),
         harmless=("embed_positions.weight",),
         **more,
     )
@@ -114,11 +112,6 @@ PEGASUS = _marian(
 )
 
 
-def _root(side: str) -> Callable[[Any], tuple[float, ...]]:
-    """T5 does not divide its attention scores by sqrt(C), so its queries are multiplied by it here."""
-    return lambda config: (getattr(config, side).sizes.features ** 0.5,)
-
-
 def _gated(form: Form) -> bool:
     return form.config.encoder.activation in ("swiglu", "geglu")
 
@@ -127,16 +120,16 @@ def _t5_half(side: str, last: int) -> tuple[Rule, ...]:
     layer, ours = f"{side}.block.{{}}.layer.", f"{side}.stack.blocks.{{}}"
     attention, cross, dense = f"{layer}0.SelfAttention.", f"{layer}1.EncDecAttention.", f"{layer}{last}.DenseReluDense."
 
-    def scales(config: Any) -> tuple[float, ...]:
-        return (*_root(side)(config), 1.0, 1.0)
+    def root(config: Any) -> float:  # it does not divide scores by sqrt(C), so its queries are multiplied by it here
+        return float(getattr(config, side).sizes.features ** 0.5)
 
     return (
         Rule(f"{side}.stack.positions.table", attention.format(0) + "relative_attention_bias"),
         Rule(f"{side}.stack.norm", f"{side}.final_layer_norm"),
-        Rule(f"{ours}.attention.qkv", f"{attention}q", f"{attention}k", f"{attention}v", scales=scales),
+        Rule(f"{ours}.attention.qkv", *(f"{attention}{n}" for n in "qkv"), scales=lambda config: (root(config), 1, 1)),
         Rule(f"{ours}.attention.output", f"{attention}o"),
         Rule(f"{ours}.attention_norm", f"{layer}0.layer_norm"),
-        Rule(f"{ours}.cross.query", f"{cross}q", scales=_root(side)),
+        Rule(f"{ours}.cross.query", f"{cross}q", scales=lambda config: (root(config),)),
         Rule(f"{ours}.cross.key_value", f"{cross}k", f"{cross}v"),
         Rule(f"{ours}.cross.output", f"{cross}o"),
         Rule(f"{ours}.cross_norm", f"{layer}1.layer_norm"),
@@ -193,10 +186,6 @@ T5 = Family(
         *_t5_half("encoder", 1),
         *_t5_half("decoder", 2),
     ),
-    copies={
-        "encoder.embed_tokens.weight": "shared.weight",
-        "decoder.embed_tokens.weight": "shared.weight",
-        "lm_head.weight": "shared.weight",
-    },
+    copies=_shared(""),
     harmless=("EncDecAttention.relative_attention_bias.weight",),
 )

@@ -16,6 +16,7 @@ from torch import Tensor
 from seqloom.errors import ConfigError, RunError, SeqloomError, UsageError
 from seqloom.files import write_json, write_text
 from seqloom.interop.families import FAMILIES
+from seqloom.interop.families.language import ROPES
 from seqloom.interop.fields import Json
 from seqloom.interop.gguf.file import GGUF, MAGIC, PERMUTED, ROPE, GGUFFile, gguf_name, library, permuted
 from seqloom.interop.gguf.tokenizer import read_tokenizer, write_tokenizer
@@ -123,11 +124,10 @@ def _scaling(factors: Tensor, base: float) -> Json:
     if bool(between.any()):
         kept = (1 / factors[between] - 1 / stretch) / (1 - 1 / stretch)
         trained = round(float(((low + kept * (high - low)) * 2 * math.pi / rates[between]).mean()))
-    again = rotary_rates(Rotary(base, stretch, trained, low, high), width)
-    if not torch.allclose(rates / factors, again, rtol=1e-4):
+    rope = Rotary(base, stretch, trained, low, high)
+    if not torch.allclose(rates / factors, rotary_rates(rope, width), rtol=1e-4):
         raise ConfigError(f"the factors of its rotary positions ({ROPE}) are not those of Llama 3")
-    scaling = {"rope_type": "llama3", "factor": stretch, "original_max_position_embeddings": trained}
-    return scaling | {"low_freq_factor": low, "high_freq_factor": high}
+    return {"rope_type": "llama3", **{theirs: getattr(rope, ours) for ours, theirs in ROPES["llama3"].items()}}
 
 
 def write_gguf(folder: Path, out: Path, precision: Precision) -> list[str]:
@@ -178,7 +178,7 @@ def _write_rope(writer: Any, config: Json) -> None:
         writer.add_rope_scaling_type(library().RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope["factor"])
     elif rope["rope_type"] == "llama3":
-        keys = ("rope_theta", "factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
-        scaled, width = Rotary(*(rope[key] for key in keys)), config["head_dim"]
-        factors = rotary_rates(Rotary(base=scaled.base), width) / rotary_rates(scaled, width)
+        scaled = Rotary(rope["rope_theta"], **{ours: rope[theirs] for ours, theirs in ROPES["llama3"].items()})
+        plain, stretched = (rotary_rates(r, config["head_dim"]) for r in (Rotary(scaled.base), scaled))
+        factors = plain / stretched
         writer.add_tensor(ROPE, factors.float().numpy())
