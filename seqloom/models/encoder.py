@@ -83,7 +83,7 @@ class EncoderOnlyConfig(Preset):
         left = {name: size for name, size in sizes.items() if hasattr(self.embedder, name)}
         for name, size in left.items():
             if (stated := getattr(self.embedder, name)) not in (0, size):
-                cure = f"data.{name} = {stated} brings the data to it"
+                cure = f"leave it out; or data.{name} = {stated}, where data have this key, brings them to it"
                 raise ConfigError(
                     f"is {stated:,}, that of the data {size:,}", where=f"model.embedder.{name}", cure=cure
                 )

@@ -80,7 +80,7 @@ def _arrays(path: Path, images: np.ndarray, labels: np.ndarray, shape: Shape) ->
 
 
 def _npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    arrays = npz_arrays(path, _NPZ)
+    arrays = npz_arrays(path, "images and labels", _NPZ)
     if missing := {"images", "labels"} - arrays.keys():
         raise DataError(f"has no {' and no '.join(sorted(missing))}", where=str(path), cure=_NPZ)
     images, labels = arrays["images"], arrays["labels"]
