@@ -11,6 +11,7 @@ import tokenizers
 from tokenizers import decoders, processors
 
 from seqloom.data.batches.masked import has_mask, mask_of
+from seqloom.errors import UsageError
 from seqloom.files import write_json, write_text
 from seqloom.interop.fields import Json
 from seqloom.models.assemblies import Model
@@ -67,6 +68,9 @@ def _with_special(tokenizer: Tokenizer, kind: str) -> str:
 def write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], model: Model, length: int | None) -> None:
     """Writes the tokenizers; `length` is the most tokens of a text that the model was trained on, where it has one."""
     source, target = pair
+    if any(t.special is not None and t.special.kmers for t in pair):
+        cure = "train it with tokenizer.kind = 'characters'"
+        raise UsageError("a tokenizer of words of k letters has no published format", cure=cure)
     kind = model.config.kind
     write_text(folder / "tokenizer.json", _with_special(target, kind))
     if source is not target:

@@ -44,7 +44,11 @@ def sized(config: C, key: str, sizes: Mapping[str, int]) -> C:
     for name, size in left.items():
         if (stated := getattr(embedder, name)) not in (0, size):
             problem, where = f"is {stated:,}, that of the data {size:,}", f"model.{key}.{name}"
-            raise ConfigError(problem, where=where, cure=f"data.{name} = {stated} brings the data to it")
+            raise ConfigError(
+                problem,
+                where=where,
+                cure=f"leave it out; or data.{name} = {stated}, where data have this key, brings them to it",
+            )
     try:
         changed: Any = {key: replace(embedder, **left)}
         return replace(config, **changed)

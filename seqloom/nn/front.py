@@ -12,7 +12,7 @@ from torch import nn
 
 from seqloom.limits import Bounded, Bounds
 from seqloom.nn.effective import effective
-from seqloom.shapes import Float, Mask, Tensor, Vectors
+from seqloom.shapes import Bool, Float, Mask, Tensor, Vectors
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class Front(nn.Module):
         several = len(config.strides) > 1
         self.norms = nn.ModuleList(_SequenceNorm(width) for _ in config.strides if several)
 
-    def forward(self, x: Float[Tensor, "B T E"], mask: Mask | None) -> tuple[Vectors, Mask | None]:
+    def forward(
+        self, x: Float[Tensor, "B T E"], mask: Mask | None
+    ) -> tuple[Float[Tensor, "B S D"], Bool[Tensor, "B S"] | None]:
         """The outputs and their mask: a window that begins beside a real position is real."""
         for i, (layer, stride) in enumerate(zip(self.layers, self.config.strides, strict=True)):
             assert isinstance(layer, nn.Conv1d)

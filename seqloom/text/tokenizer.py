@@ -14,6 +14,7 @@ import tokenizers
 
 from seqloom.errors import RunError, UsageError
 from seqloom.limits import Bounded, Bounds, ShareBelowOne, check_regular
+from seqloom.text.dna import kmers
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 MESSAGE_END = "<|end|>"
@@ -74,6 +75,23 @@ class Characters:
 
 
 @dataclass(frozen=True)
+class Kmers(Bounded):
+    """Words of k letters, as of DNA, overlapping or not (Ji et al. 2021); those not seen in training become <unk>.
+
+    Args:
+        size: k.
+        stride: letters from the start of a word to that of the next: 1 = at each letter, k = without overlap.
+        lowercase: whether text is lowercased first.
+    """
+
+    kind: ClassVar[str] = "kmers"
+    joint: ClassVar[bool] = True
+    size: Annotated[int, Bounds(1, 12)] = 6
+    stride: Annotated[int, Bounds(1, 12)] = 1
+    lowercase: bool = False
+
+
+@dataclass(frozen=True)
 class TokenizerFile:
     """An existing tokenizer.json.
 
@@ -92,7 +110,7 @@ class TokenizerFile:
         return not self.target
 
 
-TokenizerConfig = BPE | WordLevel | Characters | TokenizerFile
+TokenizerConfig = BPE | WordLevel | Characters | Kmers | TokenizerFile
 
 
 @dataclass(frozen=True)
@@ -112,7 +130,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Special:
-    """What a published model defines about its tokens beyond its tokenizer.json.
+    """What is defined about tokens beyond tokenizer.json: by a published model, or of words of k letters.
 
     Args:
         vocab_size: V of the model; ids of the tokenizer beyond it are read as unknown.
@@ -122,6 +140,7 @@ class Special:
         ends: further ids that end a generated text.
         suppressed: ids that are never generated; None = `pad` where a text begins with it.
         lowercase: whether text is lowercased before it reaches the tokenizer.
+        kmers: the size and the stride of the words that text is cut into before; see Kmers. () = it is not.
     """
 
     vocab_size: int
@@ -134,6 +153,7 @@ class Special:
     ends: tuple[int, ...] = ()
     suppressed: tuple[int, ...] | None = None
     lowercase: bool = False
+    kmers: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, tree: dict[str, Any]) -> Special:
@@ -224,12 +244,14 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, without special tokens."""
-        encodings = self.inner.encode_batch_fast(self._lowered(texts), add_special_tokens=False)
+        encodings = self.inner.encode_batch_fast(self._given(texts), add_special_tokens=False)
         return [self._ids(encoding) for encoding in encodings]
 
     def encode_places(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The ids of each text, and the characters at which each begins and ends (T 2)."""
-        encodings = self.inner.encode_batch(self._lowered(texts), add_special_tokens=False)
+        """The ids of each text, and the characters at which each begins and ends (T 2); UsageError for k-mers."""
+        if self.special is not None and self.special.kmers:
+            raise UsageError("words of k letters have no places in a text", cure="use tokenizer.kind = 'characters'")
+        encodings = self.inner.encode_batch(self._given(texts), add_special_tokens=False)
         return [(self._ids(e), np.asarray(e.offsets, np.int64).reshape(-1, 2)) for e in encodings]
 
     def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -250,7 +272,9 @@ class Tokenizer:
             results.append((ids, firsts))
         return results
 
-    def _lowered(self, texts: Sequence[str]) -> list[str]:
+    def _given(self, texts: Sequence[str]) -> list[str]:
+        if self.special is not None and self.special.kmers:
+            return [kmers(text, *self.special.kmers) for text in texts]
         return [text.lower() for text in texts] if self.special is not None and self.special.lowercase else list(texts)
 
     def _ids(self, encoding: tokenizers.Encoding) -> np.ndarray:

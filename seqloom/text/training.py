@@ -10,11 +10,17 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from seqloom.errors import DataError
-from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Tokenizer, WordLevel
+from seqloom.text.dna import kmers
+from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Kmers, Special, Tokenizer, WordLevel
 
 
-def train_tokenizer(config: BPE | WordLevel | Characters, texts: Iterable[str]) -> Tokenizer:
+def train_tokenizer(config: BPE | WordLevel | Characters | Kmers, texts: Iterable[str]) -> Tokenizer:
     """Trains a tokenizer on texts; the same texts in the same order give the same bytes of tokenizer.json."""
+    if isinstance(config, Kmers):
+        form, words = (config.size, config.stride), WordLevel(size=10**7, lowercase=config.lowercase)
+        inner = _train_words(words, (kmers(text, *form) for text in texts))
+        pad, unknown, start, end = range(len(SPECIAL))
+        return Tokenizer(inner, Special(inner.get_vocab_size(), pad, unknown, start, end, kmers=form))
     makers: dict[type, Any] = {BPE: _train_bpe, WordLevel: _train_words, Characters: _train_characters}
     return Tokenizer(makers[type(config)](config, texts))
 

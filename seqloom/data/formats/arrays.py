@@ -15,8 +15,14 @@ MOST_BYTES = 1 << 32
 """Of the arrays of a file."""
 
 
-def npz_arrays(path: Path, cure: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name; nothing is unpickled. Raises DataError or UsageError."""
+def npz_arrays(path: Path, what: str, cure: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name; nothing is unpickled. Raises DataError or UsageError.
+
+    Args:
+        path: the file.
+        what: what they should be.
+        cure: how to write such a file.
+    """
     check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -27,7 +33,7 @@ def npz_arrays(path: Path, cure: str) -> dict[str, np.ndarray]:
     except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         if isinstance(error, OSError) and not path.is_file():
             raise UsageError("no such file", where=str(path), cure="check its path") from None
-        raise DataError(f"not an .npz of arrays: {error}", where=str(path), cure=cure) from None
+        raise DataError(f"not an .npz of {what}: {error}", where=str(path), cure=cure) from None
 
 
 def labels_in(labels: np.ndarray, count: int, what: str, path: Path) -> list[str]:

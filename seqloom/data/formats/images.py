@@ -95,7 +95,7 @@ def _arrays(path: Path, images: np.ndarray, labels: np.ndarray, shape: Shape) ->
 
 def _npz(path: Path, beside: str = "labels") -> tuple[np.ndarray, np.ndarray]:
     cure = _NPZ % beside
-    arrays = npz_arrays(path, cure)
+    arrays = npz_arrays(path, f"images and {beside}", cure)
     if missing := {"images", beside} - arrays.keys():
         raise DataError(f"has no {' and no '.join(sorted(missing))}", where=str(path), cure=cure)
     images, labels = arrays["images"], arrays[beside]

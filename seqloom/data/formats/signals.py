@@ -80,7 +80,7 @@ def _checked(values: np.ndarray, where: str) -> np.ndarray:
 
 def axes_of(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray | None, Axes]:
     """The values of an .npz, its labels, and what its axes are: of (N, T, C) and (N, C, T), C is the shorter one."""
-    arrays = npz_arrays(path, _NPZ)
+    arrays = npz_arrays(path, "series", _NPZ)
     name = layout.values or next((key for key in _KEYS if key in arrays), _KEYS[0])
     if name not in arrays:
         cure = f"choose it with data.values; {nearest(name, arrays)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -104,6 +104,8 @@ class LabelledFiles(ExampleFiles[Example]):
     Args:
         text, second, label: the columns, or keys; second = "" where the texts are no pairs.
         header: whether the first line of a table names its columns; without it, they are called "1", "2", ...
+        strands: whether texts are DNA of which both strands are read: in training one of the two, drawn anew each time,
+            and in use both, with their mean before the last layer. Such a text counts twice in a batch.
     """
 
     kind: ClassVar[str] = "labelled"
@@ -111,6 +113,12 @@ class LabelledFiles(ExampleFiles[Example]):
     second: str = ""
     label: str = "label"
     header: bool = True
+    strands: Literal["one", "both"] = "one"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.second and self.strands == "both":
+            raise ValueError("strands = 'both' is for single texts, not for pairs")
 
     def read(self, files: Sequence[str]) -> list[Example]:
         """See SplitFiles."""

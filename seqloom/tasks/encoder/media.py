@@ -26,6 +26,7 @@ from seqloom.models.assemblies import TextReader, parameter_count
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.task import after_front, seen
 from seqloom.tasks.task import Seen
+from seqloom.text.dna import reverse_complement
 
 
 class Medium:
@@ -93,6 +94,30 @@ class TextMedium(Medium):
 
     def windows(self, rows: Sequence[Example]) -> list[tuple[Window, ...]]:
         """See Medium."""
+        if not self.strands:
+            return self._windows(rows)
+        others = [replace(row, text=reverse_complement(row.text, row.where)) for row in rows]
+        return [one + other for one, other in zip(self._windows(rows), self._windows(others), strict=True)]
+
+    @property
+    def strands(self) -> bool:
+        """Whether both strands of DNA are read."""
+        return getattr(self.config.data, "strands", "one") == "both"
+
+    def change(self) -> Change | None:
+        """One strand of DNA, drawn anew each time, where both are read."""
+
+        def changed(items: list[Item], random: np.random.Generator) -> list[Item]:
+            halves = [(item, len(item.windows) // 2) for item in items]
+            drawn = random.integers(2, size=len(items)).tolist()
+            return [
+                replace(item, windows=item.windows[half:] if other else item.windows[:half])
+                for (item, half), other in zip(halves, drawn, strict=True)
+            ]
+
+        return changed if self.strands else None
+
+    def _windows(self, rows: Sequence[Example]) -> list[tuple[Window, ...]]:
         tokenizer, config = self.assets.tokenizer, self.config.batches
         texts = tokenizer.encode([row.text for row in rows])
         seconds = tokenizer.encode([row.second for row in rows])

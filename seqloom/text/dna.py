@@ -1,0 +1,23 @@
+"""Sequences of nucleotides: the other strand, and words of k letters."""
+
+from __future__ import annotations
+
+from seqloom.errors import DataError
+
+_LETTERS = "ACGTURYSWKMBDHVN"  # IUPAC: bases, and sets of them (Cornish-Bowden 1985)
+_COMPLEMENTS = "TGCAAYRSWMKVHDBN"
+_COMPLEMENT = str.maketrans(_LETTERS + _LETTERS.lower(), _COMPLEMENTS + _COMPLEMENTS.lower())
+
+
+def reverse_complement(sequence: str, where: str = "") -> str:
+    """The other strand, in its own direction. Raises DataError for what is no nucleotide."""
+    if wrong := next((c for c in sequence if ord(c) not in _COMPLEMENT), ""):
+        cure = "data.strands = 'both' is for DNA: A, C, G, T, and the letters of IUPAC for uncertain ones"
+        raise DataError(f"{wrong!r} is no nucleotide", where=where, cure=cure)
+    return sequence.translate(_COMPLEMENT)[::-1]
+
+
+def kmers(sequence: str, size: int, stride: int) -> str:
+    """The words of `size` letters that begin every `stride` letters, with spaces between; a shorter one is whole."""
+    text = "".join(sequence.split())
+    return " ".join(text[i : i + size] for i in range(0, max(len(text) - size, 0) + 1, stride))

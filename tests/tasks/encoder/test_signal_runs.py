@@ -1,0 +1,212 @@
+"""Runs of signals and of DNA, made small: they learn, resume to the bit, and classify files."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toys import Listener, left_behind
+
+import seqloom
+from seqloom.cli import main
+from seqloom.config import build, load, to_toml
+from seqloom.data.batches.windows import Item
+from seqloom.data.rows import Example, LabelledArray
+from seqloom.errors import ConfigError, DataError, UsageError
+from seqloom.interop.own_tokenizer import write_tokenizers
+from seqloom.nn.embedders import FrameConfig
+from seqloom.tasks.assets import Assets
+from seqloom.tasks.encoder.classify import ClassifyConfig
+from seqloom.tasks.encoder.media import SignalMedium, TextMedium
+from seqloom.text.dna import kmers, reverse_complement
+from seqloom.text.tokenizer import Kmers, Tokenizer
+from seqloom.text.training import train_tokenizer
+from seqloom.training.fit import Interrupted
+from seqloom.workflows.train import train_run
+
+Tree = dict[str, Any]
+MODEL = {"layers": 1, "width": 16, "inner": 16, "heads": 2, "dropout": 0.0}
+
+
+def waves(count: int, seed: int, steps: int = 24) -> tuple[np.ndarray, list[str]]:
+    """Slow and fast waves (N T 2) beside noise, with some missing values."""
+    random = np.random.default_rng(seed)
+    labels = ["slow" if i % 2 else "fast" for i in range(count)]
+    rates = np.array([0.3 if label == "slow" else 1.1 for label in labels])
+    phase = random.uniform(0, 6, count)[:, None]
+    wave = 40 + 5 * np.sin(rates[:, None] * np.arange(steps) + phase)
+    values = np.stack((wave, random.normal(size=wave.shape)), -1)
+    values[random.random(values.shape) < 0.02] = np.nan
+    return values.astype(np.float32), labels
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    for name, count, seed in (("train", 80, 1), ("valid", 20, 2), ("test", 20, 3)):
+        values, labels = waves(count, seed)
+        np.savez(tmp_path / f"{name}.npz", values=values, label=np.array(labels))
+    data = {name: [str(tmp_path / f"{name}.npz")] for name in ("train", "valid", "test")}
+    return {
+        "task": "classify",
+        "run": str(tmp_path / "run"),
+        "data": {"kind": "signals", **data},
+        "model": {"encoder": MODEL, "front": {"strides": [2, 1], "kernel": 3}},
+        "optimizer": {"lr": 0.005},
+        "batches": {"tokens": 400, "length": 24},
+        "schedule": {"warmup": 5},
+        "training": {"steps": 60, "evaluate_every": 30, "threads": 1, "precision": "fp32"},
+    }
+
+
+def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = build(ClassifyConfig, tree)
+    assert isinstance(made.model.embedder, FrameConfig)
+    (tmp_path / "c.toml").write_text(to_toml(made), encoding="utf-8")
+    assert load(ClassifyConfig, tmp_path / "c.toml") == made
+    run = train_run(made, Listener())
+    facts = json.loads((run.path / "labels.json").read_text(encoding="utf-8"))
+    assert facts["sizes"] == {"channels": 2}
+    assert facts["scale"]["mean"] == pytest.approx([40, 0], abs=0.3)
+    main(["eval", str(run.path), "-q", "--json"])
+    assert json.loads(capsys.readouterr().out)["accuracy"] >= 90
+    values, labels = waves(6, 7)
+    assert [each.label for each in seqloom.load(run.path)(list(values))] == labels
+    main(["report", str(run.path), "-q"])
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert page.count("attention: rollout") == 2
+    assert "channel 2" in page
+    lines = [json.dumps({"series": np.nan_to_num(v).astype(float).tolist()}) for v in values]  # without labels
+    (tmp_path / "new.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    capsys.readouterr()
+    main(["classify", str(run.path), str(tmp_path / "new.jsonl"), str(tmp_path / "test.npz")])
+    found = [line.split("\t") for line in capsys.readouterr().out.split("\n")[:-1]]
+    assert [row[0] for row in found[:6]] == labels
+    assert found[2][2] == f"{tmp_path / 'new.jsonl'}:3"
+    assert len(found) == 26
+    with pytest.raises(UsageError, match=r"has 6 series\n  name one, like .*new.jsonl:1"):
+        seqloom.load(run.path)([str(tmp_path / "new.jsonl")])
+    with pytest.raises(UsageError, match="not a series"):
+        seqloom.load(run.path)([np.zeros((2, 3, 4))])
+    with pytest.raises(DataError, match="3 channels, and the model reads 2"):
+        seqloom.load(run.path)([np.zeros((9, 3))])
+
+
+def test_a_run_that_was_stopped_has_the_same_bits(tree: Tree, tmp_path: Path) -> None:
+    made = build(ClassifyConfig, {**tree, "training": {**tree["training"], "steps": 8, "evaluate_every": 2}})
+    whole = train_run(made, Listener())
+    stop = Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == 5 else None)
+    with pytest.raises(Interrupted):
+        train_run(replace(made, run=str(tmp_path / "other")), stop)
+    other = train_run(replace(made, run=str(tmp_path / "other")), Listener())
+    assert left_behind(str(whole.path)) == left_behind(str(other.path))
+
+
+def medium(tree: Tree, **batches: Any) -> SignalMedium:
+    config = build(ClassifyConfig, {**tree, "batches": {**tree["batches"], **batches}})
+    scale = {"mean": [0.0, 0.0], "deviation": [1.0, 1.0]}
+    return SignalMedium(config, Assets(facts={"labels": ["a", "b"], "sizes": {"channels": 2}, "scale": scale}))
+
+
+def test_long_series_are_cut_or_read_in_windows(tree: Tree) -> None:
+    rows = [LabelledArray(np.arange(2.0 * n).reshape(n, 2).astype(np.float32)) for n in (60, 10)]
+    cut = medium(tree)
+    assert [len(w.values) for windows in cut.windows(rows) for w in windows] == [24, 10]
+    assert cut.lost.startswith("1 series cut after 24 steps")
+    whole = medium(tree, long="windows", stride=16)
+    windows = whole.windows(rows)
+    assert [[w.first_token for w in each] for each in windows] == [[0, 16, 32, 48], [0]]
+    np.testing.assert_array_equal(windows[0][3].values, rows[0].values[48:])
+    assert not whole.lost
+
+
+def test_channels_must_agree_and_missing_values_count_for_nothing(tree: Tree, tmp_path: Path) -> None:
+    source = build(ClassifyConfig, tree).data
+    rows = [LabelledArray(np.array([[1.0, np.nan], [3.0, np.nan]], np.float32), "a", "x")]
+    assert source.learned(rows)["scale"] == {"mean": [2.0, 0.0], "deviation": [1.0, 1.0]}
+    with pytest.raises(DataError, match="y: 3 channels, and x has 2 channels"):
+        source.learned([*rows, LabelledArray(np.zeros((4, 3)), "b", "y")])
+    stated = build(ClassifyConfig, {**tree, "model": {**tree["model"], "embedder": {"channels": 5}}})
+    with pytest.raises(ConfigError, match=r"model.embedder.channels: is 5, that of the data 2"):
+        stated.build(Assets(facts={"labels": ["a", "b"], "sizes": {"channels": 2}}))
+    model = {"encoder": {**MODEL, "positions": {"kind": "learned", "length": 11}}, "front": {"strides": [2]}}
+    with pytest.raises(ConfigError, match=r"batches.length 24 is more than the model's 11 positions"):
+        build(ClassifyConfig, {**tree, "model": model})
+
+
+def test_the_other_strand() -> None:
+    assert reverse_complement("ACGTTNrk") == "myNAACGT"
+    assert reverse_complement(reverse_complement("ACGTURYSWKMBDHVN".replace("U", "T"))) == "ACGTTRYSWKMBDHVN"
+    with pytest.raises(DataError, match="x:3: 'J' is no nucleotide"):
+        reverse_complement("ACJ", "x:3")
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_words_of_k_letters(stride: int, tmp_path: Path) -> None:
+    assert kmers("ACGTACGT", 3, stride).split() == [*(["ACG", "CGT", "GTA", "TAC", "ACG", "CGT"][::stride])]
+    made = train_tokenizer(Kmers(3, stride), ["ACGTACGT", "TTT"])
+    ids = made.encode(["ACGTAAA", "AC"])
+    assert made.tokens(ids[0]) == ["ACG", "CGT", "GTA", "<unk>", "<unk>"][::stride]
+    assert ids[1].tolist() == [made.unknown]
+    (tmp_path / "tokenizer.json").write_text(made.to_json(), encoding="utf-8")
+    again = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert again.encode(["ACGTAAA"])[0].tolist() == ids[0].tolist()
+    assert again.digest() == made.digest()
+    with pytest.raises(UsageError, match="have no places"):
+        again.encode_places(["ACGT"])
+
+
+@pytest.fixture
+def dna(tmp_path: Path) -> Tree:
+    random = np.random.default_rng(1)
+    rows = ["label\ttext"]
+    for i in range(60):
+        letters = list("".join(random.choice(list("ACGT"), 18)))
+        letters[6:11] = "GATTA" if i % 2 else "CCCAC"
+        rows.append(f"{i % 2}\t{''.join(letters)}")
+    (tmp_path / "dna.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return {
+        "task": "classify",
+        "run": str(tmp_path / "run"),
+        "data": {"train": [str(tmp_path / "dna.tsv")], "strands": "both"},
+        "tokenizer": {"kind": "kmers", "size": 3},
+        "model": {"encoder": {"kind": "bag", "width": 16}, "pooling": "max", "front": {"strides": [1], "kernel": 5}},
+        "optimizer": {"lr": 0.01},
+        "batches": {"tokens": 600, "length": 32},
+        "schedule": {"warmup": 5},
+        "training": {"steps": 40, "evaluate_every": 20, "threads": 1, "precision": "fp32"},
+    }
+
+
+def test_both_strands_have_one_answer(dna: Tree, tmp_path: Path) -> None:
+    run = train_run(build(ClassifyConfig, dna), Listener())
+    texts = ["ACGTACGATTACGTACGT", "ACGTACCCCACCGTACGT"]
+    predictor = seqloom.load(run.path)
+    one, other = predictor(texts), predictor([reverse_complement(text) for text in texts])
+    assert [each.label for each in one] == ["1", "0"]
+    for a, b in zip(one, other, strict=True):
+        assert a.probabilities == pytest.approx(b.probabilities, abs=1e-5)
+    tokenizer = predictor.reader.tokenizer
+    with pytest.raises(UsageError, match="words of k letters has no published format"):
+        write_tokenizers(tmp_path, (tokenizer, tokenizer), predictor.model, None)
+    with pytest.raises(ConfigError, match="for single texts"):
+        build(ClassifyConfig, {**dna, "data": {**dna["data"], "second": "label"}})
+
+
+def test_training_reads_one_strand_drawn_each_time(dna: Tree) -> None:
+    config = build(ClassifyConfig, dna)
+    tokenizer = train_tokenizer(Kmers(3), ["ACGT" * 9, "TTTACG"])
+    read = TextMedium(config, Assets((tokenizer, tokenizer), {"labels": ["0", "1"]}))
+    windows = read.windows([Example("ACGTAC"), Example("GGT")])
+    assert [len(each) for each in windows] == [2, 2]
+    change = read.change()
+    assert change is not None
+    items = [Item(each) for each in windows] * 20
+    drawn = change(items, np.random.default_rng(3))
+    assert {len(item.windows) for item in drawn} == {1}
+    firsts = [item.windows[0] is whole.windows[0] for item, whole in zip(drawn, items, strict=True)]
+    assert 8 < sum(firsts) < 32
