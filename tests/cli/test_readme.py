@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from calls import SMALL, Call
 from made_up import WORDS, sentences, write_corpus
 
 from seqloom.cli import main
+from seqloom.media.images import png_uri
 
 README = Path(__file__).parents[2] / "README.md"
 LONG, NETWORK, DATA = "trains for minutes or more", "needs the network", "needs the data sets of the recipes"
@@ -38,6 +41,7 @@ NOT_RUN = {
     "seqloom train recipes/bert.toml": DATA,
     "seqloom train recipes/sst2.toml --member bert": DATA,
     "seqloom lineage recipes/imdb-long.toml": DATA,
+    "seqloom train recipes/digits.toml": LONG,
     "seqloom import openai-community/gpt2 runs/gpt2 --verify": NETWORK,
     "seqloom export runs/gpt2 --to hf gpt2-again --verify": "needs the imported run",
     "seqloom export runs/gpt2 --to ctranslate2 gpt2-fast": "needs the imported run",
@@ -64,6 +68,7 @@ RUNS = {
     "bert": f'task = "masked_words"\n[data]\ntrain = ["book.txt"]\nvalid = ["third.txt"]\n{READING}',
     "sst2/bert": 'task = "classify"\n[data]\ntrain = ["labels.tsv"]\nvalid = ["labels.tsv"]\ntext = "sentence"\n'
     + READING,
+    "digits": f'task = "classify"\n[data]\nkind = "digits-8x8"\n[model]\n{ENCODER}\n{TRAINING}',
     "squad/bert": f'task = "answer"\n[data]\ntrain = ["squad.json"]\nvalid = ["squad.json"]\n{READING}',
     "words": 'task = "embed_words"\n[data]\ntrain = ["book.txt"]\nmin_count = 1\n[model]\nwidth = 4\n'
     "[training]\nepochs = 1\nthreads = 1\n",
@@ -100,6 +105,8 @@ def write_data(folder: Path) -> None:
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
+    picture = png_uri(np.arange(64, dtype=np.uint8).reshape(1, 8, 8)).partition(",")[2]
+    (folder / "picture.png").write_bytes(base64.b64decode(picture))
 
 
 @pytest.fixture

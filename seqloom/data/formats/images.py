@@ -59,8 +59,12 @@ def _rows(path: Path, shape: Shape, columns: tuple[str, str], skip: bool) -> Ite
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images directly in a folder, by name."""
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    """The images directly in a folder, by name. Raises UsageError where there is none."""
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    if not files:
+        cure = f"name one that has: {', '.join(SUFFIXES)}"
+        raise UsageError("there are no images in this folder", where=str(folder), cure=cure)
+    return files
 
 
 def named_arrays(path: Path, shape: Shape) -> Iterator[tuple[str, np.ndarray]]:

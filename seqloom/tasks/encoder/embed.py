@@ -83,6 +83,10 @@ def load_encoder(path: str | Path, **options: Any) -> TextEncoder:
     loaded = load_run(path, ReadingConfig, **options)
     if not isinstance(loaded.model, EncoderOnly):
         raise RunError("is a language model that gives rewards, not vectors", where=str(path), cure="name an encoder")
+    if loaded.assets.tokenizers is None:
+        raise RunError(
+            "reads images, and vectors are those of texts", where=str(path), cure="name a run that reads text"
+        )
     normalized = bool((loaded.assets.facts or {}).get("normalize"))
     return TextEncoder(loaded.model, loaded.assets.tokenizer, loaded.config.batches.length, normalized=normalized)
 
