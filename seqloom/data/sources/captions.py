@@ -86,7 +86,7 @@ class Captions(ImagePairs):
         train, test = self.read(self.train), self.read(self.test) if self.test else None
         if self.valid:
             return Splits(train, self.read(self.valid), test)
-        images = sorted({*train.sources} - {""})
+        images = sorted({s for s, t in zip(train.sources, train.targets, strict=True) if s and t})
         held = {*Random(f"seqloom captions {self.seed}").sample(images, len(images) // 10)}
         if not held:
             cure = "name validation data with --data.valid"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -23,6 +23,8 @@ from seqloom.media.images import png_uri
 _NONE = "\U0010fffe"  # no character: what a font draws for it stands for all that it does not have
 _BUILT_IN = "built-in"
 _GAP = " WITH "
+_LEAST = 4
+_LETTERS = 0x20000  # beyond are ideographs
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Glyphs(ImagePairs):
     """The letters of some fonts, drawn by Pillow in grey, and their Unicode names.
 
     A family is a letter with all its marks: LATIN SMALL LETTER E WITH ACUTE, WITH GRAVE, ... Of the families that are
-    held out, only the bare letter is in the training data.
+    held out, which have four such letters or more, only the bare letter is in the training data.
 
     Args:
         fonts: files, or names that Pillow finds among the fonts of the system or matplotlib's; "built-in" is Pillow's
@@ -58,9 +60,10 @@ class Glyphs(ImagePairs):
 
     def splits(self) -> Splits:
         """See PairSource; the kind of a pair is its family."""
-        letters = [(c, name) for c in map(chr, range(sys.maxunicode)) if (name := unicodedata.name(c, ""))]
+        letters = [(c, name) for c in map(chr, range(_LETTERS)) if (name := unicodedata.name(c, ""))]
         letters = [(c, name) for c, name in letters if name.split(" ")[0] in self.scripts]
-        families = sorted({name.partition(_GAP)[0] for _, name in letters if _GAP in name})
+        sizes = Counter(name.partition(_GAP)[0] for _, name in letters if _GAP in name)
+        families = sorted(family for family, size in sizes.items() if size >= _LEAST)
         held = self.valid_families + self.test_families
         if held >= len(families):
             problem = f"{held} families are held out, and there are {len(families)}"
