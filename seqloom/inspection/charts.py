@@ -166,14 +166,7 @@ def scatter(title: str, description: str, labels: Sequence[str], at: NDArray[np.
     return _svg((width, height), title, description, *drawn, class_="chart")
 
 
-def heat_map(
-    title: str,
-    description: str,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    weights: NDArray[np.float32] | None,
-    **attributes: object,
-) -> Markup:
+def heat_map(title: str, rows: Sequence[str], columns: Sequence[str], weights: NDArray[np.float32] | None) -> Markup:
     """A cell for each row and column token, darker for a larger weight (T S); None = no cells yet."""
     left, top = 8 + max(map(_wide, rows)), 10 + round(0.71 * max(map(_wide, columns)))
     across, down = _CELL * len(columns), _CELL * len(rows)
@@ -188,8 +181,7 @@ def heat_map(
     drawn.append(element("rect", class_="frame", transform=place, width=across, height=down))
     drawn.append(element("g", *_cells(weights), class_="cells", transform=place))
     size = left + across + max(2, top - _CELL // 2), top + down + 2
-    attributes |= {"class_": "heat", "width": size[0], "height": size[1]}
-    return _svg(size, title, description, *drawn, **attributes)
+    return _svg(size, title, "", *drawn, class_="heat", width=size[0], height=size[1])
 
 
 def _cells(weights: NDArray[np.float32] | None) -> list[Markup]:

@@ -135,5 +135,5 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
 def _trace(layer: str, trace: Mapping[str, Any]) -> Markup:
     title = f"Gate {trace['gate']} of {layer}: the units that change most, one row each"
     units = [f"unit {n}" for n in trace["units"]]
-    picture = heat_map(title, "", units, trace["tokens"], np.asarray(trace["values"], dtype=np.float32))
+    picture = heat_map(title, units, trace["tokens"], np.asarray(trace["values"], dtype=np.float32))
     return element("div", picture, class_="scroll")

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seqloom import measures
-from seqloom.inspection.attention import AttentionMap, Example, attention_svg, example_part
+from seqloom.inspection.attention import Example, example_part
 from seqloom.inspection.charts import Curve, line_figure, number, smooth
 from seqloom.inspection.page import Markup, cell, details, element, figure, join, page, table, texts
 from seqloom.inspection.scores import calibration_chart, detail_tables, length_chart
 from seqloom.measures import COUNTS, MEASURES
-
-__all__ = ["AttentionMap", "Example", "ReportData", "attention_svg", "render"]
 
 Row = Mapping[str, Any]
 _LOSSES = {
