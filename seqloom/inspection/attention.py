@@ -1,4 +1,4 @@
-"""Attention weights as pictures: one map as an SVG file, all maps of an example in the report."""
+"""Attention weights as pictures in the report."""
 
 from __future__ import annotations
 
@@ -9,16 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seqloom.errors import UsageError
 from seqloom.inspection.charts import heat_map
 from seqloom.inspection.page import Markup, data_block, details, element, table, texts
-
-# The page around it may be light or dark, so the picture has its own background.
-_STYLE = (
-    "<style>text{font:12px system-ui,sans-serif;fill:#3c434b}"
-    ".cells{fill:#08519c}.frame{fill:none;stroke:#c9c5bb}</style>"
-    '<rect width="100%" height="100%" fill="#fff"/>'
-)
 
 
 @dataclass(frozen=True)
@@ -55,26 +47,6 @@ class Example:
     maps: Sequence[AttentionMap]
 
 
-def attention_svg(map: AttentionMap, layer: int | None, head: int | None) -> str:
-    """One map as an SVG file. None = the mean over all layers, or over all heads; -1 = the last.
-
-    The strongest cell has the full colour. Raises UsageError for a layer or head that does not exist.
-    """
-    weights, what = map.array(), map.title
-    for axis, chosen, name in ((0, layer, "layer"), (1, head, "head")):
-        count = weights.shape[axis]
-        if chosen is not None and not -count <= chosen < count:
-            cure = f"there are {count}, counted from 0; none for their mean"
-            raise UsageError(f"there is no {name} {chosen}", where=map.title, cure=cure)
-        picked = range(count) if chosen is None else [chosen % count]
-        weights = weights.take(list(picked), axis).mean(axis, keepdims=True)
-        what += f", mean over {name}s" if chosen is None else f", {name} {chosen % count + 1}"
-    one = weights[0, 0]
-    description = "Where each row attends most: " + "; ".join(f"{r} to {c} ({w})" for r, c, w in _strongest(map, one))
-    picture = heat_map(what, description, map.rows, map.columns, one, xmlns="http://www.w3.org/2000/svg")
-    return picture.replace("</desc>", f"</desc>{_STYLE}", 1)
-
-
 def example_part(index: int, example: Example) -> Markup:
     """The texts, the maps, and the weights for the script; without it, the first cross-attention map is shown."""
     maps = [m for m in example.maps if m.rows and m.columns and m.array().size]
@@ -99,8 +71,9 @@ def _figure(map: AttentionMap, hidden: bool) -> Markup:
     weights = map.array()
     mean = weights[-1].mean(0)
     what = f"layer {len(weights)}, mean over heads"
-    strongest = _strongest(map, mean)
-    picture = heat_map(f"{map.title}, {what}", "", map.rows, map.columns, None if hidden else mean)
+    best = enumerate(mean.argmax(1).tolist())
+    strongest = [(map.rows[i], map.columns[j], f"{mean[i, j]:.2f}") for i, j in best]
+    picture = heat_map(f"{map.title}, {what}", map.rows, map.columns, None if hidden else mean)
     return element(
         "figure",
         element("figcaption", element("b", map.title), ": ", element("span", f"{what}, strongest {mean.max():.2f}")),
@@ -109,8 +82,3 @@ def _figure(map: AttentionMap, hidden: bool) -> Markup:
         details(f"Where each row attends most ({what})", table(["row", "column", "weight"], strongest), class_="data"),
         hidden="" if hidden else None,
     )
-
-
-def _strongest(map: AttentionMap, weights: NDArray[np.float32]) -> list[tuple[str, str, str]]:
-    best = weights.argmax(1).tolist()
-    return [(map.rows[i], map.columns[j], f"{weights[i, j]:.2f}") for i, j in enumerate(best)]

@@ -6,7 +6,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,22 +26,14 @@ class Curve:
     Args:
         name: what it shows.
         points: (step, value) by rising step, all finite.
-        look: "train", "valid", "s0" to "s5", or "raw" for a faint line without values on hover.
+        look: "train", "valid", or "raw" for a faint line without values on hover; "" = the next of six colours.
         band: (step, low, high) of a shaded band around it.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
-    look: str
+    look: str = ""
     band: Sequence[tuple[float, float, float]] = ()
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The horizontal axis: its last step, and the label of a step."""
-
-    end: float
-    label: Callable[[float], str]
 
 
 def number(value: int | float) -> str:
@@ -74,54 +66,64 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [i * step for i in range(first, max(math.ceil(high / step), first + 1) + 1)]
 
 
-def line_chart(title: str, description: str, curves: Sequence[Curve], steps: Steps, height: int, low: float) -> Markup:
-    """Curves over steps. The value axis starts at `low`, or at the least value if that is lower."""
+def line_figure(
+    title: str,
+    note: str | None,
+    curves: Sequence[Curve],
+    label: Callable[[float], str],
+    *,
+    height: int = 230,
+    low: float = 0.0,
+    end: float = 0.0,
+    description: str = "",
+) -> Iterator[Markup]:
+    """Curves over steps, with a caption, a legend and a text description; nothing if no curve has two points.
+
+    Args:
+        title, note: the caption.
+        curves: the curves.
+        label: the label of a step.
+        height: in pixels.
+        low: where the axis of values starts, or at the least value if that is lower.
+        end: where the axis of steps ends; 0 = at the last step.
+        description: for those who do not see the curves; "" = their ends and extremes.
+    """
+    curves = [replace(c, look=c.look or f"s{i % 6}") for i, c in enumerate(curves) if c.points]
+    if not any(len(c.points) > 1 for c in curves):
+        return
+    description = description or " ".join(_described(c, label) for c in curves if c.look != "raw")
+    legend = [element("span", c.name, class_=f"key {c.look}") for c in curves] if len(curves) > 1 else []
+    end = end or max(x for c in curves for x, _ in c.points)
     values = [y for c in curves for _, y in c.points] + [y for c in curves for _, *ends in c.band for y in ends]
     marks = ticks(min(low, *values), max(values), 5 if height > 150 else 2)
     base = height - _BOTTOM
 
     def across(x: float) -> float:
-        return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * x / steps.end, 1)
+        return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * x / end, 1)
 
     def up(y: float) -> float:
         return round(base - (base - _TOP) * (y - marks[0]) / (marks[-1] - marks[0]), 1)
 
     drawn = [element("path", class_="grid", d=f"M{_LEFT} {up(m)}H{_WIDTH - _RIGHT}") for m in marks]
     drawn += [element("text", number(m), x=_LEFT - 6, y=up(m) + 4, text_anchor="end") for m in marks]
-    for x in (x for x in ticks(0.0, steps.end) if x <= steps.end):
+    for x in (x for x in ticks(0.0, end) if x <= end):
         anchor = "end" if across(x) > _WIDTH - 30 else "middle"
         drawn.append(element("text", f"{x:,.0f}", x=across(x), y=height - 8, text_anchor=anchor))
-    for c in curves:
+    for c in (c for c in curves if c.band):
         edge = [(across(x), up(high)) for x, _, high in c.band] + [(across(x), up(low)) for x, low, _ in c.band[::-1]]
-        if edge:
-            path = element("path", d="M" + "L".join(f"{x} {y}" for x, y in edge) + "Z", class_="band")
-            drawn.append(element("g", path, class_=c.look))
+        drawn.append(element("g", element("path", d=f"{_line(edge)}Z", class_="band"), class_=c.look))
     drawn += [_curve([(across(x), up(y)) for x, y in _thin(c.points)], c.look) for c in curves]
     stops = [
-        [across(x), steps.label(x), [[up(y), f"{c.name} {number(y)}", c.look] for c, y in values]]
+        [across(x), label(x), [[up(y), f"{c.name} {number(y)}", c.look] for c, y in values]]
         for x, values in _stops(curves)
     ]
     hover = json.dumps(stops, separators=(",", ":"))
-    return _svg((_WIDTH, height), title, description, *drawn, class_="chart", data_hover=hover)
-
-
-def line_figure(
-    title: str,
-    note: str | None,
-    curves: Sequence[Curve],
-    steps: Steps,
-    height: int = 230,
-    low: float = 0.0,
-    description: str = "",
-) -> Iterator[Markup]:
-    """Curves with a caption, a legend and a text description; nothing if no curve has two points."""
-    curves = [c for c in curves if c.points]
-    if not any(len(c.points) > 1 for c in curves):
-        return
-    description = description or " ".join(_described(c, steps.label) for c in curves if c.look != "raw")
-    legend = [element("span", c.name, class_=f"key {c.look}") for c in curves] if len(curves) > 1 else []
-    chart = line_chart(title, description, curves, steps, height, low)
+    chart = _svg((_WIDTH, height), title, description, *drawn, class_="chart", data_hover=hover)
     yield figure(title, note, chart, element("output"), keys=legend)
+
+
+def _line(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x} {y}" for x, y in points)
 
 
 def _described(curve: Curve, when: Callable[[float], str]) -> str:
@@ -142,7 +144,7 @@ def _stops(curves: Sequence[Curve]) -> list[tuple[float, list[tuple[Curve, float
 
 
 def _curve(points: Sequence[tuple[float, float]], look: str) -> Markup:
-    path = element("path", d="M" + "L".join(f"{x} {y}" for x, y in points), class_="line")
+    path = element("path", d=_line(points), class_="line")
     dots = points if len(points) == 1 or (look == "valid" and len(points) <= 40) else ()
     return element("g", path, *(element("circle", cx=x, cy=y, r=2.5) for x, y in dots), class_=look)
 
@@ -164,14 +166,7 @@ def scatter(title: str, description: str, labels: Sequence[str], at: NDArray[np.
     return _svg((width, height), title, description, *drawn, class_="chart")
 
 
-def heat_map(
-    title: str,
-    description: str,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    weights: NDArray[np.float32] | None,
-    **attributes: object,
-) -> Markup:
+def heat_map(title: str, rows: Sequence[str], columns: Sequence[str], weights: NDArray[np.float32] | None) -> Markup:
     """A cell for each row and column token, darker for a larger weight (T S); None = no cells yet."""
     left, top = 8 + max(map(_wide, rows)), 10 + round(0.71 * max(map(_wide, columns)))
     across, down = _CELL * len(columns), _CELL * len(rows)
@@ -186,8 +181,7 @@ def heat_map(
     drawn.append(element("rect", class_="frame", transform=place, width=across, height=down))
     drawn.append(element("g", *_cells(weights), class_="cells", transform=place))
     size = left + across + max(2, top - _CELL // 2), top + down + 2
-    attributes |= {"class_": "heat", "width": size[0], "height": size[1]}
-    return _svg(size, title, description, *drawn, **attributes)
+    return _svg(size, title, "", *drawn, class_="heat", width=size[0], height=size[1])
 
 
 def _cells(weights: NDArray[np.float32] | None) -> list[Markup]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from seqloom.inspection.charts import Curve, Steps, line_figure, number
+from seqloom.inspection.charts import Curve, line_figure, number
 from seqloom.inspection.page import Markup, Table, element, join, page, table, texts
 from seqloom.inspection.scores import class_name, length_chart
 from seqloom.measures import MEASURES, count_of
@@ -105,14 +105,12 @@ def _costs(result: Mapping[str, Any]) -> Table:
 
 def _curves(result: Mapping[str, Any]) -> Iterator[Markup]:
     systems, metric, groups = result["systems"], result["metric"], result.get("by_length", ())
-    curves = []
-    for i, row in enumerate(systems):
-        if points := [(v["seconds"] / 60, v[metric]) for v in row.get("valid", ()) if metric in v]:
-            curves.append(Curve(row["name"], points, f"s{i % 6}"))
-    if curves:
-        steps = Steps(max(c.points[-1][0] for c in curves), lambda x: f"{x:.1f} minutes")
-        title = f"{MEASURES[metric].title} on the validation data by minutes of training"
-        yield from line_figure(title, None, curves, steps, 260, math.inf)
+    curves = [
+        Curve(row["name"], [(v["seconds"] / 60, v[metric]) for v in row.get("valid", ()) if metric in v])
+        for row in systems
+    ]
+    title = f"{MEASURES[metric].title} on the validation data by minutes of training"
+    yield from line_figure(title, None, curves, lambda x: f"{x:.1f} minutes", height=260, low=math.inf)
     note = "BLEU by words of the source; the shaded band is the 95 % interval."
     lines = {
         system["name"]: [(row, row["systems"][i]["bleu"], row["systems"][i]["bleu_interval"]) for row in groups]

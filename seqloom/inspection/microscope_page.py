@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seqloom.inspection.charts import Curve, Steps, heat_map, line_figure, number
+from seqloom.inspection.charts import Curve, heat_map, line_figure, number
 from seqloom.inspection.page import Markup, Table, details, element, join, page, table
 
 _PLOTS = {
@@ -85,18 +85,17 @@ def _reached(reach: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _reach_chart(title: str, note: str, reaches: Mapping[str, Mapping[str, Any]]) -> Markup:
-    curves = []
-    for i, (name, reach) in enumerate(reaches.items()):
-        points = [(float(k), math.log10(share)) for k, share in enumerate(reach["share"]) if share > 0]
-        curves.append(Curve(name, points, f"s{i % 6}"))
+    curves = [
+        Curve(name, [(float(k), math.log10(share)) for k, share in enumerate(reach["share"]) if share > 0])
+        for name, reach in reaches.items()
+    ]
     description = "; ".join(f"{name}: below a half from {_reached(reach)[0]}" for name, reach in reaches.items())
     return _chart(title, note, description, curves, "k =", -1.0)
 
 
 def _chart(title: str, note: str, description: str, curves: Sequence[Curve], axis: str, low: float = 0.0) -> Markup:
-    steps = Steps(max([1.0, *(x for c in curves for x, _ in c.points)]), lambda k: f"{axis} {k:.0f}")
     title = title[0].upper() + title[1:]
-    return join(line_figure(title, note, curves, steps, low=low, description=description))
+    return join(line_figure(title, note, curves, lambda k: f"{axis} {k:.0f}", low=low, description=description))
 
 
 def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
@@ -105,11 +104,10 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
     charts = [_reach_chart("states", _STATES, states)] if states else []
     for layer, cell in run["gates"].items():
         curves = []
-        for i, (name, gate) in enumerate(cell["gates"].items()):
-            if name in _SHARES:
-                means = [(float(t), q["mean"]) for t, q in enumerate(gate["by_time"])]
-                band = [(float(t), q["low"], q["high"]) for t, q in enumerate(gate["by_time"])]
-                curves.append(Curve(name, means, f"s{i % 6}", band))
+        for name in (name for name in cell["gates"] if name in _SHARES):
+            steps = [(float(t), q) for t, q in enumerate(cell["gates"][name]["by_time"])]
+            band = [(t, q["low"], q["high"]) for t, q in steps]
+            curves.append(Curve(name, [(t, q["mean"]) for t, q in steps], band=band))
         description = "; ".join(f"{name}: mean {number(gate['mean'])}" for name, gate in cell["gates"].items())
         charts.append(_chart(f"gates of {_short(layer)}", _GATES, description, curves, "step"))
     if charts:
@@ -137,5 +135,5 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
 def _trace(layer: str, trace: Mapping[str, Any]) -> Markup:
     title = f"Gate {trace['gate']} of {layer}: the units that change most, one row each"
     units = [f"unit {n}" for n in trace["units"]]
-    picture = heat_map(title, "", units, trace["tokens"], np.asarray(trace["values"], dtype=np.float32))
+    picture = heat_map(title, units, trace["tokens"], np.asarray(trace["values"], dtype=np.float32))
     return element("div", picture, class_="scroll")

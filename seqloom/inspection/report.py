@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seqloom import measures
-from seqloom.inspection.attention import AttentionMap, Example, attention_svg, example_part
-from seqloom.inspection.charts import Curve, Steps, line_figure, number, smooth
+from seqloom.inspection.attention import Example, example_part
+from seqloom.inspection.charts import Curve, line_figure, number, smooth
 from seqloom.inspection.page import Markup, cell, details, element, figure, join, page, table, texts
 from seqloom.inspection.scores import calibration_chart, detail_tables, length_chart
 from seqloom.measures import COUNTS, MEASURES
-
-__all__ = ["AttentionMap", "Example", "ReportData", "attention_svg", "render"]
 
 Row = Mapping[str, Any]
 _LOSSES = {
@@ -145,7 +143,7 @@ def _training(train: Sequence[Row], valid: Sequence[Row], unit: str) -> Iterator
     def when(step: float) -> str:
         return f"step {step:,.0f}" + (f" · {clock[step] / 60:,.1f} min" if step in clock else "")
 
-    steps = Steps(max([1.0, *(s for s, _ in _points([*train, *valid], "step"))]), when)
+    end = max([1.0, *(s for s, _ in _points([*train, *valid], "step"))])
     plain = _points(train, "nll")
     raw = plain or _points(train, "loss")
     losses = [
@@ -156,12 +154,14 @@ def _training(train: Sequence[Row], valid: Sequence[Row], unit: str) -> Iterator
     units = (unit for key, unit in _LOSSES.items() if _points(valid, key))
     note = next(units, "Nats a pair of words, with its negative samples")
     note += ", without label smoothing." if plain and _points(valid, "bleu") else "."
-    yield from line_figure("Loss", note, losses, steps, low=math.inf)
+    yield from line_figure("Loss", note, losses, when, low=math.inf, end=end)
     for key in _plotted(valid):
         name = MEASURES[key].name
-        yield from line_figure(name, "On the validation data.", [Curve(name, _points(valid, key), "valid")], steps)
+        curve = Curve(name, _points(valid, key), "valid")
+        yield from line_figure(name, "On the validation data.", [curve], when, end=end)
     for title, key in (("Learning rate", "lr"), (f"{unit.capitalize()} a second", "tokens_per_second")):
-        yield from line_figure(title, None, [Curve(title.lower(), _points(train, key), "train")], steps, height=110)
+        curve = Curve(title.lower(), _points(train, key), "train")
+        yield from line_figure(title, None, [curve], when, height=110, end=end)
     keys = [k for k in MEASURES if _points(valid, k)]
     rows = [[when(s), *(_cell(r, k) for k in keys)] for r in valid if (s := _value(r, "step")) is not None]
     if rows and keys:

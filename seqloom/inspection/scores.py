@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from seqloom.inspection.charts import Curve, Steps, line_figure
+from seqloom.inspection.charts import Curve, line_figure
 from seqloom.inspection.page import Markup, Table
 from seqloom.measures import MEASURES, count_of, measured
 
@@ -66,13 +66,15 @@ def length_chart(title: str, note: str, curves: Mapping[str, Sequence[tuple[Row,
         low, below = row.get("from") or 0, row.get("below")
         return float((low + below - 1) / 2 if below else low * 1.25)
 
-    drawn = []
-    for i, (name, classes) in enumerate(curves.items()):
-        points = [(words(row), bleu, half) for row, bleu, half in classes]
-        band = [(x, y - half, y + half) for x, y, half in points if half]
-        drawn.append(Curve(name, [(x, y) for x, y, _ in points], f"s{i % 6}", band))
-    end = max((x for curve in drawn for x, _ in curve.points), default=0.0)
-    yield from line_figure(title, note, drawn, Steps(end, lambda x: f"{x:.0f} words"), 260)
+    drawn = [
+        Curve(
+            name,
+            [(words(row), bleu) for row, bleu, _ in classes],
+            band=[(words(row), bleu - half, bleu + half) for row, bleu, half in classes if half],
+        )
+        for name, classes in curves.items()
+    ]
+    yield from line_figure(title, note, drawn, lambda x: f"{x:.0f} words", height=260)
 
 
 def calibration_chart(title: str, scores: Row) -> Iterator[Markup]:
@@ -82,4 +84,4 @@ def calibration_chart(title: str, scores: Row) -> Iterator[Markup]:
     ideal = Curve("as confident as right", [(0.0, 0.0), (100.0, 100.0)], "train")
     curve = Curve("accuracy", [(row["confidence"], row["accuracy"]) for row in bins], "valid")
     if bins:
-        yield from line_figure(title, note, [ideal, curve], Steps(100.0, lambda x: f"confidence {x:.0f} %"))
+        yield from line_figure(title, note, [ideal, curve], lambda x: f"confidence {x:.0f} %")

@@ -16,8 +16,8 @@ from seqloom.data.sources.source import no_test_data
 from seqloom.decoding.config import ALL_KEYS, DecodingConfig
 from seqloom.errors import ConfigError, RunError, UsageError
 from seqloom.files import Json
+from seqloom.inspection.attention import Example
 from seqloom.inspection.page import Markup
-from seqloom.inspection.report import Example
 from seqloom.limits import Bounded, Bounds, Seed
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.run import Run

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqloom.inspection.report import AttentionMap, Example, ReportData, render
+from seqloom.inspection.attention import AttentionMap, Example
+from seqloom.inspection.report import ReportData, render
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from seqloom.errors import UsageError
-from seqloom.inspection.charts import smooth, ticks
-from seqloom.inspection.report import AttentionMap, Example, ReportData, attention_svg, render
+from seqloom.inspection.attention import AttentionMap, Example
+from seqloom.inspection.charts import heat_map, smooth, ticks
+from seqloom.inspection.report import ReportData, render
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -280,34 +280,18 @@ def test_weights_that_do_not_fit_are_refused() -> None:
 
 def test_odd_weights_are_drawn_as_nothing() -> None:
     odd = AttentionMap("m", ["x"], ["y", "z"], [[[[math.nan, 0.0]]]])
-    assert "fill-opacity" not in attention_svg(odd, None, None)
-
-
-@pytest.mark.parametrize(("layer", "head"), [(0, 0), (1, 2), (-1, None), (None, 1), (None, None)])
-def test_picture_shows_the_chosen_weights(layer: int | None, head: int | None) -> None:
-    map_ = attention()
-    chosen = map_.array()
-    chosen = chosen.mean(0) if layer is None else chosen[layer]
-    chosen = chosen.mean(0) if head is None else chosen[head]
-    assert _drawn(attention_svg(map_, layer, head)) == pytest.approx(chosen / chosen.max(), abs=0.00501)
-
-
-@pytest.mark.parametrize(("layer", "head"), [(2, 0), (-3, 0), (0, 3)])
-def test_picture_of_a_layer_or_head_that_is_not_there(layer: int, head: int) -> None:
-    with pytest.raises(UsageError, match="there is no"):
-        attention_svg(attention(), layer, head)
+    assert "<path fill-opacity" not in render(data(examples=[Example("a", "b", "", [odd])]))
 
 
 @given(st.text(st.characters(), min_size=1, max_size=20))
 @settings(max_examples=40, deadline=None)
 def test_picture_is_xml_with_a_title(text: str) -> None:
-    root = ElementTree.fromstring(attention_svg(attention(text, title=f"map {text}"), 0, 1))
-    space = "{http://www.w3.org/2000/svg}"
-    title = root.findtext(f"{space}title") or ""
-    assert root.tag == f"{space}svg"
+    root = ElementTree.fromstring(heat_map(f"map {text}, layer 1", [text] * 3, [text] * 5, attention().array()[0, 0]))
+    title = root.findtext("title") or ""
+    assert root.tag == "svg"
     assert title.startswith("map ")
-    assert title.endswith(", layer 1, head 2")
-    assert len(root.findall(f"{space}text")) == 8
+    assert title.endswith(", layer 1")
+    assert len(root.findall("text")) == 8
 
 
 @given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12), st.integers(2, 6))
