@@ -30,6 +30,7 @@ QUICK = {
     "generate_gpt": ["--quick", "--threads", "1", "--systems", "seqloom-fp32-unpacked"],
     "train_translation": ["--quick", "--threads", "1", "--systems", "lstm-fp32", "seqloom"],
     "translate": ["--quick", "--threads", "1", "--systems", "joeynmt", "seqloom-fp32"],
+    "signals": ["--folds", "2", "--training.steps", "2", "--training.evaluate_every", "2"],
     "words": [
         "--rounds",
         "1",
@@ -76,7 +77,7 @@ def test_every_benchmark_is_tried() -> None:
     assert set(QUICK) == {path.stem for path in BENCHMARKS.glob("*.py")} - SHARED
 
 
-@pytest.mark.parametrize("name", [name for name in QUICK if name != "words"])
+@pytest.mark.parametrize("name", [name for name in QUICK if name not in ("words", "signals")])
 def test_a_benchmark_prints_its_figures(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     run(monkeypatch, name, *QUICK[name])
     printed = capsys.readouterr()
@@ -84,6 +85,20 @@ def test_a_benchmark_prints_its_figures(name: str, monkeypatch: pytest.MonkeyPat
     missing = {"train_gpt": "nanogpt-bf16-plain: there is no model.py", "translate": "joeynmt: name the Python"}
     if name in missing:
         assert f"skipped: {missing[name]}" in printed.err
+
+
+def test_a_recipe_stands_beside_the_nearest_neighbour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    pytest.importorskip("sklearn")
+    lines = [json.dumps({"label": i % 2, "series": [i % 2 + random.random() / 2] * 9}) for i in range(24)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    recipe = str(BENCHMARKS.parent / "recipes/ecg5000.toml")
+    run(monkeypatch, "signals", recipe, "--data.train", str(tmp_path / "train.jsonl"), *QUICK["signals"])
+    printed = capsys.readouterr().out.split("\n")
+    assert printed[0].split() == ["nearest", "neighbour", "100.00", "%", "±", "0.00", "of", "24", "examples"]
+    assert printed[1].startswith("logistic regression      100.00")
+    assert printed[2].startswith("seqloom, seed 1")
 
 
 def test_word_vectors_are_timed_alone_and_as_whole_processes(

@@ -22,6 +22,7 @@ from seqloom.inspection.page import join
 from seqloom.inspection.signals import signal_attention
 from seqloom.media.augment import Augment
 from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, is_uri, png_uri, read_image, said
+from seqloom.media.signals import stretched
 from seqloom.models.assemblies import TextReader, parameter_count
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.task import after_front, seen
@@ -306,9 +307,7 @@ class SignalMedium(Medium):
         steps = max(len(row.values) for row in train)
 
         def form(row: LabelledArray) -> np.ndarray:
-            values = np.nan_to_num(self.scale(row.values))
-            at = np.linspace(0, len(values) - 1, steps)
-            return np.stack([np.interp(at, np.arange(len(values)), channel) for channel in values.T])
+            return stretched(self.scale(row.values), steps)
 
         size = {"channels": self.channels, "steps": sum(lengths), "shortest": min(lengths), "longest": max(lengths)}
         missing = sum(int(np.isnan(row.values).sum()) for row in rows)
