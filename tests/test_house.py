@@ -21,7 +21,7 @@ PACKAGE = Path(seqloom.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "numpy", "tokenizers", "sacrebleu", "transformers"}
 LARGEST_FILE, LARGEST_FUNCTION, MOST_PARAMETERS = 300, 45, 8
-LARGEST_TRACKED = 100_000  # bytes
+LARGEST_TRACKED = 150_000  # bytes; docs/config.md has the keys of all tasks
 
 
 def name_of(path: Path) -> str:

@@ -23,6 +23,7 @@ LESS = {
 }
 NEITHER = {"majority", "by_chance", "standard_error", "rmse_of_mean", "unknown_share"} | {
     *("reward_start", "divergence", "entropy", "answer_tokens", "truncated"),
+    *("nearest_bleu", "nearest_cider"),
     *("kl", "accuracy_low", "accuracy_high", "longer_accuracy", "reward_chosen", "reward_rejected"),
 }
 SIZES = {"words": 7, "characters": 31, "bytes": 37}

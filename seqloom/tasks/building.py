@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast, get_args
@@ -18,8 +16,8 @@ from torch.nn import functional
 
 from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import AdaptConfig, Full
-from seqloom.config import Arguments, Tree, leaves, merge, read_tree, tree_of
-from seqloom.errors import ConfigError, RunError, UsageError
+from seqloom.config import Arguments, Tree, merge, read_tree
+from seqloom.errors import RunError, UsageError
 from seqloom.files import FROZEN, WEIGHTS, Checkpoint
 from seqloom.limits import hints_of
 from seqloom.models.assemblies import (
@@ -27,7 +25,6 @@ from seqloom.models.assemblies import (
     Model,
     Undrawn,
     make_model,
-    parameter_count,
     unallocated,
     vocabulary_parameters,
 )
@@ -35,18 +32,17 @@ from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers, make_tokenizer
+from seqloom.tasks.memory import FREE, largest, refuse_shortage
 from seqloom.tasks.task import GradientConfig, RunConfig, config_of
 from seqloom.tasks.word_vectors.task import take_vectors
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import Stored, load_weights, saved_weights, shapes_in, start_weights
 from seqloom.training.log import Reporter
 from seqloom.training.optimizer import training_bytes
-from seqloom.training.precision import Precision, dtype_for, pick_device, shortage
+from seqloom.training.precision import Precision, dtype_for, pick_device
 
 C = TypeVar("C", bound=RunConfig)
 M = TypeVar("M", bound=nn.Module)
-_MAIN = torch.device("cpu")
-FREE = "end other programs, or use a machine with more memory"
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,8 @@ def load_run(
     merge_adapters(model)
     if weights_of is not None:
         _take(model, weights_of, say)
-    pack(usable(model, where, dtype_for(precision, where)))
+    chosen = config.used_in if precision == "auto" else precision
+    pack(usable(model, where, dtype_for(chosen, where)))
     return Loaded(run, config, model, trusting(assets) if special_tokens else assets)
 
 
@@ -152,45 +149,7 @@ def refuse_too_large(config: RunConfig, assets: Assets, device: torch.device) ->
         model = config.build(assets)
         adapt(model, adaptation(config))
     optimizer, ema = getattr(config, "optimizer", None), config.training.ema
-    refuse_shortage(model, lambda: _largest(config, model), training_bytes(model, optimizer, ema), device)
-
-
-def refuse_shortage(
-    model: nn.Module, hint: Callable[[], tuple[str, str]], training: int = 0, device: torch.device = _MAIN
-) -> None:
-    """Raises ConfigError where a model needs more memory than is free.
-
-    Args:
-        model: the model; its parameters need not have memory.
-        hint: the place of the error, and its cure.
-        training: the bytes that its training needs on `device`; its weights are in main memory before.
-        device: see `training`.
-    """
-    count = parameter_count(model)
-    needs = (device, training, "weights, gradients and moments"), (_MAIN, 4 * count, "its weights")
-    for where, size, use in needs:
-        if (free := shortage(size, where)) is not None:
-            problem = f"a model of {count:,} parameters needs {size / 1e9:,.1f} GB for {use}"
-            place, cure = hint()
-            there = f" on {where}" * (where != _MAIN)
-            raise ConfigError(f"{problem}, but {free / 1e9:,.1f} GB are free{there}", where=place, cure=cure)
-
-
-def _largest(config: Any, model: nn.Module) -> tuple[str, str]:
-    """The key that sets the largest dimension of the largest parameter, and what to do about it."""
-    name, parameter = max(model.named_parameters(), key=lambda pair: pair[1].numel())
-    part, size = name.partition(".")[0], max(parameter.shape)
-    if name in vocabulary_parameters(model) and size == len(parameter):
-        return "tokenizer.size", f"choose a smaller one than {size:,}"
-    tree: Any = tree_of(config.model)
-    values = {keys: value for keys in leaves(tree) if isinstance(value := reduce(getitem, keys, tree), int)}
-    near = {keys: value for keys, value in values.items() if value <= size <= 8 * value}  # Q, K and V; gates
-    if not near:
-        return "model", "choose a smaller one"
-    key = max(near, key=lambda keys: (part in keys, size % near[keys] == 0, near[keys]))
-    layers = values.get((*key[:-1], "layers"), 1)
-    cure = f"choose a smaller one than {near[key]:,}" + f", or fewer layers than {layers:,}" * (layers > 1)
-    return ".".join(("model", *key)), cure
+    refuse_shortage(model, lambda: largest(config, model), training_bytes(model, optimizer, ema), device)
 
 
 def adaptation(config: RunConfig) -> AdaptConfig:

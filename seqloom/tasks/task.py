@@ -111,6 +111,8 @@ class RunConfig(Bounded):
     """The cure in the error for a run of another task."""
     measured_in: ClassVar[Precision] = "fp32"
     """The precision in which a finished run is evaluated."""
+    used_in: ClassVar[Precision] = "auto"
+    """The precision in which it is used where none is asked for."""
 
     @property
     def begins_with(self) -> str:

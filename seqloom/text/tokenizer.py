@@ -14,7 +14,7 @@ import tokenizers
 
 from seqloom.errors import RunError, UsageError
 from seqloom.limits import Bounded, Bounds, ShareBelowOne, check_regular
-from seqloom.text.dna import kmers
+from seqloom.text.dna import Kmers, kmers
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 MESSAGE_END = "<|end|>"
@@ -71,23 +71,6 @@ class Characters:
 
     kind: ClassVar[str] = "characters"
     joint: bool = True
-    lowercase: bool = False
-
-
-@dataclass(frozen=True)
-class Kmers(Bounded):
-    """Words of k letters, as of DNA, overlapping or not (Ji et al. 2021); those not seen in training become <unk>.
-
-    Args:
-        size: k.
-        stride: letters from the start of a word to that of the next: 1 = at each letter, k = without overlap.
-        lowercase: whether text is lowercased first.
-    """
-
-    kind: ClassVar[str] = "kmers"
-    joint: ClassVar[bool] = True
-    size: Annotated[int, Bounds(1, 12)] = 6
-    stride: Annotated[int, Bounds(1, 12)] = 1
     lowercase: bool = False
 
 

@@ -25,7 +25,7 @@ from seqloom.nn.embedders import PatchConfig
 from seqloom.run import Run
 from seqloom.tasks import task_class
 from seqloom.tasks.assets import Assets
-from seqloom.tasks.building import FREE, refuse_shortage
+from seqloom.tasks.memory import FREE, refuse_shortage
 from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import save_finished

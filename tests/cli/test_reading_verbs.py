@@ -337,7 +337,7 @@ def test_calls_that_are_wrong(call: Call, here, words, message):
 
 def test_one_text_is_no_list_of_texts(here):
     for predictor in (seqloom.load("label"), seqloom.load("tags")):
-        with pytest.raises(UsageError, match="expected a list of texts"):
+        with pytest.raises(UsageError, match="expected a list, got one text"):
             predictor("ba ko")
 
 

@@ -79,7 +79,7 @@ def test_many_wrong_values_of_configs(kind, whole, process):
 
 def options_of(verb: str) -> list[str]:
     name = {"eval": "evaluate", "import": "import_"}.get(verb, verb)
-    file = {"answer": "classify", "fill": "classify", "embed": "classify"}.get(name, name)
+    file = {"answer": "classify", "fill": "classify", "embed": "classify", "caption": "translate"}.get(name, name)
     function = getattr(import_module(f"seqloom.cli.{file}"), name)
     parameters = inspect.signature(function).parameters.values()
     return [f"--{p.name.replace('_', '-')}" for p in parameters if p.kind is p.KEYWORD_ONLY]

@@ -285,7 +285,8 @@ def test_what_peft_cannot_express_is_refused(adapted: Any, call: Call) -> None:
     peft = ("--to", "peft", "-q")
     call("export", run, "out", *peft).refused(2, "what was learned of embedder.weight cannot be written", "--to hf")
     call("export", "base", "out", *peft).refused(2, "base: was not adapted with adapt.kind = 'lora'")
-    call("export", run, "out", "--to", "hf", "--base", "base", "-q").refused(2, "--base is for --to peft only")
+    refused = "--base is for --to peft and --to adapter only"
+    call("export", run, "out", "--to", "hf", "--base", "base", "-q").refused(2, refused)
     assert not Path("out", CONFIG).exists()
 
 

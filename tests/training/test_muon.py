@@ -12,6 +12,7 @@ from seqloom.nn.linear import matrices
 from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.training.optimizer import FlatWeights, Muon, MuonStepper, Optimizer, nearest_orthogonal
+from seqloom.training.precision import dtype_for
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(7, 7), (5, 13), (13, 5)])
@@ -90,14 +91,14 @@ def test_every_matrix_says_what_is_stacked_in_it(member: str) -> None:
 def test_a_step_on_a_stacked_matrix_is_a_step_on_each(member: str) -> None:
     model = make(member)
     flat, config = FlatWeights(model, torch.float32), Muon(lr=0.1, weight_decay=0.2, clip=0.0)
-    optimizer = Optimizer(flat, config)
+    optimizer, dtype = Optimizer(flat, config), dtype_for("auto", torch.device("cpu"))
     flat.grads.normal_()
     alone = {n: p.detach().clone().split(rows) for n, rows in flat.matrices.items() for p in [model.get_parameter(n)]}
     for name, parts in alone.items():
         for part, grad in zip(parts, flat.views(flat.grads)[name].split(flat.matrices[name]), strict=True):
             piece = torch.nn.Parameter(part)
             piece.grad = grad.clone()
-            MuonStepper([piece], 0.2, config.momentum, torch.float32).step(0.1)
+            MuonStepper([piece], 0.2, config.momentum, dtype).step(0.1)
     optimizer.gather()
     optimizer.step(0.1, optimizer.norm())
     for name, parts in alone.items():

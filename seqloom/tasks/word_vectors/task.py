@@ -32,6 +32,7 @@ from seqloom.text.vocabulary import Vocabulary
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Measured, Plan
 from seqloom.training.log import Reporter
+from seqloom.training.precision import Precision
 from seqloom.training.schedule import Linear, Schedule
 from seqloom.training.word_learner import SGD, BlockConfig, WordLearner
 
@@ -62,6 +63,7 @@ class EmbedWordsConfig(RunConfig):
     task: Literal["embed_words"] = "embed_words"
     other_run: ClassVar[str] = "name a run of word vectors, or a file of vectors"
     used_by: ClassVar[str] = "words"
+    used_in: ClassVar[Precision] = "fp32"  # vectors are looked up, not multiplied
     data: WordText
     model: Word2VecConfig = field(default_factory=Word2VecConfig)
     batches: BlockConfig = field(default_factory=BlockConfig)

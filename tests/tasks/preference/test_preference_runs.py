@@ -134,12 +134,13 @@ def test_the_kept_reference_is_what_the_start_says(trained: Run, folder: Path) -
     rows = loaded.config.data.read(loaded.config.data.valid)
     pairs = loaded.config.encoded(rows, loaded.assets).pairs
     assert len(drawn) == len(pairs) == 9
-    begin(loaded.config, loaded.model, loaded.assets, Listener())  # with new tokens, if there are any
+    model = loaded.config.build(loaded.assets).eval()
+    begin(loaded.config, model, loaded.assets, Listener())  # with new tokens, if there are any
     found = [(drawn, reference["drawn_log_p"]), (pairs, reference["valid"]["log_p"])]
     for encoded, expected in found:
         for pair, kept in zip(encoded, expected, strict=True):
             with torch.no_grad():
-                alone = answer_log_p(loaded.model, preference_batch([pair], np.zeros((1, 2)), start))
+                alone = answer_log_p(model, preference_batch([pair], np.zeros((1, 2)), start))
             assert kept == pytest.approx(alone.tolist(), abs=1e-4)
 
 
