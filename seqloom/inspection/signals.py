@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqloom.inspection.charts import Curve, Steps, line_figure
+from seqloom.inspection.charts import Curve, line_figure
 from seqloom.inspection.images import rollout
 from seqloom.inspection.page import Markup, element, join
 
@@ -22,7 +22,7 @@ def signal_attention(name: str, values: np.ndarray, weights: np.ndarray | None) 
     """
     drawn = values[:, :_CHANNELS].astype(np.float64)
     curves = [
-        Curve(f"channel {i}", [(t, float(y)) for t, y in enumerate(row) if np.isfinite(y)], f"s{i - 1}")
+        Curve(f"channel {i}", [(t, float(y)) for t, y in enumerate(row) if np.isfinite(y)])
         for i, row in enumerate(drawn.T, 1)
     ]
     more = f"The first {_CHANNELS} of {values.shape[1]} channels. " * (values.shape[1] > _CHANNELS)
@@ -34,8 +34,8 @@ def signal_attention(name: str, values: np.ndarray, weights: np.ndarray | None) 
         rows = [*(layer.mean(0) for layer in weights.mean(1)), rollout(weights).mean(0)]
         names = [*(f"layer {i}" for i in range(1, len(rows))), "rollout"]
         strips = [_strip(row, label) for row, label in zip(rows, names, strict=True)]
-    steps = Steps(float(max(1, len(values) - 1)), lambda x: f"step {x:,.0f}")
-    return join([*line_figure(name, note or None, curves, steps, low=low), *strips])
+    chart = line_figure(name, note or None, curves, lambda x: f"step {x:,.0f}", low=low)
+    return join([*chart, *strips])
 
 
 def _strip(weights: np.ndarray, label: str) -> Markup:
