@@ -29,6 +29,7 @@ from seqloom.models.assemblies import (
     vocabulary_parameters,
 )
 from seqloom.models.encoder import EncoderOnlyConfig
+from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers, make_tokenizer
@@ -335,6 +336,8 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
     tree: Any = getattr(config, "model", None)
     if getattr(tree, "kind", "") not in CONFIGS:
         raise UsageError("a model of this kind cannot be exported", where=str(run.path))
+    if isinstance(tree, EncoderDecoderConfig) and tree.source.modality != "text":
+        raise UsageError(f"reads {tree.source.modality}s and writes text, as no format here does", where=str(run.path))
     pair = load_tokenizers(run)
     checkpoint = run.best(reporter.warn).path
     with saved_weights(checkpoint) as weights:

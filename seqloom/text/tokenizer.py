@@ -196,10 +196,8 @@ class Tokenizer:
     @property
     def stops(self) -> tuple[int, ...]:
         """The ids that end a generated text besides `stop`."""
-        if self.special is not None:
-            return self.special.ends
         end = self.inner.token_to_id(MESSAGE_END)
-        return () if end is None else (int(end),)
+        return self.special.ends if self.special is not None else () if end is None else (int(end),)
 
     @property
     def suppressed(self) -> tuple[int, ...]:
