@@ -254,7 +254,7 @@ def test_weights_that_do_not_fit_into_memory(publish: Publish, tmp_path: Path, m
     size = 4 * sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
     shortages: list[int | None] = [None, 1000]  # of nothing; of the weights
     sizes = []
-    monkeypatch.setattr("seqloom.tasks.building.shortage", lambda size, at: sizes.append(size) or shortages.pop(0))
+    monkeypatch.setattr("seqloom.tasks.memory.shortage", lambda size, at: sizes.append(size) or shortages.pop(0))
     with pytest.raises(SeqloomError, match=r"llama: a model of [\d,]+ parameters needs 0.0 GB .* 0.0 GB are free"):
         import_run(str(folder), str(tmp_path / "run"), Reporter(0))
     assert sizes == [0, size]

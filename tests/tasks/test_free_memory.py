@@ -85,7 +85,7 @@ def test_the_key_of_the_largest_parameter_is_named(
     name: str, options: str, key: str, value: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = read_config(f"{name}.toml", options.split())
-    monkeypatch.setattr("seqloom.tasks.building.shortage", lambda needed, device: 0)
+    monkeypatch.setattr("seqloom.tasks.memory.shortage", lambda needed, device: 0)
     with pytest.raises(ConfigError) as caught:
         train_run(config, Listener())
     assert caught.value.where == key
@@ -96,7 +96,7 @@ def test_what_is_needed_where(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     config = read_config("lstm.toml", ())
     assets = config.prepare(Reporter(0)).assets
     asked: list[tuple[int, torch.device]] = []
-    monkeypatch.setattr("seqloom.tasks.building.shortage", lambda needed, device: asked.append((needed, device)))
+    monkeypatch.setattr("seqloom.tasks.memory.shortage", lambda needed, device: asked.append((needed, device)))
     count = parameter_count(new_model(config, assets, GPU))
     assert asked == [(20 * count, GPU), (4 * count, CPU)]
 
@@ -104,7 +104,7 @@ def test_what_is_needed_where(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_run_in_use_needs_its_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = train_run(read_config("lstm.toml", ("--training.steps", "1")), Listener())
     count = run.info()["training"]["parameters"]
-    monkeypatch.setattr("seqloom.tasks.building.shortage", lambda needed, device: None if needed < 4 * count else 5)
+    monkeypatch.setattr("seqloom.tasks.memory.shortage", lambda needed, device: None if needed < 4 * count else 5)
     for use in (lambda: load(run), lambda: load_model(Run.open(run.path), Listener())):
         with pytest.raises(
             ConfigError, match=rf"a model of {count:,} parameters needs 0.0 GB for its weights"
