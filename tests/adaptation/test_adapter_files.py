@@ -106,8 +106,7 @@ def changed(path: Path, change: Callable[[dict[str, Any], dict[str, Tensor]], No
     return other
 
 
-@pytest.mark.parametrize("learned", ["a", "bits"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "learned"), [*zip(NAMES, ["a", "bits"] * 2, strict=True)])
 def test_an_adapter_travels_and_is_a_run_again(
     call: Call, here: Callable[[str], Path], name: str, learned: str
 ) -> None:
