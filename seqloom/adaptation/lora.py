@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqloom.adaptation.config import LoRA
 from seqloom.nn.dropout import keep_mask
-from seqloom.shapes import Float
+from seqloom.shapes import Bool, Float
 
 
 class LowRank(nn.Module):
@@ -43,10 +43,11 @@ class LowRank(nn.Module):
         sums = [torch.addmm(w, b, a, alpha=self.scale) for w, b, a in parts]
         return (sums[0] if len(sums) == 1 else torch.cat(sums)).view_as(weight)
 
-    def beside(self, x: Float[Tensor, "R ... D"]) -> Float[Tensor, "R ... E"]:
-        """What it adds to the outputs of a linear layer: s (x A^T) B^T."""
-        parts = zip(torch.split(x @ self.down.t(), self.rank, -1), torch.split(self.up, self.rows), strict=True)
-        return torch.cat([low @ up.t() for low, up in parts], -1) * self.scale
+    def beside(self, x: Float[Tensor, "R ... D"], rows: Bool[Tensor, " R"]) -> Float[Tensor, "R ... E"]:
+        """What it adds to the outputs of a linear layer in some rows: s (x A^T) B^T, and 0 in the others."""
+        low = (x @ self.down.t()).masked_fill(~rows.view(-1, *[1] * (x.ndim - 1)), 0.0)
+        parts = zip(torch.split(low, self.rank, -1), torch.split(self.up, self.rows), strict=True)
+        return torch.cat([part @ up.t() for part, up in parts], -1) * self.scale
 
 
 class NewRows(nn.Module):

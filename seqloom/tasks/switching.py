@@ -12,6 +12,7 @@ import torch
 
 from seqloom.adaptation.adapt import merge_adapters
 from seqloom.adaptation.lora import LowRank
+from seqloom.decoding.config import DecodingConfig, with_options
 from seqloom.errors import UsageError, counted, nearest
 from seqloom.nn.effective import by_row, changes_of
 from seqloom.nn.linear import pack, packed_weights, unpack
@@ -42,13 +43,15 @@ class Adapters:
         self._numbers = {name: number for number, name in enumerate(adapted)}
         self._merged: str | None = None
         self._undo: Callable[[], None] = lambda: None
-        self._by_row: set[str | None] = {None}
+        self._beside: dict[str | None, Any] = {None: self._predictors[None]}
         for name, each in adapted.items():
-            adapters = in_linear_layers(each) if self._is_alike(name, each) else {}
-            self._by_row |= {name} if adapters else {*()}
-            for layer, adapter in adapters.items():
+            for layer, adapter in in_linear_layers(each).items():
                 target: Any = base.model.get_submodule(layer)
                 target.beside = {**(target.beside or {}), self._numbers[name]: adapter}
+                self._beside[name] = each.loaded.config.predictor(base.model, each.loaded.assets, **options)
+        runs: dict[str | None, Loaded[Any]] = {name: each.loaded for name, each in adapted.items()}
+        pairs = {name: runs.get(name, base).assets.tokenizers or () for name in self._beside}
+        self._tokenizers = {name: tuple(each.digest() for each in pair) for name, pair in pairs.items()}
 
     @property
     def names(self) -> list[str]:
@@ -77,7 +80,8 @@ class Adapters:
         Args:
             inputs: those of the predictor.
             adapter: a name; None = the base; or a list with one of these for each text, which gives a list of results.
-                Texts with adapters of linear layers alone are then generated in one batch, others adapter by adapter.
+                Texts with adapters of linear layers alone that are generated in the same way are then one batch, others
+                are computed adapter by adapter.
             options: those of the predictor.
         """
         if adapter is None or isinstance(adapter, str):
@@ -90,25 +94,30 @@ class Adapters:
             count = "what is no list of texts" if isinstance(texts, str) else counted(len(texts), "text")
             problem = f"{counted(len(names), 'adapter')} for {count}"
             raise UsageError(problem, cure="give a list of texts, and a name or None for each")
-        if {*names} <= self._by_row:
-            device = next(self._base.model.parameters()).device
-            with by_row(torch.tensor([-1 if name is None else self._numbers[name] for name in names], device=device)):
-                return self._predictors[None](texts, **options)
+        batches: dict[Any, list[int]] = {}
+        for row, name in enumerate(names):
+            batches.setdefault(self._alike(name, options), []).append(row)
         results: dict[int, Any] = {}
-        for name in dict.fromkeys(names):
-            rows = [row for row, each in enumerate(names) if each == name]
-            results |= zip(rows, self.using(name)([texts[row] for row in rows], **options), strict=True)
+        for rows in batches.values():
+            part = self._batch([names[row] for row in rows], [texts[row] for row in rows], options)
+            results |= zip(rows, part, strict=True)
         return [results[row] for row in range(len(names))]
 
-    def _is_alike(self, name: str, adapted: Adapted) -> bool:
-        """Whether an adapter generates texts as its base does, but for the weights."""
-        base, other = self._predictors[None], self._predictors[name]
-        same = all(getattr(base, key, None) == getattr(other, key, None) for key in ("config", "context"))
-        if not (hasattr(base, "config") and type(base) is type(other) and same):
-            return False
-        pairs = (self._base.assets.tokenizers, adapted.loaded.assets.tokenizers)
-        here, there = ([tokenizer.digest() for tokenizer in pair or ()] for pair in pairs)
-        return here == there
+    def _alike(self, name: str | None, options: Mapping[str, Any]) -> Any:
+        """What the adapters of one batch have in common: the way texts are generated; or the name alone."""
+        predictor = self._predictors[name]
+        if name not in self._beside or not isinstance(getattr(predictor, "config", None), DecodingConfig):
+            return name
+        config = with_options(predictor.config, {key: value for key, value in options.items() if key != "stop"})
+        return type(predictor), config, getattr(predictor, "context", None), self._tokenizers[name]
+
+    def _batch(self, names: Sequence[str | None], texts: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        if len({*names}) == 1:
+            return self.using(names[0])(texts, **options)
+        device, predictor = next(self._base.model.parameters()).device, self._beside[names[0]]
+        predictor.config = self._predictors[names[0]].config
+        with by_row(torch.tensor([-1 if name is None else self._numbers[name] for name in names], device=device)):
+            return predictor(texts, **options)
 
 
 def in_linear_layers(adapted: Adapted) -> dict[str, LowRank]:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,7 @@ def changed(path: Path, change: Callable[[dict[str, Any], dict[str, Tensor]], No
     return other
 
 
-@pytest.mark.parametrize("learned", ["a", "bits"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "learned"), [*zip(NAMES, ["a", "bits"] * 2, strict=True)])
 def test_an_adapter_travels_and_is_a_run_again(
     call: Call, here: Callable[[str], Path], name: str, learned: str
 ) -> None:
@@ -168,26 +168,29 @@ def test_rows_of_one_batch_have_adapters_of_their_own(
 ) -> None:
     here(name)
     adapters = on("run", a="a", b="b.safetensors", bits="bits")
-    rows = ["b", None, "a", "b"]
+    rows, base = ["b", None, "a", "b"], adapters.using(None)
 
-    def best(row: str | None, texts: list[str], **more: Any) -> list[Any]:
-        predictor = adapters.using(row)
+    def best(predictor: Any, texts: list[str], **more: Any) -> list[Any]:
         results = (predictor.translate if name == "translate" else predictor.batch)(texts, **more)
         return [result[0] for result in results]
 
-    expected = [best(row, TEXTS, **options)[i] for i, row in enumerate(rows)]
-    base, seen = adapters.using(None), list[int]()
+    monkeypatch.setattr(type(base), "__call__", best)
+    expected = [adapters(TEXTS, adapter=row, **options)[i] for i, row in enumerate(rows)]
+    plain = adapters(TEXTS, **options)
+    seen = list[int]()
     watching = base.model.head.register_forward_hook(lambda layer, x, y: seen.append(len(x[0])))
-    monkeypatch.setitem(adapters._predictors, None, lambda texts, **more: best(None, texts, **more))
-    monkeypatch.setattr(adapters, "using", lambda name: base)
     mixed = adapters(TEXTS, adapter=rows, **options)
-    watching.remove()
     assert max(seen) == len(TEXTS) * options.get("beam", 1)  # one batch
     assert [each.text for each in mixed] == [each.text for each in expected]
     for each, other in zip(mixed, expected, strict=True):
         assert each.log_p == pytest.approx(other.log_p, abs=1e-4)
-    plain = best(None, TEXTS, **options)
     assert max(abs(each.log_p - other.log_p) for each, other in zip(mixed, plain, strict=True)) > 0.01
+
+    seen.clear()
+    adapters.using("a").config = replace(base.config, min_length=2)  # which the others do not have
+    adapters(TEXTS, adapter=rows, **options)
+    watching.remove()
+    assert max(seen) == 3 * options.get("beam", 1)
 
 
 def test_adapters_compute_in_the_type_of_the_base(here: Callable[[str], Path]) -> None:
