@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
 from seqloom.errors import DataError
+from seqloom.limits import Bounded, Bounds
 
 _LETTERS = "ACGTURYSWKMBDHVN"  # IUPAC: bases, and sets of them (Cornish-Bowden 1985)
 _COMPLEMENTS = "TGCAAYRSWMKVHDBN"
 _COMPLEMENT = str.maketrans(_LETTERS + _LETTERS.lower(), _COMPLEMENTS + _COMPLEMENTS.lower())
+
+
+@dataclass(frozen=True)
+class Kmers(Bounded):
+    """Words of k letters, as of DNA, overlapping or not (Ji et al. 2021); those not seen in training become <unk>.
+
+    Args:
+        size: k.
+        stride: letters from the start of a word to that of the next: 1 = at each letter, k = without overlap.
+        lowercase: whether text is lowercased first.
+    """
+
+    kind: ClassVar[str] = "kmers"
+    joint: ClassVar[bool] = True
+    size: Annotated[int, Bounds(1, 12)] = 6
+    stride: Annotated[int, Bounds(1, 12)] = 1
+    lowercase: bool = False
 
 
 def reverse_complement(sequence: str, where: str = "") -> str:

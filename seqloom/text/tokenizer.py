@@ -14,7 +14,7 @@ import tokenizers
 
 from seqloom.errors import RunError, UsageError
 from seqloom.limits import Bounded, Bounds, ShareBelowOne, check_regular
-from seqloom.text.dna import kmers
+from seqloom.text.dna import Kmers, kmers
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 MESSAGE_END = "<|end|>"
@@ -71,23 +71,6 @@ class Characters:
 
     kind: ClassVar[str] = "characters"
     joint: bool = True
-    lowercase: bool = False
-
-
-@dataclass(frozen=True)
-class Kmers(Bounded):
-    """Words of k letters, as of DNA, overlapping or not (Ji et al. 2021); those not seen in training become <unk>.
-
-    Args:
-        size: k.
-        stride: letters from the start of a word to that of the next: 1 = at each letter, k = without overlap.
-        lowercase: whether text is lowercased first.
-    """
-
-    kind: ClassVar[str] = "kmers"
-    joint: ClassVar[bool] = True
-    size: Annotated[int, Bounds(1, 12)] = 6
-    stride: Annotated[int, Bounds(1, 12)] = 1
     lowercase: bool = False
 
 
@@ -244,8 +227,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, without special tokens."""
-        encodings = self.inner.encode_batch_fast(self._given(texts), add_special_tokens=False)
-        return [self._ids(encoding) for encoding in encodings]
+        return [self._ids(e) for e in self.inner.encode_batch_fast(self._given(texts), add_special_tokens=False)]
 
     def encode_places(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """The ids of each text, and the characters at which each begins and ends (T 2); UsageError for k-mers."""

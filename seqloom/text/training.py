@@ -10,8 +10,8 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from seqloom.errors import DataError
-from seqloom.text.dna import kmers
-from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Kmers, Special, Tokenizer, WordLevel
+from seqloom.text.dna import Kmers, kmers
+from seqloom.text.tokenizer import BPE, SPECIAL, Characters, Special, Tokenizer, WordLevel
 
 
 def train_tokenizer(config: BPE | WordLevel | Characters | Kmers, texts: Iterable[str]) -> Tokenizer:

@@ -23,12 +23,12 @@ def framed(a: int, b: int | None, windows: bool, **sizes: int) -> tuple[Window, 
 @given(st.integers(0, 60), st.none() | st.integers(1, 60), st.booleans(), st.integers(0, 4))
 def test_windows_cover_the_text_and_keep_to_the_length(a, b, windows, stride):
     parts = framed(a, b, windows, length=12, stride=stride)
-    assert all(len(w.ids) <= 12 and w.ids[0] == START and w.ids[-1] == END for w in parts)
+    assert all(len(w.values) <= 12 and w.values[0] == START and w.values[-1] == END for w in parts)
     if windows:
         tokens, whole = (text(a), 1) if b is None else (text(b, 1000), None)
         seen = set()
         for w in parts:
-            part = w.ids[whole or w.second : -1]
+            part = w.values[whole or w.second : -1]
             assert (part == tokens[w.first_token : w.first_token + len(part)]).all()
             seen |= set(part.tolist())
         assert seen == set(tokens.tolist())
@@ -36,15 +36,15 @@ def test_windows_cover_the_text_and_keep_to_the_length(a, b, windows, stride):
     else:
         assert len(parts) == 1
         if a + (b or 0) + 2 + (b is not None) <= 12:
-            assert len(parts[0].ids) == a + (b or 0) + 2 + (b is not None)
+            assert len(parts[0].values) == a + (b or 0) + 2 + (b is not None)
 
 
 def test_the_longer_one_of_a_pair_is_cut():
     (window,) = framed(20, 3, False, length=12)
-    assert window.ids.tolist() == [START, *range(10, 16), END, 1000, 1001, 1002, END]
+    assert window.values.tolist() == [START, *range(10, 16), END, 1000, 1001, 1002, END]
     assert window.second == 8
     (window,) = framed(2, 20, False, length=12)
-    assert window.ids.tolist() == [START, 10, 11, END, *range(1000, 1007), END]
+    assert window.values.tolist() == [START, 10, 11, END, *range(1000, 1007), END]
 
 
 def test_a_batch_of_windows():
@@ -76,4 +76,4 @@ def test_every_text_is_in_an_epoch_once_and_batches_are_a_function_of_their_numb
     assert again.number == 2
     parts = list(by_length(items, 40))
     assert sorted(i for part in parts for i in part) == list(range(50))
-    assert all(len(part) * max(len(items[i].windows[0].ids) for i in part) <= 40 for part in parts)
+    assert all(len(part) * max(len(items[i].windows[0].values) for i in part) <= 40 for part in parts)
