@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqloom.inspection.charts import Curve, Steps, line_figure
+from seqloom.inspection.charts import Curve, Steps, line_chart
 from seqloom.inspection.images import rollout
-from seqloom.inspection.page import Markup, element, join
+from seqloom.inspection.page import Markup, element, figure
 
 _CHANNELS = 6  # drawn, as there are so many colours
 _LEFT, _WIDTH, _ROW = 46, 404, 12  # where a chart has its curves, in pixels
@@ -25,9 +25,8 @@ def signal_attention(name: str, values: np.ndarray, weights: np.ndarray | None) 
         Curve(f"channel {i}", [(t, float(y)) for t, y in enumerate(row) if np.isfinite(y)], f"s{i - 1}")
         for i, row in enumerate(drawn.T, 1)
     ]
-    more = f"The first {_CHANNELS} of {values.shape[1]} channels. " * (values.shape[1] > _CHANNELS)
     low = min((y for c in curves for _, y in c.points), default=0.0)
-    note = more
+    note = f"The first {_CHANNELS} of {values.shape[1]} channels. " * (values.shape[1] > _CHANNELS)
     strips: list[Markup] = []
     if weights is not None:
         note += "Below, what all positions attend to, on average: in each layer, and rolled out through all of them."
@@ -35,7 +34,10 @@ def signal_attention(name: str, values: np.ndarray, weights: np.ndarray | None) 
         names = [*(f"layer {i}" for i in range(1, len(rows))), "rollout"]
         strips = [_strip(row, label) for row, label in zip(rows, names, strict=True)]
     steps = Steps(float(max(1, len(values) - 1)), lambda x: f"step {x:,.0f}")
-    return join([*line_figure(name, note or None, curves, steps, low=low), *strips])
+    curves = [c for c in curves if c.points]
+    charts = [line_chart(name, note, curves, steps, 230, low), element("output")] if curves else []
+    keys = [element("span", c.name, class_=f"key {c.look}") for c in curves if len(curves) > 1]
+    return figure(name, note or None, *charts, *strips, keys=keys)
 
 
 def _strip(weights: np.ndarray, label: str) -> Markup:
@@ -47,4 +49,11 @@ def _strip(weights: np.ndarray, label: str) -> Markup:
     ]
     name = element("text", label, x=_LEFT - 6, y=_ROW - 2, text_anchor="end", font_size=9)
     box = {"viewBox": f"0 0 {_LEFT + _WIDTH + 10} {_ROW}", "role": "img"}
-    return element("svg", element("title", f"attention: {label}"), name, element("g", *cells), class_="chart", **box)
+    return element(
+        "svg",
+        element("title", f"attention: {label}"),
+        name,
+        element("g", *cells, class_="cells"),
+        class_="chart",
+        **box,
+    )
