@@ -71,7 +71,7 @@ def line_figure(
     note: str | None,
     curves: Sequence[Curve],
     label: Callable[[float], str],
-    *,
+    *below: Markup,
     height: int = 230,
     low: float = 0.0,
     end: float = 0.0,
@@ -83,6 +83,7 @@ def line_figure(
         title, note: the caption.
         curves: the curves.
         label: the label of a step.
+        below: what stands below them.
         height: in pixels.
         low: where the axis of values starts, or at the least value if that is lower.
         end: where the axis of steps ends; 0 = at the last step.
@@ -119,7 +120,7 @@ def line_figure(
     ]
     hover = json.dumps(stops, separators=(",", ":"))
     chart = _svg((_WIDTH, height), title, description, *drawn, class_="chart", data_hover=hover)
-    yield figure(title, note, chart, element("output"), keys=legend)
+    yield figure(title, note, chart, element("output"), *below, keys=legend)
 
 
 def _line(points: Sequence[tuple[float, float]]) -> str:

@@ -25,17 +25,15 @@ def signal_attention(name: str, values: np.ndarray, weights: np.ndarray | None) 
         Curve(f"channel {i}", [(t, float(y)) for t, y in enumerate(row) if np.isfinite(y)])
         for i, row in enumerate(drawn.T, 1)
     ]
-    more = f"The first {_CHANNELS} of {values.shape[1]} channels. " * (values.shape[1] > _CHANNELS)
     low = min((y for c in curves for _, y in c.points), default=0.0)
-    note = more
+    note = f"The first {_CHANNELS} of {values.shape[1]} channels. " * (values.shape[1] > _CHANNELS)
     strips: list[Markup] = []
     if weights is not None:
         note += "Below, what all positions attend to, on average: in each layer, and rolled out through all of them."
         rows = [*(layer.mean(0) for layer in weights.mean(1)), rollout(weights).mean(0)]
         names = [*(f"layer {i}" for i in range(1, len(rows))), "rollout"]
         strips = [_strip(row, label) for row, label in zip(rows, names, strict=True)]
-    chart = line_figure(name, note or None, curves, lambda x: f"step {x:,.0f}", low=low)
-    return join([*chart, *strips])
+    return join(line_figure(name, note or None, curves, lambda x: f"step {x:,.0f}", *strips, low=low))
 
 
 def _strip(weights: np.ndarray, label: str) -> Markup:
@@ -47,4 +45,11 @@ def _strip(weights: np.ndarray, label: str) -> Markup:
     ]
     name = element("text", label, x=_LEFT - 6, y=_ROW - 2, text_anchor="end", font_size=9)
     box = {"viewBox": f"0 0 {_LEFT + _WIDTH + 10} {_ROW}", "role": "img"}
-    return element("svg", element("title", f"attention: {label}"), name, element("g", *cells), class_="chart", **box)
+    return element(
+        "svg",
+        element("title", f"attention: {label}"),
+        name,
+        element("g", *cells, class_="cells"),
+        class_="chart",
+        **box,
+    )

@@ -55,8 +55,11 @@ def unallocated() -> Iterator[None]:
 
 
 def limit_of(config: ModelConfig) -> int | None:
-    """The most positions the model reads, or None."""
-    return config.decoder.limit if isinstance(config, DecoderOnlyConfig) else config.encoder.limit
+    """The most positions the model reads, or None; a front makes fewer of them."""
+    if isinstance(config, DecoderOnlyConfig):
+        return config.decoder.limit
+    limit, front = config.encoder.limit, getattr(config, "front", None)
+    return limit if limit is None or front is None else limit * front.stride
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -39,10 +39,6 @@ class FrontConfig(Bounded):
         """The positions that become one."""
         return math.prod(self.strides)
 
-    def positions(self, length: int) -> int:
-        """How many positions are left of a sequence."""
-        return -(-length // self.stride)
-
 
 class _SequenceNorm(nn.Module):
     """Normalizes each sequence over all real positions and features together ("gLN": Luo and Mesgarani 2019).

@@ -225,8 +225,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, without special tokens."""
-        encodings = self.inner.encode_batch_fast(self._given(texts), add_special_tokens=False)
-        return [self._ids(encoding) for encoding in encodings]
+        return [self._ids(e) for e in self.inner.encode_batch_fast(self._given(texts), add_special_tokens=False)]
 
     def encode_places(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """The ids of each text, and the characters at which each begins and ends (T 2); UsageError for k-mers."""

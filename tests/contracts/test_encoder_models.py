@@ -18,6 +18,7 @@ from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoders import BagConfig, EncoderConfig
 from seqloom.models.recurrent import RecurrentEncoderConfig
 from seqloom.nn.embedders import EmbedderConfig, Inputs, PatchConfig
+from seqloom.nn.front import FrontConfig
 from seqloom.nn.pooling import PoolingKind
 from seqloom.nn.positions import Learned, Rotary
 from seqloom.nn.transformer import TransformerConfig
@@ -43,6 +44,7 @@ FAMILY = [
     *(EncoderOnlyConfig(encoder=BERT, pooling=kind, pooler="tanh") for kind in get_args(PoolingKind)),
     *(EncoderOnlyConfig(encoder=e, segments=i % 2 * 2, matches=True) for i, e in enumerate(ENCODERS)),
     EncoderOnlyConfig(encoder=BERT, embedding=5, embedder=EmbedderConfig(scaled=False), pooler="relu"),
+    EncoderOnlyConfig(encoder=BERT, embedding=5, front=FrontConfig((1, 1), 3)),
 ]
 LENGTHS = torch.tensor([7, 4, 2])
 MASK = torch.arange(S) < LENGTHS[:, None]

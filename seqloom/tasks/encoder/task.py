@@ -62,10 +62,8 @@ class ReadingConfig(GradientConfig):
         if read != self.modality:
             kinds = f"model.embedder.kind = {self.model.embedder.kind!r} reads {read}s"
             raise ValueError(f"{kinds}, and the data are {self.modality}s: leave [model.embedder] out")
-        limit, length = limit_of(self.model), self.batches.length
-        if isinstance(self.model, EncoderOnlyConfig):  # a reward model may be another
-            length = self.model.front.positions(length)
-        if self.modality != "image" and limit is not None and limit < length:
+        limit = limit_of(self.model)
+        if self.modality != "image" and limit is not None and limit < self.batches.length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")
 
     @classmethod

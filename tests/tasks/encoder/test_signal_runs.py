@@ -23,8 +23,8 @@ from seqloom.nn.embedders import FrameConfig
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.classify import ClassifyConfig
 from seqloom.tasks.encoder.media import SignalMedium, TextMedium
-from seqloom.text.dna import kmers, reverse_complement
-from seqloom.text.tokenizer import Kmers, Tokenizer
+from seqloom.text.dna import Kmers, kmers, reverse_complement
+from seqloom.text.tokenizer import Tokenizer
 from seqloom.text.training import train_tokenizer
 from seqloom.training.fit import Interrupted
 from seqloom.workflows.train import train_run
@@ -134,7 +134,7 @@ def test_channels_must_agree_and_missing_values_count_for_nothing(tree: Tree, tm
     with pytest.raises(ConfigError, match=r"model.embedder.channels: is 5, that of the data 2"):
         stated.build(Assets(facts={"labels": ["a", "b"], "sizes": {"channels": 2}}))
     model = {"encoder": {**MODEL, "positions": {"kind": "learned", "length": 11}}, "front": {"strides": [2]}}
-    with pytest.raises(ConfigError, match=r"batches.length 24 is more than the model's 11 positions"):
+    with pytest.raises(ConfigError, match=r"batches.length 24 is more than the model's 22 positions"):
         build(ClassifyConfig, {**tree, "model": model})
 
 
