@@ -116,7 +116,11 @@ _ALL = (
         "perplexity",
         "perplexity",
         "less",
-        notes=("of {tokens:,} tokens; {reading}", "per token of {sentences:,} references"),
+        notes=(
+            "of {tokens:,} tokens; {reading}",
+            "per token of {references:,} references",
+            "per token of {sentences:,} references",
+        ),
         headline=True,
     ),
     Measure(

@@ -79,6 +79,7 @@ def score_translations(
     bleu, signature = corpus_bleu(hypotheses, references, tokenize=tokenization)
     lower, lower_signature = corpus_bleu(hypotheses, references, tokenize=tokenization, lowercase=True)
     chrf, chrf_signature = corpus_chrf(hypotheses, references)
+    classes = length_classes(sources, words=source_words)
 
     def group(rows: Sequence[int]) -> dict[str, Any]:
         texts, expected = [hypotheses[i] for i in rows], [references[i] for i in rows]
@@ -102,10 +103,7 @@ def score_translations(
         "signature_lowercased": lower_signature,
         "chrf_signature": chrf_signature,
         "sentences": len(references),
-        "by_length": [
-            {"from": low, "below": below, **group(rows)}
-            for (low, below), rows in length_classes(sources, words=source_words)
-        ],
+        "by_length": [{"from": low, "below": below, **group(rows)} for (low, below), rows in classes],
         "by_kind": [
             {"kind": kind, **group([i for i, k in enumerate(kinds) if k == kind])}
             for kind in sorted(set(kinds), key=_by_number)

@@ -10,7 +10,7 @@ from functools import reduce
 from operator import getitem
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar, cast, get_args
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.config import Arguments, Tree, leaves, merge, read_tree, tree_of
 from seqloom.errors import ConfigError, RunError, UsageError
 from seqloom.files import FROZEN, WEIGHTS, Checkpoint
-from seqloom.limits import hints_of
 from seqloom.models.assemblies import (
     CONFIGS,
     Model,
@@ -31,6 +30,7 @@ from seqloom.models.assemblies import (
     vocabulary_parameters,
 )
 from seqloom.models.encoder import EncoderOnlyConfig
+from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers, make_tokenizer
@@ -276,19 +276,6 @@ def _differing(weights: Mapping[str, Stored], model: nn.Module) -> tuple[str, ..
     return tuple(sorted(differing))
 
 
-def for_modality(cls: type[Any], tree: Mapping[str, Any], presets: Mapping[str, str]) -> Tree:
-    """The tree with the preset of a model for the modality of its data, where it names no model."""
-    data, model = tree.get("data", {}), tree.get("model", {})
-    kind = data.get("kind", "") if isinstance(data, Mapping) else data
-    kind = kind[0] if isinstance(kind, Arguments) and kind else kind
-    kinds = {
-        getattr(c, "kind", ""): getattr(c, "modality", "text") for c in get_args(hints_of(cast(Any, cls)).get("data"))
-    }
-    preset = presets.get(kinds.get(kind, "text")) if isinstance(kind, str) else None
-    new = isinstance(model, Mapping) and not (model.get("preset") or model.get("kind") or tree.get("start"))
-    return {**tree, "model": {"preset": preset, **model}} if preset and new else dict(tree)
-
-
 def on_start(tree: Mapping[str, Any], *kinds: str, tasks: Mapping[str, str] = MappingProxyType({})) -> Tree:
     """The tree of a config merged into the model of the run it starts from; the tokenizer is that run's.
 
@@ -347,6 +334,8 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
     tree: Any = getattr(config, "model", None)
     if getattr(tree, "kind", "") not in CONFIGS:
         raise UsageError("a model of this kind cannot be exported", where=str(run.path))
+    if getattr(tree, "kind", "") == EncoderDecoderConfig.kind and tree.source.modality != "text":
+        raise UsageError(f"reads {tree.source.modality}s and writes text, as no format here does", where=str(run.path))
     pair = load_tokenizers(run)
     checkpoint = run.best(reporter.warn).path
     with saved_weights(checkpoint) as weights:

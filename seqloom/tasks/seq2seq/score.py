@@ -51,6 +51,8 @@ def score(
     if warning := zero_bleu(scores["bleu"], hypotheses, references):
         reporter.warn(warning)
     scores["perplexity"] = _perplexity(translator, every)
+    if len(every) > len(pairs):
+        scores["references"] = len(every)
     if isinstance(translator.source, ImageMedium):
         scores |= _of_nearest(config, translator.source, pairs.sources, references, reporter)
     if language and bleu_tokenization(pairs.targets, language) == SPACED:

@@ -53,7 +53,7 @@ def test_a_letter_that_a_font_does_not_have() -> None:
     assert lost > 100
     with pytest.raises(DataError, match=r"built-in: has no glyph for U\+00"):
         Glyphs(fonts=("built-in",), size=16, missing="refuse").splits()
-    with pytest.raises(UsageError, match="no-such-font.ttf: is no font that Pillow can read"):
+    with pytest.raises(UsageError, match=r"no-such-font\.ttf: is no font that Pillow can read"):
         Glyphs(fonts=("no-such-font.ttf",)).splits()
     with pytest.raises(UsageError, match="families are held out, and there are"):
         Glyphs(test_families=1000).splits()

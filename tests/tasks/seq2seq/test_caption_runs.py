@@ -71,7 +71,7 @@ def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.Cap
     main(["eval", str(run.path), "-q", "--json"])
     scores = json.loads(capsys.readouterr().out)
     assert scores["exact_match"] == 100
-    assert scores["sentences"] == 20
+    assert (scores["sentences"], scores["references"]) == (20, 40)
     assert scores["signature"].startswith("nrefs:2|")
     assert scores["nearest_bleu"] == pytest.approx(100)
     assert scores["cider"] == pytest.approx(5)  # as one of two references, which share little
@@ -89,13 +89,19 @@ def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.Cap
     assert len(row["translations"]) == 2
     assert "images of other sizes are resized to 8 x 8" in warned
     main(["report", str(run.path), "-q"])
-    main(["compare", str(run.path), str(run.path), "--out", str(tmp_path / "both.html"), "-q"])
+    other = train_run(config({**tree, "run": str(tmp_path / "other")}, seed=2), Listener())
+    main(["compare", str(run.path), str(other.path), "--to", str(tmp_path / "both"), "-q"])
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert "What each token attends to" in page
     capsys.readouterr()
-    with pytest.raises(SystemExit):
-        main(["translate", str(run.path), "a text"])
-    assert "reads images, not texts" in capsys.readouterr().err
+    wrong = {"reads images, not texts": ["translate", str(run.path), "a text"]}
+    wrong["reads images and writes text"] = ["export", str(run.path), str(tmp_path / "out"), "--to", "hf"]
+    wrong["reads no text"] = ["microscope", str(run.path), "--to", str(tmp_path / "seen")]
+    wrong["there is no image"] = ["caption", str(run.path)]
+    for message, words in wrong.items():
+        with pytest.raises(SystemExit):
+            main(words)
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("augment", [{}, {"crop": 1, "flip": True}], ids=["plain", "augmented"])
