@@ -29,6 +29,7 @@ NEITHER = {"majority", "by_chance", "standard_error", "rmse_of_mean", "unknown_s
 SIZES = {"words": 7, "characters": 31, "bytes": 37}
 RESULTS: dict[str, dict[str, Any]] = {
     "translation": score_translations(["a b c d e"], ["A B C D E"], ["A B C D F"]),
+    "captions": score_translations((), ["a b"] * 20, [("a b", "c d")] * 20),
     "text": perplexities(11.0, 13, SIZES),
     "labels": score_labels(np.array([0, 1, 1]), np.array([[0.7, 0.3], [0.4, 0.6], [0.8, 0.2]]), ["a", "b"]),
     "numbers": score_numbers(np.array([1.0, 2.0, 4.0]), np.array([1.0, 3.0, 2.0])),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast, get_args
 
 from seqloom.config import Arguments, Tree, merge
 from seqloom.errors import nearest
-from seqloom.limits import Bounded
+from seqloom.limits import Bounded, hints_of
 
 
 def _transformer(layers: int, width: int, inner: int, heads: int, dropout: float, **more: Any) -> Tree:
@@ -187,3 +187,16 @@ class Preset(Bounded):
         if not isinstance(name, str) or name not in cls.presets:
             raise ValueError(f"unknown preset {name!r}: {nearest(str(name), cls.presets)}")
         return merge(cls.presets[name], tree)
+
+
+def for_modality(cls: type[Any], tree: Mapping[str, Any], presets: Mapping[str, str]) -> Tree:
+    """The tree with the preset of a model for the modality of its data, where it names no model."""
+    data, model = tree.get("data", {}), tree.get("model", {})
+    kind = data.get("kind", "") if isinstance(data, Mapping) else data
+    kind = kind[0] if isinstance(kind, Arguments) and kind else kind
+    kinds = {
+        getattr(c, "kind", ""): getattr(c, "modality", "text") for c in get_args(hints_of(cast(Any, cls)).get("data"))
+    }
+    preset = presets.get(kinds.get(kind, "text")) if isinstance(kind, str) else None
+    new = isinstance(model, Mapping) and not (model.get("preset") or model.get("kind") or tree.get("start"))
+    return {**tree, "model": {"preset": preset, **model}} if preset and new else dict(tree)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar, cast, get_args
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.config import Arguments, Tree, merge, read_tree
 from seqloom.errors import RunError, UsageError
 from seqloom.files import FROZEN, WEIGHTS, Checkpoint
-from seqloom.limits import hints_of
 from seqloom.models.assemblies import (
     CONFIGS,
     Model,
@@ -263,19 +262,6 @@ def _differing(weights: Mapping[str, Stored], model: nn.Module) -> tuple[str, ..
         if part.startswith(("heads.", "pooling.", "matches")) and shapes.get(name) != saved.get(name) and not grown:
             differing.add(part)
     return tuple(sorted(differing))
-
-
-def for_modality(cls: type[Any], tree: Mapping[str, Any], presets: Mapping[str, str]) -> Tree:
-    """The tree with the preset of a model for the modality of its data, where it names no model."""
-    data, model = tree.get("data", {}), tree.get("model", {})
-    kind = data.get("kind", "") if isinstance(data, Mapping) else data
-    kind = kind[0] if isinstance(kind, Arguments) and kind else kind
-    kinds = {
-        getattr(c, "kind", ""): getattr(c, "modality", "text") for c in get_args(hints_of(cast(Any, cls)).get("data"))
-    }
-    preset = presets.get(kinds.get(kind, "text")) if isinstance(kind, str) else None
-    new = isinstance(model, Mapping) and not (model.get("preset") or model.get("kind") or tree.get("start"))
-    return {**tree, "model": {"preset": preset, **model}} if preset and new else dict(tree)
 
 
 def on_start(tree: Mapping[str, Any], *kinds: str, tasks: Mapping[str, str] = MappingProxyType({})) -> Tree:

@@ -42,6 +42,8 @@ NOT_RUN = {
     "seqloom train recipes/sst2.toml --member bert": DATA,
     "seqloom lineage recipes/imdb-long.toml": DATA,
     "seqloom train recipes/digits.toml": LONG,
+    "seqloom train recipes/captions.toml": DATA,
+    "seqloom train recipes/glyphs.toml": LONG,
     "seqloom import openai-community/gpt2 runs/gpt2 --verify": NETWORK,
     "seqloom export runs/gpt2 --to hf gpt2-again --verify": "needs the imported run",
     "seqloom export runs/gpt2 --to ctranslate2 gpt2-fast": "needs the imported run",
@@ -69,6 +71,8 @@ RUNS = {
     "sst2/bert": 'task = "classify"\n[data]\ntrain = ["labels.tsv"]\nvalid = ["labels.tsv"]\ntext = "sentence"\n'
     + READING,
     "digits": f'task = "classify"\n[data]\nkind = "digits-8x8"\n[model]\n{ENCODER}\n{TRAINING}',
+    "glyphs": 'task = "translate"\n[data]\nkind = "captions"\ntrain = ["letters.npz", "letters.tsv"]\n'
+    f'[model]\nencoder.layers = 1\nencoder.width = 8\nencoder.heads = 2\n{TRAINING}',
     "squad/bert": f'task = "answer"\n[data]\ntrain = ["squad.json"]\nvalid = ["squad.json"]\n{READING}',
     "words": 'task = "embed_words"\n[data]\ntrain = ["book.txt"]\nmin_count = 1\n[model]\nwidth = 4\n'
     "[training]\nepochs = 1\nthreads = 1\n",
@@ -105,8 +109,12 @@ def write_data(folder: Path) -> None:
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
+    names = [f"{i}.png" for i in range(20)]
+    np.savez(folder / "letters.npz", images=np.eye(64, dtype=np.uint8)[:20].reshape(20, 8, 8), names=names)
+    (folder / "letters.tsv").write_text("".join(f"{name}\ta letter\n" for name in names), encoding="utf-8")
     picture = png_uri(np.arange(64, dtype=np.uint8).reshape(1, 8, 8)).partition(",")[2]
-    (folder / "picture.png").write_bytes(base64.b64decode(picture))
+    for name in ("picture.png", "letter.png"):
+        (folder / name).write_bytes(base64.b64decode(picture))
 
 
 @pytest.fixture

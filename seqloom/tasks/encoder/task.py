@@ -17,11 +17,12 @@ from seqloom.inspection.attention import Example
 from seqloom.inspection.capture import self_attention
 from seqloom.models.assemblies import TextReader, limit_of, parameter_count
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
+from seqloom.models.presets import for_modality
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.reading import batch_scores
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
-from seqloom.tasks.building import for_modality, on_start
+from seqloom.tasks.building import on_start
 from seqloom.tasks.task import GradientConfig, Numbered, Prepared, Seen, gradient_plan
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.config import Metric, TrainingConfig

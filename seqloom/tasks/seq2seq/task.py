@@ -23,11 +23,12 @@ from seqloom.files import Json
 from seqloom.inspection.page import join
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from seqloom.models.presets import for_modality
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
-from seqloom.tasks.building import for_modality, on_start
+from seqloom.tasks.building import on_start
 from seqloom.tasks.counterpart import GREEDY, NEW, Compared, Counterpart
 from seqloom.tasks.encoder.media import ImageMedium
 from seqloom.tasks.seq2seq.config import TranslateKeys
