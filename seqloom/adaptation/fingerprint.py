@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from seqloom.models.assemblies import limit_of
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder_decoder import EncoderDecoder
-from seqloom.nn.embedders import Inputs
+from seqloom.nn.embedders import FrameEmbedder, Inputs, Modality, PatchEmbedder
 from seqloom.shapes import Ids
 
 TOLERANCE = 1e-4
@@ -23,19 +24,19 @@ _TOKENS, _SUMS = 12, 7
 
 @torch.no_grad()
 def fingerprint(model: Any) -> list[float]:
-    """The size (root of the mean square) of a model's outputs for fixed tokens, and weighted sums over all of them.
+    """The size (root of the mean square) of a model's outputs for fixed inputs, and weighted sums over all of them.
 
     The outputs are the logits of a language model or a translator, and those of all heads of a model that reads. Half
     of the tokens are the last of the vocabulary, where new ones are.
     """
     match model:
         case LanguageModel():
-            outputs = model.head(model(Inputs.text(_tokens(model, model.embedder)))[0])
+            outputs = model.head(model(_inputs(model, model.embedder))[0])
         case EncoderDecoder():
             target = _tokens(model, model.target).flip(1)
-            outputs = model.head(model(Inputs.text(_tokens(model, model.source)), target))
+            outputs = model.head(model(_inputs(model, model.source), target))
         case _:
-            memory = model(Inputs.text(_tokens(model, model.embedder)))
+            memory = model(_inputs(model, model.embedder))
             outputs = torch.cat([model.score(name, memory).flatten() for name in model.heads])
     values = outputs.flatten().double()
     places = torch.arange(len(values)).double()
@@ -46,6 +47,18 @@ def fingerprint(model: Any) -> list[float]:
 def apart(numbers: Sequence[float], others: Sequence[float]) -> float:
     """How far two fingerprints are apart, as a share of the size of the outputs of the first."""
     return max(abs(a - b) for a, b in zip(numbers, others, strict=True)) / max(numbers[0], 1e-30)
+
+
+def _inputs(model: Any, embedder: Any) -> Inputs:
+    match embedder:
+        case PatchEmbedder(config=config):
+            shape: tuple[int, ...] = (1, config.channels, config.size, config.size)
+        case FrameEmbedder():
+            shape = (1, _TOKENS, embedder.channels)
+        case _:
+            return Inputs.text(_tokens(model, embedder))
+    values = torch.arange(math.prod(shape)).cos().view(shape)
+    return Inputs({embedder.modality: Modality(values)})
 
 
 def _tokens(model: Any, embedder: Any) -> Ids:

@@ -219,6 +219,7 @@ class FrameEmbedder(nn.Module):
 
     def __init__(self, config: FrameConfig, width: int) -> None:
         super().__init__()
+        self.channels = config.channels
         self.project = Linear(2 * config.channels, width)
 
     def forward(self, frames: Float[Tensor, "B T C"]) -> Vectors:

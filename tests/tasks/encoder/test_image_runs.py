@@ -59,6 +59,33 @@ def config(tree: Tree, **data: Any) -> ClassifyConfig:
     return build(ClassifyConfig, {**tree, "data": {**tree["data"], **data}})
 
 
+def test_an_adapter_travels_and_is_switched(tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train_run(config({**tree, "run": "base"}), Listener())
+    for name, adapt in (("lora", {"kind": "lora", "rank": 2}), ("bits", {"kind": "bitfit"})):
+        train_run(config({**tree, "model": {}, "run": name, "start": "base", "adapt": adapt, "seed": 2}), Listener())
+        main(["export", name, f"{name}.safetensors", "--to", "adapter", "-q"])
+    main(["import", "lora.safetensors", "again", "--base", "base", "-q"])
+    pixels = list(images(6, 7)[0])
+
+    def given(predictor: Any, **options: Any) -> list[Any]:
+        return [each.probabilities for each in predictor(pixels, **options)]
+
+    alone = {name: given(seqloom.load(name, precision="fp32")) for name in ("base", "lora", "bits", "again")}
+    assert alone["lora"] == alone["again"]
+    assert alone["base"] != alone["lora"] != alone["bits"]
+    files = {"lora": "lora.safetensors", "bits": "bits"}
+    switched = seqloom.load("base", adapters=files, precision="fp32")
+    assert given(switched, adapter="lora") == alone["lora"]
+    assert given(switched, adapter="bits") == alone["bits"]
+    assert given(switched) == alone["base"]
+    mixed = given(switched, adapter=["bits", None, "lora"] * 2)
+    chosen = [alone[name][row] for row, name in enumerate(["bits", "base", "lora"] * 2)]
+    assert [list(p) for p in mixed] == [list(p) for p in chosen]
+    for row, expected in zip(mixed, chosen, strict=True):
+        assert row == pytest.approx(expected, abs=1e-6)
+
+
 AUGMENT = {"crop": 1, "flip": True, "operations": 1, "mixup": 0.4, "cutmix": 0.4}
 
 
