@@ -32,9 +32,8 @@ def render_comparison(result: Mapping[str, Any]) -> str:
     parts["Curves"] = join(_curves(result))
     parts["Phrases"] = join(_phrases(result.get("ngrams", ()), result["systems"][0]["name"]))
     parts["Sentences that differ most"] = join(_sentences(result.get("differ", ())))
-    head = element("header", element("h1", f"{len(result['systems'])} runs on {result['test']}"))
-    sections = (element("section", element("h2", title), part) for title, part in parts.items() if part)
-    return page(f"{result['test']} · seqloom comparison", element("main", head, *sections))
+    head = element("h1", f"{len(result['systems'])} runs on {result['test']}")
+    return page(f"{result['test']} · seqloom comparison", [head], parts)
 
 
 def comparison_tables(result: Mapping[str, Any]) -> Iterator[Table]:

@@ -9,7 +9,7 @@ torch's kernels do not return the gates, so a layer is computed again from its i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +44,10 @@ def recorded(model: nn.Module) -> Iterator[dict[str, Pass]]:
             x, h, carry = torch.cat((last.x, x), 1), torch.cat((last.h, h), 1), last.carry
         passes[names[layer]] = Pass(layer, x, carry, h)
 
-    hooks = [layer.register_forward_hook(keep) for layer in names]
-    try:
+    with ExitStack() as hooks:
+        for layer in names:
+            hooks.enter_context(layer.register_forward_hook(keep))
         yield passes
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def unrolled(one: Pass, nudge: Tensor | None = None) -> tuple[Float[Tensor, "B T P D"], dict[str, Tensor]]:

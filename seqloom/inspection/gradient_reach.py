@@ -148,10 +148,8 @@ def _sides(model: EncoderDecoder, states: Tensor) -> list[tuple[Tensor, dict[str
     match model.config.encoder:
         case BagConfig():
             return []
-        case RecurrentEncoderConfig(direction="forward"):
-            return [(states, {"left": 1})]
-        case RecurrentEncoderConfig(direction="backward"):
-            return [(states, {"right": -1})]
-        case RecurrentEncoderConfig(width=D):
+        case RecurrentEncoderConfig(direction="both", width=D):
             return [(states[..., :D], {"left": 1}), (states[..., D:], {"right": -1})]
+        case RecurrentEncoderConfig(direction=direction):
+            return [(states, {"left": 1} if direction == "forward" else {"right": -1})]
     return [(states, {"left": 1, "right": -1})]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,37 +24,37 @@ TokenNames = Callable[[Any], list[str]]
 
 
 def examine(
-    model: EncoderDecoder, batches: Sequence[SequenceBatch], names: tuple[TokenNames, TokenNames], probes: int = 1
+    model: EncoderDecoder, batches: Sequence[SequenceBatch], names: tuple[TokenNames, TokenNames]
 ) -> dict[str, Any]:
     """The reach of inputs and states, the gates, and the entropy of attention, as far as the model has them.
 
-    `names` give the tokens of a source's and a target's ids, `probes` are those of `squared_norms`. The heat map of
-    the gates is of the first sentence of the middle batch.
+    `names` give the tokens of a source's and a target's ids. The heat map of the gates is of the first sentence of the
+    middle batch.
     """
-    reaches: dict[str, Reach] = {}
-    states: dict[str, Reach] = {}
-    gates: dict[str, list[dict[str, NDArray[np.float32]]]] = {}
-    attention: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    reaches, states = defaultdict[str, Reach](Reach), defaultdict[str, Reach](Reach)
+    gates = defaultdict[str, list[dict[str, NDArray[np.float32]]]](list)
+    attention = defaultdict[str, list[tuple[Tensor, Tensor]]](list)
     across = cross_attentions(model)
     modules = [name for name, _ in model.named_modules()]
     over = {n: "encoder" if n.startswith("encoder.") else "source" if n in across else "target" for n in modules}
     model.eval()
     for batch in batches:
-        _add(reaches, input_reach(model, batch, probes))
+        for name, reach in input_reach(model, batch).items():
+            reaches[name] += reach
         with torch.no_grad(), recorded(model) as passes, captured(model) as weights:
             model(batch.inputs, batch.target_in)
         masks = real(*model.embed(batch.inputs)), real(batch.target_in, batch.target_mask)
         for name, one in passes.items():
             mask = masks[0] if name.startswith("encoder.") else masks[1]
-            _add(states, {name: state_reach(one, mask, probes)})
-            gates.setdefault(name, []).append(_gates(one, mask))
+            states[name] += state_reach(one, mask)
+            gates[name].append(_gates(one, mask))
         for name, parts in weights.items():
             queries = masks[0] if over[name] == "encoder" else masks[1]
             visible = masks[0].sum(1, keepdim=True).expand(queries.shape)
             if over[name] == "target":  # causal
                 visible = torch.arange(1, queries.shape[1] + 1).expand(queries.shape)
             # A recurrent decoder attends step by step.
-            attention.setdefault(name, []).append(entropies(torch.cat(parts, 2), queries, visible))
+            attention[name].append(entropies(torch.cat(parts, 2), queries, visible))
     least = max(1, sum(len(b.target_in) for b in batches) // 8)
     sides = [reaches.pop(side) for side in ("left", "right") if side in reaches]
     shown = batches[len(batches) // 2]
@@ -68,11 +69,6 @@ def examine(
         },
         "attention": {name: {"over": over[name], **_spread(parts)} for name, parts in attention.items()},
     }
-
-
-def _add(totals: dict[str, Reach], reaches: dict[str, Reach]) -> None:
-    for name, reach in reaches.items():
-        totals[name] = totals.get(name, Reach()) + reach
 
 
 def _gates(one: Pass, mask: Bool[Tensor, "B T"]) -> dict[str, NDArray[np.float32]]:

@@ -36,14 +36,9 @@ _SHARES = ("i", "f", "o", "r", "z")  # between 0 and 1
 
 def render_microscope(result: Mapping[str, Any]) -> str:
     """The measurements as one HTML file that loads nothing."""
-    head = element(
-        "header",
-        element("h1", "How far back they remember"),
-        element("p", f"{result['sentences']:,} validation sentences of each run", class_="note"),
-    )
-    parts = [("Reach", join(_reach(result))), *((run["name"], join(_run(run))) for run in result["runs"])]
-    sections = (element("section", element("h2", title), part) for title, part in parts if part)
-    return page("seqloom microscope", element("main", head, *sections))
+    note = element("p", f"{result['sentences']:,} validation sentences of each run", class_="note")
+    parts = {"Reach": join(_reach(result)), **{run["name"]: join(_run(run)) for run in result["runs"]}}
+    return page("seqloom microscope", [element("h1", "How far back they remember"), note], parts)
 
 
 def _reach(result: Mapping[str, Any]) -> Iterator[Markup]:
@@ -120,8 +115,11 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
     if rows:
         yield table(["gate or cell", "mean", "10 %", "median", "90 %"], rows)
     for layer, cell in run["gates"].items():
-        title = f"Gate {cell['trace']['gate']} of {_short(layer)} over the tokens of a sentence"
-        yield details(title, _trace(layer, cell["trace"]))
+        trace = cell["trace"]
+        units, values = [f"unit {n}" for n in trace["units"]], np.asarray(trace["values"], dtype=np.float32)
+        title = f"Gate {trace['gate']} of {layer}: the units that change most, one row each"
+        picture = element("div", heat_map(title, units, trace["tokens"], values), class_="scroll")
+        yield details(f"Gate {trace['gate']} of {_short(layer)} over the tokens of a sentence", picture)
     heads = {
         layer: [f"{n:.2f} ({100 * share:.0f} %)" for n, share in zip(entropy["nats"], entropy["share"], strict=True)]
         for layer, entropy in run["attention"].items()
@@ -130,10 +128,3 @@ def _run(run: Mapping[str, Any]) -> Iterator[Markup]:
         columns = ["attention", *(f"head {i}" for i in range(1, 1 + max(map(len, heads.values()))))]
         yield element("p", _ENTROPY, class_="note")
         yield table(columns, [[_short(layer), *cells] for layer, cells in heads.items()])
-
-
-def _trace(layer: str, trace: Mapping[str, Any]) -> Markup:
-    title = f"Gate {trace['gate']} of {layer}: the units that change most, one row each"
-    units = [f"unit {n}" for n in trace["units"]]
-    picture = heat_map(title, units, trace["tokens"], np.asarray(trace["values"], dtype=np.float32))
-    return element("div", picture, class_="scroll")

@@ -90,8 +90,14 @@ def data_block(value: Any) -> Markup:
     return Markup(f'<script type="application/json">{text}</script>')
 
 
-def page(title: str, body: Markup) -> str:
-    """The whole file. Its content policy lets the browser load nothing and run only this script."""
+def page(title: str, head: Sequence[Markup], parts: Mapping[str, Markup]) -> str:
+    """The whole file: a header, and a section for each part that has content, with its title.
+
+    Its content policy lets the browser load nothing and run only this script.
+    """
+    shown = ((name, part) for name, part in parts.items() if part)
+    sections = (element("section", element("h2", name), part, id=name.lower()) for name, part in shown)
+    body = element("main", element("header", *head), *sections)
     style, script = (files(__package__).joinpath(n).read_text(encoding="utf-8") for n in ("report.css", "report.js"))
     allowed = f"img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
     policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"

@@ -72,12 +72,10 @@ def render(data: ReportData) -> str:
         **data.sections,
         "Environment": join(_environment(data)),
     }
-    parts = {title: part for title, part in parts.items() if part}
-    links = (element("a", title, href=f"#{title.lower()}") for title in parts)
+    links = (element("a", title, href=f"#{title.lower()}") for title, part in parts.items() if part)
     figures, nav = _figures(data, valid), element("nav", *links, aria_label="Sections")
-    head = element("header", element("h1", data.name), element("dl", *figures, class_="figures"), nav)
-    sections = (element("section", element("h2", title), part, id=title.lower()) for title, part in parts.items())
-    return page(f"{data.name} · seqloom report", element("main", head, *sections))
+    head = element("h1", data.name), element("dl", *figures, class_="figures"), nav
+    return page(f"{data.name} · seqloom report", head, parts)
 
 
 def _value(row: Row, key: str) -> float | None:

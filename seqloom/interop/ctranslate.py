@@ -23,13 +23,9 @@ _POSITIONS = 4096  # the rows of a table of sines
 _NEVER = -1e9  # the logit of a token that must not be generated
 
 
-def _ctranslate2() -> Any:
-    return optional("ctranslate2", "CTranslate2", "export")
-
-
 def write_ctranslate2(folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tokenizer]) -> None:
     """Writes a model directory for CTranslate2. Raises UsageError if it cannot express the model."""
-    specs = _ctranslate2().specs
+    specs = optional("ctranslate2", "CTranslate2", "export").specs
     if not isinstance(model, LanguageModel | EncoderDecoder):
         raise UsageError("CTranslate2 is for models that generate text", cure="for an encoder model use --to onnx")
     decoder = specs.transformer_spec.TransformerDecoderSpec
@@ -125,7 +121,8 @@ def _fill_stack(spec: Any, stack: Any) -> None:
         spec.position_encodings.encodings = _array(waves)
     for layer, block in zip(spec.layer, stack.blocks, strict=True):
         attention = layer.self_attention
-        _fill_linears(attention.linear, block.attention.qkv, block.attention.output)
+        _fill_linear(block.attention.qkv, attention.linear[0])
+        _fill_linear(block.attention.output, attention.linear[1])
         _fill_norm(attention.layer_norm, block.attention_norm)
         if stack.config.qk_norm:
             _fill_norm(attention.q_norm, block.attention.query_norm)
@@ -134,26 +131,22 @@ def _fill_stack(spec: Any, stack: Any) -> None:
             attention.relative_attention_bias = _array(stack.positions.table.weight)
             attention.relative_attention_max_distance = np.dtype("int32").type(positions.distance)
         if block.cross is not None:
-            _fill_linears(layer.attention.linear, block.cross.query, block.cross.key_value, block.cross.output)
+            for name, part in zip(("query", "key_value", "output"), layer.attention.linear, strict=True):
+                _fill_linear(getattr(block.cross, name), part)
             _fill_norm(layer.attention.layer_norm, block.cross_norm)
         _fill_norm(layer.ffn.layer_norm, block.feedforward_norm)
-        expand, contract = block.feedforward.expand, block.feedforward.contract
-        gated = hasattr(layer.ffn, "linear_0_noact")
-        parts = [layer.ffn.linear_0, layer.ffn.linear_0_noact] if gated else [layer.ffn.linear_0]
-        for i, part in enumerate(parts):
-            part.weight = _array(expand.weight.chunk(len(parts))[i])
-            if expand.bias is not None:
-                part.bias = _array(expand.bias.chunk(len(parts))[i])
-        _fill_linears([layer.ffn.linear_1], contract)
+        gate = [layer.ffn.linear_0_noact] if hasattr(layer.ffn, "linear_0_noact") else []
+        _fill_linear(block.feedforward.expand, layer.ffn.linear_0, *gate)
+        _fill_linear(block.feedforward.contract, layer.ffn.linear_1)
     if stack.config.norm_position == "before":
         _fill_norm(spec.layer_norm, stack.norm)
 
 
-def _fill_linears(specs: Sequence[Any], *layers: nn.Linear) -> None:
-    for spec, layer in zip(specs, layers, strict=True):
-        spec.weight = _array(layer.weight)
+def _fill_linear(layer: nn.Linear, *specs: Any) -> None:
+    for i, spec in enumerate(specs):
+        spec.weight = _array(layer.weight.chunk(len(specs))[i])
         if layer.bias is not None:
-            spec.bias = _array(layer.bias)
+            spec.bias = _array(layer.bias.chunk(len(specs))[i])
 
 
 def _fill_norm(spec: Any, norm: Any) -> None:
@@ -178,7 +171,7 @@ def greedy_ctranslate2(
     folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tokenizer], rows: Sequence[Sequence[int]], length: int
 ) -> list[list[int]]:
     """The greedy continuation of each row of ids, or its greedy translation, of at most `length` tokens."""
-    ctranslate2, (source, target) = _ctranslate2(), pair
+    ctranslate2, (source, target) = optional("ctranslate2", "CTranslate2", "export"), pair
     ends = (target.end if isinstance(model, EncoderDecoder) else target.stop, *target.stops)
     options: dict[str, Any] = {"beam_size": 1, "end_token": [_token(target, i) for i in ends]}
     if isinstance(model, EncoderDecoder):

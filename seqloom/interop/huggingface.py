@@ -15,13 +15,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from seqloom.errors import ConfigError, RunError, UsageError, nearest, optional
-from seqloom.files import write_json, writing
+from seqloom.files import Json, write_json, writing
 from seqloom.interop.families import FAMILIES
 from seqloom.interop.families.family import Family, biases
-from seqloom.interop.fields import Json
 from seqloom.interop.peft.read import merge_adapter
-from seqloom.interop.rules import Bound, Form, bind, expected_shapes, read_weights, write_weights
 from seqloom.interop.side_files import SideFiles, read_side_files
+from seqloom.interop.tables import Form, bind, read_weights, write_weights
 from seqloom.interop.weights import INDEX, MERGE, Weights, interpreting, read_json, some
 from seqloom.models.assemblies import Model, ModelConfig, make_model, unallocated
 from seqloom.nn.embedders import PatchConfig
@@ -121,10 +120,11 @@ def read_checkpoint(folder: Path, adapter: Path | None = None) -> Published:
         side = read_side_files(folder, config, family.config.used)
         model_config, heads = _with_heads(side, family, config, shapes, model_config)
         _check_sizes(model_config, config, shapes)
-        model = _empty(model_config, config.get("vocab_size", 0), heads)
-        form = Form(model_config, heads)
-        bound = bind(family.rules, form, _shapes_of(model))
-        expected = expected_shapes(bound, form, _shapes_of(model))
+        with unallocated():
+            model = make_model(model_config, config.get("vocab_size", 0), heads)
+        form, ours = Form(model_config, heads), dict(model.named_parameters())
+        bound = bind(family.rules, form, ours)
+        expected = {name: tuple(part.shape) for name, part in write_weights(bound, form, ours.__getitem__)}
         _refuse_untying(family, weights, expected, adapter)
         weights.without_copies(family.copies, expected)
         unused = _check(family, weights.shapes(), expected)
@@ -166,15 +166,6 @@ def _with_heads(
     if "label" in heads and family.name != "vit":
         poolers = [*family.poolers.values()]
     return replace(model_config, pooler=poolers[0] if poolers else "none"), heads  # type: ignore[arg-type]
-
-
-def _empty(config: ModelConfig, vocab_size: int, heads: Mapping[str, int]) -> Model:
-    with unallocated():
-        return make_model(config, vocab_size, heads)
-
-
-def _shapes_of(model: Model) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(p.shape) for name, p in model.named_parameters()}
 
 
 def _check(family: Family, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
@@ -264,11 +255,12 @@ def write_checkpoint(
     family, config, model_config = express(model.config, heads, first, tokenizer)
     parameters = dict(model.named_parameters())
     form = Form(model_config, dict(heads))
-    shapes = _shapes_of(_empty(model_config, vocab_size, heads))
-    bound: Bound = bind(family.rules, form, shapes)
+    with unallocated():
+        whole = dict(make_model(model_config, vocab_size, heads).named_parameters())
+    bound = bind(family.rules, form, whole)
 
     def tensor(name: str) -> Tensor:  # a bias that the model lacks is zero
-        return parameters[name].detach().cpu() if name in parameters else torch.zeros(shapes[name])
+        return parameters[name].detach().cpu() if name in parameters else torch.zeros(whole[name].shape)
 
     architecture, bare = _architecture(family, heads)
     prefix = family.prefix if bare else ""

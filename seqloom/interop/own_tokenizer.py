@@ -12,15 +12,13 @@ from tokenizers import decoders, processors
 
 from seqloom.data.batches.masked import has_mask, mask_of
 from seqloom.errors import UsageError
-from seqloom.files import write_json, write_text
-from seqloom.interop.fields import Json
+from seqloom.files import Json, write_json, write_text
 from seqloom.models.assemblies import Model
 from seqloom.models.encoder import EncoderOnly
 from seqloom.text.chat import END, TEMPLATE
 from seqloom.text.tokenizer import LINE, Tokenizer
 
 _AROUND = {"decoder-only": ("START $A",), "encoder-decoder": ("$A END",)}
-_AROUND_TEXTS = "START $A END", "START $A END $B:1 END:1"
 
 
 def _whole_texts(tokenizer: Tokenizer) -> Json:
@@ -57,7 +55,7 @@ def _with_special(tokenizer: Tokenizer, kind: str) -> str:
         names = {"START": str(inner.id_to_token(tokenizer.start)), "END": str(inner.id_to_token(tokenizer.end))}
         forms = [
             [re.sub("START|END", lambda match: names[match[0]], piece) for piece in form.split()]
-            for form in _AROUND.get(kind, _AROUND_TEXTS)
+            for form in _AROUND.get(kind, ("START $A END", "START $A END $B:1 END:1"))
         ]
         tokens = [(name, inner.token_to_id(name)) for name in names.values()]
         both = {"pair": forms[1]} if len(forms) > 1 else {}
@@ -75,12 +73,8 @@ def write_tokenizers(folder: Path, pair: tuple[Tokenizer, Tokenizer], model: Mod
     write_text(folder / "tokenizer.json", _with_special(target, kind))
     if source is not target:
         write_text(folder / "tokenizer.source.json", _with_special(source, kind))
-    ids = {
-        "pad": target.pad,
-        "eos": target.end if kind != "decoder-only" else target.stop,
-        "unk": target.unknown,
-        "bos": target.start,
-    }
+    end = target.end if kind != "decoder-only" else target.stop
+    ids = {"pad": target.pad, "eos": end, "unk": target.unknown, "bos": target.start}
     settings: Json = {f"{name}_token": target.inner.id_to_token(i) for name, i in ids.items()}
     if has_mask(target):
         settings["mask_token"] = mask_of(target)[0]

@@ -10,10 +10,9 @@ import tokenizers
 from tokenizers import normalizers, processors
 
 from seqloom.errors import RunError, UsageError
-from seqloom.interop.fields import Json
-from seqloom.interop.generation import IDS, ids_of, suppressed
+from seqloom.files import Json
 from seqloom.interop.sentencepiece import read_sentencepiece
-from seqloom.interop.side_files import NAMED, POOLING, SideFiles
+from seqloom.interop.side_files import IDS, NAMED, POOLING, SideFiles, ids_of, suppressed
 from seqloom.interop.weights import interpreting, read_json, some
 from seqloom.text.template import ChatTemplate
 from seqloom.text.tokenizer import Special, Template, Tokenizer

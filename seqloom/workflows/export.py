@@ -13,15 +13,14 @@ import torch
 from seqloom.adaptation.config import LoRA
 from seqloom.config import tree_of
 from seqloom.errors import UsageError, command
-from seqloom.files import WEIGHTS, output_in, write_json, writing
-from seqloom.interop.fields import Json
-from seqloom.interop.generation import generation_of
+from seqloom.files import WEIGHTS, Json, output_in, write_json, writing
 from seqloom.interop.gguf.directory import Precision, directory, write_gguf
 from seqloom.interop.huggingface import read_checkpoint, write_checkpoint
 from seqloom.interop.own_tokenizer import write_tokenizers
 from seqloom.interop.peft.write import Adapted, write_adapter
 from seqloom.interop.preprocessor import NAME, written_pixels
 from seqloom.interop.published_tokenizer import KEPT
+from seqloom.interop.side_files import generation_of
 from seqloom.models.assemblies import Model
 from seqloom.models.decoder import LanguageModel
 from seqloom.run import Run

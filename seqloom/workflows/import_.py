@@ -13,12 +13,12 @@ import torch
 from seqloom.config import Tree, build, to_toml, tree_of
 from seqloom.errors import ConfigError, RunError, UsageError, nearest
 from seqloom.files import Json
-from seqloom.interop.generation import decoding
 from seqloom.interop.gguf.directory import directory
 from seqloom.interop.huggingface import Published, read_checkpoint
 from seqloom.interop.peft.read import CONFIG, is_adapter
 from seqloom.interop.preprocessor import read_pixels
 from seqloom.interop.published_tokenizer import KEPT, read_tokenizers
+from seqloom.interop.side_files import decoding
 from seqloom.interop.weights import interpreting, read_json
 from seqloom.models.assemblies import limit_of, parameter_count
 from seqloom.nn.embedders import PatchConfig

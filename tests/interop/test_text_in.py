@@ -16,7 +16,7 @@ from torch import nn
 
 from seqloom.config import tree_of
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling
-from seqloom.interop.generation import decoding, generation_of, suppressed
+from seqloom.interop.side_files import decoding, generation_of, suppressed
 from seqloom.tasks import load
 from seqloom.tasks.encoder.embed import load_encoder
 from seqloom.training.log import Reporter

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from seqloom.config import Tree, build, leaves, tree_of
 from seqloom.errors import ConfigError
-from seqloom.interop.fields import ConfigMap, Json, at
-from seqloom.interop.rules import Rule
+from seqloom.files import Json
+from seqloom.interop.tables import ConfigMap, Rule, at
 from seqloom.models.assemblies import CONFIGS, ModelConfig
 from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.nn.positions import sinusoids

@@ -10,10 +10,10 @@ from tokenizers import Tokenizer
 
 from seqloom.config import Tree
 from seqloom.errors import ConfigError
+from seqloom.files import Json
 from seqloom.interop.families.family import ACTIVATIONS, Family, block, half
-from seqloom.interop.fields import ConfigMap, Field, Json, Via
 from seqloom.interop.gguf.tokenizer import pre_of
-from seqloom.interop.rules import Rule
+from seqloom.interop.tables import ConfigMap, Field, Rule, Via
 
 _GPT2_MATRICES = {
     "attention.qkv": "attn.c_attn",
@@ -42,8 +42,7 @@ GPT2 = Family(
         fixed=half("decoder", positions__kind="learned") | {"embedder.scaled": False},
         must={
             "scale_attn_weights": (True,),
-            "scale_attn_by_inverse_layer_idx": (False,),
-            "add_cross_attention": (False,),
+            **dict.fromkeys(("scale_attn_by_inverse_layer_idx", "add_cross_attention"), (False,)),
         },
     ),
     rules=(

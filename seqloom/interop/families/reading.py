@@ -7,9 +7,9 @@ from typing import Any
 
 from seqloom.config import Tree
 from seqloom.errors import ConfigError
+from seqloom.files import Json
 from seqloom.interop.families.family import ACTIVATIONS, Family, HeadName, block, half
-from seqloom.interop.fields import ConfigMap, Field, Json, Via, at
-from seqloom.interop.rules import Rule
+from seqloom.interop.tables import ConfigMap, Field, Rule, Via
 
 
 def _stack(stack: dict[str, str], **defaults: Any) -> tuple[Field, ...]:
@@ -25,10 +25,8 @@ _BERT_SIZES = {
     "hidden_dropout_prob": "dropout",
     "attention_probs_dropout_prob": "attention_dropout",
 }
-_BERT_FORM = half("encoder", norm_position="after", embedding_norm=True, positions__kind="learned") | {
-    "embedder.scaled": False,
-    "pooling": "first",
-}
+_BERT_FORM = half("encoder", norm_position="after", embedding_norm=True, positions__kind="learned")
+_BERT_FORM |= {"embedder.scaled": False, "pooling": "first"}
 _EXACT = {"gelu": "gelu"}
 _BERT_LAYERS = {
     "attention.qkv": "attention.self.query attention.self.key attention.self.value",
@@ -46,16 +44,8 @@ def _bert_config(offset: int = 0, **form: Any) -> ConfigMap:
         fields=(
             *_stack(_BERT_SIZES, eps=1e-12, dropout=0.1, attention_dropout=0.1),
             Field("hidden_act", "encoder.activation", "gelu", _EXACT),
-            Via(
-                "type_vocab_size",
-                lambda config: {"segments": config.get("type_vocab_size") or 2},
-                lambda tree: {"type_vocab_size": tree.get("segments")},
-            ),
-            Via(
-                "max_position_embeddings",
-                lambda config: half("encoder", positions__length=config["max_position_embeddings"] - offset),
-                lambda tree: {"max_position_embeddings": (at(tree, "encoder.positions.length") or 0) + offset},
-            ),
+            Field("type_vocab_size", "segments", 2),
+            Field("max_position_embeddings", "encoder.positions.length", offset=offset),
         ),
         fixed=_BERT_FORM | half("encoder", **form),
         must={

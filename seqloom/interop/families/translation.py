@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from seqloom.config import Tree
+from seqloom.files import Json
 from seqloom.interop.families.family import ACTIVATIONS, Family, block, half
-from seqloom.interop.fields import ConfigMap, Field, Json, Via
-from seqloom.interop.rules import Form, Rule
+from seqloom.interop.tables import ConfigMap, Field, Form, Rule, Via
 
 _SIDES = ("encoder", "decoder")
 
@@ -57,15 +57,12 @@ _MARIAN_CROSS = {
 }
 
 
-def _marian(
-    name: str, architecture: str, norm_position: str, must: dict[str, tuple[Any, ...]], *rules: Rule, **more: Any
-) -> Family:
+def _marian(name: str, architecture: str, norm_position: str, *rules: Rule, **more: Any) -> Family:
     """Marian; and Pegasus, with its norms before the sublayers and after the last block.
 
     Args:
         name, architecture: those of the family.
         norm_position: before or after the sublayers.
-        must: see `ConfigMap`.
         rules: the rules for weights that only this family has.
         more: further fields of `Family`.
     """
@@ -82,10 +79,10 @@ def _marian(
                 "tie": "all",
             },
             must={
-                **dict.fromkeys(("tie_word_embeddings", "is_encoder_decoder", "static_position_embeddings"), (True,)),
+                **dict.fromkeys(("tie_word_embeddings", "share_encoder_decoder_embeddings"), (True,)),
+                **dict.fromkeys(("is_encoder_decoder", "static_position_embeddings"), (True,)),
                 **dict.fromkeys(("normalize_before", "add_final_layer_norm"), (norm_position == "before",)),
                 "normalize_embedding": (False,),
-                **must,
             },
         ),
         rules=(
@@ -101,12 +98,11 @@ def _marian(
     )
 
 
-MARIAN = _marian("marian", "MarianMTModel", "after", {"share_encoder_decoder_embeddings": (True,)})
+MARIAN = _marian("marian", "MarianMTModel", "after")
 PEGASUS = _marian(
     "pegasus",
     "PegasusForConditionalGeneration",
     "before",
-    {},
     *(Rule(f"{side}.stack.norm", f"model.{side}.layer_norm") for side in _SIDES),
     sines=tuple(f"model.{side}.embed_positions.weight" for side in _SIDES),
 )
@@ -152,10 +148,6 @@ def _write_t5_output(tree: Tree) -> Json:
     return {"scale_decoder_outputs": scaled, "tie_word_embeddings": scaled, "separate": tree["tie"] == "inputs"}
 
 
-def _t5_embedding(config: Any) -> tuple[float, ...]:
-    return (config.encoder.width**-0.5 if config.source.scaled else 1.0,)
-
-
 _T5_ACTIVATIONS = {"relu": "relu", "gated-gelu": "geglu", "gated-silu": "swiglu"}
 T5 = Family(
     name="t5",
@@ -181,7 +173,7 @@ T5 = Family(
         must={"is_encoder_decoder": (True,)},
     ),
     rules=(
-        Rule("source.weight", "shared.weight", scales=_t5_embedding),
+        Rule("source.weight", "shared.weight", scales=lambda c: (c.encoder.width**-0.5 if c.source.scaled else 1,)),
         Rule("head.weight", "lm_head.weight"),
         *_t5_half("encoder", 1),
         *_t5_half("decoder", 2),

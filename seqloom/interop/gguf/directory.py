@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from seqloom.errors import ConfigError, RunError, SeqloomError, UsageError
-from seqloom.files import write_json, write_text
+from seqloom.files import Json, write_json, write_text
 from seqloom.interop.families import FAMILIES
 from seqloom.interop.families.language import ROPES
-from seqloom.interop.fields import Json
-from seqloom.interop.gguf.file import GGUF, MAGIC, PERMUTED, ROPE, GGUFFile, gguf_name, library, permuted
+from seqloom.interop.gguf.file import GGUF, MAGIC, NAMES, PERMUTED, ROPE, GGUFFile, library, permuted, renamed
 from seqloom.interop.gguf.tokenizer import read_tokenizer, write_tokenizer
 from seqloom.interop.huggingface import find
 from seqloom.interop.weights import Weights, interpreting, read_json, some
@@ -42,6 +41,7 @@ _FIELDS = {
 _REQUIRED = [*_FIELDS.values()][:6]
 _SAME_WIDTH = ("attention.value_length", "rope.dimension_count")
 _SCALING = ("rope.scaling.type", "rope.scaling.factor")
+_THEIRS = {ours: theirs for theirs, ours in NAMES.items()}
 _HARMLESS = {"vocab_size", "rope.scaling.original_context_length", "rope.scaling.finetuned"}
 
 
@@ -163,7 +163,8 @@ def write_gguf(folder: Path, out: Path, precision: Precision) -> list[str]:
         if of_tensor == "F16" and tensor.abs().max() > np.finfo(np.float16).max:
             raise UsageError(f"{weight} has values beyond float16", cure="use --precision bf16")
         dtype = gguf.GGMLQuantizationType[of_tensor]
-        writer.add_tensor(gguf_name(weight), gguf.quants.quantize(tensor.contiguous().numpy(), dtype), raw_dtype=dtype)
+        data = gguf.quants.quantize(tensor.contiguous().numpy(), dtype)
+        writer.add_tensor(renamed(weight, _THEIRS), data, raw_dtype=dtype)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import mmap
+import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,9 @@ _LAYERS = {
     "ffn_norm": "post_attention_layernorm",
     **{f"ffn_{part}": f"mlp.{part}_proj" for part in ("gate", "up", "down")},
 }
-_OTHERS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_THEIRS = {ours: name for name, ours in {**_LAYERS, **_OTHERS}.items()}
+NAMES = {f"blk.{{}}.{theirs}": f"model.layers.{{}}.{ours}" for theirs, ours in _LAYERS.items()}
+NAMES |= {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+"""The names of tensors, without their ends, and those in Hugging Face's Llama; {} stands for the index of a block."""
 
 
 def library() -> Any:
@@ -45,21 +47,12 @@ def library() -> Any:
     return optional("gguf", "GGUF", "gguf")
 
 
-def published_name(name: str) -> str:
-    """The name in Hugging Face's Llama of a tensor of GGUF; an unknown name stays."""
+def renamed(name: str, names: Mapping[str, str]) -> str:
+    """The name of a tensor by a table like `NAMES`, or its inverse; an unknown name stays."""
     stem, _, end = name.rpartition(".")
-    block, layer, last = (["", "", stem], stem.split(".", 2))[stem.startswith("blk.") and stem.count(".") == 2]
-    known = _LAYERS if block else _OTHERS
-    return (f"model.layers.{layer}." * bool(block)) + f"{known[last]}.{end}" if last in known else name
-
-
-def gguf_name(name: str) -> str:
-    """The inverse of `published_name`."""
-    stem, _, end = name.rpartition(".")
-    parts = stem.split(".", 3)
-    if parts[:2] == ["model", "layers"]:
-        return f"blk.{parts[2]}.{_THEIRS[parts[3]]}.{end}"
-    return f"{_THEIRS[stem]}.{end}"
+    blocks = re.findall(r"\.(\d+)\.", stem)
+    new = names.get(re.sub(r"\.\d+\.", ".{}.", stem))
+    return name if new is None else f"{new.format(*blocks)}.{end}"
 
 
 def permuted(weight: Tensor, heads: int, *, back: bool = False) -> Tensor:
@@ -141,7 +134,7 @@ class GGUFFile:
             number = self._number("I")
             if (kind := names.get(number, str(number))) not in TYPES:
                 raise RunError(f"{name} is of the type {kind}", cure=f"supported: {', '.join(TYPES)}")
-            entries.append((published_name(name), kind, shape, self._number("Q")))
+            entries.append((renamed(name, NAMES), kind, shape, self._number("Q")))
         align = self.metadata.get("general.alignment", 32)
         if not isinstance(align, int) or align < 1:
             raise RunError(f"general.alignment = {align!r} is not supported")

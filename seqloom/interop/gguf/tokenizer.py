@@ -11,8 +11,8 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from seqloom.errors import ConfigError, RunError, UsageError, nearest
-from seqloom.interop.fields import Json
-from seqloom.interop.generation import ids_of
+from seqloom.files import Json
+from seqloom.interop.side_files import ids_of
 from seqloom.interop.weights import read_json
 from seqloom.text.tokenizer import LINE
 

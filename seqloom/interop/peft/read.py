@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from seqloom.errors import RunError
+from seqloom.files import Json
 from seqloom.interop.families.family import Family
-from seqloom.interop.fields import Fields, Json
+from seqloom.interop.side_files import Fields
 from seqloom.interop.weights import Weights, interpreting, read_json, some
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -31,11 +32,9 @@ _FIELDS = Fields(
     "ensure_weight_tying runtime_config",
     must={
         # Other starts than these change the weights of the base.
-        **{
-            "peft_type": ("LORA",),
-            "bias": ("none",),
-            "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
-        },
+        "peft_type": ("LORA",),
+        "bias": ("none",),
+        "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
         **dict.fromkeys(("use_dora", "use_qalora", "lora_bias", "use_bdlora"), (False,)),
         **dict.fromkeys(("trainable_token_indices", "layer_replication", "target_parameters", "megatron_config"), ()),
         **dict.fromkeys(("alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config"), ()),

@@ -13,11 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from seqloom.errors import RunError, UsageError
-from seqloom.files import write_json, writing
-from seqloom.interop.fields import Json
+from seqloom.files import Json, write_json, writing
 from seqloom.interop.huggingface import Published, express
 from seqloom.interop.peft.read import CONFIG, TASKS, WEIGHTS
-from seqloom.interop.rules import Bound, Form, bind
+from seqloom.interop.tables import Bound, Form, bind
 from seqloom.interop.weights import some
 from seqloom.models.assemblies import Model, vocabulary_parameters
 from seqloom.nn.linear import matrices
@@ -57,11 +56,12 @@ def write_adapter(folder: Path, run: Adapted, base: Published, name: str) -> Non
     """
     family, _, config = express(run.model.config, run.heads, base.family.name)
     parameters = dict(run.model.named_parameters())
-    bound = bind(family.rules, Form(config, run.heads), {n: tuple(p.shape) for n, p in parameters.items()})
+    bound = bind(family.rules, Form(config, run.heads), parameters)
     task = next((TASKS[head] for head in run.heads if head in TASKS), _TASKS.get(family.kind))
     head = _HEADS.get(str(task), "\0")
     whole = {n: rule for n, rule in bound.items() if n in run.learned or any(_is_in(part, head) for part in rule[1])}
-    pairs = {layer: pair for ours in _adapted(run) - whole.keys() for layer, pair in _pairs(run, ours, bound, config)}
+    adapted = {f"{match[1]}.{match[2]}" for name in run.learned if (match := _CHANGE.fullmatch(name))}
+    pairs = {layer: pair for ours in adapted - whole.keys() for layer, pair in _pairs(run, ours, bound, config)}
     if differing := _differing(run, base, run.frozen.keys() - whole.keys()):
         cure = "name the one that the run started from, in float32: seqloom export START DIRECTORY --to hf"
         raise RunError(f"the run does not have the weights of this base: {some(differing)}", where=name, cure=cure)
@@ -101,11 +101,6 @@ def _differing(run: Adapted, base: Published, shared: Set[str]) -> Set[str]:
         if name in shared and weight.shape == (frozen := run.frozen[name]()).shape:
             same |= {name} if torch.allclose(weight, frozen, 1e-5) else set()
     return shared - same
-
-
-def _adapted(run: Adapted) -> set[str]:
-    """The names of the weights with an adapter."""
-    return {f"{match[1]}.{match[2]}" for name in run.learned if (match := _CHANGE.fullmatch(name))}
 
 
 def _pairs(run: Adapted, ours: str, bound: Bound, config: Any) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
