@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from seqloom.errors import ConfigError
-from seqloom.interop.fields import Fields, Json
+from seqloom.files import Json
+from seqloom.interop.side_files import Fields
 from seqloom.interop.weights import interpreting, read_json
 from seqloom.media.images import BILINEAR
 from seqloom.nn.embedders import PatchConfig
