@@ -1,13 +1,16 @@
-"""Small runs that other trainings start from."""
+"""Small runs that other trainings start from, and runs that are stopped."""
 
 from __future__ import annotations
 
 import json
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from made_up import sentences, write_corpus
-from toys import Listener
+from toys import Listener, left_behind
 
 from seqloom.data.batches.stream import StreamConfig
 from seqloom.data.sources.chats.conversations import Conversations
@@ -20,6 +23,7 @@ from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.tokenizer import BPE
 from seqloom.training.config import TrainingConfig
+from seqloom.training.fit import Interrupted
 from seqloom.workflows.train import train_run
 
 STACK = TransformerConfig(layers=1, width=16, inner=16, heads=2, dropout=0.4)
@@ -50,3 +54,12 @@ def make_starts(folder: Path, **steps: Any) -> None:
         training=training,
     )
     train_run(translation, Listener())
+
+
+def check_resuming(config: Any, folder: Path, step: int = 5) -> None:
+    """Trains a config at once, and again with a stop after a step: both leave the same bits."""
+    whole = train_run(config, Listener())
+    again = replace(config, run=str(folder / "stopped"))
+    with pytest.raises(Interrupted):
+        train_run(again, Listener(lambda number: signal.raise_signal(signal.SIGTERM) if number == step else None))
+    assert left_behind(str(whole.path)) == left_behind(str(train_run(again, Listener()).path))

@@ -15,6 +15,7 @@ from seqloom.data.formats.labelled import TAB, records
 from seqloom.data.formats.lines import file_format, is_blank, json_records, read_each, text_of
 from seqloom.data.rows import LabelledArray
 from seqloom.errors import DataError, UsageError, counted, nearest
+from seqloom.limits import LengthOrZero
 
 Axes = Literal["auto", "NT", "NTC", "NCT", "TC", "CT"]
 _KEYS = ("values", "series")
@@ -26,15 +27,15 @@ _MISSING = frozenset(("", "?", "nan"))
 
 @dataclass(frozen=True)
 class Layout:
-    """How series lie in files; see SignalFiles."""
+    """How series lie in files; its keys are those of the source `signals`, see there."""
 
     values: str = ""
     label: str = "label"
     names: tuple[str, ...] = ()
     axes: Axes = "auto"
     leave_out: tuple[str, ...] = ()
-    window: int = 0
-    stride: int = 0
+    window: LengthOrZero = 0
+    stride: LengthOrZero = 0
 
 
 def read_signals(paths: Sequence[str], layout: Layout, *, labelled: bool) -> list[LabelledArray]:

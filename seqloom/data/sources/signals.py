@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from seqloom.data.formats.lines import expand, file_format
-from seqloom.data.formats.signals import Axes, Layout, axes_of, read_signals
+from seqloom.data.formats.signals import Layout, axes_of, read_signals
 from seqloom.data.rows import LabelledArray
 from seqloom.data.sources.labelled import ExampleFiles
 from seqloom.errors import DataError, counted
 from seqloom.files import Json
-from seqloom.limits import LengthOrZero
 
 
 @dataclass(frozen=True)
-class SignalFiles(ExampleFiles[LabelledArray]):
+class SignalFiles(Layout, ExampleFiles[LabelledArray]):
     """Labelled series of values: .npz; .jsonl with {"label": ..., "series": [[...], ...]}, a list for each time step;
     .ts of the UCR and UEA archives; and tables, .csv or .tsv, with a line for each time step.
 
@@ -38,28 +37,16 @@ class SignalFiles(ExampleFiles[LabelledArray]):
 
     kind: ClassVar[str] = "signals"
     modality: ClassVar[str] = "signal"
-    values: str = ""
-    label: str = "label"
-    names: tuple[str, ...] = ()
-    axes: Axes = "auto"
-    leave_out: tuple[str, ...] = ()
-    window: LengthOrZero = 0
-    stride: LengthOrZero = 0
-
-    @property
-    def layout(self) -> Layout:
-        """How series lie in the files."""
-        return Layout(**{f.name: getattr(self, f.name) for f in fields(Layout)})
 
     def read(self, files: Sequence[str], *, labelled: bool = True) -> list[LabelledArray]:
         """See SplitFiles; in use, series need no label."""
-        return read_signals(files, self.layout, labelled=labelled)
+        return read_signals(files, self, labelled=labelled)
 
     def described(self, files: Sequence[str]) -> list[str]:
         """See ExampleFiles."""
         lines = []
         for path in (path for path in dict.fromkeys(files) if self.axes == "auto" and file_format(path) == ".npz"):
-            values, _, axes = axes_of(expand(path), self.layout)
+            values, _, axes = axes_of(expand(path), self)
             lines.append(f"{path}: {' x '.join(map(str, values.shape))}, read as {', '.join(axes)} (data.axes)")
         return lines
 

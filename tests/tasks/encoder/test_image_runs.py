@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from toys import Listener, left_behind
+from starts import check_resuming
+from toys import Listener
 
 import seqloom
 from seqloom.cli import main
@@ -22,7 +21,6 @@ from seqloom.nn.embedders import PatchConfig
 from seqloom.objectives.cross_entropy import passes_loss
 from seqloom.run import Run
 from seqloom.tasks.encoder.classify import ClassifyConfig
-from seqloom.training.fit import Interrupted
 from seqloom.workflows.train import train_run
 
 Tree = dict[str, Any]
@@ -119,12 +117,7 @@ def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize("augment", [{}, AUGMENT], ids=["plain", "augmented"])
 def test_a_run_that_was_stopped_has_the_same_bits(augment: Tree, tree: Tree, tmp_path: Path) -> None:
     made = config({**tree, "training": {**tree["training"], "steps": 8, "evaluate_every": 2}}, augment=augment)
-    whole = train_run(made, Listener())
-    stop = Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == 5 else None)
-    with pytest.raises(Interrupted):
-        train_run(replace(made, run=str(tmp_path / "other")), stop)
-    other = train_run(replace(made, run=str(tmp_path / "other")), Listener())
-    assert left_behind(str(whole.path)) == left_behind(str(other.path))
+    check_resuming(made, tmp_path)
 
 
 def test_batches_are_standardized_late_and_drawn_from_seed_and_number() -> None:

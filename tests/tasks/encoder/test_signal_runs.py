@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from toys import Listener, left_behind
+from starts import check_resuming
+from toys import Listener
 
 import seqloom
 from seqloom.cli import main
@@ -26,7 +25,6 @@ from seqloom.tasks.encoder.media import SignalMedium, TextMedium
 from seqloom.text.dna import Kmers, kmers, reverse_complement
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.text.training import train_tokenizer
-from seqloom.training.fit import Interrupted
 from seqloom.workflows.train import train_run
 
 Tree = dict[str, Any]
@@ -98,12 +96,7 @@ def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.Cap
 
 def test_a_run_that_was_stopped_has_the_same_bits(tree: Tree, tmp_path: Path) -> None:
     made = build(ClassifyConfig, {**tree, "training": {**tree["training"], "steps": 8, "evaluate_every": 2}})
-    whole = train_run(made, Listener())
-    stop = Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == 5 else None)
-    with pytest.raises(Interrupted):
-        train_run(replace(made, run=str(tmp_path / "other")), stop)
-    other = train_run(replace(made, run=str(tmp_path / "other")), Listener())
-    assert left_behind(str(whole.path)) == left_behind(str(other.path))
+    check_resuming(made, tmp_path)
 
 
 def medium(tree: Tree, **batches: Any) -> SignalMedium:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from toys import Listener, left_behind
+from starts import check_resuming
+from toys import Listener
 
 import seqloom
 from seqloom.cli import main
@@ -20,7 +19,6 @@ from seqloom.errors import ConfigError, SeqloomError
 from seqloom.models.presets import CAPTIONS
 from seqloom.tasks.seq2seq.data import read_corpus
 from seqloom.tasks.seq2seq.task import TranslateConfig
-from seqloom.training.fit import Interrupted
 from seqloom.workflows.train import train_run
 
 Tree = dict[str, Any]
@@ -108,12 +106,7 @@ def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.Cap
 def test_a_run_that_was_stopped_has_the_same_bits(augment: Tree, tree: Tree, tmp_path: Path) -> None:
     short = {**tree["training"], "steps": 8, "evaluate_every": 2}
     made = config(tree, training=short, data={**tree["data"], "augment": augment})
-    whole = train_run(made, Listener())
-    stop = Listener(lambda n: signal.raise_signal(signal.SIGTERM) if n == 5 else None)
-    with pytest.raises(Interrupted):
-        train_run(replace(made, run=str(tmp_path / "other")), stop)
-    other = train_run(replace(made, run=str(tmp_path / "other")), Listener())
-    assert left_behind(str(whole.path)) == left_behind(str(other.path))
+    check_resuming(made, tmp_path)
 
 
 @pytest.mark.parametrize("preset", CAPTIONS)
