@@ -176,18 +176,16 @@ class ClassifyConfig(ExamplesConfig):
 
     def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:
         """See RunConfig."""
-        if self.modality == "image":
-            yield "labels of images", _labels(other, texts)
-            return
-        yield "labels of texts", _labels(other, texts)
-        yield "labels of pairs", _labels(other, list(zip(texts, reversed(texts), strict=True)))
-        yield from super().answers(other, texts)
+        yield f"labels of {self.modality}s", _labels(other, texts)
+        if self.modality == "text":
+            yield "labels of pairs", _labels(other, list(zip(texts, reversed(texts), strict=True)))
+            yield from super().answers(other, texts)
 
 
 def _labels(other: Counterpart, texts: Sequence[Any]) -> Compared:
-    images, pairs = other.config.modality == "image", not isinstance(texts[0], str)
-    pipeline = other.pipeline("image-classification" if images else "text-classification")
-    options: dict[str, Any] = {"top_k": len(other.assets.facts["labels"])} if images else {"top_k": None}  # type: ignore[index]
+    modality, pairs, facts = other.config.modality, not isinstance(texts[0], str), other.assets.facts or {}
+    pipeline = other.pipeline(f"{modality}-classification")
+    all_labels = None if modality == "text" else len(facts["labels"])
     if pairs != other.config.pairs and other.config.data.train:
         return
     for text in texts:
@@ -195,7 +193,7 @@ def _labels(other: Counterpart, texts: Sequence[Any]) -> Compared:
             continue
         ours = other.predictor([text])[0]
         inputs = {"text": text[0], "text_pair": text[1]} if pairs else text
-        rows = pipeline(inputs, **options)
+        rows = pipeline(inputs, top_k=all_labels)
         theirs = {row["label"]: row["score"] for row in (rows[0] if isinstance(rows[0], list) else rows)}
         if isinstance(ours.label, float):
             yield text, ours.label, next(iter(theirs.values()))
