@@ -337,6 +337,8 @@ def tree_of(config: Any) -> Tree:
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
             tree[f.name] = tree_of(value)
+        elif isinstance(value, Mapping):
+            tree[f.name] = {k: tree_of(v) if dataclasses.is_dataclass(v) else v for k, v in value.items()}
         else:
             tree[f.name] = "none" if value is None else list(value) if isinstance(value, tuple) else value
     return tree

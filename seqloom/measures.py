@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any, Literal
 
@@ -55,6 +55,7 @@ class Measure:
 
 
 _ALL = (
+    Measure("score", "mean score of the tasks", "more", headline=True),
     Measure("bleu", "BLEU", "more", notes=("{signature}",), headline=True),
     Measure("bleu_lowercased", "BLEU, lowercased", "more", notes=("{signature_lowercased}",)),
     Measure("bleu_moses", "BLEU, Moses tokens, lowercased", "more", notes=("{moses_signature}",)),
@@ -137,16 +138,40 @@ _ALL = (
     Measure("similarity", "similar words, Spearman", "more", "%", headline=True),
     Measure("minutes", "minutes of training", "less", "minutes", decimals=1),
 )
-MEASURES: Mapping[str, Measure] = {measure.key: measure for measure in _ALL}
+
+
+class _Measures(dict[str, Measure]):
+    """A score of one of several tasks, "digits.accuracy", is that score with the name of the task before its title."""
+
+    def __missing__(self, key: str) -> Measure:
+        task, dot, score = key.partition(".")
+        if not dot or score not in self:
+            raise KeyError(key)
+        measure = self[score]
+        return replace(measure, key=key, title=f"{task}: {measure.title}", notes=())
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(str(key).partition(".")[2] or key)
+
+
+MEASURES: Mapping[str, Measure] = _Measures({measure.key: measure for measure in _ALL})
 """All scores by key, in the order in which they are shown."""
+
+
+def in_order(keys: Iterable[str]) -> list[str]:
+    """Those that are keys of scores, in the order in which they are shown: those of each task together."""
+    ranks = {key: number for number, key in enumerate(MEASURES)}
+    known = [key for key in dict.fromkeys(keys) if key in MEASURES]
+    tasks = list(dict.fromkeys(key.rpartition(".")[0] for key in known))
+    return sorted(known, key=lambda key: (tasks.index(key.rpartition(".")[0]), ranks[key.rpartition(".")[2]]))
 
 
 def measured(scores: Scores, *, headline: bool = False) -> dict[str, Number | None]:
     """The scores in a result, in order, or only the headline ones. None = the score could not be computed."""
     return {
         key: scores[key]
-        for key, measure in MEASURES.items()
-        if key in scores and is_value(scores[key]) and (measure.headline or not headline)
+        for key in in_order(scores)
+        if is_value(scores[key]) and (MEASURES[key].headline or not headline)
     }
 
 

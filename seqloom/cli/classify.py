@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, blocks, make_reporter
+from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, Task, blocks, make_reporter
 from seqloom.errors import RunError, UsageError
 
 File = Annotated[str, Parameter(help="A file with one text per line.")]
@@ -21,6 +21,7 @@ def classify(
     /,
     *texts: Texts,
     file: File = "",
+    task: Task = "",
     special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -34,7 +35,7 @@ def classify(
     Args:
         run: The run directory.
     """
-    predictor = _loaded(run, ("classify", "tag", "reward"), quiet, special_tokens)
+    predictor = _loaded(run, ("classify", "tag", "reward"), quiet, special_tokens, task)
     lines = (predictor.reader.medium.named(block) for block in blocks(texts, file, _LINES))
     for prediction in _each(predictor, lines):
         print(_as_json(prediction) if json else "" if prediction is None else prediction)
@@ -149,16 +150,21 @@ def _as_json(prediction: Any) -> str:
     return dumps(row, ensure_ascii=False)
 
 
-def _loaded(path: str, tasks: tuple[str, ...], quiet: bool, special_tokens: bool) -> Any:
+def _loaded(path: str, tasks: tuple[str, ...], quiet: bool, special_tokens: bool, part: str = "") -> Any:
+    """The predictor of a run of one of these tasks, or of a part of a run of several that has the first of them."""
     from seqloom.run import Run
-    from seqloom.tasks import load
+    from seqloom.tasks import load, task_class
+    from seqloom.tasks.building import open_predictor
 
     reporter, run = make_reporter(quiet), Run.open(path)
     task = str(run.info().get("task"))
+    how: Any = {"special_tokens": special_tokens, "say": reporter.warn}
+    if part or task == "multimodal":
+        return open_predictor(run, task_class(tasks[0]), task=part, **how)
     if task not in tasks:
         cure = f"name a run of the task {' or '.join(tasks)}"
         raise RunError(f"is a run of the task {task!r}", where=path, cure=cure)
-    return load(run, special_tokens=special_tokens, say=reporter.warn)
+    return load(run, **how)
 
 
 def _each(predict: Callable[[list[str]], list[Any]], lines: Iterable[list[str]]) -> Iterator[Any]:

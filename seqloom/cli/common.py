@@ -34,6 +34,7 @@ Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], help="Print a line
 SpecialTokens = Annotated[
     bool, Parameter(help="Read special tokens in a text, like `</s>`, as such: only for text that you trust.")
 ]
+Task = Annotated[str, Parameter(help="Which task of a run of several.")]
 AsJson = Annotated[bool, Parameter(name="--json", help="Print the result as JSON.")]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Quiet, bounded, config_keys, make_reporter, print_result, print_tables
+from seqloom.cli.common import AsJson, Quiet, Task, bounded, config_keys, make_reporter, print_result, print_tables
 from seqloom.limits import Bounds
 
 _MOST_COLUMNS = 13  # of a confusion: a terminal has no room for more
@@ -20,6 +20,7 @@ def evaluate(
     *overrides: Annotated[str, config_keys("--decoding.beam 5")],
     test: Test = (),
     name: str = "",
+    task: Task = "",
     choices: str = "",
     shots: Annotated[int, bounded(Annotated[int, Bounds(0, 1000)])] = 0,
     quiet: Quiet = False,
@@ -44,7 +45,7 @@ def evaluate(
     if choices:
         scores = evaluate_choices(run, choices, shots, name, reporter)
     else:
-        scores = evaluate_run(run, test, name, overrides, reporter)
+        scores = evaluate_run(run, test, name, overrides, reporter, task)
     print_result(scores, json, show_scores)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, blocks, config_keys, make_reporter, split_keys
+from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, Task, blocks, config_keys, make_reporter, split_keys
 from seqloom.errors import DataError, RunError, UsageError, command
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def translate(
     file: str = "",
     scores: bool = False,
     how: How = How(),
+    task: Task = "",
     special_tokens: SpecialTokens = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -60,7 +61,7 @@ def translate(
 
     reporter = make_reporter(quiet)
     typed, options = split_keys(texts)
-    more: Any = {"long_input": how.long, "special_tokens": special_tokens}
+    more: Any = {"long_input": how.long, "special_tokens": special_tokens, "task": task}
     translator = _opened(run, "text", options, reporter, rows=how.rows, **more)
     scores = scores or translator.config.n_best > 1
     number = 0
@@ -83,6 +84,7 @@ def caption(
     *images: Annotated[str, config_keys("--decoding.beam 5", "Files of images, or folders of them")],
     scores: bool = False,
     rows: Count = 32,
+    task: Task = "",
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
@@ -98,7 +100,7 @@ def caption(
     """
     reporter = make_reporter(quiet)
     typed, options = split_keys(images)
-    writer = _opened(run, "image", options, reporter, rows=rows)
+    writer = _opened(run, "image", options, reporter, rows=rows, task=task)
     medium: Any = writer.source
     named = medium.named(typed)
     if not named:
@@ -113,18 +115,20 @@ def caption(
         reporter.warn(medium.lost)
 
 
-def _opened(run: str, modality: str, options: Sequence[str], reporter: Reporter, **more: Any) -> Translator:
+def _opened(
+    run: str, modality: str, options: Sequence[str], reporter: Reporter, *, task: str, **more: Any
+) -> Translator:
     """The predictor of a run that reads this modality. Raises RunError for another one."""
     from seqloom.run import Run
     from seqloom.tasks.building import open_predictor
     from seqloom.tasks.seq2seq.task import TranslateConfig
     from seqloom.tasks.task import config_of, decoding_config
 
-    read = config_of(Run.open(run), TranslateConfig).modality
+    read = config_of(Run.open(run), TranslateConfig, task).modality
     if read != modality:
         verb = {"text": "translate", "image": "caption"}.get(read, "eval")
         raise RunError(f"reads {read}s, not {modality}s", where=run, cure=command(verb, run, "..."))
-    translator: Translator = open_predictor(run, TranslateConfig, say=reporter.warn, **more)
+    translator: Translator = open_predictor(run, TranslateConfig, say=reporter.warn, task=task, **more)
     translator.config = decoding_config(translator.config, options)
     return translator
 

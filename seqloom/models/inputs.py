@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from seqloom.nn.embedders import (
     PatchConfig,
     PatchEmbedder,
     TokenEmbedder,
+    small_parameter,
 )
 from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory
@@ -57,23 +58,31 @@ def sized(config: C, key: str, sizes: Mapping[str, int]) -> C:
 
 
 class Join(nn.Module):
-    """The memories of several modalities as one, position after position; its summary is the mean of theirs.
+    """The memories of some modalities as one, position after position; its summary is the mean of theirs.
 
     Args:
-        widths: features of each memory's states and of its summary; what is not `width` wide is projected.
+        widths: by modality, the features of its memory's states and of its summary; what is not `width` wide is
+            projected.
         width: D, of the states and the summary of the joint memory.
+
+    A learned vector for each modality is added to its states.
     """
 
-    def __init__(self, widths: Sequence[tuple[int, int]], width: int) -> None:
+    def __init__(self, widths: Mapping[str, tuple[int, int]], width: int) -> None:
         super().__init__()
 
-        def projections(sizes: Sequence[int]) -> nn.ModuleList:
-            return nn.ModuleList(nn.Identity() if size == width else Linear(size, width) for size in sizes)
+        def projections(part: int) -> nn.ModuleDict:
+            sizes = {name: each[part] for name, each in widths.items()}
+            same = {name: nn.Identity() for name, size in sizes.items() if size == width}
+            return nn.ModuleDict({name: same.get(name) or Linear(size, width) for name, size in sizes.items()})
 
-        self.states, self.summaries = map(projections, zip(*widths, strict=True))
+        self.states, self.summaries = projections(0), projections(1)
+        self.kinds = nn.ParameterDict({name: small_parameter(width) for name in widths})
 
-    def forward(self, memories: Sequence[Memory]) -> Memory:
-        """The joint memory."""
-        parts = zip(memories, self.states, self.summaries, strict=True)
-        first, *others = [Memory(states(m.states), m.mask, summary(m.summary)) for m, states, summary in parts]
-        return first.concat(*others)
+    def forward(self, memories: Mapping[str, Memory]) -> Memory:
+        """The joint memory of some of the modalities, at least one."""
+        first, *others = [
+            Memory(self.states[name](m.states) + self.kinds[name], m.mask, self.summaries[name](m.summary))
+            for name, m in memories.items()
+        ]
+        return first.concat(*others) if others else first

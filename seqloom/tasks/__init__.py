@@ -29,6 +29,7 @@ TASKS = {
     "prefer_translations": "preference.prefer:PreferTranslationsConfig",
     "reinforce": "reinforcement.task:ReinforceConfig",
     "reinforce_translations": "reinforcement.task:ReinforceTranslationsConfig",
+    "multimodal": "multimodal.task:MultimodalTask",
     "embed_words": "word_vectors.task:EmbedWordsConfig",
 }
 """The config class of each task (see task.py for its methods), imported when it is needed."""

@@ -33,7 +33,7 @@ from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers, make_tokenizer
 from seqloom.tasks.memory import FREE, largest, refuse_shortage
-from seqloom.tasks.task import GradientConfig, RunConfig, config_of
+from seqloom.tasks.task import GradientConfig, RunConfig, chosen_part, config_of
 from seqloom.tasks.word_vectors.task import take_vectors
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import Stored, load_weights, saved_weights, shapes_in, start_weights
@@ -68,6 +68,7 @@ def load_run(
     special_tokens: bool = False,
     say: Callable[[str], None] = lambda text: None,
     weights_of: Run | None = None,
+    task: str = "",
 ) -> Loaded[C]:
     """A run for use.
 
@@ -79,9 +80,11 @@ def load_run(
         special_tokens: whether texts are trusted: special tokens in them, like </s>, are read as such.
         say: reports the damaged checkpoints that were skipped.
         weights_of: a run that started from this one, whose weights are taken where there are such.
+        task: which of several tasks; "" = all, or the only one of this class.
     """
     run = Run.open(path)
-    config = config_of(run, kind)
+    config: Any = config_of(run, RunConfig)
+    part = chosen_part(config, kind, task, str(run.path))
     assets = config.assets(run)
     where = pick_device(device)
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
@@ -92,6 +95,9 @@ def load_run(
         _take(model, weights_of, say)
     chosen = config.used_in if precision == "auto" else precision
     pack(usable(model, where, dtype_for(chosen, where)))
+    if part:
+        model, assets = config.viewed(part, model, assets)
+        config = config.parts[part]
     return Loaded(run, config, model, trusting(assets) if special_tokens else assets)
 
 
@@ -127,10 +133,12 @@ def open_predictor(
     device: str = "auto",
     special_tokens: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    task: str = "",
     **options: Any,
 ) -> Any:
     """The predictor of a run; the first arguments are those of `load_run`, the options those of the predictor."""
-    loaded = load_run(path, kind, precision=precision, device=device, special_tokens=special_tokens, say=say)
+    how: Any = {"precision": precision, "device": device, "special_tokens": special_tokens, "say": say}
+    loaded = load_run(path, kind, task=task, **how)
     return loaded.predictor(**options)
 
 

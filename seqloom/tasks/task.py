@@ -14,7 +14,7 @@ from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.data.checks.pairs import Finding
 from seqloom.data.sources.source import no_test_data
 from seqloom.decoding.config import ALL_KEYS, DecodingConfig
-from seqloom.errors import ConfigError, RunError, UsageError
+from seqloom.errors import ConfigError, RunError, UsageError, nearest
 from seqloom.files import Json
 from seqloom.inspection.attention import Example
 from seqloom.inspection.page import Markup
@@ -63,6 +63,7 @@ class Prepared:
         summary: () -> a row for each split.
         findings: () -> what is suspicious in the data.
         trial: see Trial.
+        part: what a training of several tasks needs of it: its batches, and (model) -> (step) -> what is measured.
     """
 
     corpus: Mapping[str, str]
@@ -72,6 +73,7 @@ class Prepared:
     summary: Callable[[], list[Json]]
     findings: Callable[[], list[Finding]] = list
     trial: Trial | None = None
+    part: tuple[Numbered, Callable[[Any], Callable[[int], Measured]]] | None = None
 
 
 class Seen(NamedTuple):
@@ -160,6 +162,15 @@ class RunConfig(Bounded):
         raise UsageError(f"the task {self.task!r} has no evaluation")
 
     @property
+    def parts(self) -> Mapping[str, RunConfig]:
+        """The tasks of a run of several, by name, each as it is alone; {} = there is one."""
+        return {}
+
+    def viewed(self, name: str, model: Any, assets: Assets) -> tuple[Any, Assets]:
+        """The model and the assets of one of several tasks."""
+        raise NotImplementedError
+
+    @property
     def title(self) -> str:
         """The name of an evaluation on the test data of the config."""
         return "test"
@@ -192,14 +203,33 @@ class RunConfig(Bounded):
 C = TypeVar("C", bound=RunConfig)
 
 
-def config_of(run: Run, kind: type[C]) -> C:
-    """The config of a run. Raises RunError unless its class is `kind` or derived from it."""
-    cls = task_class(task := str(run.info().get("task")))
-    if not issubclass(cls, kind):
-        problem = f"is a run of the task {task!r}, which this is not for"
-        raise RunError(problem, where=str(run.path), cure=kind.other_run)
-    config: C = configs.load(cls, run.path / "config.toml")
-    return config
+def config_of(run: Run, kind: type[C], task: str = "") -> C:
+    """The config of a run, or of one of its tasks.
+
+    Raises RunError unless its class is `kind` or derived from it, UsageError where a task is to be named.
+    """
+    config: RunConfig = configs.load(task_class(str(run.info().get("task"))), run.path / "config.toml")
+    name = chosen_part(config, kind, task, str(run.path))
+    chosen: Any = config.parts[name] if name else config
+    return chosen  # type: ignore[no-any-return]
+
+
+def chosen_part(config: RunConfig, kind: type[RunConfig], task: str, where: str) -> str:
+    """The name of a task of a run of several that has this class, the only one unless it is named; "" = all."""
+    parts = config.parts
+    if task and task not in parts:
+        cure = nearest(task, parts) if parts else "leave --task out"
+        raise UsageError(f"has no task {task!r}" if parts else "has one task alone", where=where, cure=cure)
+    if not task and isinstance(config, kind):
+        return ""
+    fitting = [name for name, part in parts.items() if isinstance(part, kind) and task in ("", name)]
+    if len(fitting) > 1:
+        problem = f"has several such tasks: {', '.join(fitting)}"
+        raise UsageError(problem, where=where, cure=f"choose one: --task {fitting[0]}")
+    if not fitting:
+        of = f"task {task!r} is of the kind {parts[task].task!r}" if task else f"is a run of the task {config.task!r}"
+        raise RunError(f"{of}, which this is not for", where=where, cure=kind.other_run)
+    return fitting[0]
 
 
 @dataclass(frozen=True)

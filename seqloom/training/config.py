@@ -13,7 +13,18 @@ from seqloom.limits import Bounded, Bounds, Minutes, NotNegative, Positive, Shar
 from seqloom.training.precision import Precision
 
 Metric = Literal[
-    "bleu", "cider", "exact_match", "loss", "latest", "accuracy", "f1", "matthews", "pearson", "spearman", "reward"
+    "bleu",
+    "cider",
+    "exact_match",
+    "loss",
+    "latest",
+    "accuracy",
+    "f1",
+    "matthews",
+    "pearson",
+    "spearman",
+    "reward",
+    "score",
 ]
 
 

@@ -34,7 +34,7 @@ def title_of(name: str, test: Sequence[str], default: str = "test") -> str:
 
 
 def evaluate_run(
-    path: str | Path | Run, test: Sequence[str], name: str, options: Sequence[str], reporter: Reporter
+    path: str | Path | Run, test: Sequence[str], name: str, options: Sequence[str], reporter: Reporter, task: str = ""
 ) -> Json:
     """Scores a run on test data, and saves the scores and predictions of its task as eval/NAME.json.
 
@@ -44,14 +44,15 @@ def evaluate_run(
         name: what to save it as; by default the name of the first file, or "test".
         options: decoding options, as on the command line, and those of how test files are read: --data.text COLUMN.
         reporter: prints progress.
+        task: which of several tasks; "" = all.
     """
     run = Run.open(path)
-    config = config_of(run, RunConfig)
-    title = title_of(name, test, config.title)
+    config = config_of(run, RunConfig, task)
+    title = title_of(name, test, task or config.title)
     reading, options = _of_data(options)
     if reading:
         config = configs.build(type(config), configs.merge(configs.tree_of(config), configs.read_overrides(reading)))
-    loaded = load_run(run, RunConfig, precision=config.measured_in, say=reporter.warn)
+    loaded = load_run(run, RunConfig, precision=config.measured_in, say=reporter.warn, task=task)
     predictor = replace(loaded, config=config).predictor()
     scores = config.score(predictor, test, options, reporter)
     return saved(run, title, scores, basis(run, config, test, options, reporter), reporter)
@@ -91,9 +92,13 @@ def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporte
 
 def basis(run: Run, config: RunConfig, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
     """What the scores of an evaluation depend on: the checkpoint, the options, and the content of the test data."""
-    best, data = run.best(reporter.warn), getattr(config, "data", None)
-    files = test or next((paths for key in ("test", "valid", "train") if (paths := getattr(data, key, ()))), ())
-    trees = [configs.tree_of(part) for part in (data, getattr(config, "decoding", None)) if is_dataclass(part)]
+    best, parts = run.best(reporter.warn), [*config.parts.values()] or [config]
+    sources = [getattr(part, "data", None) for part in parts]
+    keys = ("test", "valid", "train")
+    own = [next((paths for key in keys if (paths := getattr(data, key, ()))), ()) for data in sources]
+    files = test or [path for paths in own for path in paths]
+    decodings = [getattr(part, "decoding", None) for part in parts]
+    trees = [configs.tree_of(part) for part in (*sources, *decodings) if is_dataclass(part)]
     digest = short_digest([best.digest(), *options, trees, content_digests(files)])
     return {"checkpoint": best.path.name, "weights": best.digest(), "files": list(test), "basis": digest}
 

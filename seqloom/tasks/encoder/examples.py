@@ -151,10 +151,18 @@ class ExamplesConfig(ReadingConfig):
         """What the training examples tell: the labels there are."""
         return {}
 
+    def splits(self, say: Callable[[str], None]) -> dict[str, list[Any]]:
+        """The examples of each split; `say` reports how they were divided."""
+        splits: dict[str, list[Any]] = self.data.splits(say, self.seed, partial(self.data.hold_out, labels=self.labels))
+        return splits
+
+    def learned_texts(self, say: Callable[[str], None]) -> Iterable[str]:
+        """The training texts."""
+        return self.texts(self.splits(say)["train"])
+
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See ReadingConfig."""
-        hold_out = partial(self.data.hold_out, labels=self.labels)
-        read: dict[str, list[Any]] = self.data.splits(reporter.say, self.seed, hold_out)
+        read = self.splits(reporter.say)
         rows = {name: self.usable(split, name, reporter) for name, split in read.items()}
         begun = run if run is not None and run.begun else None
         kept = load_facts(begun or Run.open(self.start)) if self.start else {}

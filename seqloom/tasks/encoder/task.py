@@ -124,7 +124,7 @@ class ReadingConfig(GradientConfig):
 
         sizes = f"{batches.per_epoch} batches an epoch"
         sizes += f"; {assets.vocab_size:,} in the vocabulary" if assets.tokenizers is not None else ""
-        return Prepared(corpus, assets, plan, sizes, summary, findings)
+        return Prepared(corpus, assets, plan, sizes, summary, findings, part=(batches, measure))
 
 
 MODELS = {"image": "small-vit", "signal": "signal-transformer"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,18 +70,26 @@ class TranslateConfig(TranslateKeys):
         corpus = read_corpus(self, reporter, run)
         splits, batches = corpus.splits, corpus.batches
         named = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+
+        def measure(model: EncoderDecoder) -> Callable[[int], Measured]:
+            return _Validation(self, corpus, model, reporter).measure
+
         return Prepared(
             {name: pairs.digest() for name, pairs in named.items() if pairs is not None},
             corpus.assets,
-            lambda config, model: gradient_plan(
-                config, model, batches, _Validation(self, corpus, model, reporter).measure
-            ),
+            lambda config, model: gradient_plan(config, model, batches, measure(model)),
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
             f"{100 * batches.order.padding():.1f} % padding; vocabulary of {corpus.target.vocab_size:,}",
             lambda: summary(corpus),
             lambda: check_splits(splits, self.modality == "text"),
             trial(corpus),
+            (batches, measure),
         )
+
+    def learned_texts(self, say: Callable[[str], None]) -> Iterable[str]:
+        """The training texts of the sides that are texts."""
+        train, _ = usable(self.data.splits().train)
+        return [*(train.sources if self.modality == "text" else ()), *train.targets]
 
     def assets(self, run: Run) -> Assets:
         """See RunConfig."""

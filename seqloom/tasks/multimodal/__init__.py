@@ -1,0 +1,1 @@
+"""Several tasks with one model, over inputs of any modality."""

@@ -1,0 +1,156 @@
+"""The keys of a config of several tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from seqloom.data.batches.order import BatchConfig
+from seqloom.data.batches.windows import TextBatchConfig
+from seqloom.data.sources.images import ImageFiles, SmallDigits
+from seqloom.data.sources.labelled import LabelledFiles
+from seqloom.data.sources.signals import SignalFiles
+from seqloom.decoding.config import BeamSearch, DecodingConfig
+from seqloom.limits import Accumulate, Bounded, Bounds
+from seqloom.models.multimodal import MultimodalConfig
+from seqloom.objectives.cross_entropy import CrossEntropy
+from seqloom.objectives.reading import Labels, Numbers
+from seqloom.tasks.encoder.classify import ClassifyConfig
+from seqloom.tasks.seq2seq.config import DataConfig
+from seqloom.tasks.seq2seq.task import TranslateConfig
+from seqloom.tasks.task import GradientConfig
+from seqloom.text.tokenizer import BPE, TokenizerConfig
+from seqloom.training.config import Metric, TrainingConfig
+from seqloom.training.schedule import Linear, Schedule
+
+Share = Annotated[int, Bounds(1, 1000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Bounded):
+    """One of the tasks.
+
+    Args:
+        share: how many batches of this task a round has; the tasks of a round are shuffled.
+        metric: what its part of the score is.
+    """
+
+    share: Share = 1
+    metric: Metric = "accuracy"
+    data: Any
+
+    def alone(self, config: MultimodalKeys, tokenizer: TokenizerConfig) -> ClassifyConfig | TranslateConfig:
+        """The task by itself, with its part of the model. Raises ValueError where they do not fit."""
+        raise NotImplementedError
+
+    @property
+    def modality(self) -> str:
+        """What it reads: "text", "image" or "signal"."""
+        modality: str = getattr(self.data, "modality", "text")
+        return modality
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyPart(Part):
+    """Labels of texts, images or signals; the keys are those of the task classify.
+
+    Args:
+        data, objective, batches: see the task classify.
+    """
+
+    kind: ClassVar[str] = "classify"
+    data: LabelledFiles | ImageFiles | SmallDigits | SignalFiles
+    objective: Labels | Numbers = field(default_factory=Labels)
+    batches: TextBatchConfig = field(default_factory=TextBatchConfig)
+
+    def alone(self, config: MultimodalKeys, tokenizer: TokenizerConfig) -> ClassifyConfig:
+        """See Part."""
+        return ClassifyConfig(
+            data=self.data,
+            objective=self.objective,
+            batches=self.batches,
+            model=config.model.encoders[self.modality],
+            tokenizer=tokenizer,
+            seed=config.seed,
+            training=TrainingConfig(metric=self.metric),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatePart(Part):
+    """Texts or images to texts; the keys are those of the task translate.
+
+    Args:
+        data, objective, batches, decoding: see the task translate.
+    """
+
+    kind: ClassVar[str] = "translate"
+    metric: Metric = "bleu"
+    data: DataConfig
+    objective: CrossEntropy = field(default_factory=CrossEntropy)
+    batches: BatchConfig = field(default_factory=BatchConfig)
+    decoding: DecodingConfig = field(default_factory=BeamSearch)
+
+    def alone(self, config: MultimodalKeys, tokenizer: TokenizerConfig) -> TranslateConfig:
+        """See Part."""
+        return TranslateConfig(
+            data=self.data,
+            objective=self.objective,
+            batches=self.batches,
+            decoding=self.decoding,
+            model=config.model.writer(self.modality),
+            tokenizer=tokenizer,
+            seed=config.seed,
+            training=TrainingConfig(metric=self.metric),
+        )
+
+
+@dataclass(frozen=True)
+class StepConfig(Bounded):
+    """What a step of the optimizer is taken on.
+
+    Args:
+        accumulate: batches per step, each of one task.
+    """
+
+    accumulate: Accumulate = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultimodalKeys(GradientConfig):
+    """What is chosen for a run of several tasks.
+
+    Args:
+        tasks: the tasks by name, each of the kind "classify" or "translate", with the keys of that task but for model
+            and tokenizer.
+        tokenizer: how texts are cut into tokens, in all tasks.
+        model: the encoders of the modalities and the joint decoder.
+        batches: how many make a step; their sizes are those of the tasks.
+    """
+
+    task: Literal["multimodal"] = "multimodal"
+    tasks: dict[str, ClassifyPart | TranslatePart]
+    tokenizer: TokenizerConfig = field(default_factory=BPE)
+    model: MultimodalConfig = field(default_factory=MultimodalConfig)
+    batches: StepConfig = field(default_factory=StepConfig)
+    schedule: Schedule = field(default_factory=lambda: Linear(warmup=100))
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="score"))
+    unit: ClassVar[str] = "labels and tokens"
+    other_run: ClassVar[str] = "name a run of the task multimodal"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.training.check_metric("score", "loss")
+        if not self.tasks:
+            raise ValueError('there are no tasks: write [tasks.NAME] with kind = "classify" or "translate"')
+        for name in self.tasks:
+            if not name.isidentifier() or name == "shared":
+                raise ValueError(f"a task cannot be called {name!r}: give it a name of letters and digits")
+            try:
+                self.alone(name)
+            except ValueError as error:
+                raise ValueError(f"tasks.{name}: {error}") from None
+
+    def alone(self, name: str, tokenizer: TokenizerConfig | None = None) -> ClassifyConfig | TranslateConfig:
+        """A task by itself."""
+        return self.tasks[name].alone(self, self.tokenizer if tokenizer is None else tokenizer)
