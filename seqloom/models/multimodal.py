@@ -74,12 +74,13 @@ class Multimodal(nn.Module):
     Args:
         config: of the model.
         vocab_size: V, of all texts that are read or written; 0 = there are none.
-        tasks: the number of outputs of each task of labels or numbers; 0 = the task writes texts.
+        tasks: what each task reads, and the number of its outputs of labels or numbers; 0 = it writes texts.
     """
 
-    def __init__(self, config: MultimodalConfig, vocab_size: int, tasks: Mapping[str, int]) -> None:
+    def __init__(self, config: MultimodalConfig, vocab_size: int, tasks: Mapping[str, tuple[str, int]]) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.reads = config, {name: modality for name, (modality, _) in tasks.items()}
+        reading = {name: outputs for name, (_, outputs) in tasks.items() if outputs}
         D, inputs = config.decoder.width, config.decoder.input_width(config.embedding)
         readers = {m: EncoderOnly(c, vocab_size if m == "text" else 0, {}) for m, c in config.encoders.items()}
         self.encoders = nn.ModuleDict(readers)
@@ -88,14 +89,12 @@ class Multimodal(nn.Module):
         names = [*tasks] if config.separate else [_SHARED]
         self.decoders = nn.ModuleDict({name: make_decoder(config.decoder, inputs, D, D) for name in names})
         self.queries = nn.ParameterDict(
-            {name: small_parameter(config.queries if labels else 1, inputs) for name, labels in tasks.items()}
+            {name: small_parameter(config.queries if name in reading else 1, inputs) for name in tasks}
         )
-        self.heads = nn.ModuleDict(
-            {name: LabelHead(D, labels, 0.1, "pooled") for name, labels in tasks.items() if labels}
-        )
+        self.heads = nn.ModuleDict({name: LabelHead(D, outputs, 0.1, "pooled") for name, outputs in reading.items()})
         self.target: TokenEmbedder | None = None
         self.head: VocabularyHead | None = None
-        if not all(tasks.values()):
+        if len(reading) < len(tasks):
             self.target = TokenEmbedder(vocab_size, inputs, config.embedding or inputs)
             self.head = VocabularyHead(vocab_size, D, config.embedding or inputs, self.target.weight)
         initialize(self)
@@ -111,18 +110,18 @@ class Multimodal(nn.Module):
         """The decoder of a task."""
         return self.decoders[task if self.config.separate else _SHARED]
 
-    def view(self, task: str, modality: str) -> Reading | Writing:
+    def view(self, task: str) -> Reading | Writing:
         """A task of the model, with its weights, as a model that only reads one modality, or that reads and writes."""
-        kind = Reading if task in self.heads else Writing
-        return kind(self, task, modality)
+        return Reading(self, task) if task in self.heads else Writing(self, task)
 
 
 class Reading(nn.Module):
     """A task of labels: a model like EncoderOnly, whose states are what the decoder made of the task's queries."""
 
-    def __init__(self, model: Multimodal, task: str, modality: str) -> None:
+    def __init__(self, model: Multimodal, task: str) -> None:
         super().__init__()
-        self.reader: Any = model.encoders[modality]
+        self.reader: Any = model.encoders[model.reads[task]]
+        self.embedder, self.config = self.reader.embedder, self.reader.config
         self.model, self.task = model, task
         self.heads = {"label": model.heads[task]}
 
@@ -142,10 +141,13 @@ class Reading(nn.Module):
 class Writing(nn.Module):
     """A task that writes: a model like EncoderDecoder, whose tokens are decoded with the task's query added."""
 
-    def __init__(self, model: Multimodal, task: str, modality: str) -> None:
+    def __init__(self, model: Multimodal, task: str) -> None:
         super().__init__()
+        assert model.head is not None
+        assert model.target is not None
+        modality = model.reads[task]
         reader: Any = model.encoders[modality]
-        self.encoder, self.source = reader.encoder, reader.embedder  # named as in an encoder-decoder
+        self.encoder, self.source, self.target = reader.encoder, reader.embedder, model.target  # as EncoderDecoder has
         self.model, self.task, self.config, self.head = model, task, model.config.writer(modality), model.head
 
     def encode(self, inputs: Inputs) -> Memory:
@@ -159,8 +161,7 @@ class Writing(nn.Module):
 
     def decode(self, target: Ids, state: State) -> tuple[Vectors, State]:
         """The hidden vectors after each of the target's tokens, and the state after the last."""
-        assert self.model.target is not None
-        x: Tensor = self.model.target(target)
+        x: Tensor = self.target(target)
         result: tuple[Vectors, State] = self.model.decoder(self.task)(x + self.model.queries[self.task], state)
         return result
 

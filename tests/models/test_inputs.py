@@ -25,25 +25,28 @@ def memory(positions: int, width: int, summary: int, mask: list[list[bool]] | No
 def test_attention_over_joined_memories_is_that_over_their_projected_states() -> None:
     text = memory(3, 7, 5, [[True, True, False], [True, False, False]])
     image = memory(5, D, 11)
-    join = Join([(7, 5), (D, 11)], D).double()
-    joint = join([text, image])
+    join = Join({"text": (7, 5), "image": (D, 11)}, D).double()
+    joint = join({"text": text, "image": image})
     decoder = make_decoder(TransformerConfig(layers=1, width=D, inner=5, heads=2), D, D, D).double().eval()
     x = torch.randn(B, 4, D).double()
     together, _ = decoder(x, decoder.start(joint, keep=False))
-    states = torch.cat((text.states @ join.states[0].weight.T + join.states[0].bias, image.states), 1)
+    layer = join.states["text"]
+    states = torch.cat(
+        (text.states @ layer.weight.T + layer.bias + join.kinds["text"], image.states + join.kinds["image"]), 1
+    )
     for b, length in enumerate((2, 1)):
         own = torch.cat((states[b : b + 1, :length], states[b : b + 1, 3:]), 1)
         alone, _ = decoder(x[b : b + 1], decoder.start(Memory(own, None, joint.summary[b : b + 1]), keep=False))
         torch.testing.assert_close(together[b : b + 1], alone, rtol=0, atol=1e-12)
-    summaries = [join.summaries[i](m.summary) for i, m in enumerate((text, image))]
+    summaries = [join.summaries[name](m.summary) for name, m in (("text", text), ("image", image))]
     torch.testing.assert_close(joint.summary, sum(summaries) / 2)
 
 
 def test_only_what_has_another_width_is_projected() -> None:
-    join = Join([(D, D), (D, 7)], D)
-    assert [type(layer) for layer in join.states] == [nn.Identity, nn.Identity]
-    assert isinstance(join.summaries[0], nn.Identity)
-    assert join.summaries[1].weight.shape == (D, 7)
+    join = Join({"text": (D, D), "image": (D, 7)}, D)
+    assert [type(layer) for layer in join.states.values()] == [nn.Identity, nn.Identity]
+    assert isinstance(join.summaries["text"], nn.Identity)
+    assert join.summaries["image"].weight.shape == (D, 7)
 
 
 @pytest.mark.parametrize("widths", [(7, 5), (8, 11)], ids=["summaries", "states"])

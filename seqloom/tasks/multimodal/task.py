@@ -87,7 +87,7 @@ class Together:
     """The objective: for each batch that of its task."""
 
     def __init__(self, config: MultimodalTask, model: Multimodal) -> None:
-        self.views: dict[str, Any] = {name: config.view(name, model) for name in config.tasks}
+        self.views: dict[str, Any] = {name: model.view(name) for name in config.tasks}
         self.objectives: dict[str, Callable[..., Loss]] = {name: part.objective for name, part in config.tasks.items()}
 
     def __call__(self, model: Multimodal, drawn: Drawn) -> Loss:
@@ -140,11 +140,7 @@ class MultimodalTask(MultimodalKeys):
 
     def viewed(self, name: str, model: Multimodal, assets: Assets) -> tuple[Any, Assets]:
         """See RunConfig."""
-        return self.view(name, model), self._assets_of(name, assets)
-
-    def view(self, name: str, model: Multimodal) -> Any:
-        """The model as that of one task."""
-        return model.view(name, self.tasks[name].modality)
+        return model.view(name), self._assets_of(name, assets)
 
     def _assets_of(self, name: str, assets: Assets) -> Assets:
         part = self.tasks[name]
@@ -159,15 +155,15 @@ class MultimodalTask(MultimodalKeys):
         """See RunConfig."""
         torch.manual_seed(self.seed)
         model, facts = self.model, assets.facts or {}
-        outputs: dict[str, int] = {}
+        outputs: dict[str, tuple[str, int]] = {}
         for name, part in self.parts.items():
-            known = facts.get(name) or {}
+            known, modality = facts.get(name) or {}, self.tasks[name].modality
             try:
-                model = model.sized(self.tasks[name].modality, known.get("sizes", {}))
+                model = model.sized(modality, known.get("sizes", {}))
             except ConfigError as error:
                 problem = f"{error.problem}: tasks that read the same modality share its encoder"
                 raise ConfigError(problem, where=f"tasks.{name}", cure=error.cure) from None
-            outputs[name] = part.heads(known)["label"] if isinstance(part, ClassifyConfig) else 0
+            outputs[name] = modality, part.heads(known)["label"] if isinstance(part, ClassifyConfig) else 0
         return Multimodal(model, assets.vocab_size, outputs)
 
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
@@ -194,7 +190,7 @@ class MultimodalTask(MultimodalKeys):
         )
 
         def measure(model: Multimodal) -> Callable[[int], Measured]:
-            measures = {name: of(self.view(name, model)) for name, (_, of) in parts.items()}
+            measures = {name: of(model.view(name)) for name, (_, of) in parts.items()}
             return lambda step: self._validated({name: each(step) for name, each in measures.items()})
 
         splits = {split for each in prepared.values() for split in each.corpus}
