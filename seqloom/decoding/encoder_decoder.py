@@ -14,13 +14,14 @@ from seqloom.data.batches.windows import Row, inputs_of
 from seqloom.decoding.config import DecodingConfig
 from seqloom.decoding.search import Hypothesis, Task, beam_rows, decode
 from seqloom.errors import UsageError
-from seqloom.models.encoder_decoder import EncoderDecoder, cross_attentions
+from seqloom.models.assemblies import TextWriter
+from seqloom.models.encoder_decoder import cross_attentions
 from seqloom.nn.attention import observed
 from seqloom.shapes import Float, Tensor
 
 
 def decode_rows(
-    model: EncoderDecoder,
+    model: TextWriter,
     ids: Sequence[Row],
     config: DecodingConfig,
     *,
@@ -65,7 +66,7 @@ def most_tokens(source: int, config: DecodingConfig) -> int:
 class _LastAttention:
     """The attention of the decoder's last layer at its last step, averaged over the heads."""
 
-    def __init__(self, model: EncoderDecoder) -> None:
+    def __init__(self, model: TextWriter) -> None:
         layers = cross_attentions(model)
         if not layers:
             raise UsageError("a coverage penalty needs a decoder with attention", cure="leave coverage_penalty at 0")

@@ -14,13 +14,16 @@ from seqloom.errors import UsageError
 from seqloom.models.decoder import DecoderOnlyConfig, DecoderReader, LanguageModel
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from seqloom.models.multimodal import Reading, Writing
 from seqloom.nn.embedders import TokenEmbedder
 from seqloom.nn.heads import VocabularyHead
 
 ModelConfig = DecoderOnlyConfig | EncoderDecoderConfig | EncoderOnlyConfig
 Model = LanguageModel | EncoderDecoder | EncoderOnly
-TextReader = EncoderOnly | DecoderReader
+TextReader = EncoderOnly | DecoderReader | Reading
 """What reads whole texts, with a head that scores them."""
+TextWriter = EncoderDecoder | Writing
+"""What reads a source and writes a text."""
 CONFIGS = {c.kind: c for c in (DecoderOnlyConfig, EncoderDecoderConfig, EncoderOnlyConfig)}
 """Configs by kind."""
 

@@ -123,6 +123,6 @@ class EncoderDecoder(nn.Module):
         return hidden
 
 
-def cross_attentions(model: EncoderDecoder) -> dict[str, nn.Module]:
+def cross_attentions(model: nn.Module) -> dict[str, nn.Module]:
     """The layers by which the decoder attends to the memory, by name, in their order."""
     return {n: m for n, m in model.named_modules() if isinstance(m, CrossAttention | ScoredAttention)}

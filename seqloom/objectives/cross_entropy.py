@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from seqloom.data.batches.batch import SequenceBatch
 from seqloom.limits import Bounded, Positive, Share, ShareBelowOne, Weight
-from seqloom.models.encoder_decoder import EncoderDecoder
+from seqloom.models.assemblies import TextWriter
 from seqloom.nn.effective import effective
 from seqloom.nn.heads import VocabularyHead
 from seqloom.shapes import Float, Int, Tensor
@@ -47,7 +47,7 @@ class CrossEntropy(Bounded):
         """Whether the decoder is ever fed its own predictions."""
         return min(self.teacher_forcing, self.teacher_forcing_end) < 1
 
-    def __call__(self, model: EncoderDecoder, batch: SequenceBatch) -> Loss:
+    def __call__(self, model: TextWriter, batch: SequenceBatch) -> Loss:
         """The loss summed over the batch's tokens."""
         if self.r_drop > 0 and model.training:
             return self._two_passes(model, batch)
@@ -59,7 +59,7 @@ class CrossEntropy(Bounded):
         value, nll = vocabulary_loss(model.head, hidden, targets, self.smoothing)
         return Loss(value, nll, batch.tokens)
 
-    def _fed_predictions(self, model: EncoderDecoder, batch: SequenceBatch) -> Tensor:
+    def _fed_predictions(self, model: TextWriter, batch: SequenceBatch) -> Tensor:
         done = min(1.0, batch.number / self.teacher_forcing_batches)
         share = self.teacher_forcing + done * (self.teacher_forcing_end - self.teacher_forcing)
         forced = torch.rand(batch.target_in.shape, device=batch.target_in.device) < share
@@ -74,7 +74,7 @@ class CrossEntropy(Bounded):
             outputs.append(hidden)
         return torch.cat(outputs, 1)
 
-    def _two_passes(self, model: EncoderDecoder, batch: SequenceBatch) -> Loss:
+    def _two_passes(self, model: TextWriter, batch: SequenceBatch) -> Loss:
         passes = [_real(model(batch.inputs, batch.target_in), batch) for _ in range(2)]
         scores = [model.head(hidden) for hidden in passes]
         value, nll = passes_loss(scores, _real(batch.target_out, batch), self.smoothing, self.r_drop)

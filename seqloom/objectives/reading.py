@@ -31,7 +31,7 @@ class Labels(Bounded):
     smoothing: ShareBelowOne = 0.0
     r_drop: Weight = 0.0
 
-    def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
+    def __call__(self, model: TextReader, batch: ReadingBatch) -> Loss:
         """The loss summed over the batch's labels; that of a span is the mean of its two positions."""
         assert batch.targets is not None
         (head,) = model.heads
@@ -50,7 +50,7 @@ class Numbers:
 
     kind: ClassVar[str] = "numbers"
 
-    def __call__(self, model: EncoderOnly, batch: ReadingBatch) -> Loss:
+    def __call__(self, model: TextReader, batch: ReadingBatch) -> Loss:
         """The loss summed over the batch's texts."""
         assert batch.targets is not None
         value = (batch_scores(model, "label", batch)[:, 0].float() - batch.targets.float()).square().sum()
@@ -93,7 +93,7 @@ def masked(memory: Memory, batch: ReadingBatch) -> tuple[Float[Tensor, "N D"], T
     return memory.states.flatten(0, 1).index_select(0, at), batch.targets.flatten().index_select(0, at)
 
 
-def _flat_scores(model: EncoderOnly, head: str, batch: ReadingBatch) -> Float[Tensor, "N L"]:
+def _flat_scores(model: TextReader, head: str, batch: ReadingBatch) -> Float[Tensor, "N L"]:
     scores = batch_scores(model, head, batch).float()
     return (scores.transpose(1, 2) if head == "span" else scores).flatten(0, -2)
 

@@ -17,7 +17,7 @@ from seqloom.decoding.config import DecodingConfig, texts_at_a_time, with_option
 from seqloom.decoding.encoder_decoder import decode_rows, most_tokens
 from seqloom.decoding.search import Hypothesis
 from seqloom.errors import DataError, UsageError
-from seqloom.models.encoder_decoder import EncoderDecoder
+from seqloom.models.assemblies import TextWriter
 from seqloom.nn.effective import adapters_of, by_row
 from seqloom.tasks.encoder.media import Medium
 from seqloom.text.tokenizer import Tokenizer
@@ -62,7 +62,7 @@ class Translator:
 
     def __init__(
         self,
-        model: EncoderDecoder,
+        model: TextWriter,
         source: Source,
         target: Tokenizer,
         config: DecodingConfig,

@@ -21,7 +21,7 @@ from seqloom.evaluation.tokenization import bleu_tokenization
 from seqloom.evaluation.translation import cider, corpus_bleu, exact_match, zero_bleu
 from seqloom.files import Json
 from seqloom.inspection.page import join
-from seqloom.models.assemblies import parameter_count
+from seqloom.models.assemblies import TextWriter, parameter_count
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.models.presets import for_modality
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
@@ -71,7 +71,7 @@ class TranslateConfig(TranslateKeys):
         splits, batches = corpus.splits, corpus.batches
         named = {"train": splits.train, "valid": splits.valid, "test": splits.test}
 
-        def measure(model: EncoderDecoder) -> Callable[[int], Measured]:
+        def measure(model: TextWriter) -> Callable[[int], Measured]:
             return _Validation(self, corpus, model, reporter).measure
 
         return Prepared(
@@ -113,7 +113,7 @@ class TranslateConfig(TranslateKeys):
             if isinstance(config, EmbedderConfig) and isinstance(embedder, TokenEmbedder):
                 yield config, embedder, tokenizer
 
-    def predictor(self, model: EncoderDecoder, assets: Assets, **options: Any) -> Translator:
+    def predictor(self, model: TextWriter, assets: Assets, **options: Any) -> Translator:
         """The options are `rows` and `long_input` of Translator."""
         return Translator(model, *readers(self, assets), self.decoding, **options)
 
@@ -159,7 +159,7 @@ def _generated(other: Counterpart, texts: Sequence[str]) -> Compared:
 class _Validation:
     """The loss of the validation pairs, the scores of their greedy translations, and a few samples."""
 
-    def __init__(self, config: TranslateConfig, corpus: Corpus, model: EncoderDecoder, reporter: Reporter) -> None:
+    def __init__(self, config: TranslateConfig, corpus: Corpus, model: TextWriter, reporter: Reporter) -> None:
         self.pairs, _ = usable(corpus.splits.valid)
         self.asked, self.references = answers(config, self.pairs)
         self.tokenization = bleu_tokenization(self.pairs.targets, config.data.language())
