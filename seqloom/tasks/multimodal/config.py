@@ -150,6 +150,8 @@ class MultimodalKeys(GradientConfig):
                 self.alone(name)
             except ValueError as error:
                 raise ValueError(f"tasks.{name}: {error}") from None
+        for modality in sorted(self.model.encoders.keys() - {part.modality for part in self.tasks.values()}):
+            raise ValueError(f"model.encoders.{modality} is for {modality}s, which no task reads: leave it out")
 
     def alone(self, name: str, tokenizer: TokenizerConfig | None = None) -> ClassifyConfig | TranslateConfig:
         """A task by itself."""

@@ -1,0 +1,239 @@
+"""Runs of several tasks over images, texts and signals: training, resuming, scores, use, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starts import check_resuming
+from toys import Listener
+
+import seqloom
+from seqloom.cli import main
+from seqloom.config import build, to_toml
+from seqloom.errors import ConfigError, UsageError
+from seqloom.run import Run
+from seqloom.tasks.multimodal.task import MultimodalTask, Rounds
+from seqloom.workflows.evaluate import evaluate_run
+from seqloom.workflows.train import train_run
+
+Tree = dict[str, Any]
+PLACES = "the upper half is bright", "the lower half is bright"
+SMALL = {"layers": 1, "width": 12, "inner": 12, "heads": 2, "dropout": 0.0}
+
+
+def pixels(count: int, seed: int) -> np.ndarray:
+    """Images of which one half is bright, in turns the upper and the lower one."""
+    values = np.random.default_rng(seed).integers(0, 90, (count, 8, 8, 1), dtype=np.uint8)
+    for i in range(count):
+        values[i, 4 * (i % 2) : 4 * (i % 2) + 4] += 140
+    return values
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    for name, count, seed in (("train", 40, 1), ("test", 20, 2)):
+        values, names = pixels(count, seed), [f"{name}-{i}.png" for i in range(count)]
+        np.savez(tmp_path / f"{name}-labels.npz", images=values, labels=np.arange(count) % 2)
+        np.savez(tmp_path / f"{name}-names.npz", images=values, names=np.array(names))
+        lines = (f"{names[i]}\t{PLACES[i % 2]}" for i in range(count))
+        (tmp_path / f"{name}.captions.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        films = (f"{('good', 'bad')[i % 2]} film number {i}\t{i % 2}" for i in range(count))
+        (tmp_path / f"{name}.films.tsv").write_text("text\tlabel\n" + "\n".join(films) + "\n", encoding="utf-8")
+        random = np.random.default_rng(seed)
+        waves = [
+            {"values": (random.normal(size=(9, 1)) + 3 * (i % 2)).tolist(), "label": f"w{i % 2}"} for i in range(count)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(w) + "\n" for w in waves), encoding="utf-8")
+    files = {
+        name: [str(tmp_path / f"{part}{name}") for part in ("train", "test")]
+        for name in ("-labels.npz", ".films.tsv", ".jsonl")
+    }
+
+    def data(name: str, **more: Any) -> Tree:
+        return {"train": files[name][:1], "valid": files[name][1:], "test": files[name][1:], **more}
+
+    captions = {
+        part: [str(tmp_path / f"{part}-names.npz"), str(tmp_path / f"{part}.captions.tsv")]
+        for part in ("train", "test")
+    }
+    return {
+        "task": "multimodal",
+        "run": str(tmp_path / "run"),
+        "tasks": {
+            "halves": {
+                "kind": "classify",
+                "share": 2,
+                "data": data("-labels.npz", kind="images"),
+                "batches": {"tokens": 64},
+            },
+            "films": {"kind": "classify", "data": data(".films.tsv"), "batches": {"tokens": 64, "length": 16}},
+            "captions": {"kind": "translate", "data": {"kind": "captions", **captions}, "batches": {"tokens": 100}},
+            "waves": {
+                "kind": "classify",
+                "data": data(".jsonl", kind="signals"),
+                "batches": {"tokens": 64, "length": 16},
+            },
+        },
+        "tokenizer": {"kind": "words"},
+        "model": {
+            "encoders": {
+                "image": {
+                    "preset": "small-vit",
+                    "encoder": SMALL,
+                    "pooling": "mean",
+                    "embedder": {"class_token": False},
+                },
+                "text": {"preset": "bag", "encoder": {"width": 12}},
+                "signal": {"preset": "signal-transformer", "encoder": SMALL},
+            },
+            "decoder": {**SMALL, "layers": 1},
+        },
+        "optimizer": {"lr": 0.01},
+        "schedule": {"warmup": 5},
+        "training": {"steps": 150, "evaluate_every": 75, "threads": 1, "precision": "fp32"},
+    }
+
+
+@pytest.fixture
+def run(tree: Tree) -> Run:
+    return train_run(build(MultimodalTask, tree), Listener())
+
+
+def test_all_tasks_are_learned_scored_and_used(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = evaluate_run(run, (), "", (), Listener())
+    assert scores["halves.accuracy"] > 90
+    assert scores["films.accuracy"] > 90
+    assert scores["waves.accuracy"] > 90
+    assert scores["captions.exact_match"] > 90
+    own = [scores[key] for key in ("halves.accuracy", "films.accuracy", "captions.bleu", "waves.accuracy")]
+    assert scores["score"] == pytest.approx(np.mean(own))
+    alone = evaluate_run(run, (), "", (), Listener(), "halves")
+    assert (alone["test"], alone["accuracy"]) == ("halves", scores["halves.accuracy"])
+    predictors = seqloom.load(run.path)
+    assert [str(p.label) for p in predictors(["a good film", "a bad film"], task="films")] == ["0", "1"]
+    with pytest.raises(UsageError, match=r"no task 'film'\n.*did you mean 'films'"):
+        predictors(["a film"], task="film")
+
+    def printed(*command: str) -> str:
+        main([*command])
+        return capsys.readouterr().out
+
+    from PIL import Image
+
+    for i, half in enumerate(pixels(2, 3)):
+        Image.fromarray(half[:, :, 0]).save(tmp_path / f"{i}.png")
+    images = str(tmp_path / "0.png"), str(tmp_path / "1.png")
+    assert [line[0] for line in printed("classify", str(run.path), *images, "--task", "halves", "-q").splitlines()] == [
+        "0",
+        "1",
+    ]
+    assert printed("caption", str(run.path), *images, "-q").splitlines() == [*PLACES]
+    assert printed("classify", str(run.path), "a bad film", "--task", "films", "-q").startswith("1")
+    assert "halves: accuracy" in printed("eval", str(run.path), "-q").replace("\n", " ")
+    page = (run.path / "report.html").read_text() if printed("report", str(run.path), "-q") else ""
+    assert "halves: Images" in page
+    assert "waves: Signals" in page
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("classify", "x"), "has several such tasks: halves, films, waves"),
+        (("classify", "x", "--task", "captions"), "task 'captions' is of the kind 'translate'"),
+        (("caption", "x", "--task", "captoins"), "did you mean 'captions'"),
+        (("translate", "x"), "reads images, not texts"),
+        (("eval", "--test", "x.tsv"), "name it, too: --task NAME"),
+        (("export", "--to", "hf", "OUT"), "a model of this kind cannot be exported"),
+    ],
+    ids=lambda c: c[0] if isinstance(c, tuple) else "",
+)
+def test_wrong_calls(
+    tree: Tree, command: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree["training"] |= {"steps": 1}
+    path = str(train_run(build(MultimodalTask, tree), Listener()).path)
+    verb, *rest = [str(tmp_path / "out") if word == "OUT" else word for word in command]
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, path, *rest])
+    assert stopped.value.code in (2, 3)
+    assert message in capsys.readouterr().err
+
+
+def test_resuming_leaves_the_same_bits(tree: Tree, tmp_path: Path) -> None:
+    tree["training"] |= {"steps": 10, "evaluate_every": 4}
+    check_resuming(build(MultimodalTask, tree), tmp_path, step=7)
+
+
+def test_an_adapter_learns_beside_the_frozen_model(tree: Tree, run: Run, tmp_path: Path) -> None:
+    del tree["model"]
+    tree |= {"start": str(run.path), "adapt": {"kind": "lora", "rank": 2}, "run": str(tmp_path / "adapted")}
+    tree["training"] |= {"steps": 4, "evaluate_every": 4}
+    adapted = train_run(build(MultimodalTask, tree), Listener())
+    training = adapted.info()["training"]
+    assert 0 < training["learned"] < training["parameters"] / 3
+    file = tmp_path / "adapter.safetensors"
+    main(["export", str(adapted.path), str(file), "--to", "adapter", "-q"])
+    main(["import", str(file), str(tmp_path / "back"), "--base", str(run.path), "-q"])
+    scores = [evaluate_run(path, (), "", (), Listener())["score"] for path in (adapted, tmp_path / "back")]
+    assert scores[0] == scores[1]
+
+
+class Endless:
+    """Batches that are their numbers."""
+
+    def __init__(self, per_epoch: int) -> None:
+        self.per_epoch = per_epoch
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
+def test_a_round_has_the_share_of_each_task_in_an_order_of_its_own() -> None:
+    shares = {"a": 3, "b": 1, "c": 2}
+    rounds = Rounds({"a": Endless(30), "b": Endless(5), "c": Endless(40)}, shares, seed=1)
+    drawn = [rounds(n) for n in range(60)]
+    for first in range(0, 60, 6):
+        assert Counter(each.task for each in drawn[first : first + 6]) == shares
+    for name in shares:
+        assert [each.batch for each in drawn if each.task == name] == list(range(10 * shares[name]))
+    orders = {tuple(each.task for each in drawn[first : first + 6]) for first in range(0, 60, 6)}
+    assert len(orders) > 3
+    assert [rounds(n) for n in reversed(range(60))] == drawn[::-1]
+    assert rounds.per_epoch == 20 * 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": {}}, "there are no tasks"),
+        ({"tasks": {"a b": {"kind": "classify", "data": {"train": ["x"]}}}}, "cannot be called 'a b'"),
+        ({"tasks": {"a": {"kind": "tag", "data": {"train": ["x"]}}}}, "unknown kind 'tag'"),
+        ({"tasks": {"a": {"data": {"train": ["x"]}, "share": 0}}}, "from 1 to"),
+        ({"tasks": {"a": {"data": {"train": ["x"]}, "metric": "bleu"}}}, "training.metric is 'bleu'"),
+        ({"training": {"metric": "accuracy"}}, "must be 'score'"),
+        ({"tasks": {"a": {"data": {"train": ["x"]}}}}, r"encoders.image is for images, which no task reads"),
+    ],
+)
+def test_wrong_configs(tree: Tree, change: Tree, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(MultimodalTask, {**tree, **change})
+
+
+def test_images_of_two_sizes_do_not_share_an_encoder(tree: Tree) -> None:
+    tree["tasks"]["digits"] = {"kind": "classify", "data": {"kind": "digits-8x8"}}
+    tree["tasks"]["halves"]["data"]["size"] = 4
+    with pytest.raises(ConfigError, match="share its encoder"):
+        train_run(build(MultimodalTask, tree), Listener())
+
+
+def test_a_config_is_read_back_as_it_was_written(tree: Tree, tmp_path: Path) -> None:
+    config = build(MultimodalTask, tree)
+    (tmp_path / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    from seqloom.config import load
+
+    assert load(MultimodalTask, tmp_path / "config.toml") == config
