@@ -9,8 +9,8 @@ of equal shares of labels, each of which is predicted by what is trained on the 
 stream: as many parts in the order of time, each of which, from the second on, is predicted by what is trained on those
 before it, without the windows that overlap it.
 
-Signals are standardized and stretched to one length of at least 9 steps for the peers. MiniRocket (Dempster et al.
-2021) is that of aeon, which is skipped where it is not installed.
+For the peers, signals are standardized and stretched to the length of the longest, for MiniRocket (Dempster et al.
+2021) to 9 steps at least. It is that of aeon, and is skipped where that is not installed.
 """
 
 from __future__ import annotations
@@ -116,20 +116,22 @@ def peers(train: Sequence[Any], test: Sequence[Any], config: Any) -> dict[str, n
         bag = CountVectorizer(analyzer=lambda row: kmers(row.text, 6, 1).split())
         found["6-mer naive Bayes"] = MultinomialNB().fit(bag.fit_transform(train), names).predict(bag.transform(test))
         return found
-    learned, steps = config.data.learned(train)["scale"], max(9, *(len(row.values) for row in train))
+    learned, steps = config.data.learned(train)["scale"], max(len(row.values) for row in train)
     mean, deviation = (np.array(learned[name]) for name in ("mean", "deviation"))
-    known, asked = (
-        np.stack([stretched((row.values - mean) / deviation, steps) for row in part]) for part in (train, test)
-    )
-    flat, flat_asked = (series.reshape(len(series), -1) for series in (known, asked))
-    found["nearest neighbour"] = names[nearest([*flat_asked], [*flat])]
-    found["logistic regression"] = LogisticRegression(max_iter=2000).fit(flat, names).predict(flat_asked)
+
+    def series(rows: Sequence[Any], least: int = 0) -> np.ndarray:
+        return np.stack([stretched((row.values - mean) / deviation, max(steps, least)) for row in rows])
+
+    known, asked = (series(part).reshape(len(part), -1) for part in (train, test))
+    found["nearest neighbour"] = names[nearest([*asked], [*known])]
+    found["logistic regression"] = LogisticRegression(max_iter=2000).fit(known, names).predict(asked)
     try:
         from aeon.classification.convolution_based import MiniRocketClassifier
     except ImportError:
         print("skipped: MiniRocket: pip install aeon", file=sys.stderr)
     else:
-        found["MiniRocket"] = MiniRocketClassifier(random_state=1).fit(known, names).predict(asked)
+        rocket = MiniRocketClassifier(random_state=1).fit(series(train, 9), names)
+        found["MiniRocket"] = rocket.predict(series(test, 9))
     return found
 
 
