@@ -10,7 +10,8 @@ stream: as many parts in the order of time, each of which, from the second on, i
 before it, without the windows that overlap it.
 
 For the peers, signals are standardized and stretched to the length of the longest, for MiniRocket (Dempster et al.
-2021) to 9 steps at least. It is that of aeon, and is skipped where that is not installed.
+2021) to 9 steps at least. It is that of aeon, which asks for an older numba than constraints.txt has, and is skipped where
+that is not installed.
 """
 
 from __future__ import annotations
@@ -113,8 +114,10 @@ def peers(train: Sequence[Any], test: Sequence[Any], config: Any) -> dict[str, n
     labels, counts = np.unique(names, return_counts=True)
     found = {"most frequent": np.full(len(test), labels[counts.argmax()])}
     if config.modality == "text":
-        bag = CountVectorizer(analyzer=lambda row: kmers(row.text, 6, 1).split())
-        found["6-mer naive Bayes"] = MultinomialNB().fit(bag.fit_transform(train), names).predict(bag.transform(test))
+        for size in (6, 9):
+            bag = CountVectorizer(analyzer=lambda row, size=size: kmers(row.text, size, 1).split())
+            bayes = MultinomialNB().fit(bag.fit_transform(train), names)
+            found[f"{size}-mer naive Bayes"] = bayes.predict(bag.transform(test))
         return found
     learned, steps = config.data.learned(train)["scale"], max(len(row.values) for row in train)
     mean, deviation = (np.array(learned[name]) for name in ("mean", "deviation"))

@@ -129,9 +129,8 @@ def _events(
     for i, (at, following) in enumerate(pairwise(edges)):
         end = at + layout.window if layout.window else following
         if not (0 <= at < following and end <= len(values)):
-            problem = (
-                f"the event {i + 1} has steps {at:,} to {end:,} of {len(values):,}, the next begins at {following:,}"
-            )
+            then = f", and the next begins at {following:,}" if i + 1 < len(first) else ""
+            problem = f"event {i + 1} has steps {at:,} to {end:,} of {len(values):,}{then}"
             cure = "write rising onsets within the stream, and choose a data.window that its end has room for"
             raise DataError(problem, where=str(path), cure=cure)
         yield LabelledArray(values[at:end], "" if labels is None else labels[i], f"{path}:{at + 1}")
