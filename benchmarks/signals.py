@@ -10,8 +10,8 @@ stream: as many parts in the order of time, each of which, from the second on, i
 before it, without the windows that overlap it.
 
 For the peers, signals are standardized and stretched to the length of the longest, for MiniRocket (Dempster et al.
-2021) to 9 steps at least. It is that of aeon, which asks for an older numba than constraints.txt has, and is skipped where
-that is not installed.
+2021) to 9 steps at least. It is that of aeon, which asks for an older numba than constraints.txt has, and is skipped
+where that is not installed.
 """
 
 from __future__ import annotations
