@@ -47,8 +47,8 @@ def steps_of(tree: dict[str, Any], batch: list[Any]) -> Iterator[Any]:
     return train(model, Labels(), lambda _: batch[0], optimizer, lambda _: 1e-3)
 
 
-def measured(lengths: list[int], repeats: int) -> dict[str, list[float]]:
-    """The median seconds of a step of each model, for each length."""
+def measured(lengths: list[int], repeats: int) -> Iterator[dict[str, float]]:
+    """The median seconds of a step of each model, for one length after the other."""
     import torch
 
     from seqloom.data.batches.batch import ReadingBatch
@@ -56,8 +56,7 @@ def measured(lengths: list[int], repeats: int) -> dict[str, list[float]]:
 
     batch: list[Any] = []
     steps = {name: steps_of(tree, batch) for name, tree in MODELS.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in MODELS}
-    for length in report.track(lengths, "lengths"):
+    for length in lengths:
         rows = max(lengths) // length
         taken: dict[str, list[float]] = {name: [] for name in MODELS}
         for _ in range(2 + repeats):
@@ -65,9 +64,7 @@ def measured(lengths: list[int], repeats: int) -> dict[str, list[float]]:
             batch[:] = [ReadingBatch(Inputs.text(ids), labels, None, rows, ())]
             for name in MODELS:
                 taken[name].append(next(steps[name]).seconds)
-        for name, each in taken.items():
-            seconds[name].append(statistics.median(each[2:]))
-    return seconds
+        yield {name: statistics.median(each[2:]) for name, each in taken.items()}
 
 
 def main() -> None:
@@ -86,17 +83,19 @@ def main() -> None:
 
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    seconds = measured(options.lengths, options.repeats)
     print("| letters | sequences |", " | ".join(MODELS), "|\n|" + "---|" * (2 + len(MODELS)))
-    for i, length in enumerate(options.lengths):
-        cells = (f"{seconds[name][i]:.3f}" for name in MODELS)
-        print(f"| {length:,} | {max(options.lengths) // length} |", " | ".join(cells), "|")
+    seconds: dict[str, list[tuple[int, float]]] = {name: [] for name in MODELS}
+    for length, found in zip(options.lengths, measured(options.lengths, options.repeats), strict=True):
+        for name, taken in found.items():
+            seconds[name].append((length, taken))
+        cells = (f"{taken:.3f}" for taken in found.values())
+        print(f"| {length:,} | {max(options.lengths) // length} |", " | ".join(cells), "|", flush=True)
     facts = {**report.machine(), "torch": torch.__version__, "threads": options.threads}
     facts["precision"] = str(dtype_for("auto", torch.device("cpu")))
     note = ", ".join(f"{name}: {value}" for name, value in facts.items())
     print(note)
     if options.picture:
-        curves = [Curve(name, list(zip(options.lengths, each, strict=True))) for name, each in seconds.items()]
+        curves = [Curve(name, points) for name, points in seconds.items()]
         title = f"Seconds of a step of {max(options.lengths):,} letters"
         drawn = join(line_figure(title, note, curves, lambda x: f"{x:,.0f} letters"))
         Path(options.picture).write_text(page(title, [], {"Lengths": drawn}), encoding="utf-8")
