@@ -30,6 +30,7 @@ QUICK = {
     "generate_gpt": ["--quick", "--threads", "1", "--systems", "seqloom-fp32-unpacked"],
     "train_translation": ["--quick", "--threads", "1", "--systems", "lstm-fp32", "seqloom"],
     "translate": ["--quick", "--threads", "1", "--systems", "joeynmt", "seqloom-fp32"],
+    "lengths": ["--lengths", "7", "13", "--repeats", "1"],
     "signals": ["--folds", "2", "--training.steps", "2", "--training.evaluate_every", "2"],
     "words": [
         "--rounds",
@@ -77,7 +78,7 @@ def test_every_benchmark_is_tried() -> None:
     assert set(QUICK) == {path.stem for path in BENCHMARKS.glob("*.py")} - SHARED
 
 
-@pytest.mark.parametrize("name", [name for name in QUICK if name not in ("words", "signals")])
+@pytest.mark.parametrize("name", [name for name in QUICK if name not in ("words", "signals", "lengths")])
 def test_a_benchmark_prints_its_figures(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     run(monkeypatch, name, *QUICK[name])
     printed = capsys.readouterr()
@@ -95,10 +96,44 @@ def test_a_recipe_stands_beside_the_nearest_neighbour(
     (tmp_path / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
     recipe = str(BENCHMARKS.parent / "recipes/ecg5000.toml")
     run(monkeypatch, "signals", recipe, "--data.train", str(tmp_path / "train.jsonl"), *QUICK["signals"])
-    printed = capsys.readouterr().out.split("\n")
-    assert printed[0].split() == ["nearest", "neighbour", "100.00", "%", "±", "0.00", "of", "24", "examples"]
-    assert printed[1].startswith("logistic regression      100.00")
-    assert printed[2].startswith("seqloom, seed 1")
+    printed = capsys.readouterr()
+    head, _, line = ([cell.strip() for cell in row.split("|")] for row in printed.out.strip().split("\n"))
+    accuracy = dict(zip(head, line, strict=True))
+    assert (accuracy["examples"], accuracy["nearest neighbour"], accuracy["logistic regression"]) == (
+        "24",
+        "100.0",
+        "100.0",
+    )
+    assert accuracy["most frequent"] == "50.0"
+    assert 0 <= float(accuracy["seqloom, seed 1"]) <= 100
+    assert ("MiniRocket" in accuracy) != ("skipped: MiniRocket" in printed.err)
+
+
+def test_windows_of_a_stream_are_predicted_from_those_before_them_alone() -> None:
+    forward = import_module("signals").forward
+    parts = list(forward(20, 4, overlap=3))
+    assert [(list(learned)[-1], asked[0], asked[-1]) for learned, asked in parts] == [
+        (1, 5, 9),
+        (6, 10, 14),
+        (11, 15, 19),
+    ]
+    assert all(learned[0] == 0 for learned, _ in parts)
+
+
+def test_every_set_of_signals_has_a_recipe() -> None:
+    module = import_module("signals")
+    assert all((module.RECIPES / f"{words[0]}.toml").is_file() for words in module.SETS.values())
+
+
+def test_the_cost_of_length_is_a_table_and_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    run(monkeypatch, "lengths", *QUICK["lengths"], "--picture", str(tmp_path / "a.html"))
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.split("\n")[:4]]
+    assert [row[:2] for row in rows[2:]] == [["7", "1"], ["13", "1"]]
+    assert all(float(cell) > 0 for row in rows[2:] for cell in row[2:])
+    picture = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert all(f"{name}: " in picture for name in rows[0][2:])
 
 
 def test_word_vectors_are_timed_alone_and_as_whole_processes(

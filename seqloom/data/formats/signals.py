@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,7 @@ class Layout:
     leave_out: tuple[str, ...] = ()
     window: LengthOrZero = 0
     stride: LengthOrZero = 0
+    onsets: str = ""
 
 
 def read_signals(paths: Sequence[str], layout: Layout, *, labelled: bool) -> list[LabelledArray]:
@@ -102,12 +104,36 @@ def _from_arrays(path: Path, layout: Layout) -> Iterator[LabelledArray]:
         values = values[..., None]
     elif axes.endswith("CT"):
         values = values.swapaxes(-1, -2)
+    if layout.onsets:
+        yield from _events(values, given, axes, layout, path)
+        return
     labels = None if given is None else labels_in(given, len(values), "series" if "N" in axes else "steps", path)
     if "N" not in axes:
         yield from _windows(values, labels, layout, [f"{path}:{i + 1}" for i in range(len(values))])
         return
     for i, series in enumerate(values):
         yield LabelledArray(series, "" if labels is None else labels[i], f"{path}:{i + 1}")
+
+
+def _events(
+    values: np.ndarray, given: np.ndarray | None, axes: Axes, layout: Layout, path: Path
+) -> Iterator[LabelledArray]:
+    """The series of a stream (T C) that begin at its onsets, each of `window` steps, or up to the next onset."""
+    first = npz_arrays(path, "series", _NPZ).get(layout.onsets)
+    if "N" in axes or first is None or first.ndim != 1 or first.dtype.kind not in "iu" or not first.size:
+        problem = f"no list of whole numbers {layout.onsets!r}" if "N" not in axes else f"series {axes} have no onsets"
+        cure = "data.onsets names the first steps, from 0, of the events of one stream, of data.axes TC or CT"
+        raise DataError(problem, where=str(path), cure=cure)
+    labels = None if given is None else labels_in(given, len(first), "onsets", path)
+    edges = [*first.tolist(), len(values)]
+    for i, (at, following) in enumerate(pairwise(edges)):
+        end = at + layout.window if layout.window else following
+        if not (0 <= at < following and end <= len(values)):
+            then = f", and the next begins at {following:,}" if i + 1 < len(first) else ""
+            problem = f"event {i + 1} has steps {at:,} to {end:,} of {len(values):,}{then}"
+            cure = "write rising onsets within the stream, and choose a data.window that its end has room for"
+            raise DataError(problem, where=str(path), cure=cure)
+        yield LabelledArray(values[at:end], "" if labels is None else labels[i], f"{path}:{at + 1}")
 
 
 def _windows(

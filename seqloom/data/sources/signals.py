@@ -33,6 +33,8 @@ class SignalFiles(Layout, ExampleFiles[LabelledArray]):
         window: a stream (a table, or an array TC) is cut into windows of so many steps, each with its most frequent
             label; 0 = a stream is one series.
         stride: steps from the start of one window to that of the next; 0 = as many as a window has.
+        onsets: the name of an array of the first steps, from 0, of the events of a stream in .npz, each of which has a
+            label and is one series: of `window` steps, or up to the next.
     """
 
     kind: ClassVar[str] = "signals"

@@ -92,6 +92,28 @@ def test_a_stream_is_cut_into_windows(tmp_path: Path) -> None:
     refused("has 10 time steps, and data.window is 11", tmp_path / "a.npz", axes="TC", window=11)
 
 
+def test_the_events_of_a_stream_are_series(tmp_path: Path) -> None:
+    path, stream = tmp_path / "a.npz", np.arange(20.0).reshape(10, 2)
+    events = {"onset": np.array([1, 4, 8]), "code": np.array([2, 0, 2])}
+    np.savez(path, values=stream.T, **events)
+    rows = read(path, axes="CT", label="code", onsets="onset")
+    assert [(row.label, row.where) for row in rows] == [("2", f"{path}:2"), ("0", f"{path}:5"), ("2", f"{path}:9")]
+    for row, (first, end) in zip(rows, [(1, 4), (4, 8), (8, 10)], strict=True):
+        np.testing.assert_array_equal(row.values, stream[first:end])
+    for row, first in zip(read(path, axes="CT", label="code", onsets="onset", window=2), [1, 4, 8], strict=True):
+        np.testing.assert_array_equal(row.values, stream[first : first + 2])
+    assert [row.label for row in read(path, axes="CT", onsets="onset", labelled=False)] == ["", "", ""]
+    more: Any = {"axes": "CT", "label": "code"}
+    refused("event 3 has steps 8 to 11 of 10", path, onsets="onset", window=3, **more)
+    refused("event 1 has steps 2 to 0 of 10, and the next begins at 0", path, axes="CT", label="onset", onsets="code")
+    refused("no list of whole numbers 'onsets'\n  data.onsets names", path, onsets="onsets", **more)
+    refused("no list of whole numbers 'values'", path, onsets="values", **more)
+    np.savez(path, values=VALUES, **events)
+    refused("series NTC have no onsets", path, onsets="onset", axes="NTC")
+    np.savez(path, values=stream, onset=events["onset"], code=np.array([2, 0]))
+    refused("3 onsets and 2 labels", path, axes="TC", label="code", onsets="onset")
+
+
 def test_what_is_held_out_of_a_stream_overlaps_nothing_that_is_learned() -> None:
     rows = [LabelledArray(np.zeros((8, 1)), str(i % 2), str(i)) for i in range(40)]
     train, valid, message = SignalFiles(("x",), window=8, stride=3).hold_out(rows, 1)
