@@ -32,11 +32,12 @@ _SHORT = {"distinct": "types", "unknown": "unk."}
 
 def _show(result: dict[str, Any], last: dict[str, Any] | None) -> None:
     """Prints all but the `last` finding, the error that the command ends with."""
-    if rows := result["summary"]:
-        columns = [c for c in rows[0] if c not in ("split", "side")]
+    for task in dict.fromkeys(row.get("task", "") for row in result["summary"]):
+        rows = [row for row in result["summary"] if row.get("task", "") == task]
+        columns = [c for c in rows[0] if c not in ("task", "split", "side")]
         names = (" ".join(str(row[k]) for k in ("split", "side") if k in row) for row in rows)
         cells = [(name, *(row[c] for c in columns)) for name, row in zip(names, rows, strict=True)]
-        print_table("data", ("", *(_SHORT.get(c, c) for c in columns)), cells)
+        print_table(f"data of {task}" if task else "data", ("", *(_SHORT.get(c, c) for c in columns)), cells)
     for finding in (finding for finding in result["findings"] if finding is not last):
         print(f"{finding['severity']}: {finding['what']}: {finding['detail']}")
         print(f"  at {finding['where']}\n  {finding['cure']}")

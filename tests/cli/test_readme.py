@@ -43,6 +43,7 @@ NOT_RUN = {
     "seqloom lineage recipes/imdb-long.toml": DATA,
     "seqloom train recipes/digits.toml": LONG,
     "seqloom train recipes/captions.toml": DATA,
+    "seqloom train recipes/unit.toml --member shared": DATA,
     "seqloom train recipes/glyphs.toml": LONG,
     "seqloom import openai-community/gpt2 runs/gpt2 --verify": NETWORK,
     "seqloom export runs/gpt2 --to hf gpt2-again --verify": "needs the imported run",
@@ -73,6 +74,11 @@ RUNS = {
     "digits": f'task = "classify"\n[data]\nkind = "digits-8x8"\n[model]\n{ENCODER}\n{TRAINING}',
     "glyphs": 'task = "translate"\n[data]\nkind = "captions"\ntrain = ["letters.npz", "letters.tsv"]\n'
     f'[model]\nencoder.layers = 1\nencoder.width = 8\nencoder.heads = 2\n{TRAINING}',
+    "unit/shared": 'task = "multimodal"\n[tasks.films]\nkind = "classify"\n[tasks.films.data]\ntrain = ["labels.tsv"]\n'
+    'valid = ["labels.tsv"]\ntest = ["labels.tsv"]\ntext = "sentence"\n[tasks.films.batches]\nlength = 16\n'
+    '[tasks.letters]\nkind = "translate"\n[tasks.letters.data]\nkind = "captions"\ntrain = ["letters.npz", "letters.tsv"]\n'
+    'test = ["letters.npz", "letters.tsv"]\n[model.encoders.text]\npreset = "bag"\nencoder.width = 8\n'
+    f"[model.encoders.image]\n{ENCODER}\n[model.decoder]\nlayers = 1\nwidth = 8\nheads = 2\n{TRAINING}",
     "squad/bert": f'task = "answer"\n[data]\ntrain = ["squad.json"]\nvalid = ["squad.json"]\n{READING}',
     "words": 'task = "embed_words"\n[data]\ntrain = ["book.txt"]\nmin_count = 1\n[model]\nwidth = 4\n'
     "[training]\nepochs = 1\nthreads = 1\n",
