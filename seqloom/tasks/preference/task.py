@@ -40,7 +40,7 @@ from seqloom.tasks.preference.reference import (
     start_digest,
     unpacked,
 )
-from seqloom.tasks.task import Prepared, gradient_plan
+from seqloom.tasks.task import Prepared, gradient_plan, refuse_options
 from seqloom.training.config import Metric, TrainingConfig
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
@@ -170,12 +170,16 @@ class PreferenceKeys(Answering):
         loss = float(self.objective.losses(torch.from_numpy(difference)).mean())
         return {**scores, "loss": loss, "reward_chosen": float(means[0]), "reward_rejected": float(means[1])}
 
-    def scored(self, predictor: Any, assets: Assets, test: Sequence[str], reporter: Reporter) -> Json:
+    def score(self, predictor: Any, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """The scores of preferring what has become more probable than by the reference.
 
-        Pairs that the run was not given need the run it started from, unchanged. Raises RunError without it.
+        Pairs that the run was not given need the run it started from, unchanged. Raises RunError without it. Files of
+        any other kind have the scores of a model that learned from texts.
         """
-        files = tuple(test) or self.data.test
+        if test and not self.data.holds(test):
+            return self.plain().score(predictor, test, options, reporter)
+        refuse_options(options)
+        assets, files = predictor.assets, tuple(test) or self.data.test
         if not files:
             raise no_test_data()
         rows = self.data.read(files)

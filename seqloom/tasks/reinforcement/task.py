@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqloom.data.batches.stream import StreamConfig
 from seqloom.data.rows import Prompt, digest_rows
 from seqloom.data.sources.chats.preferences import Prompts
-from seqloom.data.sources.none import NoData
-from seqloom.errors import DataError, RunError, UsageError
+from seqloom.data.sources.source import no_test_data
+from seqloom.errors import DataError, RunError
 from seqloom.evaluation.translation import distinct
 from seqloom.files import Json
 from seqloom.models.decoder import DecoderOnlyConfig
@@ -246,11 +245,9 @@ class ReinforceConfig(Continuing, ReinforcementKeys, LanguageModelConfig):
         """See RunConfig: the rewards of answers to prompts; of any other text, the perplexities of a language model."""
         files = tuple(test) or self.data.test
         if not files:
-            raise UsageError("the config names no test data", where="--test", cure="--test FILE ...")
+            raise no_test_data()
         if test and not self.data.holds(test):
-            batches = StreamConfig(length=self.batches.length)
-            plain = LanguageModelConfig(data=NoData(), tokenizer=self.tokenizer, model=self.model, batches=batches)
-            return plain.score(predictor, test, options, reporter)
+            return self.plain().score(predictor, test, options, reporter)
         refuse_options(options)
         return self.rewarded(predictor, self.data.read(files), reporter)
 
