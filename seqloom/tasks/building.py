@@ -119,19 +119,10 @@ def _for_use(make: Callable[[], M], run: Run) -> M:
         return make()
 
 
-def open_predictor(
-    path: str | Path | Run,
-    kind: type[RunConfig],
-    *,
-    precision: Precision = "auto",
-    device: str = "auto",
-    special_tokens: bool = False,
-    say: Callable[[str], None] = lambda text: None,
-    **options: Any,
-) -> Any:
-    """The predictor of a run; the first arguments are those of `load_run`, the options those of the predictor."""
-    loaded = load_run(path, kind, precision=precision, device=device, special_tokens=special_tokens, say=say)
-    return loaded.predictor(**options)
+def open_predictor(path: str | Path | Run, kind: type[RunConfig], **options: Any) -> Any:
+    """The predictor of a run; the options are those of `load_run`, and of the predictor."""
+    opening = {key: options.pop(key) for key in ("precision", "device", "special_tokens", "say") if key in options}
+    return load_run(path, kind, **opening).predictor(**options)
 
 
 def new_model(config: RunConfig, assets: Assets, device: torch.device) -> nn.Module:
