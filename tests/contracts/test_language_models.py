@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqloom.errors import UsageError
 from seqloom.inspection.capture import captured
-from seqloom.models.convolutional import ConvolutionalConfig
+from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalState
 from seqloom.models.decoder import DecoderOnlyConfig, DecoderReader, LanguageModel
 from seqloom.models.decoders import DecoderConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig
@@ -203,6 +203,22 @@ def test_rows_padded_on_the_left_go_on_like_each_alone(subject: Subject) -> None
     for i, row in enumerate(rows.tolist()):
         text = torch.cat([subject.ids[row, padding[row] :], more[row]])[None]
         same(torch.cat(found, 1)[i : i + 1], subject.hidden(text)[:, -2:])
+
+
+@torch.no_grad()
+def test_a_state_goes_back_where_it_keeps_positions(subject: Subject) -> None:
+    _, state = subject.model.decode(subject.ids, subject.model.start())
+    assert state.length == T
+    if state.keeps_positions:
+        again, _ = subject.model.decode(subject.ids[:, 4:], state.back(2))
+        same(again, subject.hidden(subject.ids)[:, 4:])
+        return
+    assert state.back(0) is state.padded(None) is state.apart(None) is state
+    with pytest.raises(UsageError, match="cannot go back"):
+        state.back(1)
+    if isinstance(state, ConvolutionalState):
+        with pytest.raises(UsageError, match="documents cannot be told apart"):
+            state.apart(subject.ids)
 
 
 @torch.no_grad()
