@@ -19,14 +19,7 @@ from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.config import Arguments, Tree, merge, read_tree
 from seqloom.errors import RunError, UsageError
 from seqloom.files import FROZEN, WEIGHTS, Checkpoint
-from seqloom.models.assemblies import (
-    CONFIGS,
-    Model,
-    Undrawn,
-    make_model,
-    unallocated,
-    vocabulary_parameters,
-)
+from seqloom.models.assemblies import CONFIGS, Model, Undrawn, make_model, unallocated, vocabulary_parameters
 from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.linear import pack

@@ -42,11 +42,7 @@ def replaced(name: str, number: int, row: bytes) -> None:
     [
         ("steps = 4", "stesp = 4", ("small.toml:{} (training.stesp)", "unknown key 'stesp'", "did you mean 'steps'?")),
         ("[training]", "[trianing]", ("small.toml:{} (trianing)", "did you mean 'training'?")),
-        (
-            "steps = 4",
-            "steps = '4'",
-            ("small.toml:{} (training.steps)", "expected a whole number", "got '4'"),
-        ),
+        ("steps = 4", "steps = '4'", ("small.toml:{} (training.steps)", "expected a whole number", "got '4'")),
         ('kind = "files"', 'kind = "flies"', ("small.toml:{} (data.kind)", "did you mean 'files'?")),
         ("steps = 4", "steps = ", ("small.toml:{}: not TOML",)),
         ('train = ["train.src", "train.tgt"]', "", ("small.toml:3 (data.train)", "is missing", "add train = ...")),
@@ -69,10 +65,7 @@ def test_a_config_with_a_fault(call: Call, folder, verb, old, new, messages):
     ("words", "messages"),
     [
         (["--training.stesp", "3"], ("--training.stesp", "did you mean 'steps'?")),
-        (
-            ["--training.steps", "many"],
-            ("--training.steps", "expected a whole number", "got 'many'", "for example"),
-        ),
+        (["--training.steps", "many"], ("--training.steps", "expected a whole number", "got 'many'", "for example")),
         (["--optimizer.lr", "nan"], ("--optimizer.lr", "expected a number", "got nan")),
         (["--model.encoder.norm", "rsm"], ("--model.encoder.norm", "did you mean 'rms'?")),
         (["--tokenizer", "bep"], ("--tokenizer", "did you mean 'bpe'?")),

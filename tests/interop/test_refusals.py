@@ -190,11 +190,7 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
         tensors(lambda t: t.update({"base_model.model.a.lora_A.weight": torch.ones(2)})),
         ["has weights of an adapter"],
     ),
-    "a dense layer": (
-        "bert",
-        modules("Transformer", "Pooling", "Dense"),
-        ["modules.json: the module '2_Dense'"],
-    ),
+    "a dense layer": ("bert", modules("Transformer", "Pooling", "Dense"), ["modules.json: the module '2_Dense'"]),
     "modules": ("bert", text("modules.json", "{}{"), ["modules.json: cannot be read"]),
     "two poolings": (
         "bert",
@@ -216,11 +212,7 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
         text("modules.json", '[{"path": "0_Pooling", "type": "Pooling"}]'),
         ["modules.json: the directory '0_Pooling' of the pooling is not supported"],
     ),
-    "upper case": (
-        "bert",
-        cased,
-        ["tokenizer_config.json: do_lower_case = True, but False in its tokenizer.json"],
-    ),
+    "upper case": ("bert", cased, ["tokenizer_config.json: do_lower_case = True, but False in its tokenizer.json"]),
     "a list of tokens": ("bert", settings(added_tokens_decoder=[1]), ["tokenizer" + MALFORMED]),
     "no id of a token": ("bert", settings(added_tokens_decoder={"x": "w1"}), ["tokenizer" + MALFORMED]),
     "a token without text": ("bert", settings(added_tokens_decoder={"31": {}}), ["tokenizer" + MALFORMED]),

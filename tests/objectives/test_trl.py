@@ -21,12 +21,7 @@ from torch import Tensor
 from seqloom.data.batches.preferences import EncodedPreference, preference_batch
 from seqloom.models.decoder import LanguageModel
 from seqloom.objectives.policy import Answers, GroupRelative, LeaveOneOut, PolicyObjective, Proximal
-from seqloom.objectives.preference import (
-    DirectPreference,
-    IdentityPreference,
-    PreferenceObjective,
-    answer_log_p,
-)
+from seqloom.objectives.preference import DirectPreference, IdentityPreference, PreferenceObjective, answer_log_p
 from seqloom.tasks.building import load_model
 from seqloom.tasks.reinforcement.rollouts import Reading
 from seqloom.training.log import Reporter

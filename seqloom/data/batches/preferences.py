@@ -177,10 +177,7 @@ class _Fitting:
 
     def done(self) -> EncodedPreferences:
         same = sum(not pair.differs for pair in self.pairs)
-        counts = [
-            (self.long_answers, "answer", "cut off"),
-            (same, "pair", "without a difference in what is read"),
-        ]
+        counts = [(self.long_answers, "answer", "cut off"), (same, "pair", "without a difference in what is read")]
         lost = [_cut(self.long_prompts), *(f"{counted(n, what)} {how}" for n, what, how in counts if n)]
         return EncodedPreferences(self.pairs, "; ".join(filter(None, lost)))
 

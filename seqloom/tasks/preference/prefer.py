@@ -6,11 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from seqloom.data.batches.preferences import (
-    EncodedPreferences,
-    encode_continuations,
-    encode_translations,
-)
+from seqloom.data.batches.preferences import EncodedPreferences, encode_continuations, encode_translations
 from seqloom.data.rows import Preference
 from seqloom.files import Json
 from seqloom.run import Run

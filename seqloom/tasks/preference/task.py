@@ -10,11 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from seqloom.data.batches.preferences import (
-    EncodedPreference,
-    EncodedPreferences,
-    PreferenceBatches,
-)
+from seqloom.data.batches.preferences import EncodedPreference, EncodedPreferences, PreferenceBatches
 from seqloom.data.batches.windows import LengthConfig
 from seqloom.data.checks.preferences import check_preferences
 from seqloom.data.rows import Preference, digest_rows
