@@ -16,7 +16,7 @@ from torch import Tensor
 from seqloom.errors import RunError
 from seqloom.files import Json
 from seqloom.interop.families.family import Family
-from seqloom.interop.side_files import Fields
+from seqloom.interop.side_files import FIELDS
 from seqloom.interop.weights import Weights, interpreting, read_json, some
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -25,21 +25,6 @@ TASKS = {"label": "SEQ_CLS", "tags": "TOKEN_CLS", "span": "QUESTION_ANS"}
 _PAIR = re.compile(r"(.+)\.lora_([AB])\.weight")
 _BLOCK = re.compile(r"\.\d+\.")
 _END = r"(.*\.)?"  # a pattern of the end of a name
-_FIELDS = Fields(
-    "task_type base_model_name_or_path revision r lora_alpha lora_dropout use_rslora target_modules exclude_modules "
-    "modules_to_save rank_pattern alpha_pattern layers_to_transform layers_pattern fan_in_fan_out inference_mode "
-    "peft_version auto_mapping megatron_core loftq_config eva_config corda_config lora_ga_config qalora_group_size "
-    "ensure_weight_tying runtime_config",
-    must={
-        # Other starts than these change the weights of the base.
-        "peft_type": ("LORA",),
-        "bias": ("none",),
-        "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
-        **dict.fromkeys(("use_dora", "use_qalora", "lora_bias", "use_bdlora"), (False,)),
-        **dict.fromkeys(("trainable_token_indices", "layer_replication", "target_parameters", "megatron_config"), ()),
-        **dict.fromkeys(("alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config"), ()),
-    },
-)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -61,7 +46,7 @@ def merge_adapter(weights: Weights, folder: Path, family: Family, roots: set[str
         ConfigError, RunError: it is of another kind than LoRA, incomplete, or not for this base.
     """
     about = read_json(folder / CONFIG)
-    warnings = _FIELDS.check(folder / CONFIG, about)
+    warnings = FIELDS[CONFIG].check(folder / CONFIG, about)
     own = Weights(folder, WEIGHTS)
     own.rename(family.prefix, roots)
     with interpreting(folder / CONFIG):
