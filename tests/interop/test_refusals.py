@@ -19,6 +19,7 @@ import pytest
 import torch
 from published import Publish, publish, transformers, write_tokenizer
 from safetensors.torch import load_file, save_file
+from toys import Listener
 
 from seqloom.config import build
 from seqloom.errors import MissingExtra, RunError, SeqloomError, UsageError
@@ -374,17 +375,13 @@ def test_what_no_family_can_express_is_named() -> None:
 
 
 def test_the_names_of_wrapped_models_are_stripped(publish: Publish, tmp_path: Path) -> None:
-    class Said(Reporter):
-        def say(self, text: str) -> None:
-            said.append(text)
-
-    said: list[str] = []
+    reporter = Listener()
     folder = publish("llama")
     plain = import_run(str(folder), str(tmp_path / "plain"), Reporter(0)).best(print).path / "model.safetensors"
     for number, prefix in enumerate(("_orig_mod.", "module.", "base_model.model.", "module._orig_mod.")):
         wrapped = tmp_path / f"wrapped{number}"
         shutil.copytree(folder, wrapped)
         tensors(lambda t, p=prefix: [t.update({p + n: t.pop(n)}) for n in list(t)])(wrapped)  # type: ignore[misc]
-        run = import_run(str(wrapped), str(tmp_path / f"run{number}"), Said(0))
+        run = import_run(str(wrapped), str(tmp_path / f"run{number}"), reporter)
         assert (run.best(print).path / "model.safetensors").read_bytes() == plain.read_bytes()
-        assert all(part in said[-2] for part in prefix.split(".") if part)
+        assert all(part in reporter.said[-2] for part in prefix.split(".") if part)
