@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from seqloom import files
-from seqloom.errors import ConfigError, RunError
+from seqloom.errors import ConfigError, RunError, first_of
 from seqloom.interop.gguf.file import GGUF, GGUFFile
 
 INDEX = "model.safetensors.index.json"
@@ -180,7 +180,16 @@ def _refuse_pickles(single: Path) -> None:
     raise RunError(problem, where=str(folder), cure=f'{cure}python -c "{code}"')
 
 
+def misfits(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The weights of another shape than the expected one."""
+    return [f"{n} is {shapes[n]} instead of {s}" for n, s in expected.items() if shapes.get(n, s) != s]
+
+
+def faults(**names: Collection[str]) -> str:
+    """What is wrong with weights, by sorts of faults; "" = nothing."""
+    return "; ".join(f"{what}: {some(weights)}" for what, weights in names.items() if weights)
+
+
 def some(names: Iterable[str], limit: int = 8) -> str:
     """Some of the names, in alphabetical order."""
-    listed = sorted(names)
-    return ", ".join(listed[:limit]) + f" and {len(listed) - limit} more" * (len(listed) > limit)
+    return first_of(sorted(names), limit)

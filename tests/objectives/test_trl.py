@@ -143,7 +143,7 @@ class Learning:
         return torch.arange(max(map(len, self.answers))) < torch.tensor([[len(answer)] for answer in self.answers])
 
     def log_p(self, role: str) -> Tensor:
-        reading = Reading(self.peer.ours[role], self.prompts, self.answers, None, self.mask, torch.device("cpu"))
+        reading = Reading(self.peer.ours[role], self.prompts, self.answers, None, self.mask)
         return reading.log_p(reading.hidden(), TEMPERATURE)
 
     def sampled(self, *, masked: bool = False, values: Tensor | None = None) -> Answers:

@@ -17,7 +17,7 @@ from seqloom.errors import RunError
 from seqloom.files import Json
 from seqloom.interop.families.family import Family
 from seqloom.interop.side_files import FIELDS
-from seqloom.interop.weights import Weights, interpreting, read_json, some
+from seqloom.interop.weights import Weights, faults, interpreting, misfits, read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TASKS = {"label": "SEQ_CLS", "tags": "TOKEN_CLS", "span": "QUESTION_ANS"}
@@ -99,7 +99,6 @@ class _Adapter:
             expected[f"{layer}.lora_A.weight"] = self._rank(layer), inputs
             expected[f"{layer}.lora_B.weight"] = outputs, self._rank(layer)
         missing = [name for name in expected if name not in shapes]
-        wrong = [f"{n} is {shapes[n]} instead of {s}" for n, s in expected.items() if n in shapes and shapes[n] != s]
         patterns = self._targets()
         absent = [p for p in patterns if not any(self._matches(p, layer) for layer in self.layers)]
         unknown += [f"target_modules {p.removeprefix(_END)!r}" for p in absent]
@@ -107,9 +106,8 @@ class _Adapter:
             inside = [n.removesuffix(".weight") for n in base if _BLOCK.search(n) and len(base[n]) == 2]
             rest = [n for n in inside if n not in self.layers and f"{n}.weight" not in self.whole]
             missing += [n for n in rest if any(self._matches(p, n) for p in patterns)]
-        listed = (("missing", missing), ("unknown", unknown), ("wrong", wrong))
-        if faults := "; ".join(f"{what}: {some(names)}" for what, names in listed if names):
-            raise RunError(f"the adapter does not fit its base; {faults}", cure="use a complete one of this base")
+        if wrong := faults(missing=missing, unknown=unknown, wrong=misfits(shapes, expected)):
+            raise RunError(f"the adapter does not fit its base; {wrong}", cure="use a complete one of this base")
 
     def is_of_head(self, name: str) -> bool:
         """Whether a weight is that of a head, or of what pools the states for it, which a base need not have."""

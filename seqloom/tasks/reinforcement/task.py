@@ -208,7 +208,7 @@ class Appraisal:
         """The entropy of all tokens, and their divergence from the start over the whole vocabulary; both summed."""
         temperature, device = self.policy.config.batches.temperature, next(model.parameters()).device
         mask = torch.zeros(0, device=device, dtype=torch.bool)
-        read = Reading(model, prompts, answers, self.policy.start, mask, device)
+        read = Reading(model, prompts, answers, self.policy.start, mask)
 
         def log_p() -> torch.Tensor:
             logits: torch.Tensor = model.head(read.hidden()).float() / temperature
