@@ -168,13 +168,6 @@ def _differing(systems: Systems, sources: Sequence[str], references: References,
         texts = {name: translations[i] for name, translations in systems.items()}
         scores = {name: metric.sentence_score(text, every(reference)).score for name, text in texts.items()}
         spread = max(scores.values()) - min(scores.values())
-        rows.append(
-            {
-                "source": source,
-                "reference": every(reference)[0],
-                "spread": spread,
-                "translations": texts,
-                "chrf": scores,
-            }
-        )
+        row = {"source": source, "reference": every(reference)[0], "spread": spread}
+        rows.append({**row, "translations": texts, "chrf": scores})
     return sorted(rows, key=lambda row: -row["spread"])[:most]

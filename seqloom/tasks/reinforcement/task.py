@@ -13,7 +13,6 @@ from torch import nn
 
 from seqloom.data.rows import Prompt, digest_rows
 from seqloom.data.sources.chats.preferences import Prompts
-from seqloom.data.sources.source import no_test_data
 from seqloom.errors import DataError, RunError
 from seqloom.evaluation.translation import distinct
 from seqloom.files import Json
@@ -37,7 +36,7 @@ from seqloom.tasks.reinforcement.rollouts import (
     Rollouts,
 )
 from seqloom.tasks.seq2seq.task import TranslateConfig
-from seqloom.tasks.task import Prepared, gradient_plan, refuse_options
+from seqloom.tasks.task import Prepared, gradient_plan, tested_on
 from seqloom.training.config import Metric, TrainingConfig
 from seqloom.training.fit import Measured, Plan
 from seqloom.training.log import Reporter
@@ -243,13 +242,10 @@ class ReinforceConfig(Continuing, ReinforcementKeys, LanguageModelConfig):
 
     def score(self, predictor: Any, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """See RunConfig: the rewards of answers to prompts; of any other text, the perplexities of a language model."""
-        files = tuple(test) or self.data.test
-        if not files:
-            raise no_test_data()
         if test and not self.data.holds(test):
             return self.plain().score(predictor, test, options, reporter)
-        refuse_options(options)
-        return self.rewarded(predictor, self.data.read(files), reporter)
+        rows = self.data.read(tested_on(test, self.data.test, options))
+        return self.rewarded(predictor, rows, reporter)
 
 
 @dataclass(frozen=True, kw_only=True)
