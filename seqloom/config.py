@@ -145,17 +145,16 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] 
     """A config from a TOML file with command-line overrides laid over it."""
     tree, origin = read_tree(path) if path is not None else ({}, Origin())
     typed = read_overrides(overrides)
-    origin = dataclasses.replace(origin, typed=frozenset(leaves(typed)))
+    origin = dataclasses.replace(origin, typed=frozenset(flat(typed)))
     return build(cls, merge(tree, typed), origin)
 
 
-def leaves(tree: Tree, path: Keys = ()) -> list[Keys]:
-    """The keys of each value of a tree that is no table."""
-    return [
-        leaf
-        for key, value in tree.items()
-        for leaf in (leaves(value, (*path, key)) if isinstance(value, dict) else [(*path, key)])
-    ]
+def flat(tree: Mapping[str, Any], path: Keys = ()) -> dict[Keys, Any]:
+    """The values of a tree that are no tables, by their keys."""
+    values: dict[Keys, Any] = {}
+    for key, value in tree.items():
+        values |= flat(value, (*path, key)) if isinstance(value, Mapping) else {(*path, key): value}
+    return values
 
 
 def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, keys: Keys = ()) -> T:

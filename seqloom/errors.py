@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _LONGEST = 1000  # characters of each part of a message: a wrong value may be a whole file
@@ -73,6 +73,11 @@ def counted(count: int, noun: str) -> str:
     """A count and its noun, in the plural unless the count is one: "1 pair", "2,000 pairs", "0 batches"."""
     ending = "es" if noun.endswith(("ch", "s", "x")) else "s"
     return f"{count:,} {noun}{ending * (count != 1)}"
+
+
+def first_of(items: Sequence[str], most: int) -> str:
+    """The first of the items, and how many more there are."""
+    return ", ".join(items[:most]) + f" and {len(items) - most:,} more" * (len(items) > most)
 
 
 def command(*words: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import stat
 import typing
@@ -128,6 +129,14 @@ def not_text_in(value: Any) -> str | None:
         elif isinstance(item, str) and NOT_TEXT.search(item):
             return item
     return None
+
+
+def finite(number: str) -> float:
+    """A number in JSON. Raises ValueError for infinity and what is not a number, also for one too large to be held."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:60]} is no number that can be computed with")
+    return value
 
 
 def check_regular(path: Path) -> None:

@@ -6,12 +6,12 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import pytest
 from jsonschema import Draft7Validator
 
-from seqloom.cli.init import _TEMPLATES
+from seqloom.cli.init import Template
 from seqloom.config import load, to_toml
 from seqloom.config_help import Table, describe, help_on, look_up, markdown
 from seqloom.config_schema import json_schema
@@ -21,6 +21,7 @@ from seqloom.tasks import TASKS, task_class
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+TEMPLATES = sorted((ROOT / "seqloom" / "cli" / "templates").glob("*.toml"))
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,7 @@ def validators() -> dict[str, Draft7Validator]:
     return {task: Draft7Validator(schema) for task, schema in schemas.items()}
 
 
-TEXTS = {path.name: path.read_text(encoding="utf-8") for path in RECIPES} | _TEMPLATES
+TEXTS = {f"{path.parent.name}/{path.name}": path.read_text(encoding="utf-8") for path in (*RECIPES, *TEMPLATES)}
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -267,10 +268,12 @@ def test_every_recipe_and_template_is_right_and_a_wrong_key_in_any_table_is_not(
             assert not validator.is_valid({**tree, key: {**value, "xyzzy": 1}})
 
 
-@pytest.mark.parametrize("task", _TEMPLATES)
-def test_a_complete_config_is_right(validators, task, tmp_path):
-    path = tmp_path / "x.toml"
-    path.write_text(_TEMPLATES[task], encoding="utf-8")
-    named = tomllib.loads(_TEMPLATES[task])["task"]
-    tree = tomllib.loads(to_toml(load(task_class(named), path)))
-    assert [error.message for error in validators[named].iter_errors(tree)] == []
+def test_there_is_a_file_for_each_template():
+    assert {path.stem for path in TEMPLATES} == {*get_args(Template)}
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_a_complete_config_is_right(validators, path):
+    task = tomllib.loads(path.read_text(encoding="utf-8"))["task"]
+    tree = tomllib.loads(to_toml(load(task_class(task), path)))
+    assert [error.message for error in validators[task].iter_errors(tree)] == []

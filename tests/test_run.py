@@ -468,11 +468,7 @@ def test_no_permission_says_so(tmp_path, monkeypatch):
 
 
 def test_one_process_at_a_time(run):
-    with (
-        run.locked(),
-        pytest.raises(RunError, match="another process is training this run"),
-        Run(run.path).locked(),
-    ):
+    with run.locked(), pytest.raises(RunError, match="another process is training this run"), Run(run.path).locked():
         pass
     with Run(run.path).locked():
         pass

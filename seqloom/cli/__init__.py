@@ -21,22 +21,9 @@ app = App(
     default_parameter=Parameter(negative="", show_default=lambda value: str(value) if value else None),
 )
 _VERBS = (
-    *(
-        "demo",
-        "init",
-        "config",
-        "check",
-        "train",
-        "translate",
-        "caption",
-        "chat",
-        "generate",
-        "classify",
-        "answer",
-        "fill",
-    ),
-    *("embed", "words", "report", "runs", "compare", "lineage", "microscope", "verify", "doctor", "export"),
-    *("evaluate", "import_", "merge"),
+    *("demo", "init", "config", "check", "train", "translate", "caption", "chat", "generate"),
+    *("classify", "answer", "fill", "embed", "words", "report", "runs", "compare", "lineage"),
+    *("microscope", "verify", "doctor", "export", "evaluate", "import_", "merge"),
 )
 _FILES = {**dict.fromkeys(("answer", "fill", "embed"), "classify"), "caption": "translate"}
 for _verb in _VERBS:

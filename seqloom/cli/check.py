@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from seqloom.cli.common import AsJson, Overrides, Quiet, make_reporter, print_result, print_table
+from seqloom.cli.common import PRINTING, Overrides, Printing, print_result, print_table
 from seqloom.errors import DataError
 
 
-def check(config: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJson = False) -> None:
+def check(config: str, /, *overrides: Overrides, printing: Printing = PRINTING) -> None:
     """Check the data before training, and estimate the time, memory and disk space that training takes.
 
     Exits with 3 if the data has an error that makes training useless.
@@ -19,10 +19,10 @@ def check(config: str, /, *overrides: Overrides, quiet: Quiet = False, json: AsJ
     from seqloom.tasks import read_config
     from seqloom.workflows.check import check_config
 
-    reporter = make_reporter(quiet)
+    reporter = printing.reporter
     result = check_config(read_config(config, overrides), reporter)
     error = next((finding for finding in result["findings"] if finding["severity"] == "error"), None)
-    print_result(result, json, lambda result: _show(result, error))
+    print_result(result, printing.json, lambda result: _show(result, error))
     if error:
         raise DataError(f"{error['what']}: {error['detail']}", where=error["where"], cure=error["cure"])
 

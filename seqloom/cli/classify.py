@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, Task, blocks, make_reporter
+from seqloom.cli.common import USE, Count, Quiet, SpecialTokens, Task, Use, blocks, make_reporter
 from seqloom.errors import RunError, UsageError
 
 File = Annotated[str, Parameter(help="A file with one text per line.")]
@@ -16,16 +16,7 @@ _LINES = 1024  # read at a time
 Texts = Annotated[str, Parameter(help="The texts; without any, the lines of --file or of standard input.")]
 
 
-def classify(
-    run: str,
-    /,
-    *texts: Texts,
-    file: File = "",
-    task: Task = "",
-    special_tokens: SpecialTokens = False,
-    quiet: Quiet = False,
-    json: AsJson = False,
-) -> None:
+def classify(run: str, /, *texts: Texts, file: File = "", task: Task = "", use: Use = USE) -> None:
     """Predict labels of texts or images, labels of words, or numbers; or the reward of answers.
 
     For a run of images, the texts are files, or folders of files, which are brought into the size of the model.
@@ -35,12 +26,12 @@ def classify(
     Args:
         run: The run directory.
     """
-    predictor = _loaded(run, ("classify", "tag", "reward"), quiet, special_tokens, task)
+    predictor = _loaded(run, ("classify", "tag", "reward"), use, task)
     lines = (predictor.reader.medium.named(block) for block in blocks(texts, file, _LINES))
     for prediction in _each(predictor, lines):
-        print(_as_json(prediction) if json else "" if prediction is None else prediction)
+        print(_as_json(prediction) if use.json else "" if prediction is None else prediction)
     if predictor.reader.lost:
-        make_reporter(quiet).warn(predictor.reader.lost)
+        use.reporter.warn(predictor.reader.lost)
 
 
 def answer(
@@ -48,9 +39,7 @@ def answer(
     /,
     *questions: Annotated[str, Parameter(help="The questions; without any, the lines of standard input.")],
     passage: str,
-    special_tokens: SpecialTokens = False,
-    quiet: Quiet = False,
-    json: AsJson = False,
+    use: Use = USE,
 ) -> None:
     """Answer questions with spans of a passage.
 
@@ -65,21 +54,12 @@ def answer(
     text = "\n".join(read_lines(passage))
     if is_blank(text):
         raise UsageError("has no text", where=passage, cure="name a file that contains the passage")
-    predictor = _loaded(run, ("answer",), quiet, special_tokens)
+    predictor = _loaded(run, ("answer",), use)
     for prediction in _each(lambda block: predictor([(q, text) for q in block]), blocks(questions, "", _LINES)):
-        print(_as_json(prediction) if json else " ".join(str(prediction or "").split()))
+        print(_as_json(prediction) if use.json else " ".join(str(prediction or "").split()))
 
 
-def fill(
-    run: str,
-    /,
-    *texts: Texts,
-    file: File = "",
-    count: Count = 5,
-    special_tokens: SpecialTokens = False,
-    quiet: Quiet = False,
-    json: AsJson = False,
-) -> None:
+def fill(run: str, /, *texts: Texts, file: File = "", count: Count = 5, use: Use = USE) -> None:
     """Predict masked words: the most probable tokens for each `[MASK]` or `<mask>` in a text; a blank line for a blank
     one.
 
@@ -89,10 +69,10 @@ def fill(
     """
     from seqloom.data.formats.lines import is_blank
 
-    filler = _loaded(run, ("masked_words",), quiet, special_tokens)
+    filler = _loaded(run, ("masked_words",), use)
     for text in (text for block in blocks(texts, file, _LINES) for text in block):
         masks = [] if is_blank(text) else filler(text, count)
-        if json:
+        if use.json:
             words = [[{"word": token, "probability": p} for token, p in candidates] for candidates in masks]
             print(dumps({"text": text, "words": words}, ensure_ascii=False))
         else:
@@ -150,15 +130,15 @@ def _as_json(prediction: Any) -> str:
     return dumps(row, ensure_ascii=False)
 
 
-def _loaded(path: str, tasks: tuple[str, ...], quiet: bool, special_tokens: bool, part: str = "") -> Any:
+def _loaded(path: str, tasks: tuple[str, ...], use: Use, part: str = "") -> Any:
     """The predictor of a run of one of these tasks, or of a part of a run of several that has the first of them."""
     from seqloom.run import Run
     from seqloom.tasks import load, task_class
     from seqloom.tasks.building import open_predictor
 
-    reporter, run = make_reporter(quiet), Run.open(path)
+    run = Run.open(path)
     task = str(run.info().get("task"))
-    how: Any = {"special_tokens": special_tokens, "say": reporter.warn}
+    how: Any = {"special_tokens": use.special_tokens, "say": use.reporter.warn}
     if part or task == "multimodal":
         return open_predictor(run, task_class(tasks[0]), task=part, **how)
     if task not in tasks:

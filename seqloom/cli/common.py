@@ -77,6 +77,44 @@ class Short:
 UNSET = Short()
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Printing:
+    """What is printed beside a result, and how the result is."""
+
+    quiet: Quiet = False
+    json: AsJson = False
+
+    @property
+    def reporter(self) -> Reporter:
+        """Prints progress and warnings; see `make_reporter`."""
+        return make_reporter(self.quiet)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrainingPrinting(Printing):
+    """The same of a training."""
+
+    verbose: Verbose = False
+
+    @property
+    def reporter(self) -> Reporter:
+        """See Printing."""
+        return make_reporter(self.quiet, self.verbose)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Use(Printing):
+    """The same of a model in use, and how its texts are read."""
+
+    special_tokens: SpecialTokens = False
+
+
+PRINTING, TRAINING_PRINTING, USE = Printing(), TrainingPrinting(), Use()
+
+
 _NUMBER = re.compile(r"[-+>– ]*[\d.,±e+-]*( [kM])?")  # also with an interval, or none at all
 
 

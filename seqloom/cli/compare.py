@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from seqloom.cli.common import AsJson, Quiet, make_reporter, print_result, print_tables
+from seqloom.cli.common import PRINTING, Printing, print_result, print_tables
 from seqloom.cli.evaluate import Test
 
 
-def compare(*runs: str, test: Test = (), to: str = "runs/compare", quiet: Quiet = False, json: AsJson = False) -> None:
+def compare(*runs: str, test: Test = (), to: str = "runs/compare", printing: Printing = PRINTING) -> None:
     """Compare finished runs on one test set; the first is the baseline.
 
     Shows scores with confidence intervals, learning curves and costs; for translations also scores by sentence length
@@ -20,7 +20,7 @@ def compare(*runs: str, test: Test = (), to: str = "runs/compare", quiet: Quiet 
     """
     from seqloom.workflows.compare import compare_runs
 
-    print_result(compare_runs(runs, to, make_reporter(quiet), test), json, show_comparison)
+    print_result(compare_runs(runs, to, printing.reporter, test), printing.json, show_comparison)
 
 
 def show_comparison(result: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Quiet, Task, bounded, config_keys, make_reporter, print_result, print_tables
+from seqloom.cli.common import PRINTING, Printing, Task, bounded, config_keys, print_result, print_tables
 from seqloom.limits import Bounds
 
 _MOST_COLUMNS = 13  # of a confusion: a terminal has no room for more
@@ -23,8 +23,7 @@ def evaluate(
     task: Task = "",
     choices: str = "",
     shots: Annotated[int, bounded(Annotated[int, Bounds(0, 1000)])] = 0,
-    quiet: Quiet = False,
-    json: AsJson = False,
+    printing: Printing = PRINTING,
 ) -> None:
     """Evaluate a run on a test set.
 
@@ -41,12 +40,12 @@ def evaluate(
     """
     from seqloom.workflows.evaluate import evaluate_choices, evaluate_run
 
-    reporter = make_reporter(quiet)
+    reporter = printing.reporter
     if choices:
         scores = evaluate_choices(run, choices, shots, name, reporter)
     else:
         scores = evaluate_run(run, test, name, overrides, reporter, task)
-    print_result(scores, json, show_scores)
+    print_result(scores, printing.json, show_scores)
 
 
 def show_scores(scores: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from seqloom.cli.common import AsJson, Quiet, make_reporter
+from seqloom.cli.common import PRINTING, Printing
 from seqloom.cli.import_ import refuse_verify, show_parity
 
 
@@ -17,8 +17,7 @@ def export(
     precision: Literal["fp32", "bf16", "fp16", "q8_0"] = "fp32",
     base: str = "",
     verify: bool = False,
-    quiet: Quiet = False,
-    json: AsJson = False,
+    printing: Printing = PRINTING,
 ) -> None:
     """Export a run to Hugging Face, llama.cpp, CTranslate2 or ONNX (encoder models); one with LoRA to peft.
 
@@ -38,9 +37,9 @@ def export(
 
     if verify and to == "adapter":
         refuse_verify()
-    reporter, opened = make_reporter(quiet), Run.open(run)
+    reporter, opened = printing.reporter, Run.open(run)
     export_run(opened, to, out, reporter, precision, base)
     if verify:
         from seqloom.workflows.parity import compare_export
 
-        show_parity(compare_export(opened, to, out, reporter, rounded=precision != "fp32"), json)
+        show_parity(compare_export(opened, to, out, reporter, rounded=precision != "fp32"), printing.json)

@@ -8,17 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import (
-    UNSET,
-    AsJson,
-    Quiet,
-    Short,
-    SpecialTokens,
-    bounded,
-    config_keys,
-    make_reporter,
-    split_keys,
-)
+from seqloom.cli.common import UNSET, USE, Short, Use, bounded, config_keys, split_keys
 from seqloom.errors import UsageError
 from seqloom.limits import Bounds
 
@@ -50,9 +40,7 @@ def generate(
     prompt: str = "",
     short: Short = UNSET,
     how: Continuation = Continuation(),
-    special_tokens: SpecialTokens = False,
-    quiet: Quiet = False,
-    json: AsJson = False,
+    use: Use = USE,
 ) -> None:
     """Continue a prompt with a language model, or write a new text.
 
@@ -68,16 +56,16 @@ def generate(
     from seqloom.tasks.language_model.task import LanguageModelConfig
     from seqloom.tasks.task import decoding_config
 
-    reporter = make_reporter(quiet)
+    reporter = use.reporter
     typed, options = split_keys(words)
     if sum(map(bool, (how.file, prompt, typed))) > 1:
         raise UsageError("a prompt is there twice: as words, --prompt or --file", cure="leave out all but one")
     prompts = read_lines(how.file) if how.file else [prompt or " ".join(typed)]
-    generator = open_predictor(run, LanguageModelConfig, special_tokens=special_tokens, say=reporter.warn)
+    generator = open_predictor(run, LanguageModelConfig, special_tokens=use.special_tokens, say=reporter.warn)
     generator.config = config = decoding_config(generator.config, (*options, *short.keys))
     generator.long_text = how.long_text
     single = len(prompts) == 1 and config.n_best == 1 and config.beam == 1
-    if how.draft or (single and not json):
+    if how.draft or (single and not use.json):
         draft = open_predictor(how.draft, LanguageModelConfig, say=reporter.warn) if how.draft else None
         for text in prompts:
             pieces = generator.stream(text, how.stop, draft, how.ahead)
@@ -89,4 +77,4 @@ def generate(
     for text, generations in zip(prompts, generator.batch(prompts, how.stop), strict=True):
         for generation in generations:
             row = {"prompt": text, **vars(generation)}
-            print(dumps(row, ensure_ascii=False) if json else generation.text)
+            print(dumps(row, ensure_ascii=False) if use.json else generation.text)

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from seqloom.cli.common import AsJson, Quiet, make_reporter, print_result, print_table
+from seqloom.cli.common import PRINTING, Printing, print_result, print_table
 from seqloom.errors import UsageError
 
 
 def import_(
-    source: str,
-    run: str,
-    /,
-    *,
-    base: str = "",
-    verify: bool = False,
-    task: str = "",
-    quiet: Quiet = False,
-    json: AsJson = False,
+    source: str, run: str, /, *, base: str = "", verify: bool = False, task: str = "", printing: Printing = PRINTING
 ) -> None:
     """Import a published checkpoint as a run.
 
@@ -35,12 +27,12 @@ def import_(
 
     if verify and source.endswith(".safetensors"):
         refuse_verify()
-    reporter = make_reporter(quiet)
+    reporter = printing.reporter
     imported = import_run(source, run, reporter, task, base)
     if verify:
         from seqloom.workflows.parity import compare_with_transformers
 
-        show_parity(compare_with_transformers(imported, source, reporter, base=base), json)
+        show_parity(compare_with_transformers(imported, source, reporter, base=base), printing.json)
 
 
 def refuse_verify() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, bounded, make_reporter, print_result, print_table
+from seqloom.cli.common import TRAINING_PRINTING, Overrides, TrainingPrinting, bounded, print_result, print_table
 from seqloom.limits import Seed
 from seqloom.measures import MEASURES
 
@@ -16,9 +16,7 @@ def lineage(
     /,
     *overrides: Overrides,
     seeds: Annotated[tuple[int, ...], bounded(Seed), Parameter(consume_multiple=True)] = (),
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json: AsJson = False,
+    printing: TrainingPrinting = TRAINING_PRINTING,
 ) -> None:
     """Train several models on the same data with the same budget, and compare them.
 
@@ -35,11 +33,11 @@ def lineage(
 
     if config.startswith("--"):
         config, overrides = "", (config, *overrides)
-    reporter = make_reporter(quiet, verbose)
+    reporter = printing.reporter
     if seeds:
-        print_result(train_seeds(config, overrides, seeds, reporter), json, _show_seeds)
+        print_result(train_seeds(config, overrides, seeds, reporter), printing.json, _show_seeds)
     else:
-        print_result(train_lineage(read_members(config, overrides), reporter), json, show_comparison)
+        print_result(train_lineage(read_members(config, overrides), reporter), printing.json, show_comparison)
 
 
 def _show_seeds(result: dict[str, Any]) -> None:

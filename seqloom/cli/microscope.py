@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqloom.cli.common import AsJson, Count, Quiet, make_reporter, print_result, print_tables
+from seqloom.cli.common import PRINTING, Count, Printing, print_result, print_tables
 
 
 def microscope(
@@ -10,8 +10,7 @@ def microscope(
     to: str = "runs/microscope",
     sentences: Count = 64,
     untrained: bool = False,
-    quiet: Quiet = False,
-    json: AsJson = False,
+    printing: Printing = PRINTING,
 ) -> None:
     """Measure how far back translation models remember.
 
@@ -27,5 +26,5 @@ def microscope(
     from seqloom.inspection.microscope_page import reach_table
     from seqloom.workflows.microscope import examine_runs
 
-    result = examine_runs(runs, to, make_reporter(quiet), sentences, untrained)
-    print_result(result, json, lambda result: print_tables([reach_table(result)]))
+    result = examine_runs(runs, to, printing.reporter, sentences, untrained)
+    print_result(result, printing.json, lambda result: print_tables([reach_table(result)]))

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import shlex
 
-from seqloom.cli.common import AsJson, Overrides, Quiet, Verbose, make_reporter, print_json
+from seqloom.cli.common import TRAINING_PRINTING, Overrides, TrainingPrinting, print_json
 from seqloom.errors import command
 
 
 def train(
-    config: str,
-    /,
-    *overrides: Overrides,
-    member: str = "",
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    json: AsJson = False,
+    config: str, /, *overrides: Overrides, member: str = "", printing: TrainingPrinting = TRAINING_PRINTING
 ) -> None:
     """Train a model from a config; the same command again resumes.
 
@@ -31,11 +25,11 @@ def train(
     from seqloom.workflows.report import finish
     from seqloom.workflows.train import train_run
 
-    reporter = make_reporter(quiet, verbose)
+    reporter = printing.reporter
     chosen = read_members(config, overrides, member)[member] if member else read_config(config, overrides)
     run = train_run(chosen, reporter)
     summary = finish(run, reporter)
-    if json:
+    if printing.json:
         print_json(summary)
         return
     reporter.say(f"{run.path}: {summary['steps']} steps in {summary['minutes']:.1f} minutes of training")

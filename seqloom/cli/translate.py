@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import AsJson, Count, Quiet, SpecialTokens, Task, blocks, config_keys, make_reporter, split_keys
+from seqloom.cli.common import PRINTING, USE, Count, Printing, Task, Use, blocks, config_keys, split_keys
 from seqloom.errors import DataError, RunError, UsageError, command
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def translate(
     scores: bool = False,
     how: How = How(),
     task: Task = "",
-    special_tokens: SpecialTokens = False,
-    quiet: Quiet = False,
-    json: AsJson = False,
+    use: Use = USE,
 ) -> None:
     """Translate texts: arguments, the lines of a file, or standard input.
 
@@ -59,9 +57,9 @@ def translate(
     """
     from seqloom.data.formats.lines import STANDARD_INPUT
 
-    reporter = make_reporter(quiet)
+    reporter = use.reporter
     typed, options = split_keys(texts)
-    more: Any = {"long_input": how.long, "special_tokens": special_tokens, "task": task}
+    more: Any = {"long_input": how.long, "special_tokens": use.special_tokens, "task": task}
     translator = _opened(run, "text", options, reporter, rows=how.rows, **more)
     scores = scores or translator.config.n_best > 1
     number = 0
@@ -72,7 +70,7 @@ def translate(
             raise _placed(error, "" if typed else file or STANDARD_INPUT, number) from None
         for text, results in zip(block, translations, strict=True):
             number += 1
-            _print_results(text, results, number if scores else 0, json)
+            _print_results(text, results, number if scores else 0, use.json)
         sys.stdout.flush()
     if translator.cuts:
         reporter.warn(f"{translator.cuts} texts were cut to {translator.max_source} tokens, special ones included")
@@ -85,8 +83,7 @@ def caption(
     scores: bool = False,
     rows: Count = 32,
     task: Task = "",
-    quiet: Quiet = False,
-    json: AsJson = False,
+    printing: Printing = PRINTING,
 ) -> None:
     """Write captions of images: files, or all in a folder, which are brought into the size of the model.
 
@@ -98,7 +95,7 @@ def caption(
         scores: Print the score of each caption.
         rows: The number of images read at a time.
     """
-    reporter = make_reporter(quiet)
+    reporter = printing.reporter
     typed, options = split_keys(images)
     writer = _opened(run, "image", options, reporter, rows=rows, task=task)
     medium: Any = writer.source
@@ -109,7 +106,7 @@ def caption(
     for start in range(0, len(named), rows):
         block = named[start : start + rows]
         for number, (name, results) in enumerate(zip(block, writer.translate(block), strict=True), start + 1):
-            _print_results(name, results, number if scores else 0, json)
+            _print_results(name, results, number if scores else 0, printing.json)
         sys.stdout.flush()
     if medium.lost:
         reporter.warn(medium.lost)

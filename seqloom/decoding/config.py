@@ -11,6 +11,7 @@ from seqloom.errors import ConfigError
 from seqloom.limits import Bounded, Bounds, LengthOrZero, NotNegative, Seed, Share
 
 Stop = Literal["first", "likely", "certain"]
+_STOP: Stop = "likely"
 
 
 @dataclass(frozen=True)
@@ -31,48 +32,23 @@ class Decoding(Bounded):
     repetition_penalty: Annotated[float, Bounds(0.01, 100)] = 1.0
     no_repeat_ngram: Annotated[int, Bounds(0, 1000)] = 0
     count_prompt: bool = False
+    # What the decoding loop uses for a kind without the field: without a type, these are no fields.
+    beam = 1
+    n_best = 1
+    length_penalty = 1.0
+    coverage_penalty = 0.0
+    stop = _STOP
+    seed = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if 0 < self.max_length < self.min_length:
             raise ValueError(f"min_length {self.min_length} is above max_length {self.max_length}")
 
-    # What the decoding loop uses for a kind without the field.
-
-    @property
-    def beam(self) -> int:
-        """Hypotheses kept side by side."""
-        return 1
-
-    @property
-    def n_best(self) -> int:
-        """The number of results."""
-        return 1
-
     @property
     def rows(self) -> int:
         """The hypotheses of a text that are computed at a time."""
         return self.beam
-
-    @property
-    def length_penalty(self) -> float:
-        """The exponent a of log p / length^a."""
-        return 1.0
-
-    @property
-    def coverage_penalty(self) -> float:
-        """The weight of the penalty for source positions that were not attended to."""
-        return 0.0
-
-    @property
-    def stop(self) -> Stop:
-        """When the search for a sentence stops."""
-        return "likely"
-
-    @property
-    def seed(self) -> int:
-        """The random seed of sampling."""
-        return 1
 
     @classmethod
     def infer(cls, tree: Mapping[str, Any], default: Decoding) -> Tree:
@@ -129,7 +105,7 @@ class BeamSearch(Decoding):
     n_best: Annotated[int, Bounds(1, 1000)] = 1
     length_penalty: Annotated[float, Bounds(-10, 10)] = 1.0
     coverage_penalty: Annotated[float, Bounds(0, 1000)] = 0.0
-    stop: Stop = "likely"
+    stop: Stop = _STOP
 
     def __post_init__(self) -> None:
         super().__post_init__()

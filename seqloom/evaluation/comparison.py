@@ -10,19 +10,22 @@ from typing import Any
 from seqloom.errors import DataError
 from seqloom.evaluation.tokenization import Words, bleu_tokenization, words_by
 from seqloom.evaluation.translation import References, corpus_bleu, every, exact_match, length_classes, streams
+from seqloom.files import Json
 
 _LEAST = 20  # sentences in a length class; scores of fewer mean little
+Systems = Mapping[str, Sequence[str]]
+"""The translations of each system, by its name."""
 _FREQUENCIES = (0, 1, 5, 10, 100, 1000, 1 << 30)
 
 
 def compare_translations(
-    systems: Mapping[str, Sequence[str]],
+    systems: Systems,
     sources: Sequence[str],
     references: References,
     training: Sequence[str],
     samples: int = 1000,
     language: str = "",
-) -> dict[str, Any]:
+) -> Json:
     """Compares the translations of the same sources by several systems.
 
     Args:
@@ -48,7 +51,7 @@ def compare_translations(
     lengths = [len(source_words(source)) for source in sources]
     seen = Counter(word for text in training for word in words(text))
 
-    def scores(rows: Sequence[int], samples: int) -> list[dict[str, Any]]:
+    def scores(rows: Sequence[int], samples: int) -> list[Json]:
         chosen = {name: [texts[i] for i in rows] for name, texts in systems.items()}
         return _scores(chosen, [references[i] for i in rows], samples, tokenization)
 
@@ -67,9 +70,7 @@ def compare_translations(
     }
 
 
-def _scores(
-    systems: Mapping[str, Sequence[str]], references: References, samples: int, tokenization: str
-) -> list[dict[str, Any]]:
+def _scores(systems: Systems, references: References, samples: int, tokenization: str) -> list[Json]:
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
@@ -79,7 +80,7 @@ def _scores(
     results: Any
     expected: Any = streams(references)
     _, results = PairedTest(named, metrics, expected, test_type="bs", n_samples=samples)()
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for i, (name, texts) in enumerate(named):  # for equal systems sacreBLEU reports its lowest possible p
         bleu, chrf = (next(v[i] for k, v in results.items() if k.startswith(key)) for key in ("BLEU", "chrF"))
         rows.append(
@@ -96,9 +97,7 @@ def _scores(
     return rows
 
 
-def _gains(
-    systems: Mapping[str, Sequence[str]], lengths: Sequence[int], references: References, tokenization: str
-) -> list[dict[str, Any]]:
+def _gains(systems: Systems, lengths: Sequence[int], references: References, tokenization: str) -> list[Json]:
     short, long = ([i for i, n in enumerate(lengths) if low <= n < below] for low, below in ((0, 10), (20, 1 << 30)))
     if not (short and long):
         return []
@@ -112,9 +111,7 @@ def _gains(
     return [{"name": name, "short": a - base_short, "long": b - base_long} for name, a, b in others]
 
 
-def _by_frequency(
-    systems: Mapping[str, Sequence[str]], references: References, seen: Mapping[str, int], words: Words
-) -> list[dict[str, Any]]:
+def _by_frequency(systems: Systems, references: References, seen: Mapping[str, int], words: Words) -> list[Json]:
     rows = []
     for low, below in itertools.pairwise(_FREQUENCIES):
         expected, *produced = (
@@ -131,9 +128,7 @@ def _by_frequency(
     return rows
 
 
-def _ngrams(
-    systems: Mapping[str, Sequence[str]], references: References, words: Words, most: int = 10
-) -> list[dict[str, Any]]:
+def _ngrams(systems: Systems, references: References, words: Words, most: int = 10) -> list[Json]:
     expected = [_most(_grams(words(text)) for text in every(row)) for row in references]
     right = {}
     for name, texts in systems.items():
@@ -164,9 +159,7 @@ def _most(texts: Iterable[Sequence[str]]) -> Counter[str]:
     return counts
 
 
-def _differing(
-    systems: Mapping[str, Sequence[str]], sources: Sequence[str], references: References, most: int = 10
-) -> list[dict[str, Any]]:
+def _differing(systems: Systems, sources: Sequence[str], references: References, most: int = 10) -> list[Json]:
     from sacrebleu.metrics.chrf import CHRF
 
     metric = CHRF()
@@ -175,13 +168,6 @@ def _differing(
         texts = {name: translations[i] for name, translations in systems.items()}
         scores = {name: metric.sentence_score(text, every(reference)).score for name, text in texts.items()}
         spread = max(scores.values()) - min(scores.values())
-        rows.append(
-            {
-                "source": source,
-                "reference": every(reference)[0],
-                "spread": spread,
-                "translations": texts,
-                "chrf": scores,
-            }
-        )
+        row = {"source": source, "reference": every(reference)[0], "spread": spread}
+        rows.append({**row, "translations": texts, "chrf": scores})
     return sorted(rows, key=lambda row: -row["spread"])[:most]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from seqloom.errors import DataError, MissingExtra
+from seqloom.errors import DataError, optional
 from seqloom.evaluation.captions import LEAST, cider_d
 from seqloom.evaluation.tokenization import Words, bleu_tokenization, words_by
 
@@ -128,11 +128,7 @@ def _by_number(kind: str) -> list[str | int]:
 
 def moses_bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> tuple[float, str]:
     """Tokenized BLEU as papers on Multi30k report it: Moses tokens, lowercased. Needs the extra "moses"."""
-    try:
-        from sacremoses import MosesTokenizer
-    except ImportError:
-        raise MissingExtra("Moses-tokenized BLEU", "moses") from None
-    tokenizer = MosesTokenizer(lang=language)
+    tokenizer = optional("sacremoses", "Moses-tokenized BLEU", "moses").MosesTokenizer(lang=language)
 
     def cut(texts: Sequence[str]) -> list[str]:
         return [tokenizer.tokenize(text.lower(), return_str=True, escape=False) for text in texts]

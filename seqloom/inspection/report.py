@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seqloom import measures
+from seqloom.config import flat
 from seqloom.inspection.attention import Example, example_part
 from seqloom.inspection.charts import Curve, line_figure, number, smooth
 from seqloom.inspection.page import Markup, cell, details, element, figure, join, page, table, texts
@@ -210,13 +211,9 @@ def _samples(rows: Sequence[Row]) -> Iterator[Markup]:
 def _environment(data: ReportData) -> Iterator[Markup]:
     if data.config:
         yield details("The config", element("pre", element("code", data.config)))
-    if rows := list(_flat(data.info)):
+    rows = []
+    for keys, entry in flat(data.info).items():
+        text = ", ".join(map(str, entry)) if isinstance(entry, list) else entry
+        rows.append([" ".join(keys), element("code", text)])
+    if rows:
         yield details("Versions, processor, threads, digests", table(["", ""], rows))
-
-
-def _flat(value: Row, path: str = "") -> Iterator[list[object]]:
-    for key, entry in value.items():
-        if isinstance(entry, Mapping):
-            yield from _flat(entry, f"{path}{key} ")
-        else:
-            yield [f"{path}{key}", element("code", ", ".join(map(str, entry)) if isinstance(entry, list) else entry)]

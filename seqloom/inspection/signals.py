@@ -44,12 +44,5 @@ def _strip(weights: np.ndarray, label: str) -> Markup:
         for i, s in enumerate(shades)
     ]
     name = element("text", label, x=_LEFT - 6, y=_ROW - 2, text_anchor="end", font_size=9)
-    box = {"viewBox": f"0 0 {_LEFT + _WIDTH + 10} {_ROW}", "role": "img"}
-    return element(
-        "svg",
-        element("title", f"attention: {label}"),
-        name,
-        element("g", *cells, class_="cells"),
-        class_="chart",
-        **box,
-    )
+    box = {"class_": "chart", "viewBox": f"0 0 {_LEFT + _WIDTH + 10} {_ROW}", "role": "img"}
+    return element("svg", element("title", f"attention: {label}"), name, element("g", *cells, class_="cells"), **box)

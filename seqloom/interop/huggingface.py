@@ -21,7 +21,7 @@ from seqloom.interop.families.family import Family, biases
 from seqloom.interop.peft.read import merge_adapter
 from seqloom.interop.side_files import SideFiles, read_side_files
 from seqloom.interop.tables import Form, bind, read_weights, write_weights
-from seqloom.interop.weights import INDEX, MERGE, Weights, interpreting, read_json, some
+from seqloom.interop.weights import INDEX, MERGE, Weights, faults, interpreting, misfits, read_json, some
 from seqloom.models.assemblies import Model, ModelConfig, make_model, unallocated
 from seqloom.nn.embedders import PatchConfig
 
@@ -173,11 +173,9 @@ def _check(family: Family, shapes: Mapping[str, tuple[int, ...]], expected: Mapp
     rest = [name for name in shapes if name not in expected]
     unused = [name for name in rest if name.endswith((".pooler.dense.weight", ".pooler.dense.bias"))]
     extra = [name for name in rest if name not in unused and not name.endswith(family.harmless or ("\0",))]
-    missing = [name for name in expected if name not in shapes]
-    wrong = [f"{n} is {shapes[n]} instead of {s}" for n, s in expected.items() if n in shapes and shapes[n] != s]
-    sorts = {"missing": missing, "extra": extra, "wrong": wrong}
-    if faults := [f"{what}: {some(names)}" for what, names in sorts.items() if names]:
-        problem = f"its weights do not match its config.json; {'; '.join(faults)}"
+    missing = expected.keys() - shapes.keys()
+    if wrong := faults(missing=missing, extra=extra, wrong=misfits(shapes, expected)):
+        problem = f"its weights do not match its config.json; {wrong}"
         raise RunError(problem, cure=f"use a complete checkpoint of {family.architecture} or the same with a head")
     return unused
 

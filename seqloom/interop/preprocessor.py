@@ -6,18 +6,12 @@ from pathlib import Path
 
 from seqloom.errors import ConfigError
 from seqloom.files import Json
-from seqloom.interop.side_files import Fields
+from seqloom.interop.side_files import FIELDS
 from seqloom.interop.weights import interpreting, read_json
 from seqloom.media.images import BILINEAR
 from seqloom.nn.embedders import PatchConfig
 
 NAME = "preprocessor_config.json"
-_FIELDS = Fields(
-    "do_normalize do_rescale do_convert_rgb image_mean image_std image_processor_type feature_extractor_type "
-    "processor_class resample rescale_factor size data_format input_data_format return_tensors device crop_size "
-    "disable_grouping default_to_square",
-    must={"do_resize": (True,), "do_center_crop": (False,), "do_pad": (False,)},
-)
 _HALF, _BYTE = 0.5, 1 / 255
 
 
@@ -25,7 +19,7 @@ def read_pixels(folder: Path, patches: PatchConfig) -> tuple[Json, list[str]]:
     """The facts about pixels that a model was trained with, and warnings. Raises ConfigError, with the file."""
     path, size, channels = folder / NAME, patches.size, patches.channels
     values, facts = read_json(path), {"sizes": {"size": size, "channels": channels}}
-    warnings = _FIELDS.check(path, values)
+    warnings = FIELDS[NAME].check(path, values)
     if not values:
         warnings.append(f"{path}: is missing: pixels are read from -1 to 1, as transformers does by default")
     with interpreting(path):

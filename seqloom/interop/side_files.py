@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +26,8 @@ class Fields:
     """
 
     fields: str
-    must: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    noted: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    must: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    noted: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def check(self, path: Path, values: Json, more: Iterable[str] = ()) -> list[str]:
         """Warnings of fields without effect; `more` are further fields that are used. Raises ConfigError."""
@@ -43,22 +45,11 @@ class Fields:
 
 
 IDS = "bos_token_id eos_token_id pad_token_id decoder_start_token_id"
-GENERATION = Fields(
-    f"{IDS} num_beams do_sample temperature top_k top_p min_p length_penalty early_stopping no_repeat_ngram_size "
-    "repetition_penalty max_new_tokens max_length min_length bad_words_ids suppress_tokens forced_eos_token_id "
-    "transformers_version use_cache cache_implementation cache_config return_dict_in_generate max_time "
-    "output_attentions output_hidden_states output_scores output_logits return_legacy_cache prefill_chunk_size "
-    "low_memory compile_config disable_compile num_assistant_tokens num_assistant_tokens_schedule "
-    "assistant_confidence_threshold assistant_lookbehind target_lookbehind prompt_lookup_num_tokens "
-    "max_matching_ngram_size is_assistant",
-    noted={
-        **{"num_return_sequences": (1,), "num_beam_groups": (1,), "diversity_penalty": (0.0,), "typical_p": (1.0,)},
-        **{"epsilon_cutoff": (0.0,), "eta_cutoff": (0.0,), "encoder_no_repeat_ngram_size": (0,)},
-        **{"encoder_repetition_penalty": (1.0,), "min_new_tokens": (0,), "guidance_scale": (1,), "constraints": ([],)},
-        **dict.fromkeys(("remove_invalid_values", "renormalize_logits", "token_healing"), (False,)),
-    },
-)
-"""generation_config.json, or these fields of config.json where there is none."""
+FIELDS = {
+    name: Fields(**table)
+    for name, table in tomllib.loads(files("seqloom.interop").joinpath("side_files.toml").read_text("utf-8")).items()
+}
+"""What is known of the fields of each file, by its name."""
 _REPEATED = (("repetition_penalty", "repetition_penalty", 1), ("no_repeat_ngram_size", "no_repeat_ngram", 0))
 _STOPS: dict[Any, str] = {True: "first", False: "likely"}  # else "never": "certain"
 _SAMPLED = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "min_p": 0.0}  # what they have where nothing is stated
@@ -66,55 +57,13 @@ _SAMPLED = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "min_p": 0.0}  # what
 
 Pooling = Literal["first", "mean", "max"]
 
-_TOKENS = "bos_token eos_token unk_token sep_token pad_token cls_token mask_token"
-NAMED = _TOKENS.split()
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """The special tokens that a tokenizer_config.json names."""
-_EXTRA = "additional_special_tokens extra_special_tokens"
-_CONFIG = Fields(
-    f"{IDS} architectures model_type vocab_size id2label label2id num_labels problem_type sep_token_id cls_token_id "
-    "mask_token_id unk_token_id max_position_embeddings n_positions tie_word_embeddings torch_dtype dtype separate "
-    "is_encoder_decoder transformers_version use_cache initializer_range initializer_factor init_std "
-    "output_attentions output_hidden_states output_past return_dict torchscript use_bfloat16 chunk_size_feed_forward "
-    "gradient_checkpointing classifier_dropout classif_dropout qa_dropout seq_classif_dropout layerdrop "
-    "encoder_layerdrop decoder_layerdrop activation_dropout summary_activation summary_first_dropout "
-    "summary_proj_to_labels summary_type summary_use_proj reorder_and_upcast_attn pretraining_tp task_specific_params "
-    "finetuning_task tokenizer_class prefix attn_implementation max_window_layers sliding_window use_sliding_window "
-    "layer_types num_hidden_layers add_bias_logits extra_pos_embeddings dense_act_fn is_gated_act n_ctx "
-    "sinusoidal_pos_embds directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers "
-    "pooler_size_per_head pooler_type pooler_output_size encoder_stride decoder_vocab_size model_max_length language "
-    "rope_theta rope_scaling rope_parameters",
-    must={"quantization_config": (), "pruned_heads": ({},), "auto_map": ({},), "adapters": ({},)},
-    noted={"is_decoder": (False,)},
-)
-_TOKENIZER_CONFIG = Fields(
-    f"{_TOKENS} {_EXTRA} tokenizer_class model_input_names added_tokens_decoder "
-    # tokenizer.json itself states what stands around a text, also in transformers.
-    "add_bos_token add_eos_token model_max_length max_length padding_side pad_to_multiple_of pad_token_type_id stride "
-    "truncation_strategy chat_template name_or_path special_tokens_map_file legacy sp_model_kwargs tokenizer_file "
-    "use_default_system_prompt errors add_prefix_space tokenize_chinese_chars strip_accents do_basic_tokenize "
-    "never_split trim_offsets backend is_local spaces_between_special_tokens source_lang target_lang extra_ids "
-    "vocab_file merges_file use_fast processor_class clean_up_tokenization_spaces do_lower_case full_tokenizer_file "
-    "mask_token_sent offset wordpieces_prefix local_files_only",
-    noted={"truncation_side": ("right",), "split_special_tokens": (False,), "separate_vocabs": (False,)},
-)
 _POOLINGS: dict[str, Pooling] = {"cls": "first", "mean": "mean", "max": "max"}
 _MODULES = ("Transformer", "Pooling", "Normalize")
 POOLING = "1_Pooling/config.json"
-_FILES = {
-    "generation_config.json": GENERATION,
-    "tokenizer_config.json": _TOKENIZER_CONFIG,
-    "special_tokens_map.json": Fields(f"{_TOKENS} {_EXTRA}"),
-    POOLING: Fields(
-        "pooling_mode pooling_mode_cls_token pooling_mode_mean_tokens pooling_mode_max_tokens pooling_mode_lasttoken "
-        "pooling_mode_mean_sqrt_len_tokens pooling_mode_weightedmean_tokens word_embedding_dimension "
-        "embedding_dimension include_prompt"
-    ),
-    "sentence_bert_config.json": Fields(
-        "max_seq_length do_lower_case transformer_task modality_config module_output_name config_args model_args "
-        "tokenizer_args"
-    ),
-    "config_sentence_transformers.json": Fields("prompts similarity_fn_name model_type"),
-}
+_TOKENS = ("special_tokens_map.json", "tokenizer_config.json")
+_SENTENCES = (POOLING, "sentence_bert_config.json", "config_sentence_transformers.json")
 
 
 @dataclass(frozen=True)
@@ -147,25 +96,27 @@ def read_side_files(folder: Path, config: Json, used: Iterable[str]) -> SideFile
 
     Raises ConfigError or RunError, with the file, for a field that would make another model of it.
     """
-    files = {name: (folder / name, read_json(folder / name)) for name in _FILES}
-    if not files["generation_config.json"][1]:
+    names = ("generation_config.json", *_TOKENS, *_SENTENCES)
+    found = {name: (folder / name, read_json(folder / name)) for name in names}
+    if not found["generation_config.json"][1]:
         older = {key: value for key, value in config.items() if key in _GENERATED}
-        files["generation_config.json"] = folder / "config.json", older
-    warnings = _CONFIG.check(folder / "config.json", config, {*used, *_GENERATED})
-    for name, (path, values) in files.items():
-        warnings += _FILES[name].check(path, values)
+        found["generation_config.json"] = folder / "config.json", older
+    warnings = FIELDS["config.json"].check(folder / "config.json", config, {*used, *_GENERATED})
+    for name, (path, values) in found.items():
+        warnings += FIELDS[name].check(path, values)
     modules = _modules(folder / "modules.json")
-    path, sentence = files["sentence_bert_config.json"]
+    path, sentence = found["sentence_bert_config.json"]
     length = sentence.get("max_seq_length") or 0
     if not isinstance(length, int) or length < 0:
         raise ConfigError(f"max_seq_length = {length!r} is no length", where=str(path))
-    generation_path, generation = files["generation_config.json"]
-    tokens = {**files["special_tokens_map.json"][1], **files["tokenizer_config.json"][1]}
-    pooling, lowercase = _pooling(*files[POOLING], named="Pooling" in modules), bool(sentence.get("do_lower_case"))
+    generation_path, generation = found["generation_config.json"]
+    tokens: Json = {key: value for name in _TOKENS for key, value in found[name][1].items()}
+    pooling, lowercase = _pooling(*found[POOLING], named="Pooling" in modules), bool(sentence.get("do_lower_case"))
     return SideFiles(generation, generation_path, tokens, pooling, "Normalize" in modules, length, lowercase, warnings)
 
 
-_GENERATED = {*GENERATION.fields.split(), *GENERATION.noted} - {*_CONFIG.fields.split()}
+_GENERATION = FIELDS["generation_config.json"]
+_GENERATED = {*_GENERATION.fields.split(), *_GENERATION.noted} - {*FIELDS["config.json"].fields.split()}
 
 
 def _modules(path: Path) -> set[str]:

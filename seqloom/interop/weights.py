@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from seqloom import files
-from seqloom.errors import ConfigError, RunError
+from seqloom.errors import ConfigError, RunError, first_of
 from seqloom.interop.gguf.file import GGUF, GGUFFile
+from seqloom.limits import finite
 
 INDEX = "model.safetensors.index.json"
 MERGE = "merge the two first: merge_and_unload() of peft, then save_pretrained(DIR)"
@@ -27,7 +27,7 @@ _ADAPTER = re.compile(r"\.(lora_\w+|modules_to_save|ia3_l|prompt_embeddings|orig
 
 def read_json(path: Path, kind: type = dict) -> Any:
     """A JSON object, or list; an empty one if there is no such file. Raises RunError."""
-    return files.read_json(path, "", kind, _finite) if path.exists() else kind()
+    return files.read_json(path, "", kind, finite) if path.exists() else kind()
 
 
 @contextlib.contextmanager
@@ -44,12 +44,6 @@ def interpreting(path: Path) -> Iterator[None]:
         if not isinstance(error, malformed) and type(error) is not Exception:  # which the tokenizers library raises
             raise
         raise ConfigError(f"cannot be interpreted: {str(error).partition(chr(10))[0]}", where=str(path)) from None
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text} is too large, or not a number")
-    return value
 
 
 class Weights:
@@ -180,7 +174,16 @@ def _refuse_pickles(single: Path) -> None:
     raise RunError(problem, where=str(folder), cure=f'{cure}python -c "{code}"')
 
 
+def misfits(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The weights of another shape than the expected one."""
+    return [f"{n} is {shapes[n]} instead of {s}" for n, s in expected.items() if shapes.get(n, s) != s]
+
+
+def faults(**names: Collection[str]) -> str:
+    """What is wrong with weights, by sorts of faults; "" = nothing."""
+    return "; ".join(f"{what}: {some(weights)}" for what, weights in names.items() if weights)
+
+
 def some(names: Iterable[str], limit: int = 8) -> str:
     """Some of the names, in alphabetical order."""
-    listed = sorted(names)
-    return ", ".join(listed[:limit]) + f" and {len(listed) - limit} more" * (len(listed) > limit)
+    return first_of(sorted(names), limit)

@@ -90,8 +90,7 @@ LANGUAGE: dict[str, Tree] = {
     "small-transformer": {"decoder": {"layers": 4, "width": 320, "inner": 896, "heads": 5, "dropout": 0.1}},
     "small-llama": merge(_llama(4, 320, 5, 0, 608), {"decoder": {"dropout": 0.1}}),
     "nano": merge(
-        _gpt2(6, 384, 6),
-        {"decoder": {"activation": "gelu", "bias": False, "dropout": 0.2, "attention_dropout": 0.2}},
+        _gpt2(6, 384, 6), {"decoder": {"activation": "gelu", "bias": False, "dropout": 0.2, "attention_dropout": 0.2}}
     ),
     "gpt2": _gpt2(12, 768, 12),
     "gpt2-medium": _gpt2(24, 1024, 16),

@@ -22,9 +22,10 @@ from torch import nn
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
 from seqloom.nn.masks import additive
-from seqloom.nn.positions import rotate
-from seqloom.shapes import Bool, Float, Tensor
+from seqloom.nn.positions import Rotation, rotate
+from seqloom.shapes import Bool, Float, Tensor, Vectors
 
+Queries = Float[Tensor, "B H T C"]
 Observer = Callable[["nn.Module", Tensor], None]
 _observer: ContextVar[Observer | None] = ContextVar("attention_observer", default=None)
 
@@ -69,9 +70,7 @@ class Scope:
     causal: bool = False
 
 
-def attention_weights(
-    q: Float[Tensor, "B H T C"], k: Float[Tensor, "B G S C"], scope: Scope
-) -> Float[Tensor, "B H T S"]:
+def attention_weights(q: Queries, k: Float[Tensor, "B G S C"], scope: Scope) -> Float[Tensor, "B H T S"]:
     """softmax over the keys of q k^T / sqrt(C) + bias; 0 where the mask is False. G divides H."""
     B, H, T, C = q.shape
     G, S = k.shape[1], k.shape[2]
@@ -116,9 +115,7 @@ def fused_is_faster(q: Tensor, k: Tensor) -> bool:
     return size > 1 << 30 or (q.dtype == torch.float32 and keys >= 512)
 
 
-def attend(
-    q: Float[Tensor, "B H T C"], kv: KeyValues, scope: Scope, dropout: Dropout | None = None
-) -> Float[Tensor, "B H T C"]:
+def attend(q: Queries, kv: KeyValues, scope: Scope, dropout: Dropout | None = None) -> Queries:
     """softmax(q k^T / sqrt(C) + bias) v, by the fastest path."""
     if not fused_is_faster(q, kv.keys):
         weights = attention_weights(q, kv.keys, scope)
@@ -181,12 +178,8 @@ class SelfAttention(_Attention):
         self.query_norm, self.key_norm = norms or (nn.Identity(), nn.Identity())
 
     def forward(
-        self,
-        x: Float[Tensor, "B T D"],
-        scope: Scope,
-        rotation: tuple[Tensor, Tensor] | None = None,
-        cache: Cache | None = None,
-    ) -> Float[Tensor, "B T D"]:
+        self, x: Vectors, scope: Scope, rotation: Rotation | None = None, cache: Cache | None = None
+    ) -> Vectors:
         """Attends over `x` and the earlier positions in `cache`; adds `x` to the cache."""
         H, G, C = self.sizes.heads, self.sizes.kv_heads, self.sizes.features
         q, k, v = self.qkv(x).split((H * C, G * C, G * C), dim=-1)

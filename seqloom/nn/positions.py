@@ -118,12 +118,16 @@ def places_in(documents: Int[Tensor, "B T"], start: int = 0) -> Int[Tensor, "B T
     return now - torch.where(document_starts(documents), now, 0).cummax(1).values
 
 
+Rotation = tuple[Tensor, Tensor]
+"""The cosines and sines of the angles by which queries and keys are turned."""
+
+
 @dataclass(frozen=True)
 class Place:
     """The contributions of the positions to one pass through a stack; None = nothing."""
 
     added: Float[Tensor, "*BT D"] | None = None
-    rotation: tuple[Tensor, Tensor] | None = None
+    rotation: Rotation | None = None
     bias: Float[Tensor, "H T S"] | None = None
 
 
@@ -191,7 +195,7 @@ def rotary_rates(config: Rotary, features: int) -> Float[Tensor, " C2"]:
     return rates * (kept + (1 - kept) / config.stretch)
 
 
-def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """`x` (... T C) with each pair of features (i, i + C/2) rotated by its angle."""
     cos, sin = rotation
     first, second = x.chunk(2, dim=-1)

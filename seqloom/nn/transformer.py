@@ -16,9 +16,9 @@ from seqloom.nn.feedforward import Activation, FeedForward
 from seqloom.nn.masks import causal_mask
 from seqloom.nn.memory import Memory
 from seqloom.nn.norms import NormKind, RMSNorm, make_norm
-from seqloom.nn.positions import Place, PositionConfig, Positions, Sinusoidal, places_in
+from seqloom.nn.positions import Place, PositionConfig, Positions, Rotation, Sinusoidal, places_in
 from seqloom.nn.state import StackConfig, State
-from seqloom.shapes import Bool, Float, Int, Tensor
+from seqloom.shapes import Bool, Int, Mask, Tensor, Vectors
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,12 @@ class TransformerBlock(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "R T D"],
+        x: Vectors,
         scope: Scope,
-        rotation: tuple[Tensor, Tensor] | None = None,
+        rotation: Rotation | None = None,
         cache: Cache | None = None,
         memory: tuple[KeyValues, Scope] | None = None,
-    ) -> Float[Tensor, "R T D"]:
+    ) -> Vectors:
         """One block; `cache` and `memory` are this block's own."""
         h = self.attention_norm(x) if self.before else x
         x = self._join(x, self.attention(h, scope, rotation, cache), self.attention_norm)
@@ -199,9 +199,7 @@ class TransformerStack(nn.Module):
         read = tuple(block.cross.read(memory.states) for block in self._blocks() if block.cross is not None)
         return TransformerState(0, caches, read, memory.mask)
 
-    def forward(
-        self, x: Float[Tensor, "R T D"], mask: Bool[Tensor, "R T"] | None, state: TransformerState | None = None
-    ) -> Float[Tensor, "R T D"]:
+    def forward(self, x: Vectors, mask: Mask | None, state: TransformerState | None = None) -> Vectors:
         """Runs the stack over T positions that follow those of `state`, and adds them to its caches.
 
         `mask` is True on the real positions of `x`; a causal stack needs none where padding is on the right.

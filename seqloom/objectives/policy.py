@@ -12,6 +12,8 @@ from seqloom.objectives.preference import DirectPreference
 from seqloom.shapes import Bool, Float, Tensor
 
 Scores = dict[str, float]
+Grid = Float[Tensor, "R T"]
+"""A number for each token of each answer."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,15 @@ class Answers:
 
     mask: Bool[Tensor, "R T"]
     rewards: Float[Tensor, " R"]
-    sampled: Float[Tensor, "R T"]
-    reference: Float[Tensor, "R T"]
+    sampled: Grid
+    reference: Grid
     learned: Bool[Tensor, " R"]
     distinct: Bool[Tensor, " R"]
     group: int
-    values: Float[Tensor, "R T"] | None = None
+    values: Grid | None = None
 
     @property
-    def divergence(self) -> Float[Tensor, "R T"]:
+    def divergence(self) -> Grid:
         """log pi / pi_ref of each token: its sum over an answer estimates KL(pi || pi_ref) ("k1", Schulman 2020)."""
         return torch.where(self.mask, self.sampled - self.reference, 0.0)
 
@@ -64,9 +66,7 @@ class _Policy(Bounded):
         """The rewards, less beta times the divergence where that counts as a reward."""
         return answers.rewards - (self.beta if self.kl == "reward" else 0.0) * answers.divergence.sum(1)
 
-    def loss(
-        self, log_p: Float[Tensor, "R T"], answers: Answers, values: Float[Tensor, "R T"] | None = None
-    ) -> tuple[Float[Tensor, ""], Scores]:
+    def loss(self, log_p: Grid, answers: Answers, values: Grid | None = None) -> tuple[Float[Tensor, ""], Scores]:
         """The loss summed over the answers, and scores.
 
         Args:
@@ -91,7 +91,7 @@ class _Gradient(_Policy):
     clip: Annotated[float, Bounds(0.001, 1000)] = 0.2
     weigh: Literal["tokens", "answers"] = "tokens"
 
-    def advantages(self, answers: Answers) -> Float[Tensor, "R T"]:
+    def advantages(self, answers: Answers) -> Grid:
         """By how much each token's answer is better than expected."""
         return self.compared(self.totals(answers), answers.group)[:, None].expand_as(answers.sampled)
 
@@ -99,9 +99,7 @@ class _Gradient(_Policy):
         """By how much each answer is better than its baseline."""
         raise NotImplementedError
 
-    def loss(
-        self, log_p: Float[Tensor, "R T"], answers: Answers, values: Float[Tensor, "R T"] | None = None
-    ) -> tuple[Float[Tensor, ""], Scores]:
+    def loss(self, log_p: Grid, answers: Answers, values: Grid | None = None) -> tuple[Float[Tensor, ""], Scores]:
         """See _Policy."""
         mask = answers.mask & answers.learned[:, None]
         ratio = torch.where(mask, log_p - answers.sampled, 0.0).exp()
@@ -188,32 +186,27 @@ class Proximal(_Gradient):
     lam: Share = 0.95
     value_weight: Weight = 0.1
 
-    def _estimates(self, answers: Answers) -> tuple[Float[Tensor, "R T"], Float[Tensor, "R T"]]:
+    def _estimates(self, answers: Answers) -> tuple[Grid, Grid]:
         """The advantage of each token, and the return that the critic should have expected before it."""
         assert answers.values is not None
         mask, values = answers.mask, torch.where(answers.mask, answers.values, 0.0)
         steps = -(self.beta if self.kl == "reward" else 0.0) * answers.divergence
         last = mask & (mask.flip(1).cumsum(1).flip(1) == 1)
         steps = steps + torch.where(last, answers.rewards[:, None], 0.0)
-        estimates, later, value = (
-            torch.zeros_like(values),
-            torch.zeros_like(values[:, 0]),
-            torch.zeros_like(values[:, 0]),
-        )
+        estimates = torch.zeros_like(values)
+        later = value = torch.zeros_like(values[:, 0])
         for t in range(values.shape[1] - 1, -1, -1):
             now = torch.where(mask[:, t], steps[:, t] + value - values[:, t] + self.lam * later, later)
             estimates[:, t], later, value = now, now, torch.where(mask[:, t], values[:, t], value)
         return estimates, estimates + values
 
-    def advantages(self, answers: Answers) -> Float[Tensor, "R T"]:
+    def advantages(self, answers: Answers) -> Grid:
         """See _Gradient: with mean 0 and deviation 1 over the batch, so that the step does not depend on their size."""
         estimates, _ = self._estimates(answers)
         chosen = estimates[answers.mask]
         return (estimates - chosen.mean()) / (chosen.std(correction=0) + 1e-6)
 
-    def loss(
-        self, log_p: Float[Tensor, "R T"], answers: Answers, values: Float[Tensor, "R T"] | None = None
-    ) -> tuple[Float[Tensor, ""], Scores]:
+    def loss(self, log_p: Grid, answers: Answers, values: Grid | None = None) -> tuple[Float[Tensor, ""], Scores]:
         """See _Policy."""
         assert values is not None
         value, scores = super().loss(log_p, answers)
@@ -240,9 +233,7 @@ class MinimumRisk(_Policy):
         if self.kl == "loss":
             raise ValueError("objective.kl must be 'reward' for minimum-risk training")
 
-    def loss(
-        self, log_p: Float[Tensor, "R T"], answers: Answers, values: Float[Tensor, "R T"] | None = None
-    ) -> tuple[Float[Tensor, ""], Scores]:
+    def loss(self, log_p: Grid, answers: Answers, values: Grid | None = None) -> tuple[Float[Tensor, ""], Scores]:
         """See _Policy."""
         scores = self.sharpness * torch.where(answers.mask, log_p, 0.0).sum(1)
         usable = (answers.learned & answers.distinct).view(-1, answers.group)
@@ -270,9 +261,7 @@ class BestAndWorst(_Policy):
         if self.kl == "loss" or not self.beta:
             raise ValueError("online-dpo needs objective.kl = 'reward' and an objective.beta above 0")
 
-    def loss(
-        self, log_p: Float[Tensor, "R T"], answers: Answers, values: Float[Tensor, "R T"] | None = None
-    ) -> tuple[Float[Tensor, ""], Scores]:
+    def loss(self, log_p: Grid, answers: Answers, values: Grid | None = None) -> tuple[Float[Tensor, ""], Scores]:
         """See _Policy; the loss of a pair counts for all answers to its prompt."""
         rewards, learned = (each.view(-1, answers.group) for each in (answers.rewards, answers.learned))
         best = rewards.masked_fill(~learned, -torch.inf).argmax(1, keepdim=True)

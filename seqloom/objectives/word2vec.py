@@ -18,15 +18,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.errors import MissingExtra
+from seqloom.errors import optional
 from seqloom.models.word_vectors import Word2VecConfig, alias_table, huffman, keep_probabilities, rows_of_words
 from seqloom.text.vocabulary import Vocabulary
 
-try:
-    import numba
-except ImportError:
-    raise MissingExtra("learning word vectors", "words") from None
-
+numba = optional("numba", "learning word vectors", "words")
 F = TypeVar("F", bound=Callable[..., Any])
 _FLOAT = np.float32
 _LANES = 16  # numbers in a register; the rows of the work space are padded with zeros to a multiple

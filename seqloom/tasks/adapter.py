@@ -28,7 +28,7 @@ from seqloom.adaptation.fingerprint import TOLERANCE, apart, fingerprint
 from seqloom.config import build, to_toml, tree_of
 from seqloom.errors import RunError
 from seqloom.files import CHANGED, Json, read_json, sealed, short_digest, unreadable, unsealed, write_json, writing
-from seqloom.interop.weights import some
+from seqloom.interop.weights import faults, misfits, some
 from seqloom.models.assemblies import Undrawn, vocabulary_parameters
 from seqloom.run import Run
 from seqloom.tasks import task_class
@@ -119,10 +119,9 @@ def on_base(run: Run, base: Loaded[Any], where: str, digest: str = "") -> Adapte
 
 def _check_names(expected: Mapping[str, tuple[int, ...]], learned: Mapping[str, Tensor], where: str) -> None:
     shapes = {name: tuple(value.shape) for name, value in learned.items()}
-    wrong = [f"{name} is {shapes[name]} instead of {s}" for name, s in expected.items() if shapes.get(name, s) != s]
-    listed = ("missing", expected.keys() - shapes.keys()), ("unexpected", shapes.keys() - expected.keys())
-    if faults := "; ".join([f"{what}: {some(names)}" for what, names in listed if names] + wrong[:8]):
-        raise RunError(f"its weights are not those of its config; {faults}", where=where, cure=_AGAIN)
+    missing, unexpected = expected.keys() - shapes.keys(), shapes.keys() - expected.keys()
+    if wrong := faults(missing=missing, unexpected=unexpected, wrong=misfits(shapes, expected)):
+        raise RunError(f"its weights are not those of its config; {wrong}", where=where, cure=_AGAIN)
 
 
 def write_adapter(path: Path, adapted: Adapted, base: Run) -> None:
@@ -168,10 +167,10 @@ class AdapterFile:
             problem = f"is an adapter of the format {about['format']}, this version reads format {_FORMAT}"
             raise RunError(problem, where=str(path), cure="use the seqloom version that wrote it, or write it again")
         digests, now = about["weights"], {name: _digest([("", value)]) for name, value in learned.items()}
-        kinds = (("missing", digests.keys() - now.keys()), ("unexpected", now.keys() - digests.keys()))
+        missing, unexpected = digests.keys() - now.keys(), now.keys() - digests.keys()
         changed = {name for name in digests.keys() & now.keys() if digests[name] != now[name]}
-        if faults := "; ".join(f"{what}: {some(names)}" for what, names in (*kinds, ("changed", changed)) if names):
-            raise RunError(f"does not have the weights it was written with; {faults}", where=str(path), cure=_AGAIN)
+        if wrong := faults(missing=missing, unexpected=unexpected, changed=changed):
+            raise RunError(f"does not have the weights it was written with; {wrong}", where=str(path), cure=_AGAIN)
         return cls(path, about, learned)
 
     def as_run(self, run: Run, base: Run, frozen: Callable[[Path], list[Path]] = lambda folder: []) -> Run:

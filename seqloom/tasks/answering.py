@@ -10,8 +10,10 @@ import numpy as np
 
 from seqloom.config import Tree
 from seqloom.data.batches.preferences import encode_prompts, encode_sources
+from seqloom.data.batches.stream import StreamConfig
 from seqloom.data.checks.pairs import Finding
 from seqloom.data.rows import Prompt
+from seqloom.data.sources.none import NoData
 from seqloom.decoding.config import Sampling
 from seqloom.decoding.engine import Request
 from seqloom.errors import RunError, UsageError
@@ -21,8 +23,10 @@ from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_reference, load_tokenizers
 from seqloom.tasks.building import on_start
 from seqloom.tasks.language_model.predictor import Generator
+from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.seq2seq.predictor import Translator
-from seqloom.tasks.task import GradientConfig
+from seqloom.tasks.seq2seq.task import TranslateConfig
+from seqloom.tasks.task import GradientConfig, RunConfig
 from seqloom.text.chat import END, chat_token, with_chat
 from seqloom.text.tokenizer import Tokenizer
 
@@ -69,6 +73,10 @@ class Answering(GradientConfig):
 
     def written(self, predictor: Any, prompt: np.ndarray, answer: np.ndarray) -> str:
         """The text of an answer."""
+        raise NotImplementedError
+
+    def plain(self) -> RunConfig:
+        """The config of the same model in the task that learns from texts, which scores texts."""
         raise NotImplementedError
 
     def started(self: Any, run: Run | None) -> Assets:
@@ -122,6 +130,11 @@ class Continuing:
         before, whole = (predictor.decode(ids.tolist()) for ids in (prompt, np.concatenate((prompt, answer))))
         return whole[len(before) :] if whole.startswith(before) else predictor.decode(answer.tolist())
 
+    def plain(self: Any) -> RunConfig:
+        """See Answering."""
+        batches = StreamConfig(length=self.batches.length)
+        return LanguageModelConfig(data=NoData(), tokenizer=self.tokenizer, model=self.model, batches=batches)
+
 
 class Translating:
     """What a config has of an encoder-decoder, which reads prompts and writes answers."""
@@ -163,6 +176,10 @@ class Translating:
     def written(self: Any, predictor: Translator, prompt: np.ndarray, answer: np.ndarray) -> str:
         """See Answering."""
         return predictor.target.decode([answer.tolist()])[0]
+
+    def plain(self: Any) -> RunConfig:
+        """See Answering."""
+        return TranslateConfig(data=NoData(), tokenizer=self.tokenizer, model=self.model)
 
 
 def _kept(predictor: Any, assets: Assets) -> Any:

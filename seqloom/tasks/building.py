@@ -19,14 +19,7 @@ from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.config import Arguments, Tree, merge, read_tree
 from seqloom.errors import RunError, UsageError
 from seqloom.files import FROZEN, WEIGHTS, Checkpoint
-from seqloom.models.assemblies import (
-    CONFIGS,
-    Model,
-    Undrawn,
-    make_model,
-    unallocated,
-    vocabulary_parameters,
-)
+from seqloom.models.assemblies import CONFIGS, Model, Undrawn, make_model, unallocated, vocabulary_parameters
 from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.linear import pack
@@ -125,21 +118,12 @@ def _for_use(make: Callable[[], M], run: Run) -> M:
         return make()
 
 
-def open_predictor(
-    path: str | Path | Run,
-    kind: type[RunConfig],
-    *,
-    precision: Precision = "auto",
-    device: str = "auto",
-    special_tokens: bool = False,
-    say: Callable[[str], None] = lambda text: None,
-    task: str = "",
-    **options: Any,
-) -> Any:
-    """The predictor of a run; the first arguments are those of `load_run`, the options those of the predictor."""
-    how: Any = {"precision": precision, "device": device, "special_tokens": special_tokens, "say": say}
-    loaded = load_run(path, kind, task=task, **how)
-    return loaded.predictor(**options)
+def open_predictor(path: str | Path | Run, kind: type[RunConfig], **options: Any) -> Any:
+    """The predictor of a run; the options are those of `load_run`, and of the predictor."""
+    opening = {
+        key: options.pop(key) for key in ("precision", "device", "special_tokens", "say", "task") if key in options
+    }
+    return load_run(path, kind, **opening).predictor(**options)
 
 
 def new_model(config: RunConfig, assets: Assets, device: torch.device) -> nn.Module:

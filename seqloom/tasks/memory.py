@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
-from operator import getitem
 from typing import Any
 
 import torch
 from torch import nn
 
-from seqloom.config import leaves, tree_of
+from seqloom.config import flat, tree_of
 from seqloom.errors import ConfigError
 from seqloom.models.assemblies import parameter_count, vocabulary_parameters
 from seqloom.training.precision import shortage
@@ -46,8 +44,7 @@ def largest(config: Any, model: nn.Module) -> tuple[str, str]:
     part, size = name.partition(".")[0], max(parameter.shape)
     if name in vocabulary_parameters(model) and size == len(parameter):
         return "tokenizer.size", f"choose a smaller one than {size:,}"
-    tree: Any = tree_of(config.model)
-    values = {keys: value for keys in leaves(tree) if isinstance(value := reduce(getitem, keys, tree), int)}
+    values = {keys: value for keys, value in flat(tree_of(config.model)).items() if isinstance(value, int)}
     near = {keys: value for keys, value in values.items() if value <= size <= 8 * value}  # Q, K and V; gates
     if not near:
         return "model", "choose a smaller one"

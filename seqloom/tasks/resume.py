@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seqloom.config import tree_of
+from seqloom.config import flat, tree_of
 from seqloom.errors import RunError
 from seqloom.run import Run
 
@@ -27,10 +27,11 @@ _CURE = "give the new one a directory of its own with --run, or remove this one"
 def refuse_another(run: Run, old: Any, new: Any, corpus: Mapping[str, str]) -> None:
     """Raises RunError unless the data and all config keys that may not change are those of the run."""
     refuse_other_data(run, corpus)
+    before, after = flat(tree_of(old)), flat(tree_of(new))
     differing = [
-        f"{key}: {was} -> {now}"
-        for key, (was, now) in _differences(tree_of(old), tree_of(new)).items()
-        if key not in _FREE and key.split(".")[0] not in _FREE
+        f"{'.'.join(keys)}: {before.get(keys)} -> {after.get(keys)}"
+        for keys in sorted(before.keys() | after.keys())
+        if before.get(keys) != after.get(keys) and not {".".join(keys), keys[0]} & _FREE
     ]
     if differing:
         problem = f"the config is not what this run began with ({'; '.join(differing)})"
@@ -43,12 +44,3 @@ def refuse_other_data(run: Run, corpus: Mapping[str, str]) -> None:
     for name in {"train", "valid"} & corpus.keys():
         if digests[name] != corpus[name]:
             raise RunError(f"the {name} data is not what this run began with", where=str(run.path), cure=_CURE)
-
-
-def _differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        differences: dict[str, tuple[Any, Any]] = {}
-        for key in sorted({*old, *new}):
-            differences |= _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-        return differences
-    return {} if old == new else {path: (old, new)}

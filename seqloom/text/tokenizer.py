@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import tokenizers
 
+from seqloom.config import build
 from seqloom.errors import RunError, UsageError
 from seqloom.limits import Bounded, Bounds, ShareBelowOne, check_regular
 from seqloom.text.dna import Kmers, kmers
@@ -137,15 +138,6 @@ class Special:
     suppressed: tuple[int, ...] | None = None
     lowercase: bool = False
     kmers: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, tree: dict[str, Any]) -> Special:
-        """From JSON."""
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in tree.items()}
-        if values.get("template") is not None:
-            ids: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values["template"].items()}
-            values["template"] = Template(**ids)
-        return cls(**values)
 
 
 _OWN = "seqloom"
@@ -329,7 +321,7 @@ class Tokenizer:
                 check_numbers(inner)
                 return cls(inner)
             tree = json.loads(text)
-            special = Special.of(tree.pop(_OWN))
+            special = build(Special, tree.pop(_OWN))
             return cls(tokenizers.Tokenizer.from_str(json.dumps(tree)), special)
         except OSError as error:
             raise RunError(f"no tokenizer: {error.strerror}", where=str(path)) from None

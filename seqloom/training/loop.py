@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from seqloom.errors import DivergedError, RunError
+from seqloom.errors import DivergedError, RunError, first_of
 from seqloom.files import WEIGHTS
 from seqloom.objectives.cross_entropy import Loss
 from seqloom.training.checkpoint import save_tensors, save_weights
@@ -102,8 +102,7 @@ def train(
 
 def _diverged(what: str, value: float, step: int, rows: list[tuple[int, ...]], optimizer: Optimizer) -> None:
     optimizer.clear()
-    listed = [str(row + 1) for part in rows for row in part]
-    shown = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+    shown = first_of([str(row + 1) for part in rows for row in part], 8)
     raise DivergedError(
         f"the {what} is {value} at step {step}; the step was not taken. Its examples: {shown}",
         cure="lower optimizer.lr, lengthen schedule.warmup, or look at these lines of the training data",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -79,7 +80,6 @@ class WordLearner:
         self.blocks = len(self.edges) - 1
         self.step = max(1, min(batches.step, self.blocks // (_PARTS // 2)))
         self.per_epoch = -(-self.blocks // self.step)
-        self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
         self.sums = np.zeros(2)  # loss and pairs since the last call of mean_loss
 
     def steps(self, start: int, rate: Callable[[int], float]) -> Iterator[Step]:
@@ -106,11 +106,9 @@ class WordLearner:
         self.sums = np.zeros(2)
         return mean
 
+    @lru_cache(maxsize=1)  # noqa: B019 - as long-lived as the run
     def _of_epoch(self, epoch: int) -> np.ndarray:
-        if epoch != self._epoch:
-            random = np.random.Generator(np.random.Philox(key=(self.seed, epoch)))
-            self._epoch, self._order = epoch, random.permutation(self.blocks)
-        return self._order
+        return np.random.Generator(np.random.Philox(key=(self.seed, epoch))).permutation(self.blocks)
 
     def _learn(self, epoch: int, block: int, lr: float) -> np.ndarray:
         seed = np.random.SeedSequence((self.seed, epoch, block)).generate_state(1, np.uint64)[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 from seqloom.decoding.config import Greedy
 from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.engine import Engine, Request
-from seqloom.errors import MissingExtra, RunError
+from seqloom.errors import RunError, optional
 from seqloom.interop.gguf.file import GGUF
 from seqloom.interop.huggingface import Published, read_checkpoint
 from seqloom.interop.preprocessor import NAME
@@ -49,13 +49,9 @@ def compare_with_transformers(
 
     Raises MissingExtra where transformers is not installed, or peft for an adapter.
     """
-    try:
-        import transformers
-    except ImportError:
-        raise MissingExtra("--verify", "verify") from None
-    logging: Any = transformers.logging
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers = optional("transformers", "--verify", "verify")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     with checkpoint(source, base) as (folder, adapter):
         published = read_checkpoint(folder, adapter)
         if adapter is None:
@@ -64,16 +60,9 @@ def compare_with_transformers(
             count = next((n for name, n in published.form.heads.items() if name in ("label", "tags")), 2)
             head = {"ignore_mismatched_sizes": True, "num_labels": count, **labels_of(load_facts(run))}
             theirs = _theirs(published, folder, transformers, head)
-            theirs = _peft().PeftModel.from_pretrained(theirs, adapter).merge_and_unload()
+            peft = optional("peft", "--verify of an adapter", "peft")
+            theirs = peft.PeftModel.from_pretrained(theirs, adapter).merge_and_unload()
         return _compare(run, published, folder, theirs, reporter, rounded)
-
-
-def _peft() -> Any:
-    try:
-        import peft
-    except ImportError:
-        raise MissingExtra("--verify of an adapter", "peft") from None
-    return peft
 
 
 def _theirs(published: Published, folder: Path, transformers: Any, more: dict[str, Any]) -> Any:

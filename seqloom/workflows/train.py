@@ -73,7 +73,9 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
         if (task := run.info()["task"]) != config.task:
             cure = "choose another directory with --run"
             raise RunError(f"is a run of the task {task!r}, not {config.task!r}", where=str(run.path), cure=cure)
-        run.pointer("best")  # a damaged one is refused before it is replaced
+        run.pointer("best")  # a damaged one is refused before it is replaced, ...
+        for name in run.info()["files"]:
+            run.asset(name)  # ... and before anything is trained
     threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
     torch.set_num_threads(threads)
     reporter.say(f"reading the data of {run.path}")

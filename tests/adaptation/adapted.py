@@ -10,11 +10,7 @@ from faults.kinds import KINDS
 from made_up import sentences
 
 LORA = '\n[adapt]\nkind = "lora"\nrank = 2\ntargets = ["*"]\ndropout = 0.2\n'
-WAYS = {
-    "lora": LORA,
-    "bitfit": '\n[adapt]\nkind = "bitfit"\n',
-    "last-layers": '\n[adapt]\nkind = "last-layers"\n',
-}
+WAYS = {"lora": LORA, "bitfit": '\n[adapt]\nkind = "bitfit"\n', "last-layers": '\n[adapt]\nkind = "last-layers"\n'}
 TESTS = {"translate": ("test.src", "test.tgt"), "language_model": ("test.txt",), "classify": ("test.tsv",)}
 BASES = {"translate": SMALL, "language_model": LANGUAGE_MODEL, "classify": KINDS["classify"].config}
 LLAMA = LANGUAGE_MODEL.replace('"small-lstm"\nembedding = 12\n', '"small-llama"\n').replace(

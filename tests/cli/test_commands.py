@@ -17,34 +17,14 @@ from made_up import sentences, translated
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from seqloom.cli import app
 from seqloom.config import load
 from seqloom.data.sources.pairs import Files
 from seqloom.run import Run
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.training.fit import Interrupted
 
-VERBS = (
-    "demo",
-    "init",
-    "config",
-    "check",
-    "train",
-    "translate",
-    "chat",
-    "generate",
-    "classify",
-    "answer",
-    "fill",
-    "embed",
-    "eval",
-    "report",
-    "runs",
-    "compare",
-    "lineage",
-    "microscope",
-    "verify",
-    "doctor",
-)
+VERBS = [verb for verb in app if not verb.startswith("-")]
 NEW_RUN = ("--run", "new", "--training.steps", "1", "-q")
 
 
@@ -98,17 +78,8 @@ def test_the_same_command_again_finds_it_finished(call: Call, folder):
 
 
 def test_resuming_under_other_conditions_is_reported(call: Call, folder):
-    words = (
-        "train",
-        "small.toml",
-        "--run",
-        "new",
-        "--schedule.kind",
-        "cosine",
-        "--schedule.warmup",
-        "0",
-        "--training.steps",
-    )
+    schedule = ("--schedule.kind", "cosine", "--schedule.warmup", "0")
+    words = ("train", "small.toml", "--run", "new", *schedule, "--training.steps")
     assert call(*words, "2").code == 0
     before = fingerprint(folder)
     same = call(*words, "2", "--training.threads", "2").err

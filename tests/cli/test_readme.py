@@ -76,8 +76,8 @@ RUNS = {
     f'[model]\nencoder.layers = 1\nencoder.width = 8\nencoder.heads = 2\n{TRAINING}',
     "unit/shared": 'task = "multimodal"\n[tasks.films]\nkind = "classify"\n[tasks.films.data]\ntrain = ["labels.tsv"]\n'
     'valid = ["labels.tsv"]\ntest = ["labels.tsv"]\ntext = "sentence"\n[tasks.films.batches]\nlength = 16\n'
-    '[tasks.letters]\nkind = "translate"\n[tasks.letters.data]\nkind = "captions"\ntrain = ["letters.npz", "letters.tsv"]\n'
-    'test = ["letters.npz", "letters.tsv"]\n[model.encoders.text]\npreset = "bag"\nencoder.width = 8\n'
+    '[tasks.letters]\nkind = "translate"\n[tasks.letters.data]\nkind = "captions"\n'
+    'train = ["letters.npz", "letters.tsv"]\ntest = ["letters.npz", "letters.tsv"]\n[model.encoders.text]\npreset = "bag"\nencoder.width = 8\n'
     f"[model.encoders.image]\n{ENCODER}\n[model.decoder]\nlayers = 1\nwidth = 8\nheads = 2\n{TRAINING}",
     "squad/bert": f'task = "answer"\n[data]\ntrain = ["squad.json"]\nvalid = ["squad.json"]\n{READING}',
     "words": 'task = "embed_words"\n[data]\ntrain = ["book.txt"]\nmin_count = 1\n[model]\nwidth = 4\n'

@@ -78,6 +78,8 @@ def subject_of(config: Any) -> Subject:
     if isinstance(config, EncoderOnlyConfig):
         seen = Inputs.image(torch.randn(B, 3, 6, 6)) if config is VISION else ids
         encoder = EncoderOnly(config, V, {"label": 3} if config is VISION else HEADS).eval()
+        if config.matches:
+            seen = Inputs.text(seen["text"].values, segments=torch.randint(2, (B, T)))
         names = encoder.heads.keys()
         return Subject(encoder, lambda: torch.cat([encoder.score(n, encoder(seen)).flatten(1) for n in names], 1))
     both = EncoderDecoder(config, V, V).eval()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import torch
-from members import members
+from members import members, same
 from torch import Tensor
 
-from seqloom.config import load, to_toml
 from seqloom.inspection.capture import captured
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
@@ -78,10 +76,6 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     return Subject(request.param, model, torch.randint(V, (B, S)), segments)
 
 
-def same(got: Any, expected: Any) -> None:
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
-
-
 @torch.no_grad()
 def test_padding_and_batch_mates_change_nothing(subject: Subject) -> None:
     together = subject.scores(subject.ids, MASK, subject.segments)
@@ -119,30 +113,6 @@ def test_capture_changes_no_bit(subject: Subject) -> None:
     with captured(subject.model) as found:
         assert all(torch.equal(v, plain[k]) for k, v in subject.scores(subject.ids, MASK, subject.segments).items())
     assert bool(found) == isinstance(subject.config.encoder, TransformerConfig)
-
-
-def test_every_parameter_has_a_finite_gradient(subject: Subject) -> None:
-    model = EncoderOnly(subject.config, V, HEADS).train()
-    memory = model(Inputs.text(subject.ids, MASK, subject.segments))
-    sum(model.score(name, memory)[MASK if name != "label" else ...].square().mean() for name in HEADS).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-
-
-def test_weights_loaded_elsewhere_give_the_same_bits(subject: Subject) -> None:
-    other = EncoderOnly(subject.config, V, HEADS).double().eval()
-    other.load_state_dict(subject.model.state_dict())
-    expected = subject.scores(subject.ids, MASK, subject.segments)
-    for name, found in expected.items():
-        memory = other(Inputs.text(subject.ids, MASK, subject.segments))
-        assert torch.equal(other.score(name, memory), found)
-
-
-def test_a_config_comes_back_from_toml(subject: Subject, tmp_path: Path) -> None:
-    path = tmp_path / "model.toml"
-    path.write_text(to_toml(subject.config), encoding="utf-8")
-    assert load(EncoderOnlyConfig, path) == subject.config
 
 
 def test_an_image_is_its_patches_row_by_row() -> None:

@@ -65,11 +65,7 @@ def task(limit: int = LIMIT, **more: Any) -> Task:
 
 @pytest.mark.parametrize(
     ("ahead", "config"),
-    [
-        (1, Sampling(temperature=0.6, top_k=3)),
-        (2, Sampling()),
-        (4, Sampling(temperature=0.6, top_k=3)),
-    ],
+    [(1, Sampling(temperature=0.6, top_k=3)), (2, Sampling()), (4, Sampling(temperature=0.6, top_k=3))],
 )
 def test_texts_have_the_distribution_of_the_large_model(ahead: int, config: Sampling) -> None:
     # Drawing from p where p - q is due gives a statistic of over twice the bound below; a wrong ratio, of five times.

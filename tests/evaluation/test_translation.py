@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import builtins
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -154,14 +153,7 @@ class TestMoses:
         assert signature.endswith("|moses:de|case:lc")
 
     def test_without_the_extra(self, monkeypatch):
-        real = builtins.__import__
-
-        def missing(name: str, *more: Any, **options: Any) -> Any:
-            if name == "sacremoses":
-                raise ImportError(name)
-            return real(name, *more, **options)
-
-        monkeypatch.setattr(builtins, "__import__", missing)
+        monkeypatch.setitem(sys.modules, "sacremoses", None)
         with pytest.raises(MissingExtra, match="moses"):
             moses_bleu([CAT], [CAT], "de")
 

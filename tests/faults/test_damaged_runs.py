@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import Call, Result
+from calls import Call, Result, fingerprint
 from kinds import Kind
 from toys import left_behind
 
@@ -76,12 +76,15 @@ def try_damage(kind: Kind, whole: Path, work: Path, call: Call, trials: int, see
         shutil.copytree(whole, work, dirs_exist_ok=True)
         files = sorted(path for path in Path("run").rglob("*") if path.is_file() and path.name not in _MEANT)
         done = damage(chance.choice(files), chance)
+        before = fingerprint(work)
         try:
             result = call(*words)
         except Exception as error:
             raise AssertionError(f"{done}: {' '.join(words)} ends in {error!r}") from error
         assert "Traceback" not in result.err, done
         assert result.code in (0, 2, 3), (done, words, result)
+        if result.code and words[0] not in ("train", "compare"):  # which may meet it after a part of their work
+            assert fingerprint(work) == before, (done, words, result)
         reported = result.code != 0 or any(mark in result.err for mark in _REPORTS)
         assert reported or outcome(result, words) == healthy[words][0], (done, words, result.err)
         shutil.rmtree(work)

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,9 @@ def options_of(verb: str) -> list[str]:
     name = {"eval": "evaluate", "import": "import_"}.get(verb, verb)
     file = {"answer": "classify", "fill": "classify", "embed": "classify", "caption": "translate"}.get(name, name)
     function = getattr(import_module(f"seqloom.cli.{file}"), name)
-    parameters = inspect.signature(function).parameters.values()
-    return [f"--{p.name.replace('_', '-')}" for p in parameters if p.kind is p.KEYWORD_ONLY]
+    options = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    names = [[f.name for f in fields(p.annotation)] if is_dataclass(p.annotation) else [p.name] for p in options]
+    return [f"--{name.replace('_', '-')}" for each in names for name in each]
 
 
 def arguments(verb: str, chance: random.Random) -> list[str]:

@@ -99,12 +99,7 @@ def test_the_page_loads_nothing_and_stays_whole(result: dict[str, Any]):
     page = Page(render_microscope(result))
     assert not re.search(r"https?:|//[a-z]|url\(|@import|fetch\(|import\(", "".join(page.texts))
     shown = " ".join(page.texts)
-    for words in (
-        "The encoder of <bag> has no order",
-        "Gates of encoder.0.1",
-        "Decoder over the source",
-        "<gru>",
-    ):
+    for words in ("The encoder of <bag> has no order", "Gates of encoder.0.1", "Decoder over the source", "<gru>"):
         assert words in shown
     assert sum(tag == "svg" and "data-hover" in attributes for tag, attributes in page.tags) > 3
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from made_up import sentences, translated, write_corpus
 from published import transformers
+from toys import Listener
 
 from seqloom.cli import main
 from seqloom.errors import UsageError
@@ -207,15 +208,11 @@ def test_language_models_of_llama_s_form(more: str, family: str, trained: Any, t
 def test_a_language_model_for_llama_cpp(trained: Any, transformers: Any) -> None:
     pytest.importorskip("gguf", reason="gguf is not installed: nothing is written")
 
-    class Warned(Reporter):
-        def warn(self, text: str) -> None:
-            warned.append(text)
-
-    warned: list[str] = []
+    reporter = Listener()
     positions = 'positions = {kind = "learned", length = 32}'
     run = trained(LANGUAGE.replace(positions, LLAMA), "--training.steps", "30", "--training.evaluate_every", "30")
-    export_run(run, "gguf", "model.gguf", Warned(0), "fp16")
-    assert warned == ["llama.cpp puts no space before a line: begin each line of a prompt with one"]
+    export_run(run, "gguf", "model.gguf", reporter, "fp16")
+    assert reporter.warnings == ["llama.cpp puts no space before a line: begin each line of a prompt with one"]
     agrees(run, "gguf", "model.gguf")
     again = import_run("model.gguf", "again", QUIET)
     models = [load_model(Run.open(path), QUIET) for path in (run, again.path)]

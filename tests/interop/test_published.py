@@ -17,6 +17,7 @@ from published import MODELS, Publish, publish, transformers, write_qwen_tokeniz
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
+from toys import Listener
 
 from seqloom.cli import main
 from seqloom.cli.import_ import show_parity
@@ -152,20 +153,16 @@ def test_ctranslate2_avoids_the_same_tokens_and_stops_at_the_same(
 ) -> None:
     pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is compared")
 
-    class Warned(Reporter):
-        def warn(self, text: str) -> None:
-            warned.append(text)
-
-    warned: list[str] = []
+    reporter = Listener()
     folder = publish(name)
     plain, _, pair = load_model(import_run(str(folder), str(tmp_path / "plain"), QUIET), QUIET)
     usual = greedy(plain, pair, example(plain, pair).tolist())[0][0][3]  # type: ignore[arg-type]
     changed(folder, "generation_config.json", **{key: [[usual]] if key == "bad_words_ids" else [2, usual]})
     run = import_run(str(folder), str(tmp_path / "run"), QUIET)
-    export_run(str(run.path), "ctranslate2", str(tmp_path / "out"), Warned(0))
+    export_run(str(run.path), "ctranslate2", str(tmp_path / "out"), reporter)
     agrees(compare_export(str(run.path), "ctranslate2", str(tmp_path / "out"), QUIET))
     stops = [f"CTranslate2 stops at one token: add ['w{usual}'] to its argument end_token"]
-    assert warned == (stops if name == "gpt2" else [])
+    assert reporter.warnings == (stops if name == "gpt2" else [])
 
 
 @pytest.mark.parametrize("name", ["bert-next", "vit-label"])
@@ -316,21 +313,17 @@ def test_any_name_of_the_architecture_can_be_verified(
 
 
 def test_what_the_files_state_is_what_the_run_does(publish: Publish, tmp_path: Path) -> None:
-    class Warned(Reporter):
-        def warn(self, text: str) -> None:
-            warned.append(text)
-
-    warned: list[str] = []
+    reporter = Listener()
     folder = publish("llama")
     changed(folder, "config.json", max_position_embeddings=2_000_000, eos_token_id=50256)
     changed(folder, "tokenizer_config.json", extra_special_tokens={"image": "w5", "video": "<video>"})
     changed(folder, "generation_config.json", do_sample=True, min_length=4, eos_token_id=None)
-    run = import_run(str(folder), str(tmp_path / "run"), Warned(0))
+    run = import_run(str(folder), str(tmp_path / "run"), reporter)
     config = config_of(run, LanguageModelConfig)
     assert config.batches.length == 10**6
     assert config.decoding == Sampling(top_k=50)
     assert load(run).tokenizer.end == 2  # that of the tokenizer, as the other one is beyond the vocabulary
-    assert warned == [
+    assert reporter.warnings == [
         f"{folder}/tokenizer_config.json: tokens that its tokenizer.json does not have: <video>",
         f"{folder}/generation_config.json: min_length is not used, as it counts the prompt",
     ]

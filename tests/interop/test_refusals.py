@@ -19,6 +19,7 @@ import pytest
 import torch
 from published import Publish, publish, transformers, write_tokenizer
 from safetensors.torch import load_file, save_file
+from toys import Listener
 
 from seqloom.config import build
 from seqloom.errors import MissingExtra, RunError, SeqloomError, UsageError
@@ -190,11 +191,7 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
         tensors(lambda t: t.update({"base_model.model.a.lora_A.weight": torch.ones(2)})),
         ["has weights of an adapter"],
     ),
-    "a dense layer": (
-        "bert",
-        modules("Transformer", "Pooling", "Dense"),
-        ["modules.json: the module '2_Dense'"],
-    ),
+    "a dense layer": ("bert", modules("Transformer", "Pooling", "Dense"), ["modules.json: the module '2_Dense'"]),
     "modules": ("bert", text("modules.json", "{}{"), ["modules.json: cannot be read"]),
     "two poolings": (
         "bert",
@@ -216,11 +213,7 @@ REFUSED: dict[str, tuple[str, Change, list[str]]] = {
         text("modules.json", '[{"path": "0_Pooling", "type": "Pooling"}]'),
         ["modules.json: the directory '0_Pooling' of the pooling is not supported"],
     ),
-    "upper case": (
-        "bert",
-        cased,
-        ["tokenizer_config.json: do_lower_case = True, but False in its tokenizer.json"],
-    ),
+    "upper case": ("bert", cased, ["tokenizer_config.json: do_lower_case = True, but False in its tokenizer.json"]),
     "a list of tokens": ("bert", settings(added_tokens_decoder=[1]), ["tokenizer" + MALFORMED]),
     "no id of a token": ("bert", settings(added_tokens_decoder={"x": "w1"}), ["tokenizer" + MALFORMED]),
     "a token without text": ("bert", settings(added_tokens_decoder={"31": {}}), ["tokenizer" + MALFORMED]),
@@ -382,17 +375,13 @@ def test_what_no_family_can_express_is_named() -> None:
 
 
 def test_the_names_of_wrapped_models_are_stripped(publish: Publish, tmp_path: Path) -> None:
-    class Said(Reporter):
-        def say(self, text: str) -> None:
-            said.append(text)
-
-    said: list[str] = []
+    reporter = Listener()
     folder = publish("llama")
     plain = import_run(str(folder), str(tmp_path / "plain"), Reporter(0)).best(print).path / "model.safetensors"
     for number, prefix in enumerate(("_orig_mod.", "module.", "base_model.model.", "module._orig_mod.")):
         wrapped = tmp_path / f"wrapped{number}"
         shutil.copytree(folder, wrapped)
         tensors(lambda t, p=prefix: [t.update({p + n: t.pop(n)}) for n in list(t)])(wrapped)  # type: ignore[misc]
-        run = import_run(str(wrapped), str(tmp_path / f"run{number}"), Said(0))
+        run = import_run(str(wrapped), str(tmp_path / f"run{number}"), reporter)
         assert (run.best(print).path / "model.safetensors").read_bytes() == plain.read_bytes()
-        assert all(part in said[-2] for part in prefix.split(".") if part)
+        assert all(part in reporter.said[-2] for part in prefix.split(".") if part)

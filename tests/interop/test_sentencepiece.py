@@ -82,12 +82,7 @@ def test_t5_has_further_words_at_the_end(tmp_path: Path, folder: Path) -> None:
     directory.mkdir()
     (directory / "spiece.model").write_bytes((folder / "source.spm").read_bytes())
     pieces = read_sentencepiece(directory / "spiece.model").get_vocab_size()
-    config = {
-        "model_type": "t5",
-        "vocab_size": pieces + 128,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-    }
+    config = {"model_type": "t5", "vocab_size": pieces + 128, "eos_token_id": 2, "pad_token_id": 0}
     pair = read(directory, config)
     assert pair is not None
     assert pair[0] is pair[1]

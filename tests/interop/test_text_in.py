@@ -107,13 +107,7 @@ def test_a_word_keeps_the_space_before_it(transformers: Any, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("labels", "problem"),
-    [
-        (1, None),
-        (1, "regression"),
-        (3, "regression"),
-        (3, "multi_label_classification"),
-        (3, None),
-    ],
+    [(1, None), (1, "regression"), (3, "regression"), (3, "multi_label_classification"), (3, None)],
 )
 def test_scores_are_those_of_the_problem(labels: int, problem: str | None, transformers: Any, tmp_path: Path) -> None:
     folder = roberta(transformers, tmp_path / "p", "SequenceClassification", num_labels=labels, problem_type=problem)
@@ -236,12 +230,7 @@ def test_an_end_before_theirs_is_found(transformers: Any, tmp_path: Path, monkey
             {"kind": "sample", "temperature": 1.0, "top_k": 50, "top_p": 0.5, "min_p": 0.0},
             [],
         ),
-        (
-            "encoder-decoder",
-            {"max_new_tokens": 9, "forced_eos_token_id": 2},
-            {"kind": "greedy", "max_length": 8},
-            [],
-        ),
+        ("encoder-decoder", {"max_new_tokens": 9, "forced_eos_token_id": 2}, {"kind": "greedy", "max_length": 8}, []),
         (
             "encoder-decoder",
             {"max_length": 9, "min_length": 3, "forced_eos_token_id": 2},

@@ -147,26 +147,15 @@ def test_text_cut_off_within_a_line(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["word2vec", "binary"])
-@pytest.mark.parametrize("more", [-1, 1, 1000])
-def test_a_header_with_another_number_of_words(tmp_path, kind, more):
+@pytest.mark.parametrize("header", ["10 5", "12 5", "1011 5", "11 4", "11 6"])
+def test_a_header_with_another_number_of_words_or_another_width(tmp_path, kind, header):
     path = tmp_path / "v"
     save_vectors(some(), str(path), kind)
     data = path.read_bytes()
-    path.write_bytes(f"{11 + more} 5\n".encode() + data[data.index(b"\n") + 1 :])
+    path.write_bytes(f"{header}\n".encode() + data[data.index(b"\n") + 1 :])
     with pytest.raises(DataError) as error:
         load_vectors(str(path))
     assert str(path) in error.value.where
-
-
-@pytest.mark.parametrize("width", [4, 6])
-@pytest.mark.parametrize("kind", ["word2vec", "binary"])
-def test_a_header_with_another_width(tmp_path, kind, width):
-    path = tmp_path / "v"
-    save_vectors(some(), str(path), kind)
-    data = path.read_bytes()
-    path.write_bytes(f"11 {width}\n".encode() + data[data.index(b"\n") + 1 :])
-    with pytest.raises(DataError):
-        load_vectors(str(path))
 
 
 HUGE = b"1" * 5000  # more digits than int() reads

@@ -21,12 +21,7 @@ from torch import Tensor
 from seqloom.data.batches.preferences import EncodedPreference, preference_batch
 from seqloom.models.decoder import LanguageModel
 from seqloom.objectives.policy import Answers, GroupRelative, LeaveOneOut, PolicyObjective, Proximal
-from seqloom.objectives.preference import (
-    DirectPreference,
-    IdentityPreference,
-    PreferenceObjective,
-    answer_log_p,
-)
+from seqloom.objectives.preference import DirectPreference, IdentityPreference, PreferenceObjective, answer_log_p
 from seqloom.tasks.building import load_model
 from seqloom.tasks.reinforcement.rollouts import Reading
 from seqloom.training.log import Reporter
@@ -148,7 +143,7 @@ class Learning:
         return torch.arange(max(map(len, self.answers))) < torch.tensor([[len(answer)] for answer in self.answers])
 
     def log_p(self, role: str) -> Tensor:
-        reading = Reading(self.peer.ours[role], self.prompts, self.answers, None, self.mask, torch.device("cpu"))
+        reading = Reading(self.peer.ours[role], self.prompts, self.answers, None, self.mask)
         return reading.log_p(reading.hidden(), TEMPERATURE)
 
     def sampled(self, *, masked: bool = False, values: Tensor | None = None) -> Answers:

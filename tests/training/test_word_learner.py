@@ -265,12 +265,7 @@ def stopping(step: int) -> Listener:
 
 @pytest.mark.parametrize(
     ("step", "options"),
-    [
-        (1, {}),
-        (11, {}),
-        (35, {"method": "cbow", "negative": 0}),
-        (47, {"shortest": 2, "longest": 2, "buckets": 17}),
-    ],
+    [(1, {}), (11, {}), (35, {"method": "cbow", "negative": 0}), (47, {"shortest": 2, "longest": 2, "buckets": 17})],
     ids=str,
 )
 def test_a_training_that_was_stopped_ends_with_the_same_bits(config, tmp_path, options, step):

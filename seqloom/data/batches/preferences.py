@@ -44,12 +44,40 @@ class EncodedPreference:
         return not np.array_equal(*self.answers)
 
 
-@dataclass(frozen=True)
 class EncodedPreferences:
-    """All pairs, and a message about what was cut; "" = nothing."""
+    """Pairs cut to the most tokens that are read, and what that loses.
 
-    pairs: list[EncodedPreference]
-    lost: str
+    Args:
+        answer: the most tokens of an answer; of a prompt with an answer where they are joined.
+        cut: a message about what was cut before; "" = nothing.
+    """
+
+    def __init__(self, answer: int, cut: str = "") -> None:
+        self.answer, self.cut = answer, cut
+        self.pairs: list[EncodedPreference] = []
+        self.long_prompts = self.long_answers = 0
+
+    def add(
+        self, row: int, prompt: np.ndarray, answers: tuple[np.ndarray, np.ndarray], margin: float, *, joined: bool
+    ) -> None:
+        """Adds the pair of a row."""
+        most = self.answer
+        if joined:
+            room = max(1, most - max(map(len, answers)))
+            if len(prompt) > room:
+                self.long_prompts += 1
+                prompt = np.concatenate((prompt[:1], prompt[len(prompt) - room + 1 :]))
+            most -= len(prompt)
+        self.long_answers += sum(len(answer) > most for answer in answers)
+        self.pairs.append(EncodedPreference(prompt, (answers[0][:most], answers[1][:most]), margin, row))
+
+    @property
+    def lost(self) -> str:
+        """A message about what was cut; "" = nothing."""
+        same = sum(not pair.differs for pair in self.pairs)
+        counts = [(self.long_answers, "answer", "cut off"), (same, "pair", "without a difference in what is read")]
+        lost = [self.cut, _cut(self.long_prompts), *(f"{counted(n, what)} {how}" for n, what, how in counts if n)]
+        return "; ".join(filter(None, lost))
 
 
 @dataclass(frozen=True)
@@ -88,10 +116,10 @@ def encode_continuations(rows: Sequence[Preference], tokenizer: Tokenizer, lengt
         prompts, ids = _continuations(rows, tokenizer)
         end = [i for i in (tokenizer.line_end, tokenizer.stop) if i is not None]
     answers = [np.append(row, end).astype(np.int64) for row in ids]
-    fitted = _Fitting(length + 1)
+    encoded = EncodedPreferences(length + 1)
     for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
-        fitted.add(i, prompt, (answers[2 * i], answers[2 * i + 1]), row.margin, joined=True)
-    return fitted.done()
+        encoded.add(i, prompt, (answers[2 * i], answers[2 * i + 1]), row.margin, joined=True)
+    return encoded
 
 
 def _continuations(rows: Sequence[Preference], tokenizer: Tokenizer) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -118,12 +146,11 @@ def encode_translations(
     """Preferences for an encoder-decoder; `longest` = the most tokens of a prompt and of an answer."""
     prompts, lost = encode_sources([str(row.prompt) for row in rows], source, longest[0])
     answers = target.encode([text for row in rows for text in (row.chosen, row.rejected)])
-    fitted = _Fitting(longest[1])
+    encoded = EncodedPreferences(longest[1], lost)
     for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         ended = [np.append(answer, target.end).astype(np.int64) for answer in answers[2 * i : 2 * i + 2]]
-        fitted.add(i, prompt, (ended[0], ended[1]), row.margin, joined=False)
-    done = fitted.done()
-    return EncodedPreferences(done.pairs, "; ".join(filter(None, (lost, done.lost))))
+        encoded.add(i, prompt, (ended[0], ended[1]), row.margin, joined=False)
+    return encoded
 
 
 def encode_sources(texts: Sequence[str], source: Tokenizer, most: int) -> tuple[list[np.ndarray], str]:
@@ -148,41 +175,6 @@ def encode_prompts(
 
 def _cut(prompts: int) -> str:
     return f"{counted(prompts, 'prompt')} cut to what is read" if prompts else ""
-
-
-class _Fitting:
-    """Cuts pairs to the most tokens that are read, and counts what is lost.
-
-    Args:
-        answer: the most tokens of an answer; of a prompt with an answer where they are joined.
-    """
-
-    def __init__(self, answer: int) -> None:
-        self.answer = answer
-        self.pairs: list[EncodedPreference] = []
-        self.long_prompts = self.long_answers = 0
-
-    def add(
-        self, row: int, prompt: np.ndarray, answers: tuple[np.ndarray, np.ndarray], margin: float, *, joined: bool
-    ) -> None:
-        most = self.answer
-        if joined:
-            room = max(1, most - max(map(len, answers)))
-            if len(prompt) > room:
-                self.long_prompts += 1
-                prompt = np.concatenate((prompt[:1], prompt[len(prompt) - room + 1 :]))
-            most -= len(prompt)
-        self.long_answers += sum(len(answer) > most for answer in answers)
-        self.pairs.append(EncodedPreference(prompt, (answers[0][:most], answers[1][:most]), margin, row))
-
-    def done(self) -> EncodedPreferences:
-        same = sum(not pair.differs for pair in self.pairs)
-        counts = [
-            (self.long_answers, "answer", "cut off"),
-            (same, "pair", "without a difference in what is read"),
-        ]
-        lost = [_cut(self.long_prompts), *(f"{counted(n, what)} {how}" for n, what, how in counts if n)]
-        return EncodedPreferences(self.pairs, "; ".join(filter(None, lost)))
 
 
 def preference_batch(

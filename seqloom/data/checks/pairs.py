@@ -27,14 +27,15 @@ from seqloom.data.formats.lines import (
 )
 from seqloom.data.formats.parallel import check_po, corpus_files, parse_json, parse_tsv, read_pairs
 from seqloom.data.rows import Pairs, Splits
-from seqloom.errors import DataError, counted
+from seqloom.errors import DataError, counted, first_of
 
 Severity = Literal["error", "warning", "note"]
 Parse = Callable[[str, str], object]
 """(line, its place) -> its content. Raises LineError."""
 
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
-_SHOWN = 3
+SHOWN = 3
+"""How many places a finding names."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,7 @@ class Finding:
 
 
 def _lines(file: str, numbers: Sequence[int]) -> str:
-    shown = ", ".join(f":{number}" for number in numbers[:_SHOWN])
-    more = f" and {len(numbers) - _SHOWN:,} more" if len(numbers) > _SHOWN else ""
-    return f"{file}{shown}{more}"
+    return file + first_of([f":{number}" for number in numbers], SHOWN)
 
 
 def _share(count: int, total: int) -> str:

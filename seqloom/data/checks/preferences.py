@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from seqloom.data.checks.pairs import Finding, Severity, by_severity
+from seqloom.data.checks.pairs import SHOWN, Finding, Severity, by_severity
 from seqloom.data.rows import Preference
+from seqloom.errors import first_of
 
-_SHOWN = 3
 _BIASED = 60.0  # percent
 
 
@@ -61,6 +61,5 @@ def _finding(
 ) -> list[Finding]:
     if not rows:
         return []
-    more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
-    where = ", ".join(row.where for row in rows[:_SHOWN]) + more
+    where = first_of([row.where for row in rows], SHOWN)
     return [Finding(severity, what, where, f"{len(rows):,} of {len(of):,} pairs", cure, len(rows))]

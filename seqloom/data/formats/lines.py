@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import lzma
-import math
 import os
 import re
 import shlex
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 from seqloom.errors import DataError, UsageError, nearest
 from seqloom.files import digest_of
-from seqloom.limits import NOT_TEXT, check_regular, not_text_in
+from seqloom.limits import NOT_TEXT, check_regular, finite, not_text_in
 
 MAX_BYTES = 1_000_000
 """The longest line accepted as a sentence, in bytes."""
@@ -212,7 +211,7 @@ def decode(raw: bytes, path: Path, number: int, max_bytes: int = MAX_BYTES, befo
 def json_object(line: str, where: str, form: str = "one JSON object per line") -> dict[str, Any]:
     """The JSON object of a line, or of a whole file. Raises LineError, whose cure is to write the required `form`."""
     try:
-        record = json.loads(line, parse_float=_finite, parse_constant=_finite)
+        record = json.loads(line, parse_float=finite, parse_constant=finite)
         # Only an escape can be what no text holds: the line itself was decoded.
         odd = not_text_in(record) if "\\u" in line else None
     except (ValueError, RecursionError) as error:
@@ -223,13 +222,6 @@ def json_object(line: str, where: str, form: str = "one JSON object per line") -
         problem = f"a text with a NUL or half a character: {odd[:60]!r}"
         raise LineError("NUL characters", problem, where=where, cure=f"write {form}")
     return record
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number[:60]} is no number that can be computed with")
-    return value
 
 
 def is_text(value: object) -> bool:

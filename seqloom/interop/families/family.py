@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from seqloom.config import Tree, build, leaves, tree_of
+from seqloom.config import Tree, build, flat, tree_of
 from seqloom.errors import ConfigError
 from seqloom.files import Json
 from seqloom.interop.tables import ConfigMap, Rule, at
@@ -122,18 +122,18 @@ _TRAINING = ("preset", "vectors", "frozen", "drop_path")
 def lost(tree: Tree, again: Tree) -> list[str]:
     """What differs, like "decoder.window = 5", but for biases that only `again` has: they can be zero."""
     differences = []
-    for key in sorted({".".join(keys) for keys in (*leaves(tree), *leaves(again))}):
-        last, one, two = key.rpartition(".")[2], at(tree, key), at(again, key)
+    ours, theirs = flat(tree), flat(again)
+    for keys in sorted(ours.keys() | theirs.keys()):
+        last, one, two = keys[-1], ours.get(keys), theirs.get(keys)
         fills = last.endswith("bias") and one in (False, "no") and two in (True, "yes")
         if one != two and last not in _TRAINING and "dropout" not in last and not fills:
-            differences.append(f"{key} = {one!r}")
+            differences.append(f"{'.'.join(keys)} = {one!r}")
     return differences
 
 
 def biases(config: ModelConfig) -> int:
     """How many keys of a config give biases to layers."""
-    tree = explicit(config)
-    return sum(keys[-1].endswith("bias") and at(tree, ".".join(keys)) in (True, "yes") for keys in leaves(tree))
+    return sum(keys[-1].endswith("bias") and value in (True, "yes") for keys, value in flat(explicit(config)).items())
 
 
 def half(name: str, **values: Any) -> dict[str, Any]:

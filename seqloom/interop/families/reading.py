@@ -185,10 +185,7 @@ DISTILBERT = _reader(
         fixed={**_BERT_FORM, "encoder.eps": 1e-12, "segments": 0},
         must={"tie_word_embeddings": (True,)},
     ),
-    (
-        *block("encoder", "distilbert.transformer.layer.{}", _DISTILBERT_LAYERS),
-        Rule("pooling.layer", "pre_classifier"),
-    ),
+    (*block("encoder", "distilbert.transformer.layer.{}", _DISTILBERT_LAYERS), Rule("pooling.layer", "pre_classifier")),
     ("vocab_transform", "vocab_layer_norm", "vocab_projector"),
     "classifier",
     poolers={"pre_classifier.weight": "relu"},

@@ -16,8 +16,8 @@ from torch import Tensor
 from seqloom.errors import RunError
 from seqloom.files import Json
 from seqloom.interop.families.family import Family
-from seqloom.interop.side_files import Fields
-from seqloom.interop.weights import Weights, interpreting, read_json, some
+from seqloom.interop.side_files import FIELDS
+from seqloom.interop.weights import Weights, faults, interpreting, misfits, read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TASKS = {"label": "SEQ_CLS", "tags": "TOKEN_CLS", "span": "QUESTION_ANS"}
@@ -25,21 +25,6 @@ TASKS = {"label": "SEQ_CLS", "tags": "TOKEN_CLS", "span": "QUESTION_ANS"}
 _PAIR = re.compile(r"(.+)\.lora_([AB])\.weight")
 _BLOCK = re.compile(r"\.\d+\.")
 _END = r"(.*\.)?"  # a pattern of the end of a name
-_FIELDS = Fields(
-    "task_type base_model_name_or_path revision r lora_alpha lora_dropout use_rslora target_modules exclude_modules "
-    "modules_to_save rank_pattern alpha_pattern layers_to_transform layers_pattern fan_in_fan_out inference_mode "
-    "peft_version auto_mapping megatron_core loftq_config eva_config corda_config lora_ga_config qalora_group_size "
-    "ensure_weight_tying runtime_config",
-    must={
-        # Other starts than these change the weights of the base.
-        "peft_type": ("LORA",),
-        "bias": ("none",),
-        "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
-        **dict.fromkeys(("use_dora", "use_qalora", "lora_bias", "use_bdlora"), (False,)),
-        **dict.fromkeys(("trainable_token_indices", "layer_replication", "target_parameters", "megatron_config"), ()),
-        **dict.fromkeys(("alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config"), ()),
-    },
-)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -61,7 +46,7 @@ def merge_adapter(weights: Weights, folder: Path, family: Family, roots: set[str
         ConfigError, RunError: it is of another kind than LoRA, incomplete, or not for this base.
     """
     about = read_json(folder / CONFIG)
-    warnings = _FIELDS.check(folder / CONFIG, about)
+    warnings = FIELDS[CONFIG].check(folder / CONFIG, about)
     own = Weights(folder, WEIGHTS)
     own.rename(family.prefix, roots)
     with interpreting(folder / CONFIG):
@@ -114,7 +99,6 @@ class _Adapter:
             expected[f"{layer}.lora_A.weight"] = self._rank(layer), inputs
             expected[f"{layer}.lora_B.weight"] = outputs, self._rank(layer)
         missing = [name for name in expected if name not in shapes]
-        wrong = [f"{n} is {shapes[n]} instead of {s}" for n, s in expected.items() if n in shapes and shapes[n] != s]
         patterns = self._targets()
         absent = [p for p in patterns if not any(self._matches(p, layer) for layer in self.layers)]
         unknown += [f"target_modules {p.removeprefix(_END)!r}" for p in absent]
@@ -122,9 +106,8 @@ class _Adapter:
             inside = [n.removesuffix(".weight") for n in base if _BLOCK.search(n) and len(base[n]) == 2]
             rest = [n for n in inside if n not in self.layers and f"{n}.weight" not in self.whole]
             missing += [n for n in rest if any(self._matches(p, n) for p in patterns)]
-        listed = (("missing", missing), ("unknown", unknown), ("wrong", wrong))
-        if faults := "; ".join(f"{what}: {some(names)}" for what, names in listed if names):
-            raise RunError(f"the adapter does not fit its base; {faults}", cure="use a complete one of this base")
+        if wrong := faults(missing=missing, unknown=unknown, wrong=misfits(shapes, expected)):
+            raise RunError(f"the adapter does not fit its base; {wrong}", cure="use a complete one of this base")
 
     def is_of_head(self, name: str) -> bool:
         """Whether a weight is that of a head, or of what pools the states for it, which a base need not have."""

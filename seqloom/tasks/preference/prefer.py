@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from seqloom.data.batches.preferences import (
-    EncodedPreferences,
-    encode_continuations,
-    encode_translations,
-)
-from seqloom.data.batches.stream import StreamConfig
+from seqloom.data.batches.preferences import EncodedPreferences, encode_continuations, encode_translations
 from seqloom.data.rows import Preference
-from seqloom.data.sources.none import NoData
 from seqloom.files import Json
 from seqloom.run import Run
 from seqloom.tasks.answering import Continuing, Translating
@@ -25,8 +19,7 @@ from seqloom.tasks.preference.task import TOKENS, PreferenceKeys
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.score import compare
 from seqloom.tasks.seq2seq.task import TranslateConfig
-from seqloom.tasks.task import refuse_options, refuse_other_tests
-from seqloom.training.log import Reporter
+from seqloom.tasks.task import refuse_other_tests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +37,6 @@ class PreferConfig(Continuing, PreferenceKeys, LanguageModelConfig):
         if isinstance(row.prompt, str):
             return {"prompt": row.prompt, "text": predictor(row.prompt, max_length=TOKENS)}
         return {"prompt": shown(row.prompt), "text": "".join(predictor.reply(row.prompt, max_length=TOKENS))}
-
-    def score(self, predictor: Any, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
-        """See RunConfig: of preferences; of any other text, the perplexities of a language model."""
-        if test and not self.data.holds(test):
-            batches = StreamConfig(length=self.batches.length)
-            plain = LanguageModelConfig(data=NoData(), tokenizer=self.tokenizer, model=self.model, batches=batches)
-            return plain.score(predictor, test, options, reporter)
-        refuse_options(options)
-        return self.scored(predictor, predictor.assets, test, reporter)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +62,6 @@ class PreferTranslationsConfig(Translating, PreferenceKeys, TranslateConfig):
         predictor.long_input = "cut"
         (translation,) = predictor([str(row.prompt)], max_length=TOKENS)
         return {"source": row.prompt, "reference": row.chosen, "translation": translation}
-
-    def score(self, predictor: Any, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
-        """See RunConfig: of preferences; of pairs of texts, the scores of translations."""
-        if test and not self.data.holds(test):
-            plain = TranslateConfig(data=NoData(), tokenizer=self.tokenizer, model=self.model)
-            return plain.score(predictor, test, options, reporter)
-        refuse_options(options)
-        return self.scored(predictor, predictor.assets, test, reporter)
 
     def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json | None:
         """See RunConfig."""

@@ -10,16 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from seqloom.data.batches.preferences import (
-    EncodedPreference,
-    EncodedPreferences,
-    PreferenceBatches,
-)
+from seqloom.data.batches.preferences import EncodedPreference, EncodedPreferences, PreferenceBatches
 from seqloom.data.batches.windows import LengthConfig
 from seqloom.data.checks.preferences import check_preferences
 from seqloom.data.rows import Preference, digest_rows
 from seqloom.data.sources.chats.preferences import Preferences
-from seqloom.data.sources.source import no_test_data
 from seqloom.decoding.config import Sampling
 from seqloom.errors import DataError, RunError
 from seqloom.evaluation.preferences import score_preferences
@@ -40,7 +35,7 @@ from seqloom.tasks.preference.reference import (
     start_digest,
     unpacked,
 )
-from seqloom.tasks.task import Prepared, gradient_plan
+from seqloom.tasks.task import Prepared, gradient_plan, tested_on
 from seqloom.training.config import Metric, TrainingConfig
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
@@ -135,7 +130,7 @@ class PreferenceKeys(Answering):
             digests,
             assets,
             lambda config, model: gradient_plan(
-                config, model, batches["train"], _Validation(self, model, assets, *valid).measure
+                config, model, batches["train"], _Validation(self, self.predictor(model, assets), *valid).measure
             ),
             f"{len(batches['train'].pairs):,} pairs, {batches['train'].per_epoch} batches an epoch",
             lambda: [_summary(name, split) for name, split in batches.items()],
@@ -170,15 +165,15 @@ class PreferenceKeys(Answering):
         loss = float(self.objective.losses(torch.from_numpy(difference)).mean())
         return {**scores, "loss": loss, "reward_chosen": float(means[0]), "reward_rejected": float(means[1])}
 
-    def scored(self, predictor: Any, assets: Assets, test: Sequence[str], reporter: Reporter) -> Json:
+    def score(self, predictor: Any, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """The scores of preferring what has become more probable than by the reference.
 
-        Pairs that the run was not given need the run it started from, unchanged. Raises RunError without it.
+        Pairs that the run was not given need the run it started from, unchanged. Raises RunError without it. Files of
+        any other kind have the scores of a model that learned from texts.
         """
-        files = tuple(test) or self.data.test
-        if not files:
-            raise no_test_data()
-        rows = self.data.read(files)
+        if test and not self.data.holds(test):
+            return self.plain().score(predictor, test, options, reporter)
+        assets, rows = predictor.assets, self.data.read(tested_on(test, self.data.test, options))
         digest, batches = digest_rows(rows), self.laid_out(rows, "the test data", assets, reporter)
         reference = assets.reference or {}
         known = (part for part in reference.values() if isinstance(part, dict) and part["digest"] == digest)
@@ -207,25 +202,21 @@ def _summary(name: str, batches: PreferenceBatches) -> Json:
     }
 
 
+@dataclass(frozen=True)
 class _Validation:
     """The scores on the held-out pairs, how far the model is from the reference, and its own answers."""
 
-    def __init__(
-        self,
-        config: PreferenceKeys,
-        model: Any,
-        assets: Assets,
-        rows: Sequence[Preference],
-        batches: PreferenceBatches,
-        drawn: PreferenceBatches,
-    ) -> None:
-        self.config, self.model, self.rows, self.batches, self.drawn = config, model, rows, batches, drawn
-        self.predictor = config.predictor(model, assets)
+    config: PreferenceKeys
+    predictor: Any
+    rows: Sequence[Preference]
+    batches: PreferenceBatches
+    drawn: PreferenceBatches
 
     def measure(self, step: int) -> Measured:
         """The scores; and a sample for each of some prompts."""
-        scores = self.config.measured(self.model, self.rows, self.batches)
-        scores["kl"] = float((self.drawn.reference - log_probabilities(self.model, self.drawn)).mean())
+        model = self.predictor.model
+        scores = self.config.measured(model, self.rows, self.batches)
+        scores["kl"] = float((self.drawn.reference - log_probabilities(model, self.drawn)).mean())
         prompts = {row.prompt: row for row in self.rows}
         samples = [
             {"step": step, **self.config.continued(self.predictor, row)} for row in [*prompts.values()][:_SAMPLES]

@@ -27,6 +27,10 @@ class _Reward:
 
     def judge(self) -> Judge:
         """What rewards many answers."""
+        return lambda prompts, answers: [self.reward(p, a) for p, a in zip(prompts, answers, strict=True)]
+
+    def reward(self, prompt: Prompt, answer: str) -> float:
+        """The reward of one answer, where it is judged alone."""
         raise NotImplementedError
 
     def digests(self) -> dict[str, str]:
@@ -116,44 +120,32 @@ def _whole(prompt: Prompt, answer: str) -> Example:
     return Example(continued(prompt.prompt, answer) if isinstance(prompt.prompt, str) else answer)
 
 
-class _Rule(_Reward):
-    """A reward of one answer."""
-
-    def judge(self) -> Judge:
-        """See _Reward."""
-        return lambda prompts, answers: [self.reward(p, a) for p, a in zip(prompts, answers, strict=True)]
-
-    def reward(self, prompt: Prompt, answer: str) -> float:
-        """The reward."""
-        raise NotImplementedError
-
-
 @dataclass(frozen=True)
-class ExactReward(_Rule):
+class ExactReward(_Reward):
     """1 for the right answer, but for white space around it; else 0."""
 
     kind: ClassVar[str] = "exact"
 
     def reward(self, prompt: Prompt, answer: str) -> float:
-        """See _Rule."""
+        """See _Reward."""
         return float(answer.strip() == prompt.reference.strip())
 
 
 @dataclass(frozen=True)
-class ChrfReward(_Rule):
+class ChrfReward(_Reward):
     """The chrF of an answer against the right one (Popovic 2015), from 0 to 1."""
 
     kind: ClassVar[str] = "chrf"
 
     def reward(self, prompt: Prompt, answer: str) -> float:
-        """See _Rule."""
+        """See _Reward."""
         from sacrebleu.metrics.chrf import CHRF
 
         return float(CHRF().sentence_score(answer, [prompt.reference]).score) / 100
 
 
 @dataclass(frozen=True)
-class LengthReward(Bounded, _Rule):
+class LengthReward(Bounded, _Reward):
     """1 for an answer of so many words, less by 1 / words for each word more or less, at least 0.
 
     Args:
@@ -164,12 +156,12 @@ class LengthReward(Bounded, _Rule):
     words: Annotated[int, Bounds(1, 10**6)] = 20
 
     def reward(self, prompt: Prompt, answer: str) -> float:
-        """See _Rule."""
+        """See _Reward."""
         return max(0.0, 1 - abs(len(answer.split()) - self.words) / self.words)
 
 
 @dataclass(frozen=True)
-class PatternReward(_Rule):
+class PatternReward(_Reward):
     """1 for an answer in which a regular expression matches; else 0.
 
     Args:
@@ -186,7 +178,7 @@ class PatternReward(_Rule):
             raise ValueError(f"pattern is no regular expression: {error}") from None
 
     def reward(self, prompt: Prompt, answer: str) -> float:
-        """See _Rule."""
+        """See _Reward."""
         return float(re.search(self.pattern, answer) is not None)
 
 

@@ -180,10 +180,10 @@ class Rollouts:
         model.eval()  # without dropout: the first ratio is 1
         prompts = [self.asked.encoded[row] for row in batch.rows]
         answered = self._answered(batch, prompts) if batch.update == 0 or not carry else dict(carry)
-        device, group = answered["ids"].device, config.batches.answers
+        group = config.batches.answers
         mask = answered["ids"] >= 0
         rows = [ids[: int(n)].cpu().numpy() for ids, n in zip(answered["ids"], mask.sum(1), strict=True)]
-        read = Reading(model, [p for p in prompts for _ in range(group)], rows, self.policy.start, mask, device)
+        read = Reading(model, [p for p in prompts for _ in range(group)], rows, self.policy.start, mask)
         hidden = read.hidden()
         log_p = read.log_p(hidden, config.batches.temperature)
         values = read.grid(model.critic(hidden)[:, 0]) if config.objective.critic else None
@@ -249,20 +249,14 @@ class Reading:
         model: the model.
         prompts, answers: their ids, one answer for each prompt.
         start: see `Policy`.
-        mask: (R T) True on the tokens of the answers.
-        device: where the model is.
+        mask: (R T) True on the tokens of the answers, on the device of the model.
     """
 
     def __init__(
-        self,
-        model: Any,
-        prompts: Sequence[np.ndarray],
-        answers: Sequence[np.ndarray],
-        start: int | None,
-        mask: Tensor,
-        device: torch.device,
+        self, model: Any, prompts: Sequence[np.ndarray], answers: Sequence[np.ndarray], start: int | None, mask: Tensor
     ) -> None:
         inputs, targets, fed = laid_out(prompts, answers, start)
+        device = mask.device
         self.model, self.mask, self.inputs, self.targets = model, mask, inputs.to(device), targets.to(device)
         self.fed = fed.to(device) if fed is not None else None
 

@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqloom.data.batches.stream import StreamConfig
 from seqloom.data.rows import Prompt, digest_rows
 from seqloom.data.sources.chats.preferences import Prompts
-from seqloom.data.sources.none import NoData
-from seqloom.errors import DataError, RunError, UsageError
+from seqloom.errors import DataError, RunError
 from seqloom.evaluation.translation import distinct
 from seqloom.files import Json
 from seqloom.models.decoder import DecoderOnlyConfig
@@ -38,7 +36,7 @@ from seqloom.tasks.reinforcement.rollouts import (
     Rollouts,
 )
 from seqloom.tasks.seq2seq.task import TranslateConfig
-from seqloom.tasks.task import Prepared, gradient_plan, refuse_options
+from seqloom.tasks.task import Prepared, gradient_plan, tested_on
 from seqloom.training.config import Metric, TrainingConfig
 from seqloom.training.fit import Measured, Plan
 from seqloom.training.log import Reporter
@@ -209,7 +207,7 @@ class Appraisal:
         """The entropy of all tokens, and their divergence from the start over the whole vocabulary; both summed."""
         temperature, device = self.policy.config.batches.temperature, next(model.parameters()).device
         mask = torch.zeros(0, device=device, dtype=torch.bool)
-        read = Reading(model, prompts, answers, self.policy.start, mask, device)
+        read = Reading(model, prompts, answers, self.policy.start, mask)
 
         def log_p() -> torch.Tensor:
             logits: torch.Tensor = model.head(read.hidden()).float() / temperature
@@ -244,15 +242,10 @@ class ReinforceConfig(Continuing, ReinforcementKeys, LanguageModelConfig):
 
     def score(self, predictor: Any, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """See RunConfig: the rewards of answers to prompts; of any other text, the perplexities of a language model."""
-        files = tuple(test) or self.data.test
-        if not files:
-            raise UsageError("the config names no test data", where="--test", cure="--test FILE ...")
         if test and not self.data.holds(test):
-            batches = StreamConfig(length=self.batches.length)
-            plain = LanguageModelConfig(data=NoData(), tokenizer=self.tokenizer, model=self.model, batches=batches)
-            return plain.score(predictor, test, options, reporter)
-        refuse_options(options)
-        return self.rewarded(predictor, self.data.read(files), reporter)
+            return self.plain().score(predictor, test, options, reporter)
+        rows = self.data.read(tested_on(test, self.data.test, options))
+        return self.rewarded(predictor, rows, reporter)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,7 +187,7 @@ def test_log_probabilities_of_sampling_are_those_of_learning(bases: Path, base: 
     repeated = [p for p in prompts for _ in range(4)]
     width = max(map(len, answers))
     mask = torch.arange(width) < torch.tensor([len(answer) for answer in answers])[:, None]
-    read = Reading(model, repeated, answers, policy.start, mask, torch.device("cpu"))
+    read = Reading(model, repeated, answers, policy.start, mask)
     with torch.no_grad():
         again = read.log_p(read.hidden(), 1.0).sum(1)
     expected = [h.log_p for each in results for h in each]
