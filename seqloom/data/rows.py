@@ -189,6 +189,13 @@ class LabelledArray:
 
 
 @dataclass(frozen=True)
+class TaggedArray(LabelledArray):
+    """The frames of a signal, with a label for each; without labels in use."""
+
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TaggedWords:
     """The words of a sentence, each with a label."""
 

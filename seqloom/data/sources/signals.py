@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from seqloom.data.formats.lines import expand, file_format
-from seqloom.data.formats.signals import Layout, axes_of, read_signals
+from seqloom.data.formats.signals import Layout, axes_of, read_signals, read_steps
 from seqloom.data.rows import LabelledArray
 from seqloom.data.sources.labelled import ExampleFiles
 from seqloom.errors import DataError, counted
 from seqloom.files import Json
+from seqloom.limits import LengthOrZero
+from seqloom.media.signals import moments
 
 
 @dataclass(frozen=True)
-class SignalFiles(Layout, ExampleFiles[LabelledArray]):
+class SeriesFiles(Layout, ExampleFiles[LabelledArray]):
+    """Files of series of values, and what is learned of them."""
+
+    kind: ClassVar[str] = "signals"
+    modality: ClassVar[str] = "signal"
+    scale: Literal["data", "series"] = "data"
+
+    def described(self, files: Sequence[str]) -> list[str]:
+        """See ExampleFiles."""
+        lines = []
+        for path in (path for path in dict.fromkeys(files) if self.axes == "auto" and file_format(path) == ".npz"):
+            values, _, axes = axes_of(expand(path), self)
+            lines.append(f"{path}: {' x '.join(map(str, values.shape))}, read as {', '.join(axes)} (data.axes)")
+        return lines
+
+    def learned(self, train: Sequence[LabelledArray]) -> Json:
+        """The number of channels, and the mean and the deviation of each, without missing values.
+
+        Raises DataError where the number differs.
+        """
+        first = train[0]
+        for row in train:
+            if row.values.shape[1] != first.values.shape[1]:
+                these, those = (counted(r.values.shape[1], "channel") for r in (row, first))
+                problem, cure = f"{these}, and {first.where} has {those}", "data.axes says which axis is the channels"
+                raise DataError(problem, where=row.where, cure=cure)
+        mean, deviation = moments(np.concatenate([row.values for row in train]))
+        scale = {"mean": mean.tolist(), "deviation": deviation.tolist()}
+        return {"sizes": {"channels": len(mean)}, "scale": scale}
+
+
+@dataclass(frozen=True)
+class SignalFiles(SeriesFiles):
     """Labelled series of values: .npz; .jsonl with {"label": ..., "series": [[...], ...]}, a list for each time step;
     .ts of the UCR and UEA archives; and tables, .csv or .tsv, with a line for each time step.
 
@@ -30,25 +64,19 @@ class SignalFiles(Layout, ExampleFiles[LabelledArray]):
         axes: what the axes of an array are: N series of T steps with C channels, or TC, a stream with a label for each
             step. auto = NT, or of NTC and NCT that with fewer channels than steps; what was taken is reported.
         leave_out: the columns of a table that are not read; all others but the label are channels.
+        scale: by what values are standardized: by the mean and deviation of each channel of the training data, or of
+            each series by itself, where those differ from recording to recording.
         window: a stream (a table, or an array TC) is cut into windows of so many steps, each with its most frequent
             label; 0 = a stream is one series.
         stride: steps from the start of one window to that of the next; 0 = as many as a window has.
     """
 
-    kind: ClassVar[str] = "signals"
-    modality: ClassVar[str] = "signal"
+    window: LengthOrZero = 0
+    stride: LengthOrZero = 0
 
     def read(self, files: Sequence[str], *, labelled: bool = True) -> list[LabelledArray]:
         """See SplitFiles; in use, series need no label."""
-        return read_signals(files, self, labelled=labelled)
-
-    def described(self, files: Sequence[str]) -> list[str]:
-        """See ExampleFiles."""
-        lines = []
-        for path in (path for path in dict.fromkeys(files) if self.axes == "auto" and file_format(path) == ".npz"):
-            values, _, axes = axes_of(expand(path), self)
-            lines.append(f"{path}: {' x '.join(map(str, values.shape))}, read as {', '.join(axes)} (data.axes)")
-        return lines
+        return read_signals(files, self, labelled=labelled, window=self.window, stride=self.stride)
 
     def hold_out(
         self,
@@ -65,21 +93,40 @@ class SignalFiles(Layout, ExampleFiles[LabelledArray]):
             raise DataError("no window can be held out for validation", where=", ".join(self.train), cure=cure)
         return train[: -held - apart], train[-held:], f"the last {counted(held, 'window')} held out as validation data"
 
-    def learned(self, train: Sequence[LabelledArray]) -> Json:
-        """The number of channels, and the mean and the deviation of each, without missing values.
 
-        Raises DataError where the number differs.
-        """
-        first = train[0]
-        for row in train:
-            if row.values.shape[1] != first.values.shape[1]:
-                these, those = (counted(r.values.shape[1], "channel") for r in (row, first))
-                problem, cure = f"{these}, and {first.where} has {those}", "data.axes says which axis is the channels"
-                raise DataError(problem, where=row.where, cure=cure)
-        steps = np.concatenate([row.values for row in train]).astype(np.float64)
-        there = ~np.isnan(steps)
-        count, filled = np.maximum(there.sum(0), 1), np.where(there, steps, 0)
-        mean = filled.sum(0) / count
-        deviation = np.sqrt((np.square(filled - mean) * there).sum(0) / count)
-        scale = {"mean": mean.tolist(), "deviation": np.where(deviation > 0, deviation, 1.0).tolist()}
-        return {"sizes": {"channels": steps.shape[1]}, "scale": scale}
+@dataclass(frozen=True)
+class TaggedSignals(SeriesFiles):
+    """Recordings with a label for each time step: tables, .csv or .tsv, of one recording each; .npz of one (TC), or of
+    several with labels (N T); and .jsonl with {"label": ["...", ...], "series": [[...], ...]}.
+
+    Without `valid`, a tenth of the recordings is held out, and of a single one the last tenth of its steps.
+
+    Args:
+        values: the name of the array or key; "" = "values" or "series".
+        label: the name of the array, key or column of labels.
+        names: the names of labels that are numbers, from 0; by default the numbers are the names.
+        axes: what the axes of an array are: see `signals` of classify.
+        leave_out: the columns of a table that are not read; all others but the label are channels.
+        scale: by what values are standardized: by the mean and deviation of each channel of the training data, or of
+            each series by itself, where those differ from recording to recording.
+    """
+
+    def read(self, files: Sequence[str], *, labelled: bool = True) -> list[LabelledArray]:
+        """See SplitFiles; in use, steps need no label."""
+        return read_steps(files, self, labelled=labelled)
+
+    def hold_out(
+        self,
+        train: list[LabelledArray],
+        seed: int,
+        labels: Callable[[LabelledArray], Iterable[str]] = lambda row: (),
+    ) -> tuple[list[LabelledArray], list[LabelledArray], str]:
+        """See ExampleFiles."""
+        if len(train) > 1:
+            return super().hold_out(train, seed, labels)
+        row: Any = train[0]
+        at = len(row.labels) - max(1, len(row.labels) // 10)
+        parts = [
+            replace(row, values=row.values[part], labels=row.labels[part]) for part in (slice(at), slice(at, None))
+        ]
+        return parts[:1], parts[1:], f"the last {counted(len(row.labels) - at, 'step')} held out as validation data"

@@ -12,7 +12,7 @@ import numpy as np
 from seqloom.data.batches.windows import Change, Item, Scale, Window, collate, frame, starts_of
 from seqloom.data.formats.images import image_files
 from seqloom.data.formats.lines import is_text
-from seqloom.data.rows import Example, LabelledArray
+from seqloom.data.rows import Example, LabelledArray, TaggedArray
 from seqloom.errors import DataError, UsageError, counted
 from seqloom.evaluation.classification import nearest
 from seqloom.files import Json
@@ -22,12 +22,14 @@ from seqloom.inspection.page import join
 from seqloom.inspection.signals import signal_attention
 from seqloom.media.augment import Augment
 from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, is_uri, png_uri, read_image, said
-from seqloom.media.signals import stretched
+from seqloom.media.signals import moments, stretched
 from seqloom.models.assemblies import TextReader, parameter_count
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.task import after_front, seen
 from seqloom.tasks.task import Seen
 from seqloom.text.dna import reverse_complement
+
+_COMPARED = 20_000  # time steps, of which the nearest are found
 
 
 class Medium:
@@ -241,6 +243,12 @@ def _neighbours(rows: Sequence[Any], train: Sequence[Any], form: Callable[[Any],
     return {"nearest neighbour, %": round(100 * float(np.mean(right)), 2)}
 
 
+def _apart(rows: Sequence[TaggedArray]) -> Sequence[LabelledArray]:
+    """The time steps of recordings, each with its label, evenly thinned out where they are many."""
+    steps = [LabelledArray(row.values[i : i + 1], label) for row in rows for i, label in enumerate(row.labels)]
+    return steps[:: -(-len(steps) // _COMPARED)]
+
+
 class SignalMedium(Medium):
     """Series of values with equally many channels, of any length."""
 
@@ -251,6 +259,9 @@ class SignalMedium(Medium):
         self.channels: int = self.facts["sizes"]["channels"]
         self.scale = Scale(*(np.array(self.facts["scale"][name], np.float32) for name in ("mean", "deviation")))
         self._read: dict[str, list[LabelledArray]] = {}  # by file
+
+    def _scale(self, row: LabelledArray) -> Scale:
+        return Scale(*moments(row.values)) if self.config.data.scale == "series" else self.scale
 
     def _file(self, name: str) -> list[LabelledArray]:
         if name not in self._read:
@@ -291,10 +302,10 @@ class SignalMedium(Medium):
         self.lost = f"{counted(cut, 'series')} cut after {config.length} steps; {cure}" if cut else ""
         return [
             tuple(
-                Window(row.values[at : at + config.length], first_token=at, modality="signal", scale=self.scale)
+                Window(row.values[at : at + config.length], first_token=at, modality="signal", scale=scale)
                 for at in (starts_of(len(row.values), config.length, config.stride) if several else (0,))
             )
-            for row in rows
+            for row, scale in zip(rows, map(self._scale, rows), strict=True)
         ]
 
     def shown(self, row: LabelledArray) -> dict[str, str]:
@@ -303,15 +314,20 @@ class SignalMedium(Medium):
 
     def summary(self, rows: Sequence[Any], items: Sequence[Item], train: Sequence[Any]) -> Json:
         """The form of the series, and the accuracy of the label of the nearest training series, stretched to it."""
-        lengths = [len(row.values) for row in rows]
-        steps = max(len(row.values) for row in train)
+        lengths, longest = [len(row.values) for row in rows], max(len(row.values) for row in train)
+        tagged = isinstance(rows[0], TaggedArray)
+
+        def compared(part: Sequence[Any]) -> Sequence[Any]:
+            scaled = [replace(row, values=self._scale(row)(row.values)) for row in part]
+            return _apart(scaled) if tagged else scaled
 
         def form(row: LabelledArray) -> np.ndarray:
-            return stretched(self.scale(row.values), steps)
+            return stretched(row.values, 1 if tagged else longest)
 
+        asked, known = (rows, rows) if rows is train else (compared(rows), compared(train))
         size = {"channels": self.channels, "steps": sum(lengths), "shortest": min(lengths), "longest": max(lengths)}
         missing = sum(int(np.isnan(row.values).sum()) for row in rows)
-        return {**size, "missing values": missing, **_neighbours(rows, train, form)}
+        return {**size, "missing values": missing, **_neighbours(asked, known, form)}
 
     def seen(self, model: TextReader, rows: Sequence[Any], items: Sequence[Item]) -> Seen:
         """The attention below signals."""

@@ -47,6 +47,8 @@ class ReadingConfig(GradientConfig):
     other_run: ClassVar[str] = "name a run of the task classify, tag, answer or masked_words"
     starts: ClassVar[tuple[str, ...]] = (EncoderOnlyConfig.kind,)
     """The kinds of models that a training may start from."""
+    models: ClassVar[Mapping[str, str]] = {"image": "small-vit", "signal": "signal-transformer"}
+    """The preset of a model for a modality, where the config names none; that for text is the default of its keys."""
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: EncoderOnlyConfig = field(default_factory=EncoderOnlyConfig)
     objective: Any = None
@@ -70,7 +72,7 @@ class ReadingConfig(GradientConfig):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged into the model of the run that training starts from, or into that for its modality."""
-        return on_start(for_modality(cls, tree, MODELS), *cls.starts)
+        return on_start(for_modality(cls, tree, cls.models), *cls.starts)
 
     @property
     def modality(self) -> str:
@@ -125,10 +127,6 @@ class ReadingConfig(GradientConfig):
         sizes = f"{batches.per_epoch} batches an epoch"
         sizes += f"; {assets.vocab_size:,} in the vocabulary" if assets.tokenizers is not None else ""
         return Prepared(corpus, assets, plan, sizes, summary, findings)
-
-
-MODELS = {"image": "small-vit", "signal": "signal-transformer"}
-"""The preset of a model for a modality, where the config names none; that for text is the default of its keys."""
 
 
 @torch.inference_mode()
