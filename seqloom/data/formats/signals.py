@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,6 +96,49 @@ def read_steps(paths: Sequence[str], layout: Layout, *, labelled: bool) -> list[
         yield TaggedArray(_checked(series.values, where), "", where, tuple(tags))
 
     return _read(paths, layout, rows)
+
+
+class Places:
+    """Series of files by their places: FILE where it has one series, FILE:NUMBER as messages name one of several, and
+    FILE:NUMBER+NUMBER for some of them, one after the other.
+
+    Args:
+        read: (file) -> its series.
+    """
+
+    def __init__(self, read: Callable[[str], Sequence[LabelledArray]]) -> None:
+        self._read = read
+        self._files: dict[str, dict[str, LabelledArray]] = {}
+
+    def file(self, name: str) -> dict[str, LabelledArray]:
+        """The series of a file by place."""
+        if name not in self._files:
+            self._files[name] = {row.where: row for row in self._read(name)}
+        return self._files[name]
+
+    def named(self, name: str) -> list[str]:
+        """The places of all series of a file, or a place itself."""
+        return [name] if _NUMBERS.fullmatch(name) else [*self.file(name)]
+
+    def __call__(self, place: str) -> LabelledArray:
+        """The series at a place. Raises UsageError, DataError."""
+        if (match := _NUMBERS.fullmatch(place)) is None:
+            rows = [*self.file(place).values()]
+            if len(rows) > 1:
+                raise UsageError(f"has {len(rows):,} series", where=place, cure=f"name one, like {rows[0].where}")
+            return rows[0]
+        rows, series = [], self.file(match[1])
+        for number in match[2].split("+"):
+            if (where := f"{match[1]}:{number}") not in series:
+                problem = f"has no series {number}"
+                raise UsageError(problem, where=match[1], cure=f"the first is {next(iter(series))}")
+            rows.append(series[where])
+        if len({row.values.shape[1] for row in rows}) > 1:
+            raise DataError("series with other numbers of channels", where=place, cure="join series of one kind")
+        return replace(rows[0], values=np.concatenate([row.values for row in rows]), where=place)
+
+
+_NUMBERS = re.compile(r"(.+):(\d+(?:\+\d+)*)")
 
 
 def _read(

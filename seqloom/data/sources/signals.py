@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from seqloom.data.formats.lines import expand, file_format
-from seqloom.data.formats.signals import Layout, axes_of, read_signals, read_steps
-from seqloom.data.rows import LabelledArray
+from seqloom.data.formats.signals import Layout, Places, axes_of, read_signals, read_steps
+from seqloom.data.rows import Fresh, LabelledArray, Pairs, Splits, digest_rows
 from seqloom.data.sources.labelled import ExampleFiles
-from seqloom.errors import DataError, counted
+from seqloom.data.sources.pairs import PairSource
+from seqloom.errors import DataError, UsageError, counted
 from seqloom.files import Json
-from seqloom.limits import LengthOrZero
+from seqloom.limits import Length, LengthOrZero, Seed
 from seqloom.media.signals import moments
 
 
@@ -34,20 +36,29 @@ class SeriesFiles(Layout, ExampleFiles[LabelledArray]):
             lines.append(f"{path}: {' x '.join(map(str, values.shape))}, read as {', '.join(axes)} (data.axes)")
         return lines
 
-    def learned(self, train: Sequence[LabelledArray]) -> Json:
-        """The number of channels, and the mean and the deviation of each, without missing values.
+    def in_use(self, files: Sequence[str]) -> list[LabelledArray]:
+        """The series of some files, which need no label."""
+        raise NotImplementedError
 
-        Raises DataError where the number differs.
-        """
-        first = train[0]
-        for row in train:
-            if row.values.shape[1] != first.values.shape[1]:
-                these, those = (counted(r.values.shape[1], "channel") for r in (row, first))
-                problem, cure = f"{these}, and {first.where} has {those}", "data.axes says which axis is the channels"
-                raise DataError(problem, where=row.where, cure=cure)
-        mean, deviation = moments(np.concatenate([row.values for row in train]))
-        scale = {"mean": mean.tolist(), "deviation": deviation.tolist()}
-        return {"sizes": {"channels": len(mean)}, "scale": scale}
+    def learned(self, train: Sequence[LabelledArray]) -> Json:
+        """See `sizes_of`."""
+        return sizes_of(train)
+
+
+def sizes_of(train: Sequence[LabelledArray]) -> Json:
+    """The number of channels, and the mean and the deviation of each, without missing values.
+
+    Raises DataError where the number differs.
+    """
+    first = train[0]
+    for row in train:
+        if row.values.shape[1] != first.values.shape[1]:
+            these, those = (counted(r.values.shape[1], "channel") for r in (row, first))
+            problem, cure = f"{these}, and {first.where} has {those}", "data.axes says which axis is the channels"
+            raise DataError(problem, where=row.where, cure=cure)
+    mean, deviation = moments(np.concatenate([row.values for row in train]))
+    scale = {"mean": mean.tolist(), "deviation": deviation.tolist()}
+    return {"sizes": {"channels": len(mean)}, "scale": scale}
 
 
 @dataclass(frozen=True)
@@ -74,9 +85,13 @@ class SignalFiles(SeriesFiles):
     window: LengthOrZero = 0
     stride: LengthOrZero = 0
 
-    def read(self, files: Sequence[str], *, labelled: bool = True) -> list[LabelledArray]:
-        """See SplitFiles; in use, series need no label."""
-        return read_signals(files, self, labelled=labelled, window=self.window, stride=self.stride)
+    def read(self, files: Sequence[str]) -> list[LabelledArray]:
+        """See SplitFiles."""
+        return read_signals(files, self, labelled=True, window=self.window, stride=self.stride)
+
+    def in_use(self, files: Sequence[str]) -> list[LabelledArray]:
+        """See SeriesFiles."""
+        return read_signals(files, self, labelled=False, window=self.window, stride=self.stride)
 
     def hold_out(
         self,
@@ -111,9 +126,13 @@ class TaggedSignals(SeriesFiles):
             each series by itself, where those differ from recording to recording.
     """
 
-    def read(self, files: Sequence[str], *, labelled: bool = True) -> list[LabelledArray]:
-        """See SplitFiles; in use, steps need no label."""
-        return read_steps(files, self, labelled=labelled)
+    def read(self, files: Sequence[str]) -> list[LabelledArray]:
+        """See SplitFiles."""
+        return read_steps(files, self, labelled=True)
+
+    def in_use(self, files: Sequence[str]) -> list[LabelledArray]:
+        """See SeriesFiles."""
+        return read_steps(files, self, labelled=False)
 
     def hold_out(
         self,
@@ -130,3 +149,89 @@ class TaggedSignals(SeriesFiles):
             replace(row, values=row.values[part], labels=row.labels[part]) for part in (slice(at), slice(at, None))
         ]
         return parts[:1], parts[1:], f"the last {counted(len(row.labels) - at, 'step')} held out as validation data"
+
+
+@dataclass(frozen=True)
+class SignalPairs(Layout, PairSource):
+    """Series of values and the text of each, in the files that `signals` of classify reads, with texts as labels.
+
+    A series stands in a pair as its place in its file. With `most` above 1 each example is several series of a file,
+    drawn by the seed, one after the other, and their texts with blanks between; so many that each split has as many
+    examples as series, and the training examples are drawn anew in each epoch.
+
+    Args:
+        train, valid, test: the files; ${VARIABLES} of the environment are expanded. Without `valid`, a tenth of the
+            series, drawn by the seed, is held out.
+        values: the name of the array or key; "" = "values" or "series".
+        label: the name of the array, key or column of texts.
+        names: the texts of labels that are numbers, from 0; by default the numbers themselves.
+        axes, leave_out, scale: see `signals` of classify.
+        least, most: the fewest and the most series of an example; all numbers are equally likely.
+        max_length: a training text of more tokens is left out, and counted.
+        seed: another seed holds out and draws other series.
+    """
+
+    kind: ClassVar[str] = "signals"
+    modality: ClassVar[str] = "signal"
+    train: tuple[str, ...] = ()
+    valid: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    scale: Literal["data", "series"] = "data"
+    least: Length = 1
+    most: Length = 1
+    max_length: Length = 128
+    seed: Seed = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.least > self.most:
+            raise ValueError(f"most must not be below least, not {self.most} and {self.least}")
+
+    def in_use(self, files: Sequence[str]) -> list[LabelledArray]:
+        """The series of some files, which need no text."""
+        return read_signals(files, self, labelled=False)
+
+    def splits(self) -> Splits:
+        """See PairSource."""
+        if not self.train:
+            raise UsageError("the config names no training data", where="data.train", cure="name files of series")
+        train = read_signals(self.train, self, labelled=True)
+        held = set[int]()
+        if not self.valid:
+            held = {*Random(f"seqloom signals {self.seed}").sample(range(len(train)), len(train) // 10)}
+            if not held:
+                cure = "name validation data with --data.valid"
+                raise DataError("no series can be held out for validation", where=self.train[0], cure=cure)
+        kept = [row for i, row in enumerate(train) if i not in held]
+        valid = self.read(self.valid) if self.valid else self._pairs([train[i] for i in sorted(held)], "valid")
+        test = self.read(self.test) if self.test else None
+        fresh = Fresh(lambda epoch: self._pairs(kept, f"epoch {epoch}")) if self.most > 1 else None
+        return Splits(self._pairs(kept, "epoch 0"), valid, test, fresh)
+
+    def read(self, files: Sequence[str]) -> Pairs:
+        """See PairSource."""
+        return self._pairs(read_signals(files, self, labelled=True), "test")
+
+    def _pairs(self, rows: Sequence[LabelledArray], part: str) -> Pairs:
+        values = digest_rows(rows)
+        if self.most == 1:
+            return Pairs([row.where for row in rows], [row.label for row in rows], values=values)
+        random, files = Random(f"seqloom signals {self.seed} {part}"), dict[str, list[LabelledArray]]()
+        for row in rows:
+            files.setdefault(row.where.rpartition(":")[0], []).append(row)
+        drawn = []
+        for row in random.choices(rows, k=len(rows)):
+            others = files[row.where.rpartition(":")[0]]
+            drawn.append([row, *random.choices(others, k=random.randint(self.least, self.most) - 1)])
+        places = ["+".join([each[0].where, *(row.where.rpartition(":")[2] for row in each[1:])]) for each in drawn]
+        texts = [" ".join(row.label for row in each) for each in drawn]
+        return Pairs(places, texts, kinds=[f"{len(each)} series" for each in drawn], values=values)
+
+    def learned(self, train: Pairs) -> Json:
+        """See PairSource and `sizes_of`."""
+        places = Places(lambda name: self.in_use([name]))
+        return sizes_of([places(place) for place in dict.fromkeys(train.sources)])
+
+    def longest(self) -> int:
+        """See PairSource."""
+        return self.max_length

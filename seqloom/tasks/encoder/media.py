@@ -12,6 +12,7 @@ import numpy as np
 from seqloom.data.batches.windows import Change, Item, Scale, Window, collate, frame, starts_of
 from seqloom.data.formats.images import image_files
 from seqloom.data.formats.lines import is_text
+from seqloom.data.formats.signals import Places
 from seqloom.data.rows import Example, LabelledArray, TaggedArray
 from seqloom.errors import DataError, UsageError, counted
 from seqloom.evaluation.classification import nearest
@@ -23,7 +24,7 @@ from seqloom.inspection.signals import signal_attention
 from seqloom.media.augment import Augment
 from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, is_uri, png_uri, read_image, said
 from seqloom.media.signals import moments, stretched
-from seqloom.models.assemblies import TextReader, parameter_count
+from seqloom.models.assemblies import TextReader, limit_of, parameter_count
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.task import after_front, seen
 from seqloom.tasks.task import Seen
@@ -258,31 +259,20 @@ class SignalMedium(Medium):
         super().__init__(config, assets)
         self.channels: int = self.facts["sizes"]["channels"]
         self.scale = Scale(*(np.array(self.facts["scale"][name], np.float32) for name in ("mean", "deviation")))
-        self._read: dict[str, list[LabelledArray]] = {}  # by file
+        self.places = Places(lambda name: config.data.in_use([name]))
 
     def _scale(self, row: LabelledArray) -> Scale:
         return Scale(*moments(row.values)) if self.config.data.scale == "series" else self.scale
 
-    def _file(self, name: str) -> list[LabelledArray]:
-        if name not in self._read:
-            self._read[name] = self.config.data.read([name], labelled=False)
-        return self._read[name]
-
     def named(self, inputs: Sequence[str]) -> list[str]:
-        """Each series of the files, by file and number."""
-        return [row.where for name in inputs for row in self._file(name)]
+        """Each series of the files, by file and number; see Places."""
+        return [place for name in inputs for place in self.places.named(name)]
 
     def row(self, example: Any) -> LabelledArray:
-        """A file with one series, FILE:NUMBER as messages name one of several, or numbers (T C), (T)."""
+        """The place of a series, see Places; or numbers (T C), (T)."""
         (example,) = example if isinstance(example, tuple) else (example,)
         if isinstance(example, str | Path):
-            name, _, number = str(example).rpartition(":")
-            rows = self._file(name if number.isdecimal() and name else str(example))
-            named = [row for row in rows if row.where == str(example)] or rows
-            if len(named) > 1:
-                problem = f"has {len(named):,} series"
-                raise UsageError(problem, where=str(example), cure=f"name one, like {named[0].where}")
-            return replace(named[0], label="")
+            return replace(self.places(str(example)), label="")
         array = np.asarray(example)
         if array.dtype.kind not in "fiub" or array.ndim not in (1, 2) or not array.size:
             problem = f"not a series: {array.dtype} of {array.shape}"
@@ -291,19 +281,21 @@ class SignalMedium(Medium):
 
     def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:
         """See Medium. Raises DataError for another number of channels."""
-        config, several = self.config.batches, self.config.batches.long == "windows"
+        config, several = self.config.batches, getattr(self.config.batches, "long", "cut") == "windows"
+        length = getattr(config, "length", 0) or limit_of(self.config.model) or 1 << 30
         for row in rows:
             if row.values.shape[1] != self.channels:
                 problem = f"{counted(row.values.shape[1], 'channel')}, and the model reads {self.channels}"
                 cure = "data.axes says which axis of an array is the channels, data.leave_out leaves columns out"
                 raise DataError(problem, where=row.where, cure=cure)
-        cut = 0 if several else sum(len(row.values) > config.length for row in rows)
-        cure = f'raise batches.length above {config.length}, or batches.long = "windows" reads all'
-        self.lost = f"{counted(cut, 'series')} cut after {config.length} steps; {cure}" if cut else ""
+        cut = 0 if several else sum(len(row.values) > length for row in rows)
+        cure = f'raise batches.length above {length}, or batches.long = "windows" reads all'
+        cure = cure if hasattr(config, "length") else "raise model.encoder.positions.length"
+        self.lost = f"{counted(cut, 'series')} cut after {length} steps; {cure}" if cut else ""
         return [
             tuple(
-                Window(row.values[at : at + config.length], first_token=at, modality="signal", scale=scale)
-                for at in (starts_of(len(row.values), config.length, config.stride) if several else (0,))
+                Window(row.values[at : at + length], first_token=at, modality="signal", scale=scale)
+                for at in (starts_of(len(row.values), length, config.stride) if several else (0,))
             )
             for row, scale in zip(rows, map(self._scale, rows), strict=True)
         ]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from seqloom.config import Tree
 from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, Window, by_length, collate
@@ -156,7 +157,7 @@ def seen(model: TextReader, tokenizer: Tokenizer, windows: Sequence[Window]) -> 
     return Seen(examples, parameter_count(model))
 
 
-def after_front(model: TextReader, names: Sequence[str]) -> Sequence[str]:
+def after_front(model: nn.Module, names: Sequence[str]) -> Sequence[str]:
     """The names of the positions that the encoder of a model reads, each that of the first one it was made of."""
-    front = getattr(model, "front", None)
+    front: Any = getattr(model, "front", None)
     return names if front is None else names[:: front.config.stride]
