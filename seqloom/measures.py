@@ -68,7 +68,7 @@ _ALL = (
         "accuracy",
         "more",
         "%",
-        notes=("of {questions:,} questions after {shots} examples", "of {words:,} words"),
+        notes=("of {questions:,} questions after {shots} examples", "of {words:,} words", "of {steps:,} steps"),
         headline=True,
         share=True,
     ),

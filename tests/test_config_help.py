@@ -16,7 +16,7 @@ from seqloom.config import load, to_toml
 from seqloom.config_help import Table, describe, help_on, look_up, markdown
 from seqloom.config_schema import json_schema
 from seqloom.errors import UsageError
-from seqloom.models.presets import CAPTIONS, LANGUAGE, READING, TRANSLATION
+from seqloom.models.presets import CAPTIONS, LANGUAGE, MOVEMENTS, READING, TRANSLATION
 from seqloom.tasks import TASKS, task_class
 
 ROOT = Path(__file__).parents[1]
@@ -160,7 +160,8 @@ def test_help_names_type_default_value_and_all_that_is_below():
 
 
 @pytest.mark.parametrize(
-    ("task", "presets"), [("translate", TRANSLATION | CAPTIONS), ("language_model", LANGUAGE), ("classify", READING)]
+    ("task", "presets"),
+    [("translate", TRANSLATION | CAPTIONS | MOVEMENTS), ("language_model", LANGUAGE), ("classify", READING)],
 )
 def test_help_and_schema_name_every_preset(task, presets):
     assert "one of '', " + ", ".join(map(repr, presets)) in " ".join(help_on(task_class(task), "model.preset").split())

@@ -47,6 +47,8 @@ def translate(
 ) -> None:
     """Translate texts: arguments, the lines of a file, or standard input.
 
+    For a run of signals the texts are files of series, or FILE:NUMBER for one of them.
+
     With --scores, or several translations for each text (--decoding.n-best 3), each line has the number of the text,
     the score and the translation, separated by tabs. --json prints a line for each text.
 
@@ -60,10 +62,11 @@ def translate(
     reporter = use.reporter
     typed, options = split_keys(texts)
     more: Any = {"long_input": how.long, "special_tokens": use.special_tokens, "task": task}
-    translator = _opened(run, "text", options, reporter, rows=how.rows, **more)
+    translator = _opened(run, ("text", "signal"), options, reporter, rows=how.rows, **more)
     scores = scores or translator.config.n_best > 1
     number = 0
     for block in blocks(typed, file, how.rows * 8):
+        block = translator.named(block)
         try:
             translations = translator.translate(block, [how.prefix] * len(block) if how.prefix else None)
         except DataError as error:
@@ -74,6 +77,8 @@ def translate(
         sys.stdout.flush()
     if translator.cuts:
         reporter.warn(f"{translator.cuts} texts were cut to {translator.max_source} tokens, special ones included")
+    if lost := getattr(translator.source, "lost", ""):
+        reporter.warn(lost)
 
 
 def caption(
@@ -97,7 +102,7 @@ def caption(
     """
     reporter = printing.reporter
     typed, options = split_keys(images)
-    writer = _opened(run, "image", options, reporter, rows=rows, task=task)
+    writer = _opened(run, ("image",), options, reporter, rows=rows, task=task)
     medium: Any = writer.source
     named = medium.named(typed)
     if not named:
@@ -113,18 +118,18 @@ def caption(
 
 
 def _opened(
-    run: str, modality: str, options: Sequence[str], reporter: Reporter, *, task: str, **more: Any
+    run: str, modalities: Sequence[str], options: Sequence[str], reporter: Reporter, *, task: str, **more: Any
 ) -> Translator:
-    """The predictor of a run that reads this modality. Raises RunError for another one."""
+    """The predictor of a run that reads one of these modalities. Raises RunError for another one."""
     from seqloom.run import Run
     from seqloom.tasks.building import open_predictor
     from seqloom.tasks.seq2seq.task import TranslateConfig
     from seqloom.tasks.task import config_of, decoding_config
 
     read = config_of(Run.open(run), TranslateConfig, task).modality
-    if read != modality:
-        verb = {"text": "translate", "image": "caption"}.get(read, "eval")
-        raise RunError(f"reads {read}s, not {modality}s", where=run, cure=command(verb, run, "..."))
+    if read not in modalities:
+        verb = "caption" if read == "image" else "translate"
+        raise RunError(f"reads {read}s, not {modalities[0]}s", where=run, cure=command(verb, run, "..."))
     translator: Translator = open_predictor(run, TranslateConfig, say=reporter.warn, task=task, **more)
     translator.config = decoding_config(translator.config, options)
     return translator

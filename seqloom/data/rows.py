@@ -34,12 +34,14 @@ class Pairs:
     """Sentence pairs, and where each comes from.
 
     Args:
-        sources: one sentence per pair; or an image, as the path of its file or a data: address.
+        sources: one sentence per pair; or an image, as the path of its file or a data: address; or the place of a
+            signal in its file.
         targets: their translations, as many as `sources`.
         files: the file of each side (the same one twice for TSV and similar formats), for messages.
         lines: the line of each pair in its file, from 1; if empty, pair i is on line i + 1.
         kinds: the kind of phrase that each pair is, where the reader knows it ("date", "money", ...); otherwise empty.
         codes: the number of inline codes of a TMX file that were left out of the sentences.
+        values: the digest of what the sources are the places of; "" = they stand for themselves.
     """
 
     sources: Sequence[str]
@@ -48,6 +50,7 @@ class Pairs:
     lines: Sequence[int] = field(default=(), repr=False)
     kinds: Sequence[str] = field(default=(), repr=False)
     codes: int = 0
+    values: str = ""
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -72,6 +75,8 @@ class Pairs:
 
     def digest(self) -> str:
         """SHA-256 of both sides; equal digests mean equal sentences in equal order."""
+        if self.values:
+            return digest_of_parts([self.values.encode(), *(f"{target}\x01".encode() for target in self.targets)])
         pairs = zip(self.sources, self.targets, strict=True)
         return digest_of_parts(f"{source}\x00{target}\x01".encode() for source, target in pairs)
 
@@ -186,6 +191,13 @@ class LabelledArray:
     values: np.ndarray
     label: str = ""
     where: str = ""
+
+
+@dataclass(frozen=True)
+class TaggedArray(LabelledArray):
+    """The frames of a signal, with a label for each; without labels in use."""
+
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

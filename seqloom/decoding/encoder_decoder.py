@@ -42,12 +42,14 @@ def decode_rows(
         limits = limits.clamp(max=model.config.decoder.limit - 1)
     task = Task(start, end, limits, beam_rows(prefixes, device), ends=ends)
     watching: AbstractContextManager[None] = nullcontext()
+    with torch.inference_mode():
+        memory = model.encode(inputs)
     if config.coverage_penalty:
         attention = _LastAttention(model)
-        task = replace(task, attention=attention.read, source_mask=inputs[model.source.modality].mask)
+        task = replace(task, attention=attention.read, source_mask=memory.mask)
         watching = observed(attention.note)
     with torch.inference_mode():
-        state = model.start(model.encode(inputs))
+        state = model.start(memory)
         never = torch.tensor(suppressed, dtype=torch.long, device=device)
 
         def step(last: Tensor, state: Any) -> tuple[Tensor, Any]:

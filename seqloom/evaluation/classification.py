@@ -124,15 +124,21 @@ def ranks(values: ArrayLike) -> Numbers:
     return result
 
 
-def score_tags(truth: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """The accuracy of the labels of words, and the F1 of spans where labels mark them; see `marks_spans`."""
+def score_tags(
+    truth: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], unit: str = "words"
+) -> dict[str, Any]:
+    """The accuracy of the labels of words or other units, the mean F1 of the labels that occur or are predicted, and
+    the F1 of spans where labels mark them; see `marks_spans`."""
     pairs = [(t, p) for ts, ps in zip(truth, predictions, strict=True) for t, p in zip(ts, ps, strict=True)]
-    counts = np.unique([t for t, _ in pairs], return_counts=True)[1]
+    names, at = np.unique(np.array(pairs), return_inverse=True)
+    table = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(table, tuple(at.reshape(-1, 2).T), 1)
     scores: dict[str, Any] = {
         "examples": len(truth),
-        "words": len(pairs),
-        "accuracy": 100 * sum(t == p for t, p in pairs) / len(pairs),
-        "majority": 100 * float(counts.max() / len(pairs)),
+        unit: len(pairs),
+        "accuracy": 100 * float(np.trace(table) / len(pairs)),
+        "majority": 100 * float(table.sum(1).max() / len(pairs)),
+        "macro_f1": 100 * float(label_f1(table).mean()),
     }
     if marks_spans({t for t, _ in pairs}):
         sides = truth, predictions

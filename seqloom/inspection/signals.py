@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from seqloom.inspection.charts import Curve, line_figure
@@ -20,20 +22,25 @@ def signal_attention(name: str, values: np.ndarray, weights: np.ndarray | None) 
         values: (T C); a missing value is NaN.
         weights: (layers heads S S), where S are the positions that a front makes of T; None = nothing attends.
     """
+    if weights is None:
+        return signal_figure(name, "", values)
+    rows = [*(layer.mean(0) for layer in weights.mean(1)), rollout(weights).mean(0)]
+    names = [*(f"layer {i}" for i in range(1, len(rows))), "rollout"]
+    note = "Below, what all positions attend to, on average: in each layer, and rolled out through all of them."
+    return signal_figure(name, note, values, [*zip(names, rows, strict=True)])
+
+
+def signal_figure(name: str, note: str, values: np.ndarray, strips: Sequence[tuple[str, np.ndarray]] = ()) -> Markup:
+    """The first channels of a signal, over named weights of its positions."""
     drawn = values[:, :_CHANNELS].astype(np.float64)
     curves = [
         Curve(f"channel {i}", [(t, float(y)) for t, y in enumerate(row) if np.isfinite(y)])
         for i, row in enumerate(drawn.T, 1)
     ]
     low = min((y for c in curves for _, y in c.points), default=0.0)
-    note = f"The first {_CHANNELS} of {values.shape[1]} channels. " * (values.shape[1] > _CHANNELS)
-    strips: list[Markup] = []
-    if weights is not None:
-        note += "Below, what all positions attend to, on average: in each layer, and rolled out through all of them."
-        rows = [*(layer.mean(0) for layer in weights.mean(1)), rollout(weights).mean(0)]
-        names = [*(f"layer {i}" for i in range(1, len(rows))), "rollout"]
-        strips = [_strip(row, label) for row, label in zip(rows, names, strict=True)]
-    return join(line_figure(name, note or None, curves, lambda x: f"step {x:,.0f}", *strips, low=low))
+    note = f"The first {_CHANNELS} of {values.shape[1]} channels. " * (values.shape[1] > _CHANNELS) + note
+    rows = [_strip(weights, label) for label, weights in strips]
+    return join(line_figure(name, note or None, curves, lambda x: f"step {x:,.0f}", *rows, low=low))
 
 
 def _strip(weights: np.ndarray, label: str) -> Markup:

@@ -13,10 +13,11 @@ from seqloom.limits import WidthOrZero
 from seqloom.models.decoders import DecoderConfig, make_decoder
 from seqloom.models.encoders import EncoderConfig, make_encoder
 from seqloom.models.inputs import make_embedder, sized
-from seqloom.models.presets import CAPTIONS, TRANSLATION, Preset
+from seqloom.models.presets import CAPTIONS, MOVEMENTS, TRANSLATION, Preset
 from seqloom.models.recurrent import RecurrentDecoderConfig
 from seqloom.nn.attention import CrossAttention
-from seqloom.nn.embedders import EmbedderConfig, Inputs, PatchConfig, TokenEmbedder
+from seqloom.nn.embedders import EmbedderConfig, FrameConfig, Inputs, PatchConfig, TokenEmbedder
+from seqloom.nn.front import Front, FrontConfig
 from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.linear import initialize
 from seqloom.nn.memory import Memory
@@ -33,27 +34,32 @@ class EncoderDecoderConfig(Preset):
     Args:
         encoder, decoder: the two halves.
         embedding: E, the width of the token embeddings; 0 = that of the half that uses them.
-        tie: which of the source, target and output embeddings share one table; "inputs" = source and target. An image
-            has no table.
+        tie: which of the source, target and output embeddings share one table; "inputs" = source and target. Images
+            and signals have no table.
         output_bias: whether each token has a score of its own, whatever was read.
-        source: what is read: tokens, and what their table begins as; or the patches of an image.
+        source: what is read: tokens, and what their table begins as; or the patches of an image, or the frames of a
+            signal.
+        front: convolutions between the frames of a signal and the encoder.
         target: what the table of the target begins as, and whether it is learned.
     """
 
     kind: ClassVar[str] = "encoder-decoder"
-    presets: ClassVar[Mapping[str, Tree]] = {**TRANSLATION, **CAPTIONS}
+    presets: ClassVar[Mapping[str, Tree]] = {**TRANSLATION, **CAPTIONS, **MOVEMENTS}
     encoder: EncoderConfig = field(default_factory=TransformerConfig)
     decoder: DecoderConfig = field(default_factory=TransformerConfig)
     embedding: WidthOrZero = 0
     tie: Literal["none", "inputs", "decoder-output", "all"] = "all"
     output_bias: bool = False
-    source: EmbedderConfig | PatchConfig = field(default_factory=EmbedderConfig)
+    source: EmbedderConfig | PatchConfig | FrameConfig = field(default_factory=EmbedderConfig)
+    front: FrontConfig = field(default_factory=FrontConfig)
     target: EmbedderConfig = field(default_factory=EmbedderConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.source, PatchConfig):
             self.source.check(self.encoder.limit)
+        if self.front.strides and not isinstance(self.source, FrameConfig):
+            raise ValueError("model.front is for signals; the convolutions of images are source.stem")
         if self.one_input and self.target != EmbedderConfig():
             raise ValueError(f"tie = '{self.tie}' has one table: give its vectors under source")
         widths = (half.input_width(self.embedding) for half in (self.encoder, self.decoder))
@@ -69,7 +75,7 @@ class EncoderDecoderConfig(Preset):
         return self.tie in ("all", "inputs") and isinstance(self.source, EmbedderConfig)
 
     @property
-    def embedder(self) -> EmbedderConfig | PatchConfig:
+    def embedder(self) -> EmbedderConfig | PatchConfig | FrameConfig:
         """What embeds the input, as models that only read call it."""
         return self.source
 
@@ -89,7 +95,9 @@ class EncoderDecoder(nn.Module):
         self.config = config
         E = config.embedding
         into, onto = config.encoder.input_width(E), config.decoder.input_width(E)
-        self.source = make_embedder(config.source, into, source_size, E or into)
+        read = E or into  # the width of what is embedded, before the front
+        self.source = make_embedder(config.source, read if config.front.strides else into, source_size, read)
+        self.front = Front(config.front, read, into) if config.front.strides else None
         target, shared = config.target, None
         if config.one_input and isinstance(config.source, EmbedderConfig) and isinstance(self.source, TokenEmbedder):
             target, shared = config.source, self.source.weight
@@ -101,9 +109,10 @@ class EncoderDecoder(nn.Module):
         initialize(self)
 
     def embed(self, inputs: Inputs) -> tuple[Vectors, Mask | None]:
-        """The embedded source, and the mask of its real positions."""
+        """What the encoder reads, and the mask of what is real."""
         source = inputs[self.source.modality]
-        return self.source(source.values), source.mask
+        x = self.source(source.values)
+        return (x, source.mask) if self.front is None else self.front(x, source.mask)
 
     def encode(self, inputs: Inputs) -> Memory:
         """The memory of the source."""

@@ -64,7 +64,12 @@ class MultimodalConfig(Preset):
         encoder: Any = self.encoders[modality]
         tie: Any = "decoder-output"
         return EncoderDecoderConfig(
-            encoder=encoder.encoder, decoder=self.decoder, embedding=self.embedding, tie=tie, source=encoder.embedder
+            encoder=encoder.encoder,
+            decoder=self.decoder,
+            embedding=self.embedding,
+            tie=tie,
+            source=encoder.embedder,
+            front=encoder.front,
         )
 
 

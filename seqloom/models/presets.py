@@ -124,6 +124,14 @@ def _frames(*strides: int) -> Tree:
     return {"embedder": {"kind": "frames"}, "front": front, "pooling": "mean", "segments": 0}
 
 
+# For signals of some hundred steps, or with model.front.strides = [1, 1] for shorter ones.
+_STEPS: Tree = {"source": {"kind": "frames"}, "front": {"strides": [2, 2], "kernel": 7}}
+_ATTENDING: Tree = {"layers": 2, "width": 128, "inner": 256, "heads": 4, "activation": "gelu"}
+MOVEMENTS: dict[str, Tree] = {
+    "signal-lstm": {"encoder": {**_LSTM, "width": 96}, "decoder": {**_TELLER, "width": 192}, **_STEPS},
+    "signal-transformer": {"encoder": {**_ATTENDING, "positions": "rotary"}, "decoder": _ATTENDING, **_STEPS},
+}
+
 # bert-base, bert-large: Devlin et al. 2019; bert-tiny to bert-medium: Turc et al. 2019. minilm: Wang et al. 2020, with
 # 6 layers. small-bert has today's form, small-megatron that of Shoeybi et al. 2019, which Hugging Face's formats have.
 # vit-base, vit-large: Dosovitskiy et al. 2021; vit-tiny, vit-small: Touvron et al. 2021. small-vit and small-cnn are

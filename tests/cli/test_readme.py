@@ -61,6 +61,24 @@ ENCODER = "encoder.layers = 1\nencoder.width = 8\nencoder.inner = 8\nencoder.hea
 DECODER = "decoder.layers = 1\ndecoder.width = 8\ndecoder.inner = 8\ndecoder.heads = 2\n"
 READING = TINY.replace('preset = "PRESET"\n', ENCODER)
 WRITING = TINY.replace("PRESET", "small-transformer").replace("\n\n[training]", f"\n{DECODER}\n[training]")
+UNIT = f"""task = "multimodal"
+[tasks.films]
+kind = "classify"
+data = {{ train = ["labels.tsv"], valid = ["labels.tsv"], test = ["labels.tsv"], text = "sentence" }}
+batches.length = 16
+[tasks.letters]
+kind = "translate"
+data = {{ kind = "captions", train = ["letters.npz", "letters.tsv"], test = ["letters.npz", "letters.tsv"] }}
+[model.encoders.text]
+preset = "bag"
+encoder.width = 8
+[model.encoders.image]
+{ENCODER}
+[model.decoder]
+layers = 1
+width = 8
+heads = 2
+{TRAINING}"""
 RUNS = {
     "translate": SMALL.replace("valid.", "val.")
     .replace(".src", ".en")
@@ -74,11 +92,7 @@ RUNS = {
     "digits": f'task = "classify"\n[data]\nkind = "digits-8x8"\n[model]\n{ENCODER}\n{TRAINING}',
     "glyphs": 'task = "translate"\n[data]\nkind = "captions"\ntrain = ["letters.npz", "letters.tsv"]\n'
     f'[model]\nencoder.layers = 1\nencoder.width = 8\nencoder.heads = 2\n{TRAINING}',
-    "unit/shared": 'task = "multimodal"\n[tasks.films]\nkind = "classify"\n[tasks.films.data]\ntrain = ["labels.tsv"]\n'
-    'valid = ["labels.tsv"]\ntest = ["labels.tsv"]\ntext = "sentence"\n[tasks.films.batches]\nlength = 16\n'
-    '[tasks.letters]\nkind = "translate"\n[tasks.letters.data]\nkind = "captions"\n'
-    'train = ["letters.npz", "letters.tsv"]\ntest = ["letters.npz", "letters.tsv"]\n[model.encoders.text]\npreset = "bag"\nencoder.width = 8\n'
-    f"[model.encoders.image]\n{ENCODER}\n[model.decoder]\nlayers = 1\nwidth = 8\nheads = 2\n{TRAINING}",
+    "unit/shared": UNIT,
     "squad/bert": f'task = "answer"\n[data]\ntrain = ["squad.json"]\nvalid = ["squad.json"]\n{READING}',
     "words": 'task = "embed_words"\n[data]\ntrain = ["book.txt"]\nmin_count = 1\n[model]\nwidth = 4\n'
     "[training]\nepochs = 1\nthreads = 1\n",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ import numpy as np
 from seqloom.data.formats.arrays import labels_in, named, npz_arrays
 from seqloom.data.formats.labelled import TAB, records
 from seqloom.data.formats.lines import file_format, is_blank, json_records, read_each, text_of
-from seqloom.data.rows import LabelledArray
+from seqloom.data.rows import LabelledArray, TaggedArray
 from seqloom.errors import DataError, UsageError, counted, nearest
 from seqloom.limits import LengthOrZero
 
@@ -23,40 +24,143 @@ _KEYS = ("values", "series")
 _NPZ = "write numpy.savez(FILE, values=..., label=...); data.values and data.label choose other names"
 _JSON = 'write {"label": "...", "series": [[...], ...]}: equally many numbers, or null, for each time step'
 _CELL = "write numbers; a missing value is an empty cell, NaN or ?"
+_NOTHING = "has no series", "name a file of series"
 _MISSING = frozenset(("", "?", "nan"))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How series lie in files; its keys are those of the source `signals`, see there."""
+    """How series lie in files; its keys are those of the sources of signals, see there."""
 
     values: str = ""
     label: str = "label"
     names: tuple[str, ...] = ()
     axes: Axes = "auto"
     leave_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Series:
+    """A series (T C) as it lies in a file.
+
+    Args:
+        values: the numbers.
+        labels: one for all, or one for each step; () = none.
+        places: where it is, for messages; of a stream, where each step is.
+        stream: whether it is the only series of its file, or of its array, step by step.
+    """
+
+    values: np.ndarray
+    labels: Sequence[str]
+    places: Sequence[str]
+    stream: bool = False
+
+    def place(self, step: int) -> str:
+        """Where a step is."""
+        return self.places[step] if self.stream else f"{self.places[0]}, step {step + 1}"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How streams are cut into series; its keys are those of the source `signals`, see there."""
+
     window: LengthOrZero = 0
     stride: LengthOrZero = 0
     onsets: str = ""
 
 
-def read_signals(paths: Sequence[str], layout: Layout, *, labelled: bool) -> list[LabelledArray]:
+_UNCUT = Cut()
+
+
+def read_signals(paths: Sequence[str], layout: Layout, *, labelled: bool, cut: Cut = _UNCUT) -> list[LabelledArray]:
     """The series (T C) of some files, as float32 with NaN for a missing value.
 
-    Raises DataError or UsageError at the first fault. `labelled`: whether each must have a label.
+    Raises DataError or UsageError at the first fault.
+
+    Args:
+        paths: the files.
+        layout: how series lie in them.
+        labelled: whether each must have a label.
+        cut: how streams are cut.
     """
 
+    def each(path: Path) -> Iterator[LabelledArray]:
+        if cut.onsets:
+            return _events(path, layout, cut)
+        series = _in_file(path, layout)
+        return (row for one in series for row in (_windows(one, cut) if one.stream else [_whole(one)]))
+
     def read(path: Path) -> Iterator[LabelledArray]:
-        for row in _rows(path, layout):
+        for row in each(path):
             if labelled and is_blank(row.label):
                 cure = f"give each series one as {layout.label!r}; data.label chooses another name"
                 raise DataError("a series without a label", where=row.where, cure=cure)
             yield LabelledArray(_checked(row.values, row.where), named(row.label, layout.names, row.where), row.where)
 
-    return read_each(paths, read, "has no series", "name a file of series")
+    return read_each(paths, read, *_NOTHING)
 
 
-def _rows(path: Path, layout: Layout) -> Iterator[LabelledArray]:
+def read_steps(paths: Sequence[str], layout: Layout, *, labelled: bool) -> list[LabelledArray]:
+    """The same with a label for each step, as TaggedArray; a stream is one series."""
+
+    def rows(series: _Series) -> Iterator[LabelledArray]:
+        where, labels = series.places[0] if series.places else "", series.labels
+        if labelled and len(labels) != len(series.values):
+            steps, given = counted(len(series.values), "time step"), counted(len(labels), "label")
+            raise DataError(f"{steps} and {given}", where=where, cure=f"give each step one as {layout.label!r}")
+        if labelled and any(map(is_blank, labels)):
+            step = next(i for i, label in enumerate(labels) if is_blank(label))
+            raise DataError("a time step without a label", where=series.place(step), cure="give each step one")
+        tags = [named(label, layout.names, series.place(i)) for i, label in enumerate(labels if labelled else ())]
+        yield TaggedArray(_checked(series.values, where), "", where, tuple(tags))
+
+    return read_each(paths, lambda path: (row for one in _in_file(path, layout) for row in rows(one)), *_NOTHING)
+
+
+class Places:
+    """Series of files by their places: FILE where it has one series, FILE:NUMBER as messages name one of several, and
+    FILE:NUMBER+NUMBER for some of them, one after the other.
+
+    Args:
+        read: (file) -> its series.
+    """
+
+    def __init__(self, read: Callable[[str], Sequence[LabelledArray]]) -> None:
+        self._read = read
+        self._files: dict[str, dict[str, LabelledArray]] = {}
+
+    def file(self, name: str) -> dict[str, LabelledArray]:
+        """The series of a file by place."""
+        if name not in self._files:
+            self._files[name] = {row.where: row for row in self._read(name)}
+        return self._files[name]
+
+    def named(self, name: str) -> list[str]:
+        """The places of all series of a file, or a place itself."""
+        return [name] if _NUMBERS.fullmatch(name) else [*self.file(name)]
+
+    def __call__(self, place: str) -> LabelledArray:
+        """The series at a place. Raises UsageError, DataError."""
+        if (match := _NUMBERS.fullmatch(place)) is None:
+            rows = [*self.file(place).values()]
+            if len(rows) > 1:
+                raise UsageError(f"has {len(rows):,} series", where=place, cure=f"name one, like {rows[0].where}")
+            return rows[0]
+        rows, series = [], self.file(match[1])
+        for number in match[2].split("+"):
+            if (where := f"{match[1]}:{number}") not in series:
+                problem = f"has no series {number}"
+                raise UsageError(problem, where=match[1], cure=f"the first is {next(iter(series))}")
+            rows.append(series[where])
+        if len({row.values.shape[1] for row in rows}) > 1:
+            raise DataError("series with other numbers of channels", where=place, cure="join series of one kind")
+        return replace(rows[0], values=np.concatenate([row.values for row in rows]), where=place)
+
+
+_NUMBERS = re.compile(r"(.+):(\d+(?:\+\d+)*)")
+
+
+def _in_file(path: Path, layout: Layout) -> Iterator[_Series]:
     kind = file_format(path)
     if kind == ".npz":
         return _from_arrays(path, layout)
@@ -98,36 +202,51 @@ def axes_of(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray | None, 
     return values, arrays.get(layout.label), axes
 
 
-def _from_arrays(path: Path, layout: Layout) -> Iterator[LabelledArray]:
+def _steps_first(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray | None, Axes]:
+    """The values as ([N] T C), their labels, and what the axes were."""
     values, given, axes = axes_of(path, layout)
     if "C" not in axes:
-        values = values[..., None]
-    elif axes.endswith("CT"):
-        values = values.swapaxes(-1, -2)
-    if layout.onsets:
-        yield from _events(values, given, axes, layout, path)
-        return
-    labels = None if given is None else labels_in(given, len(values), "series" if "N" in axes else "steps", path)
+        return values[..., None], given, axes
+    return values.swapaxes(-1, -2) if axes.endswith("CT") else values, given, axes
+
+
+def _from_arrays(path: Path, layout: Layout) -> Iterator[_Series]:
+    values, given, axes = _steps_first(path, layout)
     if "N" not in axes:
-        yield from _windows(values, labels, layout, [f"{path}:{i + 1}" for i in range(len(values))])
+        labels = () if given is None else labels_in(given, len(values), "steps", path)
+        yield _Series(values, labels, [f"{path}:{i + 1}" for i in range(len(values))], stream=True)
         return
+    each: Sequence[Sequence[str]] = [()] * len(values)
+    if given is not None and given.ndim == 2 and len(given) == len(values):
+        each = [labels_in(row, values.shape[1], "steps", path) for row in given]
+    elif given is not None:
+        each = [[label] for label in labels_in(given, len(values), "series", path)]
     for i, series in enumerate(values):
-        yield LabelledArray(series, "" if labels is None else labels[i], f"{path}:{i + 1}")
+        yield _Series(series, each[i], [f"{path}:{i + 1}"])
 
 
-def _events(
-    values: np.ndarray, given: np.ndarray | None, axes: Axes, layout: Layout, path: Path
-) -> Iterator[LabelledArray]:
-    """The series of a stream (T C) that begin at its onsets, each of `window` steps, or up to the next onset."""
-    first = npz_arrays(path, "series", _NPZ).get(layout.onsets)
+def _whole(series: _Series) -> LabelledArray:
+    """A series with one label."""
+    if len(series.labels) > 1:
+        cure = "task = 'tag' learns the labels of steps"
+        raise DataError("a label for each step, not for the series", where=series.places[0], cure=cure)
+    return LabelledArray(series.values, next(iter(series.labels), ""), series.places[0])
+
+
+def _events(path: Path, layout: Layout, cut: Cut) -> Iterator[LabelledArray]:
+    """The series of a stream that begin at its onsets, each of `window` steps, or up to the next onset."""
+    if file_format(path) != ".npz":
+        raise UsageError("only .npz has onsets", where=str(path), cure="leave data.onsets out")
+    values, given, axes = _steps_first(path, layout)
+    first = npz_arrays(path, "series", _NPZ).get(cut.onsets)
     if "N" in axes or first is None or first.ndim != 1 or first.dtype.kind not in "iu" or not first.size:
-        problem = f"no list of whole numbers {layout.onsets!r}" if "N" not in axes else f"series {axes} have no onsets"
+        problem = f"no list of whole numbers {cut.onsets!r}" if "N" not in axes else f"series {axes} have no onsets"
         cure = "data.onsets names the first steps, from 0, of the events of one stream, of data.axes TC or CT"
         raise DataError(problem, where=str(path), cure=cure)
     labels = None if given is None else labels_in(given, len(first), "onsets", path)
     edges = [*first.tolist(), len(values)]
     for i, (at, following) in enumerate(pairwise(edges)):
-        end = at + layout.window if layout.window else following
+        end = at + cut.window if cut.window else following
         if not (0 <= at < following and end <= len(values)):
             then = f", and the next begins at {following:,}" if i + 1 < len(first) else ""
             problem = f"event {i + 1} has steps {at:,} to {end:,} of {len(values):,}{then}"
@@ -136,24 +255,23 @@ def _events(
         yield LabelledArray(values[at:end], "" if labels is None else labels[i], f"{path}:{at + 1}")
 
 
-def _windows(
-    values: np.ndarray, labels: Sequence[str] | None, layout: Layout, places: Sequence[str]
-) -> Iterator[LabelledArray]:
-    """A stream (T C) as one series; or its windows, each with its most frequent label."""
-    width = layout.window or len(values)
+def _windows(series: _Series, cut: Cut) -> Iterator[LabelledArray]:
+    """A stream as one series; or its windows, each with its most frequent label."""
+    values, labels, places = series.values, series.labels, series.places
+    width = cut.window or len(values)
     if len(values) < width:
         problem = f"has {counted(len(values), 'time step')}, and data.window is {width:,}"
         raise DataError(problem, where=places[0] if places else "", cure="choose a shorter window")
-    for first in range(0, len(values) - width + 1, layout.stride or width):
-        seen = Counter(labels[first : first + width]) if labels is not None else Counter([""])
-        if len(seen) > 1 and not layout.window:
-            at = next(i for i, label in enumerate(labels or ()) if label != (labels or ())[0])
+    for first in range(0, len(values) - width + 1, cut.stride or width):
+        seen = Counter(labels[first : first + width] or ("",))
+        if len(seen) > 1 and not cut.window:
+            at = next(i for i, label in enumerate(labels) if label != labels[0])
             cure = "data.window = 64 cuts windows of 64 steps, each with its most frequent label"
             raise DataError("the label changes within the series", where=places[at], cure=cure)
         yield LabelledArray(values[first : first + width], seen.most_common(1)[0][0], places[first])
 
 
-def _from_json(path: Path, layout: Layout) -> Iterator[LabelledArray]:
+def _from_json(path: Path, layout: Layout) -> Iterator[_Series]:
     for record, where in json_records(path):
         key = layout.values or next((key for key in _KEYS if key in record), "")
         try:
@@ -164,8 +282,9 @@ def _from_json(path: Path, layout: Layout) -> Iterator[LabelledArray]:
             problem = f"no series {layout.values or 'values or series'!r} of time steps"
             raise DataError(problem, where=where, cure=f"{_JSON}; data.values chooses another key")
         values = values[:, None] if values.ndim == 1 else values.T if layout.axes.endswith("CT") else values
-        label = record.get(layout.label, "")
-        yield LabelledArray(values, label.strip() if isinstance(label, str) else str(label), where)
+        label = record.get(layout.label)
+        labels = label if isinstance(label, list) else [label]
+        yield _Series(values, ["" if each is None else str(each).strip() for each in labels], [where])
 
 
 def columns_of(names: Sequence[str], layout: Layout, path: Path) -> list[str]:
@@ -176,7 +295,7 @@ def columns_of(names: Sequence[str], layout: Layout, path: Path) -> list[str]:
     return [name for name in names if name not in (layout.label, *layout.leave_out)]
 
 
-def _from_table(path: Path, layout: Layout) -> Iterator[LabelledArray]:
+def _from_table(path: Path, layout: Layout) -> Iterator[_Series]:
     rows, labels, places = list[list[float]](), list[str](), list[str]()
     columns: list[str] | None = None
     for record, where in records(path, True, 1, "," if file_format(path) == ".csv" else TAB):
@@ -185,7 +304,7 @@ def _from_table(path: Path, layout: Layout) -> Iterator[LabelledArray]:
         labels.append(str(record.get(layout.label, "")).strip())
         places.append(where)
     if rows:
-        yield from _windows(np.array(rows), labels if any(labels) else None, layout, places)
+        yield _Series(np.array(rows), labels if any(labels) else (), places, stream=True)
 
 
 def _value(cell: Any, where: str, which: str) -> float:
@@ -199,7 +318,7 @@ def _value(cell: Any, where: str, which: str) -> float:
         raise DataError(f"the value {text[:40]!r} {which} is no number", where=where, cure=cure) from None
 
 
-def _from_archive(path: Path) -> Iterator[LabelledArray]:
+def _from_archive(path: Path) -> Iterator[_Series]:
     """The series of a .ts file: dimensions separated by ":", then the label (timeseriesclassification.com)."""
     head: dict[str, str] = {}
     lines = ((line.strip(), where) for line, where in text_of(path))
@@ -213,7 +332,7 @@ def _from_archive(path: Path) -> Iterator[LabelledArray]:
         yield _archived(line, where, head)
 
 
-def _archived(line: str, where: str, head: Mapping[str, str]) -> LabelledArray:
+def _archived(line: str, where: str, head: Mapping[str, str]) -> _Series:
     if head.get("timestamps", "").startswith("true"):
         raise DataError("series with time stamps are not read", where=where, cure="write one value for each step")
     channels, label = line.split(":"), ""
@@ -226,4 +345,4 @@ def _archived(line: str, where: str, head: Mapping[str, str]) -> LabelledArray:
         lengths = ", ".join(str(len(row)) for row in values) or "no"
         problem = f"{lengths} values in its {counted(len(values), 'dimension')}"
         raise DataError(problem, where=where, cure="write as many dimensions as @dimensions says, of one length")
-    return LabelledArray(np.array(values).T, label.strip(), where)
+    return _Series(np.array(values).T, [label.strip()], [where])

@@ -3,21 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from seqloom.data.formats.lines import expand, file_format
-from seqloom.data.formats.signals import Layout, axes_of, read_signals
-from seqloom.data.rows import LabelledArray
+from seqloom.data.formats.signals import Cut, Layout, Places, axes_of, read_signals, read_steps
+from seqloom.data.rows import Fresh, LabelledArray, Pairs, Splits, digest_rows
 from seqloom.data.sources.labelled import ExampleFiles
-from seqloom.errors import DataError, counted
+from seqloom.data.sources.pairs import PairSource
+from seqloom.errors import DataError, UsageError, counted
 from seqloom.files import Json
+from seqloom.limits import Length, Seed
+from seqloom.media.signals import moments
 
 
 @dataclass(frozen=True)
-class SignalFiles(Layout, ExampleFiles[LabelledArray]):
+class SeriesFiles(Layout, ExampleFiles[LabelledArray]):
+    """Files of series of values, and what is learned of them."""
+
+    kind: ClassVar[str] = "signals"
+    modality: ClassVar[str] = "signal"
+    scale: Literal["data", "series"] = "data"
+
+    def described(self, files: Sequence[str]) -> list[str]:
+        """See ExampleFiles."""
+        lines = []
+        for path in (path for path in dict.fromkeys(files) if self.axes == "auto" and file_format(path) == ".npz"):
+            values, _, axes = axes_of(expand(path), self)
+            lines.append(f"{path}: {' x '.join(map(str, values.shape))}, read as {', '.join(axes)} (data.axes)")
+        return lines
+
+    def in_use(self, files: Sequence[str]) -> list[LabelledArray]:
+        """The series of some files, which need no label."""
+        raise NotImplementedError
+
+    def learned(self, train: Sequence[LabelledArray]) -> Json:
+        """See `sizes_of`."""
+        return sizes_of(train)
+
+
+def sizes_of(train: Sequence[LabelledArray]) -> Json:
+    """The number of channels, and the mean and the deviation of each, without missing values.
+
+    Raises DataError where the number differs.
+    """
+    first = train[0]
+    for row in train:
+        if row.values.shape[1] != first.values.shape[1]:
+            these, those = (counted(r.values.shape[1], "channel") for r in (row, first))
+            problem, cure = f"{these}, and {first.where} has {those}", "data.axes says which axis is the channels"
+            raise DataError(problem, where=row.where, cure=cure)
+    mean, deviation = moments(np.concatenate([row.values for row in train]))
+    scale = {"mean": mean.tolist(), "deviation": deviation.tolist()}
+    return {"sizes": {"channels": len(mean)}, "scale": scale}
+
+
+@dataclass(frozen=True)
+class SignalFiles(Cut, SeriesFiles):
     """Labelled series of values: .npz; .jsonl with {"label": ..., "series": [[...], ...]}, a list for each time step;
     .ts of the UCR and UEA archives; and tables, .csv or .tsv, with a line for each time step.
 
@@ -30,6 +75,8 @@ class SignalFiles(Layout, ExampleFiles[LabelledArray]):
         axes: what the axes of an array are: N series of T steps with C channels, or TC, a stream with a label for each
             step. auto = NT, or of NTC and NCT that with fewer channels than steps; what was taken is reported.
         leave_out: the columns of a table that are not read; all others but the label are channels.
+        scale: by what values are standardized: by the mean and deviation of each channel of the training data, or of
+            each series by itself, where those differ from recording to recording.
         window: a stream (a table, or an array TC) is cut into windows of so many steps, each with its most frequent
             label; 0 = a stream is one series.
         stride: steps from the start of one window to that of the next; 0 = as many as a window has.
@@ -37,20 +84,13 @@ class SignalFiles(Layout, ExampleFiles[LabelledArray]):
             label and is one series: of `window` steps, or up to the next.
     """
 
-    kind: ClassVar[str] = "signals"
-    modality: ClassVar[str] = "signal"
+    def read(self, files: Sequence[str]) -> list[LabelledArray]:
+        """See SplitFiles."""
+        return read_signals(files, self, labelled=True, cut=self)
 
-    def read(self, files: Sequence[str], *, labelled: bool = True) -> list[LabelledArray]:
-        """See SplitFiles; in use, series need no label."""
-        return read_signals(files, self, labelled=labelled)
-
-    def described(self, files: Sequence[str]) -> list[str]:
-        """See ExampleFiles."""
-        lines = []
-        for path in (path for path in dict.fromkeys(files) if self.axes == "auto" and file_format(path) == ".npz"):
-            values, _, axes = axes_of(expand(path), self)
-            lines.append(f"{path}: {' x '.join(map(str, values.shape))}, read as {', '.join(axes)} (data.axes)")
-        return lines
+    def in_use(self, files: Sequence[str]) -> list[LabelledArray]:
+        """See SeriesFiles."""
+        return read_signals(files, self, labelled=False, cut=self)
 
     def hold_out(
         self,
@@ -67,21 +107,130 @@ class SignalFiles(Layout, ExampleFiles[LabelledArray]):
             raise DataError("no window can be held out for validation", where=", ".join(self.train), cure=cure)
         return train[: -held - apart], train[-held:], f"the last {counted(held, 'window')} held out as validation data"
 
-    def learned(self, train: Sequence[LabelledArray]) -> Json:
-        """The number of channels, and the mean and the deviation of each, without missing values.
 
-        Raises DataError where the number differs.
-        """
-        first = train[0]
-        for row in train:
-            if row.values.shape[1] != first.values.shape[1]:
-                these, those = (counted(r.values.shape[1], "channel") for r in (row, first))
-                problem, cure = f"{these}, and {first.where} has {those}", "data.axes says which axis is the channels"
-                raise DataError(problem, where=row.where, cure=cure)
-        steps = np.concatenate([row.values for row in train]).astype(np.float64)
-        there = ~np.isnan(steps)
-        count, filled = np.maximum(there.sum(0), 1), np.where(there, steps, 0)
-        mean = filled.sum(0) / count
-        deviation = np.sqrt((np.square(filled - mean) * there).sum(0) / count)
-        scale = {"mean": mean.tolist(), "deviation": np.where(deviation > 0, deviation, 1.0).tolist()}
-        return {"sizes": {"channels": steps.shape[1]}, "scale": scale}
+@dataclass(frozen=True)
+class TaggedSignals(SeriesFiles):
+    """Recordings with a label for each time step: tables, .csv or .tsv, of one recording each; .npz of one (TC), or of
+    several with labels (N T); and .jsonl with {"label": ["...", ...], "series": [[...], ...]}.
+
+    Without `valid`, a tenth of the recordings is held out, and of a single one the last tenth of its steps.
+
+    Args:
+        values: the name of the array or key; "" = "values" or "series".
+        label: the name of the array, key or column of labels.
+        names: the names of labels that are numbers, from 0; by default the numbers are the names.
+        axes: what the axes of an array are: see `signals` of classify.
+        leave_out: the columns of a table that are not read; all others but the label are channels.
+        scale: by what values are standardized: by the mean and deviation of each channel of the training data, or of
+            each series by itself, where those differ from recording to recording.
+    """
+
+    def read(self, files: Sequence[str]) -> list[LabelledArray]:
+        """See SplitFiles."""
+        return read_steps(files, self, labelled=True)
+
+    def in_use(self, files: Sequence[str]) -> list[LabelledArray]:
+        """See SeriesFiles."""
+        return read_steps(files, self, labelled=False)
+
+    def hold_out(
+        self,
+        train: list[LabelledArray],
+        seed: int,
+        labels: Callable[[LabelledArray], Iterable[str]] = lambda row: (),
+    ) -> tuple[list[LabelledArray], list[LabelledArray], str]:
+        """See ExampleFiles."""
+        if len(train) > 1:
+            return super().hold_out(train, seed, labels)
+        row: Any = train[0]
+        at = len(row.labels) - max(1, len(row.labels) // 10)
+        parts = [
+            replace(row, values=row.values[part], labels=row.labels[part]) for part in (slice(at), slice(at, None))
+        ]
+        return parts[:1], parts[1:], f"the last {counted(len(row.labels) - at, 'step')} held out as validation data"
+
+
+@dataclass(frozen=True)
+class SignalPairs(Layout, PairSource):
+    """Series of values and the text of each, in the files that `signals` of classify reads, with texts as labels.
+
+    A series stands in a pair as its place in its file. With `most` above 1 each example is several series of a file,
+    drawn by the seed, one after the other, and their texts with blanks between; so many that each split has as many
+    examples as series, and the training examples are drawn anew in each epoch.
+
+    Args:
+        train, valid, test: the files; ${VARIABLES} of the environment are expanded. Without `valid`, a tenth of the
+            series, drawn by the seed, is held out.
+        values: the name of the array or key; "" = "values" or "series".
+        label: the name of the array, key or column of texts.
+        names: the texts of labels that are numbers, from 0; by default the numbers themselves.
+        axes, leave_out, scale: see `signals` of classify.
+        least, most: the fewest and the most series of an example; all numbers are equally likely.
+        max_length: a training text of more tokens is left out, and counted.
+        seed: another seed holds out and draws other series.
+    """
+
+    kind: ClassVar[str] = "signals"
+    modality: ClassVar[str] = "signal"
+    train: tuple[str, ...] = ()
+    valid: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    scale: Literal["data", "series"] = "data"
+    least: Length = 1
+    most: Length = 1
+    max_length: Length = 128
+    seed: Seed = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.least > self.most:
+            raise ValueError(f"most must not be below least, not {self.most} and {self.least}")
+
+    def in_use(self, files: Sequence[str]) -> list[LabelledArray]:
+        """The series of some files, which need no text."""
+        return read_signals(files, self, labelled=False)
+
+    def splits(self) -> Splits:
+        """See PairSource."""
+        if not self.train:
+            raise UsageError("the config names no training data", where="data.train", cure="name files of series")
+        train = read_signals(self.train, self, labelled=True)
+        held = set[int]()
+        if not self.valid:
+            held = {*Random(f"seqloom signals {self.seed}").sample(range(len(train)), len(train) // 10)}
+            if not held:
+                cure = "name validation data with --data.valid"
+                raise DataError("no series can be held out for validation", where=self.train[0], cure=cure)
+        kept = [row for i, row in enumerate(train) if i not in held]
+        valid = self.read(self.valid) if self.valid else self._pairs([train[i] for i in sorted(held)], "valid")
+        test = self.read(self.test) if self.test else None
+        fresh = Fresh(lambda epoch: self._pairs(kept, f"epoch {epoch}")) if self.most > 1 else None
+        return Splits(self._pairs(kept, "epoch 0"), valid, test, fresh)
+
+    def read(self, files: Sequence[str]) -> Pairs:
+        """See PairSource."""
+        return self._pairs(read_signals(files, self, labelled=True), "test")
+
+    def _pairs(self, rows: Sequence[LabelledArray], part: str) -> Pairs:
+        values = digest_rows(rows)
+        if self.most == 1:
+            return Pairs([row.where for row in rows], [row.label for row in rows], values=values)
+        random, files = Random(f"seqloom signals {self.seed} {part}"), dict[str, list[LabelledArray]]()
+        for row in rows:
+            files.setdefault(row.where.rpartition(":")[0], []).append(row)
+        drawn = []
+        for row in random.choices(rows, k=len(rows)):
+            others = files[row.where.rpartition(":")[0]]
+            drawn.append([row, *random.choices(others, k=random.randint(self.least, self.most) - 1)])
+        places = ["+".join([each[0].where, *(row.where.rpartition(":")[2] for row in each[1:])]) for each in drawn]
+        texts = [" ".join(row.label for row in each) for each in drawn]
+        return Pairs(places, texts, kinds=[f"{len(each)} series" for each in drawn], values=values)
+
+    def learned(self, train: Pairs) -> Json:
+        """See PairSource and `sizes_of`."""
+        places = Places(lambda name: self.in_use([name]))
+        return sizes_of([places(place) for place in dict.fromkeys(train.sources)])
+
+    def longest(self) -> int:
+        """See PairSource."""
+        return self.max_length

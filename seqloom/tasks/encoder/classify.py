@@ -143,12 +143,6 @@ class ClassifyConfig(ExamplesConfig):
         """See ExamplesConfig."""
         return (text for row in rows for text in (row.text, row.second) if text)
 
-    def content(self, row: Any) -> object:
-        """See ExamplesConfig."""
-        if isinstance(row, LabelledArray):
-            return row.values.tobytes() or row.where
-        return super().content(row)
-
     def usable(self, rows: list[Any], name: str, reporter: Reporter) -> list[Any]:
         """See ExamplesConfig: files that are damaged have no values."""
         lost = [row.where for row in rows if isinstance(row, LabelledArray) and not row.values.size]

@@ -12,7 +12,7 @@ import numpy as np
 
 from seqloom.data.batches.windows import Item, ItemBatches, TextBatchConfig
 from seqloom.data.checks.pairs import Finding
-from seqloom.data.rows import digest_rows
+from seqloom.data.rows import LabelledArray, digest_rows
 from seqloom.data.sources.labelled import first_of
 from seqloom.errors import DataError, UsageError, counted, nearest
 from seqloom.files import Json
@@ -68,6 +68,10 @@ class Reader:
     def items(self, rows: Sequence[Any], learn: bool) -> list[Item]:
         """The encoded examples, with targets if `learn`. Raises DataError."""
         raise NotImplementedError
+
+    def learned(self, item: Item) -> list[Item]:
+        """What is drawn by itself in training: an example."""
+        return [item]
 
     def outputs_of(self, model: TextReader, items: Sequence[Item]) -> list[list[np.ndarray]]:
         """The outputs of the head for each example."""
@@ -145,6 +149,8 @@ class ExamplesConfig(ReadingConfig):
 
     def content(self, row: Any) -> object:
         """What is the same where an example occurs twice."""
+        if isinstance(row, LabelledArray):
+            return row.values.tobytes() or row.where
         return tuple(self.texts([row]))
 
     def facts(self, rows: Sequence[Any]) -> Json:
@@ -178,13 +184,15 @@ class ExamplesConfig(ReadingConfig):
             if reader.lost:
                 reporter.warn(f"{name}: {reader.lost}")
 
+        drawn = [part for item in items["train"] for part in reader.learned(item)]
+
         def measure(model: TextReader) -> Callable[[int], Measured]:
             return lambda step: _validated(reader, model, rows["valid"], items["valid"], step)
 
         return self.prepared(
             {name: digest_rows(split) for name, split in rows.items()},
             assets,
-            ItemBatches(items["train"], self.batches, self.seed, reader.medium.change()),
+            ItemBatches(drawn, self.batches, self.seed, reader.medium.change()),
             measure,
             lambda: [
                 {"split": name, "examples": len(split), **reader.medium.summary(split, items[name], rows["train"])}

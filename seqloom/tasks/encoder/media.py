@@ -12,7 +12,8 @@ import numpy as np
 from seqloom.data.batches.windows import Change, Item, Scale, Window, collate, frame, starts_of
 from seqloom.data.formats.images import image_files
 from seqloom.data.formats.lines import is_text
-from seqloom.data.rows import Example, LabelledArray
+from seqloom.data.formats.signals import Places
+from seqloom.data.rows import Example, LabelledArray, TaggedArray
 from seqloom.errors import DataError, UsageError, counted
 from seqloom.evaluation.classification import nearest
 from seqloom.files import Json
@@ -22,12 +23,14 @@ from seqloom.inspection.page import join
 from seqloom.inspection.signals import signal_attention
 from seqloom.media.augment import Augment
 from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, is_uri, png_uri, read_image, said
-from seqloom.media.signals import stretched
-from seqloom.models.assemblies import TextReader, parameter_count
+from seqloom.media.signals import moments, stretched
+from seqloom.models.assemblies import TextReader, limit_of, parameter_count
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.task import after_front, seen
 from seqloom.tasks.task import Seen
 from seqloom.text.dna import reverse_complement
+
+_COMPARED = 20_000  # time steps, of which the nearest are found
 
 
 class Medium:
@@ -241,6 +244,12 @@ def _neighbours(rows: Sequence[Any], train: Sequence[Any], form: Callable[[Any],
     return {"nearest neighbour, %": round(100 * float(np.mean(right)), 2)}
 
 
+def _apart(rows: Sequence[TaggedArray]) -> Sequence[LabelledArray]:
+    """The time steps of recordings, each with its label, evenly thinned out where they are many."""
+    steps = [LabelledArray(row.values[i : i + 1], label) for row in rows for i, label in enumerate(row.labels)]
+    return steps[:: -(-len(steps) // _COMPARED)]
+
+
 class SignalMedium(Medium):
     """Series of values with equally many channels, of any length."""
 
@@ -250,28 +259,20 @@ class SignalMedium(Medium):
         super().__init__(config, assets)
         self.channels: int = self.facts["sizes"]["channels"]
         self.scale = Scale(*(np.array(self.facts["scale"][name], np.float32) for name in ("mean", "deviation")))
-        self._read: dict[str, list[LabelledArray]] = {}  # by file
+        self.places = Places(lambda name: config.data.in_use([name]))
 
-    def _file(self, name: str) -> list[LabelledArray]:
-        if name not in self._read:
-            self._read[name] = self.config.data.read([name], labelled=False)
-        return self._read[name]
+    def _scale(self, row: LabelledArray) -> Scale:
+        return Scale(*moments(row.values)) if self.config.data.scale == "series" else self.scale
 
     def named(self, inputs: Sequence[str]) -> list[str]:
-        """Each series of the files, by file and number."""
-        return [row.where for name in inputs for row in self._file(name)]
+        """Each series of the files, by file and number; see Places."""
+        return [place for name in inputs for place in self.places.named(name)]
 
     def row(self, example: Any) -> LabelledArray:
-        """A file with one series, FILE:NUMBER as messages name one of several, or numbers (T C), (T)."""
+        """The place of a series, see Places; or numbers (T C), (T)."""
         (example,) = example if isinstance(example, tuple) else (example,)
         if isinstance(example, str | Path):
-            name, _, number = str(example).rpartition(":")
-            rows = self._file(name if number.isdecimal() and name else str(example))
-            named = [row for row in rows if row.where == str(example)] or rows
-            if len(named) > 1:
-                problem = f"has {len(named):,} series"
-                raise UsageError(problem, where=str(example), cure=f"name one, like {named[0].where}")
-            return replace(named[0], label="")
+            return replace(self.places(str(example)), label="")
         array = np.asarray(example)
         if array.dtype.kind not in "fiub" or array.ndim not in (1, 2) or not array.size:
             problem = f"not a series: {array.dtype} of {array.shape}"
@@ -280,21 +281,23 @@ class SignalMedium(Medium):
 
     def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:
         """See Medium. Raises DataError for another number of channels."""
-        config, several = self.config.batches, self.config.batches.long == "windows"
+        config, several = self.config.batches, getattr(self.config.batches, "long", "cut") == "windows"
+        length = getattr(config, "length", 0) or limit_of(self.config.model) or 1 << 30
         for row in rows:
             if row.values.shape[1] != self.channels:
                 problem = f"{counted(row.values.shape[1], 'channel')}, and the model reads {self.channels}"
                 cure = "data.axes says which axis of an array is the channels, data.leave_out leaves columns out"
                 raise DataError(problem, where=row.where, cure=cure)
-        cut = 0 if several else sum(len(row.values) > config.length for row in rows)
-        cure = f'raise batches.length above {config.length}, or batches.long = "windows" reads all'
-        self.lost = f"{counted(cut, 'series')} cut after {config.length} steps; {cure}" if cut else ""
+        cut = 0 if several else sum(len(row.values) > length for row in rows)
+        cure = f'raise batches.length above {length}, or batches.long = "windows" reads all'
+        cure = cure if hasattr(config, "length") else "raise model.encoder.positions.length"
+        self.lost = f"{counted(cut, 'series')} cut after {length} steps; {cure}" if cut else ""
         return [
             tuple(
-                Window(row.values[at : at + config.length], first_token=at, modality="signal", scale=self.scale)
-                for at in (starts_of(len(row.values), config.length, config.stride) if several else (0,))
+                Window(row.values[at : at + length], first_token=at, modality="signal", scale=scale)
+                for at in (starts_of(len(row.values), length, config.stride) if several else (0,))
             )
-            for row in rows
+            for row, scale in zip(rows, map(self._scale, rows), strict=True)
         ]
 
     def shown(self, row: LabelledArray) -> dict[str, str]:
@@ -303,15 +306,20 @@ class SignalMedium(Medium):
 
     def summary(self, rows: Sequence[Any], items: Sequence[Item], train: Sequence[Any]) -> Json:
         """The form of the series, and the accuracy of the label of the nearest training series, stretched to it."""
-        lengths = [len(row.values) for row in rows]
-        steps = max(len(row.values) for row in train)
+        lengths, longest = [len(row.values) for row in rows], max(len(row.values) for row in train)
+        tagged = isinstance(rows[0], TaggedArray)
+
+        def compared(part: Sequence[Any]) -> Sequence[Any]:
+            scaled = [replace(row, values=self._scale(row)(row.values)) for row in part]
+            return _apart(scaled) if tagged else scaled
 
         def form(row: LabelledArray) -> np.ndarray:
-            return stretched(self.scale(row.values), steps)
+            return stretched(row.values, 1 if tagged else longest)
 
+        asked, known = (rows, rows) if rows is train else (compared(rows), compared(train))
         size = {"channels": self.channels, "steps": sum(lengths), "shortest": min(lengths), "longest": max(lengths)}
         missing = sum(int(np.isnan(row.values).sum()) for row in rows)
-        return {**size, "missing values": missing, **_neighbours(rows, train, form)}
+        return {**size, "missing values": missing, **_neighbours(asked, known, form)}
 
     def seen(self, model: TextReader, rows: Sequence[Any], items: Sequence[Item]) -> Seen:
         """The attention below signals."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from seqloom.config import Tree
 from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, Window, by_length, collate
@@ -47,6 +48,8 @@ class ReadingConfig(GradientConfig):
     other_run: ClassVar[str] = "name a run of the task classify, tag, answer or masked_words"
     starts: ClassVar[tuple[str, ...]] = (EncoderOnlyConfig.kind,)
     """The kinds of models that a training may start from."""
+    models: ClassVar[Mapping[str, str]] = {"image": "small-vit", "signal": "signal-transformer"}
+    """The preset of a model for a modality, where the config names none; that for text is the default of its keys."""
     tokenizer: TokenizerConfig = field(default_factory=BPE)
     model: EncoderOnlyConfig = field(default_factory=EncoderOnlyConfig)
     objective: Any = None
@@ -70,7 +73,7 @@ class ReadingConfig(GradientConfig):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged into the model of the run that training starts from, or into that for its modality."""
-        return on_start(for_modality(cls, tree, MODELS), *cls.starts)
+        return on_start(for_modality(cls, tree, cls.models), *cls.starts)
 
     @property
     def modality(self) -> str:
@@ -127,10 +130,6 @@ class ReadingConfig(GradientConfig):
         return Prepared(corpus, assets, plan, sizes, summary, findings, part=(batches, measure))
 
 
-MODELS = {"image": "small-vit", "signal": "signal-transformer"}
-"""The preset of a model for a modality, where the config names none; that for text is the default of its keys."""
-
-
 @torch.inference_mode()
 def outputs(model: TextReader, head: str, items: Sequence[Item]) -> list[list[np.ndarray]]:
     """The outputs of a head for each text: one vector (L) for "label", else one matrix (T L) for each window."""
@@ -158,7 +157,7 @@ def seen(model: TextReader, tokenizer: Tokenizer, windows: Sequence[Window]) -> 
     return Seen(examples, parameter_count(model))
 
 
-def after_front(model: TextReader, names: Sequence[str]) -> Sequence[str]:
+def after_front(model: nn.Module, names: Sequence[str]) -> Sequence[str]:
     """The names of the positions that the encoder of a model reads, each that of the first one it was made of."""
-    front = getattr(model, "front", None)
+    front: Any = getattr(model, "front", None)
     return names if front is None else names[:: front.config.stride]

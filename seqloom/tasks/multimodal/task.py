@@ -25,7 +25,6 @@ from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers, make_tokenizer
 from seqloom.tasks.building import kept_tokenizers, on_start
 from seqloom.tasks.encoder.classify import ClassifyConfig
-from seqloom.tasks.encoder.task import MODELS
 from seqloom.tasks.multimodal.config import ClassifyPart, MultimodalKeys, TranslatePart
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.tasks.task import Numbered, Prepared, Seen, gradient_plan, refuse_options
@@ -34,7 +33,7 @@ from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
 
 _PARTS = {part.kind: part for part in (ClassifyPart, TranslatePart)}
-_ENCODERS = {"text": "small-bert", **MODELS}
+_ENCODERS = {"text": "small-bert", **ClassifyConfig.models}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from seqloom.data.sources.none import NoData
 from seqloom.data.sources.pairs import Files
 from seqloom.data.sources.phrases.corpus import Phrases
 from seqloom.data.sources.programs import Programs
+from seqloom.data.sources.signals import SignalPairs
 from seqloom.decoding.config import BeamSearch, DecodingConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
@@ -23,7 +24,7 @@ from seqloom.text.tokenizer import BPE, TokenizerConfig
 from seqloom.training.config import Metric
 from seqloom.training.precision import Precision
 
-DataConfig = Files | Dialogues | Phrases | Digits | Programs | Captions | Glyphs | NoData
+DataConfig = Files | Dialogues | Phrases | Digits | Programs | Captions | Glyphs | SignalPairs | NoData
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class TranslateKeys(GradientConfig):
     """What is chosen for a translation run.
 
     Args:
-        data: the pairs of texts, or of images and texts, for training, validation and test.
+        data: the pairs of texts, or of images or signals and texts, for training, validation and test.
         tokenizer: how texts are cut into tokens.
         model: the parts of the network and their sizes.
         objective: the loss.

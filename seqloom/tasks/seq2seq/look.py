@@ -1,4 +1,4 @@
-"""What a model attends to while it translates a text, or writes about an image."""
+"""What a model attends to while it translates a text, or writes about an image or a signal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from seqloom.inspection.attention import AttentionMap, Example
 from seqloom.inspection.capture import attention_map, captured
 from seqloom.inspection.images import words_over_image
 from seqloom.inspection.page import Markup
+from seqloom.inspection.signals import signal_figure
 from seqloom.models.encoder_decoder import cross_attentions
-from seqloom.tasks.encoder.media import ImageMedium
+from seqloom.tasks.encoder.media import ImageMedium, SignalMedium
+from seqloom.tasks.encoder.task import after_front
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.text.tokenizer import Tokenizer
 
@@ -26,13 +28,16 @@ def look(translator: Translator, text: str, reference: str = "") -> Example:
     return Example(text, best, reference, list(maps.values()))
 
 
-def look_over(translator: Translator, medium: ImageMedium, source: str, reference: str = "") -> Markup:
-    """An image with what is written about it, and what each token of that attends to."""
+def look_over(translator: Translator, medium: ImageMedium | SignalMedium, source: str, reference: str = "") -> Markup:
+    """An image or a signal with what is written about it, and what each token of that attends to."""
     best, maps = _maps(translator, source)
     row, across = medium.row(source), maps.get("cross-attention")
     weights = None if across is None else across.array().mean((0, 1))
     name = Path(row.where).name or best
     lines = {"text": best, "reference": reference}
+    if isinstance(medium, SignalMedium):
+        strips = [] if across is None or weights is None else [*zip(across.rows, weights, strict=True)]
+        return signal_figure(name, " / ".join(filter(None, lines.values())), row.values, strips)
     return words_over_image(name, lines, row.values, [] if across is None else across.rows, weights)
 
 
@@ -64,4 +69,4 @@ def _positions(translator: Translator, source: Row) -> Sequence[str]:
     """The names of the positions of a source: its tokens, or numbers."""
     if isinstance(translator.source, Tokenizer) and isinstance(source, np.ndarray):
         return translator.source.tokens(source)
-    return [str(i) for i in range(len(source))]
+    return after_front(translator.model, [str(i) for i in range(len(source))])

@@ -49,7 +49,7 @@ class Translation:
 class Translator:
     """Translates texts in batches sorted by length; results come in the order of the texts.
 
-    For a model of images, each text is the path of one, or its data: address.
+    For a model of images, each text is the path of one, or its data: address; for one of signals, its place in a file.
 
     Args:
         model: the model, in the precision of the computation.
@@ -76,6 +76,10 @@ class Translator:
         self.rows, self.long_input = rows, long_input
         self.max_source = max_source if limit is None else min(max_source, limit)
         self.cuts = 0
+
+    def named(self, inputs: Sequence[str]) -> list[str]:
+        """The sources of a command line, one by one: texts, or what files hold."""
+        return list(inputs) if isinstance(self.source, Tokenizer) else self.source.named(inputs)
 
     def __call__(self, texts: Sequence[str], **options: Any) -> list[str]:
         """The best translation of each text. `options` are those of DecodingConfig: beam=5, length_penalty=0.6, ..."""

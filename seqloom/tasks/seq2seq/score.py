@@ -39,7 +39,9 @@ def score(
     pairs, references = answers(config, every)
     translator.config, translator.long_input = decoding_config(translator.config, options), "cut"
     how = "sampling" if translator.config.kind == "sample" else f"beam {translator.config.beam}"
-    reporter.say(f"translating {len(pairs):,} {'sentences' if config.modality == 'text' else 'images'}, {how}")
+    reporter.say(
+        f"translating {len(pairs):,} {'sentences' if config.modality == 'text' else f'{config.modality}s'}, {how}"
+    )
     began = time.perf_counter()
     hypotheses = translator(pairs.sources)
     seconds = time.perf_counter() - began

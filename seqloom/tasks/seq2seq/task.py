@@ -30,7 +30,7 @@ from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
 from seqloom.tasks.building import on_start
 from seqloom.tasks.counterpart import GREEDY, NEW, Compared, Counterpart
-from seqloom.tasks.encoder.media import ImageMedium
+from seqloom.tasks.encoder.media import ImageMedium, SignalMedium
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.data import Corpus, read_corpus, readers, summary, trial
 from seqloom.tasks.seq2seq.look import look, look_over
@@ -41,7 +41,7 @@ from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
 
-_MODELS = {"image": "vit-lstm"}
+_MODELS = {"image": "vit-lstm", "signal": "signal-lstm"}
 """The preset of a model for a modality, where the config names none; that for text is the default of its keys."""
 
 
@@ -135,9 +135,9 @@ class TranslateConfig(TranslateKeys):
         chosen = list(texts) or list(dict.fromkeys(row["source"] for row in samples))[:3]
         predictor.long_input = "cut"
         parameters = parameter_count(predictor.model)
-        if isinstance(medium := predictor.source, ImageMedium):
-            figures = [look_over(predictor, medium, image, references.get(image, "")) for image in medium.named(chosen)]
-            return Seen([], parameters, {"Images": join(figures)} if figures else {})
+        if isinstance(medium := predictor.source, ImageMedium | SignalMedium):
+            figures = [look_over(predictor, medium, each, references.get(each, "")) for each in medium.named(chosen)]
+            return Seen([], parameters, {f"{self.modality.capitalize()}s": join(figures)} if figures else {})
         return Seen([look(predictor, text, references.get(text, "")) for text in chosen], parameters)
 
     def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json | None:

@@ -20,8 +20,8 @@ VALUES[1, 3, 0] = np.nan
 LABELS = ["up", "down", "up", "flat", "down"]
 
 
-def read(path: Path, *, labelled: bool = True, **layout: Any) -> list[LabelledArray]:
-    return read_signals([str(path)], Layout(**layout), labelled=labelled)
+def read(path: Path, *, labelled: bool = True, window: int = 0, stride: int = 0, **layout: Any) -> list[LabelledArray]:
+    return read_signals([str(path)], Layout(**layout), labelled=labelled, window=window, stride=stride)
 
 
 def text(path: Path, *lines: str) -> Path:

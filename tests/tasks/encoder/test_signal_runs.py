@@ -15,13 +15,14 @@ import seqloom
 from seqloom.cli import main
 from seqloom.config import build, load, to_toml
 from seqloom.data.batches.windows import Item
-from seqloom.data.rows import Example, LabelledArray
+from seqloom.data.rows import Example, LabelledArray, TaggedArray
 from seqloom.errors import ConfigError, DataError, UsageError
 from seqloom.interop.own_tokenizer import write_tokenizers
 from seqloom.nn.embedders import FrameConfig
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.classify import ClassifyConfig
 from seqloom.tasks.encoder.media import SignalMedium, TextMedium
+from seqloom.tasks.encoder.tag import StepTagger, TagConfig
 from seqloom.text.dna import Kmers, kmers, reverse_complement
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.text.training import train_tokenizer
@@ -203,3 +204,169 @@ def test_training_reads_one_strand_drawn_each_time(dna: Tree) -> None:
     assert {len(item.windows) for item in drawn} == {1}
     firsts = [item.windows[0] is whole.windows[0] for item, whole in zip(drawn, items, strict=True)]
     assert 8 < sum(firsts) < 32
+
+
+def phases(steps: int, seed: int) -> tuple[np.ndarray, list[str]]:
+    """A recording (T 2) of stretches of rest and of waves, with a label for each step."""
+    random = np.random.default_rng(seed)
+    labels: list[str] = []
+    while len(labels) < steps:
+        labels += ["wave" if labels and labels[-1] == "rest" else "rest"] * int(random.integers(5, 12))
+    labels = labels[:steps]
+    wave = 3 * np.sin(1.3 * np.arange(steps)) * (np.array(labels) == "wave")
+    return np.stack((7 + wave, random.normal(size=steps)), -1).astype(np.float32), labels
+
+
+def table(path: Path, values: np.ndarray, labels: list[str]) -> str:
+    rows = [f"{x}\t{y}\t{label}" for (x, y), label in zip(values.tolist(), labels, strict=True)]
+    path.write_text("\n".join(["x\ty\tphase", *rows]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def steps(tree: Tree, tmp_path: Path) -> Tree:
+    """A config of labels of time steps."""
+    files = {name: [table(tmp_path / f"{name}.tsv", *phases(n, n))] for name, n in (("train", 331), ("test", 97))}
+    return {
+        **tree,
+        "task": "tag",
+        "data": {"kind": "signals", "label": "phase", **files},
+        "model": {"encoder": {"width": 16}, "front": {"strides": [1, 1], "kernel": 5}},
+        "batches": {"tokens": 100, "length": 24, "long": "windows", "stride": 9},
+    }
+
+
+def test_each_step_has_a_label(steps: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made, listener = build(TagConfig, steps), Listener()
+    run = train_run(made, listener)
+    assert any("the last 33 steps held out" in line for line in listener.said)
+    main(["eval", str(run.path), "-q", "--json"])
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["steps"] == 97
+    assert scores["accuracy"] > scores["majority"] + 20
+    assert 0 < scores["macro_f1"] <= 100
+    main(["report", str(run.path), "-q"])
+    assert "channel 2" in (run.path / "report.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    main(["classify", str(run.path), str(tmp_path / "test.tsv")])
+    lines = [line.split("\t") for line in capsys.readouterr().out.split("\n")[:-1]]
+    assert {line[0] for line in lines} == {f"{tmp_path / 'test.tsv'}:2"}
+    spans = [(*map(int, line[1].split("-")), line[2]) for line in lines]
+    assert [first for first, _, _ in spans] == [1, *(last + 1 for _, last, _ in spans[:-1])]
+    values, _ = phases(97, 97)
+    (found,) = seqloom.load(run.path)([values])
+    assert [label for a, b, label in spans for _ in range(a, b + 1)] == list(found.labels)
+    rows = {row["split"]: row for row in made.prepare(Listener()).summary()}
+    assert 50 < rows["test"]["nearest neighbour, %"] <= 100
+
+
+def test_a_run_of_steps_that_was_stopped_has_the_same_bits(steps: Tree, tmp_path: Path) -> None:
+    made = build(TagConfig, {**steps, "training": {**steps["training"], "steps": 8, "evaluate_every": 2}})
+    check_resuming(made, tmp_path)
+
+
+def tagger(steps: Tree, **batches: Any) -> StepTagger:
+    config = build(TagConfig, {**steps, "batches": {**steps["batches"], **batches}})
+    scale = {"mean": [0.0, 0.0], "deviation": [1.0, 1.0]}
+    return StepTagger(config, Assets(facts={"labels": ["rest", "wave"], "sizes": {"channels": 2}, "scale": scale}))
+
+
+@pytest.mark.parametrize("length", [1, 23, 24, 25, 61])
+def test_windows_cover_each_step_and_are_put_together_again(length: int, steps: Tree) -> None:
+    values, labels = phases(length, 5)
+    reader = tagger(steps)
+    (item,) = reader.items([TaggedArray(values, "", "x", tuple(labels))], learn=True)
+    assert item.targets is not None
+    names = np.array(labels)
+    np.testing.assert_array_equal(
+        np.concatenate([names[w.first_token :][: w.length] for w in item.windows]),
+        np.array(["rest", "wave"])[item.targets],
+    )
+    parts = reader.learned(item)
+    assert [len(part.windows) for part in parts] == [1] * len(item.windows)
+    np.testing.assert_array_equal(np.concatenate([part.targets for part in parts]), item.targets)
+    # Where all windows agree on a step, their mean is what each of them has.
+    truth = np.random.default_rng(1).normal(size=(length, 2))
+    scores = [truth[w.first_token :][: w.length] for w in item.windows]
+    np.testing.assert_allclose(reader.scores(item, scores), truth)
+    scores[-1] = scores[-1] + 1
+    last = item.windows[-1].first_token
+    shown = np.array([sum(w.first_token <= t < w.first_token + w.length for w in item.windows) for t in range(length)])
+    moved = reader.scores(item, scores) - truth
+    np.testing.assert_allclose(moved, np.where(np.arange(length) >= last, 1 / shown, 0)[:, None] * [[1, 1]], atol=1e-12)
+
+
+def test_a_front_that_shortens_time_has_no_label_for_each_step(steps: Tree) -> None:
+    made = build(TagConfig, {**steps, "model": {**steps["model"], "front": {"strides": [2, 1]}}})
+    with pytest.raises(ConfigError, match=r"model.front.strides: shortens what is read\n.* each stride must be 1"):
+        train_run(made, Listener())
+
+
+def test_whole_recordings_are_held_out(steps: Tree, tmp_path: Path) -> None:
+    files = [table(tmp_path / f"{n}.tsv", *phases(30, n)) for n in range(1, 5)]
+    source = build(TagConfig, {**steps, "data": {**steps["data"], "train": files}}).data
+    splits = source.splits(lambda text: None, 1)
+    places = [{row.where for row in splits[name]} for name in ("train", "valid")]
+    assert [len(part) for part in places] == [3, 1]
+    assert not places[0] & places[1]
+    assert {len(row.values) for name in ("train", "valid") for row in splits[name]} == {30}
+
+
+def test_each_series_is_standardized_by_itself(steps: Tree) -> None:
+    config = build(TagConfig, {**steps, "data": {**steps["data"], "scale": "series"}})
+    reader = tagger(steps)
+    reader.medium.config = config
+    values, _ = phases(50, 3)
+    one, other = reader.medium.windows([LabelledArray(values), LabelledArray(100 + 9 * values)])
+    for a, b in zip(one, other, strict=True):
+        assert a.scale is not None
+        assert b.scale is not None
+        np.testing.assert_allclose(a.scale(a.values), b.scale(b.values), atol=1e-4)
+    whole = np.concatenate((one[0].scale(one[0].values)[:9], *(w.scale(w.values)[:9] for w in one[1:-1])))  # type: ignore[misc]
+    assert abs(float(whole.mean())) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "message"),
+    [
+        ("a.tsv", ["x\ty\tphase", "1\t2\trest", "1\t2\t"], r"a.tsv:3: a time step without a label"),
+        ("a.tsv", ["x\ty\tphase", "1\t2\trest", "1\t2"], r"a.tsv:3: 2 columns instead of 3"),
+        ("a.tsv", ["x\ty\tphase", "1\tinf\trest"], r"a.tsv:2: a value that is infinite"),
+        ("a.tsv", ["x\ty\tphase", "nan\t\trest"], r"a.tsv:2: a series without values"),
+        ("a.tsv", ["x\ty", "1\t2"], r"a.tsv:2: 1 time step and 0 labels"),
+        ("a.jsonl", ['{"phase": ["rest"], "series": [1, 2]}'], r"a.jsonl:1: 2 time steps and 1 label\b"),
+        ("a.jsonl", ['{"phase": ["rest", "wave"], "series": [[1, 2], [3]]}'], r"a.jsonl:1: a series of steps that"),
+        ("a.jsonl", ['{"phase": "rest", "series": [1, 2]}'], r"a.jsonl:1: 2 time steps and 1 label\b"),
+    ],
+)
+def test_what_is_wrong_with_labels_of_steps_is_said(
+    name: str, lines: list[str], message: str, steps: Tree, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = {**steps["data"], "train": [str(tmp_path / name)]}
+    with pytest.raises(DataError, match=message):
+        train_run(build(TagConfig, {**steps, "data": data}), Listener())
+    assert not (tmp_path / "run" / "config.toml").exists()
+
+
+def test_labels_out_of_range_and_unknown_ones_are_said(steps: Tree, tmp_path: Path) -> None:
+    numbers = table(tmp_path / "n.tsv", *phases(4, 1)[:1], ["0", "1", "2", "0"])
+    data = {**steps["data"], "train": [numbers], "names": ["rest", "wave"]}
+    with pytest.raises(DataError, match=r"n.tsv:4: the label '2' is out of range"):
+        train_run(build(TagConfig, {**steps, "data": data}), Listener())
+    other = table(tmp_path / "o.tsv", phases(3, 1)[0], ["rest", "rest", "jump"])
+    with pytest.raises(DataError, match=r"o.tsv:2, step 3: the label 'jump' is not in the training data"):
+        train_run(build(TagConfig, {**steps, "data": {**steps["data"], "valid": [other]}}), Listener())
+    np.savez(tmp_path / "a.npz", values=np.zeros((2, 5, 2)), phase=np.zeros((2, 4), int))
+    with pytest.raises(DataError, match=r"a.npz: 5 steps and 4 labels"):
+        train_run(
+            build(TagConfig, {**steps, "data": {**steps["data"], "train": [str(tmp_path / "a.npz")]}}), Listener()
+        )
+    np.savez(tmp_path / "a.npz", values=np.zeros((2, 5, 2)), phase=np.zeros((2, 5), int))
+    classify = {
+        **steps,
+        "task": "classify",
+        "data": {"kind": "signals", "label": "phase", "train": [str(tmp_path / "a.npz")]},
+    }
+    with pytest.raises(DataError, match=r"a.npz:1: a label for each step.*\n.*task = 'tag'"):
+        train_run(build(ClassifyConfig, classify), Listener())
