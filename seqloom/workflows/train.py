@@ -69,13 +69,7 @@ def train_run(config: RunConfig, reporter: Reporter, *, forecast: bool = False) 
 def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> None:
     exists = run.begun
     if exists:
-        run.refuse_lost()
-        if (task := run.info()["task"]) != config.task:
-            cure = "choose another directory with --run"
-            raise RunError(f"is a run of the task {task!r}, not {config.task!r}", where=str(run.path), cure=cure)
-        run.pointer("best")  # a damaged one is refused before it is replaced, ...
-        for name in run.info()["files"]:
-            run.asset(name)  # ... and before anything is trained
+        _refuse_unfit(run, config)
     threads = config.training.threads or (int(run.info()["threads"]) if exists else 0) or os.cpu_count() or 1
     torch.set_num_threads(threads)
     reporter.say(f"reading the data of {run.path}")
@@ -113,6 +107,17 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
     every, learned = parameter_count(model), plan.learner.learned
     reporter.say(f"{prepared.sizes}; {every:,} parameters" + f", {learned:,} of them learned" * (learned < every))
     _record(run, fit(run, plan, reporter), model, learned)
+
+
+def _refuse_unfit(run: Run, config: RunConfig) -> None:
+    """What is damaged in the run, or does not suit the config, is refused before anything is replaced or trained."""
+    run.refuse_lost()
+    if (task := run.info()["task"]) != config.task:
+        cure = "choose another directory with --run"
+        raise RunError(f"is a run of the task {task!r}, not {config.task!r}", where=str(run.path), cure=cure)
+    run.pointer("best")
+    for name in run.info()["files"]:
+        run.asset(name)
 
 
 def _model(
