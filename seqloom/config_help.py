@@ -73,12 +73,17 @@ def describe(cls: type, defaults: Any = None) -> Table:
         # As in `build`: the field's own default is laid under its table, unless presets are.
         tables = tuple(
             describe(c, default if type(default) is c and not hasattr(c, "expand") else None)
-            for c in (hints[f.name], *typing.get_args(hints[f.name]))
+            for c in (value_of(hints[f.name]), *typing.get_args(value_of(hints[f.name])))
             if isinstance(c, type) and dataclasses.is_dataclass(c)
         )
         keys.append(Key(f.name, hints[f.name], default, meanings.get(f.name, ""), tables))
     summary = (inspect.getdoc(cls) or "").partition("\nArgs:\n")[0].strip()
     return Table(cls, kind if isinstance(kind, str) else "", summary, tuple(keys))
+
+
+def value_of(hint: Any) -> Any:
+    """The type of the values of a table whose keys are names, as `tasks.NAME`; of another type, the type itself."""
+    return typing.get_args(hint)[1] if typing.get_origin(hint) is dict else hint
 
 
 def _meanings(cls: type) -> dict[str, str]:

@@ -63,9 +63,13 @@ def _key(key: Key, definitions: Tree, place: str) -> Tree:
         names.append("none")
     options: list[Tree] = [{"enum": names}] if names else []
     if len(references) == 1:
-        return named | {"oneOf": [*options, *references]}
-    options += [{"allOf": [reference], "required": ["kind"]} for reference in references]
-    return named | {"oneOf": [*options, {"not": {"required": ["kind"]}, "anyOf": references}]}
+        one: Tree = {"oneOf": [*options, *references]}
+    else:
+        options += [{"allOf": [reference], "required": ["kind"]} for reference in references]
+        one = {"oneOf": [*options, {"not": {"required": ["kind"]}, "anyOf": references}]}
+    if typing.get_origin(key.hint) is dict:  # tables by name
+        return named | {"type": "object", "additionalProperties": one}
+    return named | one
 
 
 def _value(hint: Any) -> Tree:

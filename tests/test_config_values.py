@@ -76,7 +76,9 @@ def needed(table: Table) -> dict[str, Any]:
     for key in table.keys:
         if key.default is MISSING:
             (own,) = key.tables[:1] or (None,)
-            values[key.name] = ["file"] if own is None else {"kind": own.kind, **needed(own)}
+            values[key.name] = ["file"] if own is None else {"kind": own.kind, **sound(own)}
+            if typing.get_origin(key.hint) is dict:
+                values[key.name] = {"name": values[key.name]}
     return values
 
 

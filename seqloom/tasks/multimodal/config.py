@@ -146,6 +146,8 @@ class MultimodalKeys(GradientConfig):
         for name in self.tasks:
             if not name.isidentifier() or name == "shared":
                 raise ValueError(f"a task cannot be called {name!r}: give it a name of letters and digits")
+            if (modality := self.tasks[name].modality) not in self.model.encoders:
+                raise ValueError(f"tasks.{name} reads {modality}s: write [model.encoders.{modality}]")
             try:
                 self.alone(name)
             except ValueError as error:
