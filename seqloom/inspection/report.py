@@ -17,6 +17,7 @@ from seqloom.measures import COUNTS, MEASURES
 
 Row = Mapping[str, Any]
 _LOSSES = {
+    "score": "The mean of the losses of the tasks, each of its own kind",
     "perplexity": "Nats a token",
     "matthews": "Nats an example",
     "exact_match": "Nats an example",
@@ -197,7 +198,10 @@ def _samples(rows: Sequence[Row]) -> Iterator[Markup]:
     # A row holds the inputs, then the output.
     outputs: dict[tuple[tuple[str, str], ...], dict[str, tuple[str, str]]] = {}
     for row in rows:
-        *inputs, output = [(k, str(v or "")) for k, v in row.items() if k != "step"] or [("", "")]
+        sure = f" ({row['probability']})" if "probability" in row else ""
+        apart = ("step", "probability")  # neither tells one input from another
+        *inputs, (key, text) = [(k, str(v or "")) for k, v in row.items() if k not in apart] or [("", "")]
+        output = key, text + sure
         outputs.setdefault(tuple(inputs), {})[f"step {cell(row.get('step'))}"] = output
     for inputs_of, by_step in outputs.items():
         last = list(by_step)[-1]
