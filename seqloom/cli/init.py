@@ -14,7 +14,7 @@ from seqloom.errors import UsageError, command
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 Texts = Literal["translate", "language_model", "embed_words", "classify", "tag", "answer", "masked_words"]
-Template = Literal[Texts, "images", "reward", "prefer", "reinforce"]
+Template = Literal[Texts, "images", "signals", "captions", "multimodal", "reward", "prefer", "reinforce"]
 """The files in the folder templates."""
 
 
@@ -24,7 +24,7 @@ def init(task: Template = "translate", /, *, file: File = "") -> None:
     Editors (with Even Better TOML, Taplo, ...) use the schema to complete and check the config.
 
     Args:
-        task: What to train; images = classify, of images.
+        task: What to train; images and signals = classify, of these; captions = translate, of images.
         file: The file to write, by default TASK.toml; "-" = standard output.
     """
     template = files("seqloom.cli").joinpath("templates", f"{task}.toml").read_text(encoding="utf-8")
