@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from seqloom.config import Tree
@@ -15,7 +16,7 @@ from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.models.inputs import Join
 from seqloom.models.presets import Preset
-from seqloom.nn.embedders import Inputs, TokenEmbedder, small_parameter
+from seqloom.nn.embedders import Inputs, TokenEmbedder
 from seqloom.nn.heads import LabelHead, VocabularyHead
 from seqloom.nn.linear import initialize
 from seqloom.nn.memory import Memory
@@ -93,8 +94,9 @@ class Multimodal(nn.Module):
         self.join = Join(widths, D)
         names = [*tasks] if config.separate else [_SHARED]
         self.decoders = nn.ModuleDict({name: make_decoder(config.decoder, inputs, D, D) for name in names})
+        # As large as token embeddings: with small ones a trained model does without them.
         self.queries = nn.ParameterDict(
-            {name: small_parameter(config.queries if name in reading else 1, inputs) for name in tasks}
+            {name: nn.Parameter(torch.randn(config.queries if name in reading else 1, inputs)) for name in tasks}
         )
         self.heads = nn.ModuleDict({name: LabelHead(D, outputs, 0.1, "pooled") for name, outputs in reading.items()})
         self.target: TokenEmbedder | None = None

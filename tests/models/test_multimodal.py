@@ -46,10 +46,7 @@ TASKS = {"films": ("text", 2), "strokes": ("signal", 3), "letters": ("image", 0)
 
 def model_of(decoder: Any = STACK, tasks: Any = TASKS, **more: Any) -> Multimodal:
     encoders = {name: config for name, config in ENCODERS.items() if name in {m for m, _ in tasks.values()}}
-    model = Multimodal(MultimodalConfig(encoders=encoders, decoder=decoder, **more), V, tasks).double().eval()
-    for query in model.queries.values():
-        torch.nn.init.normal_(query)
-    return model
+    return Multimodal(MultimodalConfig(encoders=encoders, decoder=decoder, **more), V, tasks).double().eval()
 
 
 def inputs_of(modality: str) -> Inputs:
