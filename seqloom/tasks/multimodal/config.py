@@ -143,11 +143,13 @@ class MultimodalKeys(GradientConfig):
         self.training.check_metric("score", "loss")
         if not self.tasks:
             raise ValueError('there are no tasks: write [tasks.NAME] with kind = "classify" or "translate"')
-        for name in self.tasks:
+        for name, part in self.tasks.items():
+            if part.metric == "latest":
+                raise ValueError(f"tasks.{name}.metric is a part of the score: name a score")
             if not name.isidentifier() or name == "shared":
                 raise ValueError(f"a task cannot be called {name!r}: give it a name of letters and digits")
-            if (modality := self.tasks[name].modality) not in self.model.encoders:
-                raise ValueError(f"tasks.{name} reads {modality}s: write [model.encoders.{modality}]")
+            if part.modality not in self.model.encoders:
+                raise ValueError(f"tasks.{name} reads {part.modality}s: write [model.encoders.{part.modality}]")
             try:
                 self.alone(name)
             except ValueError as error:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -219,12 +220,17 @@ class MultimodalTask(MultimodalKeys):
 
     def _validated(self, measured: Mapping[str, Measured]) -> Measured:
         """The scores of all tasks, the mean of those that each is chosen by, and of the losses; samples of all."""
-        own = [rank(part.metric, measured[name][0][part.metric]) for name, part in self.tasks.items()]
-        losses = [scores["loss"] for scores, _ in measured.values()]
-        means = {"score": sum(own) / len(own), "loss": sum(losses) / len(losses)}
+        means = {
+            "score": self._mean({name: scores for name, (scores, _) in measured.items()}),
+            "loss": fmean(scores["loss"] for scores, _ in measured.values()),
+        }
         each = {f"{name}.{key}": value for name, (scores, _) in measured.items() for key, value in scores.items()}
         samples = [{"task": name, **sample} for name, (_, rows) in measured.items() for sample in rows]
         return means | each, samples
+
+    def _mean(self, scores: Mapping[str, Mapping[str, float]]) -> float:
+        """The mean of the scores that the tasks are chosen by."""
+        return fmean(rank(part.metric, scores[name][part.metric]) for name, part in self.tasks.items())
 
     def predictor(self, model: Multimodal, assets: Assets, **options: Any) -> Predictors:
         """See RunConfig."""
@@ -245,9 +251,8 @@ class MultimodalTask(MultimodalKeys):
         flat = {
             f"{name}.{key}": value for name, each in scores.items() for key, value in each.items() if is_value(value)
         }
-        own = [rank(part.metric, scores[name][part.metric]) for name, part in self.tasks.items()]
         seconds = sum(each["seconds"] for each in scores.values())
-        return {"score": sum(own) / len(own), **flat, "seconds": seconds, "tasks": scores}
+        return {"score": self._mean(scores), **flat, "seconds": seconds, "tasks": scores}
 
     def look(self, run: Run, predictor: Predictors, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: what each task shows; of inputs that are named, nothing, as each task reads others."""

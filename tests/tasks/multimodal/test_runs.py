@@ -215,6 +215,7 @@ def test_a_round_has_the_share_of_each_task_in_an_order_of_its_own() -> None:
         ({"tasks": {"a": {"kind": "tag", "data": {"train": ["x"]}}}}, "unknown kind 'tag'"),
         ({"tasks": {"a": {"data": {"train": ["x"]}, "share": 0}}}, "from 1 to"),
         ({"tasks": {"a": {"data": {"train": ["x"]}, "metric": "bleu"}}}, "training.metric is 'bleu'"),
+        ({"tasks": {"a": {"data": {"train": ["x"]}, "metric": "latest"}}}, "name a score"),
         ({"training": {"metric": "accuracy"}}, "must be 'score'"),
         ({"tasks": {"a": {"data": {"train": ["x"]}}}}, r"encoders.image is for images, which no task reads"),
     ],
