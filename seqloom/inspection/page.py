@@ -70,8 +70,11 @@ def texts(rows: Mapping[str, str]) -> Markup:
 
 
 def _shown(text: str) -> object:
-    """A text as it is, or the image whose data: address it is."""
-    return element("img", src=text, alt="the image", width=64) if text.startswith("data:image/") else text
+    """A text as it is, or the image whose data: address it is, with the text behind a tab."""
+    if not text.startswith("data:image/"):
+        return text
+    image, _, beside = text.partition("\t")
+    return join([element("img", src=image, alt="the image", width=64), f" {beside}" if beside else None])
 
 
 def figure(title: str, note: str | None, *content: object, keys: Sequence[Markup] = ()) -> Markup:

@@ -88,7 +88,8 @@ class Multimodal(nn.Module):
         self.config, self.reads = config, {name: modality for name, (modality, _) in tasks.items()}
         reading = {name: outputs for name, (_, outputs) in tasks.items() if outputs}
         D, inputs = config.decoder.width, config.decoder.input_width(config.embedding)
-        readers = {m: EncoderOnly(c, vocab_size if m == "text" else 0, {}) for m, c in config.encoders.items()}
+        kinds = sorted(config.encoders.items())  # the order of their memories
+        readers = {m: EncoderOnly(c, vocab_size if m == "text" else 0, {}) for m, c in kinds}
         self.encoders = nn.ModuleDict(readers)
         widths = {m: (r.config.encoder.memory_width, r.encoder.summary_width) for m, r in readers.items()}
         self.join = Join(widths, D)
@@ -154,6 +155,7 @@ class Writing(nn.Module):
         assert model.target is not None
         modality = model.reads[task]
         reader: Any = model.encoders[modality]
+        self.front = reader.front
         self.encoder, self.source, self.target = reader.encoder, reader.embedder, model.target  # as EncoderDecoder has
         self.model, self.task, self.config, self.head = model, task, model.config.writer(modality), model.head
 

@@ -199,17 +199,17 @@ class Preset(Bounded):
 def for_modality(cls: type[Any], tree: Mapping[str, Any], presets: Mapping[str, str]) -> Tree:
     """The tree with the preset of a model for the modality of its data, where it names no model."""
     model = tree.get("model", {})
-    preset = presets.get(modality_of(cls, tree))
+    preset = presets.get(getattr(source_of(cls, tree), "modality", "text"))
     new = isinstance(model, Mapping) and not (model.get("preset") or model.get("kind") or tree.get("start"))
     return {**tree, "model": {"preset": preset, **model}} if preset and new else dict(tree)
 
 
-def modality_of(cls: type[Any], tree: Mapping[str, Any]) -> str:
-    """What the data in the tree of a config of this class are: "text", "image", ...; "" = no kind that it knows."""
+def source_of(cls: type[Any], tree: Mapping[str, Any]) -> type[Any] | None:
+    """The class of the data in the tree of a config of this class; None for no kind that it knows."""
     data = tree.get("data", {})
     kind = data.get("kind", "") if isinstance(data, Mapping) else data
     kind = kind[0] if isinstance(kind, Arguments) and kind else kind
-    kinds = {
-        getattr(c, "kind", ""): getattr(c, "modality", "text") for c in get_args(hints_of(cast(Any, cls)).get("data"))
+    kinds: dict[Any, type[Any]] = {
+        getattr(c, "kind", ""): c for c in get_args(hints_of(cast(Any, cls)).get("data")) if isinstance(c, type)
     }
-    return kinds.get(kind, "text") if isinstance(kind, str) else ""
+    return kinds.get(kind) if isinstance(kind, str) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -75,6 +75,7 @@ class Window:
         modality: a name of Inputs: "text", "image", ...
         positions: how many positions the model makes of the values; 0 = one for each of T.
         scale: standardizes the values when a batch is made of them; until then they keep their small type.
+        beside: what of another modality is read with it.
     """
 
     values: np.ndarray
@@ -84,11 +85,12 @@ class Window:
     modality: str = "text"
     positions: int = 0
     scale: Scale | None = None
+    beside: Window | None = None
 
     @property
     def length(self) -> int:
         """The positions it counts for in a batch."""
-        return self.positions or len(self.values)
+        return (self.positions or len(self.values)) + (self.beside.length if self.beside is not None else 0)
 
     def __len__(self) -> int:
         return self.length
@@ -162,8 +164,11 @@ Row = np.ndarray | Window
 
 
 def inputs_of(rows: Sequence[Row]) -> Inputs:
-    """The inputs of a batch, of the modality of its windows; what has an axis of time is padded on the right."""
+    """The inputs of a batch, of the modalities of its windows; what has an axis of time is padded on the right."""
     windows = [row if isinstance(row, Window) else Window(row) for row in rows]
+    if beside := [w.beside for w in windows if w.beside is not None]:
+        alone = inputs_of([replace(w, beside=None) for w in windows])
+        return Inputs({**alone.modalities, **inputs_of(beside).modalities})
     name = windows[0].modality
     values = [w.values if w.scale is None else w.scale(w.values) for w in windows]
     if name == "image":

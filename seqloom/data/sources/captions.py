@@ -29,6 +29,7 @@ class ImagePairs(PairSource):
     """
 
     modality: ClassVar[str] = "image"
+    beside: ClassVar[str] = ""
     several: ClassVar[bool] = True
     size: int
     channels: int
@@ -44,12 +45,18 @@ class ImagePairs(PairSource):
     def pixels(self, sources: Sequence[str]) -> list[LabelledArray]:
         """The images of some sources."""
         shape = Shape(self.size, self.channels)
-        images = [(s, from_uri(s) if is_uri(s) else read_image(Path(s), shape)) for s in sources]
+        places = dict.fromkeys(image_of(source) for source in sources)
+        images = [(s, from_uri(s) if is_uri(s) else read_image(Path(s), shape)) for s in places]
         return [LabelledArray(values, where="" if is_uri(s) else s) for s, values in images]
 
     def learned(self, train: Pairs) -> Json:
         """See PairSource. Raises DataError where sizes differ."""
-        return ImageFiles().learned(self.pixels(list(dict.fromkeys(train.sources))))
+        return ImageFiles().learned(self.pixels(train.sources))
+
+
+def image_of(source: str) -> str:
+    """The image of a source, which may have a text behind a tab."""
+    return source.partition("\t")[0]
 
 
 @dataclass(frozen=True)
@@ -86,14 +93,13 @@ class Captions(ImagePairs):
         train, test = self.read(self.train), self.read(self.test) if self.test else None
         if self.valid:
             return Splits(train, self.read(self.valid), test)
-        images = sorted({s for s, t in zip(train.sources, train.targets, strict=True) if s and t})
+        images = sorted({image_of(s) for s, t in zip(train.sources, train.targets, strict=True) if s and t})
         held = {*Random(f"seqloom captions {self.seed}").sample(images, len(images) // 10)}
         if not held:
             cure = "name validation data with --data.valid"
             raise DataError("no image can be held out for validation", where=train.files[0], cure=cure)
-        kept, valid = (
-            train.select([i for i, s in enumerate(train.sources) if (s in held) == chosen]) for chosen in (False, True)
-        )
+        chosen = [image_of(source) in held for source in train.sources]
+        kept, valid = (train.select([i for i, c in enumerate(chosen) if c == part]) for part in (False, True))
         return Splits(kept, valid, test)
 
     def longest(self) -> int:
@@ -113,12 +119,12 @@ class Captions(ImagePairs):
             name, *captions = line.split("\t")
             if is_blank(line):
                 continue
-            if not captions or all(map(is_blank, captions)):
-                raise DataError("a name without a caption", where=where, cure="write NAME<TAB>CAPTION<TAB>CAPTION")
+            examples = self.examples(captions, where)
             if name not in images:
                 self._refuse(f"there is no image {name!r} in {place}", where, "remove the line, or add the image")
             named.add(name)
-            rows += [(images.get(name, ""), caption, number) for caption in captions if not is_blank(caption)]
+            image = images.get(name, "")
+            rows += [(f"{image}{text}" if image else "", target, number) for text, target in examples]
         for name in images.keys() - named:
             self._refuse(f"the image {name!r} has no caption in {table}", str(place), "add a line for it")
             rows.append((images[name], "", 0))
@@ -126,6 +132,12 @@ class Captions(ImagePairs):
             raise DataError("no caption in the file", where=str(table), cure="write NAME<TAB>CAPTION<TAB>CAPTION")
         sources, targets, lines = zip(*rows, strict=True)
         return Pairs(sources, targets, (str(place), str(table)), lines)
+
+    def examples(self, cells: Sequence[str], where: str) -> list[tuple[str, str]]:
+        """What stands behind the image in a source, and the target, for each example of a line. Raises DataError."""
+        if all(map(is_blank, cells)):
+            raise DataError("a name without a caption", where=where, cure="write NAME<TAB>CAPTION<TAB>CAPTION")
+        return [("", caption) for caption in cells if not is_blank(caption)]
 
     def _refuse(self, problem: str, where: str, cure: str) -> None:
         if self.unpaired == "refuse":
@@ -145,3 +157,25 @@ class Captions(ImagePairs):
                 if self.damaged == "refuse":
                     raise
                 yield file.name, ""
+
+
+@dataclass(frozen=True)
+class Illustrated(Captions):
+    """Texts with an image each, which may decide what they mean, and their translations: a table NAME<TAB>TEXT<TAB>
+    TRANSLATION beside the images. A source is IMAGE<TAB>TEXT.
+
+    Args:
+        train, valid, test: the images, an .npz of "images" and "names" or a folder of files, and the table;
+            ${VARIABLES} of the environment are expanded. Without `valid`, the texts of a tenth of the images, drawn by
+            the seed, are held out.
+    """
+
+    kind: ClassVar[str] = "illustrated"
+    beside: ClassVar[str] = "text"
+
+    def examples(self, cells: Sequence[str], where: str) -> list[tuple[str, str]]:
+        """See Captions."""
+        if len(cells) != 2 or any(map(is_blank, cells)):
+            problem = f"{len(cells)} texts behind the name, or a blank one"
+            raise DataError(problem, where=where, cure="write NAME<TAB>TEXT<TAB>TRANSLATION, a line for each text")
+        return [(f"\t{cells[0]}", cells[1])]

@@ -11,7 +11,7 @@ import numpy as np
 
 from seqloom.data.batches.windows import Change, Item, Scale, Window, collate, frame, starts_of
 from seqloom.data.formats.images import image_files
-from seqloom.data.formats.lines import is_text
+from seqloom.data.formats.lines import is_blank, is_text
 from seqloom.data.formats.signals import Places
 from seqloom.data.rows import Example, LabelledArray, TaggedArray
 from seqloom.errors import DataError, UsageError, counted
@@ -165,6 +165,7 @@ class ImageMedium(Medium):
         mean, deviation = (np.array(self.facts["scale"][name])[:, None, None] for name in ("mean", "deviation"))
         self.scale = Scale(mean.astype(np.float32), deviation.astype(np.float32))
         self.positions: int = config.model.sized(self.facts["sizes"]).embedder.positions
+        self.beside: str = getattr(config.data, "beside", "")
 
     def named(self, inputs: Sequence[str]) -> list[str]:
         """The files themselves, and those of folders."""
@@ -174,6 +175,14 @@ class ImageMedium(Medium):
     def row(self, example: Any) -> LabelledArray:
         """The path of a file, what `shown` gives of an image, or bytes (H W), (H W 3); in the size of the model."""
         (example,) = example if isinstance(example, tuple) else (example,)
+        if self.beside and isinstance(example, str):
+            image, _, text = example.partition("\t")
+            if is_blank(text):
+                raise UsageError("there is no text beside the image", where=image[:80], cure="write IMAGE<TAB>TEXT")
+            return replace(self._image(image), label=text)
+        return self._image(example)
+
+    def _image(self, example: Any) -> LabelledArray:
         if isinstance(example, str | Path):
             if is_uri(str(example)):
                 return LabelledArray(from_uri(str(example)))
@@ -197,7 +206,13 @@ class ImageMedium(Medium):
                 problem = f"an image of {said(row.values)}, and the model reads {channels} x {size} x {size}"
                 raise DataError(problem, where=row.where, cure=cure)
         more: Any = {"modality": "image", "positions": self.positions, "scale": self.scale}
-        return [(Window(row.values, **more),) for row in rows]
+        return [(Window(row.values, **more, beside=self._beside(row)),) for row in rows]
+
+    def _beside(self, row: LabelledArray) -> Window | None:
+        if not self.beside:
+            return None
+        tokenizer = self.assets.tokenizer
+        return Window(np.append(tokenizer.encode([row.label])[0], tokenizer.end).astype(np.int32))
 
     def shown(self, row: LabelledArray) -> dict[str, str]:
         """The path of a file, or the image itself."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from seqloom.data.batches.order import BatchConfig
 from seqloom.data.batches.windows import TextBatchConfig
+from seqloom.data.sources.captions import Illustrated
 from seqloom.data.sources.images import ImageFiles, SmallDigits
 from seqloom.data.sources.labelled import LabelledFiles
 from seqloom.data.sources.signals import SignalFiles
@@ -49,6 +50,11 @@ class Part(Bounded):
         modality: str = getattr(self.data, "modality", "text")
         return modality
 
+    @property
+    def reads(self) -> set[str]:
+        """The same, with what is read beside it."""
+        return {self.modality, getattr(self.data, "beside", "")} - {""}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyPart(Part):
@@ -86,7 +92,7 @@ class TranslatePart(Part):
 
     kind: ClassVar[str] = "translate"
     metric: Metric = "bleu"
-    data: DataConfig
+    data: DataConfig | Illustrated
     objective: CrossEntropy = field(default_factory=CrossEntropy)
     batches: BatchConfig = field(default_factory=BatchConfig)
     decoding: DecodingConfig = field(default_factory=BeamSearch)
@@ -148,13 +154,13 @@ class MultimodalKeys(GradientConfig):
                 raise ValueError(f"tasks.{name}.metric is a part of the score: name a score")
             if not name.isidentifier() or name == "shared":
                 raise ValueError(f"a task cannot be called {name!r}: give it a name of letters and digits")
-            if part.modality not in self.model.encoders:
-                raise ValueError(f"tasks.{name} reads {part.modality}s: write [model.encoders.{part.modality}]")
+            for modality in sorted(part.reads - self.model.encoders.keys()):
+                raise ValueError(f"tasks.{name} reads {modality}s: write [model.encoders.{modality}]")
             try:
                 self.alone(name)
             except ValueError as error:
                 raise ValueError(f"tasks.{name}: {error}") from None
-        for modality in sorted(self.model.encoders.keys() - {part.modality for part in self.tasks.values()}):
+        for modality in sorted(self.model.encoders.keys() - {m for part in self.tasks.values() for m in part.reads}):
             raise ValueError(f"model.encoders.{modality} is for {modality}s, which no task reads: leave it out")
 
     def alone(self, name: str, tokenizer: TokenizerConfig | None = None) -> ClassifyConfig | TranslateConfig:

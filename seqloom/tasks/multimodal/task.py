@@ -20,7 +20,7 @@ from seqloom.inspection.page import Markup
 from seqloom.measures import is_value, rank
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.multimodal import Multimodal, MultimodalConfig
-from seqloom.models.presets import modality_of
+from seqloom.models.presets import source_of
 from seqloom.objectives.cross_entropy import Loss
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers, make_tokenizer
@@ -124,7 +124,9 @@ class MultimodalTask(MultimodalKeys):
         tasks, model = tree.get("tasks", {}), tree.get("model", {})
         if not tree.get("start") and isinstance(tasks, Mapping) and isinstance(model, Mapping):
             parts = [part for part in tasks.values() if isinstance(part, Mapping)]
-            read = {modality_of(_PARTS.get(_kind(part), ClassifyPart), part) for part in parts} & _ENCODERS.keys()
+            sources = [source_of(_PARTS.get(_kind(part), ClassifyPart), part) for part in parts]
+            read = {getattr(source, "modality", "text") for source in sources}
+            read |= {getattr(source, "beside", "") for source in sources} - {""}
             encoders = dict(model.get("encoders", {}))
             for name in sorted(read):
                 encoder = encoders.get(name, {})

@@ -38,6 +38,7 @@ def look_over(translator: Translator, medium: ImageMedium | SignalMedium, source
     if isinstance(medium, SignalMedium):
         strips = [] if across is None or weights is None else [*zip(across.rows, weights, strict=True)]
         return signal_figure(name, " / ".join(filter(None, lines.values())), row.values, strips)
+    weights = None if weights is None else weights[:, : medium.positions]  # a text is read behind the image
     return words_over_image(name, lines, row.values, [] if across is None else across.rows, weights)
 
 

@@ -89,7 +89,8 @@ class TranslateConfig(TranslateKeys):
     def learned_texts(self, say: Callable[[str], None]) -> Iterable[str]:
         """The training texts of the sides that are texts."""
         train, _ = usable(self.data.splits().train)
-        return [*(train.sources if self.modality == "text" else ()), *train.targets]
+        beside = (source.partition("\t")[2] for source in train.sources if getattr(self.data, "beside", ""))
+        return [*(train.sources if self.modality == "text" else beside), *train.targets]
 
     def assets(self, run: Run) -> Assets:
         """See RunConfig."""

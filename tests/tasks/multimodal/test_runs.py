@@ -15,7 +15,7 @@ from toys import Listener
 import seqloom
 from seqloom.cli import main
 from seqloom.config import build, to_toml
-from seqloom.errors import ConfigError, UsageError
+from seqloom.errors import ConfigError, DataError, UsageError
 from seqloom.run import Run
 from seqloom.tasks.multimodal.task import MultimodalTask, Rounds
 from seqloom.workflows.evaluate import evaluate_run
@@ -238,3 +238,40 @@ def test_a_config_is_read_back_as_it_was_written(tree: Tree, tmp_path: Path) -> 
     from seqloom.config import load
 
     assert load(MultimodalTask, tmp_path / "config.toml") == config
+
+
+def test_an_image_decides_the_translation(tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """ "bank" is "Ufer" below a bright sky and "Geldhaus" above a bright street; "dog" is the same in both."""
+    for name, count, seed in (("train", 60, 1), ("test", 30, 2)):
+        names = [f"{name}-{i}.png" for i in range(count)]
+        np.savez(tmp_path / f"{name}.npz", images=pixels(count, seed), names=np.array(names))
+        meanings = {"bank": ("ufer", "geldhaus"), "dog": ("hund", "hund")}
+        lines = [f"{names[i]}\tthe {word}\t{german[i % 2]}" for i in range(count) for word, german in meanings.items()]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = {part: [str(tmp_path / f"{part}.npz"), str(tmp_path / f"{part}.tsv")] for part in ("train", "test")}
+    tree["tasks"] = {
+        "german": {"kind": "translate", "data": {"kind": "illustrated", **data}, "batches": {"tokens": 64}}
+    }
+    del tree["model"]["encoders"]["signal"]
+    run = train_run(build(MultimodalTask, tree), Listener())
+    scores = evaluate_run(run, (), "", (), Listener())
+    assert scores["german.exact_match"] > 90
+    from PIL import Image
+
+    for i, half in enumerate(pixels(2, 3)):
+        Image.fromarray(half[:, :, 0]).save(tmp_path / f"{i}.png")
+    sources = [f"{tmp_path / f'{i}.png'}\tthe {word}" for word in ("bank", "dog") for i in range(2)]
+    main(["caption", str(run.path), *sources, "-q"])
+    assert capsys.readouterr().out.split() == ["ufer", "geldhaus", "hund", "hund"]
+    main(["report", str(run.path), "-q"])
+    assert "german: Images" in (run.path / "report.html").read_text()
+    with pytest.raises(SystemExit):
+        main(["caption", str(run.path), str(tmp_path / "0.png")])
+    assert "write IMAGE<TAB>TEXT" in capsys.readouterr().err
+
+
+def test_a_table_of_illustrated_texts_has_three_columns(tree: Tree, tmp_path: Path) -> None:
+    (tmp_path / "train.captions.tsv").write_text("train-0.png\tthe bank\n", encoding="utf-8")
+    tree["tasks"]["captions"]["data"]["kind"] = "illustrated"
+    with pytest.raises(DataError, match=r"train\.captions\.tsv:1: 1 texts behind the name"):
+        train_run(build(MultimodalTask, tree), Listener())
