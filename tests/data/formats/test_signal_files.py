@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqloom.data.formats.signals import Layout, read_signals
+from seqloom.data.formats.signals import Cut, Layout, read_signals
 from seqloom.data.rows import LabelledArray, digest_rows
 from seqloom.data.sources.signals import SignalFiles
 from seqloom.errors import DataError, SeqloomError, UsageError
@@ -20,8 +20,9 @@ VALUES[1, 3, 0] = np.nan
 LABELS = ["up", "down", "up", "flat", "down"]
 
 
-def read(path: Path, *, labelled: bool = True, window: int = 0, stride: int = 0, **layout: Any) -> list[LabelledArray]:
-    return read_signals([str(path)], Layout(**layout), labelled=labelled, window=window, stride=stride)
+def read(path: Path, *, labelled: bool = True, **keys: Any) -> list[LabelledArray]:
+    cut = {key: keys.pop(key) for key in ("window", "stride", "onsets") if key in keys}
+    return read_signals([str(path)], Layout(**keys), labelled=labelled, cut=Cut(**cut))
 
 
 def text(path: Path, *lines: str) -> Path:
