@@ -33,5 +33,6 @@ def train(
         print_json(summary)
         return
     reporter.say(f"{run.path}: {summary['steps']} steps in {summary['minutes']:.1f} minutes of training")
-    use, report = command(chosen.used_by, run.path), shlex.join(["open", f"{run.path}/report.html"])
-    reporter.say(f"next: {command('eval', run.path)}   {use}   {report}")
+    uses = dict.fromkeys(("eval", chosen.used_by))
+    report = shlex.join(["open", f"{run.path}/report.html"])
+    reporter.say("next: " + "   ".join([*(command(verb, run.path) for verb in uses), report]))

@@ -92,6 +92,8 @@ def caption(
 ) -> None:
     """Write captions of images: files, or all in a folder, which are brought into the size of the model.
 
+    Where texts are translated that an image helps, each input is IMAGE<TAB>TEXT.
+
     With --scores, or several captions for each image (--decoding.n-best 3), each line has the number of the image, the
     score and the caption, separated by tabs. --json prints a line for each image.
 

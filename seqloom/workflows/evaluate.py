@@ -41,14 +41,15 @@ def evaluate_run(
     Args:
         path: the run, or its directory.
         test: files like those it was trained on; empty = the test data of its config.
-        name: what to save it as; by default the name of the first file, or "test".
+        name: what to save it as; by default the name of the first file, or "test", behind that of a task.
         options: decoding options, as on the command line, and those of how test files are read: --data.text COLUMN.
         reporter: prints progress.
         task: which of several tasks; "" = all.
     """
     run = Run.open(path)
     config = config_of(run, RunConfig, task)
-    title = title_of(name, test, task or config.title)
+    title = title_of(name, test, config.title)
+    title = f"{task}.{title}" if task and not name else title  # each task has its own
     reading, options = _of_data(options)
     if reading:
         config = configs.build(type(config), configs.merge(configs.tree_of(config), configs.read_overrides(reading)))

@@ -12,6 +12,7 @@ from seqloom.data.sources.images import ImageFiles, SmallDigits
 from seqloom.data.sources.labelled import LabelledFiles
 from seqloom.data.sources.signals import SignalFiles
 from seqloom.decoding.config import BeamSearch, DecodingConfig
+from seqloom.errors import nearest
 from seqloom.limits import Accumulate, Bounded, Bounds
 from seqloom.models.multimodal import MultimodalConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
@@ -24,6 +25,7 @@ from seqloom.text.tokenizer import BPE, TokenizerConfig
 from seqloom.training.config import Metric, TrainingConfig
 from seqloom.training.schedule import Linear, Schedule
 
+_MODALITIES = ("text", "image", "signal")
 Share = Annotated[int, Bounds(1, 1000)]
 
 
@@ -159,7 +161,10 @@ class MultimodalKeys(GradientConfig):
             try:
                 self.alone(name)
             except ValueError as error:
-                raise ValueError(f"tasks.{name}: {error}") from None
+                problem = str(error).replace("training.metric", f"tasks.{name}.metric")
+                raise ValueError(f"tasks.{name}: {problem}") from None
+        if unknown := sorted(self.model.encoders.keys() - {*_MODALITIES}):
+            raise ValueError(f"unknown modality in model.encoders.{unknown[0]}: {nearest(unknown[0], _MODALITIES)}")
         for modality in sorted(self.model.encoders.keys() - {m for part in self.tasks.values() for m in part.reads}):
             raise ValueError(f"model.encoders.{modality} is for {modality}s, which no task reads: leave it out")
 

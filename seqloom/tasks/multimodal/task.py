@@ -17,7 +17,7 @@ from seqloom.data.rows import digest_of_parts
 from seqloom.errors import ConfigError, UsageError, nearest
 from seqloom.files import Json
 from seqloom.inspection.page import Markup
-from seqloom.measures import is_value, rank
+from seqloom.measures import count_of, is_value, rank
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.multimodal import Multimodal, MultimodalConfig
 from seqloom.models.presets import source_of
@@ -28,7 +28,7 @@ from seqloom.tasks.building import kept_tokenizers, on_start
 from seqloom.tasks.encoder.classify import ClassifyConfig
 from seqloom.tasks.multimodal.config import ClassifyPart, MultimodalKeys, TranslatePart
 from seqloom.tasks.seq2seq.task import TranslateConfig
-from seqloom.tasks.task import Numbered, Prepared, Seen, gradient_plan, refuse_options
+from seqloom.tasks.task import Numbered, Prepared, Seen, gradient_plan, refuse_other_tests
 from seqloom.text.tokenizer import Tokenizer, TokenizerFile
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
@@ -110,7 +110,11 @@ class Predictors:
         return self.parts[task]
 
     def __call__(self, inputs: Sequence[Any], task: str = "", **options: Any) -> Any:
-        """The predictions of a task for inputs; the options are those of its predictor."""
+        """The predictions of a task for inputs, of the only one unless it is named; the options are its predictor's."""
+        task = task or (next(iter(self.parts)) if len(self.parts) == 1 else "")
+        if not task:
+            cure = f"name one: task={next(iter(self.parts))!r}"
+            raise UsageError(f"there are several tasks: {', '.join(self.parts)}", cure=cure)
         return self[task](inputs, **options)
 
 
@@ -163,8 +167,9 @@ class MultimodalTask(MultimodalKeys):
             try:
                 model = model.sized(modality, known.get("sizes", {}))
             except ConfigError as error:
-                problem = f"{error.problem}: tasks that read the same modality share its encoder"
-                raise ConfigError(problem, where=f"tasks.{name}", cure=error.cure) from None
+                problem = f"its {modality}s and those of another task share an encoder: {error.where} {error.problem}"
+                cure = f"bring both to one size with tasks.{name}.data.size" if modality == "image" else error.cure
+                raise ConfigError(problem, where=f"tasks.{name}", cure=cure) from None
             outputs[name] = modality, part.heads(known)["label"] if isinstance(part, ClassifyConfig) else 0
         return Multimodal(model, assets.vocab_size, outputs)
 
@@ -243,9 +248,9 @@ class MultimodalTask(MultimodalKeys):
 
     def score(self, predictor: Predictors, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:
         """See RunConfig: each task on its own test data."""
-        if test:
-            raise UsageError("test files are those of one task", where="--test", cure="name it, too: --task NAME")
-        refuse_options(options)
+        if test or options:
+            what, cure = ("--test" if test else str(options[0])), "seqloom eval RUN --task NAME takes it"
+            raise UsageError("is for one of the tasks", where=what, cure=cure)
         scores: Json = {}
         for name, part in self.parts.items():
             reporter.say(f"{name}:")
@@ -257,7 +262,9 @@ class MultimodalTask(MultimodalKeys):
         return {"score": self._mean(scores), **flat, "seconds": seconds, "tasks": scores}
 
     def look(self, run: Run, predictor: Predictors, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
-        """See RunConfig: what each task shows; of inputs that are named, nothing, as each task reads others."""
+        """See RunConfig: what each task shows. Raises UsageError for inputs, as each task reads others."""
+        if texts:
+            raise UsageError("each task reads other inputs", where=str(texts[0]), cure="leave them out")
         examples, sections = list[Any](), dict[str, Markup]()
         for name, part in self.parts.items():
             used = predictor[name]
@@ -267,6 +274,11 @@ class MultimodalTask(MultimodalKeys):
             examples += seen.examples
             sections |= {f"{name}: {title}": section for title, section in seen.sections.items()}
         return Seen(examples, parameter_count(predictor.model), sections)
+
+    def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> None:
+        """See RunConfig: only runs of the same tasks, on the same numbers of examples."""
+        tests = [{name: count_of(scores) for name, scores in each["tasks"].items()} for each in evaluations]
+        refuse_other_tests(tests, runs, names)
 
 
 def _kind(part: Mapping[str, Any]) -> str:

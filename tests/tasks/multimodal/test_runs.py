@@ -18,6 +18,7 @@ from seqloom.config import build, to_toml
 from seqloom.errors import ConfigError, DataError, UsageError
 from seqloom.run import Run
 from seqloom.tasks.multimodal.task import MultimodalTask, Rounds
+from seqloom.workflows.compare import compare_runs
 from seqloom.workflows.evaluate import evaluate_run
 from seqloom.workflows.train import train_run
 
@@ -113,9 +114,11 @@ def test_all_tasks_are_learned_scored_and_used(run: Run, tmp_path: Path, capsys:
     own = [scores[key] for key in ("halves.accuracy", "films.accuracy", "captions.bleu", "waves.accuracy")]
     assert scores["score"] == pytest.approx(np.mean(own))
     alone = evaluate_run(run, (), "", (), Listener(), "halves")
-    assert (alone["test"], alone["accuracy"]) == ("halves", scores["halves.accuracy"])
+    assert (alone["test"], alone["accuracy"]) == ("halves.test", scores["halves.accuracy"])
     predictors = seqloom.load(run.path)
     assert [str(p.label) for p in predictors(["a good film", "a bad film"], task="films")] == ["0", "1"]
+    with pytest.raises(UsageError, match=r"several tasks: halves, .*\n.*task='halves'"):
+        predictors(["a film"])
     with pytest.raises(UsageError, match=r"no task 'film'\n.*did you mean 'films'"):
         predictors(["a film"], task="film")
 
@@ -147,7 +150,9 @@ def test_all_tasks_are_learned_scored_and_used(run: Run, tmp_path: Path, capsys:
         (("classify", "x", "--task", "captions"), "task 'captions' is of the kind 'translate'"),
         (("caption", "x", "--task", "captoins"), "did you mean 'captions'"),
         (("translate", "x"), "reads images, not texts"),
-        (("eval", "--test", "x.tsv"), "name it, too: --task NAME"),
+        (("eval", "--test", "x.tsv"), "--test: is for one of the tasks"),
+        (("eval", "--decoding.beam", "3"), "--decoding.beam: is for one of the tasks"),
+        (("report", "x.png"), "x.png: each task reads other inputs"),
         (("export", "--to", "hf", "OUT"), "a model of this kind cannot be exported"),
     ],
     ids=lambda c: c[0] if isinstance(c, tuple) else "",
@@ -214,9 +219,10 @@ def test_a_round_has_the_share_of_each_task_in_an_order_of_its_own() -> None:
         ({"tasks": {"a b": {"kind": "classify", "data": {"train": ["x"]}}}}, "cannot be called 'a b'"),
         ({"tasks": {"a": {"kind": "tag", "data": {"train": ["x"]}}}}, "unknown kind 'tag'"),
         ({"tasks": {"a": {"data": {"train": ["x"]}, "share": 0}}}, "from 1 to"),
-        ({"tasks": {"a": {"data": {"train": ["x"]}, "metric": "bleu"}}}, "training.metric is 'bleu'"),
+        ({"tasks": {"a": {"data": {"train": ["x"]}, "metric": "bleu"}}}, "tasks.a.metric is 'bleu'"),
         ({"tasks": {"a": {"data": {"train": ["x"]}, "metric": "latest"}}}, "name a score"),
         ({"training": {"metric": "accuracy"}}, "must be 'score'"),
+        ({"model": {"encoders": {"texts": {}}}}, "unknown modality in model.encoders.texts: did you mean 'text'"),
         ({"tasks": {"a": {"data": {"train": ["x"]}}}}, r"encoders.image is for images, which no task reads"),
     ],
 )
@@ -228,7 +234,7 @@ def test_wrong_configs(tree: Tree, change: Tree, message: str) -> None:
 def test_images_of_two_sizes_do_not_share_an_encoder(tree: Tree) -> None:
     tree["tasks"]["digits"] = {"kind": "classify", "data": {"kind": "digits-8x8"}}
     tree["tasks"]["halves"]["data"]["size"] = 4
-    with pytest.raises(ConfigError, match="share its encoder"):
+    with pytest.raises(ConfigError, match="captions: its images and those of another task share an encoder"):
         train_run(build(MultimodalTask, tree), Listener())
 
 
@@ -275,3 +281,16 @@ def test_a_table_of_illustrated_texts_has_three_columns(tree: Tree, tmp_path: Pa
     tree["tasks"]["captions"]["data"]["kind"] = "illustrated"
     with pytest.raises(DataError, match=r"train\.captions\.tsv:1: 1 texts behind the name"):
         train_run(build(MultimodalTask, tree), Listener())
+
+
+def test_runs_of_other_tasks_are_not_compared(tree: Tree, tmp_path: Path) -> None:
+    tree["training"] |= {"steps": 1}
+    first = train_run(build(MultimodalTask, tree), Listener())
+    del tree["tasks"]["waves"], tree["model"]["encoders"]["signal"]
+    second = train_run(build(MultimodalTask, {**tree, "run": str(tmp_path / "other")}), Listener())
+    with pytest.raises(UsageError, match="was not tested on the same data as run"):
+        compare_runs([first, second], tmp_path / "compare", Listener())
+    third = train_run(build(MultimodalTask, {**tree, "run": str(tmp_path / "third"), "seed": 2}), Listener())
+    result = compare_runs([second, third], tmp_path / "compare", Listener())
+    assert [row["name"] for row in result["systems"]] == ["other", "third"]
+    assert {"score", "films.accuracy", "captions.bleu"} <= result["systems"][0]["scores"].keys()
