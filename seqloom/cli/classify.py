@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from seqloom.cli.common import USE, Count, Quiet, SpecialTokens, Task, Use, blocks, make_reporter
-from seqloom.errors import RunError, UsageError
+from seqloom.errors import UsageError
 
 File = Annotated[str, Parameter(help="A file with one text per line.")]
 _LINES = 1024  # read at a time
@@ -131,20 +131,12 @@ def _as_json(prediction: Any) -> str:
 
 
 def _loaded(path: str, tasks: tuple[str, ...], use: Use, part: str = "") -> Any:
-    """The predictor of a run of one of these tasks, or of a part of a run of several that has the first of them."""
-    from seqloom.run import Run
-    from seqloom.tasks import load, task_class
+    """The predictor of a run of one of these tasks, or of the part of a run of several that is one."""
+    from seqloom.tasks import task_class
     from seqloom.tasks.building import open_predictor
 
-    run = Run.open(path)
-    task = str(run.info().get("task"))
-    how: Any = {"special_tokens": use.special_tokens, "say": use.reporter.warn}
-    if part or task == "multimodal":
-        return open_predictor(run, task_class(tasks[0]), task=part, **how)
-    if task not in tasks:
-        cure = f"name a run of the task {' or '.join(tasks)}"
-        raise RunError(f"is a run of the task {task!r}", where=path, cure=cure)
-    return load(run, **how)
+    kinds: Any = tuple(map(task_class, tasks))
+    return open_predictor(path, kinds, task=part, special_tokens=use.special_tokens, say=use.reporter.warn)
 
 
 def _each(predict: Callable[[list[str]], list[Any]], lines: Iterable[list[str]]) -> Iterator[Any]:

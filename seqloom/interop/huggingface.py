@@ -68,6 +68,8 @@ def find(name: str) -> Path:
             problem = "is a file; a checkpoint is a directory with config.json and *.safetensors, or a GGUF file"
             raise RunError(problem, where=name)
         return path
+    if path.suffix in (".safetensors", ".gguf"):
+        raise RunError("no such file", where=name, cure="check its path")
     if not re.fullmatch(_HUB_NAME, name) or ("/" in name and path.parent.is_dir()):
         cure = "name a directory with config.json, or a model on the Hugging Face hub, like openai-community/gpt2"
         raise RunError("no such directory", where=name, cure=cure)

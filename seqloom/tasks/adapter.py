@@ -26,7 +26,7 @@ from seqloom.adaptation.adapt import adapt
 from seqloom.adaptation.config import Full
 from seqloom.adaptation.fingerprint import TOLERANCE, apart, fingerprint
 from seqloom.config import build, to_toml, tree_of
-from seqloom.errors import RunError
+from seqloom.errors import ConfigError, RunError
 from seqloom.files import CHANGED, Json, read_json, sealed, short_digest, unreadable, unsealed, write_json, writing
 from seqloom.interop.weights import faults, misfits, some
 from seqloom.models.assemblies import Undrawn, vocabulary_parameters
@@ -39,6 +39,7 @@ from seqloom.training.checkpoint import grown_to, save_finished, save_tensors, s
 
 _KEY, _FORMAT = "seqloom", 1
 _AGAIN = "write it again: seqloom export RUN FILE.safetensors --to adapter"
+_BASE = "name the run that it started from, as it was then: --base RUN"
 OWN_INFO = ("files", "format", "lines")
 """The keys of run.json that are about the files of one directory."""
 
@@ -101,15 +102,14 @@ def on_base(run: Run, base: Loaded[Any], where: str, digest: str = "") -> Adapte
     frozen = {name: tuple(p.shape) for name, p in parameters.items() if not p.requires_grad}
     for name in {*vocabulary_parameters(model)} & frozen.keys() if rows else ():
         frozen[name] = (frozen[name][0] - rows, *frozen[name][1:])
-    cure = "name the run that it started from, as it was then: --base RUN"
     if foreign := [n for n, shape in frozen.items() if n not in weights or tuple(weights[n].shape) != shape]:
-        raise RunError(f"is for another base than {base.run.path}: {some(foreign)}", where=where, cure=cure)
+        raise RunError(f"is for another base than {base.run.path}: {some(foreign)}", where=where, cure=_BASE)
     if not digest:
         with saved_weights(best.path) as saved:
             digest = _digest((name, saved[name].read()[: shape[0]]) for name, shape in frozen.items())
     if _digest((name, weights[name]) for name in frozen) != digest:
         problem = f"is for another base than {base.run.path}, whose weights are not those that it was trained with"
-        raise RunError(problem, where=where, cure=cure)
+        raise RunError(problem, where=where, cure=_BASE)
     for name, value in learned.items():
         parameters[name].data.copy_(value)
     adapted = Adapted(Loaded(run, config, model.requires_grad_(True).eval(), assets), learned, digest)
@@ -176,7 +176,11 @@ class AdapterFile:
     def as_run(self, run: Run, base: Run, frozen: Callable[[Path], list[Path]] = lambda folder: []) -> Run:
         """A new run of it; `frozen` writes the weights of the base into its directory."""
         places = {"run": str(run.path), "start": str(base.path)}
-        config = build(task_class(self.about["config"]["task"]), {**self.about["config"], **places})
+        try:
+            config = build(task_class(self.about["config"]["task"]), {**self.about["config"], **places})
+        except ConfigError as error:  # the model is that of the base
+            problem = f"is for another base than {base.path}: {error.problem}"
+            raise RunError(problem, where=str(self.path), cure=_BASE) from None
         info = {**self.about["run"], "adapter": {"from": str(self.path)}}
 
         def assets(folder: Path) -> list[Path]:

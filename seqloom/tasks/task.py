@@ -14,7 +14,7 @@ from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.data.checks.pairs import Finding
 from seqloom.data.sources.source import no_test_data
 from seqloom.decoding.config import ALL_KEYS, DecodingConfig
-from seqloom.errors import ConfigError, RunError, UsageError, nearest
+from seqloom.errors import ConfigError, RunError, UsageError, command, nearest
 from seqloom.files import Json
 from seqloom.inspection.attention import Example
 from seqloom.inspection.page import Markup
@@ -214,9 +214,9 @@ def config_of(run: Run, kind: type[C], task: str = "") -> C:
     return chosen  # type: ignore[no-any-return]
 
 
-def chosen_part(config: RunConfig, kind: type[RunConfig], task: str, where: str) -> str:
+def chosen_part(config: RunConfig, kind: type[RunConfig] | tuple[type[RunConfig], ...], task: str, where: str) -> str:
     """The name of a task of a run of several that has this class, the only one unless it is named; "" = all."""
-    parts = config.parts
+    parts, kinds = config.parts, kind if isinstance(kind, tuple) else (kind,)
     if task and task not in parts:
         cure = nearest(task, parts) if parts else "leave --task out"
         raise UsageError(f"has no task {task!r}" if parts else "has one task alone", where=where, cure=cure)
@@ -227,8 +227,12 @@ def chosen_part(config: RunConfig, kind: type[RunConfig], task: str, where: str)
         problem = f"has several such tasks: {', '.join(fitting)}"
         raise UsageError(problem, where=where, cure=f"choose one: --task {fitting[0]}")
     if not fitting:
-        of = f"task {task!r} is of the kind {parts[task].task!r}" if task else f"is a run of the task {config.task!r}"
-        raise RunError(f"{of}, which this is not for", where=where, cure=kind.other_run)
+        if task:
+            problem, cure = f"its task {task!r} is of the kind {parts[task].task!r}", parts[task].used_by
+            raise RunError(problem, where=where, cure=command(cure, where, "...", "--task", task))
+        cure = f"name a run of the task {' or '.join(each.task for each in kinds)}"
+        cure = cure if len(kinds) > 1 else kinds[0].other_run
+        raise RunError(f"is a run of the task {config.task!r}, which this is not for", where=where, cure=cure)
     return fitting[0]
 
 

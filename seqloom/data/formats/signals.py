@@ -30,7 +30,16 @@ _MISSING = frozenset(("", "?", "nan"))
 
 @dataclass(frozen=True)
 class Layout:
-    """How series lie in files; its keys are those of the sources of signals, see there."""
+    """How series lie in files.
+
+    Args:
+        values: the name of the array or key; "" = "values" or "series".
+        label: the name of the array, key or column of labels.
+        names: the names of labels that are numbers, from 0; by default the numbers are the names.
+        axes: what the axes of an array are: N series of T steps with C channels, or TC, a stream with a label for each
+            step. auto = NT, or of NTC and NCT that with fewer channels than steps; what was taken is reported.
+        leave_out: the columns of a table that are not read; all others but the label are channels.
+    """
 
     values: str = ""
     label: str = "label"
@@ -62,7 +71,15 @@ class _Series:
 
 @dataclass(frozen=True)
 class Cut:
-    """How streams are cut into series; its keys are those of the source `signals`, see there."""
+    """How streams are cut into series.
+
+    Args:
+        window: a stream (a table, or an array TC) is cut into windows of so many steps, each with its most frequent
+            label; 0 = a stream is one series.
+        stride: steps from the start of one window to that of the next; 0 = as many as a window has.
+        onsets: the name of an array of the first steps, from 0, of the events of a stream in .npz, each of which has a
+            label and is one series: of `window` steps, or up to the next.
+    """
 
     window: LengthOrZero = 0
     stride: LengthOrZero = 0

@@ -29,7 +29,6 @@ class ImagePairs(PairSource):
     """
 
     modality: ClassVar[str] = "image"
-    beside: ClassVar[str] = ""
     several: ClassVar[bool] = True
     size: int
     channels: int

@@ -18,10 +18,12 @@ class PairSource(Bounded):
 
     Attributes:
         modality: what the sources are: "text", "image", ...
+        beside: what is read with the source: "text" behind a tab; "" = nothing.
         several: whether all targets of a source are right answers, in place of one for each occurrence.
     """
 
     modality: ClassVar[str] = "text"
+    beside: ClassVar[str] = ""
     several: ClassVar[bool] = False
 
     def splits(self) -> Splits:

@@ -22,7 +22,12 @@ from seqloom.media.signals import moments
 
 @dataclass(frozen=True)
 class SeriesFiles(Layout, ExampleFiles[LabelledArray]):
-    """Files of series of values, and what is learned of them."""
+    """Files of series of values, and what is learned of them.
+
+    Args:
+        scale: by what values are standardized: by the mean and deviation of each channel of the training data, or of
+            each series by itself, where those differ from recording to recording.
+    """
 
     kind: ClassVar[str] = "signals"
     modality: ClassVar[str] = "signal"
@@ -67,21 +72,6 @@ class SignalFiles(Cut, SeriesFiles):
     .ts of the UCR and UEA archives; and tables, .csv or .tsv, with a line for each time step.
 
     A missing value is NaN, null in JSON, or an empty cell or "?" in text.
-
-    Args:
-        values: the name of the array or key; "" = "values" or "series".
-        label: the name of the array, key or column of labels.
-        names: the names of labels that are numbers, from 0; by default the numbers are the names.
-        axes: what the axes of an array are: N series of T steps with C channels, or TC, a stream with a label for each
-            step. auto = NT, or of NTC and NCT that with fewer channels than steps; what was taken is reported.
-        leave_out: the columns of a table that are not read; all others but the label are channels.
-        scale: by what values are standardized: by the mean and deviation of each channel of the training data, or of
-            each series by itself, where those differ from recording to recording.
-        window: a stream (a table, or an array TC) is cut into windows of so many steps, each with its most frequent
-            label; 0 = a stream is one series.
-        stride: steps from the start of one window to that of the next; 0 = as many as a window has.
-        onsets: the name of an array of the first steps, from 0, of the events of a stream in .npz, each of which has a
-            label and is one series: of `window` steps, or up to the next.
     """
 
     def read(self, files: Sequence[str]) -> list[LabelledArray]:
@@ -114,15 +104,6 @@ class TaggedSignals(SeriesFiles):
     several with labels (N T); and .jsonl with {"label": ["...", ...], "series": [[...], ...]}.
 
     Without `valid`, a tenth of the recordings is held out, and of a single one the last tenth of its steps.
-
-    Args:
-        values: the name of the array or key; "" = "values" or "series".
-        label: the name of the array, key or column of labels.
-        names: the names of labels that are numbers, from 0; by default the numbers are the names.
-        axes: what the axes of an array are: see `signals` of classify.
-        leave_out: the columns of a table that are not read; all others but the label are channels.
-        scale: by what values are standardized: by the mean and deviation of each channel of the training data, or of
-            each series by itself, where those differ from recording to recording.
     """
 
     def read(self, files: Sequence[str]) -> list[LabelledArray]:
@@ -161,10 +142,7 @@ class SignalPairs(Layout, PairSource):
     Args:
         train, valid, test: the files; ${VARIABLES} of the environment are expanded. Without `valid`, a tenth of the
             series, drawn by the seed, is held out.
-        values: the name of the array or key; "" = "values" or "series".
-        label: the name of the array, key or column of texts.
-        names: the texts of labels that are numbers, from 0; by default the numbers themselves.
-        axes, leave_out, scale: see `signals` of classify.
+        scale: see `signals` of classify.
         least, most: the fewest and the most series of an example; all numbers are equally likely.
         max_length: a training text of more tokens is left out, and counted.
         seed: another seed holds out and draws other series.

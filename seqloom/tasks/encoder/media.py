@@ -86,7 +86,7 @@ class TextMedium(Medium):
 
     def row(self, example: Any) -> Example:
         """A text; or a pair, as a tuple or with a tab between the two. An imported model takes both."""
-        parts = (example,) if isinstance(example, str) else tuple(example)
+        parts = tuple(example) if isinstance(example, Sequence) and not isinstance(example, str) else (example,)
         either, pairs = not self.config.data.train, self.config.pairs
         if isinstance(example, str) and (pairs or either):
             parts = tuple(example.split("\t"))
@@ -200,11 +200,11 @@ class ImageMedium(Medium):
     def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:
         """See Medium. Raises DataError for an image of another size."""
         size, channels = self.shape.size, self.shape.channels
-        for row in rows:
+        for number, row in enumerate(rows, 1):
             if row.values.shape != (channels, size, size):
                 cure = f"data.size = {size} resizes all images, data.channels = {channels} converts them"
                 problem = f"an image of {said(row.values)}, and the model reads {channels} x {size} x {size}"
-                raise DataError(problem, where=row.where, cure=cure)
+                raise DataError(problem, where=row.where or f"image {number}", cure=cure)
         more: Any = {"modality": "image", "positions": self.positions, "scale": self.scale}
         return [(Window(row.values, **more, beside=self._beside(row)),) for row in rows]
 

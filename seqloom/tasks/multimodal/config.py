@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from seqloom.data.batches.order import BatchConfig
@@ -42,9 +42,19 @@ class Part(Bounded):
     metric: Metric = "accuracy"
     data: Any
 
+    whole: ClassVar[type[ClassifyConfig] | type[TranslateConfig]]
+    """The config of the task by itself, whose keys these are."""
+
+    def model(self, of: MultimodalConfig) -> Any:
+        """The config of the model of the task by itself."""
+        raise NotImplementedError
+
     def alone(self, config: MultimodalKeys, tokenizer: TokenizerConfig) -> ClassifyConfig | TranslateConfig:
         """The task by itself, with its part of the model. Raises ValueError where they do not fit."""
-        raise NotImplementedError
+        own: Any = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("share", "metric")}
+        training = TrainingConfig(metric=self.metric)
+        more: Any = {"tokenizer": tokenizer, "seed": config.seed, "training": training}
+        return self.whole(**own, **more, model=self.model(config.model))
 
     @property
     def modality(self) -> str:
@@ -67,21 +77,14 @@ class ClassifyPart(Part):
     """
 
     kind: ClassVar[str] = "classify"
+    whole = ClassifyConfig
     data: LabelledFiles | ImageFiles | SmallDigits | SignalFiles
     objective: Labels | Numbers = field(default_factory=Labels)
     batches: TextBatchConfig = field(default_factory=TextBatchConfig)
 
-    def alone(self, config: MultimodalKeys, tokenizer: TokenizerConfig) -> ClassifyConfig:
+    def model(self, of: MultimodalConfig) -> Any:
         """See Part."""
-        return ClassifyConfig(
-            data=self.data,
-            objective=self.objective,
-            batches=self.batches,
-            model=config.model.encoders[self.modality],
-            tokenizer=tokenizer,
-            seed=config.seed,
-            training=TrainingConfig(metric=self.metric),
-        )
+        return of.encoders[self.modality]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,24 +96,16 @@ class TranslatePart(Part):
     """
 
     kind: ClassVar[str] = "translate"
+    whole = TranslateConfig
     metric: Metric = "bleu"
     data: DataConfig | Illustrated
     objective: CrossEntropy = field(default_factory=CrossEntropy)
     batches: BatchConfig = field(default_factory=BatchConfig)
     decoding: DecodingConfig = field(default_factory=BeamSearch)
 
-    def alone(self, config: MultimodalKeys, tokenizer: TokenizerConfig) -> TranslateConfig:
+    def model(self, of: MultimodalConfig) -> Any:
         """See Part."""
-        return TranslateConfig(
-            data=self.data,
-            objective=self.objective,
-            batches=self.batches,
-            decoding=self.decoding,
-            model=config.model.writer(self.modality),
-            tokenizer=tokenizer,
-            seed=config.seed,
-            training=TrainingConfig(metric=self.metric),
-        )
+        return of.writer(self.modality)
 
 
 @dataclass(frozen=True)

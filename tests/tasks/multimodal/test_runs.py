@@ -147,7 +147,7 @@ def test_all_tasks_are_learned_scored_and_used(run: Run, tmp_path: Path, capsys:
     ("command", "message"),
     [
         (("classify", "x"), "has several such tasks: halves, films, waves"),
-        (("classify", "x", "--task", "captions"), "task 'captions' is of the kind 'translate'"),
+        (("classify", "x", "--task", "captions"), "task 'captions' is of the kind 'translate'\n  seqloom caption"),
         (("caption", "x", "--task", "captoins"), "did you mean 'captions'"),
         (("translate", "x"), "reads images, not texts"),
         (("eval", "--test", "x.tsv"), "--test: is for one of the tasks"),
