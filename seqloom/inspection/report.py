@@ -170,7 +170,8 @@ def _training(train: Sequence[Row], valid: Sequence[Row], unit: str) -> Iterator
 
 
 def _scores(evaluations: Mapping[str, Row]) -> Iterator[Markup]:
-    scored = {name: s for name, s in evaluations.items() if any(_value(s, k) is not None for k in s)}
+    each = {name: s for name, whole in evaluations.items() for name, s in _by_task(name, whole)}
+    scored = {name: s for name, s in each.items() if any(_value(s, k) is not None for k in s)}
     if not scored:
         return
     extra = sorted({k for s in scored.values() for k in s if _value(s, k) is not None} - {*MEASURES, *COUNTS})
@@ -184,6 +185,13 @@ def _scores(evaluations: Mapping[str, Row]) -> Iterator[Markup]:
         yield details("The signatures: what exactly was computed", table(["", "", ""], signed), class_="wide")
     for name, scores in scored.items():
         yield from _details(name, scores)
+
+
+def _by_task(name: str, scores: Row) -> Iterator[tuple[str, Row]]:
+    """The scores of a run; of several tasks, their mean and those of each task."""
+    tasks: Mapping[str, Row] = scores.get("tasks", {})
+    yield name, {key: value for key, value in scores.items() if key.partition(".")[0] not in tasks}
+    yield from ((f"{name}: {task}", row) for task, row in tasks.items())
 
 
 def _details(name: str, scores: Row) -> Iterator[Markup]:

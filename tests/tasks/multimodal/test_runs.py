@@ -140,6 +140,8 @@ def test_all_tasks_are_learned_scored_and_used(run: Run, tmp_path: Path, capsys:
     assert "halves: accuracy" in printed("eval", str(run.path), "-q").replace("\n", " ")
     page = (run.path / "report.html").read_text() if printed("report", str(run.path), "-q") else ""
     assert "halves: Images" in page
+    assert "Confidence: test: halves" in page
+    assert "halves.examples" not in page
     assert "waves: Signals" in page
 
 
