@@ -50,6 +50,7 @@ class MaskedWordsConfig(ReadingConfig):
     objective: MaskedTokens = field(default_factory=MaskedTokens)
     batches: MaskConfig = field(default_factory=MaskConfig)
     used_by: ClassVar[str] = "fill"
+    other_run: ClassVar[str] = "name a run of the task masked_words"
     metrics: ClassVar[tuple[Metric, ...]] = ("loss", "accuracy")
 
     @property
