@@ -12,7 +12,7 @@ import numpy as np
 from seqloom.data.batches.windows import Change, Item, Scale, Window, collate, frame, starts_of
 from seqloom.data.formats.images import image_files
 from seqloom.data.formats.lines import is_blank, is_text
-from seqloom.data.formats.signals import Places
+from seqloom.data.formats.signals import Places, checked
 from seqloom.data.rows import Example, LabelledArray, TaggedArray
 from seqloom.errors import DataError, UsageError, counted
 from seqloom.evaluation.classification import nearest
@@ -292,17 +292,21 @@ class SignalMedium(Medium):
         if array.dtype.kind not in "fiub" or array.ndim not in (1, 2) or not array.size:
             problem = f"not a series: {array.dtype} of {array.shape}"
             raise UsageError(problem, cure="give a file, or numbers of (T, C) or (T)")
-        return LabelledArray(array.reshape(len(array), -1).astype(np.float32))
+        return LabelledArray(checked(array.reshape(len(array), -1), "the series"))
 
-    def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:
-        """See Medium. Raises DataError for another number of channels."""
-        config, several = self.config.batches, getattr(self.config.batches, "long", "cut") == "windows"
-        length = getattr(config, "length", 0) or limit_of(self.config.model) or 1 << 30
+    def check(self, rows: Sequence[LabelledArray]) -> None:
+        """Raises DataError for another number of channels."""
         for row in rows:
             if row.values.shape[1] != self.channels:
                 problem = f"{counted(row.values.shape[1], 'channel')}, and the model reads {self.channels}"
                 cure = "data.axes says which axis of an array is the channels, data.leave_out leaves columns out"
                 raise DataError(problem, where=row.where, cure=cure)
+
+    def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:
+        """See Medium. Raises DataError for another number of channels."""
+        config, several = self.config.batches, getattr(self.config.batches, "long", "cut") == "windows"
+        length = getattr(config, "length", 0) or limit_of(self.config.model) or 1 << 30
+        self.check(rows)
         cut = 0 if several else sum(len(row.values) > length for row in rows)
         cure = f'raise batches.length above {length}, or batches.long = "windows" reads all'
         cure = cure if hasattr(config, "length") else "raise model.encoder.positions.length"
