@@ -65,7 +65,7 @@ def last_and_mean(histories: Sequence[np.ndarray], steps: int) -> dict[str, np.n
 def score_forecasts(
     came: np.ndarray, forecasts: np.ndarray, others: Mapping[str, np.ndarray], deviation: np.ndarray
 ) -> Json:
-    """The errors of forecasts (R N C) of standardized values, in the units of the data, beside those of others.
+    """The errors of forecasts (R N C), beside those of others.
 
     `skill` is the share of the mean squared error of repeating the last value that is avoided (Murphy 1988), with each
     channel in units of its deviation.
@@ -76,8 +76,8 @@ def score_forecasts(
         deviation: (C), of the training data.
     """
     there, named = ~np.isnan(came), {"model": forecasts, **others}
-    scaled = {name: np.square(each - came)[there].mean() for name, each in named.items()}
-    errors = {name: (each - came) * deviation for name, each in named.items()}
+    errors = {name: each - came for name, each in named.items()}
+    scaled = {name: np.square(each / deviation)[there].mean() for name, each in errors.items()}
     roots = {name: _root(each, there) for name, each in errors.items()}
     steps, channels = came.shape[1:]
 

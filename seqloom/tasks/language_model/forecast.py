@@ -93,7 +93,7 @@ class ForecastConfig(GradientConfig):
         """See RunConfig."""
         rows = self.data.splits(reporter.say, self.seed)
         kept = load_facts(Run.open(self.start)) if self.start else {}
-        facts = self.data.learned(rows["train"]) | {key: kept[key] for key in ("scale",) if key in kept}
+        facts = self.data.learned(rows["train"]) | {key: kept[key] for key in ("scale", "levels") if key in kept}
         reader = FrameReader(self, facts)
         items, held = reader.items(rows["train"], learn=True), reader.items(rows["valid"], learn=False)
         walk = reader.walk(rows["valid"], _VALIDATED)
@@ -131,7 +131,7 @@ class ForecastConfig(GradientConfig):
             "loss": predictor.loss(reader.items(rows, learn=False)),
             **scores,
             "horizon": self.horizon,
-            "order": len(reader.facts["autoregression"][0]) - 1,
+            "order": reader.autoregression.weights.shape[1] - 1,
             "predictions": reader.samples(walk, forecasts),
             "seconds": round(time.perf_counter() - began, 3),
         }

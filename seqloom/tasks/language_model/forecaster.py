@@ -51,19 +51,18 @@ class Forecaster:
         self.medium.check(rows)
         if steps < 0:
             raise UsageError(f"there are no {steps} next steps", cure="ask for 1 or more")
-        found = self.continued([self.reader.read(row.values) for row in rows], steps or self.config.horizon)
-        return [each * self.medium.scale.deviation + self.medium.scale.mean for each in found]
+        return self.continued([self.reader.read(row.values) for row in rows], steps or self.config.horizon)
 
     def continued(self, histories: Sequence[np.ndarray], steps: int) -> list[np.ndarray]:
-        """The next steps (N C) of standardized histories (T C)."""
+        """The next steps (N C) of histories (T C)."""
         device, found = next(self.model.parameters()).device, dict[int, np.ndarray]()
         lengths = [len(history) for history in histories]
         for length in {*lengths}:  # those of one length at a time, as not every state skips padding
             same = [i for i, size in enumerate(lengths) if size == length]
             for part in (same[at : at + _ROWS] for at in range(0, len(same), _ROWS)):
-                frames = torch.from_numpy(np.stack([histories[i] for i in part])).to(device)
-                new = continued(self.engine, frames, steps, self.config.objective.frames)
-                found |= zip(part, new.cpu().numpy(), strict=True)
+                frames = np.stack([self.reader.frames(histories[i]) for i in part])
+                new = continued(self.engine, torch.from_numpy(frames).to(device), steps).cpu().numpy()
+                found |= {i: self.reader.values(each, histories[i]) for i, each in zip(part, new, strict=True)}
         return [found[i] for i in range(len(histories))]
 
     @torch.inference_mode()
@@ -78,4 +77,4 @@ class Forecaster:
     def measured(self, walk: Walk, others: Mapping[str, np.ndarray]) -> tuple[Json, np.ndarray]:
         """The scores of forecasts beside those of others, and the forecasts (R N C)."""
         forecasts = np.stack(self.continued(walk.histories, walk.came.shape[1]))
-        return score_forecasts(walk.came, forecasts, others, self.medium.scale.deviation), forecasts
+        return score_forecasts(walk.came, forecasts, others, self.reader.levels.deviation), forecasts

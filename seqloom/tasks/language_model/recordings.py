@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from seqloom.data.batches.windows import Item, Window, starts_of
+from seqloom.data.batches.windows import Item, Scale, Window, starts_of
 from seqloom.data.rows import LabelledArray, Recording
 from seqloom.errors import DataError
 from seqloom.evaluation.forecasts import AUTOREGRESSION, ORDERS, Autoregression, last_and_mean
 from seqloom.files import Json
+from seqloom.media.signals import last_values
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.media import SignalMedium
 
@@ -26,8 +27,8 @@ class Walk:
 
     Args:
         places: the signal, and the first step that is predicted.
-        histories: what came before, standardized, as much as is read.
-        came: (R N C) the N steps from there, standardized.
+        histories: what came before (T C), as much as is read.
+        came: (R N C) the N steps from there.
     """
 
     places: Sequence[tuple[LabelledArray, int]]
@@ -45,11 +46,23 @@ class FrameReader:
 
     def __init__(self, config: Any, facts: Json) -> None:
         self.config, self.facts, self.medium = config, facts, SignalMedium(config, Assets(facts=facts))
+        self.levels = Scale(*(np.array(facts["levels"][name], np.float32) for name in ("mean", "deviation")))
+
+    def frames(self, values: np.ndarray) -> np.ndarray:
+        """What the model reads of a series (T C), and predicts."""
+        return self.medium.scale(self.config.data.modelled(values))
+
+    def values(self, frames: np.ndarray, history: np.ndarray) -> np.ndarray:
+        """The values (N C) after a history that predicted frames stand for; what never had a value begins at 0."""
+        values = frames * self.medium.scale.deviation + self.medium.scale.mean
+        if not self.config.data.difference:
+            return values
+        return np.nan_to_num(last_values(history)[-1]) + values.cumsum(0)
 
     def read(self, values: np.ndarray) -> np.ndarray:
-        """The last steps, standardized: so many that the model need not start over within the horizon."""
+        """The last steps of a series: so many that the model need not start over within the horizon."""
         length = self.config.batches.length
-        return self.medium.scale(values[-max(1, length // 2, length - self.config.horizon + 1) :])
+        return values[-max(2, length // 2, length - self.config.horizon + 1) :]
 
     def items(self, rows: Sequence[Recording], *, learn: bool) -> list[Item]:
         """The windows of some series: overlapping ones to learn, or such that each step counts once.
@@ -57,17 +70,17 @@ class FrameReader:
         Raises DataError where there is nothing to predict.
         """
         self.medium.check(rows)
-        items, length, scale = list[Item](), self.config.batches.length, self.medium.scale
+        items, length = list[Item](), self.config.batches.length
         for row in rows:
-            counted = max(1, row.first)
+            frames, counted = self.frames(row.values), max(1, row.first)
             for at in starts_of(len(row.values) - 1, length, 0):
-                targets = scale(row.values[at + 1 : at + 1 + length])
+                targets = frames[at + 1 : at + 1 + length].copy()
                 if not learn:
                     targets[: max(0, counted - at - 1)] = np.nan
                     counted = max(counted, at + 1 + len(targets))
                 if not np.isnan(targets).all():
-                    read = row.values[at : at + len(targets)]
-                    items.append(Item((Window(read, first_token=at, modality="signal", scale=scale),), targets))
+                    read = Window(frames[at : at + len(targets)], first_token=at, modality="signal")
+                    items.append(Item((read,), targets))
         if not items:
             cure = "name series of two time steps or more"
             raise DataError("there is no step to predict", where=rows[0].where if rows else "", cure=cure)
@@ -93,30 +106,35 @@ class FrameReader:
             cure = "lower horizon, or hold out longer series: --data.valid, --data.test"
             raise DataError(f"no series has {horizon} steps to predict", where=rows[0].where if rows else "", cure=cure)
         places = places[:: -(-len(places) // most)] if most else places
-        came = np.stack([self.medium.scale(row.values[at : at + horizon]) for row, at in places])
+        came = np.stack([row.values[at : at + horizon] for row, at in places])
         return Walk(places, [self.read(row.values[:at]) for row, at in places], came)
 
     def others(self, walk: Walk) -> dict[str, np.ndarray]:
         """The forecasts of the last value, the mean and the autoregression."""
-        steps, autoregression = walk.came.shape[1], Autoregression(np.array(self.facts["autoregression"]))
-        return {**last_and_mean(walk.histories, steps), AUTOREGRESSION: autoregression(walk.histories, steps)}
+        steps, scaled = walk.came.shape[1], [self.levels(history) for history in walk.histories]
+        found = {**last_and_mean(scaled, steps), AUTOREGRESSION: self.autoregression(scaled, steps)}
+        return {name: each * self.levels.deviation + self.levels.mean for name, each in found.items()}
+
+    @property
+    def autoregression(self) -> Autoregression:
+        """That of the training data."""
+        return Autoregression(np.array(self.facts["autoregression"]))
 
     def samples(self, walk: Walk, forecasts: np.ndarray, most: int = _SAMPLES) -> list[Json]:
         """Some of the forecasts, each of one channel, as texts: what was seen, what came, and what was predicted."""
-        samples, scale = list[Json](), self.medium.scale
+        samples = list[Json]()
         for number, i in enumerate(range(0, len(forecasts), -(-len(forecasts) // most))):
             (row, at), c = walk.places[i], number % self.medium.channels
-            forecast = forecasts[i, :, c] * scale.deviation[c] + scale.mean[c]
-            parts = {"seen": row.values[max(0, at - _SHOWN) : at, c], "came": row.values[at : at + len(forecast), c]}
+            parts = {"seen": row.values[max(0, at - _SHOWN) : at], "came": walk.came[i], "forecast": forecasts[i]}
             name = f"{row.where or 'signal'}, step {at + 1:,}, channel {c + 1}"
-            texts = {key: " ".join(f"{value:.4g}" for value in part) for key, part in parts.items()}
-            samples.append({"signal": name, **texts, "forecast": " ".join(f"{value:.4g}" for value in forecast)})
+            texts = {key: " ".join(f"{value:.4g}" for value in part[:, c]) for key, part in parts.items()}
+            samples.append({"signal": name, **texts})
         return samples
 
     def fitted(self, train: Sequence[Recording], walk: Walk) -> Autoregression:
         """The autoregression of the training series whose order is the best one for the forecasts of a walk."""
-        scaled = [self.medium.scale(row.values) for row in train]
+        scaled, came = [self.levels(row.values) for row in train], self.levels(walk.came)
+        histories = [self.levels(history) for history in walk.histories]
         orders = [order for order in ORDERS if order == 1 or 2 * order < max(map(len, scaled))]
         fits = [Autoregression.fit(scaled, order) for order in orders]
-        came = walk.came
-        return min(fits, key=lambda fit: float(np.nanmean(np.square(fit(walk.histories, came.shape[1]) - came))))
+        return min(fits, key=lambda fit: float(np.nanmean(np.square(fit(histories, came.shape[1]) - came))))
