@@ -14,14 +14,16 @@ def stretched(values: np.ndarray, steps: int) -> np.ndarray:
 
 def last_values(values: np.ndarray) -> np.ndarray:
     """The last value of each channel (T C) up to each step that is not missing; NaN before the first."""
-    steps = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
-    return np.take_along_axis(values, np.maximum.accumulate(steps, 0), 0)
+    steps: np.ndarray = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
+    last: np.ndarray = np.take_along_axis(values, np.maximum.accumulate(steps, 0), 0)
+    return last
 
 
 def changes(values: np.ndarray) -> np.ndarray:
     """The change of each channel (T C) since its last value; NaN where the value or all before it are missing."""
     before = np.concatenate((np.full_like(values[:1], np.nan), last_values(values)[:-1]))
-    return values - before
+    change: np.ndarray = values - before
+    return change
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

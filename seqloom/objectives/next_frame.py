@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 
 from seqloom.data.batches.batch import ReadingBatch
-from seqloom.limits import Bounded, Weight
+from seqloom.limits import Bounded, LengthOrZero
 from seqloom.models.decoder import LanguageModel
-from seqloom.nn.embedders import Inputs
 from seqloom.objectives.cross_entropy import Loss
+from seqloom.shapes import Float, Tensor
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,33 @@ class NextFrame(Bounded):
     """The squared error of each next frame, of standardized values; missing ones do not count.
 
     Args:
-        noise: the deviation of what is added to the frames read in training, in units of that of the data: a model that
-            later reads its own predictions learns to correct their errors.
+        difference: whether the change of each value from the last one is read and predicted, and not the value: where
+            levels differ from series to series, or change little from step to step.
+        free_running: in training the last so many frames of a batch are predicted from predictions, as in use, and not
+            from what came; their errors are those of the values, not of single changes.
     """
 
     kind: ClassVar[str] = "next-frame"
-    noise: Weight = 0.0
+    difference: bool = True
+    free_running: LengthOrZero = 8
 
     def __call__(self, model: LanguageModel, batch: ReadingBatch) -> Loss:
         """The loss summed over the values of the batch."""
         assert batch.targets is not None
-        frames = batch.inputs["signal"].values
-        if self.noise and model.training:
-            frames = frames + self.noise * torch.randn_like(frames)
-        hidden, _ = model(Inputs.signal(frames))  # no real frame looks ahead to padding
-        value = (model.head(hidden).float() - batch.targets)[~batch.targets.isnan()].square().sum()
+        frames, there = batch.inputs["signal"].values, ~batch.targets.isnan()
+        forced = frames.shape[1] - min(self.free_running, frames.shape[1] - 1) * model.training
+        errors = self._predicted(model, frames, forced) - batch.targets.nan_to_num(nan=0.0)
+        if self.difference:  # the error of a value is the sum of those of all changes since the last one that came
+            errors = torch.cat((errors[:, : forced - 1], errors[:, forced - 1 :].cumsum(1)), 1)
+        value = errors[there].square().sum()
         return Loss(value, float(value.detach()), batch.tokens)
+
+    def _predicted(self, model: LanguageModel, frames: Float[Tensor, "B T C"], forced: int) -> Float[Tensor, "B T C"]:
+        """The frame after each one, of which only the first `forced` are read as they came; none looks ahead."""
+        T = frames.shape[1]
+        hidden, state = model.decode(frames[:, :forced], model.start(keep=forced < T))
+        found = [model.head(hidden).float()]
+        for _ in range(T - forced):
+            hidden, state = model.decode(found[-1][:, -1:], state)
+            found.append(model.head(hidden).float())
+        return torch.cat(found, 1)

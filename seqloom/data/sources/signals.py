@@ -18,7 +18,7 @@ from seqloom.data.sources.source import no_test_data
 from seqloom.errors import DataError, UsageError, counted
 from seqloom.files import Json
 from seqloom.limits import Length, LengthOrZero, Seed
-from seqloom.media.signals import changes, moments
+from seqloom.media.signals import moments
 
 
 @dataclass(frozen=True)
@@ -148,23 +148,11 @@ class Recordings(SeriesFiles):
     Without `valid`, a tenth of the series is held out, and of a single one the last tenth of its steps.
 
     Args:
-        difference: whether the change of each value from the last one is modelled, and not the value: where levels
-            differ from series to series, or change little from step to step.
         last: the last steps of each training series are the test data, where `test` names none.
     """
 
     scale: ClassVar[str] = "data"
-    difference: bool = True
     last: LengthOrZero = 0
-
-    def modelled(self, values: np.ndarray) -> np.ndarray:
-        """What is read and predicted of a series (T C)."""
-        return changes(values) if self.difference else values
-
-    def learned(self, train: Sequence[LabelledArray]) -> Json:
-        """See SeriesFiles: the scale of what is modelled, and the mean and deviation of the values ("levels")."""
-        scaled = sizes_of([replace(row, values=self.modelled(row.values)) for row in train])
-        return {**scaled, "levels": sizes_of(train)["scale"]}
 
     def read(self, files: Sequence[str]) -> list[Recording]:
         """See SplitFiles."""

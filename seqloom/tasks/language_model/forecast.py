@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -28,11 +28,12 @@ from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts
 from seqloom.tasks.building import on_start
 from seqloom.tasks.language_model.forecaster import Forecaster
-from seqloom.tasks.language_model.recordings import FrameReader
+from seqloom.tasks.language_model.recordings import FrameReader, modelled
 from seqloom.tasks.task import GradientConfig, Prepared, Seen, gradient_plan, refuse_options
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Measured
 from seqloom.training.log import Reporter
+from seqloom.training.precision import Precision
 from seqloom.training.schedule import Linear, Schedule
 
 _VALIDATED = 256  # forecasts of a validation
@@ -54,13 +55,14 @@ class ForecastConfig(GradientConfig):
     other_run: ClassVar[str] = "name a run of the task forecast"
     used_by: ClassVar[str] = "forecast"
     unit: ClassVar[str] = "values"
+    used_in: ClassVar[Precision] = "fp32"  # the rounding of bfloat16 would add up step by step
     data: Recordings
     model: DecoderOnlyConfig = field(default_factory=lambda: DecoderOnlyConfig(embedder=FrameConfig()))
     objective: NextFrame = field(default_factory=NextFrame)
     batches: LengthConfig = field(default_factory=lambda: LengthConfig(tokens=4096, length=128))
     horizon: Length = 16
     schedule: Schedule = field(default_factory=lambda: Linear(warmup=100))
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="skill"))
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(metric="skill", precision="fp32"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,11 +91,16 @@ class ForecastConfig(GradientConfig):
         """See RunConfig; there are no options."""
         return Forecaster(model, FrameReader(self, assets.facts or {}), **options)
 
+    def facts(self, train: Sequence[Recording]) -> Json:
+        """The scale of what is read and predicted, and the mean and the deviation of the values ("levels")."""
+        read = [replace(row, values=modelled(row.values, self.objective.difference)) for row in train]
+        return {**self.data.learned(read), "levels": self.data.learned(train)["scale"]}
+
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See RunConfig."""
         rows = self.data.splits(reporter.say, self.seed)
         kept = load_facts(Run.open(self.start)) if self.start else {}
-        facts = self.data.learned(rows["train"]) | {key: kept[key] for key in ("scale", "levels") if key in kept}
+        facts = self.facts(rows["train"]) | {key: kept[key] for key in ("scale", "levels") if key in kept}
         reader = FrameReader(self, facts)
         items, held = reader.items(rows["train"], learn=True), reader.items(rows["valid"], learn=False)
         walk = reader.walk(rows["valid"], _VALIDATED)

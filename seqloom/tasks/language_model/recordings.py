@@ -13,7 +13,7 @@ from seqloom.data.rows import LabelledArray, Recording
 from seqloom.errors import DataError
 from seqloom.evaluation.forecasts import AUTOREGRESSION, ORDERS, Autoregression, last_and_mean
 from seqloom.files import Json
-from seqloom.media.signals import last_values
+from seqloom.media.signals import changes, last_values
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.media import SignalMedium
 
@@ -36,6 +36,11 @@ class Walk:
     came: np.ndarray
 
 
+def modelled(values: np.ndarray, difference: bool) -> np.ndarray:
+    """What of a series (T C) is read and predicted: its changes, or its values."""
+    return changes(values) if difference else values
+
+
 class FrameReader:
     """Reads signals for a model of frames.
 
@@ -50,14 +55,14 @@ class FrameReader:
 
     def frames(self, values: np.ndarray) -> np.ndarray:
         """What the model reads of a series (T C), and predicts."""
-        return self.medium.scale(self.config.data.modelled(values))
+        frames: np.ndarray = self.medium.scale(modelled(values, self.config.objective.difference))
+        return frames
 
     def values(self, frames: np.ndarray, history: np.ndarray) -> np.ndarray:
-        """The values (N C) after a history that predicted frames stand for; what never had a value begins at 0."""
-        values = frames * self.medium.scale.deviation + self.medium.scale.mean
-        if not self.config.data.difference:
-            return values
-        return np.nan_to_num(last_values(history)[-1]) + values.cumsum(0)
+        """The values (N C) after a history that predicted frames stand for; a channel without any value begins at 0."""
+        values: np.ndarray = frames * self.medium.scale.deviation + self.medium.scale.mean
+        first = np.nan_to_num(last_values(history)[-1])
+        return first + values.cumsum(0) if self.config.objective.difference else values
 
     def read(self, values: np.ndarray) -> np.ndarray:
         """The last steps of a series: so many that the model need not start over within the horizon."""
