@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from seqloom.cli.common import PRINTING, Printing, bounded
-from seqloom.errors import UsageError
+from seqloom.errors import UsageError, counted
 from seqloom.limits import LengthOrZero
 
 Files = Annotated[str, Parameter(help="Files of series, or single ones of them: new.csv, new.npz:7.")]
@@ -69,4 +69,4 @@ def forecast(
             np.savez(to, signal=np.array([row.where for row in rows]), values=np.stack(found))
         else:
             write_text(Path(to), text)
-    print(f"{to} written: {len(rows):,} signals, {len(found[0]):,} steps")
+    print(f"{to} written: {counted(len(rows), 'signal')}, {counted(len(found[0]), 'step')}")

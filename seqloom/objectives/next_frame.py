@@ -44,8 +44,8 @@ class NextFrame(Bounded):
         """The frame after each one, of which only the first `forced` are read as they came; none looks ahead."""
         T = frames.shape[1]
         hidden, state = model.decode(frames[:, :forced], model.start(keep=forced < T))
-        found = [model.head(hidden).float()]
+        found = [model.head(hidden).to(frames.dtype)]
         for _ in range(T - forced):
             hidden, state = model.decode(found[-1][:, -1:], state)
-            found.append(model.head(hidden).float())
+            found.append(model.head(hidden).to(frames.dtype))
         return torch.cat(found, 1)

@@ -318,7 +318,8 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
     if isinstance(tree, EncoderDecoderConfig) and tree.source.modality != "text":
         raise UsageError(f"reads {tree.source.modality}s and writes text, as no format here does", where=str(run.path))
     if isinstance(tree, DecoderOnlyConfig) and tree.embedder.modality != "text":
-        raise UsageError(f"continues {tree.embedder.modality}s, as no format here does", where=str(run.path))
+        problem = f"continues {tree.embedder.modality}s, as no format here does"
+        raise UsageError(problem, where=str(run.path), cure="use it here")
     pair = load_tokenizers(run)
     checkpoint = run.best(reporter.warn).path
     with saved_weights(checkpoint) as weights:

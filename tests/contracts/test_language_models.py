@@ -13,11 +13,11 @@ from torch import Tensor
 
 from seqloom.errors import UsageError
 from seqloom.inspection.capture import captured
+from seqloom.limits import hints_of
 from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalState
 from seqloom.models.decoder import DecoderOnlyConfig, DecoderReader, LanguageModel
 from seqloom.models.decoders import DecoderConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig
-from seqloom.limits import hints_of
 from seqloom.nn.embedders import EmbedderConfig, FrameConfig, Inputs, Modality
 from seqloom.nn.positions import Learned, PositionConfig, Rotary
 from seqloom.nn.recurrent import Cell
