@@ -47,7 +47,7 @@ def forecast_figure(name: str, seen: np.ndarray, came: np.ndarray, forecast: np.
     """What was seen of a channel (T), what came after it (N) and what was predicted (N); NaN is missing."""
     parts = {"seen": (0, seen, "raw"), "came": (len(seen), came, "train"), "forecast": (len(seen), forecast, "valid")}
     curves = [
-        Curve(title, [(at + t, float(y)) for t, y in enumerate(values) if np.isfinite(y)], look)
+        Curve(title, [(float(at + t), float(y)) for t, y in enumerate(values) if np.isfinite(y)], look)
         for title, (at, values, look) in parts.items()
     ]
     low = min((y for c in curves for _, y in c.points), default=0.0)
