@@ -81,6 +81,8 @@ class DecoderOnly(nn.Module):
             self.head = VocabularyHead(vocab_size, config.decoder.width, E, table)
         self.decoder = make_decoder(config.decoder, inputs)
         initialize(self)
+        if isinstance(self.head, LabelHead):
+            nn.init.zeros_(self.head.linear.weight)  # a signal begins as one that does not change
 
     def start(self, *, keep: bool = True) -> State:
         """The state before the first token or frame."""

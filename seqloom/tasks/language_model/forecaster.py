@@ -61,7 +61,8 @@ class Forecaster:
             same = [i for i, size in enumerate(lengths) if size == length]
             for part in (same[at : at + _ROWS] for at in range(0, len(same), _ROWS)):
                 frames = np.stack([self.reader.frames(histories[i]) for i in part])
-                new = continued(self.engine, torch.from_numpy(frames).to(device), steps).cpu().numpy()
+                read, predicted = torch.from_numpy(frames).to(device), self.config.objective.frames
+                new = continued(self.engine, read, steps, predicted).cpu().numpy()
                 found |= {i: self.reader.values(each, histories[i]) for i, each in zip(part, new, strict=True)}
         return [found[i] for i in range(len(histories))]
 
