@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from seqloom.decoding.engine import Engine
+from seqloom.nn.heads import changed
 from seqloom.shapes import Float, Tensor
 
 
 @torch.inference_mode()
-def continued(
-    engine: Engine, frames: Float[Tensor, "R T C"], steps: int, predicted: Callable[[Tensor, Tensor], Tensor]
-) -> Float[Tensor, "R N C"]:
-    """The N = `steps` frames after those of each row.
-
-    `predicted`: (the outputs of the head for the last frame, all frames that were read) -> the next one.
-    """
+def continued(engine: Engine, frames: Float[Tensor, "R T C"], steps: int) -> Float[Tensor, "R N C"]:
+    """The N = `steps` frames after those of each row."""
     engine.model.eval()
     window, new, found = engine.begun(frames), frames, list[Tensor]()
     for _ in range(steps):
         hidden, window = engine.read(new, window)
-        new = predicted(engine.model.head(hidden[:, -1:]), window.values)
+        new = changed(window.values, engine.model.head(hidden[:, -1:]))
         found.append(new)
     return torch.cat(found, 1)

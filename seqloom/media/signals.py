@@ -1,4 +1,4 @@
-"""What is computed of series of values: the size of each channel, its changes, and series brought to one length."""
+"""What is computed of series of values: the size of each channel, and series brought to one length."""
 
 from __future__ import annotations
 
@@ -10,20 +10,6 @@ def stretched(values: np.ndarray, steps: int) -> np.ndarray:
     filled = np.nan_to_num(values)
     at = np.linspace(0, len(filled) - 1, steps)
     return np.stack([np.interp(at, np.arange(len(filled)), channel) for channel in filled.T])
-
-
-def last_values(values: np.ndarray) -> np.ndarray:
-    """The last value of each channel (T C) up to each step that is not missing; NaN before the first."""
-    steps: np.ndarray = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
-    last: np.ndarray = np.take_along_axis(values, np.maximum.accumulate(steps, 0), 0)
-    return last
-
-
-def changes(values: np.ndarray) -> np.ndarray:
-    """The change of each channel (T C) since its last value; NaN where the value or all before it are missing."""
-    before = np.concatenate((np.full_like(values[:1], np.nan), last_values(values)[:-1]))
-    change: np.ndarray = values - before
-    return change
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -62,6 +62,11 @@ class Scale:
         scaled: np.ndarray = ((values - self.mean) / self.deviation).astype(np.float32)
         return scaled
 
+    def undone(self, values: np.ndarray) -> np.ndarray:
+        """The values that these were before."""
+        whole: np.ndarray = values * self.deviation + self.mean
+        return whole
+
 
 @dataclass(frozen=True)
 class Window:

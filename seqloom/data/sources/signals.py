@@ -142,7 +142,7 @@ class TaggedSignals(StandardizedFiles):
 
 
 @dataclass(frozen=True)
-class Recordings(SeriesFiles):
+class Recordings(StandardizedFiles):
     """Series of values to be continued, in the files that `signals` of classify reads; labels are not read.
 
     Without `valid`, a tenth of the series is held out, and of a single one the last tenth of its steps.
@@ -151,7 +151,6 @@ class Recordings(SeriesFiles):
         last: the last steps of each training series are the test data, where `test` names none.
     """
 
-    scale: ClassVar[str] = "data"
     last: LengthOrZero = 0
 
     def read(self, files: Sequence[str]) -> list[Recording]:

@@ -276,7 +276,8 @@ class SignalMedium(Medium):
         self.scale = Scale(*(np.array(self.facts["scale"][name], np.float32) for name in ("mean", "deviation")))
         self.places = Places(lambda name: config.data.in_use([name]))
 
-    def _scale(self, row: LabelledArray) -> Scale:
+    def scale_of(self, row: LabelledArray) -> Scale:
+        """What standardizes a series."""
         return Scale(*moments(row.values)) if self.config.data.scale == "series" else self.scale
 
     def named(self, inputs: Sequence[str]) -> list[str]:
@@ -316,7 +317,7 @@ class SignalMedium(Medium):
                 Window(row.values[at : at + length], first_token=at, modality="signal", scale=scale)
                 for at in (starts_of(len(row.values), length, config.stride) if several else (0,))
             )
-            for row, scale in zip(rows, map(self._scale, rows), strict=True)
+            for row, scale in zip(rows, map(self.scale_of, rows), strict=True)
         ]
 
     def shown(self, row: LabelledArray) -> dict[str, str]:
@@ -329,7 +330,7 @@ class SignalMedium(Medium):
         tagged = isinstance(rows[0], TaggedArray)
 
         def compared(part: Sequence[Any]) -> Sequence[Any]:
-            scaled = [replace(row, values=self._scale(row)(row.values)) for row in part]
+            scaled = [replace(row, values=self.scale_of(row)(row.values)) for row in part]
             return _apart(scaled) if tagged else scaled
 
         def form(row: LabelledArray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +28,7 @@ from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts
 from seqloom.tasks.building import on_start
 from seqloom.tasks.language_model.forecaster import Forecaster
-from seqloom.tasks.language_model.recordings import FrameReader, modelled
+from seqloom.tasks.language_model.recordings import FrameReader
 from seqloom.tasks.task import GradientConfig, Prepared, Seen, gradient_plan, refuse_options
 from seqloom.training.config import TrainingConfig
 from seqloom.training.fit import Measured
@@ -91,16 +91,11 @@ class ForecastConfig(GradientConfig):
         """See RunConfig; there are no options."""
         return Forecaster(model, FrameReader(self, assets.facts or {}), **options)
 
-    def facts(self, train: Sequence[Recording]) -> Json:
-        """The scale of what is read and predicted, and the mean and the deviation of the values ("levels")."""
-        read = [replace(row, values=modelled(row.values, self.objective.difference)) for row in train]
-        return {**self.data.learned(read), "levels": self.data.learned(train)["scale"]}
-
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See RunConfig."""
         rows = self.data.splits(reporter.say, self.seed)
         kept = load_facts(Run.open(self.start)) if self.start else {}
-        facts = self.facts(rows["train"]) | {key: kept[key] for key in ("scale", "levels") if key in kept}
+        facts = self.data.learned(rows["train"]) | {key: kept[key] for key in ("scale",) if key in kept}
         reader = FrameReader(self, facts)
         items, held = reader.items(rows["train"], learn=True), reader.items(rows["valid"], learn=False)
         walk = reader.walk(rows["valid"], _VALIDATED)
@@ -150,7 +145,7 @@ class ForecastConfig(GradientConfig):
             rows = [reader.medium.row(place) for place in reader.medium.named(texts)]
             ends = [Recording(row.values, "", row.where, max(1, len(row.values) - self.horizon)) for row in rows]
             walk = reader.walk(ends)
-            samples = reader.samples(walk, np.stack(predictor.continued(walk.histories, self.horizon)), len(ends))
+            samples = reader.samples(walk, np.stack(predictor.continued(walk.pasts, self.horizon)), len(ends))
         last = samples[-1].get("step") if samples else None
         figures = [
             forecast_figure(row["signal"], *(_numbers(row[key]) for key in ("seen", "came", "forecast")))

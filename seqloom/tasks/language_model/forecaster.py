@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqloom.data.batches.windows import Item, by_length, collate
+from seqloom.data.batches.windows import Item, Window, by_length, collate, inputs_of
 from seqloom.data.rows import LabelledArray
 from seqloom.decoding.engine import Engine
 from seqloom.decoding.frames import continued
@@ -51,20 +51,19 @@ class Forecaster:
         self.medium.check(rows)
         if steps < 0:
             raise UsageError(f"there are no {steps} next steps", cure="ask for 1 or more")
-        return self.continued([self.reader.read(row.values) for row in rows], steps or self.config.horizon)
+        return self.continued([self.reader.past(row) for row in rows], steps or self.config.horizon)
 
-    def continued(self, histories: Sequence[np.ndarray], steps: int) -> list[np.ndarray]:
-        """The next steps (N C) of histories (T C)."""
+    def continued(self, pasts: Sequence[Window], steps: int) -> list[np.ndarray]:
+        """The next steps (N C) after each past, in the units of the data."""
         device, found = next(self.model.parameters()).device, dict[int, np.ndarray]()
-        lengths = [len(history) for history in histories]
-        for length in {*lengths}:  # those of one length at a time, as not every state skips padding
-            same = [i for i, size in enumerate(lengths) if size == length]
+        scales: Any = [past.scale for past in pasts]
+        for length in {*map(len, pasts)}:  # those of one length at a time, as not every state skips padding
+            same = [i for i, past in enumerate(pasts) if len(past) == length]
             for part in (same[at : at + _ROWS] for at in range(0, len(same), _ROWS)):
-                frames = np.stack([self.reader.frames(histories[i]) for i in part])
-                read, predicted = torch.from_numpy(frames).to(device), self.config.objective.frames
-                new = continued(self.engine, read, steps, predicted).cpu().numpy()
-                found |= {i: self.reader.values(each, histories[i]) for i, each in zip(part, new, strict=True)}
-        return [found[i] for i in range(len(histories))]
+                read = inputs_of([pasts[i] for i in part]).to(device)["signal"].values
+                new = continued(self.engine, read, steps).cpu().numpy()
+                found |= {i: scales[i].undone(each) for i, each in zip(part, new, strict=True)}
+        return [found[i] for i in range(len(pasts))]
 
     @torch.inference_mode()
     def loss(self, items: Sequence[Item]) -> float:
@@ -77,5 +76,5 @@ class Forecaster:
 
     def measured(self, walk: Walk, others: Mapping[str, np.ndarray]) -> tuple[Json, np.ndarray]:
         """The scores of forecasts beside those of others, and the forecasts (R N C)."""
-        forecasts = np.stack(self.continued(walk.histories, walk.came.shape[1]))
-        return score_forecasts(walk.came, forecasts, others, self.reader.levels.deviation), forecasts
+        forecasts = np.stack(self.continued(walk.pasts, walk.came.shape[1]))
+        return score_forecasts(walk.came, forecasts, others, self.medium.scale.deviation), forecasts

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from seqloom.data.batches.windows import Item, Scale, Window, starts_of
+from seqloom.data.batches.windows import Item, Window, starts_of
 from seqloom.data.rows import LabelledArray, Recording
 from seqloom.errors import DataError
 from seqloom.evaluation.forecasts import AUTOREGRESSION, ORDERS, Autoregression, last_and_mean
 from seqloom.files import Json
-from seqloom.media.signals import changes, last_values
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.media import SignalMedium
 
@@ -27,18 +26,13 @@ class Walk:
 
     Args:
         places: the signal, and the first step that is predicted.
-        histories: what came before (T C), as much as is read.
+        pasts: what came before, as it is read; see FrameReader.past.
         came: (R N C) the N steps from there.
     """
 
     places: Sequence[tuple[LabelledArray, int]]
-    histories: Sequence[np.ndarray]
+    pasts: Sequence[Window]
     came: np.ndarray
-
-
-def modelled(values: np.ndarray, difference: bool) -> np.ndarray:
-    """What of a series (T C) is read and predicted: its changes, or its values."""
-    return changes(values) if difference else values
 
 
 class FrameReader:
@@ -51,23 +45,12 @@ class FrameReader:
 
     def __init__(self, config: Any, facts: Json) -> None:
         self.config, self.facts, self.medium = config, facts, SignalMedium(config, Assets(facts=facts))
-        self.levels = Scale(*(np.array(facts["levels"][name], np.float32) for name in ("mean", "deviation")))
 
-    def frames(self, values: np.ndarray) -> np.ndarray:
-        """What the model reads of a series (T C), and predicts."""
-        frames: np.ndarray = self.medium.scale(modelled(values, self.config.objective.difference))
-        return frames
-
-    def values(self, frames: np.ndarray, history: np.ndarray) -> np.ndarray:
-        """The values (N C) after a history that predicted frames stand for; a channel without any value begins at 0."""
-        values: np.ndarray = frames * self.medium.scale.deviation + self.medium.scale.mean
-        first = np.nan_to_num(last_values(history)[-1])
-        return first + values.cumsum(0) if self.config.objective.difference else values
-
-    def read(self, values: np.ndarray) -> np.ndarray:
+    def past(self, row: LabelledArray) -> Window:
         """The last steps of a series: so many that the model need not start over within the horizon."""
         length = self.config.batches.length
-        return values[-max(2, length // 2, length - self.config.horizon + 1) :]
+        read = row.values[-max(1, length // 2, length - self.config.horizon + 1) :]
+        return Window(read, modality="signal", scale=self.medium.scale_of(row))
 
     def items(self, rows: Sequence[Recording], *, learn: bool) -> list[Item]:
         """The windows of some series: overlapping ones to learn, or such that each step counts once.
@@ -77,7 +60,7 @@ class FrameReader:
         self.medium.check(rows)
         items, length = list[Item](), self.config.batches.length
         for row in rows:
-            frames, counted = self.frames(row.values), max(1, row.first)
+            frames, counted = self.medium.scale_of(row)(row.values), max(1, row.first)
             for at in starts_of(len(row.values) - 1, length, 0):
                 targets = frames[at + 1 : at + 1 + length].copy()
                 if not learn:
@@ -112,13 +95,14 @@ class FrameReader:
             raise DataError(f"no series has {horizon} steps to predict", where=rows[0].where if rows else "", cure=cure)
         places = places[:: -(-len(places) // most)] if most else places
         came = np.stack([row.values[at : at + horizon] for row, at in places])
-        return Walk(places, [self.read(row.values[:at]) for row, at in places], came)
+        return Walk(places, [self.past(replace(row, values=row.values[:at])) for row, at in places], came)
 
     def others(self, walk: Walk) -> dict[str, np.ndarray]:
         """The forecasts of the last value, the mean and the autoregression."""
-        steps, scaled = walk.came.shape[1], [self.levels(history) for history in walk.histories]
-        found = {**last_and_mean(scaled, steps), AUTOREGRESSION: self.autoregression(scaled, steps)}
-        return {name: each * self.levels.deviation + self.levels.mean for name, each in found.items()}
+        steps, scale = walk.came.shape[1], self.medium.scale
+        pasts = [scale(past.values) for past in walk.pasts]
+        found = {**last_and_mean(pasts, steps), AUTOREGRESSION: self.autoregression(pasts, steps)}
+        return {name: scale.undone(each) for name, each in found.items()}
 
     @property
     def autoregression(self) -> Autoregression:
@@ -138,8 +122,9 @@ class FrameReader:
 
     def fitted(self, train: Sequence[Recording], walk: Walk) -> Autoregression:
         """The autoregression of the training series whose order is the best one for the forecasts of a walk."""
-        scaled, came = [self.levels(row.values) for row in train], self.levels(walk.came)
-        histories = [self.levels(history) for history in walk.histories]
+        scale = self.medium.scale
+        scaled, came = [scale(row.values) for row in train], scale(walk.came)
+        pasts = [scale(past.values) for past in walk.pasts]
         orders = [order for order in ORDERS if order == 1 or 2 * order < max(map(len, scaled))]
         fits = [Autoregression.fit(scaled, order) for order in orders]
-        return min(fits, key=lambda fit: float(np.nanmean(np.square(fit(histories, came.shape[1]) - came))))
+        return min(fits, key=lambda fit: float(np.nanmean(np.square(fit(pasts, came.shape[1]) - came))))

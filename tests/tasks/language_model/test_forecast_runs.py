@@ -105,10 +105,11 @@ def test_another_run_is_adapted_and_its_scale_is_kept(tree: Tree, tmp_path: Path
     np.testing.assert_allclose(both(signal), one(signal), rtol=1e-4)
 
 
-def test_nothing_of_what_comes_changes_a_forecast(tree: Tree) -> None:
-    made = briefly(tree, 2)
+@pytest.mark.parametrize("scale", ["data", "series"])
+def test_nothing_of_what_comes_changes_a_forecast(tree: Tree, scale: str) -> None:
+    made = briefly(tree, 2, data={**tree["data"], "scale": scale})
     rows = made.data.splits(lambda text: None)
-    facts = made.facts(rows["train"])
+    facts = made.data.learned(rows["train"])
     reader = FrameReader(made, facts)
     facts["autoregression"] = reader.fitted(rows["train"], reader.walk(rows["valid"])).weights.tolist()
     values = waves(1, 9, 50)[0]
@@ -116,8 +117,9 @@ def test_nothing_of_what_comes_changes_a_forecast(tree: Tree) -> None:
     other[34:] = 7
     before, after = (reader.walk([Recording(each, "", "x", 34)]) for each in (values, other))
     assert [at for _, at in before.places] == [34, 42]
-    np.testing.assert_array_equal(before.histories[0], after.histories[0])
-    np.testing.assert_array_equal(before.histories[0], values[34 - (30 - 8 + 1) : 34])
+    np.testing.assert_array_equal(before.pasts[0].values, after.pasts[0].values)
+    np.testing.assert_array_equal(before.pasts[0].scale.mean, after.pasts[0].scale.mean)
+    np.testing.assert_array_equal(before.pasts[0].values, values[34 - (30 - 8 + 1) : 34])
     np.testing.assert_array_equal(before.came[1], values[42:50])
     for name, each in reader.others(before).items():
         np.testing.assert_array_equal(each[0], reader.others(after)[name][0])
@@ -126,7 +128,7 @@ def test_nothing_of_what_comes_changes_a_forecast(tree: Tree) -> None:
 @pytest.mark.parametrize("first", [0, 47])
 def test_an_evaluation_counts_each_step_once_and_none_before_the_first(tree: Tree, first: int) -> None:
     made = briefly(tree, 2)
-    reader = FrameReader(made, made.facts(made.data.splits(lambda text: None)["train"]))
+    reader = FrameReader(made, made.data.learned(made.data.splits(lambda text: None)["train"]))
     values = np.arange(2.0 * 101).reshape(101, 2).astype(np.float32)
     items = reader.items([Recording(values, "", "x", first)], learn=False)
     counted = np.concatenate(
@@ -134,7 +136,7 @@ def test_an_evaluation_counts_each_step_once_and_none_before_the_first(tree: Tre
     )
     assert sorted(counted) == [*range(max(1, first), 101)]
     learned = reader.items([Recording(values, "", "x")], learn=True)
-    frames = reader.frames(values)
+    frames = reader.medium.scale(values)
     for item in learned:
         at, size = item.windows[0].first_token, len(item.targets)
         np.testing.assert_array_equal(item.windows[0].values, frames[at : at + size])
