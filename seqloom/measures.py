@@ -107,8 +107,12 @@ _ALL = (
     Measure("pearson", "Pearson", "more", "%", headline=True),
     Measure("spearman", "Spearman", "more", "%", headline=True),
     Measure("calibration_error", "calibration error", "less", "%"),
-    Measure("rmse", "root mean squared error", "less"),
+    Measure("skill", "skill over the last value", "more", "%", notes=("of its squared error avoided",), headline=True),
+    Measure("rmse", "root mean squared error", "less", notes=("of {examples:,} forecasts of {horizon} steps",)),
     Measure("rmse_of_mean", "root mean squared error of predicting the mean", ""),
+    Measure("rmse_of_last", "root mean squared error of the last value", "", notes=("repeated",)),
+    Measure("rmse_of_ar", "root mean squared error of an autoregression", "", notes=("of order {order}",)),
+    Measure("mae", "mean absolute error", "less", headline=True),
     Measure("next_accuracy", "accuracy of the next text", "more", "%"),
     # Without a unit: nats, but the squared difference where numbers are predicted.
     Measure("loss", "loss", "less", decimals=3),

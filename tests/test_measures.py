@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from seqloom import measures
 from seqloom.evaluation.answers import score_answers
 from seqloom.evaluation.classification import score_labels, score_numbers, score_tags
+from seqloom.evaluation.forecasts import AUTOREGRESSION, LAST, MEAN, score_forecasts
 from seqloom.evaluation.perplexity import perplexities
 from seqloom.evaluation.preferences import score_preferences
 from seqloom.evaluation.translation import score_translations
@@ -19,13 +20,15 @@ from seqloom.training.config import Metric
 
 LESS = {
     *("loss", "training_loss", "perplexity", "word_perplexity", "bits_per_character", "bits_per_byte"),
-    *("rmse", "calibration_error", "minutes"),
+    *("rmse", "mae", "calibration_error", "minutes"),
 }
-NEITHER = {"majority", "by_chance", "standard_error", "rmse_of_mean", "unknown_share"} | {
+NEITHER = {"majority", "by_chance", "standard_error", "unknown_share"} | {
+    *("rmse_of_mean", "rmse_of_last", "rmse_of_ar"),
     *("reward_start", "divergence", "entropy", "answer_tokens", "truncated"),
     *("nearest_bleu", "nearest_cider"),
     *("kl", "accuracy_low", "accuracy_high", "longer_accuracy", "reward_chosen", "reward_rejected"),
 }
+FORECASTS = {name: np.zeros((1, 2, 1)) for name in (LAST, MEAN, AUTOREGRESSION)}
 SIZES = {"words": 7, "characters": 31, "bytes": 37}
 RESULTS: dict[str, dict[str, Any]] = {
     "translation": score_translations(["a b c d e"], ["A B C D E"], ["A B C D F"]),
@@ -35,6 +38,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "numbers": score_numbers(np.array([1.0, 2.0, 4.0]), np.array([1.0, 3.0, 2.0])),
     "tags": score_tags([["B-A", "O"]], [["B-A", "B-A"]]),
     "answers": score_answers(["the cat", ""], [["a cat"], []]),
+    "forecasts": score_forecasts(np.ones((1, 2, 1)), np.zeros((1, 2, 1)), FORECASTS, np.ones(1)),
     "preferences": score_preferences(np.array([1.0, -1.0]), np.array([(1, 2), (1, 2)])),
 }
 

@@ -21,7 +21,7 @@ app = App(
     default_parameter=Parameter(negative="", show_default=lambda value: str(value) if value else None),
 )
 _VERBS = (
-    *("demo", "init", "config", "check", "train", "translate", "caption", "chat", "generate"),
+    *("demo", "init", "config", "check", "train", "translate", "caption", "chat", "generate", "forecast"),
     *("classify", "answer", "fill", "embed", "words", "report", "runs", "compare", "lineage"),
     *("microscope", "verify", "doctor", "export", "evaluate", "import_", "merge"),
 )

@@ -14,7 +14,7 @@ from seqloom.errors import UsageError, command
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 Texts = Literal["translate", "language_model", "embed_words", "classify", "tag", "answer", "masked_words"]
-Template = Literal[Texts, "images", "signals", "captions", "multimodal", "reward", "prefer", "reinforce"]
+Template = Literal[Texts, "images", "signals", "forecast", "captions", "multimodal", "reward", "prefer", "reinforce"]
 """The files in the folder templates."""
 
 

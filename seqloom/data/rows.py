@@ -194,6 +194,13 @@ class LabelledArray:
 
 
 @dataclass(frozen=True)
+class Recording(LabelledArray):
+    """The frames of a signal that is continued; in an evaluation, those before `first` are not predicted."""
+
+    first: int = 0
+
+
+@dataclass(frozen=True)
 class TaggedArray(LabelledArray):
     """The frames of a signal, with a label for each; without labels in use."""
 

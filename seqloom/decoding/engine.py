@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
@@ -22,22 +22,22 @@ _ROWS = 32
 
 @dataclass(frozen=True)
 class Window:
-    """A state, with the ids it has read and the number of padding ids at the start of each row."""
+    """A state, with the ids or frames it has read, and how many at the start of each row are padding."""
 
-    ids: Int[Tensor, "R T"]
+    values: Int[Tensor, "R T"] | Float[Tensor, "R T C"]
     padding: Int[Tensor, " R"]
     state: State
 
     def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> Window:
         """The window of the given rows; None = all, unchanged."""
-        ids = self.ids if rows is None else self.ids.index_select(0, rows)
+        values = self.values if rows is None else self.values.index_select(0, rows)
         padding = self.padding if rows is None else self.padding.index_select(0, rows)
-        return Window(ids, padding, self.state.select(rows, sentences))
+        return Window(values, padding, self.state.select(rows, sentences))
 
     def back(self, positions: int) -> Window:
         """The window `positions` steps earlier."""
-        kept = self.ids.shape[1] - positions
-        return Window(self.ids[:, :kept], self.padding, self.state.back(positions))
+        kept = self.values.shape[1] - positions
+        return Window(self.values[:, :kept], self.padding, self.state.back(positions))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Request:
 
 
 class Engine:
-    """Continues rows of ids.
+    """Continues rows of ids, or of frames (decoding/frames.py).
 
     Args:
         model: the model, in the type it computes in.
@@ -128,33 +128,42 @@ class Engine:
         width, device = max(map(len, rows)), next(self.model.parameters()).device
         ids = torch.tensor([[*[self.padding] * (width - len(row)), *row] for row in rows], dtype=torch.long)
         padding = torch.tensor([width - len(row) for row in rows], device=device)
-        window = Window(ids[:, :0].to(device), padding, self.model.start())
-        return self._onward(ids.to(device), window)[1] if width else window
+        window = replace(self.begun(ids.to(device)), padding=padding)
+        return self.read(ids.to(device), window)[1] if width else window
+
+    def begun(self, values: Tensor) -> Window:
+        """The window before anything of some rows is read."""
+        return Window(
+            values[:, :0], torch.zeros(len(values), dtype=torch.long, device=values.device), self.model.start()
+        )
 
     def step(self, last: Int[Tensor, "R 1"], window: Window) -> tuple[Float[Tensor, "R V"], Window]:
         """The logits of the id after the last one of each row."""
-        hidden, window = self._onward(last, window)
+        hidden, window = self.read(last, window)
         return self.model.head(hidden[:, -1]), window
 
     def _scores(self, ids: Int[Tensor, "1 T"], window: Window) -> tuple[Float[Tensor, "T2 V"], Window]:
         # T2 < T where the row starts over from fewer ids than are new; the last one is always included.
-        hidden, window = self._onward(ids, window)
+        hidden, window = self.read(ids, window)
         return self.model.head(hidden[0, -ids.shape[1] :]), window
 
-    def _onward(self, new: Int[Tensor, "R T"], window: Window) -> tuple[Float[Tensor, "R T2 D"], Window]:
-        ids, state, padding = torch.cat((window.ids, new), 1), window.state, window.padding
-        if self.context is not None and ids.shape[1] - int(padding.min()) > self.context:
+    def read(
+        self, new: Int[Tensor, "R T"] | Float[Tensor, "R T C"], window: Window
+    ) -> tuple[Float[Tensor, "R T2 D"], Window]:
+        """The hidden vectors after what is new, and the window after it."""
+        values, state, padding = torch.cat((window.values, new), 1), window.state, window.padding
+        if self.context is not None and values.shape[1] - int(padding.min()) > self.context:
             # There are no more positions: rows that need one start over from their last half.
-            lengths = ids.shape[1] - padding
+            lengths = values.shape[1] - padding
             lengths = torch.where(lengths > self.context, max(1, self.context // 2), lengths)
-            ids = new = ids[:, -int(lengths.max()) :]
-            padding, state = ids.shape[1] - lengths, self.model.start()
+            values = new = values[:, -int(lengths.max()) :]
+            padding, state = values.shape[1] - lengths, self.model.start()
         hidden, state = self.model.decode(new, state.padded(padding if bool(padding.any()) else None))
-        return hidden, Window(ids, padding, state)
+        return hidden, Window(values, padding, state)
 
     def _side(self, row: Sequence[int]) -> Side:
         room = 1 << 30 if self.context is None else self.context
-        return Side(self._scores, self.prefill([row[:-1]]), lambda window: room - window.ids.shape[1])
+        return Side(self._scores, self.prefill([row[:-1]]), lambda window: room - window.values.shape[1])
 
     def _task(self, rows: Sequence[Sequence[int]], request: Request) -> Task:
         self.model.eval()

@@ -24,6 +24,7 @@ _LOSSES = {
     "reward": "The loss of the policy: its sign and size mean little",
     "reward_chosen": "Nats a pair of answers",
     "accuracy": "Nats a word",
+    "skill": "The squared error of the next frame, in units of the standard deviation",
     "pearson": "The squared difference, in units of the standard deviation",
 }
 """The unit of the loss, by a score that only this kind of model has."""

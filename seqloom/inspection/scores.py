@@ -11,6 +11,11 @@ from seqloom.measures import MEASURES, count_of, measured
 
 Row = Mapping[str, Any]
 _LABELS = 30  # shown of a confusion
+_ERRORS = {
+    "by_forecast": "Errors, in the units of the data",
+    "by_horizon": "Root mean squared error by steps ahead",
+    "by_channel": "Root mean squared error by channel",
+}
 
 
 def class_name(row: Row) -> str:
@@ -50,6 +55,9 @@ def detail_tables(scores: Row) -> Iterator[Table]:
             rows = [[r[key] for key in ("section", "asked", "known", "right", "accuracy")] for r in test["sections"]]
             title = f"{test['file']}, among the {test['restrict']:,} most frequent words"
             yield Table(title, ["section", "questions", "known", "correct", "accuracy, %"], rows)
+    for key, title in _ERRORS.items():
+        if errors := scores.get(key):
+            yield Table(title, [*errors[0]], [[*row.values()] for row in errors])
     if "confusion" in scores:
         labels, counts = scores["labels"][:_LABELS], scores["confusion"][:_LABELS]
         rows = [[label, *row[:_LABELS]] for label, row in zip(labels, counts, strict=True)]

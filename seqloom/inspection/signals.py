@@ -43,6 +43,17 @@ def signal_figure(name: str, note: str, values: np.ndarray, strips: Sequence[tup
     return join(line_figure(name, note or None, curves, lambda x: f"step {x:,.0f}", *rows, low=low))
 
 
+def forecast_figure(name: str, seen: np.ndarray, came: np.ndarray, forecast: np.ndarray) -> Markup:
+    """What was seen of a channel (T), what came after it (N) and what was predicted (N); NaN is missing."""
+    parts = {"seen": (0, seen, "raw"), "came": (len(seen), came, "train"), "forecast": (len(seen), forecast, "valid")}
+    curves = [
+        Curve(title, [(float(at + t), float(y)) for t, y in enumerate(values) if np.isfinite(y)], look)
+        for title, (at, values, look) in parts.items()
+    ]
+    low = min((y for c in curves for _, y in c.points), default=0.0)
+    return join(line_figure(name, None, curves, lambda x: f"step {x - len(seen) + 1:,.0f} ahead", low=low))
+
+
 def _strip(weights: np.ndarray, label: str) -> Markup:
     """A cell for each position, darker for a larger weight."""
     shades, wide = weights / max(weights.max(), 1e-12), _WIDTH / len(weights)

@@ -78,10 +78,14 @@ def _llama(layers: int, width: int, heads: int, kv_heads: int, inner: int) -> Tr
     return {"decoder": {**sizes, **form}, "embedder": {"scaled": False}}
 
 
+def _forecaster(**decoder: Any) -> Tree:
+    return {"decoder": {**decoder, "width": 96, "dropout": 0.0}, "embedder": {"kind": "frames"}}
+
+
 # small-lstm, small-transformer and small-llama have 6.5 million parameters with 8,000 tokens. nano is nanoGPT's
 # "baby". gpt2 to gpt2-xl: Radford et al. 2019, with 50,257 tokens there. The llama ones have the form of Touvron et al.
 # 2023; llama-nano to llama-360m with grouped queries, in the sizes of nano (with Qwen3's normalized queries and keys),
-# SmolLM2-135M and SmolLM2-360M.
+# SmolLM2-135M and SmolLM2-360M. The signal ones are for frames.
 LANGUAGE: dict[str, Tree] = {
     "small-lstm": {
         "decoder": {"kind": "recurrent", "cell": "lstm", "layers": 2, "width": 512, "dropout": 0.2, "weight_drop": 0.2},
@@ -99,6 +103,9 @@ LANGUAGE: dict[str, Tree] = {
     "llama-nano": merge(_llama(6, 384, 6, 2, 1024), {"decoder": {"qk_norm": True}}),
     "llama-135m": _llama(30, 576, 9, 3, 1536),
     "llama-360m": _llama(32, 960, 15, 5, 2560),
+    "signal-lstm": _forecaster(kind="recurrent", cell="lstm", layers=1),
+    "signal-transformer": _forecaster(layers=2, inner=192, heads=4, activation="gelu", positions="rotary"),
+    "signal-cnn": _forecaster(kind="convolutional", layers=4, kernel=5),
 }
 
 
@@ -206,10 +213,10 @@ def for_modality(cls: type[Any], tree: Mapping[str, Any], presets: Mapping[str, 
 
 def source_of(cls: type[Any], tree: Mapping[str, Any]) -> type[Any] | None:
     """The class of the data in the tree of a config of this class; None for no kind that it knows."""
-    data = tree.get("data", {})
+    data, hint = tree.get("data", {}), hints_of(cast(Any, cls)).get("data")
     kind = data.get("kind", "") if isinstance(data, Mapping) else data
     kind = kind[0] if isinstance(kind, Arguments) and kind else kind
-    kinds: dict[Any, type[Any]] = {
-        getattr(c, "kind", ""): c for c in get_args(hints_of(cast(Any, cls)).get("data")) if isinstance(c, type)
-    }
+    if isinstance(hint, type):  # there is one kind
+        return hint
+    kinds: dict[Any, type[Any]] = {getattr(c, "kind", ""): c for c in get_args(hint) if isinstance(c, type)}
     return kinds.get(kind) if isinstance(kind, str) else None

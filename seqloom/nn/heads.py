@@ -91,3 +91,10 @@ class LabelHead(nn.Module):
         """The scores."""
         scores: Tensor = self.linear(self.dropout(x))
         return scores
+
+
+def changed(frames: Float[Tensor, "B T C"], changes: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
+    """The last N frames (T >= N), changed: each channel from its last value that is not missing, 0 before the first."""
+    steps = torch.arange(frames.shape[1], device=frames.device)[:, None]
+    last = torch.where(frames.isnan(), 0, steps).cummax(1).values
+    return frames.gather(1, last).nan_to_num(nan=0.0)[:, -changes.shape[1] :] + changes.to(frames.dtype)

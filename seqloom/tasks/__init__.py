@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TASKS = {
     "translate": "seq2seq.task:TranslateConfig",
     "language_model": "language_model.task:LanguageModelConfig",
+    "forecast": "language_model.forecast:ForecastConfig",
     "classify": "encoder.classify:ClassifyConfig",
     "tag": "encoder.tag:TagConfig",
     "answer": "encoder.answer:AnswerConfig",
@@ -68,7 +69,8 @@ def load(path: str | Path | Run, adapters: Mapping[str, str | Path | Run] | None
     """The predictor of a run.
 
     Translation: `seqloom.load("runs/demo")(["a text"], beam=5)`; language model:
-    `seqloom.load("runs/novels")("Once upon a time", temperature=0.7)`; word vectors:
+    `seqloom.load("runs/novels")("Once upon a time", temperature=0.7)`; signals:
+    `seqloom.load("runs/forecast")(frames, steps=20)`; word vectors:
     `seqloom.load("runs/words").similar(["king"])`; labels of texts or words: `seqloom.load("runs/sst2")(["a text"])`;
     answers: `seqloom.load("runs/squad")([("a question", "a passage")])`; masked words:
     `seqloom.load("runs/bert")("Paris is the <mask> of France")`; rewards:

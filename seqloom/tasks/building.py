@@ -20,6 +20,7 @@ from seqloom.config import Arguments, Tree, merge, read_tree
 from seqloom.errors import RunError, UsageError
 from seqloom.files import FROZEN, WEIGHTS, Checkpoint
 from seqloom.models.assemblies import CONFIGS, Model, Undrawn, make_model, unallocated, vocabulary_parameters
+from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.linear import pack
@@ -316,6 +317,9 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
         raise UsageError("a model of this kind cannot be exported", where=str(run.path))
     if isinstance(tree, EncoderDecoderConfig) and tree.source.modality != "text":
         raise UsageError(f"reads {tree.source.modality}s and writes text, as no format here does", where=str(run.path))
+    if isinstance(tree, DecoderOnlyConfig) and tree.embedder.modality != "text":
+        problem = f"continues {tree.embedder.modality}s, as no format here does"
+        raise UsageError(problem, where=str(run.path), cure="use it here")
     pair = load_tokenizers(run)
     checkpoint = run.best(reporter.warn).path
     with saved_weights(checkpoint) as weights:

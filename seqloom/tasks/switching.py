@@ -157,7 +157,8 @@ def load_adapters(
     with tempfile.TemporaryDirectory(prefix="seqloom-") as folder:
         folders = (Path(folder, str(number)) for number in range(len(adapters)))
         loaded = {name: _adapted(source, base, next(folders)) for name, source in adapters.items()}
-    if (dtype := dtype_for(precision, where)) != torch.float32 or where.type != "cpu":
+    chosen = base.config.used_in if precision == "auto" else precision
+    if (dtype := dtype_for(chosen, where)) != torch.float32 or where.type != "cpu":
         unpack(base.model)
         pack(usable(base.model, where, dtype))
     for name, each in loaded.items():

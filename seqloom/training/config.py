@@ -25,6 +25,7 @@ Metric = Literal[
     "spearman",
     "reward",
     "score",
+    "skill",
 ]
 
 

@@ -42,6 +42,7 @@ NOT_RUN = {
     "seqloom train recipes/sst2.toml --member bert": DATA,
     "seqloom lineage recipes/imdb-long.toml": DATA,
     "seqloom train recipes/digits.toml": LONG,
+    "seqloom train recipes/motion-forecast.toml": DATA,
     "seqloom train recipes/captions.toml": DATA,
     "seqloom train recipes/unit.toml --member shared": DATA,
     "seqloom train recipes/glyphs.toml": LONG,
@@ -92,6 +93,8 @@ RUNS = {
     "digits": f'task = "classify"\n[data]\nkind = "digits-8x8"\n[model]\n{ENCODER}\n{TRAINING}',
     "glyphs": 'task = "translate"\n[data]\nkind = "captions"\ntrain = ["letters.npz", "letters.tsv"]\n'
     f'[model]\nencoder.layers = 1\nencoder.width = 8\nencoder.heads = 2\n{TRAINING}',
+    "motion-forecast": 'task = "forecast"\nhorizon = 2\n[data]\ntrain = ["new.csv"]\n[model]\ndecoder.width = 8\n'
+    + TRAINING,
     "unit/shared": UNIT,
     "squad/bert": f'task = "answer"\n[data]\ntrain = ["squad.json"]\nvalid = ["squad.json"]\n{READING}',
     "words": 'task = "embed_words"\n[data]\ntrain = ["book.txt"]\nmin_count = 1\n[model]\nwidth = 4\n'
@@ -116,6 +119,7 @@ def write_data(folder: Path) -> None:
     qas = [{"id": "1", "question": "Who?", "answers": [{"text": "ko", "answer_start": 3}]}]
     files = {
         "in.txt": "ba ko\nmi\n",
+        "new.csv": "a,b\n" + "".join(f"{i % 7},{i % 5}\n" for i in range(60)),
         "book.txt": "\n\n".join(king) + "\n",
         "third.txt": "\n\n".join(king[:8]) + "\n",
         "page.txt": "ba ko mi\n",

@@ -13,16 +13,17 @@ from torch import Tensor
 
 from seqloom.errors import UsageError
 from seqloom.inspection.capture import captured
+from seqloom.limits import hints_of
 from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalState
 from seqloom.models.decoder import DecoderOnlyConfig, DecoderReader, LanguageModel
 from seqloom.models.decoders import DecoderConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig
-from seqloom.nn.embedders import EmbedderConfig, Inputs
+from seqloom.nn.embedders import EmbedderConfig, FrameConfig, Inputs, Modality
 from seqloom.nn.positions import Learned, PositionConfig, Rotary
 from seqloom.nn.recurrent import Cell
 from seqloom.nn.transformer import TransformerConfig
 
-V, B, T = 17, 3, 6
+V, C, B, T = 17, 5, 3, 6
 FORMS: dict[Any, list[Any]] = {
     TransformerConfig: [
         *(
@@ -61,42 +62,69 @@ FORMS: dict[Any, list[Any]] = {
 }
 DECODERS = members(DecoderConfig, FORMS)
 TABLES = cycle([(True, 0), (True, 5), (False, 0), (False, 5)])
+FIRST = [next(d for d in DECODERS if isinstance(d, kind)) for kind in get_args(DecoderConfig)]
+READ = members(hints_of(DecoderOnlyConfig)["embedder"], {EmbedderConfig: [None], FrameConfig: [FrameConfig(C)]})
 FAMILY = [
-    DecoderOnlyConfig(decoder=d, tie=tie, embedding=e, embedder=EmbedderConfig(scaled=e == 0))
-    for d, (tie, e) in zip(DECODERS, TABLES, strict=False)
+    DecoderOnlyConfig(decoder=d, tie=tie, embedding=e, embedder=read or EmbedderConfig(scaled=e == 0))
+    for read in READ
+    for d, (tie, e) in zip(FIRST if read else DECODERS, TABLES, strict=False)
 ]
+
+
+def drawn(config: DecoderOnlyConfig, rows: int, steps: int) -> Tensor:
+    """Tokens (rows steps), or frames (rows steps C) of which some values are missing."""
+    if isinstance(config.embedder, EmbedderConfig):
+        return torch.randint(V, (rows, steps))
+    frames = torch.randn(rows, steps, C, dtype=torch.float64)
+    return frames.masked_fill(torch.rand(rows, steps, C) < 0.2, torch.nan)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, in float64 so that a leak stands out from rounding, and texts for it."""
+    """A model, in float64 so that a leak stands out from rounding, and texts or signals for it."""
 
     config: DecoderOnlyConfig
     model: LanguageModel
     ids: Tensor
 
+    def inputs(self, ids: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Inputs:
+        return Inputs({self.config.embedder.modality: Modality(ids, mask, segments)})
+
     def hidden(self, ids: Tensor) -> Tensor:
-        return self.model(Inputs.text(ids))[0]
+        return self.model(self.inputs(ids))[0]
+
+    def more(self, rows: int, steps: int) -> Tensor:
+        return drawn(self.config, rows, steps)
 
 
-@pytest.fixture(params=FAMILY, ids=lambda c: f"{c.decoder}-{c.tie}-{c.embedding}")
+def named(config: DecoderOnlyConfig) -> str:
+    return f"{config.embedder.kind}-{config.decoder}-{config.tie}-{config.embedding}"
+
+
+@pytest.fixture(params=FAMILY, ids=named)
 def subject(request: pytest.FixtureRequest) -> Subject:
     model = LanguageModel(request.param, V).double().eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    return Subject(request.param, model, torch.randint(V, (B, T)))
+    return Subject(request.param, model, drawn(request.param, B, T))
 
 
-@torch.no_grad()
+@pytest.mark.parametrize("recorded", [False, True], ids=["in use", "for gradients"])
 @pytest.mark.parametrize("pieces", [[1] * T, [2, 1, 3], [5, 1]], ids=str)
-def test_the_whole_text_at_once_is_one_step_at_a_time(subject: Subject, pieces: list[int]) -> None:
-    state, found = subject.model.start(), []
-    for piece in subject.ids.split(pieces, dim=1):
-        hidden, state = subject.model.decode(piece, state)
-        found.append(hidden)
-        state = state.select(None)
-    assert state.length == T
-    same(torch.cat(found, 1), subject.hidden(subject.ids))
+def test_the_whole_text_at_once_is_one_step_at_a_time(subject: Subject, pieces: list[int], recorded: bool) -> None:
+    with torch.set_grad_enabled(recorded):
+        state, found = subject.model.start(), []
+        for piece in subject.ids.split(pieces, dim=1):
+            hidden, state = subject.model.decode(piece, state)
+            found.append(hidden)
+            state = state.select(None)
+        assert state.length == T
+        both = torch.cat(found, 1), subject.hidden(subject.ids)
+        same(*both)
+    if recorded:
+        parameters = [*subject.model.decoder.parameters()]
+        for one, other in zip(*(torch.autograd.grad(each.sin().sum(), parameters) for each in both), strict=True):
+            same(one, other)
 
 
 @torch.no_grad()
@@ -113,9 +141,10 @@ def test_a_text_is_scored_by_its_last_token_whatever_stands_beside_it(subject: S
         torch.nn.init.normal_(parameter, std=0.5)
     lengths = torch.tensor([T, 1, 4])
     mask = torch.arange(T) < lengths[:, None]
-    together = reader.score("label", reader(Inputs.text(subject.ids.masked_fill(~mask, 0), mask)))
+    padded = subject.ids.where(mask.view(B, T, *[1] * (subject.ids.ndim - 2)), 0)
+    together = reader.score("label", reader(subject.inputs(padded, mask)))
     for b, n in enumerate(lengths.tolist()):
-        memory = reader(Inputs.text(subject.ids[b : b + 1, :n]))
+        memory = reader(subject.inputs(subject.ids[b : b + 1, :n]))
         same(together[b], reader.score("label", memory)[0])
         same(memory.summary, memory.states[:, -1])
     owner = torch.tensor([0, 0, 1])
@@ -128,7 +157,7 @@ def test_a_text_is_scored_by_its_last_token_whatever_stands_beside_it(subject: S
 @pytest.mark.parametrize("changed", range(T))
 def test_a_later_word_changes_no_earlier_output(subject: Subject, changed: int) -> None:
     other = subject.ids.clone()
-    other[:, changed] = (other[:, changed] + 1) % V
+    other[:, changed] = (other[:, changed].nan_to_num(nan=0.0) + 1) % V
     before, after = subject.hidden(subject.ids), subject.hidden(other)
     same(after[:, :changed], before[:, :changed])
     assert ((after - before)[:, changed].abs().amax(-1) > 1e-3).all()
@@ -142,7 +171,7 @@ def test_a_selected_state_is_one_computed_anew(subject: Subject) -> None:
     same(model.decode(subject.ids[rows], empty)[0], subject.hidden(subject.ids[rows]))
     _, state = model.decode(subject.ids[:, :3], model.start())
     picked = state.select(rows, rows)
-    rest = torch.randint(V, (4, 2))
+    rest = subject.more(4, 2)
     expected = subject.hidden(torch.cat([subject.ids[rows, :3], rest], 1))
     for t in range(2):
         hidden, picked = model.decode(rest[:, t : t + 1], picked)
@@ -152,8 +181,8 @@ def test_a_selected_state_is_one_computed_anew(subject: Subject) -> None:
 @torch.no_grad()
 def test_a_carried_state_is_one_long_pass_and_only_recurrent_ones_are_carried(subject: Subject) -> None:
     whole = subject.hidden(subject.ids)
-    first, carry = subject.model(Inputs.text(subject.ids[:, :4]))
-    rest, _ = subject.model(Inputs.text(subject.ids[:, 4:]), carry)
+    first, carry = subject.model(subject.inputs(subject.ids[:, :4]))
+    rest, _ = subject.model(subject.inputs(subject.ids[:, 4:]), carry)
     same(first, whole[:, :4])
     assert bool(carry) == subject.model.carries == isinstance(subject.config.decoder, RecurrentDecoderConfig)
     if carry:
@@ -165,7 +194,7 @@ def test_a_carried_state_is_one_long_pass_and_only_recurrent_ones_are_carried(su
 @torch.no_grad()
 def test_documents_of_a_row_see_nothing_of_each_other(subject: Subject) -> None:
     documents = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 1, 1, 2, 2, 2], [0, 0, 0, 0, 0, 0]])
-    found, _ = subject.model(Inputs.text(subject.ids, segments=documents))
+    found, _ = subject.model(subject.inputs(subject.ids, segments=documents))
     for row, (ids, own) in enumerate(zip(subject.ids, documents, strict=True)):
         alone = [subject.hidden(ids[own == d][None])[0] for d in own.unique().tolist()]
         same(found[row], torch.cat(alone))
@@ -173,16 +202,16 @@ def test_documents_of_a_row_see_nothing_of_each_other(subject: Subject) -> None:
 
 @torch.no_grad()
 def test_only_document_0_continues_what_was_carried(subject: Subject) -> None:
-    _, carry = subject.model(Inputs.text(subject.ids))
+    _, carry = subject.model(subject.inputs(subject.ids))
     documents = torch.tensor([[0, 0, 0, 1, 1, 2], [1, 1, 1, 1, 2, 2], [1, 2, 2, 2, 2, 2]])
-    found, after = subject.model(Inputs.text(subject.ids, segments=documents), carry)
-    fresh, _ = subject.model(Inputs.text(subject.ids, segments=documents))
-    continued, _ = subject.model(Inputs.text(subject.ids), carry)
+    found, after = subject.model(subject.inputs(subject.ids, segments=documents), carry)
+    fresh, _ = subject.model(subject.inputs(subject.ids, segments=documents))
+    continued, _ = subject.model(subject.inputs(subject.ids), carry)
     same(found[0, :3], continued[0, :3])
     same(found[0, 3:], fresh[0, 3:])
     same(found[1:], fresh[1:])
     for row, start in enumerate((5, 4, 1)):  # what is carried on is what the last document left
-        _, alone = subject.model(Inputs.text(subject.ids[row : row + 1, start:]))
+        _, alone = subject.model(subject.inputs(subject.ids[row : row + 1, start:]))
         for name in alone:
             same(after[name][row], alone[name][0])
 
@@ -193,7 +222,7 @@ def test_rows_padded_on_the_left_go_on_like_each_alone(subject: Subject) -> None
         with pytest.raises(UsageError, match="cannot read padded rows"):
             subject.model.start().padded(torch.tensor([0, 2, 1]))
         return
-    model, padding, more = subject.model, torch.tensor([0, 2, 1]), torch.randint(V, (B, 2))
+    model, padding, more = subject.model, torch.tensor([0, 2, 1]), subject.more(B, 2)
     _, state = model.decode(subject.ids, replace(model.start(), padding=padding))
     rows = torch.tensor([2, 1])
     state, found = state.select(rows, rows), []
@@ -218,7 +247,7 @@ def test_a_state_goes_back_where_it_keeps_positions(subject: Subject) -> None:
         state.back(1)
     if isinstance(state, ConvolutionalState):
         with pytest.raises(UsageError, match="documents cannot be told apart"):
-            state.apart(subject.ids)
+            state.apart(torch.zeros(B, T, dtype=torch.long))
 
 
 @torch.no_grad()
@@ -233,7 +262,7 @@ def test_capture_changes_no_bit(subject: Subject) -> None:
     "subject",
     [c for c in FAMILY if getattr(c.decoder, "weight_drop", 0)],
     indirect=True,
-    ids=lambda c: f"{c.decoder}-{c.tie}-{c.embedding}",
+    ids=named,
 )
 def test_dropped_weights_are_one_draw_for_a_whole_text(subject: Subject) -> None:
     model = subject.model.train()

@@ -74,8 +74,8 @@ class ReadingBatch(Movable):
 
     Args:
         inputs: R windows, usually one per text; their segments are the texts of a pair.
-        targets: (B) for each text, (B L) shares of labels, as floats, (R T) for each token, with -1 = none, or (R 2)
-            first and last position in each window.
+        targets: (B) for each text, (B L) shares of labels, as floats, (R T) for each token, with -1 = none, (R 2)
+            first and last position in each window, or (R T C) the frame after each, with NaN = none.
         owner: the index of the text that each window belongs to; None = each window is a text.
         tokens: the number of targets.
         rows: the indices of the texts in the corpus, for messages.

@@ -62,6 +62,11 @@ class Scale:
         scaled: np.ndarray = ((values - self.mean) / self.deviation).astype(np.float32)
         return scaled
 
+    def undone(self, values: np.ndarray) -> np.ndarray:
+        """The values that these were before."""
+        whole: np.ndarray = values * self.deviation + self.mean
+        return whole
+
 
 @dataclass(frozen=True)
 class Window:
@@ -103,7 +108,8 @@ class Item:
     Args:
         windows: one or more.
         targets: () a label or a number for the example; (L) the share of each label, as floats; (W 2) a first and a
-            last position in each window; (T) a label for each token of all windows, -1 = none.
+            last position in each window; (T) a label for each token of all windows, -1 = none; (T C) the frame after
+            each one of the only window, NaN = none.
         places: what a task needs to interpret its predictions.
     """
 
@@ -195,6 +201,10 @@ def collate(items: Sequence[Item], rows: Sequence[int] = (), number: int = 0) ->
 
 
 def _targets(labels: list[np.ndarray], windows: list[Window]) -> tuple[torch.Tensor, int]:
+    if labels[0].ndim == 2 and labels[0].dtype.kind == "f":
+        frames, mask = pad(labels)
+        frames = frames if mask is None else frames.masked_fill(~mask[:, :, None], torch.nan)
+        return frames, int((~frames.isnan()).sum())
     if labels[0].ndim == 0 or labels[0].dtype.kind == "f":
         return torch.from_numpy(np.stack(labels)), len(labels)
     if labels[0].ndim == 2:

@@ -112,7 +112,7 @@ def read_signals(paths: Sequence[str], layout: Layout, *, labelled: bool, cut: C
             if labelled and is_blank(row.label):
                 cure = f"give each series one as {layout.label!r}; data.label chooses another name"
                 raise DataError("a series without a label", where=row.where, cure=cure)
-            yield LabelledArray(_checked(row.values, row.where), named(row.label, layout.names, row.where), row.where)
+            yield LabelledArray(checked(row.values, row.where), named(row.label, layout.names, row.where), row.where)
 
     return read_each(paths, read, *_NOTHING)
 
@@ -129,7 +129,7 @@ def read_steps(paths: Sequence[str], layout: Layout, *, labelled: bool) -> list[
             step = next(i for i, label in enumerate(labels) if is_blank(label))
             raise DataError("a time step without a label", where=series.place(step), cure="give each step one")
         tags = [named(label, layout.names, series.place(i)) for i, label in enumerate(labels if labelled else ())]
-        yield TaggedArray(_checked(series.values, where), "", where, tuple(tags))
+        yield TaggedArray(checked(series.values, where), "", where, tuple(tags))
 
     return read_each(paths, lambda path: (row for one in _in_file(path, layout) for row in rows(one)), *_NOTHING)
 
@@ -191,7 +191,8 @@ def _in_file(path: Path, layout: Layout) -> Iterator[_Series]:
     raise UsageError("not a file of series", where=str(path), cure=cure)
 
 
-def _checked(values: np.ndarray, where: str) -> np.ndarray:
+def checked(values: np.ndarray, where: str) -> np.ndarray:
+    """The values of a series as float32. Raises DataError where there are none, or some are infinite."""
     with np.errstate(over="ignore"):
         checked = np.ascontiguousarray(values, dtype=np.float32)
     if not checked.size or np.isnan(checked).all():

@@ -11,27 +11,22 @@ import numpy as np
 
 from seqloom.data.formats.lines import expand, file_format
 from seqloom.data.formats.signals import Cut, Layout, Places, axes_of, read_signals, read_steps
-from seqloom.data.rows import Fresh, LabelledArray, Pairs, Splits, digest_rows
+from seqloom.data.rows import Fresh, LabelledArray, Pairs, Recording, Splits, TaggedArray, digest_rows
 from seqloom.data.sources.labelled import ExampleFiles
 from seqloom.data.sources.pairs import PairSource
+from seqloom.data.sources.source import no_test_data
 from seqloom.errors import DataError, UsageError, counted
 from seqloom.files import Json
-from seqloom.limits import Length, Seed
+from seqloom.limits import Length, LengthOrZero, Seed
 from seqloom.media.signals import moments
 
 
 @dataclass(frozen=True)
-class SeriesFiles(Layout, ExampleFiles[LabelledArray]):
-    """Files of series of values, and what is learned of them.
-
-    Args:
-        scale: by what values are standardized: by the mean and deviation of each channel of the training data, or of
-            each series by itself, where those differ from recording to recording.
-    """
+class SeriesFiles(Layout, ExampleFiles[Any]):
+    """Files of series of values, and what is learned of them."""
 
     kind: ClassVar[str] = "signals"
     modality: ClassVar[str] = "signal"
-    scale: Literal["data", "series"] = "data"
 
     def described(self, files: Sequence[str]) -> list[str]:
         """See ExampleFiles."""
@@ -48,6 +43,33 @@ class SeriesFiles(Layout, ExampleFiles[LabelledArray]):
     def learned(self, train: Sequence[LabelledArray]) -> Json:
         """See `sizes_of`."""
         return sizes_of(train)
+
+    def hold_out(
+        self, train: list[Any], seed: int, labels: Callable[[Any], Iterable[str]] = lambda row: ()
+    ) -> tuple[list[Any], list[Any], str]:
+        """See ExampleFiles; of a single series the last tenth of its steps."""
+        if len(train) > 1:
+            return super().hold_out(train, seed, labels)
+        steps = len(train[0].values)
+        at = steps - max(1, steps // 10)
+        message = f"the last {counted(steps - at, 'step')} held out as validation data"
+        return [self.part(train[0], 0, at)], [self.part(train[0], at, steps)], message
+
+    def part(self, row: Any, first: int, end: int) -> Any:
+        """The steps of a series from `first` up to `end`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class StandardizedFiles(SeriesFiles):
+    """The same, standardized.
+
+    Args:
+        scale: by what values are standardized: by the mean and deviation of each channel of the training data, or of
+            each series by itself, where those differ from recording to recording.
+    """
+
+    scale: Literal["data", "series"] = "data"
 
 
 def sizes_of(train: Sequence[LabelledArray]) -> Json:
@@ -67,7 +89,7 @@ def sizes_of(train: Sequence[LabelledArray]) -> Json:
 
 
 @dataclass(frozen=True)
-class SignalFiles(Cut, SeriesFiles):
+class SignalFiles(Cut, StandardizedFiles):
     """Labelled series of values: .npz; .jsonl with {"label": ..., "series": [[...], ...]}, a list for each time step;
     .ts of the UCR and UEA archives; and tables, .csv or .tsv, with a line for each time step.
 
@@ -90,7 +112,7 @@ class SignalFiles(Cut, SeriesFiles):
     ) -> tuple[list[LabelledArray], list[LabelledArray], str]:
         """See ExampleFiles; of windows the last tenth, because neighbours are alike, and none that overlaps it."""
         if not self.window:
-            return super().hold_out(train, seed, labels)
+            return ExampleFiles.hold_out(self, train, seed, labels)
         held, apart = max(1, len(train) // 10), -(-self.window // (self.stride or self.window)) - 1
         if len(train) <= held + apart:
             cure = "name validation data with --data.valid"
@@ -99,7 +121,7 @@ class SignalFiles(Cut, SeriesFiles):
 
 
 @dataclass(frozen=True)
-class TaggedSignals(SeriesFiles):
+class TaggedSignals(StandardizedFiles):
     """Recordings with a label for each time step: tables, .csv or .tsv, of one recording each; .npz of one (TC), or of
     several with labels (N T); and .jsonl with {"label": ["...", ...], "series": [[...], ...]}.
 
@@ -114,21 +136,61 @@ class TaggedSignals(SeriesFiles):
         """See SeriesFiles."""
         return read_steps(files, self, labelled=False)
 
-    def hold_out(
-        self,
-        train: list[LabelledArray],
-        seed: int,
-        labels: Callable[[LabelledArray], Iterable[str]] = lambda row: (),
-    ) -> tuple[list[LabelledArray], list[LabelledArray], str]:
+    def part(self, row: TaggedArray, first: int, end: int) -> TaggedArray:
+        """See SeriesFiles."""
+        return replace(row, values=row.values[first:end], labels=row.labels[first:end])
+
+
+@dataclass(frozen=True)
+class Recordings(StandardizedFiles):
+    """Series of values to be continued, in the files that `signals` of classify reads; labels are not read.
+
+    Without `valid`, a tenth of the series is held out, and of a single one the last tenth of its steps.
+
+    Args:
+        last: the last steps of each training series are the test data, where `test` names none.
+    """
+
+    last: LengthOrZero = 0
+
+    def read(self, files: Sequence[str]) -> list[Recording]:
+        """See SplitFiles."""
+        return [Recording(row.values, "", row.where) for row in read_steps(files, self, labelled=False)]
+
+    def in_use(self, files: Sequence[str]) -> list[LabelledArray]:
+        """See SeriesFiles."""
+        return [*self.read(files)]
+
+    def part(self, row: Recording, first: int, end: int) -> Recording:
+        """See SeriesFiles; what comes before is seen, and not predicted."""
+        return replace(row, values=row.values[:end], first=first)
+
+    def tested(self, files: Sequence[str]) -> list[Recording]:
+        """The series of test files; without any, those of the config. Raises UsageError where it has none."""
+        if files := tuple(files) or self.test:
+            return self.read(files)
+        if not self.last:
+            raise no_test_data()
+        return [self.part(row, self._end(row), len(row.values)) for row in self.read(self.train)]
+
+    def splits(self, report: Callable[[str], object], seed: int = 0, hold_out: Any = None) -> dict[str, list[Any]]:
         """See ExampleFiles."""
-        if len(train) > 1:
-            return super().hold_out(train, seed, labels)
-        row: Any = train[0]
-        at = len(row.labels) - max(1, len(row.labels) // 10)
-        parts = [
-            replace(row, values=row.values[part], labels=row.labels[part]) for part in (slice(at), slice(at, None))
-        ]
-        return parts[:1], parts[1:], f"the last {counted(len(row.labels) - at, 'step')} held out as validation data"
+        if self.test or not self.last:
+            return super().splits(report, seed, hold_out)
+
+        def learned(train: list[Recording]) -> list[Recording]:
+            return [self.part(row, 0, self._end(row)) for row in train]
+
+        splits = super().splits(report, seed, lambda train, seed: self.hold_out(learned(train), seed))
+        return {**splits, "train": learned(splits["train"]) if self.valid else splits["train"], "test": self.tested(())}
+
+    def _end(self, row: Recording) -> int:
+        """The first step that is test data."""
+        if len(row.values) < self.last + 2:
+            steps = counted(len(row.values), "time step")
+            problem = f"a series of {steps}, the last {self.last:,} of which are to be test data"
+            raise DataError(problem, where=row.where, cure="lower data.last, or leave short series out")
+        return len(row.values) - self.last
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from seqloom.data.batches.windows import Change, Item, Scale, Window, collate, frame, starts_of
 from seqloom.data.formats.images import image_files
 from seqloom.data.formats.lines import is_blank, is_text
-from seqloom.data.formats.signals import Places
+from seqloom.data.formats.signals import Places, checked
 from seqloom.data.rows import Example, LabelledArray, TaggedArray
 from seqloom.errors import DataError, UsageError, counted
 from seqloom.evaluation.classification import nearest
@@ -276,7 +276,8 @@ class SignalMedium(Medium):
         self.scale = Scale(*(np.array(self.facts["scale"][name], np.float32) for name in ("mean", "deviation")))
         self.places = Places(lambda name: config.data.in_use([name]))
 
-    def _scale(self, row: LabelledArray) -> Scale:
+    def scale_of(self, row: LabelledArray) -> Scale:
+        """What standardizes a series."""
         return Scale(*moments(row.values)) if self.config.data.scale == "series" else self.scale
 
     def named(self, inputs: Sequence[str]) -> list[str]:
@@ -292,17 +293,21 @@ class SignalMedium(Medium):
         if array.dtype.kind not in "fiub" or array.ndim not in (1, 2) or not array.size:
             problem = f"not a series: {array.dtype} of {array.shape}"
             raise UsageError(problem, cure="give a file, or numbers of (T, C) or (T)")
-        return LabelledArray(array.reshape(len(array), -1).astype(np.float32))
+        return LabelledArray(checked(array.reshape(len(array), -1), "the series"))
 
-    def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:
-        """See Medium. Raises DataError for another number of channels."""
-        config, several = self.config.batches, getattr(self.config.batches, "long", "cut") == "windows"
-        length = getattr(config, "length", 0) or limit_of(self.config.model) or 1 << 30
+    def check(self, rows: Sequence[LabelledArray]) -> None:
+        """Raises DataError for another number of channels."""
         for row in rows:
             if row.values.shape[1] != self.channels:
                 problem = f"{counted(row.values.shape[1], 'channel')}, and the model reads {self.channels}"
                 cure = "data.axes says which axis of an array is the channels, data.leave_out leaves columns out"
                 raise DataError(problem, where=row.where, cure=cure)
+
+    def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:
+        """See Medium. Raises DataError for another number of channels."""
+        config, several = self.config.batches, getattr(self.config.batches, "long", "cut") == "windows"
+        length = getattr(config, "length", 0) or limit_of(self.config.model) or 1 << 30
+        self.check(rows)
         cut = 0 if several else sum(len(row.values) > length for row in rows)
         cure = f'raise batches.length above {length}, or batches.long = "windows" reads all'
         cure = cure if hasattr(config, "length") else "raise model.encoder.positions.length"
@@ -312,7 +317,7 @@ class SignalMedium(Medium):
                 Window(row.values[at : at + length], first_token=at, modality="signal", scale=scale)
                 for at in (starts_of(len(row.values), length, config.stride) if several else (0,))
             )
-            for row, scale in zip(rows, map(self._scale, rows), strict=True)
+            for row, scale in zip(rows, map(self.scale_of, rows), strict=True)
         ]
 
     def shown(self, row: LabelledArray) -> dict[str, str]:
@@ -325,7 +330,7 @@ class SignalMedium(Medium):
         tagged = isinstance(rows[0], TaggedArray)
 
         def compared(part: Sequence[Any]) -> Sequence[Any]:
-            scaled = [replace(row, values=self._scale(row)(row.values)) for row in part]
+            scaled = [replace(row, values=self.scale_of(row)(row.values)) for row in part]
             return _apart(scaled) if tagged else scaled
 
         def form(row: LabelledArray) -> np.ndarray:

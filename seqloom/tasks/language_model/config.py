@@ -51,6 +51,7 @@ class LanguageModelKeys(GradientConfig):
             raise ValueError(f"training.metric must be {' or '.join(map(repr, self.metrics))} for a language model")
         if isinstance(self.tokenizer, BPE) and self.tokenizer.dropout:
             raise ValueError("tokenizer.dropout is for pairs of sentences; running text is tokenized once")
+        self.model.check_reads("text")
         limit = self.model.decoder.limit
         if limit is not None and limit < self.batches.length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")

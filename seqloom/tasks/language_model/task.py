@@ -89,7 +89,8 @@ class LanguageModelConfig(LanguageModelKeys):
 
     def tables(self, model: LanguageModel, assets: Assets) -> Iterable[tuple[EmbedderConfig, TokenEmbedder, Tokenizer]]:
         """See RunConfig."""
-        return ((self.model.embedder, model.embedder, assets.tokenizer),)
+        config: Any = self.model.embedder
+        return ((config, model.embedder, assets.tokenizer),)
 
     def predictor(self, model: LanguageModel, assets: Assets, **options: Any) -> Generator:
         """The options are those of Generator."""
