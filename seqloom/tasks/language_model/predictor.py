@@ -9,10 +9,13 @@ from typing import Any, Literal
 
 from seqloom.data.batches.stream import encode_beginnings
 from seqloom.decoding.config import DecodingConfig, with_options
-from seqloom.decoding.engine import Engine, Request
-from seqloom.decoding.search import Hypothesis
+from seqloom.decoding.continuous import Continuous
+from seqloom.decoding.engine import Engine
+from seqloom.decoding.hypotheses import Hypothesis
+from seqloom.decoding.job import Job, Request
 from seqloom.errors import DataError, UsageError
 from seqloom.models.decoder import LanguageModel
+from seqloom.tasks.writing import Pieces, Writing
 from seqloom.text.chat import END, Message, chat_prompt, chat_token
 from seqloom.text.template import ChatTemplate
 from seqloom.text.tokenizer import Tokenizer
@@ -123,36 +126,76 @@ class Generator:
     def reply(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
         """The reply to a conversation, piece by piece. Raises UsageError for a model not trained on conversations."""
         config = with_options(self.config, options)
-        ids = self.template.prompt(messages) if self.template else chat_prompt(messages, self.tokenizer)
-        request = self._request([ids], config, ())
-        if self.template is None:
-            request = replace(request, end=chat_token(self.tokenizer, END))
-        prompt = _Prompt("", ids, self.decode(ids))
-        yield from self._pieces(prompt, (), config, self.engine.stream(ids, request, config))
+        prompt, request = self._conversation(messages, config, ())
+        yield from self._pieces(prompt, (), config, self.engine.stream(prompt.ids, request, config))
 
     def _pieces(
         self, prompt: _Prompt, stop: Sequence[str], config: DecodingConfig, steps: Steps[list[int], None, Hypothesis]
     ) -> Iterator[str]:
         if config.n_best > 1 or config.beam > 1:
             raise UsageError("several texts cannot be streamed", cure="set decoding.n_best = 1 and decoding.beam = 1")
-        ids, shown = list[int](), len(prompt.text)
+        pieces = self._written(prompt, stop)
         while True:
             try:
-                ids += next(steps)
+                piece = pieces.add(next(steps))
             except StopIteration as done:
-                whole = self._generation(prompt, done.value, stop).text
-                if len(whole) > shown:
-                    yield whole[shown:]
+                if rest := pieces.rest(done.value.ids):
+                    yield rest
                 return
-            settled = self.tokenizer.settled([*prompt.ids, *ids]) - len(prompt.ids)
-            if settled <= 0:
-                continue
-            text, held = _cut(self._text(prompt, ids[:settled]), len(prompt.text), stop)
-            # Characters that may still change, or turn out to begin a stop string, are held back.
-            ready = min(len(text) - held, len(text.rstrip("\N{REPLACEMENT CHARACTER}")))
-            if ready > shown:
-                yield text[shown:ready]
-                shown = ready
+            if piece:
+                yield piece
+
+    def job(
+        self,
+        prompt: str = "",
+        stop: Sequence[str] = (),
+        adapter: int | None = None,
+        top: int | None = None,
+        **options: Any,
+    ) -> Writing:
+        """The job of a prompt, for `continuous`.
+
+        Args:
+            prompt, stop, options: as for `batch`.
+            adapter, top: as for decoding.job.Job.
+        """
+        config, begun = with_options(self.config, options), self._prompt(prompt)
+        job = Job(begun.ids, self._request([begun.ids], config, stop), config, adapter, top)
+        return Writing(job, self._written(begun, stop), len(begun.ids))
+
+    def reply_job(
+        self,
+        messages: Sequence[Message],
+        stop: Sequence[str] = (),
+        adapter: int | None = None,
+        top: int | None = None,
+        **options: Any,
+    ) -> Writing:
+        """The same for the reply to a conversation. Raises UsageError for a model not trained on conversations."""
+        config = with_options(self.config, options)
+        prompt, request = self._conversation(messages, config, stop)
+        return Writing(Job(prompt.ids, request, config, adapter, top), self._written(prompt, stop), len(prompt.ids))
+
+    def continuous(self, rows: int = 32, chunk: int = 256) -> Continuous:
+        """What decodes jobs together; see decoding.continuous."""
+        return Continuous(self.engine, rows, chunk)
+
+    def _conversation(
+        self, messages: Sequence[Message], config: DecodingConfig, stop: Sequence[str]
+    ) -> tuple[_Prompt, Request]:
+        ids = self.template.prompt(messages) if self.template else chat_prompt(messages, self.tokenizer)
+        request = self._request([ids], config, stop)
+        if self.template is None:
+            request = replace(request, end=chat_token(self.tokenizer, END))
+        return _Prompt("", ids, self.decode(ids)), request
+
+    def _written(self, prompt: _Prompt, stop: Sequence[str]) -> Pieces:
+        read = prompt.ids
+
+        def settled(ids: Sequence[int]) -> int:
+            return self.tokenizer.settled([*read, *ids]) - len(read)
+
+        return Pieces(lambda ids: self._text(prompt, ids), settled, len(prompt.text), stop)
 
     def encode(self, prompt: str) -> list[int]:
         """The ids of a text at the beginning of a document."""
@@ -202,8 +245,7 @@ class Generator:
         return Request(length, self.tokenizer.stop, stopped, self.tokenizer.stops)
 
     def _generation(self, prompt: _Prompt, hypothesis: Hypothesis, stop: Sequence[str]) -> Generation:
-        text, _ = _cut(self._text(prompt, hypothesis.ids), len(prompt.text), stop)
-        return Generation(text, hypothesis.log_p, hypothesis.score)
+        return Generation(self._written(prompt, stop).whole(hypothesis.ids), hypothesis.log_p, hypothesis.score)
 
     def _prompt(self, text: str) -> _Prompt:
         ids = self.encode(text)
@@ -224,12 +266,3 @@ class Generator:
         if config.repetition_penalty != 1 or config.no_repeat_ngram or config.min_length:
             problem = "speculative decoding does not support repetition_penalty, no_repeat_ngram and min_length"
             raise UsageError(problem, where="--draft", cure="leave --draft or these options out")
-
-
-def _cut(text: str, begin: int, stop: Sequence[str]) -> tuple[str, int]:
-    """The text up to the first stop string after `begin`, and how many of its last characters may begin one."""
-    ends = [at for s in stop if (at := text.find(s, begin)) >= 0]
-    if ends:
-        return text[: min(ends)], 0
-    held = max((n for s in stop for n in range(1, len(s)) if text[begin:].endswith(s[:n])), default=0)
-    return text, held

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +15,14 @@ from seqloom.data.batches.pairs import make_batch
 from seqloom.data.batches.windows import Row
 from seqloom.data.formats.lines import is_blank
 from seqloom.decoding.config import DecodingConfig, texts_at_a_time, with_options
-from seqloom.decoding.encoder_decoder import decode_rows, most_tokens
-from seqloom.decoding.search import Hypothesis
+from seqloom.decoding.continuous import Continuous
+from seqloom.decoding.encoder_decoder import Writer, decode_rows, most_tokens
+from seqloom.decoding.hypotheses import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.models.assemblies import TextWriter
 from seqloom.nn.effective import adapters_of, by_row
 from seqloom.tasks.encoder.media import Medium
+from seqloom.tasks.writing import Pieces, Writing
 from seqloom.text.tokenizer import Tokenizer
 
 LongInput = Literal["cut", "refuse"]
@@ -95,10 +98,7 @@ class Translator:
         config = with_options(self.config, options)
         ids = self.encode(texts)
         forced = [row.tolist() for row in self._targets([""] * len(texts) if prefixes is None else prefixes, texts)]
-        for number, (row, prefix) in enumerate(zip(ids, forced, strict=True), start=1):
-            if len(row) and len(prefix) > (most := most_tokens(len(row), config)):
-                problem = f"its prefix has {len(prefix)} tokens, its translation may have {most}"
-                raise DataError(problem, where=f"text {number}", cure="shorten it, or raise decoding.max_length")
+        _check_prefixes(ids, forced, config)
         translations: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
         self.model.eval()
         for part in self._parts(ids, texts_at_a_time(config, self.rows)):
@@ -171,6 +171,52 @@ class Translator:
         self, ids: Sequence[Row], config: DecodingConfig, prefixes: Sequence[list[int]]
     ) -> list[list[Hypothesis]]:
         """The hypotheses of one batch of encoded sources."""
+        return decode_rows(self.model, ids, config, prefixes, **self._special)
+
+    @property
+    def _special(self) -> dict[str, Any]:
         target = self.target
-        special: Any = {"start": target.start, "end": target.end, "ends": target.stops, "suppressed": target.suppressed}
-        return decode_rows(self.model, ids, config, prefixes=prefixes, **special)
+        return {"start": target.start, "end": target.end, "ends": target.stops, "suppressed": target.suppressed}
+
+    def job(
+        self,
+        text: str,
+        prefix: str = "",
+        stop: Sequence[str] = (),
+        adapter: int | None = None,
+        top: int | None = None,
+        **options: Any,
+    ) -> Writing:
+        """The job of a text, for `continuous`.
+
+        Args:
+            text, prefix, options: as for `translate`.
+            stop: the translation ends before the first of these strings.
+            adapter, top: as for decoding.job.Job.
+        """
+        config, (row,) = with_options(self.config, options), self.encode([text])
+        (forced,) = (ids.tolist() for ids in self._targets([prefix], [text]))
+        _check_prefixes([row], [forced], config)
+
+        def written(ids: Sequence[int]) -> str:
+            return self.target.decode([ids])[0]
+
+        stopped = (lambda ids: any(s in written(ids) for s in stop)) if stop else None
+        job = replace(self._writer.job(row, config, forced, stopped), adapter=adapter, top=top)
+        return Writing(job, Pieces(written, self.target.settled, 0, stop), len(row))
+
+    def continuous(self, rows: int = 32, chunk: int = 0) -> Continuous:
+        """What decodes jobs together; see decoding.continuous."""
+        self.model.eval()
+        return Continuous(self._writer, rows, chunk)
+
+    @cached_property
+    def _writer(self) -> Writer:
+        return Writer(self.model, **self._special)
+
+
+def _check_prefixes(ids: Sequence[Row], prefixes: Sequence[list[int]], config: DecodingConfig) -> None:
+    for number, (row, prefix) in enumerate(zip(ids, prefixes, strict=True), start=1):
+        if len(row) and len(prefix) > (most := most_tokens(len(row), config)):
+            problem = f"its prefix has {len(prefix)} tokens, its translation may have {most}"
+            raise DataError(problem, where=f"text {number}", cure="shorten it, or raise decoding.max_length")
