@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator as Steps
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from seqloom.data.batches.stream import encode_beginnings
@@ -23,7 +23,7 @@ LongText = Literal["slide", "refuse"]
 
 
 @dataclass(frozen=True)
-class _Prompt:
+class Prompt:
     """The beginning of a text: as it was written, its ids, and the text of these."""
 
     text: str
@@ -93,9 +93,9 @@ class Generator:
             options: those of DecodingConfig.
         """
         config = with_options(self.config, options)
-        begun = [self._prompt(prompt) for prompt in prompts]
+        begun = [self.prompt(prompt) for prompt in prompts]
         rows = [prompt.ids for prompt in begun]
-        results = self.engine.generate(rows, self._request(rows, config, stop), config)
+        results = self.engine.generate(rows, self.request(rows, config, stop), config)
         return [
             [self._generation(prompt, hypothesis, stop) for hypothesis in hypotheses]
             for prompt, hypotheses in zip(begun, results, strict=True)
@@ -112,47 +112,37 @@ class Generator:
             ahead: the number of tokens that the draft model proposes at a time.
         """
         config = with_options(self.config, options)
-        begun = self._prompt(prompt)
+        begun = self.prompt(prompt)
         if draft is not None:
             self._check(draft, config)
             if ahead < 1:
                 raise UsageError(f"must be at least 1, not {ahead}", where="--ahead", cure="--ahead 4")
-        request, small = self._request([begun.ids], config, stop), draft.engine if draft is not None else None
+        request, small = self.request([begun.ids], config, stop), draft.engine if draft is not None else None
         yield from self._pieces(begun, stop, config, self.engine.stream(begun.ids, request, config, small, ahead))
 
     def reply(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
         """The reply to a conversation, piece by piece. Raises UsageError for a model not trained on conversations."""
         config = with_options(self.config, options)
-        ids = self.template.prompt(messages) if self.template else chat_prompt(messages, self.tokenizer)
-        request = self._request([ids], config, ())
-        if self.template is None:
-            request = replace(request, end=chat_token(self.tokenizer, END))
-        prompt = _Prompt("", ids, self.decode(ids))
-        yield from self._pieces(prompt, (), config, self.engine.stream(ids, request, config))
+        prompt = self.conversation(messages)
+        request = self.request([prompt.ids], config, chat=True)
+        yield from self._pieces(prompt, (), config, self.engine.stream(prompt.ids, request, config))
 
     def _pieces(
-        self, prompt: _Prompt, stop: Sequence[str], config: DecodingConfig, steps: Steps[list[int], None, Hypothesis]
+        self, prompt: Prompt, stop: Sequence[str], config: DecodingConfig, steps: Steps[list[int], None, Hypothesis]
     ) -> Iterator[str]:
         if config.n_best > 1 or config.beam > 1:
             raise UsageError("several texts cannot be streamed", cure="set decoding.n_best = 1 and decoding.beam = 1")
-        ids, shown = list[int](), len(prompt.text)
+        writing = Writing(self, prompt, stop)
         while True:
             try:
-                ids += next(steps)
+                piece = writing.add(next(steps))
             except StopIteration as done:
-                whole = self._generation(prompt, done.value, stop).text
-                if len(whole) > shown:
-                    yield whole[shown:]
+                piece = writing.end(done.value)
+                if piece:
+                    yield piece
                 return
-            settled = self.tokenizer.settled([*prompt.ids, *ids]) - len(prompt.ids)
-            if settled <= 0:
-                continue
-            text, held = _cut(self._text(prompt, ids[:settled]), len(prompt.text), stop)
-            # Characters that may still change, or turn out to begin a stop string, are held back.
-            ready = min(len(text) - held, len(text.rstrip("\N{REPLACEMENT CHARACTER}")))
-            if ready > shown:
-                yield text[shown:ready]
-                shown = ready
+            if piece:
+                yield piece
 
     def encode(self, prompt: str) -> list[int]:
         """The ids of a text at the beginning of a document."""
@@ -189,7 +179,13 @@ class Generator:
             raise DataError(problem, cure="shorten it")
         return whole[-most:], tokens
 
-    def _request(self, rows: Sequence[list[int]], config: DecodingConfig, stop: Sequence[str]) -> Request:
+    def request(
+        self, rows: Sequence[list[int]], config: DecodingConfig, stop: Sequence[str] = (), chat: bool = False
+    ) -> Request:
+        """What to generate after rows of ids. Raises DataError where they may not slide and are too long.
+
+        `chat`: whether it is the reply to a conversation.
+        """
         if "" in stop:
             raise UsageError("an empty text is in every text", where="--stop", cure="leave it out")
         length = config.max_length or _LENGTH
@@ -199,17 +195,25 @@ class Generator:
             raise DataError(problem, cure="shorten the prompt or the length, or let the context slide")
         # Bytes that begin inside a character have no readable text, so that all ids are decoded.
         stopped = (lambda ids: any(s in self.decode(ids) for s in stop)) if stop else None
-        return Request(length, self.tokenizer.stop, stopped, self.tokenizer.stops)
+        end = chat_token(self.tokenizer, END) if chat and self.template is None else self.tokenizer.stop
+        return Request(length, end, stopped, self.tokenizer.stops)
 
-    def _generation(self, prompt: _Prompt, hypothesis: Hypothesis, stop: Sequence[str]) -> Generation:
-        text, _ = _cut(self._text(prompt, hypothesis.ids), len(prompt.text), stop)
+    def _generation(self, prompt: Prompt, hypothesis: Hypothesis, stop: Sequence[str]) -> Generation:
+        text, _ = _cut(self.text(prompt, hypothesis.ids), len(prompt.text), stop)
         return Generation(text, hypothesis.log_p, hypothesis.score)
 
-    def _prompt(self, text: str) -> _Prompt:
+    def prompt(self, text: str) -> Prompt:
+        """A text as the beginning of one."""
         ids = self.encode(text)
-        return _Prompt(text, ids, self.decode(ids))
+        return Prompt(text, ids, self.decode(ids))
 
-    def _text(self, prompt: _Prompt, ids: Sequence[int]) -> str:
+    def conversation(self, messages: Sequence[Message]) -> Prompt:
+        """A conversation up to where the model answers. Raises UsageError for one not trained on conversations."""
+        ids = self.template.prompt(messages) if self.template else chat_prompt(messages, self.tokenizer)
+        return Prompt("", ids, self.decode(ids))
+
+    def text(self, prompt: Prompt, ids: Sequence[int]) -> str:
+        """The text of a prompt and what continues it."""
         # The prompt stays as it was written, even if the tokenizer does not reproduce it.
         whole, before = self.decode([*prompt.ids, *ids]), prompt.decoded
         return prompt.text + (whole[len(before) :] if whole.startswith(before) else self.decode(ids))
@@ -224,6 +228,43 @@ class Generator:
         if config.repetition_penalty != 1 or config.no_repeat_ngram or config.min_length:
             problem = "speculative decoding does not support repetition_penalty, no_repeat_ngram and min_length"
             raise UsageError(problem, where="--draft", cure="leave --draft or these options out")
+
+
+class Writing:
+    """The text of a continuation while it is written, piece by piece.
+
+    What may still change, or turn out to begin a stop string, is held back.
+
+    Args:
+        generator: whose ids they are.
+        prompt: what is continued.
+        stop: the text ends before the first of these strings.
+    """
+
+    def __init__(self, generator: Generator, prompt: Prompt, stop: Sequence[str]) -> None:
+        self._generator, self.prompt, self._stop = generator, prompt, stop
+        self.ids, self._shown, self.stopped = list[int](), len(prompt.text), False
+
+    def add(self, ids: Sequence[int]) -> str:
+        """The text that further ids settle."""
+        self.ids += ids
+        prompt, settled = self.prompt, self._generator.tokenizer.settled([*self.prompt.ids, *self.ids])
+        if (settled := settled - len(prompt.ids)) <= 0:
+            return ""
+        text, held = _cut(self._generator.text(prompt, self.ids[:settled]), len(prompt.text), self._stop)
+        return self._newly(text[: min(len(text) - held, len(text.rstrip("\N{REPLACEMENT CHARACTER}")))])
+
+    def end(self, hypothesis: Hypothesis) -> str:
+        """The rest of the text; `stopped` is whether a stop string ended it."""
+        self.ids = [*hypothesis.ids]
+        whole = self._generator.text(self.prompt, self.ids)
+        text, _ = _cut(whole, len(self.prompt.text), self._stop)
+        self.stopped = len(text) < len(whole)
+        return self._newly(text)
+
+    def _newly(self, text: str) -> str:
+        newly, self._shown = text[self._shown :], max(self._shown, len(text))
+        return newly
 
 
 def _cut(text: str, begin: int, stop: Sequence[str]) -> tuple[str, int]:
