@@ -169,7 +169,7 @@ class Decoded(Searched):
     prefix: Text = ""
 
 
-class Translation(Decoded):
+class Translating(Decoded):
     """A request to /v1/translate: texts, and perhaps what each translation must begin with."""
 
     texts: Texts

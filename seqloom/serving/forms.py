@@ -10,8 +10,8 @@ from typing import Any
 
 from fastapi.responses import Response, StreamingResponse
 
+from seqloom.decoding.hypotheses import Choice
 from seqloom.serving.errors import described, error_body
-from seqloom.serving.turns import Choice
 from seqloom.serving.writing import Piece, Task, Token, tokens_of
 
 

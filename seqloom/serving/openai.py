@@ -11,10 +11,10 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from seqloom.decoding.hypotheses import Choice
 from seqloom.serving.asked import Chat, Completion, Embedding, listed
 from seqloom.serving.forms import ChatForm, CompletionForm
 from seqloom.serving.served import Served, found, models_of
-from seqloom.serving.turns import Choice
 from seqloom.serving.writing import Task, begun, check_length, choices_of
 from seqloom.tasks.encoder.embed import TextEncoder
 from seqloom.tasks.language_model.predictor import Generator

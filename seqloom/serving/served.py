@@ -10,7 +10,6 @@ from typing import Any
 
 from seqloom.errors import RunError, UsageError, nearest
 from seqloom.serving.refusals import UnknownModelError, WrongTaskError
-from seqloom.serving.turns import Continuous
 from seqloom.serving.work import Worker
 from seqloom.tasks.building import Loaded, load_run
 from seqloom.tasks.encoder.answer import Answerer
@@ -155,8 +154,7 @@ def _served(name: str, loaded: Loaded[Any]) -> Iterator[Served]:
         of_name[f"{name}/{part}"] = Loaded(loaded.run, config, model, assets)
     encoders = {each: _encoder(one) for each, one in of_name.items()}
     predictors = {each: _predictor(one, encoders[each]) for each, one in of_name.items()}
-    generator = next((each for each in predictors.values() if isinstance(each, Generator)), None)
-    worker = Worker(name, None if generator is None else lambda: Continuous(generator.engine))
+    worker = Worker(name)
     created = int((loaded.run.path / "config.toml").stat().st_mtime)
     for each, one in of_name.items():
         yield Served(each, one, predictors[each], worker, created, encoders[each])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 
+from seqloom.decoding.config import with_options
 from seqloom.errors import UsageError
-from seqloom.serving.asked import Answering, Captioning, Classification, Decoded, Filling, Translation, listed
+from seqloom.serving.asked import Answering, Captioning, Classification, Decoded, Filling, Translating, listed
 from seqloom.serving.served import Served, found
+from seqloom.serving.writing import seeded
 from seqloom.tasks.encoder.media import ImageMedium
+from seqloom.tasks.seq2seq.predictor import Translation, Translator
 
 router = APIRouter(tags=["tasks"])
 _AT_ONCE = 8
@@ -19,7 +23,7 @@ I = TypeVar("I")  # noqa: E741
 
 
 @router.post("/v1/translate")
-async def translate(asked: Translation, request: Request) -> dict[str, Any]:
+async def translate(asked: Translating, request: Request) -> dict[str, Any]:
     """Translations of texts, best first, with the log-probability and the score of each."""
     served = found(request, asked.model, "/v1/translate")
     return _answered(served, translations=await _written(served, listed(asked.texts), asked))
@@ -81,14 +85,19 @@ async def _computed(served: Served, inputs: Sequence[I], compute: Callable[[Sequ
     return [result for part in await served.worker.steps(steps).all() for result in part]
 
 
-async def _written(served: Served, inputs: Sequence[str], asked: Decoded) -> list[Any]:
-    options = asked.options(asked.max_tokens)
-
-    def translated(part: Sequence[str]) -> list[Any]:
-        prefixes = [asked.prefix] * len(part) if asked.prefix else None
-        return list(served.predictor.translate(part, prefixes, **options))
-
-    return [[vars(one) for one in results] for results in await _computed(served, inputs, translated)]
+async def _written(served: Served, inputs: Sequence[str], asked: Decoded) -> list[list[dict[str, Any]]]:
+    """What an encoder-decoder writes for each input, decoded beside the rows of other requests."""
+    translator: Translator = served.predictor
+    config = seeded(with_options(translator.config, asked.options(asked.max_tokens)), asked)
+    prefixes = [asked.prefix] * len(inputs) if asked.prefix else None
+    jobs = await asyncio.to_thread(translator.jobs, inputs, prefixes, config)
+    decoded = [number for number, job in enumerate(jobs) if job is not None]
+    results = [[Translation("", 0.0, 0.0)] for _ in jobs]
+    if decoded:
+        async for number, update in served.worker.decode(translator.writer, [job for job in jobs if job is not None]):
+            if update.hypotheses is not None:
+                results[decoded[number]] = translator.translations(update.hypotheses)
+    return [[vars(one) for one in each] for each in results]
 
 
 async def _images(served: Served, medium: ImageMedium, images: Sequence[bytes]) -> list[str]:

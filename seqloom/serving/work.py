@@ -8,12 +8,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+from seqloom.decoding.continuous import Continuous, Reader, Update
+from seqloom.decoding.job import Job
 from seqloom.serving.refusals import OverloadedError
-from seqloom.serving.turns import Continuous, Job, Update
 
 T = TypeVar("T")
 MOST_ACTIVE, MOST_WAITING = 32, 64
 """The most requests of a run that take turns, and the most that wait to do so."""
+_ROWS, _CHUNK = 32, 512
+"""The most rows that are decoded at a time, and the most positions of prompts that are read between two steps."""
 
 
 class Ticket(Generic[T]):
@@ -43,7 +46,7 @@ class Ticket(Generic[T]):
         """All results."""
         return [result async for result in self]
 
-    def turn(self, decoder: Decoder | None) -> bool:
+    def turn(self) -> bool:
         """Takes a step, in the thread of the worker; whether the request stays."""
         raise NotImplementedError
 
@@ -61,8 +64,10 @@ class Steps(Ticket[T]):
         self._steps = steps
         self._iterator: Iterator[T] | None = None
 
-    def turn(self, decoder: Decoder | None) -> bool:
+    def turn(self) -> bool:
         """See Ticket."""
+        if self.gone:
+            return False
         if self._iterator is None:
             self._iterator = self._steps()
         result = next(self._iterator, None)
@@ -76,21 +81,20 @@ class Steps(Ticket[T]):
 class Rows(Ticket[tuple[int, Update]]):
     """A request for which rows are decoded: what each step brings, with the number of the row."""
 
-    def __init__(self, worker: Worker, jobs: Sequence[Job]) -> None:
+    def __init__(self, worker: Worker, decoder: Decoder, jobs: Sequence[Job]) -> None:
         super().__init__(worker)
-        self._numbers = {job: number for number, job in enumerate(jobs)}
+        self._decoder, self._numbers = decoder, {job: number for number, job in enumerate(jobs)}
         self._waiting, self._running = deque(jobs), set[Job]()
 
-    def turn(self, decoder: Decoder | None) -> bool:
+    def turn(self) -> bool:
         """See Ticket: joins a row, if there is room."""
-        assert decoder is not None, "this model decodes nothing"
         if self.gone:
             for job in self._running:
-                decoder.cancel(job)
+                self._decoder.cancel(job)
             return False
-        if self._waiting and decoder.has_room:
+        if self._waiting and self._decoder.has_room:
             self._running.add(job := self._waiting.popleft())
-            decoder.join(job, self)
+            self._decoder.join(job, self)
         return bool(self._waiting or self._running)
 
     def take(self, update: Update) -> None:
@@ -104,41 +108,40 @@ class Decoder:
     """The rows of all requests to a model, which are decoded together.
 
     Args:
-        make: makes the engine, at first and after a failure.
-        rows: the most rows at a time.
+        engine: of the model.
     """
 
-    def __init__(self, make: Callable[[], Continuous], rows: int = 32) -> None:
-        self._make, self._engine, self._rows = make, make(), rows
+    def __init__(self, engine: Reader) -> None:
+        self._engine, self._rows = engine, Continuous(engine, _ROWS, _CHUNK)
         self._owners = dict[Job, Rows]()
 
     @property
     def has_room(self) -> bool:
         """Whether a row may join."""
-        return len(self._owners) < self._rows
+        return len(self._owners) < _ROWS
 
     def join(self, job: Job, owner: Rows) -> None:
         """Adds a row of a request."""
-        self._engine.join(job)
+        self._rows.join(job)
         self._owners[job] = owner
 
     def cancel(self, job: Job) -> None:
         """Removes a row, which has ended or not."""
         if self._owners.pop(job, None) is not None:
-            self._engine.cancel(job)
+            self._rows.cancel(job)
 
     def step(self) -> None:
         """Takes a step with all rows. What fails, fails for all of them."""
         if not self._owners:
             return
         try:
-            updates = self._engine.step()
+            updates = self._rows.step()
         except Exception as error:
             for owner in {*self._owners.values()}:
                 owner.gone = True
                 owner.give(error=error, over=True)
             self._owners.clear()
-            self._engine = self._make()
+            self._rows = Continuous(self._engine, _ROWS, _CHUNK)
             return
         for update in updates:
             if update.job in self._owners:
@@ -152,19 +155,12 @@ class Worker:
 
     Args:
         name: that of the run.
-        make: makes the engine of a model that decodes; None = it does not.
         active: the most requests that take turns.
         waiting: the most that wait to do so, first come, first served.
     """
 
-    def __init__(
-        self,
-        name: str,
-        make: Callable[[], Continuous] | None = None,
-        active: int = MOST_ACTIVE,
-        waiting: int = MOST_WAITING,
-    ) -> None:
-        self.name, self._decoder = name, None if make is None else Decoder(make)
+    def __init__(self, name: str, active: int = MOST_ACTIVE, waiting: int = MOST_WAITING) -> None:
+        self.name, self._decoders = name, dict[Reader, Decoder]()
         self._most_active, self._most_waiting = active, waiting
         self._active, self._waiting = list[Ticket[Any]](), deque[Ticket[Any]]()
         self._changed, self._closing = threading.Condition(), False
@@ -185,9 +181,10 @@ class Worker:
         """A request for results that are computed step by step. Raises OverloadedError where too many wait."""
         return self._submit(Steps(self, steps))
 
-    def decode(self, jobs: Sequence[Job]) -> Ticket[tuple[int, Update]]:
-        """A request for rows that are decoded. Raises OverloadedError where too many wait."""
-        return self._submit(Rows(self, jobs))
+    def decode(self, engine: Reader, jobs: Sequence[Job]) -> Ticket[tuple[int, Update]]:
+        """A request for rows that are decoded by a model. Raises OverloadedError where too many wait."""
+        decoder = self._decoders.setdefault(engine, Decoder(engine))
+        return self._submit(Rows(self, decoder, jobs))
 
     def check_room(self) -> None:
         """Raises OverloadedError where too many wait."""
@@ -224,14 +221,12 @@ class Worker:
                 if not self._active:
                     return
             self._active = [ticket for ticket in self._active if self._stays(ticket)]
-            if self._decoder is not None:
-                self._decoder.step()
+            for decoder in [*self._decoders.values()]:
+                decoder.step()
 
     def _stays(self, ticket: Ticket[Any]) -> bool:
-        if ticket.gone and not isinstance(ticket, Rows):
-            return False
         try:
-            return ticket.turn(self._decoder)
+            return ticket.turn()
         except Exception as error:
             ticket.give(error=error, over=True)
             return False

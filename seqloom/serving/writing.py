@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from seqloom.decoding.config import DecodingConfig, Sampling, with_options
+from seqloom.decoding.hypotheses import Choice
+from seqloom.decoding.job import Job
 from seqloom.errors import DataError
-from seqloom.serving.asked import Generated
+from seqloom.serving.asked import Generated, Searched
 from seqloom.serving.refusals import TooLongError
 from seqloom.serving.served import Served
-from seqloom.serving.turns import Choice, Job
 from seqloom.tasks.language_model.predictor import Generator, Prompt, Writing
 
 Finish = Literal["stop", "length"]
@@ -67,9 +68,7 @@ class Task:
 
     def _jobs(self) -> tuple[list[Job], list[int]]:
         """The rows to decode, with the number of the first choice of each."""
-        config = with_options(self.generator.config, self.asked.options(self.length))
-        if isinstance(config, Sampling) and self.asked.seed is None:
-            config = replace(config, seed=secrets.randbits(62))
+        config = seeded(with_options(self.generator.config, self.asked.options(self.length)), self.asked)
         jobs, firsts = [], []
         for number, prompt in enumerate(self.prompts):
             request = self.generator.request([prompt.ids], config, self.asked.stops, self.chat)
@@ -87,7 +86,7 @@ class Task:
         jobs, firsts = self._jobs()
         prompts = [self.prompts[first // self.choices] for first in firsts]
         writings = [Writing(self.generator, prompt, self.asked.stops) for prompt in prompts]
-        async for row, update in self.served.worker.decode(jobs):
+        async for row, update in self.served.worker.decode(self.generator.engine, jobs):
             if update.hypotheses is None:
                 ids = [choice.id for choice in update.chosen]
                 yield Piece(firsts[row], writings[row].add(ids), update.chosen, None)
@@ -98,6 +97,13 @@ class Task:
                 text, chosen = writing.end(hypothesis), [*update.chosen[: len(new)]] or new  # without its end
                 finish: Finish = "stop" if writing.stopped else hypothesis.reason
                 yield Piece(firsts[row] + number, text, chosen, finish)
+
+
+def seeded(config: DecodingConfig, asked: Searched) -> DecodingConfig:
+    """The config, with another seed for each request that names none."""
+    if isinstance(config, Sampling) and asked.seed is None:
+        return replace(config, seed=secrets.randbits(62))
+    return config
 
 
 def _apart(config: DecodingConfig, choices: int) -> list[DecodingConfig]:
@@ -160,12 +166,8 @@ async def choices_of(task: Task) -> list[list[Choice]]:
     """The tokens of each prompt, read in the model's thread; the first has nothing before it that decides it."""
     engine = task.generator.engine
 
-    def steps() -> Any:
+    def steps() -> Iterator[list[Choice]]:
         for prompt in task.prompts:
-            yield engine.read(prompt.ids, task.top or 0) if len(prompt.ids) > 1 else []
+            yield [Choice(prompt.ids[0]), *(engine.read(prompt.ids, task.top or 0) if len(prompt.ids) > 1 else [])]
 
-    results = []
-    for prompt, rows in zip(task.prompts, await task.served.worker.steps(steps).all(), strict=True):
-        each = zip(prompt.ids[1:], rows, strict=True)
-        results.append([Choice(prompt.ids[0], None), *(Choice(i, p, tuple(top)) for i, (p, top) in each)])
-    return results
+    return await task.served.worker.steps(steps).all()
