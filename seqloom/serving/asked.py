@@ -86,6 +86,11 @@ class Generated(Searched):
         """The strings before which a text ends."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
+    @property
+    def top(self) -> int | None:
+        """The alternatives of each token to report; None = not even its log-probability."""
+        raise NotImplementedError
+
 
 class Completion(Generated):
     """A request to /v1/completions."""
@@ -96,6 +101,11 @@ class Completion(Generated):
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     best_of: Literal[1] | None = None
     suffix: Literal[""] | None = None
+
+    @property
+    def top(self) -> int | None:
+        """See Generated."""
+        return self.logprobs
 
 
 class TextPart(BaseModel):
@@ -151,7 +161,7 @@ class Chat(Generated):
 
     @property
     def top(self) -> int | None:
-        """The alternatives of each token to report; None = not even its log-probability."""
+        """See Generated."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
 

@@ -104,7 +104,7 @@ class _Listing:
         prompt = form.task.prompts[number // form.task.choices]
         ids = self._ids.setdefault(number, [] if echoed else [*prompt.ids])
         at = self._at.setdefault(number, 0 if echoed else len(prompt.text))
-        tokens = None if form.task.top is None else tokens_of(form.task.generator, ids, piece.chosen)
+        tokens = None if form.task.asked.top is None else tokens_of(form.task.generator, ids, piece.chosen)
         ids += [choice.id for choice in piece.chosen]
         self._at[number] += len(piece.text)
         return form.choice(piece, tokens, at, streamed)
