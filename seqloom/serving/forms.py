@@ -11,6 +11,7 @@ from typing import Any
 from fastapi.responses import Response, StreamingResponse
 
 from seqloom.decoding.hypotheses import Choice
+from seqloom.errors import SeqloomError
 from seqloom.serving.errors import described, error_body
 from seqloom.serving.writing import Piece, Task, Token, tokens_of
 
@@ -70,6 +71,8 @@ class Form:
                 yield b"data: [DONE]\n\n"
             except Exception as error:
                 yield b"data: " + error_body(*described(error)) + b"\n\n"
+                if not isinstance(error, SeqloomError):
+                    raise
             finally:
                 await chunks.aclose()
 

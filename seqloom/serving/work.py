@@ -46,8 +46,12 @@ class Ticket(Generic[T]):
                 if error is not None:
                     raise error
         finally:
-            self.gone = True
-            self._worker.leave(self)
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Frees the place of the request."""
+        self.gone = True
+        self._worker.leave(self)
 
     async def all(self) -> list[T]:
         """All results."""
