@@ -24,6 +24,7 @@ WHAT_FOR = {
     "peft": "comparison of adapters with peft",
     "export": "export to CTranslate2 and ONNX",
     "gguf": "files of llama.cpp, both ways",
+    "serve": "serving over HTTP",
 }
 """The use of each extra of pyproject.toml, except those for developers: test and bench."""
 

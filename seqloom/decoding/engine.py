@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
 
 from seqloom.decoding.config import DecodingConfig, texts_at_a_time
-from seqloom.decoding.hypotheses import Hypothesis, Ids, Task, beam_rows
+from seqloom.decoding.hypotheses import Choice, Hypothesis, Ids, Task, beam_rows
 from seqloom.decoding.job import Job, Request
 from seqloom.decoding.search import decode, decoding, last_of
 from seqloom.decoding.speculative import Side, speculating
@@ -104,17 +104,29 @@ class Engine:
     def score(self, rows: Sequence[Sequence[int]], last: Sequence[int]) -> list[float]:
         """The log-probability of the `last` ids of each row, given the ids before them."""
         scores: dict[int, float] = {}
+        for i, ids, log_p in self._read(rows):
+            each, end = log_p.gather(1, ids[1:, None])[:, 0], len(rows[i]) - 1
+            scores[i] = float(each[end - last[i] : end].sum())
+        return [scores[i] for i in range(len(rows))]
+
+    @torch.inference_mode()
+    def read(self, row: Sequence[int], top: int = 0) -> list[Choice]:
+        """The ids after the first with their log-probabilities, and the `top` likeliest in their places with theirs."""
+        ((_, ids, log_p),) = self._read([row])
+        best = log_p.topk(min(top, log_p.shape[1]))
+        alternatives = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        each = zip(row[1:], log_p.gather(1, ids[1:, None])[:, 0].tolist(), alternatives, strict=True)
+        return [Choice(i, p, tuple(zip(*likeliest, strict=True))) for i, p, likeliest in each]
+
+    def _read(self, rows: Sequence[Sequence[int]]) -> Iterator[tuple[int, Int[Tensor, " T"], Float[Tensor, "T2 V"]]]:
+        """The number of each row with its ids, padded, and the log-probabilities in the place of all but the first."""
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         device = next(self.model.parameters()).device
         for part in (order[i : i + _ROWS] for i in range(0, len(order), _ROWS)):
             width = max(len(rows[i]) for i in part)
             ids = torch.tensor([[*rows[i], *[self.padding] * (width - len(rows[i]))] for i in part], device=device)
             log_p = self.model.head(self.model(Inputs.text(ids[:, :-1]))[0]).float().log_softmax(-1)
-            each = log_p.gather(2, ids[:, 1:, None])[:, :, 0]
-            for row, i in enumerate(part):
-                end = len(rows[i]) - 1
-                scores[i] = float(each[row, end - last[i] : end].sum())
-        return [scores[i] for i in range(len(rows))]
+            yield from zip(part, ids, log_p, strict=True)
 
     def alike(self, job: Job) -> int:
         """What jobs have in common whose prompts are read together: their length, where padding cannot be skipped."""

@@ -147,7 +147,7 @@ class Generator:
 
     def job(
         self,
-        prompt: str = "",
+        prompt: str | Sequence[int] = "",
         stop: Sequence[str] = (),
         adapter: int | None = None,
         top: int | None = None,
@@ -156,7 +156,8 @@ class Generator:
         """The job of a prompt, for `continuous`.
 
         Args:
-            prompt, stop, options: as for `batch`.
+            prompt: the beginning of the text, or its ids.
+            stop, options: as for `batch`.
             adapter, top: as for decoding.job.Job.
         """
         config, begun = with_options(self.config, options), self._prompt(prompt)
@@ -247,9 +248,10 @@ class Generator:
     def _generation(self, prompt: _Prompt, hypothesis: Hypothesis, stop: Sequence[str]) -> Generation:
         return Generation(self._written(prompt, stop).whole(hypothesis.ids), hypothesis.log_p, hypothesis.score)
 
-    def _prompt(self, text: str) -> _Prompt:
-        ids = self.encode(text)
-        return _Prompt(text, ids, self.decode(ids))
+    def _prompt(self, text: str | Sequence[int]) -> _Prompt:
+        ids = self.encode(text) if isinstance(text, str) else [*text]
+        decoded = self.decode(ids)
+        return _Prompt(text if isinstance(text, str) else decoded, ids, decoded)
 
     def _text(self, prompt: _Prompt, ids: Sequence[int]) -> str:
         # The prompt stays as it was written, even if the tokenizer does not reproduce it.

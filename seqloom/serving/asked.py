@@ -1,0 +1,215 @@
+"""What requests may ask for, as OpenAI's interface names it, and with some keys of our own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+
+from seqloom.text.chat import Message
+
+_SEED = 2**63
+_LONGEST = 10**6
+
+Text = Annotated[str, Field(max_length=2**20)]
+Texts = Text | Annotated[list[Text], Field(min_length=1, max_length=2048)]
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+Pairs = Annotated[list[tuple[Text, Text]], Field(min_length=1, max_length=2048)]
+Images = Annotated[list[Base64Bytes], Field(min_length=1, max_length=64)]
+StopText = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def listed(texts: str | list[str]) -> list[str]:
+    """Texts as a list."""
+    return [texts] if isinstance(texts, str) else texts
+
+
+class Asked(BaseModel):
+    """A request: a model, and keys that are all known; infinity and nan are no numbers."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model: str
+    user: str | None = None
+
+
+class StreamOptions(BaseModel):
+    """What is streamed beside the text."""
+
+    model_config = ConfigDict(extra="ignore")
+    include_usage: bool = False
+
+
+class Searched(Asked):
+    """How texts are decoded; what is left out is as the run's config has it."""
+
+    seed: Annotated[int, Field(ge=-_SEED, lt=_SEED)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=10**9)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=8)] | None = None
+    beam: Annotated[int, Field(ge=1, le=16)] | None = None
+    length_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    no_repeat_ngram: Annotated[int, Field(ge=0, le=1000)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=_LONGEST)] | None = None
+
+    def options(self, length: int | None) -> dict[str, Any]:
+        """The options of decoding, for at most so many tokens."""
+        names = ("top_k", "min_p", "beam", "length_penalty", "repetition_penalty", "no_repeat_ngram")
+        options = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if length:
+            options["max_length"] = length
+        if self.min_tokens is not None:
+            options["min_length"] = self.min_tokens
+        if self.seed is not None:
+            options["seed"] = self.seed % _SEED
+        if self.top_p is not None:
+            options["top_p"] = max(self.top_p, 1e-6)
+        if self.n is not None and (self.n > 1 or self.beam is not None):
+            options["n_best"] = self.n
+        if self.temperature == 0:  # the most probable token, whatever else is said about sampling
+            sampled = ("seed", "top_p", "top_k", "min_p", "n_best")
+            return {key: value for key, value in options.items() if key not in sampled} | {"kind": "greedy"}
+        return options if self.temperature is None else options | {"temperature": max(self.temperature, 1e-4)}
+
+
+class Generated(Searched):
+    """How a language model generates; other keys of OpenAI's are accepted where they change nothing."""
+
+    stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    presence_penalty: Literal[0] | None = None
+    frequency_penalty: Literal[0] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+
+    @property
+    def stops(self) -> list[str]:
+        """The strings before which a text ends."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+    @property
+    def top(self) -> int | None:
+        """The alternatives of each token to report; None = not even its log-probability."""
+        raise NotImplementedError
+
+
+class Completion(Generated):
+    """A request to /v1/completions."""
+
+    prompt: Text | Ids | Annotated[list[Text] | list[Ids], Field(min_length=1, max_length=2048)] = ""
+    max_tokens: Annotated[int, Field(ge=0, le=_LONGEST)] | None = None
+    echo: bool = False
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    best_of: Literal[1] | None = None
+    suffix: Literal[""] | None = None
+
+    @property
+    def top(self) -> int | None:
+        """See Generated."""
+        return self.logprobs
+
+
+class TextPart(BaseModel):
+    """A part of a message."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(BaseModel):
+    """A message of a conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    name: str | None = None
+    refusal: None = None
+
+    @property
+    def message(self) -> Message:
+        """It, as models read it."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return Message("system" if self.role == "developer" else self.role, text)
+
+
+class ResponseFormat(BaseModel):
+    """The form of an answer: text."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+
+
+class Chat(Generated):
+    """A request to /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
+    max_tokens: Annotated[int, Field(ge=1, le=_LONGEST)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=_LONGEST)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+
+    @property
+    def turns(self) -> list[Message]:
+        """The messages, as models read them."""
+        return [message.message for message in self.messages]
+
+    @property
+    def length(self) -> int | None:
+        """The most tokens of a reply."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def top(self) -> int | None:
+        """See Generated."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class Embedding(Asked):
+    """A request to /v1/embeddings."""
+
+    input: Texts
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+class Decoded(Searched):
+    """How an encoder-decoder writes, each text by itself."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=_LONGEST)] | None = None
+    prefix: Text = ""
+
+
+class Translating(Decoded):
+    """A request to /v1/translate: texts, and perhaps what each translation must begin with."""
+
+    texts: Texts
+
+
+class Captioning(Decoded):
+    """A request to /v1/caption: the bytes of image files, in Base64."""
+
+    images: Images
+
+
+class Classification(Asked):
+    """A request to /v1/classify: texts, pairs of them, or images."""
+
+    texts: Texts | Pairs | None = None
+    images: Images | None = None
+
+
+class Answering(Asked):
+    """A request to /v1/answer: questions about a passage."""
+
+    questions: Texts
+    passage: Text
+
+
+class Filling(Asked):
+    """A request to /v1/fill: texts with [MASK] or <mask> in place of words."""
+
+    texts: Texts
+    count: Annotated[int, Field(ge=1, le=100)] = 5

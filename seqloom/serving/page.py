@@ -1,0 +1,23 @@
+"""The page that people see: each of its files by its address, and no other."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+
+FOLDER = Path(__file__).with_name("page")
+FILES: dict[str, str] = {}
+"""The name of the file in seqloom/serving/page/ for each address."""
+
+router = APIRouter(include_in_schema=False)
+
+
+async def _file(name: str) -> FileResponse:
+    return FileResponse(FOLDER / name)
+
+
+for _address, _name in FILES.items():
+    router.add_api_route(_address, partial(_file, _name), response_model=None)
