@@ -141,7 +141,7 @@ class Engine:
         return task, (yield from self._reading([job.row[:-1] for job in jobs], chunk))
 
     def _reading(self, rows: Sequence[Sequence[int]], chunk: int = 0) -> Generator[None, None, Window]:
-        if self.context is not None:  # as `read` does it, whatever is read at a time
+        if self.context is not None:  # as `onward` does it, whatever is read at a time
             kept = max(1, self.context // 2)
             rows = [row if len(row) <= self.context else row[-kept:] for row in rows]
         width, device = max(map(len, rows)), next(self.model.parameters()).device
@@ -154,7 +154,7 @@ class Engine:
             if start:
                 yield
             with torch.inference_mode():
-                window = self.read(ids[:, start : start + size], window)[1]
+                window = self.onward(ids[:, start : start + size], window)[1]
         return window
 
     def begun(self, values: Tensor) -> Window:
@@ -164,15 +164,15 @@ class Engine:
 
     def step(self, last: Int[Tensor, "R 1"], window: Window) -> tuple[Float[Tensor, "R V"], Window]:
         """The logits of the id after the last one of each row."""
-        hidden, window = self.read(last, window)
+        hidden, window = self.onward(last, window)
         return self.model.head(hidden[:, -1]), window
 
     def _scores(self, ids: Int[Tensor, "1 T"], window: Window) -> tuple[Float[Tensor, "T2 V"], Window]:
         # T2 < T where the row starts over from fewer ids than are new; the last one is always included.
-        hidden, window = self.read(ids, window)
+        hidden, window = self.onward(ids, window)
         return self.model.head(hidden[0, -ids.shape[1] :]), window
 
-    def read(
+    def onward(
         self, new: Int[Tensor, "R T"] | Float[Tensor, "R T C"], window: Window
     ) -> tuple[Float[Tensor, "R T2 D"], Window]:
         """The hidden vectors after what is new, and the window after it."""
@@ -197,7 +197,7 @@ class Engine:
         results = []
         for rows in parts:
             with by_row(adapters_of(rows.tolist())):
-                results.append(self.read(new[rows], window.select(rows)))
+                results.append(self.onward(new[rows], window.select(rows)))
         (hidden, first), (others, second) = results
         order = torch.cat(parts).argsort()
         return torch.cat((hidden[:, -1:], others))[order], first.joined(second).select(order)

@@ -15,7 +15,7 @@ def continued(engine: Engine, frames: Float[Tensor, "R T C"], steps: int) -> Flo
     engine.model.eval()
     window, new, found = engine.begun(frames), frames, list[Tensor]()
     for _ in range(steps):
-        hidden, window = engine.read(new, window)
+        hidden, window = engine.onward(new, window)
         new = changed(window.values, engine.model.head(hidden[:, -1:]))
         found.append(new)
     return torch.cat(found, 1)
