@@ -11,11 +11,10 @@ import torch
 from seqloom.data.batches.pairs import make_batch
 from seqloom.data.batches.windows import Row
 from seqloom.inspection.attention import AttentionMap, Example
-from seqloom.inspection.capture import attention_map, captured
+from seqloom.inspection.capture import look as look_into
 from seqloom.inspection.images import words_over_image
 from seqloom.inspection.page import Markup
 from seqloom.inspection.signals import signal_figure
-from seqloom.models.encoder_decoder import cross_attentions
 from seqloom.tasks.encoder.media import ImageMedium, SignalMedium
 from seqloom.tasks.encoder.task import after_front
 from seqloom.tasks.seq2seq.predictor import Translator
@@ -49,21 +48,15 @@ def _maps(translator: Translator, text: str) -> tuple[str, Mapping[str, Attentio
     target = np.append(translator.target.encode([best.text])[0], translator.target.end)
     model = translator.model
     batch = make_batch([source], [target], translator.target.start).to(next(model.parameters()).device)
-    with torch.inference_mode(), captured(model) as weights:
+    with torch.inference_mode(), look_into(model) as seen:
         model(batch.inputs, batch.target_in)
     read, of_source = translator.target.tokens(batch.target_in[0].tolist()), _positions(translator, source)
-    reading = cross_attentions(model)
-    across = [name for name in weights if name in reading]
-    encoder = [name for name in weights if name.startswith("encoder.")]
-    parts = (
-        ("cross-attention", translator.target.tokens(target), of_source, across),
-        ("encoder self-attention", of_source, of_source, encoder),
-        ("decoder self-attention", read, read, [name for name in weights if name not in (*across, *encoder)]),
-    )
-    maps = {
-        title: attention_map(title, a, b, [weights[name] for name in names]) for title, a, b, names in parts if names
-    }
-    return best.text, maps
+    sides = {"cross-attention": (translator.target.tokens(target), of_source), "decoder self-attention": (read, read)}
+    maps = [
+        AttentionMap(title, *sides.get(title, (of_source, of_source)), seen.stacked(names).numpy())
+        for title, names in seen.groups().items()
+    ]
+    return best.text, {each.title: each for each in maps}
 
 
 def _positions(translator: Translator, source: Row) -> Sequence[str]:
