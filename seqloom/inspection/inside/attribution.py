@@ -13,7 +13,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from seqloom.errors import UsageError, counted
 from seqloom.inspection.inside.inspected import Inspected
@@ -21,7 +23,18 @@ from seqloom.shapes import Float, Tensor
 
 Question = Callable[[Float[Tensor, "R N V"]], Float[Tensor, " R"]]
 Points = Mapping[str, Float[Tensor, "R T D"]]
-_ROWS = 16  # steps of the way that are computed at once
+_NODES = 8  # of each piece of the way
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of the way from the base (0) to the input (1): its share of the values, and how far they are off."""
+
+    low: float
+    high: float
+    sums: Mapping[str, Tensor]
+    change: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -68,25 +81,44 @@ def gradient_times_input(inspected: Inspected, question: Question, sides: Sequen
 
 
 def integrated_gradients(
-    inspected: Inspected, question: Question, sides: Sequence[str] = (), *, steps: int = 64, base: Points | None = None
+    inspected: Inspected,
+    question: Question,
+    sides: Sequence[str] = (),
+    *,
+    base: Points | None = None,
+    tolerance: float = 0.01,
+    most: int = 640,
 ) -> Attribution:
-    """Integrated gradients from a base (by default zeros), for some sides or all, by the midpoint rule.
+    """Integrated gradients from a base (by default zeros), for some sides or all.
 
-    Raises UsageError for fewer than one step.
+    The way is halved where it is steep, until the values sum to the change but for `tolerance` times it (at least 1),
+    or until there are `most` gradients. Norms make gradients steep where an embedding is small.
     """
-    if steps < 1:
-        raise UsageError(f"must be at least 1, not {steps}", where="steps", cure="steps=64")
     x = embedded(inspected, sides)
     b = {side: torch.zeros_like(v) for side, v in x.items()} if base is None else base
-    sums = {side: torch.zeros_like(v[0]) for side, v in x.items()}
-    for part in torch.split((torch.arange(steps) + 0.5) / steps, _ROWS):
-        share = part.to(next(iter(x.values())))[:, None, None]
-        _, gradients = _gradients(inspected, {side: torch.lerp(b[side], x[side], share) for side in x}, question)
-        for side in x:
-            sums[side] += gradients[side].sum(0)
-    first, last = (float(_gradients(inspected, point, question)[0]) for point in (b, x))
-    values = {side: ((x[side] - b[side])[0] * sums[side] / steps).sum(-1).float().cpu() for side in x}
-    return Attribution(values, last - first)
+    pieces = [_piece(inspected, question, b, x, 0.0, 1.0)]
+    change, made = pieces[0].change, 1
+    while made * _NODES < most and sum(each.error for each in pieces) > tolerance * max(1.0, abs(change)):
+        worst = max(pieces, key=lambda each: each.error)
+        middle = (worst.low + worst.high) / 2
+        pieces.remove(worst)
+        pieces += [_piece(inspected, question, b, x, *ends) for ends in ((worst.low, middle), (middle, worst.high))]
+        made += 2
+    return Attribution({side: torch.stack([each.sums[side] for each in pieces]).sum(0).cpu() for side in x}, change)
+
+
+def _piece(inspected: Inspected, question: Question, b: Points, x: Points, low: float, high: float) -> _Piece:
+    first = next(iter(x.values()))
+    nodes, weights = (torch.from_numpy(part).to(first.device) for part in np.polynomial.legendre.leggauss(_NODES))
+    at = nn.functional.pad((low + high + (high - low) * nodes) / 2, (1, 1))
+    at[0], at[-1] = low, high
+    share = at.to(torch.promote_types(first.dtype, torch.float32))[:, None, None]
+    points = {side: torch.lerp(b[side].to(share), x[side].to(share), share).to(x[side]) for side in x}
+    values, gradients = _gradients(inspected, points, question)
+    scale = ((high - low) / 2 * weights).to(share)[:, None, None]
+    sums = {side: ((x[side] - b[side])[0] * (scale * gradients[side][1:-1]).sum(0)).sum(-1) for side in x}
+    change = float(values[-1] - values[0])
+    return _Piece(low, high, sums, change, abs(sum(float(each.sum()) for each in sums.values()) - change))
 
 
 def embedded(inspected: Inspected, sides: Sequence[str] = ()) -> dict[str, Float[Tensor, "1 T D"]]:
@@ -115,10 +147,10 @@ def _replaced(inspected: Inspected, points: Points) -> Iterator[None]:
 
 
 def _gradients(inspected: Inspected, points: Points, question: Question) -> tuple[Tensor, dict[str, Tensor]]:
-    """F summed over the rows of some points, and its gradients with respect to them."""
+    """F at each of R points, and its gradients with respect to them."""
     x = {side: each.detach().requires_grad_() for side, each in points.items()}
     # cuDNN's recurrent kernels refuse a backward pass in evaluation mode.
     with torch.enable_grad(), _replaced(inspected, x), torch.backends.cudnn.flags(enabled=False):
-        value = question(inspected.run(len(next(iter(x.values()))))).sum()
-        gradients = torch.autograd.grad(value, [*x.values()])
-    return value.detach(), dict(zip(x, gradients, strict=True))
+        values = question(inspected.run(len(next(iter(x.values())))))
+        gradients = torch.autograd.grad(values.sum(), [*x.values()])
+    return values.detach(), dict(zip(x, gradients, strict=True))
