@@ -70,7 +70,8 @@ class Seen:
         Raises UsageError for a layer or a head that there is not.
         """
         notes = _found(self.attention, layer)
-        if head is not None and not 0 <= head < (heads := notes[0].queries.shape[1]):
+        heads = notes[0].queries.shape[1]
+        if head is not None and not 0 <= head < heads:
             raise UsageError(f"has no head {head}", where=layer, cure=f"its heads are 0 to {heads - 1}")
         steps = [note.weights(head) for note in notes]
         longest = max(step.shape[-1] for step in steps)
