@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import LoRA
 from seqloom.errors import UsageError
-from seqloom.inspection.capture import Seen, look
+from seqloom.inspection.capture import Inside, look
 from seqloom.nn import attention, scored_attention
 from seqloom.nn.attention import Attended, CrossAttention, SelfAttention, unfolded
 from seqloom.nn.observe import observed
@@ -66,7 +66,7 @@ def test_the_weights_are_those_that_the_layers_used(config: Any, form: str, monk
         merge_adapters(subject.model)
     if form == "bfloat16":
         subject.model.to(torch.bfloat16)
-    seen, used, notes = Seen(subject.model), list[Tensor](), list[Attended]()
+    seen, used, notes = Inside(subject.model), list[Tensor](), list[Attended]()
 
     def kept(weights: Tensor, v: Tensor) -> Tensor:
         used.append(weights)

@@ -12,7 +12,7 @@ import torch
 from members import members, same
 from torch import Tensor
 
-from seqloom.inspection.capture import Seen, look
+from seqloom.inspection.capture import Inside, look
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoders import DecoderConfig
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, cross_attentions
@@ -303,7 +303,7 @@ def test_capture_changes_no_bit(subject: Subject, monkeypatch: pytest.MonkeyPatc
         the_weights_are_all_there(model, seen)
 
 
-def the_weights_are_all_there(model: EncoderDecoder, seen: Seen) -> None:
+def the_weights_are_all_there(model: EncoderDecoder, seen: Inside) -> None:
     """Every layer of attention, its rows of sum 1, and 0 where the mask and time hide."""
     across = cross_attentions(model)
     layers = [name for name, m in model.named_modules() if isinstance(m, SelfAttention | CrossAttention)]
