@@ -12,7 +12,6 @@ from members import members, same
 from torch import Tensor
 
 from seqloom.errors import UsageError
-from seqloom.inspection.capture import captured
 from seqloom.limits import hints_of
 from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalState
 from seqloom.models.decoder import DecoderOnlyConfig, DecoderReader, LanguageModel
@@ -248,14 +247,6 @@ def test_a_state_goes_back_where_it_keeps_positions(subject: Subject) -> None:
     if isinstance(state, ConvolutionalState):
         with pytest.raises(UsageError, match="documents cannot be told apart"):
             state.apart(torch.zeros(B, T, dtype=torch.long))
-
-
-@torch.no_grad()
-def test_capture_changes_no_bit(subject: Subject) -> None:
-    plain = subject.hidden(subject.ids)
-    with captured(subject.model) as found:
-        assert torch.equal(subject.hidden(subject.ids), plain)
-    assert bool(found) == isinstance(subject.config.decoder, TransformerConfig)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from seqloom.data.batches.windows import generator_of
 from seqloom.data.rows import digest_of_parts
 from seqloom.errors import ConfigError, UsageError, nearest
 from seqloom.files import Json
+from seqloom.inspection.inside.inspected import Inspected
 from seqloom.inspection.page import Markup
 from seqloom.measures import count_of, is_value, rank
 from seqloom.models.assemblies import parameter_count
@@ -111,11 +112,19 @@ class Predictors:
 
     def __call__(self, inputs: Sequence[Any], task: str = "", **options: Any) -> Any:
         """The predictions of a task for inputs, of the only one unless it is named; the options are its predictor's."""
+        return self._named(task)(inputs, **options)
+
+    def look(self, example: Any, task: str = "", **options: Any) -> Inspected:
+        """What the model does with an input of a task; the options are its predictor's."""
+        looked: Inspected = self._named(task).look(example, **options)
+        return looked
+
+    def _named(self, task: str) -> Any:
         task = task or (next(iter(self.parts)) if len(self.parts) == 1 else "")
         if not task:
             cure = f"name one: task={next(iter(self.parts))!r}"
             raise UsageError(f"there are several tasks: {', '.join(self.parts)}", cure=cure)
-        return self[task](inputs, **options)
+        return self[task]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,10 +276,7 @@ class MultimodalTask(MultimodalKeys):
             raise UsageError("each task reads other inputs", where=str(texts[0]), cure="leave them out")
         examples, sections = list[Any](), dict[str, Markup]()
         for name, part in self.parts.items():
-            used = predictor[name]
-            if isinstance(part, ClassifyConfig):  # what its queries attend to is no attention within the input
-                used = part.using(used.model.reader, used.reader)
-            seen = part.look(run, used, (), [row for row in samples if row.get("task") == name])
+            seen = part.look(run, predictor[name], (), [row for row in samples if row.get("task") == name])
             examples += seen.examples
             sections |= {f"{name}: {title}": section for title, section in seen.sections.items()}
         return Seen(examples, parameter_count(predictor.model), sections)
