@@ -263,10 +263,6 @@ class Cache:
         """Adds T positions; returns all positions so far."""
         B, G, T, C = k.shape
         start, end = self.length, self.length + T
-        if k.requires_grad:  # what a gradient is computed from must not change
-            kept = [] if self._buffer is None else [self._buffer[..., :start, :]]
-            self._buffer, self.length = torch.cat([*kept, torch.stack((k, v))], 3), end
-            return KeyValues(self._buffer[0], self._buffer[1])
         if self._buffer is None or self._buffer.shape[3] < end:
             old, self._buffer = self._buffer, k.new_empty(2, B, G, max(32, 2 * end), C)
             if old is not None:
