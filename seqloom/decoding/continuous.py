@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -16,6 +16,7 @@ from seqloom.nn.effective import by_row
 from seqloom.shapes import Int, Tensor
 
 
+@runtime_checkable
 class Reader(Protocol):
     """An engine that begins jobs and takes steps with them."""
 
