@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import Quiet, bounded, make_reporter
+from seqloom.cli.common import Quiet, bounded
 from seqloom.errors import UsageError, optional
 from seqloom.limits import Bounds
 
@@ -52,13 +53,17 @@ def serve(
     from seqloom.serving.http import listening, serve_at
     from seqloom.serving.limits import Access, is_loopback
     from seqloom.serving.served import load_models
+    from seqloom.training.log import Reporter
 
     if not runs:
         raise UsageError("there is no run to serve", cure="name one or more: seqloom serve RUN")
     if not at.token and not is_loopback(at.host):
         cure = "set SEQLOOM_TOKEN, or leave --host out"
         raise UsageError("other machines may ask only with a token", where=f"--host {at.host}", cure=cure)
-    reporter = make_reporter(quiet)
+    # Other than a training, a server meets ever new shapes, and each has a compiled kernel of half a megabyte. What is
+    # freed goes back to the system.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    reporter = Reporter(0 if quiet else 1)
     with listening(at.host, at.port) as listener:
         models = load_models(runs, reporter.warn, adapter)
         place = f"[{at.host}]" if ":" in at.host else at.host

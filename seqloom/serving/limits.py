@@ -62,7 +62,7 @@ class Access:
         if name in ("localhost", self.host.lower(), *map(str.lower, self.names)):
             return True
         try:
-            return not is_loopback(self.host) or ip_address(name).is_loopback if ip_address(name) else False
+            return ip_address(name).is_loopback or not is_loopback(self.host)
         except ValueError:
             return False
 
