@@ -9,9 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from seqloom.decoding.hypotheses import Choice, Hypothesis, Result, Search, Task
+from seqloom.decoding.hypotheses import Search
 from seqloom.decoding.job import Job
 from seqloom.decoding.search import Running
+from seqloom.decoding.task import Choice, Hypothesis, Result, Task
 from seqloom.nn.effective import by_row
 from seqloom.shapes import Int, Tensor
 

@@ -11,8 +11,8 @@ from seqloom.data.batches.stream import encode_beginnings
 from seqloom.decoding.config import DecodingConfig, with_options
 from seqloom.decoding.continuous import Continuous
 from seqloom.decoding.engine import Engine
-from seqloom.decoding.hypotheses import Hypothesis
 from seqloom.decoding.job import Job, Request
+from seqloom.decoding.task import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.models.decoder import LanguageModel
 from seqloom.tasks.writing import Pieces, Writing
