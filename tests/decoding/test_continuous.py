@@ -172,3 +172,17 @@ def test_a_blank_source_has_one_empty_target() -> None:
     results = {u.job: u.hypotheses for u in finished(writer, blank, other) if u.hypotheses}
     assert [h.ids for h in results[blank]] == [()]
     assert other in results
+
+
+def test_after_an_error_there_are_no_jobs() -> None:
+    def failing(ids: Any) -> bool:
+        raise ZeroDivisionError
+
+    running = Continuous(engine(), rows=2)
+    for each in (job([1, 4], 9), job([1, 5], 9, stopped=failing), job([1, 6], 9)):
+        running.join(each)
+    with pytest.raises(ZeroDivisionError):
+        running.step()
+    assert (len(running), running.step()) == (0, [])
+    running.join(again := job([1, 4], 3))
+    assert [u.job for u in all_of(running) if u.hypotheses] == [again]
