@@ -9,9 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from seqloom.decoding.hypotheses import Choice, Hypothesis, Result, Search, Task
+from seqloom.decoding.hypotheses import Search
 from seqloom.decoding.job import Job
 from seqloom.decoding.search import Running
+from seqloom.decoding.task import Choice, Hypothesis, Result, Task
 from seqloom.nn.effective import by_row
 from seqloom.shapes import Int, Tensor
 
@@ -79,10 +80,27 @@ class Continuous:
             self._running.without([begun[0]])
 
     def step(self) -> list[Update]:
-        """Begins the jobs for which there is room, takes a step with all rows, and returns what that brought."""
+        """Begins the jobs for which there is room, takes a step with all rows, and returns what that brought.
+
+        What the model or a job's `stopped` raises is raised; no job is left then.
+        """
         blank = [job for job in self._waiting if not len(job.row)]
         for job in blank:
             self._waiting.remove(job)
+        try:
+            self._open()
+            if self._running:
+                self._running.step()
+        except BaseException:
+            self._waiting.clear()
+            self._begun.clear()
+            self._opening = self._running = None
+            raise
+        updates = [update for job in [*self._begun] if (update := self._update(job)) is not None]
+        return [*(Update(job, [], [Hypothesis((), 0.0, 0.0)]) for job in blank), *updates]
+
+    def _open(self) -> None:
+        """Begins jobs; of a long prompt only a piece is read where others wait for their step."""
         while self._opening is not None or (jobs := self._next()):
             if self._opening is None:
                 self._opening = self._begin(jobs)
@@ -95,11 +113,7 @@ class Continuous:
                 else:
                     self._running = self._running or begun
             if self._chunk and self._running:
-                break
-        if self._running:
-            self._running.step()
-        updates = [update for job in [*self._begun] if (update := self._update(job)) is not None]
-        return [*(Update(job, [], [Hypothesis((), 0.0, 0.0)]) for job in blank), *updates]
+                return
 
     def _next(self) -> list[Job]:
         """The waiting jobs that are begun together next."""

@@ -13,6 +13,7 @@ import torch
 from seqloom.adaptation.adapt import merge_adapters
 from seqloom.adaptation.lora import LowRank
 from seqloom.decoding.config import DecodingConfig, with_options
+from seqloom.decoding.continuous import Continuous
 from seqloom.errors import UsageError, counted, nearest
 from seqloom.nn.effective import by_row, changes_of
 from seqloom.nn.linear import pack, packed_weights, unpack
@@ -20,6 +21,7 @@ from seqloom.run import Run
 from seqloom.tasks.adapter import Adapted, AdapterFile, on_base
 from seqloom.tasks.building import Loaded, load_run, trusting, usable
 from seqloom.tasks.task import RunConfig
+from seqloom.tasks.writing import Writing
 from seqloom.training.precision import Precision, dtype_for, pick_device
 
 Source = str | Path | Run
@@ -116,6 +118,25 @@ class Adapters:
             part = self._batch([names[row] for row in rows], [texts[row] for row in rows], options)
             results |= zip(rows, part, strict=True)
         return [results[row] for row in range(len(names))]
+
+    def continuous(self, **options: Any) -> Continuous:
+        """What decodes jobs of all adapters together, by the weights of the base."""
+        batch: Continuous = self._beside[None].continuous(**options)
+        return batch
+
+    def job(self, *inputs: Any, adapter: str | None = None, **options: Any) -> Writing:
+        """The job of a predictor with an adapter, for `continuous`; None = the base.
+
+        Raises UsageError for an unknown name, and for an adapter that changes more than linear layers.
+        """
+        named = self._predictors[adapter] if adapter in self._predictors else self.using(adapter)
+        if adapter not in self._beside:
+            problem = f"the adapter {adapter!r} changes more than linear layers, which rows of one batch cannot"
+            raise UsageError(problem, cure="use it alone: adapters.using(NAME)")
+        predictor = self._beside[adapter]
+        predictor.config = named.config
+        writing: Writing = predictor.job(*inputs, adapter=self._numbers.get(adapter or ""), **options)
+        return writing
 
     def _alike(self, name: str | None, options: Mapping[str, Any]) -> Any:
         """What the adapters of one batch have in common: the way texts are generated; or the name alone."""

@@ -185,6 +185,21 @@ def test_rows_of_one_batch_have_adapters_of_their_own(
     for each, other in zip(mixed, expected, strict=True):
         assert each.log_p == pytest.approx(other.log_p, abs=1e-4)
     assert max(abs(each.log_p - other.log_p) for each, other in zip(mixed, plain, strict=True)) > 0.01
+    running = adapters.continuous()
+    jobs = [adapters.job(text, adapter=row, **options) for text, row in zip(TEXTS, rows, strict=True)]
+    of_job = {writing.job: writing for writing in jobs}
+    for writing in jobs:
+        running.join(writing.job)
+    while len(running):
+        for update in running.step():
+            of_job[update.job].take(update)
+    for writing, text, row in zip(jobs, TEXTS, rows, strict=True):
+        (other,) = adapters([text], adapter=row, **options)  # drawn by a seed of its own, as the job is
+        assert writing.results is not None
+        assert other.text.endswith(writing.results[0].text)
+        assert writing.results[0].log_p == pytest.approx(other.log_p, abs=1e-4)
+    with pytest.raises(UsageError, match="'bits' changes more than linear layers"):
+        adapters.job(TEXTS[0], adapter="bits")
 
     seen.clear()
     adapters.using("a").config = replace(base.config, min_length=2)  # which the others do not have
