@@ -12,6 +12,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+_EXPORT = re.compile("^export ", re.MULTILINE)  # of a module, which a page without a server has as a script
 # Not allowed in HTML or XML: control characters, lone surrogates, the two non-characters.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -101,7 +102,8 @@ def page(title: str, head: Sequence[Markup], parts: Mapping[str, Markup]) -> str
     shown = ((name, part) for name, part in parts.items() if part)
     sections = (element("section", element("h2", name), part, id=name.lower()) for name, part in shown)
     body = element("main", element("header", *head), *sections)
-    style, script = (files(__package__).joinpath(n).read_text(encoding="utf-8") for n in ("report.css", "report.js"))
+    style, script = (_read(name) for name in ("report.css", "draw.js"))
+    script = f'"use strict";\n{_EXPORT.sub("", script)}enliven(document);\n'
     allowed = f"img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
     policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
     return (
@@ -112,6 +114,10 @@ def page(title: str, head: Sequence[Markup], parts: Mapping[str, Markup]) -> str
         f"{element('title', title)}\n<style>{style}</style>\n</head>\n"
         f"<body>\n{body}\n<script>{script}</script>\n</body>\n</html>\n"
     )
+
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -1,18 +1,33 @@
+// What the report and the page of the server draw with: the report has this text in itself, the page imports it.
+const SVG = "http://www.w3.org/2000/svg";
 
-"use strict";
-const make = (name, more) => Object.assign(document.createElement(name), more);
-const inside = (shape, event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(shape.getScreenCTM().inverse());
-const clamp = (value, end) => Math.max(0, Math.min(end - 1, value));
-const range = (length, each = (i) => i) => Array.from({ length }, (_, i) => each(i));
-const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+// An element with properties and content; texts are never read as HTML.
+export function make(name, more = {}, ...content) {
+  const node = Object.assign(document.createElement(name), more);
+  node.append(...content);
+  return node;
+}
 
-// Calls `at` with where the pointer is on `shape`, and `by` with the rows and columns an arrow key moves.
-function follow(svg, shape, at, by) {
+// The same for SVG, with attributes.
+export function shape(name, attributes = {}, ...content) {
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...content);
+  return node;
+}
+
+const inside = (node, event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(node.getScreenCTM().inverse());
+export const clamp = (value, end) => Math.max(0, Math.min(end - 1, value));
+export const range = (length, each = (i) => i) => Array.from({ length }, (_, i) => each(i));
+export const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+// Calls `at` with where the pointer is on `node`, and `by` with the rows and columns an arrow key moves.
+export function follow(svg, node, at, by) {
   const title = svg.querySelector("title"); // its tooltip would cover what is pointed at
   svg.setAttribute("aria-label", title.textContent);
   title.remove();
   svg.tabIndex = 0;
-  for (const kind of ["pointermove", "pointerdown"]) shape.addEventListener(kind, (event) => at(inside(shape, event)));
+  for (const kind of ["pointermove", "pointerdown"]) node.addEventListener(kind, (event) => at(inside(node, event)));
   svg.addEventListener("keydown", (event) => {
     if (!ARROWS[event.key]) return;
     event.preventDefault();
@@ -20,17 +35,18 @@ function follow(svg, shape, at, by) {
   });
 }
 
+// Makes a chart's curves readable by pointer and key.
 function curves(svg) {
   const stops = JSON.parse(svg.dataset.hover), output = svg.parentElement.querySelector("output");
-  svg.insertAdjacentHTML("beforeend", '<path class="cross"/><g></g>');
-  const cross = svg.querySelector(".cross"), dots = svg.lastElementChild, bottom = svg.viewBox.baseVal.height - 26;
+  const cross = shape("path", { class: "cross" }), dots = shape("g"), bottom = svg.viewBox.baseVal.height - 26;
+  svg.append(cross, dots);
   let now;
   const show = (index, mark = true) => {
     now = clamp(index, stops.length);
     const [x, when, values] = stops[now];
     output.textContent = [when, ...values.map((value) => value[1])].join(" · ");
     cross.setAttribute("d", mark ? `M${x} 8V${bottom}` : "");
-    dots.innerHTML = mark ? values.map(([y, , look]) => `<circle class="${look}" cx="${x}" cy="${y}" r="4"/>`).join("") : "";
+    dots.replaceChildren(...(mark ? values.map(([y, , look]) => shape("circle", { class: look, cx: x, cy: y, r: 4 })) : []));
   };
   const far = (x, i) => Math.abs(stops[i][0] - x);
   const nearest = (x) => range(stops.length).reduce((best, i) => (far(x, i) < far(x, best) ? i : best));
@@ -39,6 +55,18 @@ function curves(svg) {
   show(stops.length - 1, false);
 }
 
+// A small picture of weights, row by row of `wide` each: a pixel for each, darker for a larger share of `top`.
+export function thumbnail(weights, wide, top) {
+  const canvas = make("canvas", { width: wide, height: weights.length / wide }), brush = canvas.getContext("2d");
+  brush.fillStyle = getComputedStyle(document.body).getPropertyValue("--heat");
+  weights.forEach((value, i) => {
+    brush.globalAlpha = value / top;
+    brush.fillRect(i % wide, Math.floor(i / wide), 1, 1);
+  });
+  return canvas;
+}
+
+// Makes a report's attention maps of one text interactive.
 function attention(article) {
   const box = article.querySelector(".maps"), figures = [...box.querySelectorAll("figure")];
   const maps = JSON.parse(article.querySelector("script").textContent).map((map, i) => ({
@@ -79,23 +107,17 @@ function attention(article) {
     const most = Math.max(...now), wide = map.texts[1].length;
     const what = +head.value < map.heads ? `head ${+head.value + 1}` : "mean over heads";
     map.figure.querySelector("figcaption span").textContent = `layer ${+layer.value + 1}, ${what}, strongest ${most.toFixed(2)}`;
-    map.figure.querySelector(".cells").innerHTML = now.map((w, i) => {
+    map.figure.querySelector(".cells").replaceChildren(...now.map((w, i) => {
       const [x, y] = [20 * (i % wide), 20 * Math.floor(i / wide)];
-      return `<rect x="${x}" y="${y}" width="19" height="19" fill-opacity="${(w / (most || 1)).toFixed(3)}"/>`;
-    }).join("");
+      return shape("rect", { x, y, width: 19, height: 19, "fill-opacity": (w / (most || 1)).toFixed(3) });
+    }));
     const all = range(map.heads, weights), top = Math.max(...all.flat()) || 1;
     heads.replaceChildren(...all.map((w, h) => small(w, h, wide, top)));
   }
 
   function small(w, h, wide, top) {
-    const button = make("button", { type: "button", textContent: `head ${h + 1}`, ariaPressed: String(+head.value === h) });
-    const canvas = make("canvas", { width: wide, height: w.length / wide }), brush = canvas.getContext("2d");
-    brush.fillStyle = getComputedStyle(document.body).getPropertyValue("--heat");
-    w.forEach((value, i) => {
-      brush.globalAlpha = value / top;
-      brush.fillRect(i % wide, Math.floor(i / wide), 1, 1);
-    });
-    button.append(canvas);
+    const pressed = String(+head.value === h), picture = thumbnail(w, wide, top);
+    const button = make("button", { type: "button", ariaPressed: pressed }, `head ${h + 1}`, picture);
     button.addEventListener("click", () => {
       head.value = +head.value === h ? map.heads : h;
       draw();
@@ -123,5 +145,16 @@ function attention(article) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
 }
 
-document.querySelectorAll("svg[data-hover]").forEach(curves);
-document.querySelectorAll("article:has(.maps)").forEach(attention);
+// Makes all charts and heat maps below a node interactive.
+export function enliven(node) {
+  node.querySelectorAll("svg[data-hover]").forEach(curves);
+  node.querySelectorAll("article:has(.maps)").forEach(attention);
+}
+
+// The nodes of markup that the server made of charts; no script in it would run.
+export function placed(markup) {
+  const nodes = [...new DOMParser().parseFromString(markup, "text/html").body.childNodes];
+  const node = make("div", { className: "charts" }, ...nodes);
+  enliven(node);
+  return node;
+}
