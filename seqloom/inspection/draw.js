@@ -1,5 +1,5 @@
 // What the report and the page of the server draw with: the report has this text in itself, the page imports it.
-const SVG = "http://www.w3.org/2000/svg";
+const SVG = new DOMParser().parseFromString("<svg/>", "text/html").querySelector("svg").namespaceURI;
 
 // An element with properties and content; texts are never read as HTML.
 export function make(name, more = {}, ...content) {
