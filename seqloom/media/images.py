@@ -7,9 +7,10 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -48,12 +49,24 @@ def pillow() -> Any:
 
 def read_image(path: Path, shape: Shape) -> np.ndarray:
     """The pixels of a file, upright. Raises DataError for one that is damaged, too large or of another mode."""
-    images, where = pillow(), str(path)
     check_regular(path)
+    return _decoded(path, shape, str(path))
+
+
+def image_of(data: bytes, shape: Shape, where: str) -> np.ndarray:
+    """The same of the bytes of a file that others sent, in one of the common formats."""
+    return _decoded(io.BytesIO(data), shape, where, _COMMON)
+
+
+_COMMON = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
+
+def _decoded(file: Path | BinaryIO, shape: Shape, where: str, formats: Sequence[str] | None = None) -> np.ndarray:
+    images = pillow()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about size and odd fields
-            with images.open(path) as image:
+            with images.open(file, formats=formats) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise _too_large(where, f"{image.width:,} x {image.height:,} pixels")
                 image.load()

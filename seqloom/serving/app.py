@@ -10,12 +10,13 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from seqloom import __version__
-from seqloom.serving import inspect, openai, page, tasks, views
+from seqloom.serving import inspect, metrics, openai, page, tasks, views
 from seqloom.serving.errors import add_handlers
 from seqloom.serving.limits import Access, Guard
+from seqloom.serving.metrics import Counted
 from seqloom.serving.served import Models
 
-ROUTERS = (openai.router, tasks.router, inspect.router, views.router, page.router)
+ROUTERS = (openai.router, tasks.router, metrics.router, inspect.router, views.router, page.router)
 _ERROR: dict[int | str, dict[str, Any]] = {"4XX": {"description": "The request is refused; `error` has the reason."}}
 
 
@@ -35,7 +36,7 @@ def make_app(models: Models, access: Access) -> ASGIApp:
     app.add_api_route("/healthz", healthz, tags=["server"])
     for router in ROUTERS:
         app.include_router(router)
-    return Guard(app, access)
+    return Counted(Guard(app, access))
 
 
 async def healthz() -> dict[str, str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+
+from seqloom.text.chat import Message
 
 _SEED = 2**63
 _LONGEST = 10**6
@@ -12,7 +14,14 @@ _LONGEST = 10**6
 Text = Annotated[str, Field(max_length=2**20)]
 Texts = Text | Annotated[list[Text], Field(min_length=1, max_length=2048)]
 Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+Pairs = Annotated[list[tuple[Text, Text]], Field(min_length=1, max_length=2048)]
+Images = Annotated[list[Base64Bytes], Field(min_length=1, max_length=64)]
 StopText = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def listed(texts: str | list[str]) -> list[str]:
+    """Texts as a list."""
+    return [texts] if isinstance(texts, str) else texts
 
 
 class Asked(BaseModel):
@@ -89,9 +98,105 @@ class Completion(Generated):
     suffix: Literal[""] | None = None
 
 
-class Translation(Searched):
+class TextPart(BaseModel):
+    """A part of a message."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(BaseModel):
+    """A message of a conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    name: str | None = None
+    refusal: None = None
+
+    @property
+    def message(self) -> Message:
+        """It, as models read it."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return Message("system" if self.role == "developer" else self.role, text)
+
+
+class ResponseFormat(BaseModel):
+    """The form of an answer: text."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+
+
+class Chat(Generated):
+    """A request to /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
+    max_tokens: Annotated[int, Field(ge=1, le=_LONGEST)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=_LONGEST)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+
+    @property
+    def turns(self) -> list[Message]:
+        """The messages, as models read them."""
+        return [message.message for message in self.messages]
+
+    @property
+    def length(self) -> int | None:
+        """The most tokens of a reply."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def top(self) -> int | None:
+        """The alternatives of each token to report; None = not even its log-probability."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class Embedding(Asked):
+    """A request to /v1/embeddings."""
+
+    input: Texts
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+class Decoded(Searched):
+    """How an encoder-decoder writes, each text by itself."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=_LONGEST)] | None = None
+    prefix: Text = ""
+
+
+class Translating(Decoded):
     """A request to /v1/translate: texts, and perhaps what each translation must begin with."""
 
     texts: Texts
-    prefix: Text = ""
-    max_tokens: Annotated[int, Field(ge=1, le=_LONGEST)] | None = None
+
+
+class Captioning(Decoded):
+    """A request to /v1/caption: the bytes of image files, in Base64."""
+
+    images: Images
+
+
+class Classification(Asked):
+    """A request to /v1/classify: texts, pairs of them, or images."""
+
+    texts: Texts | Pairs | None = None
+    images: Images | None = None
+
+
+class Answering(Asked):
+    """A request to /v1/answer: questions about a passage."""
+
+    questions: Texts
+    passage: Text
+
+
+class Filling(Asked):
+    """A request to /v1/fill: texts with [MASK] or <mask> in place of words."""
+
+    texts: Texts
+    count: Annotated[int, Field(ge=1, le=100)] = 5

@@ -12,8 +12,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from seqloom.errors import SeqloomError
-from seqloom.serving.served import UnknownModelError, WrongTaskError
-from seqloom.serving.work import OverloadedError
+from seqloom.serving.refusals import RefusedError
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 RETRY_AFTER = "1"
@@ -35,13 +34,10 @@ def refusal(
 
 def described(error: Exception) -> tuple[int, str, str | None, str | None]:
     """The status, message, code and parameter of an error."""
-    if isinstance(error, UnknownModelError):
-        return 404, str(error).replace("\n ", ";"), "model_not_found", "model"
-    if isinstance(error, OverloadedError):
-        return 429, error.problem, "rate_limit_exceeded", None
-    if isinstance(error, WrongTaskError):
-        return 400, error.problem, "model_not_supported", "model"
-    if isinstance(error, SeqloomError):
+    if isinstance(error, RefusedError):
+        message = f"{error.problem}; {error.cure}" if error.cure else error.problem
+        return error.status, message, error.code, error.param
+    if isinstance(error, SeqloomError):  # its cures are for those at a command line
         return 400, f"{error.where}: {error.problem}" if error.where else error.problem, None, None
     return 500, "the server failed", None, None
 

@@ -1,65 +1,51 @@
-"""Routes of the page: what it needs to show what models do, and what is in them."""
+"""Routes of the page: the models there are, and what they write, token by token."""
 
 from __future__ import annotations
 
-import base64
-import math
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, NamedTuple
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
 
-import numpy as np
-import torch
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, Field
 
-from seqloom.data.batches.windows import inputs_of
 from seqloom.data.formats.lines import is_blank
 from seqloom.data.sources.pairs import PairSource
-from seqloom.decoding.config import Sampling, with_options
-from seqloom.decoding.encoder_decoder import most_tokens
-from seqloom.decoding.search import distribution
-from seqloom.errors import DataError, UsageError
-from seqloom.media.images import png_uri
+from seqloom.decoding.config import with_options
+from seqloom.decoding.hypotheses import Choice
+from seqloom.decoding.job import Job
+from seqloom.errors import UsageError
 from seqloom.models.word_vectors import WordVectors
 from seqloom.serving.asked import Asked, Searched, Text
-from seqloom.serving.openai import streamed
-from seqloom.serving.served import Served, WrongTaskError, models_of
-from seqloom.tasks.encoder.answer import Answerer
-from seqloom.tasks.encoder.classify import Classifier
-from seqloom.tasks.encoder.examples import Predictor
+from seqloom.serving.forms import streamed
+from seqloom.serving.refusals import WrongTaskError
+from seqloom.serving.served import Served, models_of
+from seqloom.serving.writing import seeded
 from seqloom.tasks.encoder.masked_words import Filler
 from seqloom.tasks.encoder.tag import Tagger
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import RunConfig
-from seqloom.text.chat import END, Message, chat_token
+from seqloom.text.chat import Message
 from seqloom.text.tokenizer import Tokenizer
 
 router = APIRouter(prefix="/inspect", include_in_schema=False)
 Id = Annotated[int, Field(ge=0, lt=2**31)]
-_TOP = 8
-"""The alternatives to a token that are reported."""
-_LENGTH = 60
-"""The most tokens of a continuation where a request names none."""
+_BOXES = ("translate", "caption", "chat/completions", "completions", "classify", "answer", "fill")
+"""The routes of /v1 that have a box in the page; of several that a model answers, the first one's."""
+_TOP, _LENGTH = 8, 60
+"""The alternatives to a token that are reported; the most tokens of a continuation where a request names none."""
 
 
 def does(served: Served) -> str:
     """What is done with a model in the page's box; "" = nothing."""
-    use, modality = served.predictor, getattr(served.loaded.config, "modality", "text")
-    if isinstance(use, Translator):
-        reads = getattr(use.source, "config", None)
-        return "translate" if isinstance(use.source, Tokenizer) else "caption" if reads else ""
-    if isinstance(use, Generator):
-        chats = getattr(served.loaded.config.data, "chats", False) or use.template is not None
-        return "chat" if chats else "continue"
-    if isinstance(use, Filler | WordVectors):
-        return "fill" if isinstance(use, Filler) else "words"
-    kinds = {Classifier: "classify", Answerer: "answer", Tagger: "tag"}
-    reader = getattr(use, "reader", None)
-    if not isinstance(use, Predictor) or modality not in ("text", "image"):
-        return ""
-    return next((name for kind, name in kinds.items() if isinstance(reader, kind)), "")
+    if isinstance(served.predictor, WordVectors):
+        return "words"
+    if isinstance(getattr(served.predictor, "reader", None), Tagger):
+        return "tag" if served.modality == "text" else ""
+    return next((name.partition("/")[0] for name in _BOXES if f"/v1/{name}" in served.uses), "")
 
 
 @router.get("/runs")
@@ -74,7 +60,7 @@ def _described(served: Served) -> dict[str, Any]:
         "name": served.name,
         "task": served.task,
         "does": does(served),
-        "reads": getattr(config, "modality", "text"),
+        "reads": served.modality,
         "pairs": bool(getattr(config, "pairs", False)),
         "tables": [*tables_of(served)],
         "looks": type(config).look is not RunConfig.look and not isinstance(served.predictor, WordVectors),
@@ -98,164 +84,85 @@ def is_measurable(served: Served) -> bool:
     return isinstance(getattr(served.loaded.config, "data", None), PairSource) and hasattr(served.predictor, "target")
 
 
-class Picture(BaseModel):
-    """An image: rows of pixels, each of three bytes, in base64."""
+class Given(Asked):
+    """An input: a text, or the bytes of an image file in Base64; and a second text where the model reads two."""
 
-    model_config = ConfigDict(extra="forbid")
-    width: Annotated[int, Field(ge=1, le=512)]
-    height: Annotated[int, Field(ge=1, le=512)]
-    data: Text
-
-    def address(self) -> str:
-        """The data: address of the image. Raises DataError."""
-        try:
-            values = np.frombuffer(base64.b64decode(self.data, validate=True), dtype=np.uint8)
-            return png_uri(values.reshape(self.height, self.width, 3).transpose(2, 0, 1))
-        except ValueError:
-            raise DataError("the pixels are not three bytes each", where="image") from None
+    text: Text = ""
+    second: Text = ""
+    image: Base64Bytes | None = None
 
 
-class Decoded(Searched):
-    """A text or an image that is translated, continued, answered or described, token by token.
+def source_of(served: Served, asked: Given) -> str:
+    """The input as a predictor reads it: for a model of images never a text, as it could be a path."""
+    if served.modality == "text":
+        return asked.text if not asked.second else f"{asked.text}\t{asked.second}"
+    medium = getattr(served.predictor, "source", None) or served.predictor.reader.medium
+    if asked.image is None or served.modality != "image":
+        raise UsageError(f"the model {served.name!r} reads an {served.modality}", where="image")
+    return str(medium.sent(asked.image, "image"))
+
+
+class Decoded(Given, Searched):
+    """An input that is translated, continued, answered or described, token by token.
 
     Args:
-        text: the text; a conversation's last message.
-        image: the image.
-        turns: the messages before it, the user's first.
+        turns: the messages of a conversation before the last one, the user's first.
         forced: the ids that the result begins with.
         max_tokens: the most tokens; by default as many as the task allows.
     """
 
-    text: Text = ""
-    image: Picture | None = None
     turns: Annotated[Sequence[Text], Field(max_length=100)] = ()
     forced: Annotated[Sequence[Id], Field(max_length=1000)] = ()
     max_tokens: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
-class _Opened(NamedTuple):
-    """What is decoded: a step with its state, the id it reads next, the ids that end it, and how many may follow."""
-
-    step: Any
-    state: Any
-    last: int
-    ends: Sequence[int]
-    limit: int
-
-
 @router.post("/decode", response_model=None)
 async def decode(asked: Decoded, request: Request) -> StreamingResponse:
-    """The tokens that follow those that are forced, with what else the model would have chosen."""
+    """The tokens that a model writes, those first that are forced, with what else it would have chosen."""
     served = models_of(request).get(asked.model)
-    if does(served) not in ("translate", "caption", "continue", "chat"):
+    use = served.predictor
+    if not isinstance(use, Generator | Translator):
         raise WrongTaskError(f"the model {served.name!r} writes nothing")
-    source, use = source_of(served, asked), served.predictor
-    tokenizer: Tokenizer = use.tokenizer if isinstance(use, Generator) else use.target
+    tokenizer = use.tokenizer if isinstance(use, Generator) else use.target
     if any(i >= tokenizer.vocab_size for i in asked.forced):
         raise UsageError("there is no such token", where="forced")
+    job = await asyncio.to_thread(_job, served, asked)
+    engine = use.engine if isinstance(use, Generator) else use.writer
 
-    def steps() -> Iterator[dict[str, Any]]:
-        opened = _opened_text(use, asked) if isinstance(use, Generator) else _opened_source(use, asked, source)
-        ids = [*asked.forced]
-        for choice, log_p, top in _choices(opened, asked):
-            ids += [] if choice in opened.ends else [choice]
-            names = tokenizer.tokens([choice, *(i for i, _ in top)])
-            rows = [[i, name, p, i in opened.ends] for (i, p), name in zip(top, names[1:], strict=True)]
-            text = use.decode(ids) if isinstance(use, Generator) else tokenizer.decode([ids])[0]
-            end = choice in opened.ends
-            yield {"id": choice, "token": names[0], "log_p": log_p, "top": rows, "end": end, "text": text}
+    async def tokens() -> AsyncGenerator[dict[str, Any], None]:
+        ids = list[int]()
+        async for _, update in served.worker.decode(engine, [job]):
+            ended = [] if update.end is None else [update.end]
+            for choice in (*update.chosen, *ended):
+                ids += [] if choice is update.end else [choice.id]
+                forced = len(ids) <= len(asked.forced) and choice is not update.end
+                text = use.decode(ids) if isinstance(use, Generator) else tokenizer.decode([ids])[0]
+                yield {**_token(choice, tokenizer, job), "forced": forced, "text": text}
 
-    return await streamed(aiter(served.worker.submit(steps)))
-
-
-def _opened_text(use: Generator, asked: Decoded) -> _Opened:
-    if asked.turns or use.template is not None or use.tokenizer.inner.token_to_id(END) is not None:
-        turns = [*asked.turns, asked.text]
-        prompt = use.conversation([Message("assistant" if i % 2 else "user", text) for i, text in enumerate(turns)])
-        ends = [use.tokenizer.stop if use.template is not None else chat_token(use.tokenizer, END)]
-    else:
-        prompt, ends = use.prompt(asked.text), [use.tokenizer.stop]
-    ids = [*prompt.ids, *asked.forced]
-    state = use.engine.prefill([ids[:-1]])
-    return _Opened(use.engine.step, state, ids[-1], [*ends, *use.tokenizer.stops], asked.max_tokens or _LENGTH)
+    return await streamed(tokens())
 
 
-@torch.inference_mode()
-def _opened_source(use: Translator, asked: Decoded, text: str) -> _Opened:
-    if is_blank(text):
-        raise UsageError("the text is blank", cure="write one")
-    source, model, target = use.encode([text]), use.model, use.target
-    device = next(model.parameters()).device
-    state: Any = model.start(model.encode(inputs_of(source).to(device)))
-    read = [target.start, *asked.forced]
-    if read[:-1]:
-        _, state = model.decode(torch.tensor([read[:-1]], device=device), state)
-
-    def step(last: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        hidden, state = model.decode(last.to(device), state)
-        never = torch.tensor(target.suppressed, dtype=torch.long, device=device)
-        return model.head(hidden[:, -1]).index_fill_(1, never, -torch.inf), state
-
-    limit = asked.max_tokens or most_tokens(len(source[0]), use.config)
-    return _Opened(step, state, read[-1], [target.end, *target.stops], max(1, limit - len(asked.forced)))
-
-
-def _choices(opened: _Opened, asked: Decoded) -> Iterator[tuple[int, float, list[tuple[int, float]]]]:
-    """Each token with its log-probability and the most probable ones: the first of these, or one that is sampled."""
-    config = with_options(Sampling(), asked.options(None)) if asked.temperature else None
-    state, last = opened.state, opened.last
-    generator = torch.Generator().manual_seed(config.seed if config else 1)
-    for _ in range(opened.limit):
-        with torch.inference_mode():
-            scores, state = opened.step(torch.tensor([[last]]), state)
-            log_p = scores.float().cpu().log_softmax(-1)
-            last = int(log_p.argmax())
-            if isinstance(config, Sampling):
-                last = int(torch.multinomial(distribution(log_p, config), 1, generator=generator))
-            best = log_p[0].topk(min(_TOP, log_p.shape[1]))
-            top = [(i, p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True) if p > -math.inf]
-        yield last, float(log_p[0, last]), top
-        if last in opened.ends:
-            return
+def _job(served: Served, asked: Decoded) -> Job:
+    """What is decoded: one text, by the most probable tokens or by those that are drawn."""
+    use, source = served.predictor, source_of(served, asked)
+    options = {**asked.options(asked.max_tokens), "beam": 1, "n_best": 1}
+    config = seeded(with_options(use.config, options), asked)
+    if isinstance(use, Translator):
+        if is_blank(source):
+            raise UsageError("the text is blank")
+        (row,) = use.encode([source])
+        job = use.writer.job(row, config, asked.forced)
+        job.top = _TOP
+        return job
+    chat = "/v1/chat/completions" in served.uses
+    turns = [Message("assistant" if i % 2 else "user", text) for i, text in enumerate([*asked.turns, source])]
+    prompt = use.conversation(turns) if chat else use.prompt(source)
+    request = use.request([prompt.ids], replace(config, max_length=config.max_length or _LENGTH), (), chat)
+    return Job(prompt.ids, replace(request, prefix=tuple(asked.forced)), config, top=_TOP)
 
 
-class Read(Asked):
-    """A text or an image, and a second text where the model reads two."""
-
-    text: Text = ""
-    image: Picture | None = None
-    second: Text = ""
-
-
-@router.post("/predict")
-async def predict(asked: Read, request: Request) -> dict[str, Any]:
-    """What a model that reads predicts: {kind: ...} and what belongs to it."""
-    served = models_of(request).get(asked.model)
-    source = source_of(served, asked)
-
-    def steps() -> Iterator[dict[str, Any]]:
-        yield _predicted(served, source, asked.second)
-
-    return (await served.worker.submit(steps).all())[0]
-
-
-def _predicted(served: Served, source: str, second: str) -> dict[str, Any]:
-    use, kind = served.predictor, does(served)
-    if isinstance(use, Filler):
-        return {"kind": kind, "masks": use(source, _TOP)}
-    if isinstance(use, WordVectors):
-        return {"kind": kind, "near": use.similar(source.split(), 12)}
-    if kind not in ("classify", "answer", "tag"):
-        raise WrongTaskError(f"the model {served.name!r} predicts nothing here")
-    (result,) = use([(source, second) if kind == "answer" or second else source])
-    return {"kind": kind, **vars(result)}
-
-
-def source_of(served: Served, asked: Decoded | Read) -> str:
-    """The text or the image of a request; for a model of images, no text, which would be the path of a file here."""
-    reads = "image" if does(served) == "caption" else getattr(served.loaded.config, "modality", "text")
-    if reads == "text":
-        return asked.text
-    if asked.image is None:
-        raise UsageError("an image is needed", cure="choose a picture")
-    return asked.image.address()
+def _token(choice: Choice, tokenizer: Tokenizer, job: Job) -> dict[str, Any]:
+    ends = (job.request.end, *job.request.ends)
+    name, *others = tokenizer.tokens([choice.id, *(i for i, _ in choice.top)])
+    top = [[i, other, log_p, i in ends] for (i, log_p), other in zip(choice.top, others, strict=True)]
+    return {"id": choice.id, "token": name, "log_p": choice.log_p, "top": top, "end": choice.id in ends}

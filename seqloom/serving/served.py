@@ -1,26 +1,25 @@
-"""The models of a server, by name: runs, tasks of runs of several, and adapters."""
+"""The models of a server, by name: runs, and the tasks of runs of several."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seqloom.errors import SeqloomError, UsageError, nearest
+from seqloom.errors import RunError, UsageError, nearest
+from seqloom.serving.refusals import UnknownModelError, WrongTaskError
 from seqloom.serving.work import Worker
 from seqloom.tasks.building import Loaded, load_run
+from seqloom.tasks.encoder.answer import Answerer
+from seqloom.tasks.encoder.embed import TextEncoder, encoder_of
+from seqloom.tasks.encoder.examples import Predictor
+from seqloom.tasks.encoder.masked_words import Filler
+from seqloom.tasks.encoder.task import ReadingConfig
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import RunConfig
-
-
-class UnknownModelError(SeqloomError):
-    """A request names a model that is not served."""
-
-
-class WrongTaskError(SeqloomError):
-    """A request asks a model for what it does not do."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class Served:
         predictor: what its task gives.
         worker: computes for it.
         created: when its run was written, in seconds since 1970.
+        encoder: what gives vectors of texts; None = nothing does.
     """
 
     name: str
@@ -40,11 +40,24 @@ class Served:
     predictor: Any
     worker: Worker
     created: int
+    encoder: TextEncoder | None = None
+    tokens: Counter[str] = field(default_factory=Counter, compare=False)
+    """The tokens that were read ("prompt") and written ("completion") for requests."""
+
+    def count(self, read: int, written: int = 0) -> dict[str, int]:
+        """Counts the tokens of a request, and returns what its response says of them."""
+        self.tokens.update(prompt=read, completion=written)
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
     @property
     def task(self) -> str:
         """The task of its config."""
         return str(self.loaded.config.task)
+
+    @property
+    def modality(self) -> str:
+        """What it reads: "text", "image" or "signal"."""
+        return str(getattr(self.loaded.config, "modality", "text"))
 
     @property
     def uses(self) -> list[str]:
@@ -57,13 +70,30 @@ class Served:
             raise WrongTaskError(f"the model {self.name!r} is not for {route}, but for {' and '.join(uses) or 'none'}")
 
 
-def _reads(served: Served, modality: str) -> bool:
-    return getattr(served.loaded.config, "modality", "text") == modality
+def _labels(served: Served) -> bool:
+    return isinstance(served.predictor, Predictor) and not isinstance(served.predictor.reader, Answerer)
+
+
+def _answers(served: Served) -> bool:
+    return isinstance(served.predictor, Predictor) and isinstance(served.predictor.reader, Answerer)
+
+
+def _chats(served: Served) -> bool:
+    generator = served.predictor
+    if not isinstance(generator, Generator):
+        return False
+    return bool(getattr(served.loaded.config.data, "chats", False)) or generator.template is not None
 
 
 ROUTES: Mapping[str, Callable[[Served], bool]] = {
     "/v1/completions": lambda s: isinstance(s.predictor, Generator),
-    "/v1/translate": lambda s: isinstance(s.predictor, Translator) and _reads(s, "text"),
+    "/v1/chat/completions": _chats,
+    "/v1/embeddings": lambda s: s.encoder is not None,
+    "/v1/translate": lambda s: isinstance(s.predictor, Translator) and s.modality == "text",
+    "/v1/caption": lambda s: isinstance(s.predictor, Translator) and s.modality == "image",
+    "/v1/classify": lambda s: _labels(s) and s.modality in ("text", "image"),
+    "/v1/answer": _answers,
+    "/v1/fill": lambda s: isinstance(s.predictor, Filler),
 }
 """The routes that only some models answer, and which ones."""
 
@@ -116,12 +146,40 @@ def named(text: str) -> tuple[str, str]:
 
 
 def _served(name: str, loaded: Loaded[Any]) -> Iterator[Served]:
-    worker, created = Worker(name), int((loaded.run.path / "config.toml").stat().st_mtime)
-    if not loaded.config.parts:
-        yield Served(name, loaded, loaded.predictor(), worker, created)
-    for part, config in loaded.config.parts.items():
-        one: Loaded[Any] = Loaded(loaded.run, config, *loaded.config.viewed(part, loaded.model, loaded.assets))
-        yield Served(f"{name}/{part}", one, one.predictor(), worker, created)
+    """The models of a run, which one worker computes for."""
+    parts = loaded.config.parts
+    of_name = {name: loaded} if not parts else {}
+    for part, config in parts.items():
+        model, assets = loaded.config.viewed(part, loaded.model, loaded.assets)
+        of_name[f"{name}/{part}"] = Loaded(loaded.run, config, model, assets)
+    encoders = {each: _encoder(one) for each, one in of_name.items()}
+    predictors = {each: _predictor(one, encoders[each]) for each, one in of_name.items()}
+    worker = Worker(name)
+    created = int((loaded.run.path / "config.toml").stat().st_mtime)
+    for each, one in of_name.items():
+        yield Served(each, one, predictors[each], worker, created, encoders[each])
+
+
+def _predictor(loaded: Loaded[Any], encoder: TextEncoder | None) -> Any:
+    """What the task of a run gives; a run that only gives vectors has none."""
+    try:
+        predictor = loaded.predictor()
+    except RunError:
+        if encoder is None:
+            raise
+        return None
+    if isinstance(predictor, Predictor):
+        predictor.long_input = "refuse"
+    return predictor
+
+
+def _encoder(loaded: Loaded[Any]) -> TextEncoder | None:
+    if not isinstance(loaded.config, ReadingConfig):
+        return None
+    try:
+        return encoder_of(loaded)
+    except RunError:
+        return None
 
 
 def models_of(request: Any) -> Models:
@@ -131,7 +189,8 @@ def models_of(request: Any) -> Models:
 
 
 def found(request: Any, name: str, route: str) -> Served:
-    """The model of a request. Raises UnknownModelError, WrongTaskError."""
+    """The model of a request. Raises UnknownModelError, WrongTaskError, OverloadedError."""
     served = models_of(request).get(name)
     served.needs(route)
+    served.worker.check_room()
     return served

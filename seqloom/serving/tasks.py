@@ -1,36 +1,115 @@
-"""Routes for what OpenAI's interface has no name for: /v1/translate."""
+"""Routes for what OpenAI's interface has no name for: translate, caption, classify, answer, fill."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 
-from seqloom.serving.asked import Translation
+from seqloom.decoding.config import with_options
+from seqloom.errors import UsageError
+from seqloom.serving.asked import Answering, Captioning, Classification, Decoded, Filling, Translating, listed
 from seqloom.serving.served import Served, found
+from seqloom.serving.writing import seeded
+from seqloom.tasks.encoder.media import ImageMedium
+from seqloom.tasks.seq2seq.predictor import Translation, Translator
 
 router = APIRouter(tags=["tasks"])
 _AT_ONCE = 8
-"""The texts of a request that are computed in one step, after which other requests have their turn."""
+"""The inputs of a request that are computed in one step, after which other requests have their turn."""
+I = TypeVar("I")  # noqa: E741
 
 
 @router.post("/v1/translate")
-async def translate(asked: Translation, request: Request) -> dict[str, Any]:
-    """Translations of texts, best first, with the log-probability of each."""
+async def translate(asked: Translating, request: Request) -> dict[str, Any]:
+    """Translations of texts, best first, with the log-probability and the score of each."""
     served = found(request, asked.model, "/v1/translate")
-    texts = [asked.texts] if isinstance(asked.texts, str) else asked.texts
-    options = asked.options(asked.max_tokens)
-
-    def steps() -> Iterator[list[Any]]:
-        for start in range(0, len(texts), _AT_ONCE):
-            part = texts[start : start + _AT_ONCE]
-            yield served.predictor.translate(part, [asked.prefix] * len(part) if asked.prefix else None, **options)
-
-    rows = [row for part in await served.worker.submit(steps).all() for row in part]
-    return answered(served, translations=[[vars(one) for one in row] for row in rows])
+    return _answered(served, translations=await _written(served, listed(asked.texts), asked))
 
 
-def answered(served: Served, **results: Any) -> dict[str, Any]:
-    """The body of a response."""
+@router.post("/v1/caption")
+async def caption(asked: Captioning, request: Request) -> dict[str, Any]:
+    """Captions of images, best first, with the log-probability and the score of each."""
+    served = found(request, asked.model, "/v1/caption")
+    images = await _images(served, served.predictor.source, asked.images)
+    return _answered(served, captions=await _written(served, images, asked))
+
+
+@router.post("/v1/classify")
+async def classify(asked: Classification, request: Request) -> dict[str, Any]:
+    """Labels of texts, of pairs of texts or of images, labels of words, or rewards of prompts with their answers."""
+    served = found(request, asked.model, "/v1/classify")
+    medium = served.predictor.reader.medium
+    inputs, others = (asked.images, asked.texts) if served.modality == "image" else (asked.texts, asked.images)
+    if inputs is None or others is not None:
+        raise UsageError(f"the model {served.name!r} reads {served.modality}s", where=f"{served.modality}s")
+    if asked.images is not None:
+        inputs = await _images(served, medium, asked.images)
+    rows: Sequence[Any] = [inputs] if isinstance(inputs, str) else inputs
+    predictions = await _computed(served, rows, served.predictor)
+    return _answered(served, predictions=[_plain(prediction) for prediction in predictions])
+
+
+@router.post("/v1/answer")
+async def answer(asked: Answering, request: Request) -> dict[str, Any]:
+    """The spans of a passage that answer questions about it."""
+    served = found(request, asked.model, "/v1/answer")
+    pairs = [(question, asked.passage) for question in listed(asked.questions)]
+    return _answered(served, answers=[_plain(each) for each in await _computed(served, pairs, served.predictor)])
+
+
+@router.post("/v1/fill")
+async def fill(asked: Filling, request: Request) -> dict[str, Any]:
+    """The most probable words for each masked one of each text."""
+    served = found(request, asked.model, "/v1/fill")
+
+    def filled(texts: Sequence[str]) -> list[Any]:
+        return [served.predictor(text, asked.count) for text in texts]
+
+    words = [
+        [[{"word": word, "probability": p} for word, p in candidates] for candidates in masks]
+        for masks in await _computed(served, listed(asked.texts), filled)
+    ]
+    return _answered(served, words=words)
+
+
+async def _computed(served: Served, inputs: Sequence[I], compute: Callable[[Sequence[I]], Sequence[Any]]) -> list[Any]:
+    """What a function gives for inputs, a few of them in each step of the model's thread."""
+
+    def steps() -> Iterator[Sequence[Any]]:
+        for start in range(0, len(inputs), _AT_ONCE):
+            yield compute(inputs[start : start + _AT_ONCE])
+
+    return [result for part in await served.worker.steps(steps).all() for result in part]
+
+
+async def _written(served: Served, inputs: Sequence[str], asked: Decoded) -> list[list[dict[str, Any]]]:
+    """What an encoder-decoder writes for each input, decoded beside the rows of other requests."""
+    translator: Translator = served.predictor
+    config = seeded(with_options(translator.config, asked.options(asked.max_tokens)), asked)
+    prefixes = [asked.prefix] * len(inputs) if asked.prefix else None
+    jobs = await asyncio.to_thread(translator.jobs, inputs, prefixes, config)
+    decoded = [number for number, job in enumerate(jobs) if job is not None]
+    results = [[Translation("", 0.0, 0.0)] for _ in jobs]
+    if decoded:
+        async for number, update in served.worker.decode(translator.writer, [job for job in jobs if job is not None]):
+            if update.hypotheses is not None:
+                results[decoded[number]] = translator.translations(update.hypotheses)
+    return [[vars(one) for one in each] for each in results]
+
+
+async def _images(served: Served, medium: ImageMedium, images: Sequence[bytes]) -> list[str]:
+    def decoded(part: Sequence[bytes]) -> list[str]:
+        return [medium.sent(data, "images") for data in part]
+
+    return await _computed(served, images, decoded)
+
+
+def _plain(prediction: Any) -> dict[str, Any]:
+    return {key: value for key, value in vars(prediction).items() if key != "where"}
+
+
+def _answered(served: Served, **results: Any) -> dict[str, Any]:
     return {"object": "list", "model": served.name, **results}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,8 +21,8 @@ from seqloom.inspection.report import samples_part, training_part
 from seqloom.models.word_vectors import WordVectors
 from seqloom.run import Run
 from seqloom.serving.asked import Asked
-from seqloom.serving.inspect import Read, source_of, tables_of
-from seqloom.serving.openai import streamed
+from seqloom.serving.forms import streamed
+from seqloom.serving.inspect import Given, source_of, tables_of
 from seqloom.serving.served import Served, models_of
 from seqloom.tasks.building import Loaded, load_run
 from seqloom.tasks.task import RunConfig, config_of
@@ -67,7 +67,7 @@ def _training(loaded: Loaded[Any], known: int) -> dict[str, Any]:
     return {**found, "charts": charts, "samples": shown, "text": texts[0] if texts else ""}
 
 
-class Looked(Read):
+class Looked(Given):
     """An input whose attention is shown, with the weights of a step; -1 = those of the model that is served."""
 
     step: Step = -1
@@ -77,16 +77,16 @@ class Looked(Read):
 async def look(asked: Looked, request: Request) -> dict[str, Any]:
     """What a model attends to in an input, as the report shows it."""
     served = models_of(request).get(asked.model)
-    source = source_of(served, asked)
+    source = await asyncio.to_thread(source_of, served, asked)
 
     def steps() -> Iterator[dict[str, Any]]:
         loaded = served.loaded if asked.step < 0 else _at(served.loaded.run.path, _part(served), asked.step)
         use = served.predictor if asked.step < 0 else loaded.predictor()
-        seen = loaded.config.look(loaded.run, use, [f"{source}\t{asked.second}" if asked.second else source], [])
+        seen = loaded.config.look(loaded.run, use, [source], [])
         parts = [example_part(i, each) for i, each in enumerate(seen.examples, 1)]
         yield {"markup": join([*parts, *seen.sections.values()])}
 
-    return (await served.worker.submit(steps).all())[0]
+    return (await served.worker.steps(steps).all())[0]
 
 
 @lru_cache(maxsize=2)
@@ -125,7 +125,7 @@ async def map_of(asked: Embedded, request: Request) -> dict[str, Any]:
         title = f"{len(words)} of {len(vectors.vocabulary):,} in the plane in which they differ most (PCA)"
         yield {"tables": [*tables], "markup": scatter(title, title, words, vectors.map(words)), "words": words}
 
-    return (await served.worker.submit(steps).all())[0]
+    return (await served.worker.steps(steps).all())[0]
 
 
 @router.post("/near")
@@ -144,7 +144,7 @@ async def near(asked: Analogy, request: Request) -> dict[str, Any]:
         else:
             yield {"words": words, "near": vectors.similar(words, _NEAR)}
 
-    return (await served.worker.submit(steps).all())[0]
+    return (await served.worker.steps(steps).all())[0]
 
 
 def _tables(request: Request, asked: Embedded) -> tuple[Served, dict[str, Any]]:
@@ -193,11 +193,15 @@ async def microscope(asked: Measured, request: Request) -> StreamingResponse:
     chosen = [models_of(request).get(name) for name in (asked.model, asked.other) if name]
 
     def steps() -> Iterator[dict[str, Any]]:
-        rows = []
+        rows = list[dict[str, Any]]()
         for served in chosen:
             yield {"measuring": served.name}
             rows += measured(served.loaded.run, served.name, asked.sentences, Reporter(0))
         parts = microscope_parts({"sentences": asked.sentences, "runs": rows})
         yield {"markup": join(element("section", element("h3", name), part) for name, part in parts.items())}
 
-    return await streamed(aiter(chosen[0].worker.submit(steps)))
+    async def parts() -> AsyncGenerator[dict[str, Any], None]:
+        async for part in chosen[0].worker.steps(steps):
+            yield part
+
+    return await streamed(parts())

@@ -79,13 +79,12 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 30) -> Any:
-        """The value of an expression as soon as it is true."""
+    def until(self, expression: str, seconds: float = 30) -> None:
+        """Waits until an expression is true; a node is."""
         end = time.monotonic() + seconds
-        while not (value := self.js(expression)):
+        while not self.js(f"!!({expression})"):
             assert time.monotonic() < end, f"{expression} is not so after {seconds} s"
             time.sleep(0.02)
-        return value
 
     def text(self, path: str) -> str:
         """What is read at the first node of a path."""

@@ -76,6 +76,7 @@ class Window:
         positions: how many positions the model makes of the values; 0 = one for each of T.
         scale: standardizes the values when a batch is made of them; until then they keep their small type.
         beside: what of another modality is read with it.
+        lost: the tokens that were cut off and that no window has.
     """
 
     values: np.ndarray
@@ -86,6 +87,7 @@ class Window:
     positions: int = 0
     scale: Scale | None = None
     beside: Window | None = None
+    lost: int = 0
 
     @property
     def length(self) -> int:
@@ -137,18 +139,20 @@ def frame(
         config: the lengths.
         windows: whether a long text has several; otherwise it is cut, the longer one of a pair first.
     """
-    head, split = np.array(template.before, dtype=np.int32), 0
+    head, split, lost = np.array(template.before, dtype=np.int32), 0, 0
     after = np.array(template.after, dtype=np.int32)
     if second is not None:
         room = config.length - len(head) - len(template.between) - len(after)
         kept = room // 2 if windows else max(room // 2, room - len(second))
+        lost = max(0, len(text) - kept)
         head, text = np.concatenate((head, text[:kept], template.between)).astype(np.int32), second
         split = len(head)
     room = config.length - len(head) - len(after)
+    lost += 0 if windows else max(0, len(text) - room)
     starts = starts_of(len(text), room, config.stride) if windows else (0,)
     rows = [np.concatenate((head, text[first : first + room], after)).astype(np.int32) for first in starts]
     return tuple(
-        Window(ids, sys.maxsize if second is None else split, first, template.segments)
+        Window(ids, sys.maxsize if second is None else split, first, template.segments, lost=lost)
         for ids, first in zip(rows, starts, strict=True)
     )
 

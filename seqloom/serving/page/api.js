@@ -3,7 +3,8 @@
 // What a server refuses, in its words.
 export class Refused extends Error {}
 
-async function asked(path, body, signal) {
+async function asked(name, body, signal) {
+  const path = name.startsWith("v1/") ? `/${name}` : `/inspect/${name}`;
   const more = body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
   const answer = await fetch(path, { ...more, signal });
   if (answer.ok) return answer;
@@ -15,14 +16,14 @@ export const api = {
   // Whether it computes what it is asked for now, with any text; false = it has what it was made with.
   live: true,
 
-  // The answer to a question of a view: `get("runs")`, `get("predict", { model, text })`.
+  // The answer to a question of a view: `get("runs")`, `get("v1/fill", { model, texts })`.
   async get(name, question, signal) {
-    return (await asked(`/inspect/${name}`, question, signal)).json();
+    return (await asked(name, question, signal)).json();
   },
 
   // The same for an answer that comes piece by piece.
   async *stream(name, question, signal) {
-    const reader = (await asked(`/inspect/${name}`, question, signal)).body.getReader(), decoder = new TextDecoder();
+    const reader = (await asked(name, question, signal)).body.getReader(), decoder = new TextDecoder();
     let text = "";
     for (;;) {
       const { done, value } = await reader.read();

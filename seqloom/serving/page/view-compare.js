@@ -1,6 +1,6 @@
 // Two runs side by side: one text, what each writes or predicts, and what it attends to; and how far both reach back.
 import { make, placed } from "./draw.js";
-import { makeWriting, predictionParts, taskInput, taskWrites } from "./view-task.js";
+import { makeWriting, predicted, taskInput, taskWrites } from "./view-task.js";
 
 const alike = (run, runs) => runs.filter((other) => other !== run && other.does === run.does && other.reads === run.reads);
 
@@ -41,7 +41,7 @@ function column(run, input, { api, signal, guarded }) {
   const writing = makeWriting({ node: result, status, api, question, again: (tokens) => guarded(() => writing.run(tokens, signal)) });
   guarded(async () => {
     if (taskWrites.includes(run.does)) await writing.run([], signal);
-    else result.replaceChildren(...predictionParts(await api.get("predict", question(), signal)));
+    else result.replaceChildren(...await predicted(api, run, input.value(), "", signal));
     result.hidden = false;
     if (run.looks) seen.replaceChildren(placed((await api.get("look", question(), signal)).markup));
   });

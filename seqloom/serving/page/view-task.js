@@ -9,29 +9,42 @@ const taskLabels = {
 };
 export const taskWrites = ["translate", "continue", "chat", "caption"];
 
-// A text area or, for pictures, a file; `value()` is what is asked for.
+const taskImageSide = 512; // pixels of the longer side of a picture that is sent
+
+// A text area, or a file for a picture; `value()` is what is asked for: { text }, or { image } in Base64.
 export function taskInput(run, session) {
-  const [text] = taskLabels[run.does], image = run.does === "caption" || run.reads === "image";
-  if (!image) {
-    const area = make("textarea", { rows: 3, dir: "auto", value: session.texts?.[run.name] ?? (run.mask && `Paris is the ${run.mask} of France.`) });
-    return { node: make("label", { className: "field" }, text, area), value: () => ({ text: area.value }), area };
+  const [name] = taskLabels[run.does];
+  if (run.does !== "caption" && run.reads !== "image") {
+    const value = session.texts?.[run.name] ?? (run.mask && `Paris is the ${run.mask} of France.`);
+    const area = make("textarea", { rows: 3, dir: "auto", value });
+    return { node: make("label", { className: "field" }, name, area), value: () => ({ text: area.value }), area };
   }
   const file = make("input", { type: "file", accept: "image/*" }), picture = make("canvas", { className: "picture", hidden: true });
   file.addEventListener("change", async () => {
     if (!file.files.length) return;
-    const bitmap = await createImageBitmap(file.files[0]), scale = Math.min(1, 384 / Math.max(bitmap.width, bitmap.height));
-    Object.assign(picture, { width: Math.max(1, bitmap.width * scale), height: Math.max(1, bitmap.height * scale), hidden: false });
-    picture.getContext("2d").drawImage(bitmap, 0, 0, picture.width, picture.height);
+    const bitmap = await createImageBitmap(file.files[0]), scale = Math.min(1, taskImageSide / Math.max(bitmap.width, bitmap.height));
+    const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
+    Object.assign(picture, { width, height, hidden: false });
+    picture.getContext("2d").drawImage(bitmap, 0, 0, width, height);
   });
-  return { node: make("label", { className: "field" }, "Picture", file, picture), value: () => taskPixels(picture), area: file };
+  const value = () => {
+    if (picture.hidden) throw new Error("Choose a picture first.");
+    return { image: picture.toDataURL("image/png").split(",")[1] };
+  };
+  return { node: make("label", { className: "field" }, "Picture", file, picture), value, area: file };
 }
 
-// The pixels of a picture as the server takes them.
-function taskPixels(canvas) {
-  if (canvas.hidden) throw new Error("Choose a picture first.");
-  const { width, height } = canvas, { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-  const bytes = data.filter((_, i) => i % 4 < 3);
-  return { image: { width, height, data: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")) } };
+// What a model that reads predicts of a text or a picture.
+export async function predicted(api, run, { text, image }, second, signal) {
+  const model = run.name, of = { model, ...(image ? { images: [image] } : { texts: [second ? [text, second] : text] }) };
+  const [one] = Object.values(await {
+    classify: () => api.get("v1/classify", of, signal),
+    tag: () => api.get("v1/classify", of, signal),
+    fill: () => api.get("v1/fill", { ...of, count: 8 }, signal),
+    answer: () => api.get("v1/answer", { model, questions: text, passage: second }, signal),
+    words: async () => ({ near: [(await api.get("near", { model, words: text.split(/\s+/).filter(Boolean) }, signal)).near] }),
+  }[run.does]()).findLast(Array.isArray);
+  return predictionParts(run.does, one);
 }
 
 function showTask(node, { api, run, session, signal, guarded }) {
@@ -63,7 +76,7 @@ function showTask(node, { api, run, session, signal, guarded }) {
   }
 
   const writing = writes && makeWriting({
-    node: result, status, api, again: (tokens) => ask((ends) => writing.run(tokens, ends)),
+    node: result, status, api, again: (ids) => ask((ends) => writing.run(ids, ends)),
     question: () => ({ model: run.name, ...input.value(), temperature: +warm.value }),
   });
   form.addEventListener("submit", (event) => {
@@ -71,8 +84,7 @@ function showTask(node, { api, run, session, signal, guarded }) {
     if (input.area.type === "textarea") (session.texts ??= {})[run.name] = input.area.value;
     if (writes) return ask((ends) => writing.run([], ends));
     return ask(async (ends) => {
-      const found = await api.get("predict", { model: run.name, ...input.value(), second: second?.value ?? "" }, ends);
-      result.replaceChildren(...predictionParts(found));
+      result.replaceChildren(...await predicted(api, run, input.value(), second?.value, ends));
       if (run.reads === "image") result.append(placed((await api.get("look", { model: run.name, ...input.value() }, ends)).markup));
     });
   });
@@ -111,42 +123,41 @@ export function makeWriting({ node, status, api, question, again }) {
   function alternatives(at) {
     const one = tokens[at], rows = one.top.map(([, token, p, end]) => [end ? "the end" : readable(token), Math.exp(p)]);
     const pick = (i) => {
-      const [id, token, log_p, end] = one.top[i];
-      if (!end) again([...tokens.slice(0, at), { ...one, id, token, log_p, forced: true, end }]);
+      const [id, , , end] = one.top[i];
+      if (!end) again([...tokens.slice(0, at).map((each) => each.id), id]);
     };
     return [make("h3", { textContent: `Token ${at + 1}: what else the model could have written` }), ranked(rows, pick)];
   }
 
   async function run(kept, signal) {
-    tokens = [...kept];
+    tokens = [];
     node.hidden = false;
     panel.hidden = true;
     text.textContent = "";
     chips.replaceChildren();
-    tokens.forEach(draw);
     status.textContent = "Writing …";
-    for await (const piece of api.stream("decode", { ...question(), forced: kept.map((one) => one.id) }, signal)) {
+    for await (const piece of api.stream("decode", { ...question(), forced: kept }, signal)) {
       tokens.push(piece);
       text.textContent = piece.text;
       draw(piece, tokens.length - 1);
     }
-    roving([...chips.children], kept.length ? kept.length - 1 : 0);
-    if (kept.length) chips.children[kept.length - 1].focus();
+    const last = Math.max(0, kept.length - 1);
+    roving([...chips.children], last);
+    if (kept.length) chips.children[last].focus();
     status.textContent = `${tokens.length} tokens.`;
   }
   return { run };
 }
 
-// What a model that reads predicts, by kind.
-export const predictionParts = (found) => ({
-  fill: () => found.masks.map((rows, i) => make("div", {}, make("h3", { textContent: `Masked word ${i + 1}` }), ranked(rows))),
-  words: () => [make("h3", { textContent: "Nearest words, by the cosine of their vectors" }), ranked(found.near)],
+const predictionParts = (does, found) => ({
+  fill: () => found.map((words, i) => make("div", {}, make("h3", { textContent: `Masked word ${i + 1}` }), ranked(words.map(({ word, probability }) => [word, probability])))),
+  words: () => [make("h3", { textContent: "Nearest words, by the cosine of their vectors" }), ranked(found, null, (cosine) => cosine.toFixed(2))],
   classify: () => typeof found.label === "number"
     ? [make("p", { className: "written", textContent: found.label.toPrecision(4) })]
     : [make("p", { className: "written", dir: "auto", textContent: found.label }),
       ranked(Object.entries(found.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 20))],
   answer: () => [make("p", { className: "written", dir: "auto", textContent: found.text || "No answer in this passage." }), ranked([["probability", found.probability]])],
   tag: () => [make("div", { className: "chips", dir: "auto" }, ...found.words.map((word, i) => make("span", { className: "chip" }, make("bdi", { textContent: word }), make("small", { textContent: found.labels[i] }))))],
-})[found.kind]();
+})[does]();
 
 export const taskView = { name: "task", title: "Try it", fits: (run) => run.does in taskLabels, show: showTask };

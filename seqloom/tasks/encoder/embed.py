@@ -20,7 +20,7 @@ from seqloom.nn.memory import mean_summary
 from seqloom.nn.pooling import window_means
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
-from seqloom.tasks.building import load_run
+from seqloom.tasks.building import Loaded, load_run
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.task import ReadingConfig
 from seqloom.tasks.task import RunConfig
@@ -80,15 +80,18 @@ def compared_vectors(other: Counterpart, texts: Sequence[str]) -> Iterable[tuple
 
 def load_encoder(path: str | Path, **options: Any) -> TextEncoder:
     """The text encoder of a run; the options are those of `load_run`. Raises RunError for another model."""
-    loaded = load_run(path, ReadingConfig, **options)
+    return encoder_of(load_run(path, ReadingConfig, **options))
+
+
+def encoder_of(loaded: Loaded[Any]) -> TextEncoder:
+    """The same of a run that was loaded."""
+    path, assets = str(loaded.run.path), loaded.assets
     if not isinstance(loaded.model, EncoderOnly):
-        raise RunError("is a language model that gives rewards, not vectors", where=str(path), cure="name an encoder")
-    if loaded.assets.tokenizers is None:
-        raise RunError(
-            "reads images, and vectors are those of texts", where=str(path), cure="name a run that reads text"
-        )
-    normalized = bool((loaded.assets.facts or {}).get("normalize"))
-    return TextEncoder(loaded.model, loaded.assets.tokenizer, loaded.config.batches.length, normalized=normalized)
+        raise RunError("is a language model that gives rewards, not vectors", where=path, cure="name an encoder")
+    if assets.tokenizers is None:
+        raise RunError("reads images, and vectors are those of texts", where=path, cure="name a run that reads text")
+    normalized = bool((assets.facts or {}).get("normalize"))
+    return TextEncoder(loaded.model, assets.tokenizer, loaded.config.batches.length, normalized=normalized)
 
 
 @dataclass(frozen=True, kw_only=True)

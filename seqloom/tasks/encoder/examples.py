@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -95,10 +95,16 @@ class Reader:
 
 
 class Predictor:
-    """A trained model in use: `predictor(["a text"])`, pairs of texts, sentences, questions with passages, images."""
+    """A trained model in use: `predictor(["a text"])`, pairs of texts, sentences, questions with passages, images.
 
-    def __init__(self, model: TextReader, reader: Reader) -> None:
-        self.model, self.reader = model, reader
+    Args:
+        model: the model.
+        reader: encodes what it reads, and decodes what it predicts.
+        long_input: whether what is longer than the model reads is cut, or a DataError.
+    """
+
+    def __init__(self, model: TextReader, reader: Reader, long_input: Literal["cut", "refuse"] = "cut") -> None:
+        self.model, self.reader, self.long_input = model, reader, long_input
 
     def __call__(self, examples: Sequence[Any]) -> list[Any]:
         """The prediction for each example."""
@@ -109,8 +115,18 @@ class Predictor:
     def predictions(self, rows: Sequence[Any]) -> list[Any]:
         """The prediction for each row, whatever texts it has: also for those that a model wrote."""
         items = self.reader.items(rows, learn=False)
+        if self.long_input == "refuse":
+            self._check(items)
         scores = self.reader.outputs_of(self.model, items)
         return [self.reader.predict(*each) for each in zip(rows, items, scores, strict=True)]
+
+    def _check(self, items: Sequence[Item]) -> None:
+        length = self.reader.config.batches.length
+        lost = [sum(window.lost for window in item.windows) for item in items]
+        for number, tokens in enumerate(lost, start=1):
+            if tokens or self.reader.lost:
+                problem = f"{counted(tokens, 'token')} do not fit into {length}" if tokens else self.reader.lost
+                raise DataError(problem, where=f"input {number}", cure="shorten it")
 
 
 @dataclass(frozen=True, kw_only=True)

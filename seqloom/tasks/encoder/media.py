@@ -22,7 +22,7 @@ from seqloom.inspection.images import image_attention
 from seqloom.inspection.page import join
 from seqloom.inspection.signals import signal_attention
 from seqloom.media.augment import Augment
-from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, is_uri, png_uri, read_image, said
+from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, image_of, is_uri, png_uri, read_image, said
 from seqloom.media.signals import moments, stretched
 from seqloom.models.assemblies import TextReader, limit_of, parameter_count
 from seqloom.tasks.assets import Assets
@@ -181,6 +181,10 @@ class ImageMedium(Medium):
                 raise UsageError("there is no text beside the image", where=image[:80], cure="write IMAGE<TAB>TEXT")
             return replace(self._image(image), label=text)
         return self._image(example)
+
+    def sent(self, data: bytes, where: str) -> str:
+        """The bytes of a file that others sent as an example: no path of theirs is ever read. Raises DataError."""
+        return png_uri(fitted(image_of(data, replace(self.shape, size=0), where), self.shape, where))
 
     def _image(self, example: Any) -> LabelledArray:
         if isinstance(example, str | Path):

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from seqloom.data.batches.stream import encode_beginnings
 from seqloom.decoding.config import DecodingConfig, with_options
-from seqloom.decoding.engine import Engine, Request
-from seqloom.decoding.search import Hypothesis
+from seqloom.decoding.engine import Engine
+from seqloom.decoding.hypotheses import Hypothesis
+from seqloom.decoding.job import Request
 from seqloom.errors import DataError, UsageError
 from seqloom.models.decoder import LanguageModel
 from seqloom.text.chat import END, Message, chat_prompt, chat_token
