@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -16,6 +16,7 @@ from seqloom.nn.effective import by_row
 from seqloom.shapes import Int, Tensor
 
 
+@runtime_checkable
 class Reader(Protocol):
     """An engine that begins jobs and takes steps with them."""
 
@@ -68,7 +69,7 @@ class Continuous:
         return len(self._waiting) + len(self._begun)
 
     def join(self, job: Job) -> None:
-        """Adds a job, which is begun as soon as there is room; first come, first served."""
+        """Adds a job, which is begun as soon as there is room; first come, first served. One of no ids has no text."""
         self._waiting.append(job)
 
     def cancel(self, job: Job) -> None:
@@ -81,6 +82,9 @@ class Continuous:
 
     def step(self) -> list[Update]:
         """Begins the jobs for which there is room, takes a step with all rows, and returns what that brought."""
+        blank = [job for job in self._waiting if not len(job.row)]
+        for job in blank:
+            self._waiting.remove(job)
         while self._opening is not None or (jobs := self._next()):
             if self._opening is None:
                 self._opening = self._begin(jobs)
@@ -96,7 +100,8 @@ class Continuous:
                 break
         if self._running:
             self._running.step()
-        return [update for job in [*self._begun] if (update := self._update(job)) is not None]
+        updates = [update for job in [*self._begun] if (update := self._update(job)) is not None]
+        return [*(Update(job, [], [Hypothesis((), 0.0, 0.0)]) for job in blank), *updates]
 
     def _next(self) -> list[Job]:
         """The waiting jobs that are begun together next."""

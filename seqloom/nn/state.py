@@ -81,8 +81,9 @@ def places_after(state: Any, count: int) -> Int[Tensor, "R T"] | None:
     """The positions in their rows of the next `count` tokens; None = those after the state's length."""
     if state.padding is None:
         return None
-    now = torch.arange(state.length, state.length + count, device=state.padding.device)
-    return (now - state.padding[:, None]).clamp(min=0)
+    padding: Tensor = state.padding
+    now = torch.arange(state.length, state.length + count, device=padding.device)
+    return (now - padding[:, None]).clamp(min=0)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Searched(Asked):
     length_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     no_repeat_ngram: Annotated[int, Field(ge=0, le=1000)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=_LONGEST)] | None = None
 
     def options(self, length: int | None) -> dict[str, Any]:
         """The options of decoding, for at most so many tokens."""
@@ -59,6 +60,8 @@ class Searched(Asked):
         options = {name: value for name in names if (value := getattr(self, name)) is not None}
         if length:
             options["max_length"] = length
+        if self.min_tokens is not None:
+            options["min_length"] = self.min_tokens
         if self.seed is not None:
             options["seed"] = self.seed % _SEED
         if self.top_p is not None:
@@ -86,6 +89,11 @@ class Generated(Searched):
         """The strings before which a text ends."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
+    @property
+    def top(self) -> int | None:
+        """The alternatives of each token to report; None = not even its log-probability."""
+        raise NotImplementedError
+
 
 class Completion(Generated):
     """A request to /v1/completions."""
@@ -96,6 +104,11 @@ class Completion(Generated):
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     best_of: Literal[1] | None = None
     suffix: Literal[""] | None = None
+
+    @property
+    def top(self) -> int | None:
+        """See Generated."""
+        return self.logprobs
 
 
 class TextPart(BaseModel):
@@ -151,7 +164,7 @@ class Chat(Generated):
 
     @property
     def top(self) -> int | None:
-        """The alternatives of each token to report; None = not even its log-probability."""
+        """See Generated."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi.responses import Response, StreamingResponse
 
 from seqloom.decoding.hypotheses import Choice
+from seqloom.errors import SeqloomError
 from seqloom.serving.errors import described, error_body
 from seqloom.serving.writing import Piece, Task, Token, tokens_of
 
@@ -86,6 +87,8 @@ async def streamed(chunks: AsyncGenerator[dict[str, Any], None]) -> StreamingRes
             yield b"data: [DONE]\n\n"
         except Exception as error:
             yield b"data: " + error_body(*described(error)) + b"\n\n"
+            if not isinstance(error, SeqloomError):
+                raise
         finally:
             await chunks.aclose()
 
@@ -104,7 +107,7 @@ class _Listing:
         prompt = form.task.prompts[number // form.task.choices]
         ids = self._ids.setdefault(number, [] if echoed else [*prompt.ids])
         at = self._at.setdefault(number, 0 if echoed else len(prompt.text))
-        tokens = None if form.task.top is None else tokens_of(form.task.generator, ids, piece.chosen)
+        tokens = None if form.task.asked.top is None else tokens_of(form.task.generator, ids, piece.chosen)
         ids += [choice.id for choice in piece.chosen]
         self._at[number] += len(piece.text)
         return form.choice(piece, tokens, at, streamed)

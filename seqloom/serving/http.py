@@ -63,8 +63,8 @@ def listening(host: str, port: int) -> socket.socket:
         raise UsageError(problem, cure="choose another port: --port 8001") from None
 
 
-def serve_at(app: ASGIApp, listener: socket.socket) -> None:
-    """Serves until a signal to end comes; then finishes what was asked for, and returns."""
+def server_of(app: ASGIApp) -> uvicorn.Server:
+    """What serves an application at sockets; `should_exit` ends it when what was asked for is finished."""
     config = uvicorn.Config(
         app,
         http=Timed,
@@ -76,10 +76,15 @@ def serve_at(app: ASGIApp, listener: socket.socket) -> None:
         timeout_graceful_shutdown=int(ANSWERED_WITHIN),
         h11_max_incomplete_event_size=HEADERS,
     )
+    return uvicorn.Server(config)
+
+
+def serve_at(app: ASGIApp, listener: socket.socket) -> None:
+    """Serves until a signal to end comes; then finishes what was asked for, and returns."""
     # uvicorn raises the signals that it was sent again when it has ended; that they came is then no news.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        asyncio.run(uvicorn.Server(config).serve([listener]))
+        asyncio.run(server_of(app).serve([listener]))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

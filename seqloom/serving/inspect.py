@@ -33,8 +33,16 @@ from seqloom.text.tokenizer import Tokenizer
 
 router = APIRouter(prefix="/inspect", include_in_schema=False)
 Id = Annotated[int, Field(ge=0, lt=2**31)]
-_BOXES = ("translate", "caption", "chat/completions", "completions", "classify", "answer", "fill")
-"""The routes of /v1 that have a box in the page; of several that a model answers, the first one's."""
+_BOXES = {
+    "/v1/translate": "translate",
+    "/v1/caption": "caption",
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "continue",
+    "/v1/classify": "classify",
+    "/v1/answer": "answer",
+    "/v1/fill": "fill",
+}
+"""What the box of the page does, by route; of several that a model answers, the first one's."""
 _TOP, _LENGTH = 8, 60
 """The alternatives to a token that are reported; the most tokens of a continuation where a request names none."""
 
@@ -45,7 +53,7 @@ def does(served: Served) -> str:
         return "words"
     if isinstance(getattr(served.predictor, "reader", None), Tagger):
         return "tag" if served.modality == "text" else ""
-    return next((name.partition("/")[0] for name in _BOXES if f"/v1/{name}" in served.uses), "")
+    return next((name for route, name in _BOXES.items() if route in served.uses), "")
 
 
 @router.get("/runs")

@@ -15,9 +15,10 @@ from seqloom.decoding.hypotheses import Choice
 from seqloom.serving.asked import Chat, Completion, Embedding, listed
 from seqloom.serving.forms import ChatForm, CompletionForm
 from seqloom.serving.served import Served, found, models_of
-from seqloom.serving.writing import Task, begun, check_length, choices_of
+from seqloom.serving.writing import Begun, Task, begun, check_length, choices_of, config_for
 from seqloom.tasks.encoder.embed import TextEncoder
 from seqloom.tasks.language_model.predictor import Generator
+from seqloom.tasks.writing import Writing
 
 router = APIRouter(tags=["OpenAI"])
 _TOKENS, _REPLY = 16, 100
@@ -49,14 +50,20 @@ async def completions(asked: Completion, request: Request) -> dict[str, Any] | R
     served = found(request, asked.model, "/v1/completions")
     prompts: Any = asked.prompt
     prompts = [prompts] if isinstance(prompts, str) or isinstance(prompts[0], int) else prompts
+    generator: Generator = served.predictor
     length = _TOKENS if asked.max_tokens is None else asked.max_tokens
-    started = await asyncio.to_thread(lambda: [begun(served.predictor, prompt, length) for prompt in prompts])
-    task = Task(served, started, asked, length, asked.logprobs)
+    config = config_for(asked, generator.config)
+
+    def read() -> Iterator[Begun]:
+        for prompt in prompts:
+            yield (one := begun(generator, prompt, asked.stops, asked.top))
+            check_length(generator, one, length)
+
+    task = Task(served, asked, await asyncio.to_thread(lambda: [*read()]), config, length)
     echoed: list[list[Choice]] = []
-    if asked.echo and task.top is not None:
-        echoed = await choices_of(task)
-    elif asked.echo:
-        echoed = [[Choice(i) for i in prompt.ids] for prompt in task.prompts]
+    if asked.echo:
+        plain = [[Choice(i) for i in prompt.ids] for prompt in task.prompts]
+        echoed = plain if asked.top is None else await choices_of(task, asked.top)
     return await CompletionForm(task, echoed).response()
 
 
@@ -65,13 +72,18 @@ async def chat(asked: Chat, request: Request) -> dict[str, Any] | Response:
     """Replies to a conversation."""
     served = found(request, asked.model, "/v1/chat/completions")
     generator: Generator = served.predictor
-    prompt = await asyncio.to_thread(generator.conversation, asked.turns)
-    length = asked.length
+    config = config_for(asked, generator.config)
+
+    def write() -> Writing:
+        return generator.reply_job(asked.turns, asked.stops, top=asked.top)
+
+    ids = (await asyncio.to_thread(write)).job.row
+    prompt, length = Begun("", ids, write), asked.length
     if length is None:
-        room = _REPLY if generator.context is None else generator.context - len(prompt.ids)
-        length = max(1, min(room, generator.config.max_length or _REPLY))
+        room = _REPLY if generator.context is None else generator.context - len(ids)
+        length = max(1, min(room, config.max_length or _REPLY))
     check_length(generator, prompt, length)
-    task = Task(served, [prompt], asked, length, asked.top, chat=True)
+    task = Task(served, asked, [prompt], config, length)
     return await ChatForm(task).response()
 
 

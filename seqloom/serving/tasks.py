@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 
-from seqloom.decoding.config import with_options
-from seqloom.errors import UsageError
+from seqloom.data.formats.lines import is_blank
+from seqloom.errors import DataError, UsageError
 from seqloom.serving.asked import Answering, Captioning, Classification, Decoded, Filling, Translating, listed
 from seqloom.serving.served import Served, found
-from seqloom.serving.writing import seeded
+from seqloom.serving.writing import config_for
 from seqloom.tasks.encoder.media import ImageMedium
-from seqloom.tasks.seq2seq.predictor import Translation, Translator
+from seqloom.tasks.seq2seq.predictor import Translator
+from seqloom.tasks.writing import Writing
 
 router = APIRouter(tags=["tasks"])
 _AT_ONCE = 8
@@ -88,16 +89,31 @@ async def _computed(served: Served, inputs: Sequence[I], compute: Callable[[Sequ
 async def _written(served: Served, inputs: Sequence[str], asked: Decoded) -> list[list[dict[str, Any]]]:
     """What an encoder-decoder writes for each input, decoded beside the rows of other requests."""
     translator: Translator = served.predictor
-    config = seeded(with_options(translator.config, asked.options(asked.max_tokens)), asked)
-    prefixes = [asked.prefix] * len(inputs) if asked.prefix else None
-    jobs = await asyncio.to_thread(translator.jobs, inputs, prefixes, config)
-    decoded = [number for number, job in enumerate(jobs) if job is not None]
-    results = [[Translation("", 0.0, 0.0)] for _ in jobs]
-    if decoded:
-        async for number, update in served.worker.decode(translator.writer, [job for job in jobs if job is not None]):
-            if update.hypotheses is not None:
-                results[decoded[number]] = translator.translations(update.hypotheses)
-    return [[vars(one) for one in each] for each in results]
+    config = config_for(asked, translator.config, asked.max_tokens)
+    length: Any = {} if asked.max_tokens is None else {"max_length": asked.max_tokens}
+
+    def read() -> Iterator[Writing | None]:
+        for number, text in enumerate(inputs, start=1):
+            try:
+                writing = None if is_blank(text) else translator.job(text, asked.prefix, **length)
+            except DataError as error:
+                raise DataError(error.problem, where=f"input {number}") from None
+            if writing is not None:
+                writing.job.config = config
+            yield writing
+
+    writings = await asyncio.to_thread(lambda: [*read()])
+    rows = [number for number, writing in enumerate(writings) if writing is not None]
+    results = [[{"text": "", "log_p": 0.0, "score": 0.0}] for _ in writings]
+    if jobs := [writing.job for writing in writings if writing is not None]:
+        async for row, update in served.worker.decode(translator, jobs):
+            writing = writings[rows[row]]
+            assert writing is not None
+            writing.take(update)
+            results[rows[row]] = [
+                {"text": each.text, "log_p": each.log_p, "score": each.score} for each in writing.results or ()
+            ]
+    return results
 
 
 async def _images(served: Served, medium: ImageMedium, images: Sequence[bytes]) -> list[str]:

@@ -6,17 +6,24 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from seqloom.decoding.continuous import Continuous, Reader, Update
+from seqloom.decoding.continuous import Continuous, Update
 from seqloom.decoding.job import Job
 from seqloom.serving.refusals import OverloadedError
 
 T = TypeVar("T")
 MOST_ACTIVE, MOST_WAITING = 32, 64
 """The most requests of a run that take turns, and the most that wait to do so."""
-_ROWS, _CHUNK = 32, 512
-"""The most rows that are decoded at a time, and the most positions of prompts that are read between two steps."""
+_ROWS = 32
+"""The most rows that are decoded at a time."""
+
+
+class Writes(Protocol):
+    """A predictor that writes texts."""
+
+    def continuous(self, rows: int) -> Continuous:
+        """What decodes its jobs, at most so many rows at a time."""
 
 
 class Ticket(Generic[T]):
@@ -39,8 +46,12 @@ class Ticket(Generic[T]):
                 if error is not None:
                     raise error
         finally:
-            self.gone = True
-            self._worker.leave(self)
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Frees the place of the request."""
+        self.gone = True
+        self._worker.leave(self)
 
     async def all(self) -> list[T]:
         """All results."""
@@ -108,11 +119,11 @@ class Decoder:
     """The rows of all requests to a model, which are decoded together.
 
     Args:
-        engine: of the model.
+        writes: the predictor of the model.
     """
 
-    def __init__(self, engine: Reader) -> None:
-        self._engine, self._rows = engine, Continuous(engine, _ROWS, _CHUNK)
+    def __init__(self, writes: Writes) -> None:
+        self._writes, self._rows = writes, writes.continuous(_ROWS)
         self._owners = dict[Job, Rows]()
 
     @property
@@ -141,7 +152,7 @@ class Decoder:
                 owner.gone = True
                 owner.give(error=error, over=True)
             self._owners.clear()
-            self._rows = Continuous(self._engine, _ROWS, _CHUNK)
+            self._rows = self._writes.continuous(_ROWS)
             return
         for update in updates:
             if update.job in self._owners:
@@ -160,7 +171,7 @@ class Worker:
     """
 
     def __init__(self, name: str, active: int = MOST_ACTIVE, waiting: int = MOST_WAITING) -> None:
-        self.name, self._decoders = name, dict[Reader, Decoder]()
+        self.name, self._decoders = name, dict[Writes, Decoder]()
         self._most_active, self._most_waiting = active, waiting
         self._active, self._waiting = list[Ticket[Any]](), deque[Ticket[Any]]()
         self._changed, self._closing = threading.Condition(), False
@@ -181,10 +192,11 @@ class Worker:
         """A request for results that are computed step by step. Raises OverloadedError where too many wait."""
         return self._submit(Steps(self, steps))
 
-    def decode(self, engine: Reader, jobs: Sequence[Job]) -> Ticket[tuple[int, Update]]:
-        """A request for rows that are decoded by a model. Raises OverloadedError where too many wait."""
-        decoder = self._decoders.setdefault(engine, Decoder(engine))
-        return self._submit(Rows(self, decoder, jobs))
+    def decode(self, writes: Writes, jobs: Sequence[Job]) -> Ticket[tuple[int, Update]]:
+        """A request for rows that a predictor decodes. Raises OverloadedError where too many wait."""
+        if writes not in self._decoders:
+            self._decoders[writes] = Decoder(writes)
+        return self._submit(Rows(self, self._decoders[writes], jobs))
 
     def check_room(self) -> None:
         """Raises OverloadedError where too many wait."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from seqloom.decoding.config import DecodingConfig, Sampling, with_options
-from seqloom.decoding.hypotheses import Choice
-from seqloom.decoding.job import Job
+from seqloom.decoding.hypotheses import Choice, Reason
 from seqloom.errors import DataError
 from seqloom.serving.asked import Generated, Searched
 from seqloom.serving.refusals import TooLongError
 from seqloom.serving.served import Served
-from seqloom.tasks.language_model.predictor import Generator, Prompt, Writing
+from seqloom.tasks.language_model.predictor import Generator
+from seqloom.tasks.writing import Writing
 
-Finish = Literal["stop", "length"]
 _BEFORE = 8
 """The tokens before one that decide what its text is: it may be one byte of a character."""
 
@@ -27,7 +26,15 @@ class Piece(NamedTuple):
     choice: int
     text: str
     chosen: Sequence[Choice]
-    finish: Finish | None
+    finish: Reason | None
+
+
+class Begun(NamedTuple):
+    """A prompt: its text, its tokens, and what writes a text that continues it."""
+
+    text: str
+    ids: Sequence[int]
+    write: Callable[[], Writing]
 
 
 @dataclass(frozen=True)
@@ -36,19 +43,17 @@ class Task:
 
     Args:
         served: the model.
-        prompts: what is continued.
         asked: how.
+        prompts: what is continued.
+        config: the same, as the model knows it.
         length: the most tokens of a text; 0 = none is written.
-        top: how many alternatives of each token are reported; None = not even its log-probability.
-        chat: whether the texts are replies to conversations.
     """
 
     served: Served
-    prompts: Sequence[Prompt]
     asked: Generated
+    prompts: Sequence[Begun]
+    config: DecodingConfig
     length: int
-    top: int | None = None
-    chat: bool = False
 
     @property
     def generator(self) -> Generator:
@@ -66,16 +71,14 @@ class Task:
         """The number of tokens of all prompts."""
         return sum(len(prompt.ids) for prompt in self.prompts)
 
-    def _jobs(self) -> tuple[list[Job], list[int]]:
-        """The rows to decode, with the number of the first choice of each."""
-        config = seeded(with_options(self.generator.config, self.asked.options(self.length)), self.asked)
-        jobs, firsts = [], []
+    def _writings(self) -> Iterator[tuple[int, Writing]]:
+        """What is decoded, each with the number of its first choice."""
         for number, prompt in enumerate(self.prompts):
-            request = self.generator.request([prompt.ids], config, self.asked.stops, self.chat)
-            for choice, row in enumerate(_apart(config, self.choices)):
-                jobs.append(Job(prompt.ids, request, row, top=self.top))
-                firsts.append(number * self.choices + choice)
-        return jobs, firsts
+            for choice, config in enumerate(_apart(self.config, self.choices)):
+                writing = prompt.write()
+                writing.job.config = config
+                writing.job.request = replace(writing.job.request, length=self.length)
+                yield number * self.choices + choice, writing
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """The choices in pieces, as they are written."""
@@ -83,27 +86,18 @@ class Task:
             for choice in range(len(self.prompts) * self.choices):
                 yield Piece(choice, "", (), "length")
             return
-        jobs, firsts = self._jobs()
-        prompts = [self.prompts[first // self.choices] for first in firsts]
-        writings = [Writing(self.generator, prompt, self.asked.stops) for prompt in prompts]
-        async for row, update in self.served.worker.decode(self.generator.engine, jobs):
-            if update.hypotheses is None:
-                ids = [choice.id for choice in update.chosen]
-                yield Piece(firsts[row], writings[row].add(ids), update.chosen, None)
-                continue
-            for number, hypothesis in enumerate(update.hypotheses):
-                writing = writings[row] if number == 0 else Writing(self.generator, prompts[row], self.asked.stops)
-                new = [Choice(i) for i in hypothesis.ids[len(writing.ids) :]]
-                text, chosen = writing.end(hypothesis), [*update.chosen[: len(new)]] or new  # without its end
-                finish: Finish = "stop" if writing.stopped else hypothesis.reason
-                yield Piece(firsts[row] + number, text, chosen, finish)
-
-
-def seeded(config: DecodingConfig, asked: Searched) -> DecodingConfig:
-    """The config, with another seed for each request that names none."""
-    if isinstance(config, Sampling) and asked.seed is None:
-        return replace(config, seed=secrets.randbits(62))
-    return config
+        writings = [*self._writings()]
+        jobs = [writing.job for _, writing in writings]
+        async for row, update in self.served.worker.decode(self.generator, jobs):
+            first, writing = writings[row]
+            text, results = writing.take(update), writing.results
+            if results is None or update.hypotheses is None:
+                yield Piece(first, text, update.chosen, None)
+            elif len(results) == 1 and writing.choices:
+                yield Piece(first, text, update.chosen, results[0].reason)
+            else:
+                for number, (result, hypothesis) in enumerate(zip(results, update.hypotheses, strict=True), first):
+                    yield Piece(number, result.text, [Choice(i) for i in hypothesis.ids], result.reason)
 
 
 def _apart(config: DecodingConfig, choices: int) -> list[DecodingConfig]:
@@ -115,20 +109,28 @@ def _apart(config: DecodingConfig, choices: int) -> list[DecodingConfig]:
     return [config] * choices
 
 
-def begun(generator: Generator, prompt: str | Sequence[int], length: int) -> Prompt:
-    """A prompt, or its tokens. Raises DataError for no token, TooLongError where the model does not see it whole."""
-    if isinstance(prompt, str):
-        result = generator.prompt(prompt)
-    else:
-        if (unknown := next((i for i in prompt if i >= generator.tokenizer.vocab_size), None)) is not None:
-            raise DataError(f"there is no token {unknown}", where="prompt")
-        text = generator.decode(prompt)
-        result = Prompt(text, [*prompt], text)
-    check_length(generator, result, length)
-    return result
+def config_for(asked: Searched, default: DecodingConfig, length: int | None = None) -> DecodingConfig:
+    """How a request is decoded: as by default, where it says nothing; with another seed, where it names none."""
+    config = with_options(default, asked.options(length))
+    if isinstance(config, Sampling) and asked.seed is None:
+        return replace(config, seed=secrets.randbits(62))
+    return config
 
 
-def check_length(generator: Generator, prompt: Prompt, length: int) -> None:
+def begun(generator: Generator, prompt: str | Sequence[int], stop: Sequence[str], top: int | None) -> Begun:
+    """A prompt or its tokens, for a text with these stop strings. Raises DataError for a token that there is not."""
+    ids = () if isinstance(prompt, str) else prompt
+    if (unknown := next((i for i in ids if i >= generator.tokenizer.vocab_size), None)) is not None:
+        raise DataError(f"there is no token {unknown}", where="prompt")
+
+    def write() -> Writing:
+        return generator.job(prompt, stop, top=top)
+
+    ids = write().job.row
+    return Begun(prompt if isinstance(prompt, str) else generator.decode(ids), ids, write)
+
+
+def check_length(generator: Generator, prompt: Begun, length: int) -> None:
     """Raises TooLongError unless the model sees a prompt, and what follows it, at a time."""
     most, tokens = generator.context, len(prompt.ids)
     if most is not None and tokens + length > most:
@@ -162,12 +164,12 @@ def _text(generator: Generator, near: Sequence[int], i: int) -> str:
     return after[len(before) :] if after.startswith(before) else generator.decode([i])
 
 
-async def choices_of(task: Task) -> list[list[Choice]]:
+async def choices_of(task: Task, top: int) -> list[list[Choice]]:
     """The tokens of each prompt, read in the model's thread; the first has nothing before it that decides it."""
     engine = task.generator.engine
 
     def steps() -> Iterator[list[Choice]]:
         for prompt in task.prompts:
-            yield [Choice(prompt.ids[0]), *(engine.read(prompt.ids, task.top or 0) if len(prompt.ids) > 1 else [])]
+            yield [Choice(prompt.ids[0]), *(engine.read(prompt.ids, top) if len(prompt.ids) > 1 else [])]
 
     return await task.served.worker.steps(steps).all()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator as Steps
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from seqloom.data.batches.stream import encode_beginnings
 from seqloom.decoding.config import DecodingConfig, with_options
+from seqloom.decoding.continuous import Continuous
 from seqloom.decoding.engine import Engine
 from seqloom.decoding.hypotheses import Hypothesis
-from seqloom.decoding.job import Request
+from seqloom.decoding.job import Job, Request
 from seqloom.errors import DataError, UsageError
 from seqloom.models.decoder import LanguageModel
+from seqloom.tasks.writing import Pieces, Writing
 from seqloom.text.chat import END, Message, chat_prompt, chat_token
 from seqloom.text.template import ChatTemplate
 from seqloom.text.tokenizer import Tokenizer
@@ -24,7 +26,7 @@ LongText = Literal["slide", "refuse"]
 
 
 @dataclass(frozen=True)
-class Prompt:
+class _Prompt:
     """The beginning of a text: as it was written, its ids, and the text of these."""
 
     text: str
@@ -94,9 +96,9 @@ class Generator:
             options: those of DecodingConfig.
         """
         config = with_options(self.config, options)
-        begun = [self.prompt(prompt) for prompt in prompts]
+        begun = [self._prompt(prompt) for prompt in prompts]
         rows = [prompt.ids for prompt in begun]
-        results = self.engine.generate(rows, self.request(rows, config, stop), config)
+        results = self.engine.generate(rows, self._request(rows, config, stop), config)
         return [
             [self._generation(prompt, hypothesis, stop) for hypothesis in hypotheses]
             for prompt, hypotheses in zip(begun, results, strict=True)
@@ -113,37 +115,88 @@ class Generator:
             ahead: the number of tokens that the draft model proposes at a time.
         """
         config = with_options(self.config, options)
-        begun = self.prompt(prompt)
+        begun = self._prompt(prompt)
         if draft is not None:
             self._check(draft, config)
             if ahead < 1:
                 raise UsageError(f"must be at least 1, not {ahead}", where="--ahead", cure="--ahead 4")
-        request, small = self.request([begun.ids], config, stop), draft.engine if draft is not None else None
+        request, small = self._request([begun.ids], config, stop), draft.engine if draft is not None else None
         yield from self._pieces(begun, stop, config, self.engine.stream(begun.ids, request, config, small, ahead))
 
     def reply(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
         """The reply to a conversation, piece by piece. Raises UsageError for a model not trained on conversations."""
         config = with_options(self.config, options)
-        prompt = self.conversation(messages)
-        request = self.request([prompt.ids], config, chat=True)
+        prompt, request = self._conversation(messages, config, ())
         yield from self._pieces(prompt, (), config, self.engine.stream(prompt.ids, request, config))
 
     def _pieces(
-        self, prompt: Prompt, stop: Sequence[str], config: DecodingConfig, steps: Steps[list[int], None, Hypothesis]
+        self, prompt: _Prompt, stop: Sequence[str], config: DecodingConfig, steps: Steps[list[int], None, Hypothesis]
     ) -> Iterator[str]:
         if config.n_best > 1 or config.beam > 1:
             raise UsageError("several texts cannot be streamed", cure="set decoding.n_best = 1 and decoding.beam = 1")
-        writing = Writing(self, prompt, stop)
+        pieces = self._written(prompt, stop)
         while True:
             try:
-                piece = writing.add(next(steps))
+                piece = pieces.add(next(steps))
             except StopIteration as done:
-                piece = writing.end(done.value)
-                if piece:
-                    yield piece
+                if rest := pieces.rest(done.value.ids):
+                    yield rest
                 return
             if piece:
                 yield piece
+
+    def job(
+        self,
+        prompt: str | Sequence[int] = "",
+        stop: Sequence[str] = (),
+        adapter: int | None = None,
+        top: int | None = None,
+        **options: Any,
+    ) -> Writing:
+        """The job of a prompt, for `continuous`.
+
+        Args:
+            prompt: the beginning of the text, or its ids.
+            stop, options: as for `batch`.
+            adapter, top: as for decoding.job.Job.
+        """
+        config, begun = with_options(self.config, options), self._prompt(prompt)
+        job = Job(begun.ids, self._request([begun.ids], config, stop), config, adapter, top)
+        return Writing(job, self._written(begun, stop), len(begun.ids))
+
+    def reply_job(
+        self,
+        messages: Sequence[Message],
+        stop: Sequence[str] = (),
+        adapter: int | None = None,
+        top: int | None = None,
+        **options: Any,
+    ) -> Writing:
+        """The same for the reply to a conversation. Raises UsageError for a model not trained on conversations."""
+        config = with_options(self.config, options)
+        prompt, request = self._conversation(messages, config, stop)
+        return Writing(Job(prompt.ids, request, config, adapter, top), self._written(prompt, stop), len(prompt.ids))
+
+    def continuous(self, rows: int = 32, chunk: int = 256) -> Continuous:
+        """What decodes jobs together; see decoding.continuous."""
+        return Continuous(self.engine, rows, chunk)
+
+    def _conversation(
+        self, messages: Sequence[Message], config: DecodingConfig, stop: Sequence[str]
+    ) -> tuple[_Prompt, Request]:
+        ids = self.template.prompt(messages) if self.template else chat_prompt(messages, self.tokenizer)
+        request = self._request([ids], config, stop)
+        if self.template is None:
+            request = replace(request, end=chat_token(self.tokenizer, END))
+        return _Prompt("", ids, self.decode(ids)), request
+
+    def _written(self, prompt: _Prompt, stop: Sequence[str]) -> Pieces:
+        read = prompt.ids
+
+        def settled(ids: Sequence[int]) -> int:
+            return self.tokenizer.settled([*read, *ids]) - len(read)
+
+        return Pieces(lambda ids: self._text(prompt, ids), settled, len(prompt.text), stop)
 
     def encode(self, prompt: str) -> list[int]:
         """The ids of a text at the beginning of a document."""
@@ -180,13 +233,7 @@ class Generator:
             raise DataError(problem, cure="shorten it")
         return whole[-most:], tokens
 
-    def request(
-        self, rows: Sequence[list[int]], config: DecodingConfig, stop: Sequence[str] = (), chat: bool = False
-    ) -> Request:
-        """What to generate after rows of ids. Raises DataError where they may not slide and are too long.
-
-        `chat`: whether it is the reply to a conversation.
-        """
+    def _request(self, rows: Sequence[list[int]], config: DecodingConfig, stop: Sequence[str]) -> Request:
         if "" in stop:
             raise UsageError("an empty text is in every text", where="--stop", cure="leave it out")
         length = config.max_length or _LENGTH
@@ -196,25 +243,17 @@ class Generator:
             raise DataError(problem, cure="shorten the prompt or the length, or let the context slide")
         # Bytes that begin inside a character have no readable text, so that all ids are decoded.
         stopped = (lambda ids: any(s in self.decode(ids) for s in stop)) if stop else None
-        end = chat_token(self.tokenizer, END) if chat and self.template is None else self.tokenizer.stop
-        return Request(length, end, stopped, self.tokenizer.stops)
+        return Request(length, self.tokenizer.stop, stopped, self.tokenizer.stops)
 
-    def _generation(self, prompt: Prompt, hypothesis: Hypothesis, stop: Sequence[str]) -> Generation:
-        text, _ = _cut(self.text(prompt, hypothesis.ids), len(prompt.text), stop)
-        return Generation(text, hypothesis.log_p, hypothesis.score)
+    def _generation(self, prompt: _Prompt, hypothesis: Hypothesis, stop: Sequence[str]) -> Generation:
+        return Generation(self._written(prompt, stop).whole(hypothesis.ids), hypothesis.log_p, hypothesis.score)
 
-    def prompt(self, text: str) -> Prompt:
-        """A text as the beginning of one."""
-        ids = self.encode(text)
-        return Prompt(text, ids, self.decode(ids))
+    def _prompt(self, text: str | Sequence[int]) -> _Prompt:
+        ids = self.encode(text) if isinstance(text, str) else [*text]
+        decoded = self.decode(ids)
+        return _Prompt(text if isinstance(text, str) else decoded, ids, decoded)
 
-    def conversation(self, messages: Sequence[Message]) -> Prompt:
-        """A conversation up to where the model answers. Raises UsageError for one not trained on conversations."""
-        ids = self.template.prompt(messages) if self.template else chat_prompt(messages, self.tokenizer)
-        return Prompt("", ids, self.decode(ids))
-
-    def text(self, prompt: Prompt, ids: Sequence[int]) -> str:
-        """The text of a prompt and what continues it."""
+    def _text(self, prompt: _Prompt, ids: Sequence[int]) -> str:
         # The prompt stays as it was written, even if the tokenizer does not reproduce it.
         whole, before = self.decode([*prompt.ids, *ids]), prompt.decoded
         return prompt.text + (whole[len(before) :] if whole.startswith(before) else self.decode(ids))
@@ -229,49 +268,3 @@ class Generator:
         if config.repetition_penalty != 1 or config.no_repeat_ngram or config.min_length:
             problem = "speculative decoding does not support repetition_penalty, no_repeat_ngram and min_length"
             raise UsageError(problem, where="--draft", cure="leave --draft or these options out")
-
-
-class Writing:
-    """The text of a continuation while it is written, piece by piece.
-
-    What may still change, or turn out to begin a stop string, is held back.
-
-    Args:
-        generator: whose ids they are.
-        prompt: what is continued.
-        stop: the text ends before the first of these strings.
-    """
-
-    def __init__(self, generator: Generator, prompt: Prompt, stop: Sequence[str]) -> None:
-        self._generator, self.prompt, self._stop = generator, prompt, stop
-        self.ids, self._shown, self.stopped = list[int](), len(prompt.text), False
-
-    def add(self, ids: Sequence[int]) -> str:
-        """The text that further ids settle."""
-        self.ids += ids
-        prompt, settled = self.prompt, self._generator.tokenizer.settled([*self.prompt.ids, *self.ids])
-        if (settled := settled - len(prompt.ids)) <= 0:
-            return ""
-        text, held = _cut(self._generator.text(prompt, self.ids[:settled]), len(prompt.text), self._stop)
-        return self._newly(text[: min(len(text) - held, len(text.rstrip("\N{REPLACEMENT CHARACTER}")))])
-
-    def end(self, hypothesis: Hypothesis) -> str:
-        """The rest of the text; `stopped` is whether a stop string ended it."""
-        self.ids = [*hypothesis.ids]
-        whole = self._generator.text(self.prompt, self.ids)
-        text, _ = _cut(whole, len(self.prompt.text), self._stop)
-        self.stopped = len(text) < len(whole)
-        return self._newly(text)
-
-    def _newly(self, text: str) -> str:
-        newly, self._shown = text[self._shown :], max(self._shown, len(text))
-        return newly
-
-
-def _cut(text: str, begin: int, stop: Sequence[str]) -> tuple[str, int]:
-    """The text up to the first stop string after `begin`, and how many of its last characters may begin one."""
-    ends = [at for s in stop if (at := text.find(s, begin)) >= 0]
-    if ends:
-        return text[: min(ends)], 0
-    held = max((n for s in stop for n in range(1, len(s)) if text[begin:].endswith(s[:n])), default=0)
-    return text, held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,13 +15,14 @@ from seqloom.data.batches.pairs import make_batch
 from seqloom.data.batches.windows import Row
 from seqloom.data.formats.lines import is_blank
 from seqloom.decoding.config import DecodingConfig, texts_at_a_time, with_options
+from seqloom.decoding.continuous import Continuous
 from seqloom.decoding.encoder_decoder import Writer, decode_rows, most_tokens
 from seqloom.decoding.hypotheses import Hypothesis
-from seqloom.decoding.job import Job
 from seqloom.errors import DataError, UsageError
 from seqloom.models.assemblies import TextWriter
 from seqloom.nn.effective import adapters_of, by_row
 from seqloom.tasks.encoder.media import Medium
+from seqloom.tasks.writing import Pieces, Writing
 from seqloom.text.tokenizer import Tokenizer
 
 LongInput = Literal["cut", "refuse"]
@@ -95,39 +96,18 @@ class Translator:
         Each translation begins with the prefix of its text.
         """
         config = with_options(self.config, options)
-        ids, forced = self._read(texts, prefixes, config)
+        ids = self.encode(texts)
+        forced = [row.tolist() for row in self._targets([""] * len(texts) if prefixes is None else prefixes, texts)]
+        _check_prefixes(ids, forced, config)
         translations: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
         self.model.eval()
         for part in self._parts(ids, texts_at_a_time(config, self.rows)):
             with by_row(adapters_of(part)):
                 results = self.decode([ids[i] for i in part], config, [forced[i] for i in part])
             for i, hypotheses in zip(part, results, strict=True):
-                translations[i] = self.translations(hypotheses)
+                decoded = self.target.decode([h.ids for h in hypotheses])
+                translations[i] = [Translation(t, h.log_p, h.score) for t, h in zip(decoded, hypotheses, strict=True)]
         return translations
-
-    def translations(self, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
-        """Hypotheses as texts."""
-        decoded = self.target.decode([h.ids for h in hypotheses])
-        return [Translation(text, h.log_p, h.score) for text, h in zip(decoded, hypotheses, strict=True)]
-
-    def jobs(self, texts: Sequence[str], prefixes: Sequence[str] | None, config: DecodingConfig) -> list[Job | None]:
-        """What `writer` does to translate each text; None for a blank one, which has an empty translation."""
-        ids, forced = self._read(texts, prefixes, config)
-        self.model.eval()
-        each = zip(ids, forced, strict=True)
-        return [self.writer.job(row, config, prefix) if len(row) else None for row, prefix in each]
-
-    def _read(
-        self, texts: Sequence[str], prefixes: Sequence[str] | None, config: DecodingConfig
-    ) -> tuple[Sequence[Row], list[list[int]]]:
-        """The ids of each text, and of its prefix. Raises DataError for one that is too long."""
-        ids = self.encode(texts)
-        forced = [row.tolist() for row in self._targets([""] * len(texts) if prefixes is None else prefixes, texts)]
-        for number, (row, prefix) in enumerate(zip(ids, forced, strict=True), start=1):
-            if len(row) and len(prefix) > (most := most_tokens(len(row), config)):
-                problem = f"its prefix has {len(prefix)} tokens, its translation may have {most}"
-                raise DataError(problem, where=f"text {number}", cure="shorten it, or raise decoding.max_length")
-        return ids, forced
 
     def score(self, texts: Sequence[str], targets: Sequence[str]) -> list[float]:
         """The log-probability of each target, end included, as the translation of its text.
@@ -191,14 +171,52 @@ class Translator:
         self, ids: Sequence[Row], config: DecodingConfig, prefixes: Sequence[list[int]]
     ) -> list[list[Hypothesis]]:
         """The hypotheses of one batch of encoded sources."""
-        return decode_rows(self.model, ids, config, prefixes=prefixes, **self._special)
+        return decode_rows(self.model, ids, config, prefixes, **self._special)
 
     @property
-    def _special(self) -> Any:
+    def _special(self) -> dict[str, Any]:
         target = self.target
         return {"start": target.start, "end": target.end, "ends": target.stops, "suppressed": target.suppressed}
 
+    def job(
+        self,
+        text: str,
+        prefix: str = "",
+        stop: Sequence[str] = (),
+        adapter: int | None = None,
+        top: int | None = None,
+        **options: Any,
+    ) -> Writing:
+        """The job of a text, for `continuous`.
+
+        Args:
+            text, prefix, options: as for `translate`.
+            stop: the translation ends before the first of these strings.
+            adapter, top: as for decoding.job.Job.
+        """
+        config, (row,) = with_options(self.config, options), self.encode([text])
+        (forced,) = (ids.tolist() for ids in self._targets([prefix], [text]))
+        _check_prefixes([row], [forced], config)
+
+        def written(ids: Sequence[int]) -> str:
+            return self.target.decode([ids])[0]
+
+        stopped = (lambda ids: any(s in written(ids) for s in stop)) if stop else None
+        job = replace(self._writer.job(row, config, forced, stopped), adapter=adapter, top=top)
+        return Writing(job, Pieces(written, self.target.settled, 0, stop), len(row))
+
+    def continuous(self, rows: int = 32, chunk: int = 0) -> Continuous:
+        """What decodes jobs together; see decoding.continuous."""
+        self.model.eval()
+        return Continuous(self._writer, rows, chunk)
+
     @cached_property
-    def writer(self) -> Writer:
-        """Writes targets for rows of sources."""
+    def _writer(self) -> Writer:
         return Writer(self.model, **self._special)
+
+
+def _check_prefixes(ids: Sequence[Row], prefixes: Sequence[list[int]], config: DecodingConfig) -> None:
+    for number, (row, prefix) in enumerate(zip(ids, prefixes, strict=True), start=1):
+        if len(row) and len(prefix) > (most := most_tokens(len(row), config)):
+            problem = f"its prefix has {len(prefix)} tokens, its translation may have {most}"
+            raise DataError(problem, where=f"text {number}", cure="shorten it, or raise decoding.max_length")

@@ -101,7 +101,7 @@ def streamed(tokenizer: Tokenizer, prompt: str, ids: Sequence[int], stop: Sequen
     """The pieces after the prompt, and the whole text."""
     generator = Generator.__new__(Generator)
     generator.tokenizer = tokenizer
-    before = generator.prompt(prompt)
+    before = generator._prompt(prompt)
 
     def steps() -> Steps[list[int], None, Hypothesis]:
         for i in ids:
@@ -148,7 +148,7 @@ def test_what_cannot_change_is_not_held_back(kind: str) -> None:
 def test_a_stop_in_bytes_is_seen_at_once() -> None:
     generator = Generator.__new__(Generator)
     generator.tokenizer, generator.long_text = TOKENIZERS["llama"], "slide"
-    stopped = generator.request([], Greedy(), ["好"]).stopped
+    stopped = generator._request([], Greedy(), ["好"]).stopped
     ids = generator.tokenizer.encode(["很很很很很很很很很很很好"])[0].tolist()
     assert stopped is not None
     assert stopped(ids)

@@ -1,0 +1,128 @@
+"""Small models with random weights, as runs, and a server of them in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+import torch
+from made_up import sentences
+
+from seqloom.config import to_toml
+from seqloom.data.batches.masked import with_mask
+from seqloom.data.batches.stream import StreamConfig
+from seqloom.data.batches.windows import TextBatchConfig
+from seqloom.data.sources.chats.conversations import Conversations
+from seqloom.data.sources.labelled import LabelledFiles, QuestionFiles
+from seqloom.data.sources.none import NoData
+from seqloom.models.decoder import DecoderOnlyConfig
+from seqloom.models.encoder import EncoderOnlyConfig
+from seqloom.models.encoder_decoder import EncoderDecoderConfig
+from seqloom.nn.transformer import TransformerConfig
+from seqloom.run import Run
+from seqloom.serving.app import make_app
+from seqloom.serving.limits import Access
+from seqloom.serving.served import Models, load_models
+from seqloom.tasks.assets import Assets
+from seqloom.tasks.encoder.answer import AnswerConfig
+from seqloom.tasks.encoder.classify import ClassifyConfig
+from seqloom.tasks.encoder.masked_words import MaskedWordsConfig
+from seqloom.tasks.language_model.task import LanguageModelConfig
+from seqloom.tasks.seq2seq.task import TranslateConfig
+from seqloom.text.chat import with_chat
+from seqloom.text.tokenizer import BPE, WordLevel
+from seqloom.text.training import train_tokenizer
+from seqloom.training.checkpoint import save_finished
+
+STACK = TransformerConfig(layers=1, width=16, inner=16, heads=2)
+READER = EncoderOnlyConfig(encoder=STACK)
+CONTEXT = 64
+BYTES, WORDS = BPE(size=290), WordLevel(size=20)
+
+
+def write_run(folder: Path, name: str, config: Any, facts: Any = None) -> str:
+    """A run of a config with random weights; its tokenizer knows the words that are made up."""
+    tokenizer = with_mask(with_chat(train_tokenizer(config.tokenizer, sentences(40, 3))))
+    assets = Assets((tokenizer, tokenizer), facts)
+    torch.manual_seed(5)
+    model = config.build(assets)
+    weights = {key: value.detach() for key, value in model.named_parameters()}
+    about = {"task": config.task, "versions": {}}
+    save_finished(Run(folder / name), to_toml(config), about, weights, assets.save)
+    return str(folder / name)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the runs lm, bytes, mt, label, span and words."""
+    folder = tmp_path_factory.mktemp("serving")
+    reading: Any = {"tokenizer": BYTES, "model": READER}
+    writers = EncoderDecoderConfig(encoder=STACK, decoder=STACK)
+    stream, decoder = StreamConfig(length=CONTEXT), DecoderOnlyConfig(decoder=STACK)
+    for name, tokenizer in (("lm", WORDS), ("bytes", BYTES)):
+        data = Conversations(("none",))
+        config = LanguageModelConfig(data=data, tokenizer=tokenizer, model=decoder, batches=stream)
+        write_run(folder, name, config)
+    write_run(folder, "mt", TranslateConfig(data=NoData(), tokenizer=BYTES, model=writers))
+    short = TextBatchConfig(length=24)
+    labels = {"labels": ["few", "many"]}
+    write_run(folder, "label", ClassifyConfig(data=LabelledFiles(("none",)), batches=short, **reading), labels)
+    windows = TextBatchConfig(length=24, long="windows")
+    write_run(folder, "span", AnswerConfig(data=QuestionFiles(("none",)), batches=windows, **reading), {})
+    write_run(folder, "words", MaskedWordsConfig(data=NoData(), **reading), {"heads": {"masked": 0}})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(runs: Path) -> Iterator[Models]:
+    """All of them, loaded."""
+    loaded = load_models([str(runs / name) for name in ("lm", "bytes", "mt", "label", "span", "words")], pytest.fail)
+    yield loaded
+    loaded.close()
+
+
+Ask = Callable[..., Any]
+
+
+@asynccontextmanager
+async def clients(models: Models, access: Access | None = None) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of a server in this process."""
+    transport = httpx2.ASGITransport(make_app(models, access or Access()), raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+        yield client
+
+
+@pytest.fixture
+def ask(models: Models) -> Ask:
+    """(method, path, **options) -> the response of a server of the models."""
+
+    def asked(method: str, path: str, access: Access | None = None, **options: Any) -> Any:
+        async def go() -> httpx2.Response:
+            async with clients(models, access) as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(go())
+
+    return asked
+
+
+@pytest.fixture
+def call(models: Models) -> Ask:
+    """(coroutine function of an openai client) -> its result; every response is as OpenAI's types have it."""
+
+    def called(use: Callable[[openai.AsyncOpenAI], Any], strict: bool = True) -> Any:
+        async def go() -> Any:
+            async with clients(models) as http:
+                more: Any = {"http_client": http, "max_retries": 0, "_strict_response_validation": strict}
+                async with openai.AsyncOpenAI(api_key="none", base_url="http://127.0.0.1:8000/v1", **more) as client:
+                    return await use(client)
+
+        return asyncio.run(go())
+
+    return called

@@ -1,0 +1,67 @@
+"""What OpenAI's interface has no route for, against the predictors."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from seqloom.serving.served import Models
+
+
+def posted(ask: Any, route: str, **body: Any) -> Any:
+    response = ask("POST", f"/v1/{route}", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_translations_are_those_of_the_translator(ask, models: Models):
+    texts = ["ba ko", "", "mi tesu lan"]
+    answer = posted(ask, "translate", model="mt", texts=texts, beam=3, n=2, max_tokens=9)
+    wanted = models.get("mt").predictor.translate(texts, beam=3, n_best=2, max_length=9)
+    assert [[one["text"] for one in row] for row in answer["translations"]] == [[t.text for t in r] for r in wanted]
+    for row, results in zip(answer["translations"], wanted, strict=True):
+        assert [one["score"] for one in row] == pytest.approx([result.score for result in results], abs=1e-5)
+    forced = posted(ask, "translate", model="mt", texts="ba", prefix="KO", max_tokens=9)
+    assert forced["translations"][0][0]["text"].strip().startswith("KO")
+
+
+def test_labels_answers_and_masked_words(ask, models: Models):
+    texts = ["ba ko", "mi"]
+    labels = posted(ask, "classify", model="label", texts=texts)["predictions"]
+    assert [row["label"] for row in labels] == [p.label for p in models.get("label").predictor(texts)]
+    passage = " ".join(["ba ko mi tesu"] * 9)  # of several windows
+    answers = posted(ask, "answer", model="span", questions=["ko", "lan"], passage=passage)["answers"]
+    assert answers == [vars(a) for a in models.get("span").predictor([("ko", passage), ("lan", passage)])]
+    words = posted(ask, "fill", model="words", texts=["ba <mask> mi [MASK]", "<mask>"], count=3)["words"]
+    assert [[len(mask) for mask in text] for text in words] == [[3, 3], [3]]
+    assert words[0][0][0]["probability"] >= words[0][0][1]["probability"]
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("translate", {"model": "mt", "texts": ["ba", "ko " * 600]}),
+        ("classify", {"model": "label", "texts": ["ba", "ba ko " * 30]}),
+        ("classify", {"model": "label", "images": [base64.b64encode(b"x").decode()]}),
+        ("classify", {"model": "label"}),
+        ("answer", {"model": "span", "questions": "ba " * 40, "passage": "ko"}),
+        ("fill", {"model": "words", "texts": "ba ko"}),
+        ("fill", {"model": "words", "texts": "<mask> " * 600}),
+        ("fill", {"model": "mt", "texts": "<mask>"}),
+        ("translate", {"model": "mt", "texts": []}),
+        ("translate", {"model": "mt", "texts": "ba", "beam": 99}),
+        ("translate", {"model": "mt", "texts": "ba", "template": "{{ 1 }}"}),
+    ],
+)
+def test_what_cannot_be_read_whole_is_refused(ask, route, body):
+    response = ask("POST", f"/v1/{route}", json=body)
+    assert response.status_code == 400
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_no_path_of_a_request_is_read(ask, tmp_path):
+    (tmp_path / "secret.txt").write_text("ba", encoding="utf-8")
+    answer = posted(ask, "classify", model="label", texts=[str(tmp_path / "secret.txt")[-20:]])
+    assert answer["predictions"][0]["text"] == str(tmp_path / "secret.txt")[-20:]
