@@ -13,7 +13,6 @@ from pydantic import Base64Bytes, Field
 
 from seqloom.data.formats.lines import is_blank
 from seqloom.data.sources.pairs import PairSource
-from seqloom.decoding.config import with_options
 from seqloom.decoding.hypotheses import Choice
 from seqloom.decoding.job import Job
 from seqloom.errors import UsageError
@@ -22,7 +21,6 @@ from seqloom.serving.asked import Asked, Searched, Text
 from seqloom.serving.forms import streamed
 from seqloom.serving.refusals import WrongTaskError
 from seqloom.serving.served import Served, models_of
-from seqloom.serving.writing import seeded
 from seqloom.tasks.encoder.masked_words import Filler
 from seqloom.tasks.encoder.tag import Tagger
 from seqloom.tasks.language_model.predictor import Generator
@@ -135,11 +133,10 @@ async def decode(asked: Decoded, request: Request) -> StreamingResponse:
     if any(i >= tokenizer.vocab_size for i in asked.forced):
         raise UsageError("there is no such token", where="forced")
     job = await asyncio.to_thread(_job, served, asked)
-    engine = use.engine if isinstance(use, Generator) else use.writer
 
     async def tokens() -> AsyncGenerator[dict[str, Any], None]:
         ids = list[int]()
-        async for _, update in served.worker.decode(engine, [job]):
+        async for _, update in served.worker.decode(use, [job]):
             ended = [] if update.end is None else [update.end]
             for choice in (*update.chosen, *ended):
                 ids += [] if choice is update.end else [choice.id]
@@ -154,19 +151,18 @@ def _job(served: Served, asked: Decoded) -> Job:
     """What is decoded: one text, by the most probable tokens or by those that are drawn."""
     use, source = served.predictor, source_of(served, asked)
     options = {**asked.options(asked.max_tokens), "beam": 1, "n_best": 1}
-    config = seeded(with_options(use.config, options), asked)
     if isinstance(use, Translator):
         if is_blank(source):
             raise UsageError("the text is blank")
-        (row,) = use.encode([source])
-        job = use.writer.job(row, config, asked.forced)
-        job.top = _TOP
-        return job
-    chat = "/v1/chat/completions" in served.uses
-    turns = [Message("assistant" if i % 2 else "user", text) for i, text in enumerate([*asked.turns, source])]
-    prompt = use.conversation(turns) if chat else use.prompt(source)
-    request = use.request([prompt.ids], replace(config, max_length=config.max_length or _LENGTH), (), chat)
-    return Job(prompt.ids, replace(request, prefix=tuple(asked.forced)), config, top=_TOP)
+        writing = use.job(source, top=_TOP, **options)
+    else:
+        options.setdefault("max_length", use.config.max_length or _LENGTH)
+        turns = [Message("assistant" if i % 2 else "user", text) for i, text in enumerate([*asked.turns, source])]
+        chats = does(served) == "chat"
+        writing = use.reply_job(turns, top=_TOP, **options) if chats else use.job(source, top=_TOP, **options)
+    job: Job = writing.job
+    job.request = replace(job.request, prefix=tuple(asked.forced))
+    return job
 
 
 def _token(choice: Choice, tokenizer: Tokenizer, job: Job) -> dict[str, Any]:

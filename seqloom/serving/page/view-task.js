@@ -60,7 +60,7 @@ function showTask(node, { api, run, session, signal, guarded }) {
   const status = make("p", { className: "note", role: "status" });
   const turns = make("ol", { className: "turns", hidden: true });
   node.append(turns, form, status, result);
-  let now;
+  let now, seed = 1;
 
   async function ask(what) {
     now?.abort();
@@ -77,11 +77,12 @@ function showTask(node, { api, run, session, signal, guarded }) {
 
   const writing = writes && makeWriting({
     node: result, status, api, again: (ids) => ask((ends) => writing.run(ids, ends)),
-    question: () => ({ model: run.name, ...input.value(), temperature: +warm.value }),
+    question: () => ({ model: run.name, ...input.value(), temperature: +warm.value, seed }),
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (input.area.type === "textarea") (session.texts ??= {})[run.name] = input.area.value;
+    seed = Math.floor(Math.random() * 2 ** 31); // kept while tokens are forced
     if (writes) return ask((ends) => writing.run([], ends));
     return ask(async (ends) => {
       result.replaceChildren(...await predicted(api, run, input.value(), second?.value, ends));
