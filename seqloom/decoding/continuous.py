@@ -160,7 +160,8 @@ class Continuous:
         hypotheses, end = result.best(job.config.n_best) if done else None, None
         if hypotheses and result.chosen is not None:
             size = len(hypotheses[0].ids)
-            end, chosen = next(iter(chosen[size:]), None), chosen[:size]
+            ended = chosen[size:] if hypotheses[0].reason == "stop" else []
+            end, chosen = next(iter(ended), None), chosen[:size]
         if done:
             del self._begun[job]
         elif len(chosen) == reported:

@@ -150,7 +150,8 @@ async def decode(asked: Decoded, request: Request) -> StreamingResponse:
 def _job(served: Served, asked: Decoded) -> Job:
     """What is decoded: one text, by the most probable tokens or by those that are drawn."""
     use, source = served.predictor, source_of(served, asked)
-    options = {**asked.options(asked.max_tokens), "beam": 1, "n_best": 1}
+    drawn = {"kind": "sample", "n_best": 1} if asked.temperature else {"kind": "greedy"}
+    options = {**asked.model_copy(update={"temperature": asked.temperature or 0}).options(asked.max_tokens), **drawn}
     if isinstance(use, Translator):
         if is_blank(source):
             raise UsageError("the text is blank")
