@@ -155,6 +155,7 @@ export function enliven(node) {
 export function placed(markup) {
   const nodes = [...new DOMParser().parseFromString(markup, "text/html").body.childNodes];
   const node = make("div", { className: "charts" }, ...nodes);
+  for (const table of node.querySelectorAll(".scroll:not(:has(svg))")) table.tabIndex = 0;
   enliven(node);
   return node;
 }

@@ -6,7 +6,7 @@ const cosine = (value) => value.toFixed(2);
 
 function showEmbeddings(node, { api, run, signal, guarded }) {
   const table = make("select", {}, ...run.tables.map((name, i) => make("option", { value: i, textContent: name })));
-  const word = make("input", { dir: "auto" }), near = make("div"), map = make("div", { className: "scroll" });
+  const word = make("input", { dir: "auto" }), near = make("div"), map = make("div", { className: "scroll", tabIndex: 0, role: "group", ariaLabel: "Map" });
   const around = make("button", { type: "button", textContent: "Map of these", hidden: true });
   const whole = make("button", { type: "button", textContent: "Map of frequent words", hidden: true });
   const three = ["", "", ""].map(() => make("input", { dir: "auto", size: 10 }));

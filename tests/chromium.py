@@ -24,28 +24,38 @@ KEYS |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
 class Page:
     """A tab. What is said on its console is in `said`, and what it loads in `loaded`.
 
-    Each call waits for its answer; `until` waits for what the page does by itself.
+    Each call waits for its answer; `until` waits for what the page does by itself. A `password` is what the browser
+    answers where a server asks for one, as a person would.
     """
 
-    def __init__(self, write: int, read: int) -> None:
+    def __init__(self, write: int, read: int, password: str = "") -> None:
         self._write, self._read, self._buffer, self._number, self._session = write, read, b"", 0, ""
         self.said, self.loaded = list[str](), list[str]()
+        self._password, self.asked_for_password = password, 0
         target = self("Target.createTarget", url="about:blank")["targetId"]
         self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self(f"{domain}.enable")
+        if password:
+            self("Fetch.enable", handleAuthRequests=True)
 
     def __call__(self, method: str, **parameters: Any) -> Any:
         """The answer to a command of the DevTools protocol."""
+        number = self._send(method, parameters)
+        while True:
+            message = self._message()
+            if message.get("id") == number:
+                assert "error" not in message, (method, message["error"])
+                return message["result"]
+
+    def _send(self, method: str, parameters: dict[str, Any]) -> int:
         self._number += 1
         command = {"id": self._number, "method": method, "params": parameters}
         command |= {"sessionId": self._session} if self._session else {}
-        os.write(self._write, json.dumps(command).encode() + b"\0")
-        while True:
-            message = self._message()
-            if message.get("id") == self._number:
-                assert "error" not in message, (method, message["error"])
-                return message["result"]
+        data = json.dumps(command).encode() + b"\0"
+        while data:
+            data = data[os.write(self._write, data) :]
+        return self._number
 
     def _message(self) -> Any:
         while b"\0" not in self._buffer:
@@ -63,6 +73,12 @@ class Page:
                 self.said.append(str(event["entry"]))
             case "Network.requestWillBeSent":
                 self.loaded.append(event["request"]["url"])
+            case "Fetch.authRequired":
+                self.asked_for_password += 1
+                answer = {"response": "ProvideCredentials", "username": "me", "password": self._password}
+                self._send("Fetch.continueWithAuth", {"requestId": event["requestId"], "authChallengeResponse": answer})
+            case "Fetch.requestPaused":
+                self._send("Fetch.continueRequest", {"requestId": event["requestId"]})
         return message
 
     def open(self, url: str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
@@ -123,7 +139,7 @@ class Page:
 
 
 @contextmanager
-def browsing(folder: Path) -> Iterator[Page]:
+def browsing(folder: Path, password: str = "") -> Iterator[Page]:
     """A page of a browser that keeps its profile in a folder, and ends with the block."""
     assert CHROMIUM is not None
     theirs, ours = os.pipe(), os.pipe()  # (what it reads, what we write), (what we read, what it writes)
@@ -137,7 +153,7 @@ def browsing(folder: Path) -> Iterator[Page]:
     os.close(theirs[0])
     os.close(ours[1])
     try:
-        yield Page(theirs[1], ours[0])
+        yield Page(theirs[1], ours[0], password)
     finally:
         process.terminate()
         process.wait(30)
