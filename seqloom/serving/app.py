@@ -36,7 +36,20 @@ def make_app(models: Models, access: Access) -> ASGIApp:
     app.add_api_route("/healthz", healthz, tags=["server"])
     for router in ROUTERS:
         app.include_router(router)
+    app.openapi = lambda: _described(app, models)  # type: ignore[method-assign]
     return Counted(Guard(app, access))
+
+
+def _described(app: FastAPI, models: Models) -> dict[str, Any]:
+    """The OpenAPI description, in which each route names the models that answer it."""
+    description = FastAPI.openapi(app)
+    for path, methods in description["paths"].items():
+        names = [served.name for served in models if path in served.uses]
+        if names:
+            reference = methods["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+            schema = description["components"]["schemas"][reference.rpartition("/")[2]]
+            schema["properties"]["model"]["enum"] = names
+    return description
 
 
 async def healthz() -> dict[str, str]:

@@ -71,6 +71,7 @@ def server_of(app: ASGIApp) -> uvicorn.Server:
         ws="none",
         lifespan="on",
         log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(ANSWERED_WITHIN),

@@ -44,7 +44,10 @@ def _model(served: Served) -> dict[str, Any]:
     return {"id": served.name, "object": "model", "created": served.created, "owned_by": "seqloom", **more}
 
 
-@router.post("/v1/completions", response_model=None)
+_STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+
+
+@router.post("/v1/completions", response_model=None, responses=_STREAMED)
 async def completions(asked: Completion, request: Request) -> dict[str, Any] | Response:
     """Continuations of prompts, which are texts or tokens."""
     served = found(request, asked.model, "/v1/completions")
@@ -67,7 +70,7 @@ async def completions(asked: Completion, request: Request) -> dict[str, Any] | R
     return await CompletionForm(task, echoed).response()
 
 
-@router.post("/v1/chat/completions", response_model=None)
+@router.post("/v1/chat/completions", response_model=None, responses=_STREAMED)
 async def chat(asked: Chat, request: Request) -> dict[str, Any] | Response:
     """Replies to a conversation."""
     served = found(request, asked.model, "/v1/chat/completions")

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seqloom.decoding.continuous import Update
 from seqloom.errors import RunError, UsageError, nearest
 from seqloom.serving.refusals import UnknownModelError, WrongTaskError
-from seqloom.serving.work import Worker
+from seqloom.serving.work import Ticket, Worker
 from seqloom.tasks.building import Loaded, load_run
 from seqloom.tasks.encoder.answer import Answerer
 from seqloom.tasks.encoder.embed import TextEncoder, encoder_of
@@ -19,7 +20,10 @@ from seqloom.tasks.encoder.masked_words import Filler
 from seqloom.tasks.encoder.task import ReadingConfig
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
+from seqloom.tasks.switching import load_adapters
 from seqloom.tasks.task import RunConfig
+from seqloom.tasks.writing import Writing
+from seqloom.training.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Served:
         worker: computes for it.
         created: when its run was written, in seconds since 1970.
         encoder: what gives vectors of texts; None = nothing does.
+        base: the predictor that decodes for it; None = its own.
+        adapter: the number of the adapter that its jobs are computed with; None = none.
     """
 
     name: str
@@ -41,8 +47,17 @@ class Served:
     worker: Worker
     created: int
     encoder: TextEncoder | None = None
+    base: Any = None
+    adapter: int | None = None
     tokens: Counter[str] = field(default_factory=Counter, compare=False)
     """The tokens that were read ("prompt") and written ("completion") for requests."""
+
+    def decode(self, writings: Sequence[Writing]) -> Ticket[tuple[int, Update]]:
+        """A request for texts that the model writes."""
+        jobs = [writing.job for writing in writings]
+        for job in jobs:
+            job.adapter = self.adapter
+        return self.worker.decode(self.base or self.predictor, jobs)
 
     def count(self, read: int, written: int = 0) -> dict[str, int]:
         """Counts the tokens of a request, and returns what its response says of them."""
@@ -124,17 +139,45 @@ class Models:
             worker.close()
 
 
-def load_models(runs: Sequence[str], say: Callable[[str], None]) -> Models:
-    """The models of runs: RUN, or NAME=RUN. Raises UsageError or RunError."""
+def load_models(
+    runs: Sequence[str], say: Callable[[str], None], adapters: Sequence[str] = (), precision: Precision = "auto"
+) -> Models:
+    """The models of runs.
+
+    Args:
+        runs: each as RUN or NAME=RUN.
+        say: reports what is damaged.
+        adapters: those of the first run, each as NAME=RUN or NAME=FILE.
+        precision: what to compute in.
+
+    Raises:
+        UsageError, RunError: a run that cannot be served, or two of one name.
+    """
+    using: Any = {"say": say, "precision": precision}
     models: dict[str, Served] = {}
-    for text in runs:
+    for number, text in enumerate(runs):
         name, path = named(text)
-        for served in _served(name, load_run(path, RunConfig, say=say)):
+        if number == 0 and adapters:
+            opened = _with_adapters(name, path, adapters, using)
+        else:
+            opened = _served(name, load_run(path, RunConfig, **using))
+        for served in opened:
             if served.name in models:
                 cure = "give it another: NAME=RUN"
                 raise UsageError(f"two models have the name {served.name!r}", where=text, cure=cure)
             models[served.name] = served
     return Models(models)
+
+
+def _with_adapters(name: str, path: str, adapters: Sequence[str], using: Any) -> Iterator[Served]:
+    """A run and its adapters, whose rows are computed together."""
+    adapted = load_adapters(path, dict(map(named, adapters)), **using)
+    (base,) = _served(name, adapted.loaded(None), adapted.beside(None)[0])
+    yield base
+    for each in adapted.names:
+        predictor, number = adapted.beside(each)
+        one = adapted.loaded(each)
+        yield Served(each, one, predictor, base.worker, _created(one), base=base.predictor, adapter=number)
 
 
 def named(text: str) -> tuple[str, str]:
@@ -145,19 +188,22 @@ def named(text: str) -> tuple[str, str]:
     return Path(text).resolve().name, text
 
 
-def _served(name: str, loaded: Loaded[Any]) -> Iterator[Served]:
-    """The models of a run, which one worker computes for."""
+def _served(name: str, loaded: Loaded[Any], predictor: Any = None) -> Iterator[Served]:
+    """The models of a run, which one worker computes for; `predictor`: that of a run of one task, if there is one."""
     parts = loaded.config.parts
     of_name = {name: loaded} if not parts else {}
     for part, config in parts.items():
         model, assets = loaded.config.viewed(part, loaded.model, loaded.assets)
         of_name[f"{name}/{part}"] = Loaded(loaded.run, config, model, assets)
     encoders = {each: _encoder(one) for each, one in of_name.items()}
-    predictors = {each: _predictor(one, encoders[each]) for each, one in of_name.items()}
+    predictors = {each: predictor or _predictor(one, encoders[each]) for each, one in of_name.items()}
     worker = Worker(name)
-    created = int((loaded.run.path / "config.toml").stat().st_mtime)
     for each, one in of_name.items():
-        yield Served(each, one, predictors[each], worker, created, encoders[each])
+        yield Served(each, one, predictors[each], worker, _created(one), encoders[each])
+
+
+def _created(loaded: Loaded[Any]) -> int:
+    return int((loaded.run.path / "config.toml").stat().st_mtime)
 
 
 def _predictor(loaded: Loaded[Any], encoder: TextEncoder | None) -> Any:

@@ -105,13 +105,11 @@ async def _written(served: Served, inputs: Sequence[str], asked: Decoded) -> lis
     writings = await asyncio.to_thread(lambda: [*read()])
     rows = [number for number, writing in enumerate(writings) if writing is not None]
     results = [[{"text": "", "log_p": 0.0, "score": 0.0}] for _ in writings]
-    if jobs := [writing.job for writing in writings if writing is not None]:
-        async for row, update in served.worker.decode(translator, jobs):
-            writing = writings[rows[row]]
-            assert writing is not None
-            writing.take(update)
+    if filled := [writing for writing in writings if writing is not None]:
+        async for row, update in served.decode(filled):
+            filled[row].take(update)
             results[rows[row]] = [
-                {"text": each.text, "log_p": each.log_p, "score": each.score} for each in writing.results or ()
+                {"text": each.text, "log_p": each.log_p, "score": each.score} for each in filled[row].results or ()
             ]
     return results
 

@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import torch
+
 from seqloom.decoding.config import DecodingConfig, Sampling, with_options
 from seqloom.decoding.hypotheses import Choice, Reason
 from seqloom.errors import DataError
+from seqloom.nn.effective import by_row
 from seqloom.serving.asked import Generated, Searched
 from seqloom.serving.refusals import TooLongError
 from seqloom.serving.served import Served
@@ -87,8 +90,7 @@ class Task:
                 yield Piece(choice, "", (), "length")
             return
         writings = [*self._writings()]
-        jobs = [writing.job for _, writing in writings]
-        async for row, update in self.served.worker.decode(self.generator, jobs):
+        async for row, update in self.served.decode([writing for _, writing in writings]):
             first, writing = writings[row]
             text, results = writing.take(update), writing.results
             if results is None or update.hypotheses is None:
@@ -166,10 +168,13 @@ def _text(generator: Generator, near: Sequence[int], i: int) -> str:
 
 async def choices_of(task: Task, top: int) -> list[list[Choice]]:
     """The tokens of each prompt, read in the model's thread; the first has nothing before it that decides it."""
-    engine = task.generator.engine
+    engine, adapter = task.generator.engine, task.served.adapter
+    adapters = None if adapter is None else torch.tensor([adapter])
 
     def steps() -> Iterator[list[Choice]]:
         for prompt in task.prompts:
-            yield [Choice(prompt.ids[0]), *(engine.read(prompt.ids, top) if len(prompt.ids) > 1 else [])]
+            with by_row(adapters):
+                rest = engine.read(prompt.ids, top) if len(prompt.ids) > 1 else []
+            yield [Choice(prompt.ids[0]), *rest]
 
     return await task.served.worker.steps(steps).all()

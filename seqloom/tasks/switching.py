@@ -58,6 +58,20 @@ class Adapters:
         """The names of the adapters."""
         return [*self._adapted]
 
+    def loaded(self, name: str | None) -> Loaded[Any]:
+        """The run of an adapter; None = the base."""
+        return self._base if name is None else self._adapted[name].loaded
+
+    def beside(self, name: str | None) -> tuple[Any, int | None]:
+        """The predictor of an adapter for jobs on the base, beside those of others, and the adapter's number in them.
+
+        Raises UsageError for an adapter that changes more than linear layers, or that writes no texts.
+        """
+        if name not in self._beside or not hasattr(self._predictors[None], "continuous"):
+            problem = f"the adapter {name!r} cannot be computed beside others"
+            raise UsageError(problem, cure="name its run in place of it, which then has all weights")
+        return self._beside[name], None if name is None else self._numbers[name]
+
     def using(self, name: str | None) -> Any:
         """The predictor of an adapter, whose weights are merged now; None = that of the base.
 

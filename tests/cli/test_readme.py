@@ -52,6 +52,8 @@ NOT_RUN = {
     "seqloom import SmolLM2-135M-Instruct.Q4_1.gguf runs/smol": NETWORK,
     "seqloom export runs/smol smol.gguf --to gguf --precision q8_0": "needs the imported run",
     "pip install 'seqloom[words]'": NETWORK,
+    "pip install 'seqloom[serve]'": NETWORK,
+    "seqloom serve runs/mine runs/translate": "never ends; tests/serving/test_serve_verb.py runs it",
     "seqloom train recipes/words.toml --data.train corpus.txt --run runs/words": LONG,
 }
 
