@@ -16,7 +16,7 @@ from seqloom.decoding.search import Hypothesis, Task, beam_rows, decode
 from seqloom.errors import UsageError
 from seqloom.models.assemblies import TextWriter
 from seqloom.models.encoder_decoder import cross_attentions
-from seqloom.nn.attention import observed
+from seqloom.nn.observe import observed
 from seqloom.shapes import Float, Tensor
 
 
@@ -75,9 +75,9 @@ class _LastAttention:
         self._layer = list(layers.values())[-1]
         self._weights: Tensor | None = None
 
-    def note(self, layer: nn.Module, weights: Float[Tensor, "R H T S"]) -> None:
+    def note(self, layer: nn.Module, note: Any) -> None:
         if layer is self._layer:
-            self._weights = weights[:, :, -1].float().mean(1)
+            self._weights = note.weights()[:, :, -1].mean(1)
 
     def read(self) -> Float[Tensor, "R S"]:
         assert self._weights is not None
