@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from seqloom.data.batches.windows import inputs_of
 from seqloom.data.formats.lines import is_blank
+from seqloom.data.sources.pairs import PairSource
 from seqloom.decoding.config import Sampling, with_options
 from seqloom.decoding.encoder_decoder import most_tokens
 from seqloom.decoding.search import distribution
@@ -31,6 +32,7 @@ from seqloom.tasks.encoder.masked_words import Filler
 from seqloom.tasks.encoder.tag import Tagger
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
+from seqloom.tasks.task import RunConfig
 from seqloom.text.chat import END, Message, chat_token
 from seqloom.text.tokenizer import Tokenizer
 
@@ -74,8 +76,26 @@ def _described(served: Served) -> dict[str, Any]:
         "does": does(served),
         "reads": getattr(config, "modality", "text"),
         "pairs": bool(getattr(config, "pairs", False)),
+        "tables": [*tables_of(served)],
+        "looks": type(config).look is not RunConfig.look and not isinstance(served.predictor, WordVectors),
+        "trained": bool(served.loaded.run.rows("metrics.jsonl")),
+        "measurable": is_measurable(served),
         "mask": served.predictor.name if isinstance(served.predictor, Filler) else "",
     }
+
+
+def tables_of(served: Served) -> dict[str, Any]:
+    """The tables of a model, each once, by name."""
+    if isinstance(served.predictor, WordVectors):
+        return {"words": served.predictor}
+    found = {id(each[1]): each for each in served.loaded.config.tables(served.loaded.model, served.loaded.assets)}
+    names = ("source", "target") if len(found) > 1 else ("tokens",)
+    return dict(zip(names, found.values(), strict=False))
+
+
+def is_measurable(served: Served) -> bool:
+    """Whether it has pairs of sentences to be measured with."""
+    return isinstance(getattr(served.loaded.config, "data", None), PairSource) and hasattr(served.predictor, "target")
 
 
 class Picture(BaseModel):
@@ -129,7 +149,7 @@ async def decode(asked: Decoded, request: Request) -> StreamingResponse:
     served = models_of(request).get(asked.model)
     if does(served) not in ("translate", "caption", "continue", "chat"):
         raise WrongTaskError(f"the model {served.name!r} writes nothing")
-    source, use = _source(served, asked), served.predictor
+    source, use = source_of(served, asked), served.predictor
     tokenizer: Tokenizer = use.tokenizer if isinstance(use, Generator) else use.target
     if any(i >= tokenizer.vocab_size for i in asked.forced):
         raise UsageError("there is no such token", where="forced")
@@ -211,7 +231,7 @@ class Read(Asked):
 async def predict(asked: Read, request: Request) -> dict[str, Any]:
     """What a model that reads predicts: {kind: ...} and what belongs to it."""
     served = models_of(request).get(asked.model)
-    source = _source(served, asked)
+    source = source_of(served, asked)
 
     def steps() -> Iterator[dict[str, Any]]:
         yield _predicted(served, source, asked.second)
@@ -231,7 +251,7 @@ def _predicted(served: Served, source: str, second: str) -> dict[str, Any]:
     return {"kind": kind, **vars(result)}
 
 
-def _source(served: Served, asked: Decoded | Read) -> str:
+def source_of(served: Served, asked: Decoded | Read) -> str:
     """The text or the image of a request; for a model of images, no text, which would be the path of a file here."""
     reads = "image" if does(served) == "caption" else getattr(served.loaded.config, "modality", "text")
     if reads == "text":

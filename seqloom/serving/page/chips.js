@@ -39,10 +39,10 @@ export function roving(nodes, first = 0) {
   });
 }
 
-// Names with probabilities as a list of bars; `pick`, where there is one, is called with the place of the chosen.
-export function ranked(rows, pick) {
+// Names with shares of one as a list of bars; `pick`, where there is one, is called with the place of the chosen.
+export function ranked(rows, pick, format = percent) {
   const items = rows.map(([name, p], i) => {
-    const parts = [make("bdi", { textContent: name }), " ", make("small", { textContent: percent(p) }), bar(p)];
+    const parts = [make("bdi", { textContent: name }), " ", make("small", { textContent: format(p) }), bar(Math.max(0, p))];
     return make("li", {}, pick ? make("button", { type: "button", onclick: () => pick(i) }, ...parts) : make("div", {}, ...parts));
   });
   return make("ul", { className: "choices" }, ...items);

@@ -1,16 +1,16 @@
 // The box: a text in, what the model writes or predicts out.
 import { chip, ranked, readable, roving } from "./chips.js";
-import { make } from "./draw.js";
+import { make, placed } from "./draw.js";
 
 const taskLabels = {
   translate: ["Text to translate", "Translate"], continue: ["Beginning of a text", "Continue"], chat: ["Message", "Send"],
   caption: ["Picture", "Describe"], fill: ["Text with a masked word", "Fill"], classify: ["Text", "Classify"],
   answer: ["Question", "Answer"], tag: ["Sentence", "Tag"], words: ["Word, or several", "Find neighbours"],
 };
-const taskWrites = ["translate", "continue", "chat", "caption"];
+export const taskWrites = ["translate", "continue", "chat", "caption"];
 
 // A text area or, for pictures, a file; `value()` is what is asked for.
-function taskInput(run, session) {
+export function taskInput(run, session) {
   const [text] = taskLabels[run.does], image = run.does === "caption" || run.reads === "image";
   if (!image) {
     const area = make("textarea", { rows: 3, dir: "auto", value: session.texts?.[run.name] ?? (run.mask && `Paris is the ${run.mask} of France.`) });
@@ -73,6 +73,7 @@ function showTask(node, { api, run, session, signal, guarded }) {
     return ask(async (ends) => {
       const found = await api.get("predict", { model: run.name, ...input.value(), second: second?.value ?? "" }, ends);
       result.replaceChildren(...predictionParts(found));
+      if (run.reads === "image") result.append(placed((await api.get("look", { model: run.name, ...input.value() }, ends)).markup));
     });
   });
   stop.addEventListener("click", () => {
@@ -86,7 +87,7 @@ function showTask(node, { api, run, session, signal, guarded }) {
 }
 
 // The text as it is written, and below it the tokens; one that is forced is where the text is written again from.
-function makeWriting({ node, status, api, question, again }) {
+export function makeWriting({ node, status, api, question, again }) {
   const text = make("p", { className: "written", dir: "auto" });
   const chips = make("div", { className: "chips", dir: "auto", role: "group", ariaLabel: "Tokens" });
   const panel = make("div", { className: "view", hidden: true });
@@ -137,7 +138,7 @@ function makeWriting({ node, status, api, question, again }) {
 }
 
 // What a model that reads predicts, by kind.
-const predictionParts = (found) => ({
+export const predictionParts = (found) => ({
   fill: () => found.masks.map((rows, i) => make("div", {}, make("h3", { textContent: `Masked word ${i + 1}` }), ranked(rows))),
   words: () => [make("h3", { textContent: "Nearest words, by the cosine of their vectors" }), ranked(found.near)],
   classify: () => typeof found.label === "number"
