@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from seqloom.data.batches.batch import ReadingBatch
 from seqloom.data.batches.windows import Item, Row, Window, collate
 from seqloom.inspection.inside.inspected import Inspected, Positions, inspect
 from seqloom.models.assemblies import TextReader
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.memory import Memory, mean_summary
-from seqloom.objectives.reading import batch_scores
+from seqloom.objectives.reading import batch_scores, memory_scores
 from seqloom.text.tokenizer import Tokenizer
 
 
@@ -93,12 +94,15 @@ def look_at_window(
     def shaped(scores: Tensor) -> Tensor:
         return scores.transpose(1, 2) if head == "span" else scores[:, None] if scores.ndim == 2 else scores
 
+    def batch(rows: int) -> ReadingBatch:
+        return collate([Item((window,))] * rows).to(device)
+
     def run(rows: int) -> Tensor:
-        return shaped(batch_scores(model, head, collate([Item((window,))] * rows).to(device)))
+        return shaped(batch_scores(model, head, batch(rows)))
 
     def final(states: Tensor) -> Tensor:
         summary = mean_summary(states, None) if isinstance(model, EncoderOnly) else states[:, -1]
-        return shaped(model.score(head, Memory(states, None, summary)))
+        return shaped(memory_scores(model, head, Memory(states, None, summary), batch(len(states))))
 
     def output(i: int) -> str:
         if labels:

@@ -96,6 +96,10 @@ class Reader:
         """An example from user input. Raises UsageError."""
         raise NotImplementedError
 
+    def texts(self, row: Any) -> list[str]:
+        """The texts of an example, in the order in which they are read."""
+        return [*self.medium.shown(row).values()]
+
 
 class Predictor:
     """A trained model in use: `predictor(["a text"])`, pairs of texts, sentences, questions with passages, images."""
@@ -116,11 +120,9 @@ class Predictor:
     def looked(self, row: Any, most: int = MOST) -> Inspected:
         """The same of a row."""
         reader, (item,) = self.reader, self.reader.items([row], learn=False)
-        sample = reader.sample(row, self.predictions([row])[0])
-        texts = [sample[key] for key in reader.inputs or reader.medium.inputs if key in sample]
         tokenizer = reader.tokenizer if item.windows[0].modality == "text" else None
         labels = reader.facts.get("labels", () if reader.head == "span" else ("value",))
-        return look_at_window(self.model, reader.head, item.windows[0], texts, tokenizer, labels, most)
+        return look_at_window(self.model, reader.head, item.windows[0], reader.texts(row), tokenizer, labels, most)
 
     def predictions(self, rows: Sequence[Any]) -> list[Any]:
         """The prediction for each row, whatever texts it has: also for those that a model wrote."""

@@ -143,7 +143,11 @@ class Translator:
         written = self([text], **options)[0] if target is None else target
         ids = np.append(self._targets([written], [text])[0], self.target.end)
         model, device = self.model, next(self.model.parameters()).device
-        of_text = self.source if isinstance(self.source, Tokenizer) else self.target
+        tokenizer = self.source if isinstance(self.source, Tokenizer) else self.target
+        sides = window_positions(model, tokenizer, source, [text] if tokenizer is self.source else text.split("\t")[1:])
+        embedders: dict[str, Any] = {"encoder": model.source, "decoder": model.target}
+        if "text encoder" in sides:
+            embedders["text encoder"] = model.get_submodule("model.encoders.text.embedder")
         read = token_positions(self.target, [self.target.start, *ids[:-1].tolist()], [written])
 
         def run(rows: int) -> torch.Tensor:
@@ -155,9 +159,9 @@ class Translator:
             run,
             asked=ids.tolist(),
             most=most,
-            sides={**window_positions(model, of_text, source, [text]), "decoder": read},
+            sides={**sides, "decoder": read},
             final=model.head,
-            embedders={"encoder": model.source, "decoder": model.target},
+            embedders=embedders,
             output=lambda i: self.target.tokens([i])[0],
         )
 
