@@ -53,7 +53,8 @@ def seqloom(first: Json, *, dtype: str, packed: bool = True) -> tuple[Any, Gener
 
     from seqloom.config import build
     from seqloom.decoding.config import Greedy
-    from seqloom.decoding.engine import Engine, Request
+    from seqloom.decoding.engine import Engine
+    from seqloom.decoding.job import Request
     from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
     from seqloom.nn.linear import pack
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from seqloom.config import Arguments, Origin, Tree, over, tree_of
@@ -49,6 +49,11 @@ class Decoding(Bounded):
     def rows(self) -> int:
         """The hypotheses of a text that are computed at a time."""
         return self.beam
+
+    @property
+    def shared(self) -> Decoding:
+        """What searches that go together have in common: all but the limit and the seed, which each has for itself."""
+        return replace(self, max_length=0)
 
     @classmethod
     def infer(cls, tree: Mapping[str, Any], default: Decoding) -> Tree:
@@ -135,6 +140,11 @@ class Sampling(Decoding):
     def rows(self) -> int:
         """See Decoding: all results."""
         return self.n_best
+
+    @property
+    def shared(self) -> Sampling:
+        """See Decoding."""
+        return replace(self, max_length=0, seed=1)
 
 
 DecodingConfig = BeamSearch | Sampling | Greedy

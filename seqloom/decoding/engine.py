@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 
 from seqloom.decoding.config import DecodingConfig, texts_at_a_time
-from seqloom.decoding.search import Hypothesis, Ids, Task, decode, decoding
+from seqloom.decoding.hypotheses import Hypothesis, Ids, Task, beam_rows
+from seqloom.decoding.job import Job, Request
+from seqloom.decoding.search import decode, decoding, last_of
 from seqloom.decoding.speculative import Side, speculating
 from seqloom.models.decoder import LanguageModel
 from seqloom.nn.effective import adapters_of, by_row
 from seqloom.nn.embedders import Inputs
-from seqloom.nn.state import State
-from seqloom.shapes import Float, Int, Tensor
+from seqloom.nn.state import State, stacked
+from seqloom.shapes import Bool, Float, Int, Tensor
 
 _ROWS = 32
 
@@ -34,27 +36,18 @@ class Window:
         padding = self.padding if rows is None else self.padding.index_select(0, rows)
         return Window(ids, padding, self.state.select(rows, sentences))
 
+    def joined(self, *others: Window) -> Window:
+        """The window of the rows of this one and then of others."""
+        parts = (self, *others)
+        lengths = torch.cat([part.ids.shape[1] - part.padding for part in parts])
+        longest = int(lengths.max())
+        ids = stacked([part.ids[:, -longest:] for part in parts], left=True)
+        return Window(ids, longest - lengths, self.state.joined(*(part.state for part in others)))
+
     def back(self, positions: int) -> Window:
         """The window `positions` steps earlier."""
         kept = self.ids.shape[1] - positions
         return Window(self.ids[:, :kept], self.padding, self.state.back(positions))
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to generate.
-
-    Args:
-        length: the most ids of a continuation.
-        end: the id that ends it.
-        stopped: whether ids are complete without an end id.
-        ends: further ids that end it.
-    """
-
-    length: int
-    end: int
-    stopped: Callable[[Sequence[int]], bool] | None = None
-    ends: tuple[int, ...] = ()
 
 
 class Engine:
@@ -88,7 +81,7 @@ class Engine:
         ):
             prompts = [rows[i] for i in part]
             with by_row(adapters_of(part)):
-                task, window = self._task(prompts, request), self.prefill([row[:-1] for row in prompts])
+                task, window = last_of(self.begin([Job(row, request, config) for row in prompts]))
                 results |= dict(zip(part, decode(self.step, window, task, config), strict=True))
         return [results[i] for i in range(len(rows))]
 
@@ -99,10 +92,11 @@ class Engine:
 
         `draft`: the engine of a small model that proposes `ahead` ids at a time; both must keep positions.
         """
-        task = self._task([row], request)
         if draft is None:
-            hypotheses = yield from decoding(self.step, self.prefill([row[:-1]]), task, config)
+            task, window = last_of(self.begin([Job(row, request, config)]))
+            hypotheses = yield from decoding(self.step, window, task, config)
             return hypotheses[0][0]
+        task = self._task([Job(row, request, config)])
         hypothesis, _ = yield from speculating(self._side(row), draft._side(row), task, config, ahead)
         return hypothesis
 
@@ -122,14 +116,34 @@ class Engine:
                 scores[i] = float(each[row, end - last[i] : end].sum())
         return [scores[i] for i in range(len(rows))]
 
-    @torch.inference_mode()
-    def prefill(self, rows: Sequence[Sequence[int]]) -> Window:
-        """The window after reading the rows."""
+    def alike(self, job: Job) -> int:
+        """What jobs have in common whose prompts are read together: their length, where padding cannot be skipped."""
+        return 0 if self.keeps_positions else len(job.row)
+
+    def begin(self, jobs: Sequence[Job], chunk: int = 0) -> Generator[None, None, tuple[Task, Window]]:
+        """Reads the prompts of jobs that are alike; returns what is decoded and the window before its first step.
+
+        `chunk`: the most positions that are read before each yield; 0 = all at once.
+        """
+        task = self._task(jobs)
+        return task, (yield from self._reading([job.row[:-1] for job in jobs], chunk))
+
+    def _reading(self, rows: Sequence[Sequence[int]], chunk: int = 0) -> Generator[None, None, Window]:
+        if self.context is not None:  # as `_onward` does it, whatever is read at a time
+            kept = max(1, self.context // 2)
+            rows = [row if len(row) <= self.context else row[-kept:] for row in rows]
         width, device = max(map(len, rows)), next(self.model.parameters()).device
         ids = torch.tensor([[*[self.padding] * (width - len(row)), *row] for row in rows], dtype=torch.long)
         padding = torch.tensor([width - len(row) for row in rows], device=device)
-        window = Window(ids[:, :0].to(device), padding, self.model.start())
-        return self._onward(ids.to(device), window)[1] if width else window
+        ids = ids.to(device)
+        window = Window(ids[:, :0], padding, self.model.start())
+        size = max(1, chunk // len(rows) if chunk else width)
+        for start in range(0, width, size):
+            if start:
+                yield
+            with torch.inference_mode():
+                window = self._onward(ids[:, start : start + size], window)[1]
+        return window
 
     def step(self, last: Int[Tensor, "R 1"], window: Window) -> tuple[Float[Tensor, "R V"], Window]:
         """The logits of the id after the last one of each row."""
@@ -144,24 +158,42 @@ class Engine:
     def _onward(self, new: Int[Tensor, "R T"], window: Window) -> tuple[Float[Tensor, "R T2 D"], Window]:
         ids, state, padding = torch.cat((window.ids, new), 1), window.state, window.padding
         if self.context is not None and ids.shape[1] - int(padding.min()) > self.context:
-            # There are no more positions: rows that need one start over from their last half.
-            lengths = ids.shape[1] - padding
-            lengths = torch.where(lengths > self.context, max(1, self.context // 2), lengths)
-            ids = new = ids[:, -int(lengths.max()) :]
-            padding, state = ids.shape[1] - lengths, self.model.start()
-        hidden, state = self.model.decode(new, state.padded(padding if bool(padding.any()) else None))
+            full = ids.shape[1] - padding > self.context
+            if not bool(full.all()):
+                return self._apart(new, window, full)
+            # There are no more positions: the rows start over from their last half.
+            ids = new = ids[:, -max(1, self.context // 2) :]
+            padding, state = torch.zeros_like(padding), self.model.start()
+        if not state.length:
+            state = state.padded(padding if bool(padding.any()) else None)
+        hidden, state = self.model.decode(new, state)
         return hidden, Window(ids, padding, state)
+
+    def _apart(
+        self, new: Int[Tensor, "R 1"], window: Window, full: Bool[Tensor, " R"]
+    ) -> tuple[Float[Tensor, "R 1 D"], Window]:
+        """The same where only some rows start over."""
+        parts = [at.nonzero()[:, 0] for at in (full, ~full)]
+        results = []
+        for rows in parts:
+            with by_row(adapters_of(rows.tolist())):
+                results.append(self._onward(new[rows], window.select(rows)))
+        (hidden, first), (others, second) = results
+        order = torch.cat(parts).argsort()
+        return torch.cat((hidden[:, -1:], others))[order], first.joined(second).select(order)
 
     def _side(self, row: Sequence[int]) -> Side:
         room = 1 << 30 if self.context is None else self.context
-        return Side(self._scores, self.prefill([row[:-1]]), lambda window: room - window.ids.shape[1])
+        return Side(self._scores, last_of(self._reading([row[:-1]])), lambda window: room - window.ids.shape[1])
 
-    def _task(self, rows: Sequence[Sequence[int]], request: Request) -> Task:
+    def _task(self, jobs: Sequence[Job]) -> Task:
         self.model.eval()
+        rows, request = [job.row for job in jobs], jobs[0].request
         device = next(self.model.parameters()).device
         start = torch.tensor([row[-1] for row in rows], device=device)
-        limits = torch.full((len(rows),), request.length, device=device)
+        limits = torch.tensor([job.request.length for job in jobs], device=device)
+        prefixes = beam_rows([job.request.prefix for job in jobs], device)
         width = max(map(len, rows), default=0)
         prompts = torch.tensor([[*[-1] * (width - len(row)), *row] for row in rows], dtype=torch.long, device=device)
         first = int(start[0]) if len(rows) == 1 else start
-        return Task(first, request.end, limits, stopped=request.stopped, ends=request.ends, prompts=prompts)
+        return Task(first, request.end, limits, prefixes, stopped=request.stopped, ends=request.ends, prompts=prompts)

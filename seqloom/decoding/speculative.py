@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 
 from seqloom.decoding.config import DecodingConfig, Sampling
-from seqloom.decoding.search import Hypothesis, Ids, Task, distribution
+from seqloom.decoding.hypotheses import Hypothesis, Ids, Task
+from seqloom.decoding.transforms import distribution
 from seqloom.shapes import Float, Int, Tensor
 
 

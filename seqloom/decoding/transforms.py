@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from seqloom.decoding.config import Sampling
 from seqloom.shapes import Float, Int, Tensor
 
 Scores = Float[Tensor, "R V"]
@@ -58,3 +59,15 @@ def min_p(scores: Scores, p: float) -> Scores:
     """Only tokens at least p times as probable as the best one (Nguyen et al. 2024)."""
     probabilities = scores.softmax(-1)
     return scores.masked_fill(probabilities < p * probabilities.amax(-1, keepdim=True), -torch.inf)
+
+
+def distribution(scores: Float[Tensor, "R V"], config: Sampling) -> Float[Tensor, "R V"]:
+    """The distribution to sample from: temperature, then top-k, top-p and min-p."""
+    scores = scores / config.temperature
+    if config.top_k:
+        scores = top_k(scores, config.top_k)
+    if config.top_p < 1:
+        scores = top_p(scores, config.top_p)
+    if config.min_p:
+        scores = min_p(scores, config.min_p)
+    return scores.softmax(-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from seqloom.nn.memory import Memory, mean_summary
 from seqloom.nn.observe import Stream, note
 from seqloom.nn.positions import Learned, Positions, Sinusoidal, places_in
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
-from seqloom.nn.state import StackConfig, State
+from seqloom.nn.state import StackConfig, State, padding_together, places_after, together
 from seqloom.shapes import Float, Int, Mask, Tensor, Vectors
 
 _HALF = 0.5**0.5  # keeps the variance of a sum of two
@@ -95,14 +95,24 @@ class ConvolutionalState(State):
         past: the inputs of each layer before its next window, R rows; None = zeros.
         memory: what each layer attends to; B rows, R is a multiple of B.
         documents: the document of each position now read; None = one document per row.
+        padding: the number of positions that each row has read less than the longest one; None = all have read as many.
     """
 
-    of_rows: ClassVar[tuple[str, ...]] = ("past",)
+    of_rows: ClassVar[tuple[str, ...]] = ("past", "padding")
     of_sentences: ClassVar[tuple[str, ...]] = ("memory",)
 
     past: tuple[Float[Tensor, "R P D"] | None, ...]
     memory: tuple[AttendedMemory, ...] = ()
     documents: Int[Tensor, "R T"] | None = None
+    padding: Int[Tensor, " R"] | None = None
+
+    def joined(self, *others: Any) -> ConvolutionalState:
+        """See State."""
+        parts = (self, *others)
+        padding = padding_together(parts, [part.past[0] for part in parts])
+        length = max(part.length for part in parts)
+        past, memory = (together([getattr(part, name) for part in parts]) for name in ("past", "memory"))
+        return ConvolutionalState(length, past, memory, padding=padding)
 
     def apart(self, documents: Int[Tensor, "R T"] | None) -> ConvolutionalState:
         """The state whose windows hold nothing of an earlier document. Raises UsageError where one has begun."""
@@ -137,7 +147,7 @@ class ConvolutionalDecoder(_Convolutional):
     def forward(self, x: Vectors, state: ConvolutionalState) -> tuple[Vectors, ConvolutionalState]:
         """The hidden vectors of the positions that follow those of `state`, and the state after them."""
         places = None if state.documents is None else places_in(state.documents)
-        x = self._placed(x, state.length, places)
+        x = self._placed(x, state.length, places_after(state, x.shape[1]) if places is None else places)
         h, past = x, []
         note(self, Stream, h)
         for i, block in enumerate(self.blocks):

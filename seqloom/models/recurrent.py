@@ -156,6 +156,12 @@ class RecurrentState(State):
     documents: Int[Tensor, "R T"] | None = None
     first: RecurrentState | None = None
 
+    def joined(self, *others: Any) -> RecurrentState:
+        """See State; what covers a source is as wide as the longest one."""
+        joined: Any = super().joined(*others)
+        covered = None if joined.covered is None else joined.covered[:, : joined.memory.kv.keys.shape[2]]
+        return replace(joined, covered=covered)  # type: ignore[no-any-return]
+
     def apart(self, documents: Int[Tensor, "R T"] | None) -> RecurrentState:
         """The state that is this one again wherever a document begins."""
         return self if documents is None else replace(self, documents=documents, first=self)

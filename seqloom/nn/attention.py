@@ -10,6 +10,7 @@ path.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,37 @@ class KeyValues:
     def select(self, rows: Tensor) -> KeyValues:
         """The keys and values of the given rows, in their order."""
         return KeyValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
+
+    def first(self, positions: int) -> KeyValues:
+        """Those of the first positions."""
+        return KeyValues(self.keys[:, :, :positions], self.values[:, :, :positions])
+
+
+MemoryPart = tuple[Sequence[KeyValues], Bool[Tensor, "B S"] | None]
+"""The keys and values of a memory for several layers, and the mask of its real positions."""
+
+
+def memories_together(parts: Sequence[MemoryPart]) -> tuple[tuple[KeyValues, ...], Bool[Tensor, "B S"] | None]:
+    """The rows of several memories, as wide as the longest text among them."""
+    shapes = [kvs[0].keys.shape for kvs, _ in parts]
+    plain = all(mask is None for _, mask in parts) and len({shape[2] for shape in shapes}) == 1
+    masks, trimmed = [], []
+    for (kvs, mask), (B, _, S, _) in zip(parts, shapes, strict=True):
+        if mask is None:
+            mask = torch.ones(B, S, dtype=torch.bool, device=kvs[0].keys.device)
+        real = S if plain else int(mask.any(0).nonzero().max()) + 1
+        masks.append(mask[:, :real])
+        trimmed.append([kv.first(real) for kv in kvs])
+    width = max(mask.shape[1] for mask in masks)
+
+    def rows(tensors: Sequence[Tensor]) -> Tensor:
+        return torch.cat([F.pad(t, (0, 0, 0, width - t.shape[2])) for t in tensors])
+
+    layers = [
+        KeyValues(rows([kv.keys for kv in kvs]), rows([kv.values for kv in kvs])) for kvs in zip(*trimmed, strict=True)
+    ]
+    mask = None if plain else torch.cat([F.pad(mask, (0, width - mask.shape[1])) for mask in masks])
+    return tuple(layers), mask
 
 
 @dataclass(frozen=True)
@@ -238,6 +270,31 @@ class Cache:
         self._buffer[0, :, :, start:end], self._buffer[1, :, :, start:end] = k, v
         self.length = end
         return KeyValues(self._buffer[0, :, :, :end], self._buffer[1, :, :, :end])
+
+    @property
+    def keys(self) -> Float[Tensor, "B G S C"]:
+        """The keys, with the room for more, once something has been added."""
+        assert self._buffer is not None
+        return self._buffer[0]
+
+    def joined(self, *others: Cache) -> Cache:
+        """A cache of the rows of this one and of others, whose last positions come together; zeros fill the rest."""
+        parts = [(cache._buffer, cache.length) for cache in (self, *others) if cache._buffer is not None]
+        length = max(n for _, n in parts)
+        shapes = [buffer.shape for buffer, _ in parts]
+        _, _, G, _, C = shapes[0]
+        fresh = parts[0][0].new_empty(2, sum(shape[1] for shape in shapes), G, max(32, 3 * length // 2), C)
+        row = 0
+        for buffer, n in parts:
+            into = fresh[:, row : row + buffer.shape[1]]
+            into[..., : length - n, :] = 0
+            into[..., length - n : length, :] = buffer[..., :n, :]
+            row += len(into[0])
+        return Cache(fresh, length)
+
+    def without_first(self, positions: int) -> Cache:
+        """A cache without the first positions."""
+        return Cache(None if self._buffer is None else self._buffer[..., positions:, :], self.length - positions)
 
     def cut(self, length: int) -> Cache:
         """A cache of the first `length` positions; the later ones are lost."""

@@ -163,7 +163,10 @@ class Positions(nn.Module):
             case Learned():
                 return Place(added=F.embedding(added, effective(self.table)))
             case Rotary():
-                angles = (queries[:, None] * rotary_rates(self.config, self.features).to(device)).repeat(1, 2)
+                angles = added[..., None] * rotary_rates(self.config, self.features).to(device)
+                angles = torch.cat((angles, angles), -1)
+                if places is not None:
+                    angles = angles[:, None]  # B 1 T C: all heads alike
                 return Place(rotation=(angles.cos().to(x.dtype), angles.sin().to(x.dtype)))
             case Alibi():
                 distance = _distance(queries, end)

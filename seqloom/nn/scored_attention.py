@@ -15,7 +15,17 @@ import torch
 from torch import nn
 
 from seqloom.limits import Bounded, HeadCount, LengthOrZero, WidthOrZero
-from seqloom.nn.attention import Attended, CrossAttention, Heads, KeyValues, Scope, apply_weights, folded, unfolded
+from seqloom.nn.attention import (
+    Attended,
+    CrossAttention,
+    Heads,
+    KeyValues,
+    Scope,
+    apply_weights,
+    folded,
+    memories_together,
+    unfolded,
+)
 from seqloom.nn.linear import Linear
 from seqloom.nn.masks import additive
 from seqloom.nn.memory import Memory
@@ -67,6 +77,11 @@ class AttendedMemory:
     def select(self, sentences: Tensor) -> AttendedMemory:
         """The memory of the given sentences."""
         return AttendedMemory(self.kv.select(sentences), None if self.mask is None else self.mask[sentences])
+
+    def joined(self, *others: AttendedMemory) -> AttendedMemory:
+        """The memory of the sentences of this one and of others."""
+        (kv,), mask = memories_together([((memory.kv,), memory.mask) for memory in (self, *others)])
+        return AttendedMemory(kv, mask)
 
 
 class ScoredAttention(nn.Module):

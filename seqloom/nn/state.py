@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
 
 from seqloom.errors import UsageError
 from seqloom.limits import Bounded
@@ -45,6 +48,44 @@ def chosen(part: Any, rows: Tensor | None) -> Any:
     return part.index_select(0, rows) if isinstance(part, Tensor) else part.select(rows)
 
 
+def together(parts: Sequence[Any]) -> Any:
+    """The rows of several parts of a kind: of tensors, of what has a method `joined`, or of tuples of these."""
+    first = parts[0]
+    if isinstance(first, tuple):
+        return tuple(together(each) for each in zip(*parts, strict=True))
+    if first is None:
+        return None
+    return stacked(parts) if isinstance(first, Tensor) else first.joined(*parts[1:])
+
+
+def stacked(parts: Sequence[Tensor], fill: float = 0, *, left: bool = False) -> Tensor:
+    """The rows of several tensors, their last dimension filled up at its end, or at its beginning."""
+    if parts[0].ndim > 1:
+        width = max(part.shape[-1] for part in parts)
+        missing = [width - part.shape[-1] for part in parts]
+        parts = [F.pad(p, (n, 0) if left else (0, n), value=fill) for p, n in zip(parts, missing, strict=True)]
+    return torch.cat([*parts])
+
+
+def padding_together(parts: Sequence[Any], rows: Sequence[Tensor]) -> Int[Tensor, " R"] | None:
+    """The padding of states whose last positions come together; `rows`: of each a tensor with as many rows."""
+    length, each = max(part.length for part in parts), list[Tensor]()
+    for part, tensor in zip(parts, rows, strict=True):
+        own = torch.zeros(len(tensor), dtype=torch.long, device=tensor.device) if part.padding is None else part.padding
+        each.append(own + (length - part.length))
+    padding = torch.cat(each)
+    return padding if bool(padding.any()) else None
+
+
+def places_after(state: Any, count: int) -> Int[Tensor, "R T"] | None:
+    """The positions in their rows of the next `count` tokens; None = those after the state's length."""
+    if state.padding is None:
+        return None
+    now = torch.arange(state.length, state.length + count, device=state.padding.device)
+    places: Tensor = (now - state.padding[:, None]).clamp(min=0)
+    return places
+
+
 @dataclass(frozen=True)
 class State(ABC):
     """A decoder's record of the positions decoded so far; it is passed in and returned, never kept on a module.
@@ -68,6 +109,12 @@ class State(ABC):
         """The state of the given rows; `sentences` = the memory rows they belong to. None = all, unchanged."""
         both = ((self.of_rows, rows), (self.of_sentences, sentences))
         return replace(self, **{name: chosen(getattr(self, name), at) for names, at in both for name in names})
+
+    def joined(self, *others: State) -> State:
+        """The state of the rows of this one and then of others of its kind, all of which have read something."""
+        parts = (self, *others)
+        fields = {n: together([getattr(part, n) for part in parts]) for n in (*self.of_rows, *self.of_sentences)}
+        return replace(self, length=max(part.length for part in parts), **fields)
 
     def back(self, positions: int) -> State:
         """The state `positions` steps earlier. Raises UsageError where positions are not kept."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from seqloom.limits import Bounds, HeadCount, Layers, LengthOrZero, Share, ShareBelowOne, Width, WidthOrZero
-from seqloom.nn.attention import Cache, CrossAttention, Heads, KeyValues, Scope, SelfAttention
+from seqloom.nn.attention import Cache, CrossAttention, Heads, KeyValues, Scope, SelfAttention, memories_together
 from seqloom.nn.dropout import Dropout, keep_mask
 from seqloom.nn.feedforward import Activation, FeedForward
 from seqloom.nn.masks import causal_mask
@@ -18,7 +18,7 @@ from seqloom.nn.memory import Memory
 from seqloom.nn.norms import NormKind, RMSNorm, make_norm
 from seqloom.nn.observe import Stream, note
 from seqloom.nn.positions import Place, PositionConfig, Positions, Rotation, Sinusoidal, places_in
-from seqloom.nn.state import StackConfig, State
+from seqloom.nn.state import StackConfig, State, padding_together, places_after, together
 from seqloom.shapes import Bool, Int, Mask, Tensor, Vectors
 
 
@@ -126,6 +126,29 @@ class TransformerState(State):
     def apart(self, documents: Int[Tensor, "R T"] | None) -> TransformerState:
         """The state whose next positions see only their own document."""
         return replace(self, documents=documents)
+
+    def select(self, rows: Tensor | None, sentences: Tensor | None = None) -> TransformerState:
+        """See State; positions at which no row has anything are left out."""
+        state: Any = super().select(rows, sentences)
+        selected: TransformerState = state if rows is None else state._trimmed()
+        return selected
+
+    def joined(self, *others: Any) -> TransformerState:
+        """See State: the last positions of all rows come together, and padding stands before shorter ones."""
+        parts = [part._trimmed() for part in (self, *others)]
+        length = max(part.length for part in parts)
+        memory, mask = self.memory, self.memory_mask
+        if memory:
+            memory, mask = memories_together([(part.memory, part.memory_mask) for part in parts])
+        caches: Any = together([part.caches for part in parts])
+        padding = padding_together(parts, [part.caches[0].keys for part in parts])
+        return TransformerState(length, caches, memory, mask, padding)
+
+    def _trimmed(self) -> TransformerState:
+        if self.padding is None or not (least := int(self.padding.min())):
+            return self
+        caches, padding = tuple(cache.without_first(least) for cache in self.caches), self.padding - least
+        return replace(self, length=self.length - least, caches=caches, padding=padding)
 
 
 class TransformerBlock(nn.Module):
@@ -246,7 +269,4 @@ def _places(state: TransformerState, x: Tensor) -> Int[Tensor, "R T"] | None:
     """The position of each token in its document, where not all rows start at position 0."""
     if state.documents is not None:
         return places_in(state.documents, state.length)
-    if state.padding is None:
-        return None
-    now = torch.arange(state.length, state.length + x.shape[1], device=x.device)
-    return (now - state.padding[:, None]).clamp(min=0)
+    return places_after(state, x.shape[1])

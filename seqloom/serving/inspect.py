@@ -18,7 +18,10 @@ from seqloom.data.formats.lines import is_blank
 from seqloom.data.sources.pairs import PairSource
 from seqloom.decoding.config import Sampling, with_options
 from seqloom.decoding.encoder_decoder import most_tokens
-from seqloom.decoding.search import distribution
+from seqloom.decoding.job import Job
+from seqloom.decoding.job import Request as Generation
+from seqloom.decoding.search import last_of
+from seqloom.decoding.transforms import distribution
 from seqloom.errors import DataError, UsageError
 from seqloom.media.images import png_uri
 from seqloom.models.word_vectors import WordVectors
@@ -176,7 +179,7 @@ def _opened_text(use: Generator, asked: Decoded) -> _Opened:
     else:
         prompt, ends = use.prompt(asked.text), [use.tokenizer.stop]
     ids = [*prompt.ids, *asked.forced]
-    state = use.engine.prefill([ids[:-1]])
+    _, state = last_of(use.engine.begin([Job(ids, Generation(1, ends[0]), use.config)]))
     return _Opened(use.engine.step, state, ids[-1], [*ends, *use.tokenizer.stops], asked.max_tokens or _LENGTH)
 
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
 from seqloom.decoding.config import DecodingConfig, with_options
-from seqloom.decoding.engine import Request as Generation
+from seqloom.decoding.job import Request as Generation
 from seqloom.errors import DataError
 from seqloom.serving.asked import Completion
 from seqloom.serving.errors import described, error_body

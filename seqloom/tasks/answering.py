@@ -15,7 +15,7 @@ from seqloom.data.checks.pairs import Finding
 from seqloom.data.rows import Prompt
 from seqloom.data.sources.none import NoData
 from seqloom.decoding.config import Sampling
-from seqloom.decoding.engine import Request
+from seqloom.decoding.job import Request
 from seqloom.errors import RunError, UsageError
 from seqloom.models.decoder import DecoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig

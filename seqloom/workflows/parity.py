@@ -12,7 +12,8 @@ from torch import Tensor
 
 from seqloom.decoding.config import Greedy
 from seqloom.decoding.encoder_decoder import decode_rows
-from seqloom.decoding.engine import Engine, Request
+from seqloom.decoding.engine import Engine
+from seqloom.decoding.job import Request
 from seqloom.errors import RunError, optional
 from seqloom.interop.gguf.file import GGUF
 from seqloom.interop.huggingface import Published, read_checkpoint

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from seqloom.decoding.config import BeamSearch, Greedy
-from seqloom.decoding.engine import Engine, Request
+from seqloom.decoding.engine import Engine
+from seqloom.decoding.job import Request
 from seqloom.decoding.search import last_of
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel

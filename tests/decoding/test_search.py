@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling
-from seqloom.decoding.search import Hypothesis, Task, beam_rows, decode
+from seqloom.decoding.hypotheses import Hypothesis, Task, beam_rows
+from seqloom.decoding.search import decode
 
 END, START = 0, 99
 Ids = tuple[int, ...]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from seqloom.decoding.config import BeamSearch, Greedy, Sampling
-from seqloom.decoding.search import Task, decode, decoding, last_of
+from seqloom.decoding.hypotheses import Task
+from seqloom.decoding.search import decode, decoding, last_of
 from seqloom.decoding.speculative import Side, speculating
 
 V, END, START = 5, 3, 4

@@ -169,7 +169,7 @@ def test_any_of_several_ends_ends_a_text(transformers: Any, tmp_path: Path) -> N
     plain = load(import_run(str(folder), str(tmp_path / "plain"), QUIET))
     before = plain.encode("Angela")
     from seqloom.decoding.config import Greedy
-    from seqloom.decoding.engine import Request
+    from seqloom.decoding.job import Request
 
     ids = plain.engine.generate([before], Request(12, plain.tokenizer.stop), Greedy())[0][0].ids
     end = ids[5]

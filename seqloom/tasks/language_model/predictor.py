@@ -12,8 +12,9 @@ from torch import Tensor
 
 from seqloom.data.batches.stream import encode_beginnings
 from seqloom.decoding.config import DecodingConfig, with_options
-from seqloom.decoding.engine import Engine, Request
-from seqloom.decoding.search import Hypothesis
+from seqloom.decoding.engine import Engine
+from seqloom.decoding.hypotheses import Hypothesis
+from seqloom.decoding.job import Request
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected, inspect

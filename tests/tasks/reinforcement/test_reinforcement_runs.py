@@ -178,7 +178,7 @@ def test_log_probabilities_of_sampling_are_those_of_learning(bases: Path, base: 
     if base == "mt":
         results = policy.predictor.decode(prompts, sampling, [[] for _ in prompts])
     else:
-        from seqloom.decoding.engine import Request
+        from seqloom.decoding.job import Request
 
         request = Request(9, policy.predictor.tokenizer.stop)
         results = policy.predictor.engine.generate([p.tolist() for p in prompts], request, sampling)

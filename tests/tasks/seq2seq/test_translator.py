@@ -11,7 +11,8 @@ from torch import Tensor
 
 from seqloom.data.batches.batch import pad
 from seqloom.decoding.config import BeamSearch, DecodingConfig
-from seqloom.decoding.search import Hypothesis, Task, decode
+from seqloom.decoding.hypotheses import Hypothesis, Task
+from seqloom.decoding.search import decode
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import look
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig

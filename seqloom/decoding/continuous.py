@@ -1,0 +1,162 @@
+"""Continuous batching: jobs join and leave the rows that a model decodes, between any two steps."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from seqloom.decoding.hypotheses import Choice, Hypothesis, Result, Search, Task
+from seqloom.decoding.job import Job
+from seqloom.decoding.search import Running
+from seqloom.nn.effective import by_row
+from seqloom.shapes import Int, Tensor
+
+
+class Reader(Protocol):
+    """An engine that begins jobs and takes steps with them."""
+
+    def alike(self, job: Job) -> Any:
+        """What jobs have in common that can be begun together."""
+
+    def begin(self, jobs: Sequence[Job], chunk: int) -> Generator[None, None, tuple[Task, Any]]:
+        """Reads what jobs give, some of it before each yield; returns what is decoded, and its state."""
+
+    def step(self, last: Int[Tensor, "R 1"], state: Any) -> tuple[Tensor, Any]:
+        """The logits of the id after the last one of each row."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a step brought for a job.
+
+    Args:
+        job: the job.
+        chosen: its newest ids, without the end; none where there are several hypotheses or samples.
+        hypotheses: the results, best first, where the job is finished.
+    """
+
+    job: Job
+    chosen: Sequence[Choice]
+    hypotheses: Sequence[Hypothesis] | None = None
+
+
+class Continuous:
+    """The jobs of one model. Only one thread at a time may use it.
+
+    Args:
+        engine: of the model.
+        rows: the most rows that are decoded at a time, one for each hypothesis; a job of more runs alone.
+        chunk: the most positions of prompts that are read between two steps of other jobs; 0 = no limit.
+    """
+
+    def __init__(self, engine: Reader, rows: int = 32, chunk: int = 0) -> None:
+        self._engine, self._rows, self._chunk = engine, rows, chunk
+        self._waiting = deque[Job]()
+        # What becomes of the jobs that have begun, and how many of its ids were reported; None = it is being read.
+        self._begun = dict[Job, tuple[Result, int] | None]()
+        self._opening: Generator[None, None, Running | None] | None = None
+        self._running: Running | None = None
+
+    def __len__(self) -> int:
+        """The jobs that have not finished."""
+        return len(self._waiting) + len(self._begun)
+
+    def join(self, job: Job) -> None:
+        """Adds a job, which is begun as soon as there is room; first come, first served."""
+        self._waiting.append(job)
+
+    def cancel(self, job: Job) -> None:
+        """Removes a job and its rows at once; one that has finished is ignored."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+        begun = self._begun.pop(job, None)
+        if begun is not None and self._running is not None:
+            self._running.without([begun[0]])
+
+    def step(self) -> list[Update]:
+        """Begins the jobs for which there is room, takes a step with all rows, and returns what that brought."""
+        while self._opening is not None or (jobs := self._next()):
+            if self._opening is None:
+                self._opening = self._begin(jobs)
+            try:
+                next(self._opening)
+            except StopIteration as end:
+                self._opening, begun = None, end.value
+                if self._running and begun:
+                    self._running.join(begun)
+                else:
+                    self._running = self._running or begun
+            if self._chunk and self._running:
+                break
+        if self._running:
+            self._running.step()
+        return [update for job in [*self._begun] if (update := self._update(job)) is not None]
+
+    def _next(self) -> list[Job]:
+        """The waiting jobs that are begun together next."""
+        taken, jobs = sum(job.config.rows for job in self._begun), list[Job]()
+        for job in self._waiting:
+            taken += job.config.rows
+            if taken > self._rows and (jobs or self._begun):
+                break
+            if not jobs or self._kind(job) == self._kind(jobs[0]):
+                jobs.append(job)
+        return jobs
+
+    def _kind(self, job: Job) -> Any:
+        return self._engine.alike(job), job.config.shared, job.request.end, job.request.ends
+
+    def _begin(self, jobs: Sequence[Job]) -> Generator[None, None, Running | None]:
+        """Reads what the jobs give, and takes the first step with them; None if all were cancelled meanwhile."""
+        for job in jobs:
+            self._waiting.remove(job)
+            self._begun[job] = None
+        numbers = [-1 if job.adapter is None else job.adapter for job in jobs]
+        adapters = None if max(numbers) < 0 else torch.tensor(numbers)
+        opening, opened = self._engine.begin(jobs, self._chunk), None
+        while opened is None:
+            with by_row(adapters):
+                try:
+                    next(opening)
+                except StopIteration as end:
+                    opened = end.value
+            if opened is None:
+                yield
+        task, state = opened
+        device = task.limits.device
+        results = [
+            Result(
+                job.request.stopped,
+                torch.Generator(device).manual_seed(job.config.seed),
+                job.top,
+                chosen=[] if job.config.rows == 1 else None,
+            )
+            for job in jobs
+        ]
+        running = Running(self._engine.step, Search(task, jobs[0].config, results), state, adapters)
+        running.without([result for job, result in zip(jobs, results, strict=True) if job not in self._begun])
+        self._begun |= {job: (result, 0) for job, result in zip(jobs, results, strict=True) if job in self._begun}
+        if not running:
+            return None
+        running.step()
+        return running
+
+    def _update(self, job: Job) -> Update | None:
+        if (begun := self._begun[job]) is None:
+            return None
+        result, reported = begun
+        chosen, done = result.chosen or [], not result.live
+        hypotheses = result.best(job.config.n_best) if done else None
+        if hypotheses and result.chosen is not None:
+            chosen = chosen[: len(hypotheses[0].ids)]
+        if done:
+            del self._begun[job]
+        elif len(chosen) == reported:
+            return None
+        else:
+            self._begun[job] = result, len(chosen)
+        return Update(job, chosen[reported:], hypotheses)
