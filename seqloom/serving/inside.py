@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from seqloom.inspection.inside.walk import attention_bytes, lens, walk
-from seqloom.serving.asked import Searched, Text
+from seqloom.inspection.inside.inspected import Inspected
+from seqloom.inspection.inside.walk import attention_bytes, cell_of, head_of, lens, walk
+from seqloom.serving.asked import Asked, Searched, Text
 from seqloom.serving.inspect import Read, source_of
 from seqloom.serving.served import Served, models_of
-from seqloom.workflows.inside import attributions, inside, looked_at, without_head
+from seqloom.workflows.inside import attributions, inside, looked_at, sample_of, without_head
 from seqloom.workflows.searched import beam_tree
 
 router = APIRouter(prefix="/inspect", include_in_schema=False)
@@ -71,31 +73,32 @@ async def weights(asked: At, request: Request) -> Response:
     """The attention weights of a layer (heads, rows, columns), 16 bits each."""
 
     def compute(served: Served) -> bytes:
-        looked = looked_at(served.predictor, source_of(served, asked), asked.second, asked.target)
+        looked = looked_at(served.predictor, source_of(served, asked), **_beside(asked))
         return attention_bytes(looked, asked.kind, asked.layer)
 
     return Response(await _computed(asked, request, compute), media_type="application/octet-stream")
 
 
-@router.post("/walk")
-async def walk_at(asked: At, request: Request) -> dict[str, Any]:
-    """The numbers at a position, layer by layer."""
+_LOOKS: dict[str, Callable[[Inspected, At], dict[str, Any]]] = {
+    "walk": lambda looked, at: walk(looked, at.side, at.position),
+    "head": lambda looked, at: head_of(looked, at.layer, at.head),
+    "cell": lambda looked, at: cell_of(looked, at.layer),
+    "lens": lambda looked, at: lens(looked),
+    "counted": lambda looked, at: attributions(looked, at.position, at.output, at.exact),
+}
+"""What is asked about an input that was looked at, by name: the numbers at a position, of a head, of a recurrent layer,
+after each layer; what counted for an output."""
 
+
+async def _looked(name: str, asked: At, request: Request) -> dict[str, Any]:
     def compute(served: Served) -> dict[str, Any]:
-        looked = looked_at(served.predictor, source_of(served, asked), asked.second, asked.target)
-        return walk(looked, asked.side, asked.position, asked.layer, asked.head)
+        return _LOOKS[name](looked_at(served.predictor, source_of(served, asked), **_beside(asked)), asked)
 
     return await _computed(asked, request, compute)
 
 
-@router.post("/lens")
-async def lens_of(asked: Input, request: Request) -> dict[str, Any]:
-    """The logit lens."""
-
-    def compute(served: Served) -> dict[str, Any]:
-        return lens(looked_at(served.predictor, source_of(served, asked), asked.second, asked.target))
-
-    return await _computed(asked, request, compute)
+for _name in _LOOKS:
+    router.add_api_route(f"/{_name}", partial(_looked, _name), methods=["POST"])
 
 
 @router.post("/off")
@@ -109,15 +112,11 @@ async def off(asked: At, request: Request) -> dict[str, Any]:
     return await _computed(asked, request, compute)
 
 
-@router.post("/counted")
-async def counted(asked: At, request: Request) -> dict[str, Any]:
-    """What each position of the input counts for an output."""
-
-    def compute(served: Served) -> dict[str, Any]:
-        looked = looked_at(served.predictor, source_of(served, asked), asked.second, asked.target)
-        return attributions(looked, asked.position, asked.output, asked.exact)
-
-    return await _computed(asked, request, compute)
+@router.post("/sample")
+async def sample(asked: Asked, request: Request) -> dict[str, str]:
+    """An input to begin with."""
+    served = models_of(request).get(asked.model)
+    return sample_of(served.loaded.run)
 
 
 @router.post("/beam")

@@ -7,11 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 from seqloom.errors import UsageError
+from seqloom.inspection.charts import heat_map
 from seqloom.inspection.inside.attribution import gradient_times_input, integrated_gradients, why
 from seqloom.inspection.inside.inspected import Inspected
 from seqloom.inspection.inside.switching import heads_set
 from seqloom.inspection.inside.walk import switched_off
 from seqloom.media.images import png_uri
+from seqloom.run import Run
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
 
@@ -50,7 +52,19 @@ def inside(use: Any, source: str, second: str = "", target: str = "") -> Json:
     decoder = inspected.sides.get("decoder")
     found["written"] = decoder.texts[0] if isinstance(use, Translator) and decoder and decoder.texts else ""
     found["picture"] = picture_of(use, source)
+    for each in found["attention"]:
+        each["frame"] = heat_map(each["title"], each["rows"], each["columns"], None)
     found["reason"] = "" if found["attention"] else _NOTHING["attention"]
+    return found
+
+
+def sample_of(run: Run) -> dict[str, str]:
+    """An input to begin with, from the samples of a training: texts and the data: address of an image, if any."""
+    row = next((row for row in reversed(run.rows("samples.jsonl"))), {})
+    keys = {"text": ("source", "text", "prompt", "question"), "second": ("second", "passage"), "image": ("image",)}
+    found = {name: next((str(row[key]) for key in of if key in row), "") for name, of in keys.items()}
+    if found["text"].startswith("data:image/"):
+        found = {"image": found["text"], "text": "", "second": ""}
     return found
 
 

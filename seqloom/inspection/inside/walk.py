@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from seqloom.shapes import Tensor
 Json = dict[str, Any]
 ROLLOUT = "rollout"
 _SELF, _SCALE = " self-attention", 65535
-_UNITS = 32  # of a recurrent layer that are shown over time
+_UNITS = 24  # of a recurrent layer that are shown over time
 
 
 def packed(weights: Tensor) -> bytes:
@@ -58,38 +58,30 @@ def attending(inspected: Inspected, side: str) -> list[Json]:
     ]
 
 
-def walk(inspected: Inspected, side: str, position: int, layer: str = "", head: int = 0) -> Json:
-    """What the model computed at a position of a side: the stages of a lecture on it, with their numbers.
+def walk(inspected: Inspected, side: str, position: int) -> Json:
+    """What the model computed at a position of a side: token, embedding, position, each layer, prediction.
 
-    Args:
-        inspected: the input.
-        side: "encoder", "decoder", ...
-        position: of the side.
-        layer: an attention or a recurrent layer; "" = the first one.
-        head: of the attention layer.
-
-    Raises UsageError for a side, a position, a layer or a head that there is not.
+    `attention` and `recurrent` name the layers of this side that `head_of` and `cell_of` show.
+    Raises UsageError for a side or a position that there is not.
     """
-    if side not in inspected.sides or not 0 <= position < len(inspected.sides[side].names):
-        raise UsageError(f"there is no position {position} of {side!r}", cure=f"sides: {', '.join(inspected.sides)}")
-    attention, recurrent = attending(inspected, side), _of_side(inspected, side, inspected.seen.passes)
-    names = [*(each["layer"] for each in attention), *recurrent]
-    if layer and layer not in names:
-        raise UsageError(f"no layer {layer!r} reads {side!r}", cure=f"layers: {', '.join(names) or 'none'}")
-    chosen = layer or next(iter(names), "")
+    _check(inspected, side)
+    if not 0 <= position < (length := len(inspected.sides[side].names)):
+        raise UsageError(f"there is no position {position}", where=side, cure=f"there are {length}")
     return {
         **_begun(inspected, side, position),
         "streams": _streams(inspected, side, position),
-        "attention": attention,
-        "recurrent": recurrent,
-        "layer": chosen,
-        "head": _head(inspected, chosen, head, position) if chosen in inspected.seen.attention else None,
-        "cell": _cell(inspected, chosen, side, position) if chosen in recurrent else None,
+        "attention": attending(inspected, side),
+        "recurrent": _of_side(inspected, side, inspected.seen.passes),
         "output": _output(inspected, side, position),
     }
 
 
-def _of_side(inspected: Inspected, side: str, layers: Sequence[str] | Json) -> list[str]:
+def _check(inspected: Inspected, side: str) -> None:
+    if side not in inspected.sides:
+        raise UsageError(f"there is no {side!r}", cure=f"there is {', '.join(inspected.sides)}")
+
+
+def _of_side(inspected: Inspected, side: str, layers: Iterable[str]) -> list[str]:
     return [name for name in layers if part_of(name) == side.rpartition(" ")[2] or len(inspected.sides) == 1]
 
 
@@ -132,47 +124,42 @@ def _streams(inspected: Inspected, side: str, position: int) -> list[Json]:
     ]
 
 
-def _head(inspected: Inspected, layer: str, head: int, position: int) -> Json:
-    """One head of an attention layer: query, keys and values, their products, the weights, and what it returns."""
-    weights = inspected.seen.weights(layer, head)[0, 0, position]
-    note = inspected.seen.attention[layer][-1]
-    q = inspected.seen.queries(layer)[0, head, position].float()
+def head_of(inspected: Inspected, layer: str, head: int) -> Json:
+    """One head of an attention layer: the queries of all positions, keys and values, their products, the weights.
+
+    `scores` are left out by a layer that has no products, and None where a position is not visible.
+    Raises UsageError for a layer or a head that there is not.
+    """
+    weights = inspected.seen.weights(layer, head)[0, 0]
+    note, q = inspected.seen.attention[layer][-1], inspected.seen.queries(layer)[0, head].float()
     group = head // (note.queries.shape[1] // note.keys.shape[1])
     k, v = note.keys[0, group].float(), note.values[0, group].float()
-    found: Json = {"head": head, "query": _numbers(q), "keys": _numbers(k), "values": _numbers(v)}
-    found |= {"weights": np.round(weights.cpu().numpy(), 6).tolist(), "output": _numbers(weights.to(v) @ v)}
-    if note.found is None:
-        scores = k @ q * q.shape[-1] ** -0.5
-        if note.scope.bias is not None:
-            scores = scores + note.scope.bias[head][position]
-        visible = weights > 0
-        found["scores"] = [x if seen else None for x, seen in zip(_numbers(scores), visible.tolist(), strict=True)]
+    found: Json = {"queries": _numbers(q), "keys": _numbers(k), "values": _numbers(v)}
+    found |= {"weights": _numbers(weights), "outputs": _numbers(weights.to(v) @ v)}
+    if note.found is None and len(inspected.seen.attention[layer]) == 1:
+        scores = q @ k.T * q.shape[-1] ** -0.5
+        scores = scores if note.scope.bias is None else scores + note.scope.bias[head].float()
+        both = zip(_numbers(scores), (weights > 0).tolist(), strict=True)
+        found["scores"] = [[x if seen else None for x, seen in zip(*row, strict=True)] for row in both]
     return found
 
 
-def _cell(inspected: Inspected, layer: str, side: str, position: int) -> Json:
-    """A recurrent layer at a position: its gates and states, and those of some units at all positions."""
-    one, length = inspected.seen.recurrent(layer), len(inspected.sides[side].names)
+def cell_of(inspected: Inspected, layer: str) -> Json:
+    """A recurrent layer: its gates and states (T D) by name, in the order of the positions.
+
+    `units` are those that change most. Raises UsageError for a layer that there is not.
+    """
+    one = inspected.seen.recurrent(layer)
     states, gates = unrolled(one)
+    traces = {name: x[0].float() for name, x in gates.items()} | {"h": states[0, :, 0].float()}
     backward = _reads_backward(inspected.model, layer)
-    at = length - 1 - position if backward else position
-    traces = {name: x[0].float() for name, x in gates.items()}
-    traces["h"] = states[0, :, 0].float()
-    before = None if at == 0 else states[0, at - 1]
-    kept = next((name for name in ("f", "z") if name in traces), "h")
-    units = traces[kept].std(0, unbiased=False).topk(min(_UNITS, traces[kept].shape[1])).indices.sort().values
-    over_time = {name: x.flip(0) if backward else x for name, x in traces.items()}
+    kept = traces[next((name for name in ("f", "z") if name in traces), "h")]
+    units = kept.std(0, unbiased=False).topk(min(_UNITS, kept.shape[1])).indices.sort().values
     return {
         "kind": type(one.layer.cells).__name__,
         "backward": backward,
-        "now": {name: _numbers(x[at]) for name, x in traces.items()},
-        "before": {
-            name: _numbers(before[i]) if before is not None else None
-            for i, name in enumerate(("h", "c"))
-            if i < states.shape[2]
-        },
         "units": units.tolist(),
-        "times": {name: _numbers(x[:, units]) for name, x in over_time.items()},
+        "traces": {name: _numbers(x.flip(0) if backward else x) for name, x in traces.items()},
     }
 
 

@@ -17,13 +17,15 @@ export function taskInput(run, session) {
     return { node: make("label", { className: "field" }, text, area), value: () => ({ text: area.value }), area };
   }
   const file = make("input", { type: "file", accept: "image/*" }), picture = make("canvas", { className: "picture", hidden: true });
-  file.addEventListener("change", async () => {
-    if (!file.files.length) return;
-    const bitmap = await createImageBitmap(file.files[0]), scale = Math.min(1, 384 / Math.max(bitmap.width, bitmap.height));
+  const show = async (source) => {
+    const bitmap = source instanceof Blob ? await createImageBitmap(source) : Object.assign(new Image(), { src: source });
+    await bitmap.decode?.();
+    const scale = Math.min(1, 384 / Math.max(bitmap.width, bitmap.height));
     Object.assign(picture, { width: Math.max(1, bitmap.width * scale), height: Math.max(1, bitmap.height * scale), hidden: false });
     picture.getContext("2d").drawImage(bitmap, 0, 0, picture.width, picture.height);
-  });
-  return { node: make("label", { className: "field" }, "Picture", file, picture), value: () => taskPixels(picture), area: file };
+  };
+  file.addEventListener("change", () => file.files.length && show(file.files[0]));
+  return { node: make("label", { className: "field" }, "Picture", file, picture), value: () => taskPixels(picture), area: file, show };
 }
 
 // The pixels of a picture as the server takes them.

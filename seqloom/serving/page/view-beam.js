@@ -1,0 +1,1 @@
+export const beamView = { name: "beam", title: "Beam", fits: () => false };

@@ -1,0 +1,1 @@
+export const layersView = { name: "layers", title: "Layers", fits: () => false };
