@@ -57,7 +57,7 @@ async function attentionKind(body, found, kind, context) {
 
   function drawSmall(focus) {
     const order = byEntropy ? pairs.toSorted((a, b) => entropies.get(a) - entropies.get(b)) : pairs;
-    small.style.gridTemplateColumns = byEntropy ? "" : `repeat(${kind.heads + 1}, minmax(3.25rem, 1fr))`;
+    small.style.gridTemplateColumns = byEntropy ? "" : `repeat(${kind.heads + 1}, minmax(3.25rem, 6.5rem))`;
     const buttons = order.map((pair) => {
       const weights = of(...pair), chosen = String(pair) === String(at);
       const [layer, head] = pair, label = layer === layers ? "all" : head < kind.heads ? `${layer + 1}.${head + 1}` : `${layer + 1} mean`;
@@ -137,8 +137,7 @@ function attentionOne(found, kind) {
     picture?.draw(weights, 0);
     output.textContent = "Point at a token or a cell, or use the arrow keys.";
   }
-  const parts = [matrix, arcs.node];
-  if (picture) parts.unshift(picture.node);
+  const parts = picture ? [picture.node, matrix] : [matrix, arcs.node]; // patches are numbers, which arcs only repeat
   return { node: make("figure", { className: "one" }, caption, output, make("div", { className: "pair" }, ...parts)), draw, svg };
 }
 
