@@ -55,17 +55,20 @@ function curves(svg) {
   show(stops.length - 1, false);
 }
 
-// A small picture of weights, row by row of `wide` each: a pixel for each, darker for a larger share of `top`.
-export function thumbnail(weights, wide, top) {
-  const canvas = make("canvas", { width: wide, height: weights.length / wide }), brush = canvas.getContext("2d", { willReadFrequently: true });
-  brush.fillStyle = getComputedStyle(document.body).getPropertyValue("--heat");
-  brush.fillRect(0, 0, 1, 1);
-  const [red, green, blue] = brush.getImageData(0, 0, 1, 1).data, image = brush.createImageData(canvas.width, canvas.height);
-  for (let i = 0; i < weights.length; i += 1) {
-    image.data[4 * i] = red;
-    image.data[4 * i + 1] = green;
-    image.data[4 * i + 2] = blue;
-    image.data[4 * i + 3] = 255 * weights[i] / top;
+// A small picture of numbers, row by row of `wide` each: a pixel for each, stronger for a larger share of `top`; those
+// below zero have another colour.
+export function thumbnail(numbers, wide, top) {
+  const canvas = make("canvas", { width: wide, height: numbers.length / wide }), brush = canvas.getContext("2d", { willReadFrequently: true });
+  const [above, below] = ["--heat", "--orange"].map((name) => {
+    brush.fillStyle = getComputedStyle(document.body).getPropertyValue(name);
+    brush.fillRect(0, 0, 1, 1);
+    return brush.getImageData(0, 0, 1, 1).data;
+  });
+  const image = brush.createImageData(canvas.width, canvas.height);
+  for (let i = 0; i < numbers.length; i += 1) {
+    const colour = numbers[i] < 0 ? below : above;
+    for (let k = 0; k < 3; k += 1) image.data[4 * i + k] = colour[k];
+    image.data[4 * i + 3] = 255 * Math.abs(numbers[i]) / top;
   }
   brush.putImageData(image, 0, 0);
   return canvas;
