@@ -39,7 +39,6 @@ class At(Input):
     side: Name = ""
     position: Number = 0
     output: Number | None = None
-    exact: bool = False
 
 
 class Search(Searched):
@@ -84,7 +83,7 @@ _LOOKS: dict[str, Callable[[Inspected, At], dict[str, Any]]] = {
     "head": lambda looked, at: head_of(looked, at.layer, at.head),
     "cell": lambda looked, at: cell_of(looked, at.layer),
     "lens": lambda looked, at: lens(looked),
-    "counted": lambda looked, at: attributions(looked, at.position, at.output, at.exact),
+    "counted": lambda looked, at: attributions(looked, at.position, at.output),
 }
 """What is asked about an input that was looked at, by name: the numbers at a position, of a head, of a recurrent layer,
 after each layer; what counted for an output."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from seqloom.errors import UsageError
 from seqloom.inspection.charts import heat_map
-from seqloom.inspection.inside.attribution import gradient_times_input, integrated_gradients, why
+from seqloom.inspection.inside.attribution import integrated_gradients, why
 from seqloom.inspection.inside.inspected import Inspected
 from seqloom.inspection.inside.switching import heads_set
 from seqloom.inspection.inside.walk import switched_off
@@ -20,10 +20,8 @@ from seqloom.tasks.seq2seq.predictor import Translator
 Json = dict[str, Any]
 MOST = 256 * 2**20
 """The most bytes that are kept of the layers."""
-_KEPT, _WRITTEN = 2, 40
-_NOTHING = {
-    "attention": "Nothing attends in this model: look at it layer by layer.",
-}
+_KEPT, _WRITTEN, _TOLERANCE = 2, 40, 0.05
+_NOTHING = "Nothing attends in this model. What it computes is shown layer by layer."
 
 
 @lru_cache(maxsize=_KEPT)
@@ -54,7 +52,7 @@ def inside(use: Any, source: str, second: str = "", target: str = "") -> Json:
     found["picture"] = picture_of(use, source)
     for each in found["attention"]:
         each["frame"] = heat_map(each["title"], each["rows"], each["columns"], None)
-    found["reason"] = "" if found["attention"] else _NOTHING["attention"]
+    found["reason"] = "" if found["attention"] else _NOTHING
     return found
 
 
@@ -93,12 +91,11 @@ def _written(use: Any, source: str, changed: AbstractContextManager[None]) -> st
     return ""
 
 
-def attributions(inspected: Inspected, position: int = -1, output: int | None = None, exact: bool = False) -> Json:
-    """What each position of the input counts for an output: gradient x input, or integrated gradients if `exact`."""
-    question = why(inspected, position, output)
-    found = (integrated_gradients if exact else gradient_times_input)(inspected, question)
+def attributions(inspected: Inspected, position: int = -1, output: int | None = None) -> Json:
+    """What each position of the input counts for an output: integrated gradients, by side."""
+    found = integrated_gradients(inspected, why(inspected, position, output), tolerance=_TOLERANCE)
     return {
         "sides": {side: [round(x, 5) for x in values.tolist()] for side, values in found.values.items()},
         "change": found.change,
-        "error": found.error if exact else None,
+        "error": found.error,
     }

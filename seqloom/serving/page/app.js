@@ -6,10 +6,11 @@ import { beamView } from "./view-beam.js";
 import { compareView } from "./view-compare.js";
 import { embeddingsView } from "./view-embeddings.js";
 import { layersView } from "./view-layers.js";
+import { predictionsView } from "./view-predictions.js";
 import { taskView } from "./view-task.js";
 import { trainingView } from "./view-training.js";
 
-const views = [taskView, attentionView, beamView, layersView, compareView, embeddingsView, trainingView];
+const views = [taskView, attentionView, beamView, layersView, predictionsView, compareView, embeddingsView, trainingView];
 const select = document.querySelector("#run"), tabs = document.querySelector("#tabs");
 const problem = document.querySelector("#problem"), place = document.querySelector("#view");
 const session = {}; // what views keep for each other while the page is open: the text of each run, ...

@@ -92,6 +92,6 @@ export function drawingText(svg) {
     const style = getComputedStyle(each[i]);
     for (const name of looks) node.setAttribute(name, style.getPropertyValue(name));
   });
-  copy.setAttribute("style", `background: ${getComputedStyle(document.body).backgroundColor}`);
+  copy.style.background = getComputedStyle(document.body).backgroundColor;
   return new XMLSerializer().serializeToString(copy);
 }

@@ -6,7 +6,7 @@ import { make, range, shape, thumbnail } from "./draw.js";
 const gateNames = {
   i: "input gate i", f: "forget gate f", o: "output gate o", g: "candidate g", c: "cell c", r: "reset gate r", z: "update gate z", n: "candidate n", h: "state h",
 };
-const shortNumber = (x) => (Math.abs(x) >= 100 ? x.toFixed(0) : x.toFixed(2)).replace("-", "−");
+export const shortNumber = (x) => (Math.abs(x) >= 100 ? x.toFixed(0) : x.toFixed(2)).replace("-", "−");
 
 function showLayers(node, context) {
   const { run } = context, asks = make("div"), result = make("div", { className: "view" });
@@ -185,7 +185,7 @@ async function layerCell(inner, now, context) {
 async function layerOutput(at, now, context) {
   const { api, question, signal, guarded } = context, { output } = at, counted = make("div", { ariaLive: "polite" }), position = output.whole ? 0 : now.position;
   const button = make("button", { type: "button", textContent: "What counted for this?" });
-  const show = async () => counted.replaceChildren(...layerCounted(await api.get("counted", { ...question, position, exact: true }, signal), context.named, at));
+  const show = async () => counted.replaceChildren(...layerCounted(await api.get("counted", { ...question, position }, signal), context.named, output.asked));
   button.addEventListener("click", () => guarded(show));
   const title = output.whole ? "Output: softmax over the labels" : "Output: softmax over the vocabulary";
   const asked = `What is asked about: “${readable(output.asked)}”, with probability ${output.p.toFixed(4)}.`;
@@ -193,14 +193,14 @@ async function layerOutput(at, now, context) {
   return layerStage(title, ranked(output.best.map(([name, p]) => [readable(name), p])), asked, button, counted);
 }
 
-function layerCounted(found, sides, at) {
+export function layerCounted(found, sides, asked) {
   const all = Object.values(found.sides).flat(), top = Math.max(...all.map(Math.abs), 1e-9);
   const rows = Object.entries(found.sides).map(([side, values]) => make("div", { className: "chips counted", dir: "auto" }, ...values.map((value, i) => {
     const chip = make("span", { className: value < 0 ? "chip below" : "chip above" }, make("bdi", { textContent: readable(sides[side]?.names[i] ?? `${i}`) }), make("small", { textContent: `${value > 0 ? "+" : ""}${shortNumber(value)}` }));
     chip.style.setProperty("--share", `${(60 * Math.abs(value) / top).toFixed(0)}%`);
     return chip;
   })));
-  return [make("p", { className: "note", textContent: `Integrated gradients for “${readable(at.output.asked)}”: what each position adds to its log-probability (blue, +) or takes (orange, −), ${found.change.toFixed(2)} in all.` }), ...rows];
+  return [make("p", { className: "note", textContent: `Integrated gradients for “${readable(asked)}”: what each position adds to its log-probability (blue, +) or takes (orange, −), ${found.change.toFixed(2)} in all.` }), ...rows];
 }
 
 // The logit lens: what would be predicted after each layer.
