@@ -228,6 +228,21 @@ class Question:
     where: str = ""
 
 
+Span = tuple[int, int]
+"""The characters of a text from the first up to the second."""
+
+
+@dataclass(frozen=True)
+class Pronoun:
+    """A pronoun in a text, the nouns that it may stand for, and the index of the right one."""
+
+    text: str
+    pronoun: Span
+    nouns: tuple[Span, ...]
+    answer: int
+    where: str = ""
+
+
 @dataclass(frozen=True)
 class MultipleChoice:
     """A context, the choices that may follow it, and the index of the right one."""

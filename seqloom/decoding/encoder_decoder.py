@@ -18,7 +18,7 @@ from seqloom.decoding.search import decode, last_of
 from seqloom.errors import UsageError
 from seqloom.models.assemblies import TextWriter
 from seqloom.models.encoder_decoder import cross_attentions
-from seqloom.nn.attention import observed
+from seqloom.nn.observe import observed
 from seqloom.shapes import Float, Tensor
 
 
@@ -119,9 +119,9 @@ class _LastAttention:
         """The context of the step that is noted."""
         return observed(self._note)
 
-    def _note(self, layer: nn.Module, weights: Float[Tensor, "R H T S"]) -> None:
+    def _note(self, layer: nn.Module, note: Any) -> None:
         if layer is self._layers[-1]:
-            self._weights = weights[:, :, -1].float().mean(1)
+            self._weights = note.weights()[:, :, -1].mean(1)
 
     def read(self) -> Float[Tensor, "R S"]:
         """What was noted."""

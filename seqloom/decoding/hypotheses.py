@@ -87,6 +87,24 @@ class Task:
         return self.start if isinstance(self.start, Tensor) else torch.full_like(self.limits, self.start)
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A continuation that a step of a search considered.
+
+    Args:
+        parent: which of the hypotheses before the step it continues.
+        token, log_p: its last id, and the log-probability of all.
+        place: which of the hypotheses after the step it is; None = none.
+        ended: the hypothesis that it ended as, if it did and was good enough.
+    """
+
+    parent: int
+    token: int
+    log_p: float
+    place: int | None = None
+    ended: Hypothesis | None = None
+
+
 @dataclass(eq=False)
 class Result:
     """What becomes of one sentence.
@@ -98,6 +116,7 @@ class Result:
         live: the samples, or the one search, that have not ended.
         ended: the hypotheses that have.
         chosen: the ids so far, noted while there is one hypothesis; None = they are not noted.
+        steps: the candidates of each step, best first; None = they are not noted.
     """
 
     stopped: Callable[[Sequence[int]], bool] | None
@@ -106,6 +125,7 @@ class Result:
     live: int = 1
     ended: list[Hypothesis] = field(default_factory=list)
     chosen: list[Choice] | None = None
+    steps: list[list[Candidate]] | None = None
 
     def best(self, count: int) -> list[Hypothesis]:
         """The hypotheses with the highest scores, best first."""
@@ -214,6 +234,21 @@ class Search:
             assert noted_so_far is not None
             noted_so_far.append(choice)
 
+    def _note_candidates(self, pick: _Pick, ends: Tensor, order: Tensor, kept: Tensor) -> None:
+        for b, owner in enumerate(self.owners):
+            if owner.steps is None or not self.alive[b]:
+                continue
+            finite, done = pick.log_p[b].isfinite().tolist(), ends[b].tolist()
+            counted = [n for n in range(min(self.config.beam, len(done))) if done[n] and finite[n]]
+            ended = dict(zip(counted, owner.ended[len(owner.ended) - len(counted) :], strict=True))
+            places = {
+                n: i for i, (n, still) in enumerate(zip(order[b].tolist(), kept[b].tolist(), strict=True)) if still
+            }
+            columns = zip(pick.parents[b].tolist(), pick.tokens[b].tolist(), pick.log_p[b].tolist(), strict=True)
+            owner.steps.append(
+                [Candidate(*each, places.get(n), ended.get(n)) for n, each in enumerate(columns) if finite[n]]
+            )
+
     def _cover(self, attention: Float[Tensor, "B K S"]) -> None:
         if self.coverage is None:
             mask = self.task.source_mask
@@ -237,6 +272,7 @@ class Search:
         log_p = pick.log_p.gather(1, order).masked_fill(~alive, -torch.inf)
         going = alive.any(1) & ~self._done(log_p)
         self.log_p = log_p.masked_fill(~going[:, None], -torch.inf)
+        self._note_candidates(pick, ends, order, self.log_p.isfinite())
         before, self.alive = self.alive, going.tolist()
         for owner, was, still in zip(self.owners, before, self.alive, strict=True):
             owner.live -= was and not still

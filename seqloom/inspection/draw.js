@@ -55,15 +55,43 @@ function curves(svg) {
   show(stops.length - 1, false);
 }
 
-// A small picture of weights, row by row of `wide` each: a pixel for each, darker for a larger share of `top`.
-export function thumbnail(weights, wide, top) {
-  const canvas = make("canvas", { width: wide, height: weights.length / wide }), brush = canvas.getContext("2d");
-  brush.fillStyle = getComputedStyle(document.body).getPropertyValue("--heat");
-  weights.forEach((value, i) => {
-    brush.globalAlpha = value / top;
-    brush.fillRect(i % wide, Math.floor(i / wide), 1, 1);
+// A small picture of numbers, row by row of `wide` each: a pixel for each, stronger for a larger share of `top`; those
+// below zero have another colour.
+export function thumbnail(numbers, wide, top) {
+  const canvas = make("canvas", { width: wide, height: numbers.length / wide }), brush = canvas.getContext("2d", { willReadFrequently: true });
+  const [above, below] = ["--heat", "--orange"].map((name) => {
+    brush.fillStyle = getComputedStyle(document.body).getPropertyValue(name);
+    brush.fillRect(0, 0, 1, 1);
+    return brush.getImageData(0, 0, 1, 1).data;
   });
+  const image = brush.createImageData(canvas.width, canvas.height);
+  for (let i = 0; i < numbers.length; i += 1) {
+    const colour = numbers[i] < 0 ? below : above;
+    for (let k = 0; k < 3; k += 1) image.data[4 * i + k] = colour[k];
+    image.data[4 * i + 3] = 255 * Math.abs(numbers[i]) / top;
+  }
+  brush.putImageData(image, 0, 0);
   return canvas;
+}
+
+// Makes a heat map's cells readable by pointer and key: `read(row, column)` is called with the one that is pointed at.
+// Returns what draws weights, and what marks a row and a column.
+export function heatMap(svg, read) {
+  const texts = ["row", "column"].map((side) => [...svg.querySelectorAll(`text.${side}`)]), wide = texts[1].length;
+  const cells = svg.querySelector(".cells");
+  let at = [0, 0];
+  const mark = (...to) => texts.forEach((side, k) => side.forEach((text, i) => text.classList.toggle("on", i === to[k])));
+  const show = (...to) => {
+    at = texts.map((side, k) => clamp(to[k], side.length));
+    mark(...at);
+    read(...at);
+  };
+  follow(svg, cells, (p) => show(Math.floor(p.y / 20), Math.floor(p.x / 20)), (down, right) => show(at[0] + down, at[1] + right));
+  const paint = (weights, most) => cells.replaceChildren(...Array.from(weights, (w, i) => {
+    const [x, y] = [20 * (i % wide), 20 * Math.floor(i / wide)];
+    return shape("rect", { x, y, width: 19, height: 19, "fill-opacity": (w / (most || 1)).toFixed(3) });
+  }));
+  return { paint, mark, tokens: texts.map((side) => side.map((text) => text.dataset.token)) };
 }
 
 // Makes a report's attention maps of one text interactive.
@@ -73,8 +101,13 @@ function attention(article) {
     ...map,
     figure: figures[i],
     bytes: Uint8Array.from(atob(map.weights), (letter) => letter.charCodeAt(0)),
-    texts: ["row", "column"].map((side) => [...figures[i].querySelectorAll(`text.${side}`)]),
   }));
+  for (const each of maps) {
+    each.heat = heatMap(each.figure.querySelector("svg"), (row, column) => {
+      const [rows, columns] = each.heat.tokens, weight = now[row * columns.length + column];
+      each.figure.querySelector("output").textContent = `${rows[row]} → ${columns[column]}: ${weight.toFixed(2)}`;
+    });
+  }
   const controls = make("div", { className: "controls" }), heads = make("div", { className: "heads" });
   const [which, layer, head] = ["attention", "layer", "head"].map((name) => {
     const label = make("label", { textContent: name }), select = make("select");
@@ -91,7 +124,7 @@ function attention(article) {
 
   // The weights of a head of the chosen layer; the head after the last is the mean of all.
   function weights(h) {
-    const size = map.texts[0].length * map.texts[1].length, first = layer.value * map.heads;
+    const [rows, columns] = map.heat.tokens, size = rows.length * columns.length, first = layer.value * map.heads;
     const chosen = h < map.heads ? [h] : range(map.heads);
     return range(size, (i) => chosen.reduce((sum, k) => sum + map.bytes[(first + k) * size + i], 0) / chosen.length / 255);
   }
@@ -104,13 +137,10 @@ function attention(article) {
       fill(head, [...range(map.heads, (i) => i + 1), "mean"], map.heads);
     }
     now = weights(+head.value);
-    const most = Math.max(...now), wide = map.texts[1].length;
+    const most = Math.max(...now), wide = map.heat.tokens[1].length;
     const what = +head.value < map.heads ? `head ${+head.value + 1}` : "mean over heads";
     map.figure.querySelector("figcaption span").textContent = `layer ${+layer.value + 1}, ${what}, strongest ${most.toFixed(2)}`;
-    map.figure.querySelector(".cells").replaceChildren(...now.map((w, i) => {
-      const [x, y] = [20 * (i % wide), 20 * Math.floor(i / wide)];
-      return shape("rect", { x, y, width: 19, height: 19, "fill-opacity": (w / (most || 1)).toFixed(3) });
-    }));
+    map.heat.paint(now, most);
     const all = range(map.heads, weights), top = Math.max(...all.flat()) || 1;
     heads.replaceChildren(...all.map((w, h) => small(w, h, wide, top)));
   }
@@ -126,18 +156,6 @@ function attention(article) {
     return button;
   }
 
-  for (const { figure, texts } of maps) {
-    const cells = figure.querySelector(".cells"), output = figure.querySelector("output");
-    let at = [0, 0];
-    const show = (...to) => {
-      at = texts.map((side, k) => clamp(to[k], side.length));
-      texts.forEach((side, k) => side.forEach((text, i) => text.classList.toggle("on", i === at[k])));
-      const [row, column] = texts.map((side, k) => side[at[k]].dataset.token);
-      output.textContent = `${row} → ${column}: ${now[at[0] * texts[1].length + at[1]].toFixed(2)}`;
-    };
-    const point = (p) => show(Math.floor(p.y / 20), Math.floor(p.x / 20));
-    follow(figure.querySelector("svg"), cells, point, (down, right) => show(at[0] + down, at[1] + right));
-  }
   fill(which, figures.map((figure) => figure.querySelector("b").textContent), figures.findIndex((figure) => !figure.hidden));
   box.before(controls);
   box.append(heads);

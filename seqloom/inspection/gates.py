@@ -8,46 +8,14 @@ torch's kernels do not return the gates, so a layer is computed again from its i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from seqloom.inspection.gradient_reach import Reach, squared_norms, steps_back
-from seqloom.nn.recurrent import RecurrentLayer
+from seqloom.nn.recurrent import Pass
 from seqloom.shapes import Bool, Float, Tensor
-
-
-@dataclass(frozen=True)
-class Pass:
-    """The inputs and outputs of a layer: x (B T I), the state carried in (B P D; None = zeros), h (B T D)."""
-
-    layer: RecurrentLayer
-    x: Tensor
-    carry: Tensor | None
-    h: Tensor
-
-
-@contextmanager
-def recorded(model: nn.Module) -> Iterator[dict[str, Pass]]:
-    """Records one pass of each recurrent layer by name, in its reading order; steps are joined."""
-    passes: dict[str, Pass] = {}
-    names = {layer: name for name, layer in model.named_modules() if isinstance(layer, RecurrentLayer)}
-
-    def keep(layer: Any, inputs: Any, outputs: Any) -> None:
-        before = inputs[1] if len(inputs) > 1 else None
-        x, h, carry = inputs[0].detach(), outputs[0].detach(), None if before is None else before.detach()
-        if (last := passes.get(names[layer])) is not None:  # a decoder that attends first goes step by step
-            x, h, carry = torch.cat((last.x, x), 1), torch.cat((last.h, h), 1), last.carry
-        passes[names[layer]] = Pass(layer, x, carry, h)
-
-    with ExitStack() as hooks:
-        for layer in names:
-            hooks.enter_context(layer.register_forward_hook(keep))
-        yield passes
 
 
 def unrolled(one: Pass, nudge: Tensor | None = None) -> tuple[Float[Tensor, "B T P D"], dict[str, Tensor]]:

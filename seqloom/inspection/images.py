@@ -6,21 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from seqloom.inspection.inside.flow import rollout
 from seqloom.inspection.page import Markup, element, figure, join, texts
 from seqloom.media.images import png_uri
 
 _SIDE = 150  # pixels of a picture
-
-
-def rollout(weights: np.ndarray) -> np.ndarray:
-    """How much of each position reaches each other one through all layers (T T), from weights (layers heads T T).
-
-    The heads of a layer are averaged, and half of a position stays where it is (Abnar and Zuidema 2020).
-    """
-    total = np.eye(weights.shape[-1])
-    for layer in weights.mean(1):
-        total = (layer + np.eye(len(layer))) / 2 @ total
-    return total
 
 
 def overlay(pixels: np.ndarray, weights: np.ndarray, title: str) -> Markup:

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from seqloom.data.batches.batch import SequenceBatch
-from seqloom.inspection.capture import captured, entropies
-from seqloom.inspection.gates import Pass, recorded, state_reach, unrolled
+from seqloom.inspection.capture import entropies, look
+from seqloom.inspection.gates import state_reach, unrolled
 from seqloom.inspection.gradient_reach import Reach, input_reach, real
 from seqloom.models.encoder_decoder import EncoderDecoder, cross_attentions
 from seqloom.models.recurrent import RecurrentEncoder
+from seqloom.nn.recurrent import Pass
 from seqloom.shapes import Bool, Tensor
 
 _STEPS, _UNITS = 60, 12  # of the gates' traces
@@ -41,20 +42,20 @@ def examine(
     for batch in batches:
         for name, reach in input_reach(model, batch).items():
             reaches[name] += reach
-        with torch.no_grad(), recorded(model) as passes, captured(model) as weights:
+        with torch.no_grad(), look(model) as seen:
             model(batch.inputs, batch.target_in)
         masks = real(*model.embed(batch.inputs)), real(batch.target_in, batch.target_mask)
-        for name, one in passes.items():
+        for name in seen.passes:
+            one = seen.recurrent(name)
             mask = masks[0] if name.startswith("encoder.") else masks[1]
             states[name] += state_reach(one, mask)
             gates[name].append(_gates(one, mask))
-        for name, parts in weights.items():
+        for name in seen.attention:
             queries = masks[0] if over[name] == "encoder" else masks[1]
             visible = masks[0].sum(1, keepdim=True).expand(queries.shape)
             if over[name] == "target":  # causal
                 visible = torch.arange(1, queries.shape[1] + 1).expand(queries.shape)
-            # A recurrent decoder attends step by step.
-            attention[name].append(entropies(torch.cat(parts, 2), queries, visible))
+            attention[name].append(entropies(seen.weights(name).float().cpu(), queries, visible))
     least = max(1, sum(len(b.target_in) for b in batches) // 8)
     sides = [reaches.pop(side) for side in ("left", "right") if side in reaches]
     shown = batches[len(batches) // 2]

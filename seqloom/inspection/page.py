@@ -12,7 +12,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-_EXPORT = re.compile("^export ", re.MULTILINE)  # of a module, which a page without a server has as a script
+# Of modules, which a page without a server has as one script.
+_EXPORT, _IMPORT = re.compile("^export ", re.MULTILINE), re.compile("^import .*\n", re.MULTILINE)
 # Not allowed in HTML or XML: control characters, lone surrogates, the two non-characters.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -95,15 +96,21 @@ def data_block(value: Any) -> Markup:
 
 
 def page(title: str, head: Sequence[Markup], parts: Mapping[str, Markup]) -> str:
-    """The whole file: a header, and a section for each part that has content, with its title.
-
-    Its content policy lets the browser load nothing and run only this script.
-    """
+    """The whole file of a report: a header, and a section for each part that has content, with its title."""
     shown = ((name, part) for name, part in parts.items() if part)
     sections = (element("section", element("h2", name), part, id=name.lower()) for name, part in shown)
     body = element("main", element("header", *head), *sections)
-    style, script = (_read(name) for name in ("report.css", "draw.js"))
-    script = f'"use strict";\n{_EXPORT.sub("", script)}enliven(document);\n'
+    return document(title, body, [packaged("report.css")], [packaged("draw.js"), "enliven(document);\n"])
+
+
+def document(title: str, body: Markup, styles: Sequence[str], modules: Sequence[str]) -> str:
+    """One HTML file that needs nothing else.
+
+    Its content policy lets the browser load nothing and run only the script that the modules are together; the names
+    at their top level differ.
+    """
+    style, script = "".join(styles), "".join(_IMPORT.sub("", _EXPORT.sub("", module)) for module in modules)
+    script = f'"use strict";\n{script}'
     allowed = f"img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
     policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
     return (
@@ -116,8 +123,9 @@ def page(title: str, head: Sequence[Markup], parts: Mapping[str, Markup]) -> str
     )
 
 
-def _read(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+def packaged(name: str, folder: str = "inspection") -> str:
+    """The text of a script or style sheet of the package."""
+    return files("seqloom").joinpath(folder, name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from seqloom.inspection.charts import Curve, line_figure
-from seqloom.inspection.images import rollout
+from seqloom.inspection.inside.flow import rollout
 from seqloom.inspection.page import Markup, element, join
 
 _CHANNELS = 6  # drawn, as there are so many colours

@@ -14,6 +14,7 @@ from seqloom.nn.convolution import GatedConvolution
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory, mean_summary
+from seqloom.nn.observe import Stream, note
 from seqloom.nn.positions import Learned, Positions, Sinusoidal, places_in
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
 from seqloom.nn.state import StackConfig, State, padding_together, places_after, together
@@ -76,10 +77,12 @@ class ConvolutionalEncoder(_Convolutional):
         real = None if mask is None else mask[:, :, None].to(x.dtype)
         x = self._placed(x, 0)
         h = x
+        note(self, Stream, h)
         for block in self.blocks:
             inside = self.dropout(h)
             # Padding must not enter the windows of real positions.
             h = (block(inside if real is None else inside * real) + h) * _HALF
+            note(block, Stream, h)
         states = (h + x) * _HALF
         return Memory(states, mask, mean_summary(states, mask))
 
@@ -146,6 +149,7 @@ class ConvolutionalDecoder(_Convolutional):
         places = None if state.documents is None else places_in(state.documents)
         x = self._placed(x, state.length, places_after(state, x.shape[1]) if places is None else places)
         h, past = x, []
+        note(self, Stream, h)
         for i, block in enumerate(self.blocks):
             inside, before = self.dropout(h), state.past[i]
             if before is None:
@@ -159,5 +163,6 @@ class ConvolutionalDecoder(_Convolutional):
                 context, _ = self.cross[i](query, state.memory[i])
                 gated = (gated + self.contexts[i](context)) * _HALF
             h = (gated + h) * _HALF
+            note(block, Stream, h)
         after = replace(state, length=state.length + x.shape[1], past=tuple(past), documents=None)
         return self.dropout(h), after

@@ -130,7 +130,7 @@ class Reading(nn.Module):
         super().__init__()
         self.reader: Any = model.encoders[model.reads[task]]
         self.embedder, self.config = self.reader.embedder, self.reader.config
-        self.model, self.task = model, task
+        self.model, self.task, self.queries = model, task, len(model.queries[task])
         self.heads = {"label": model.heads[task]}
 
     def forward(self, inputs: Inputs) -> Memory:

@@ -15,6 +15,7 @@ from seqloom.limits import Layers, ShareBelowOne, Width
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
 from seqloom.nn.memory import Memory
+from seqloom.nn.observe import Stream, note
 from seqloom.nn.positions import document_starts
 from seqloom.nn.recurrent import Cell, Matrices, RecurrentLayer, RecurrentStack, last, reversed_rows
 from seqloom.nn.scored_attention import AttendedMemory, AttentionConfig, ScoredAttention
@@ -113,6 +114,7 @@ class RecurrentEncoder(nn.Module):
         """The memory of the source; `mask` is True on real positions, None = all are."""
         lengths = None if mask is None else mask.sum(1)
         summary = []
+        note(self, Stream, x)
         for layers in self.layers:
             inside, outputs = self.dropout(x), []
             assert isinstance(layers, nn.ModuleList)
@@ -123,6 +125,7 @@ class RecurrentEncoder(nn.Module):
                 outputs.append(reversed_rows(h, lengths) if back else h)
             h = torch.cat(outputs, -1)
             x = x + h if self.config.residual and x.shape == h.shape else h
+            note(layers, Stream, x)
         return Memory(self.dropout(x), mask, torch.cat(summary, -1))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from itertools import chain
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -182,6 +182,10 @@ class WordVectors:
         buckets: tuple[NDArray[np.float32], Word2VecConfig] | None = None,
     ) -> None:
         self.vocabulary, self.vectors, self.buckets = vocabulary, vectors, buckets
+
+    def look(self, text: str) -> NoReturn:
+        """Raises UsageError: see `similar`."""
+        raise UsageError("word vectors read no text: there are no layers to look into", cure="see similar and analogy")
 
     @cached_property
     def norms(self) -> NDArray[np.float32]:

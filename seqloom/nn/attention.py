@@ -4,15 +4,13 @@
     output  = weights V
 
 `attend` computes the two steps as plain products or by torch's fused kernel, whichever is faster for the shape, type
-and device. To see the weights, register an observer: they are then computed separately, and the output still takes its
-usual path.
+and device. An observer is given what the weights can be computed from (`Attended`), and the output takes its usual
+path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,28 +20,11 @@ from torch import nn
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.linear import Linear
 from seqloom.nn.masks import additive
+from seqloom.nn.observe import note
 from seqloom.nn.positions import Rotation, rotate
 from seqloom.shapes import Bool, Float, Tensor, Vectors
 
 Queries = Float[Tensor, "B H T C"]
-Observer = Callable[["nn.Module", Tensor], None]
-_observer: ContextVar[Observer | None] = ContextVar("attention_observer", default=None)
-
-
-@contextmanager
-def observed(observer: Observer) -> Iterator[None]:
-    """A context in which `observer(layer, weights (B H T S))` is called for every attention layer that runs."""
-    token = _observer.set(observer)
-    try:
-        yield
-    finally:
-        _observer.reset(token)
-
-
-def note(layer: nn.Module, weights: Float[Tensor, "R H T S"]) -> None:
-    """Passes the weights to the observer, if there is one."""
-    if (observer := _observer.get()) is not None:
-        observer(layer, weights)
 
 
 @dataclass(frozen=True)
@@ -62,11 +43,11 @@ class KeyValues:
         return KeyValues(self.keys[:, :, :positions], self.values[:, :, :positions])
 
 
-Attended = tuple[Sequence[KeyValues], Bool[Tensor, "B S"] | None]
+MemoryPart = tuple[Sequence[KeyValues], Bool[Tensor, "B S"] | None]
 """The keys and values of a memory for several layers, and the mask of its real positions."""
 
 
-def memories_together(parts: Sequence[Attended]) -> tuple[tuple[KeyValues, ...], Bool[Tensor, "B S"] | None]:
+def memories_together(parts: Sequence[MemoryPart]) -> tuple[tuple[KeyValues, ...], Bool[Tensor, "B S"] | None]:
     """The rows of several memories, as wide as the longest text among them."""
     shapes = [kvs[0].keys.shape for kvs, _ in parts]
     plain = all(mask is None for _, mask in parts) and len({shape[2] for shape in shapes}) == 1
@@ -133,6 +114,40 @@ def apply_weights(weights: Float[Tensor, "B H T S"], v: Float[Tensor, "B G S C"]
     return torch.matmul(weights.reshape(B, G, H // G * T, S), v).view(B, H, T, C)
 
 
+@dataclass(frozen=True)
+class Attended:
+    """What a layer attended with, from which its weights are computed when they are asked for.
+
+    Args:
+        rows: R; consecutive ones share one of the B rows of the keys, and are further queries of it.
+        queries, keys: after norms and positions.
+        values: what is mixed.
+        scope: of the queries.
+        found: the weights, of a layer that has no way around them; None = they follow from the rest.
+    """
+
+    rows: int
+    queries: Queries
+    keys: Float[Tensor, "B G S _"]
+    values: Float[Tensor, "B G S _"]
+    scope: Scope = Scope()
+    found: Float[Tensor, "B H T S"] | None = None
+
+    @torch.no_grad()
+    def weights(self, head: int | None = None) -> Float[Tensor, "R H T S"]:
+        """The weights of one head, or of all, before dropout; at least in float32."""
+        exact = torch.promote_types(self.queries.dtype, torch.float32)
+        one = slice(None) if head is None else slice(head, head + 1)
+        if self.found is not None:
+            return unfolded(self.found[:, one].to(exact), self.rows)
+        q, k, bias = self.queries[:, one], self.keys, self.scope.bias
+        if head is not None:
+            group = head // (self.queries.shape[1] // k.shape[1])
+            k = k[:, group : group + 1]
+        scope = Scope(self.scope.mask, None if bias is None else bias[one].to(exact))
+        return unfolded(attention_weights(q.to(exact), k.to(exact), scope), self.rows)
+
+
 def fused_is_faster(q: Tensor, k: Tensor) -> bool:
     """Whether torch's fused kernel beats plain products here (docs/benchmarks.md, "Attention paths").
 
@@ -186,9 +201,7 @@ class _Attention(nn.Module):
     def _finish(self, q: Tensor, kv: KeyValues, scope: Scope) -> Tensor:
         R, H, T, C = q.shape
         q = folded(q, kv.keys.shape[0])
-        if _observer.get() is not None:
-            with torch.no_grad():
-                note(self, unfolded(attention_weights(q, kv.keys, scope), R))
+        note(self, Attended, R, q, kv.keys, kv.values, scope)
         mixed = unfolded(attend(q, kv, scope, self.dropout), R)
         output: Tensor = self.output(mixed.transpose(1, 2).reshape(R, T, H * C))
         return output

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.effective import change, effective
+from seqloom.nn.observe import Stream, note
 from seqloom.shapes import Float, Int, Tensor
 
 Cell = Literal["rnn", "lstm", "gru"]
@@ -68,7 +70,21 @@ class RecurrentLayer(nn.Module):
         biases = (self.cells.get_parameter(f"bias_{name}_l0") for name in ("ih", "hh"))
         weights = [*(self.matrices() if matrices is None else matrices), *biases]
         h, *ends = _KERNELS[self.cell](x, start, weights, True, 1, 0.0, self.training, False, True)
+        note(self, Pass, self, x, carry, h)
         return h, torch.cat(ends, 0).transpose(0, 1)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a layer read and made, in its reading order: x (B T I), the carry before (B P D; None = zeros), h (B T D).
+
+    Its gates follow from these (inspection/gates.py).
+    """
+
+    layer: RecurrentLayer
+    x: Tensor
+    carry: Tensor | None
+    h: Tensor
 
 
 class RecurrentStack(nn.Module):
@@ -107,10 +123,12 @@ class RecurrentStack(nn.Module):
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B L P D"]]:
         """The top layer's h at each position, and the final carry of every layer; `carry` None = zeros."""
         carried = []
+        note(self, Stream, x)
         for i, layer in enumerate(self.layers):
             start, drawn = None if carry is None else carry[:, i], matrices[i] if matrices else None
             h, end = layer(self.dropout(x) if i else x, start, drawn)
             x = x + h if self.residual and x.shape == h.shape else h
+            note(layer, Stream, x)
             carried.append(end)
         return x, torch.stack(carried, 1)
 

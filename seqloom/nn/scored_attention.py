@@ -16,6 +16,7 @@ from torch import nn
 
 from seqloom.limits import Bounded, HeadCount, LengthOrZero, WidthOrZero
 from seqloom.nn.attention import (
+    Attended,
     CrossAttention,
     Heads,
     KeyValues,
@@ -23,12 +24,12 @@ from seqloom.nn.attention import (
     apply_weights,
     folded,
     memories_together,
-    note,
     unfolded,
 )
 from seqloom.nn.linear import Linear
 from seqloom.nn.masks import additive
 from seqloom.nn.memory import Memory
+from seqloom.nn.observe import note
 from seqloom.shapes import Bool, Float, Tensor
 
 
@@ -130,10 +131,9 @@ class ScoredAttention(nn.Module):
             scores = scores + additive(scope.mask, scores.dtype)
         weights = scores.softmax(-1) if not self.config.window else self._local(rows, scores, memory.mask)
         context = unfolded(apply_weights(weights, memory.kv.values), R)
-        weights = unfolded(weights, R)
-        note(self, weights)
+        note(self, Attended, R, rows, memory.kv.keys, memory.kv.values, scope, weights)
         if covered is not None:
-            covered = covered + weights[:, 0].sum(1)
+            covered = covered + unfolded(weights, R)[:, 0].sum(1)
         return context[:, 0], covered
 
     def _scores(self, q: Tensor, k: Tensor, covered: Tensor | None) -> Tensor:

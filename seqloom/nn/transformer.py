@@ -16,6 +16,7 @@ from seqloom.nn.feedforward import Activation, FeedForward
 from seqloom.nn.masks import causal_mask
 from seqloom.nn.memory import Memory
 from seqloom.nn.norms import NormKind, RMSNorm, make_norm
+from seqloom.nn.observe import Stream, note
 from seqloom.nn.positions import Place, PositionConfig, Positions, Rotation, Sinusoidal, places_in
 from seqloom.nn.state import StackConfig, State, padding_together, places_after, together
 from seqloom.shapes import Bool, Int, Mask, Tensor, Vectors
@@ -233,11 +234,13 @@ class TransformerStack(nn.Module):
             x = x + place.added
         x = self.dropout(self.embedding_norm(x))
         scope = self._scope(x, start, mask, state, place.bias)
+        note(self, Stream, x)
         across = Scope(None if state is None or state.memory_mask is None else state.memory_mask[:, None, None, :])
         for i, block in enumerate(self._blocks()):
             cache = state.caches[i] if state is not None and state.caches else None
             memory = (state.memory[i], across) if state is not None and state.memory else None
             x = block(x, scope, place.rotation, cache, memory)
+            note(block, Stream, x)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def _scope(

@@ -99,11 +99,15 @@ def _flat_scores(model: TextReader, head: str, batch: ReadingBatch) -> Float[Ten
 
 
 def batch_scores(model: TextReader, head: str, batch: ReadingBatch) -> Tensor:
-    """The scores of a head: (B L) of texts, whose windows' pooled vectors are averaged, or (R T L) of tokens.
+    """The scores of a head: (B L) of texts, whose windows' pooled vectors are averaged, or (R T L) of tokens."""
+    return memory_scores(model, head, model(batch.inputs), batch)
+
+
+def memory_scores(model: TextReader, head: str, memory: Memory, batch: ReadingBatch) -> Tensor:
+    """The same from the memory of the batch.
 
     A span cannot lie in padding or in the first text of a pair, except at the very first position.
     """
-    memory = model(batch.inputs)
     scores = model.score(head, memory, batch.owner)
     if head != "span" or (text := batch.inputs["text"]).segments is None:
         return scores

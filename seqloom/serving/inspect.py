@@ -101,7 +101,7 @@ class Given(Asked):
 def source_of(served: Served, asked: Given) -> str:
     """The input as a predictor reads it: for a model of images never a text, as it could be a path."""
     if served.modality == "text":
-        return asked.text if not asked.second else f"{asked.text}\t{asked.second}"
+        return asked.text
     medium = getattr(served.predictor, "source", None) or served.predictor.reader.medium
     if asked.image is None or served.modality != "image":
         raise UsageError(f"the model {served.name!r} reads an {served.modality}", where="image")

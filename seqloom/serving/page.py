@@ -11,8 +11,8 @@ from fastapi.responses import FileResponse
 FOLDER = Path(__file__).with_name("page")
 SHARED = ("draw.js", "report.css")
 """Files of inspection/, which the reports have in them."""
-VIEWS = ("compare", "embeddings", "task", "training")
-OWN = ("app.js", "api.js", "chips.js", "page.css", "icon.svg", *(f"view-{name}.js" for name in VIEWS))
+VIEWS = ("attention", "beam", "compare", "embeddings", "layers", "predictions", "task", "training")
+OWN = ("app.js", "api.js", "asking.js", "chips.js", "page.css", "icon.svg", *(f"view-{name}.js" for name in VIEWS))
 FILES = {
     "/": "index.html",
     **{f"/page/{name}": name for name in OWN},

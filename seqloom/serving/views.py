@@ -78,11 +78,12 @@ async def look(asked: Looked, request: Request) -> dict[str, Any]:
     """What a model attends to in an input, as the report shows it."""
     served = models_of(request).get(asked.model)
     source = await asyncio.to_thread(source_of, served, asked)
+    whole = f"{source}\t{asked.second}" if asked.second else source
 
     def steps() -> Iterator[dict[str, Any]]:
         loaded = served.loaded if asked.step < 0 else _at(served.loaded.run.path, _part(served), asked.step)
         use = served.predictor if asked.step < 0 else loaded.predictor()
-        seen = loaded.config.look(loaded.run, use, [source], [])
+        seen = loaded.config.look(loaded.run, use, [whole], [])
         parts = [example_part(i, each) for i, each in enumerate(seen.examples, 1)]
         yield {"markup": join([*parts, *seen.sections.values()])}
 

@@ -15,6 +15,8 @@ from made_up import WORDS, sentences
 import seqloom
 from seqloom.cli import main
 from seqloom.errors import UsageError
+from seqloom.inspection.inside.attribution import integrated_gradients, why
+from seqloom.inspection.inside.lens import logit_lens
 from seqloom.measures import MEASURES, measured
 from seqloom.run import Run
 from seqloom.tasks import read_config
@@ -125,6 +127,30 @@ def test_every_task_checks_evaluates_and_is_looked_at(call: Call, here, name, me
     assert [row["split"] for row in result["summary"]] == ["train", "valid", "test"]
     first, last = (row["loss"] for row in Run.open(name).rows("metrics.jsonl") if row["kind"] == "valid")
     assert last < first + 0.5
+
+
+@pytest.mark.parametrize("name", ["label", "tags", "span", "words"])
+def test_every_task_shows_what_its_model_does_with_an_input(here, name):
+    text = Path("test.txt").read_text(encoding="utf-8").split("\n")[0]
+    reader = seqloom.load(name, precision="fp32")
+    texts = (text.split()[0], text) if name == "span" else (text,)
+    seen = reader.look(texts[0] if len(texts) == 1 else texts)
+    side, data = seen.sides["encoder"], json.loads(json.dumps(seen.data()))
+    assert [*side.texts] == [*texts]
+    assert [word for word, _ in side.words(len(texts) - 1)] == texts[-1].split()
+    assert all(positions for _, positions in side.words())
+    lens, found = logit_lens(seen), integrated_gradients(seen, why(seen, 0))
+    assert (lens[-1] - seen.scores).abs().max() < 1e-5
+    assert abs(found.error) <= 0.01 * max(1, abs(found.change))
+    assert len(found.values["encoder"]) == len(side.names) == len(data["attention"][0]["rows"])
+    assert [each["title"] for each in data["attention"]] == ["encoder self-attention"]
+    expected = {"label": 1, "tags": len(side.names), "span": 2, "words": len(side.names)}
+    assert len(data["predictions"]) == expected[name]
+    if name == "label":
+        assert data["predictions"][0]["asked"] == reader([text])[0].label
+    if name == "tags":
+        firsts = [positions[0] for _, positions in side.words()]
+        assert [data["predictions"][i]["asked"] for i in firsts] == [*reader([text])[0].labels]
 
 
 def test_tags_of_words(call: Call, here):

@@ -10,7 +10,7 @@ import torch
 from members import members, same
 from torch import Tensor
 
-from seqloom.inspection.capture import captured
+from seqloom.inspection.capture import look
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoders import BagConfig, EncoderConfig
@@ -110,9 +110,9 @@ def test_only_matches_of_real_words_are_told_apart() -> None:
 @torch.no_grad()
 def test_capture_changes_no_bit(subject: Subject) -> None:
     plain = subject.scores(subject.ids, MASK, subject.segments)
-    with captured(subject.model) as found:
+    with look(subject.model) as seen:
         assert all(torch.equal(v, plain[k]) for k, v in subject.scores(subject.ids, MASK, subject.segments).items())
-    assert bool(found) == isinstance(subject.config.encoder, TransformerConfig)
+    assert bool(seen.attention) == isinstance(subject.config.encoder, TransformerConfig)
 
 
 def test_an_image_is_its_patches_row_by_row() -> None:

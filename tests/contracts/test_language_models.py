@@ -12,7 +12,7 @@ from members import members, same
 from torch import Tensor
 
 from seqloom.errors import UsageError
-from seqloom.inspection.capture import captured
+from seqloom.inspection.capture import look
 from seqloom.models.convolutional import ConvolutionalConfig, ConvolutionalState
 from seqloom.models.decoder import DecoderOnlyConfig, DecoderReader, LanguageModel
 from seqloom.models.decoders import DecoderConfig
@@ -224,9 +224,9 @@ def test_a_state_goes_back_where_it_keeps_positions(subject: Subject) -> None:
 @torch.no_grad()
 def test_capture_changes_no_bit(subject: Subject) -> None:
     plain = subject.hidden(subject.ids)
-    with captured(subject.model) as found:
+    with look(subject.model) as seen:
         assert torch.equal(subject.hidden(subject.ids), plain)
-    assert bool(found) == isinstance(subject.config.decoder, TransformerConfig)
+    assert bool(seen.attention) == isinstance(subject.config.decoder, TransformerConfig)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from members import members, same
 from torch import Tensor
 
-from seqloom.inspection.capture import captured
+from seqloom.inspection.capture import Seen, look
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoders import DecoderConfig
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, cross_attentions
@@ -296,25 +296,25 @@ def test_capture_changes_no_bit(subject: Subject, monkeypatch: pytest.MonkeyPatc
     for fused in (False, True) if fusing else (False,):
         monkeypatch.setattr(attention, "fused_is_faster", lambda q, k, fused=fused: fused)
         plain = model(subject.inputs, subject.target)
-        with captured(model) as found:
+        with look(model) as seen:
             watched = model(subject.inputs, subject.target)
         assert torch.equal(watched, plain)
         assert torch.equal(model(subject.inputs, subject.target), plain)
-        the_weights_are_all_there(model, found)
+        the_weights_are_all_there(model, seen)
 
 
-def the_weights_are_all_there(model: EncoderDecoder, found: dict[str, list[Tensor]]) -> None:
+def the_weights_are_all_there(model: EncoderDecoder, seen: Seen) -> None:
     """Every layer of attention, its rows of sum 1, and 0 where the mask and time hide."""
     across = cross_attentions(model)
     layers = [name for name, m in model.named_modules() if isinstance(m, SelfAttention | CrossAttention)]
     layers += [name for name, m in across.items() if isinstance(m, ScoredAttention) and m.config.score != "multi-head"]
-    assert sorted(found) == sorted(layers)
-    for name, pieces in found.items():
-        weights = torch.cat(pieces, 2)
+    assert sorted(seen.attention) == sorted(layers)
+    for name in layers:
+        weights = seen.weights(name)
         rows, columns = (T, S) if name in across else (S, S) if name.startswith("encoder") else (T, T)
         assert weights.shape == (B, weights.shape[1], rows, columns)
         if not getattr(getattr(across.get(name), "config", None), "window", 0):
-            torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
+            torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]).to(weights))
         hidden = (~MASK)[:, None, None] if columns == S else torch.ones(T, T, dtype=torch.bool).triu(1)
         assert (weights[hidden.expand_as(weights)] == 0).all()
 
@@ -322,15 +322,18 @@ def the_weights_are_all_there(model: EncoderDecoder, found: dict[str, list[Tenso
 @torch.no_grad()
 def test_capture_while_decoding_sees_the_same_weights(subject: Subject) -> None:
     model = subject.model
-    with captured(model) as whole:
+    with look(model) as whole:
         model(subject.inputs, subject.target)
     state = model.start(subject.memory)
-    with captured(model) as steps:
+    with look(model) as steps:
         for word in subject.target.split(1, dim=1):
             _, state = model.decode(word, state)
-    for name, weights in steps.items():
-        for t, step in enumerate(weights):
-            same(step[:, :, 0], torch.cat(whole[name], 2)[:, :, t, : step.shape[-1]])
+    for name in steps.attention:
+        same(steps.weights(name), whole.weights(name))
+    for name in steps.streams:
+        same(steps.stream(name), whole.stream(name))
+    for name in steps.passes:
+        same(steps.recurrent(name).h, whole.recurrent(name).h)
 
 
 def test_the_same_seed_makes_the_same_model(subject: Subject) -> None:

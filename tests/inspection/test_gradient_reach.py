@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
 from seqloom.data.batches.pairs import make_batch
-from seqloom.inspection.gates import Pass, recorded, state_reach, unrolled
+from seqloom.inspection.capture import look
+from seqloom.inspection.gates import state_reach, unrolled
 from seqloom.inspection.gradient_reach import Reach, input_reach, squared_norms, steps_back
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.models.encoders import BagConfig
 from seqloom.models.recurrent import RecurrentDecoderConfig, RecurrentEncoderConfig
-from seqloom.nn.recurrent import RecurrentLayer
+from seqloom.nn.recurrent import Pass, RecurrentLayer
 from seqloom.nn.scored_attention import AttentionConfig
 from seqloom.nn.transformer import TransformerConfig
 
@@ -142,14 +143,14 @@ def test_gates_recomputed_give_what_the_layer_gave(cell: Any):
 def test_recorded_passes_are_those_of_the_model(decoder: Any):
     model = model_of(RecurrentEncoderConfig("lstm", 2, 3, "both"), decoder)
     batch = make_batch(SOURCES, TARGETS, 1)
-    with recorded(model) as passes:
+    with look(model) as seen:
         hidden = model(batch.inputs, batch.target_in)
-    assert [*passes] == [*(f"encoder.layers.{i}.{j}" for i in (0, 1) for j in (0, 1)), "decoder.stack.layers.0"]
-    for one in passes.values():
+    assert [*seen.passes] == [*(f"encoder.layers.{i}.{j}" for i in (0, 1) for j in (0, 1)), "decoder.stack.layers.0"]
+    for one in map(seen.recurrent, seen.passes):
         torch.testing.assert_close(unrolled(one)[0][:, :, 0], one.h)
-    assert passes["decoder.stack.layers.0"].h.shape == (3, 4, WIDTH)
+    assert seen.recurrent("decoder.stack.layers.0").h.shape == (3, 4, WIDTH)
     torch.testing.assert_close(model(batch.inputs, batch.target_in), hidden)
-    assert len(passes) == 5  # the hooks are gone
+    assert len(seen.passes["encoder.layers.0.0"]) == 1  # the observer is gone
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])

@@ -35,6 +35,11 @@ def family() -> WordVectors:
     return vectors({**table, "apple": [0, 0, -1]})
 
 
+def test_there_is_nothing_to_look_into(plane: WordVectors) -> None:
+    with pytest.raises(UsageError, match="there are no layers to look into"):
+        plane.look("east")
+
+
 def cosine(*degrees: float) -> list[float]:
     return [pytest.approx(math.cos(math.radians(angle)), abs=1e-6) for angle in degrees]
 

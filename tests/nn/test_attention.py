@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqloom.nn import attention
 from seqloom.nn.attention import (
+    Attended,
     Cache,
     CrossAttention,
     Heads,
@@ -19,10 +20,10 @@ from seqloom.nn.attention import (
     attend,
     attention_weights,
     fused_is_faster,
-    observed,
 )
 from seqloom.nn.dropout import Dropout
 from seqloom.nn.masks import causal_mask, padding_mask
+from seqloom.nn.observe import observed
 from seqloom.nn.positions import rotate
 
 B, T, S, C = 2, 5, 7, 11
@@ -214,7 +215,7 @@ def test_cross_attention_is_the_formula_and_rows_may_share_a_memory(H: int, G: i
     weights = reference_weights(q, kv.keys, spread, None)
     expected = finish(reference(q, kv, spread), layer.output)
     seen: list[Tensor] = []
-    with observed(lambda _, w: seen.append(w)):
+    with observed(lambda _, note: seen.append(note.weights())):
         got = layer(x, layer.read(memory), Scope(mask[:, None, None]))
     torch.testing.assert_close(got, expected)
     torch.testing.assert_close(seen, [weights])
@@ -224,10 +225,10 @@ def test_an_observer_is_gone_after_its_block_even_when_that_fails() -> None:
     layer, x = SelfAttention(Heads(6, 3, 3, 2, False, False, 0.0)), torch.randn(1, 2, 6)
     outer: list[Tensor] = []
 
-    def fail(_: torch.nn.Module, weights: Tensor) -> None:
+    def fail(_: torch.nn.Module, note: Attended) -> None:
         raise ZeroDivisionError
 
-    with observed(lambda _, w: outer.append(w)):
+    with observed(lambda _, note: outer.append(note.weights())):
         with pytest.raises(ZeroDivisionError), observed(fail):
             layer(x, Scope())
         layer(x, Scope())

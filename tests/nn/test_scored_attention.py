@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqloom.inspection.capture import captured
+from seqloom.inspection.capture import look
 from seqloom.nn.memory import Memory
 from seqloom.nn.scored_attention import AttentionConfig, ScoredAttention
 
@@ -65,11 +65,11 @@ def test_it_is_its_equations(options):
     reader, memory, q = an_attention(**options)
     had, coverage = torch.rand(B, S).double() * MASK, reader.config.coverage
     q = q[:, :1] if coverage else q
-    with captured(reader) as found:
+    with look(reader) as seen:
         context, covered = reader(q, reader.read(memory), had if coverage else None)
     expected, weights = loop(reader, memory, q, had)
     torch.testing.assert_close(context, expected)
-    torch.testing.assert_close(found[""][0][:, 0], weights.float())
+    torch.testing.assert_close(seen.weights("")[:, 0], weights)
     if coverage:
         torch.testing.assert_close(covered, had + weights.sum(1))
     else:

@@ -21,6 +21,12 @@ export const api = {
     return (await asked(name, question, signal)).json();
   },
 
+  // The same for an answer that is numbers from 0 to 1, of 16 bits each.
+  async numbers(name, question, signal) {
+    const bytes = new DataView(await (await asked(`/inspect/${name}`, question, signal)).arrayBuffer());
+    return Float32Array.from({ length: bytes.byteLength / 2 }, (_, i) => bytes.getUint16(2 * i, true) / 65535);
+  },
+
   // The same for an answer that comes piece by piece.
   async *stream(name, question, signal) {
     const reader = (await asked(name, question, signal)).body.getReader(), decoder = new TextDecoder();

@@ -1,12 +1,16 @@
 // The frame of the page: which run and which view are shown. Both are in the address, as #view/run.
 import { api } from "./api.js";
 import { make } from "./draw.js";
+import { attentionView } from "./view-attention.js";
+import { beamView } from "./view-beam.js";
 import { compareView } from "./view-compare.js";
 import { embeddingsView } from "./view-embeddings.js";
+import { layersView } from "./view-layers.js";
+import { predictionsView } from "./view-predictions.js";
 import { taskView } from "./view-task.js";
 import { trainingView } from "./view-training.js";
 
-const views = [taskView, compareView, embeddingsView, trainingView];
+const views = [taskView, attentionView, beamView, layersView, predictionsView, compareView, embeddingsView, trainingView];
 const select = document.querySelector("#run"), tabs = document.querySelector("#tabs");
 const problem = document.querySelector("#problem"), place = document.querySelector("#view");
 const session = {}; // what views keep for each other while the page is open: the text of each run, ...

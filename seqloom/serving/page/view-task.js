@@ -20,18 +20,20 @@ export function taskInput(run, session) {
     return { node: make("label", { className: "field" }, name, area), value: () => ({ text: area.value }), area };
   }
   const file = make("input", { type: "file", accept: "image/*" }), picture = make("canvas", { className: "picture", hidden: true });
-  file.addEventListener("change", async () => {
-    if (!file.files.length) return;
-    const bitmap = await createImageBitmap(file.files[0]), scale = Math.min(1, taskImageSide / Math.max(bitmap.width, bitmap.height));
+  const show = async (source) => {
+    const bitmap = source instanceof Blob ? await createImageBitmap(source) : Object.assign(new Image(), { src: source });
+    await bitmap.decode?.();
+    const scale = Math.min(1, taskImageSide / Math.max(bitmap.width, bitmap.height));
     const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
     Object.assign(picture, { width, height, hidden: false });
     picture.getContext("2d").drawImage(bitmap, 0, 0, width, height);
-  });
+  };
+  file.addEventListener("change", () => file.files.length && show(file.files[0]));
   const value = () => {
     if (picture.hidden) throw new Error("Choose a picture first.");
     return { image: picture.toDataURL("image/png").split(",")[1] };
   };
-  return { node: make("label", { className: "field" }, "Picture", file, picture), value, area: file };
+  return { node: make("label", { className: "field" }, "Picture", file, picture), value, area: file, show };
 }
 
 // What a model that reads predicts of a text or a picture.

@@ -99,6 +99,10 @@ class Answerer(Reader):
         answers = {"answers": " / ".join(dict.fromkeys(text for text, _ in row.answers))}
         return {"question": row.question, "passage": row.passage, **answers, "prediction": prediction.text}
 
+    def texts(self, row: Question) -> list[str]:
+        """See Reader."""
+        return [row.question, row.passage]
+
     def row(self, example: Any) -> Question:
         """(question, passage)."""
         if isinstance(example, str) or len(example) != 2 or not all(map(is_text, example)):

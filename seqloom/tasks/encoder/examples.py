@@ -16,6 +16,8 @@ from seqloom.data.rows import LabelledArray, digest_rows
 from seqloom.data.sources.labelled import first_of
 from seqloom.errors import DataError, UsageError, counted, nearest
 from seqloom.files import Json
+from seqloom.inspection.capture import MOST
+from seqloom.inspection.inside.inspected import Inspected
 from seqloom.models.assemblies import TextReader
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts
@@ -24,6 +26,7 @@ from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.embed import compared_vectors
 from seqloom.tasks.encoder.media import MEDIA
 from seqloom.tasks.encoder.task import ReadingConfig, outputs
+from seqloom.tasks.looking import look_at_window
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.fit import Measured
@@ -93,6 +96,10 @@ class Reader:
         """An example from user input. Raises UsageError."""
         raise NotImplementedError
 
+    def texts(self, row: Any) -> list[str]:
+        """The texts of an example, in the order in which they are read."""
+        return [*self.medium.shown(row).values()]
+
 
 class Predictor:
     """A trained model in use: `predictor(["a text"])`, pairs of texts, sentences, questions with passages, images.
@@ -111,6 +118,17 @@ class Predictor:
         if isinstance(examples, str):
             raise UsageError("expected a list, got one text", cure='write predictor(["..."])')
         return self.predictions([self.reader.row(example) for example in examples])
+
+    def look(self, example: Any, *, most: int = MOST) -> Inspected:
+        """What the model does with an example; of a long one, with its first window."""
+        return self.looked(self.reader.row(example), most)
+
+    def looked(self, row: Any, most: int = MOST) -> Inspected:
+        """The same of a row."""
+        reader, (item,) = self.reader, self.reader.items([row], learn=False)
+        tokenizer = reader.tokenizer if item.windows[0].modality == "text" else None
+        labels = reader.facts.get("labels", () if reader.head == "span" else ("value",))
+        return look_at_window(self.model, reader.head, item.windows[0], reader.texts(row), tokenizer, labels, most)
 
     def predictions(self, rows: Sequence[Any]) -> list[Any]:
         """The prediction for each row, whatever texts it has: also for those that a model wrote."""

@@ -19,6 +19,8 @@ from seqloom.data.sources.none import NoData
 from seqloom.data.sources.text import TextFiles
 from seqloom.errors import RunError, UsageError
 from seqloom.files import Json
+from seqloom.inspection.capture import MOST
+from seqloom.inspection.inside.inspected import Inspected
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.embedders import Inputs
 from seqloom.objectives.reading import MaskedTokens, masked
@@ -28,6 +30,7 @@ from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.embed import compared_vectors
 from seqloom.tasks.encoder.task import ReadingConfig, seen
+from seqloom.tasks.looking import look_at_window
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.config import Metric
@@ -193,6 +196,11 @@ class Filler:
         if len(ids) > self.length:
             raise UsageError(f"has {len(ids)} tokens, the most is {self.length}", cure="shorten it")
         return ids
+
+    def look(self, text: str, *, most: int = MOST) -> Inspected:
+        """What the model does with a text, masked words or not; its outputs are the token of each position."""
+        window, named = Window(np.array(self.encode(text))), _MASKED.sub(lambda _: self.name, text)
+        return look_at_window(self.model, "masked", window, [named], self._parsing, (), most)
 
     def __call__(self, text: str, count: int = 5) -> list[list[tuple[str, float]]]:
         """The most probable tokens for each mask, with their probabilities."""

@@ -26,7 +26,8 @@ from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, image_of, is
 from seqloom.media.signals import moments, stretched
 from seqloom.models.assemblies import TextReader, limit_of, parameter_count
 from seqloom.tasks.assets import Assets
-from seqloom.tasks.encoder.task import after_front, seen
+from seqloom.tasks.encoder.task import seen
+from seqloom.tasks.looking import after_front
 from seqloom.tasks.task import Seen
 from seqloom.text.dna import reverse_complement
 

@@ -105,6 +105,10 @@ class Rewarder(Reader):
         answers = {"chosen": row.chosen, "rejected": row.rejected}
         return {"prompt": shown(row.prompt), **answers, "difference": round(prediction, 4)}
 
+    def texts(self, row: Preference) -> list[str]:
+        """See Reader."""
+        return [shown(row.prompt), row.chosen]
+
     def row(self, example: Any) -> Preference:
         """(prompt, answer), or both with a tab in between; a prompt is a text, or the messages of a conversation."""
         parts = tuple(example.split("\t")) if isinstance(example, str) else tuple(example)

@@ -117,6 +117,10 @@ class Tagger(Reader):
         """See Reader."""
         return {"text": " ".join(row.words), "labels": " ".join(row.labels), "prediction": " ".join(prediction.labels)}
 
+    def texts(self, row: TaggedWords) -> list[str]:
+        """See Reader."""
+        return [" ".join(row.words)]
+
     def row(self, example: Any) -> Any:
         """A sentence with spaces between its words, or a list of its words."""
         words = tuple((example if isinstance(example, str) else " ".join(example)).split())

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from seqloom.config import Tree
 from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, Window, by_length, collate
@@ -24,6 +23,7 @@ from seqloom.objectives.reading import batch_scores
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
 from seqloom.tasks.building import on_start
+from seqloom.tasks.looking import after_front
 from seqloom.tasks.task import GradientConfig, Numbered, Prepared, Seen, gradient_plan
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.config import Metric, TrainingConfig
@@ -155,9 +155,3 @@ def seen(model: TextReader, tokenizer: Tokenizer, windows: Sequence[Window]) -> 
         if maps := self_attention(model, batch.inputs, tokens):
             examples.append(Example(" ".join(tokens), "", "", maps))
     return Seen(examples, parameter_count(model))
-
-
-def after_front(model: nn.Module, names: Sequence[str]) -> Sequence[str]:
-    """The names of the positions that the encoder of a model reads, each that of the first one it was made of."""
-    front: Any = getattr(model, "front", None)
-    return names if front is None else names[:: front.config.stride]

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
 from seqloom.data.batches.stream import encode_beginnings
 from seqloom.decoding.config import DecodingConfig, with_options
 from seqloom.decoding.continuous import Continuous
@@ -14,7 +17,11 @@ from seqloom.decoding.engine import Engine
 from seqloom.decoding.hypotheses import Hypothesis
 from seqloom.decoding.job import Job, Request
 from seqloom.errors import DataError, UsageError
+from seqloom.inspection.capture import MOST
+from seqloom.inspection.inside.inspected import Inspected, inspect
 from seqloom.models.decoder import LanguageModel
+from seqloom.nn.embedders import Inputs
+from seqloom.tasks.looking import token_positions
 from seqloom.tasks.writing import Pieces, Writing
 from seqloom.text.chat import END, Message, chat_prompt, chat_token
 from seqloom.text.template import ChatTemplate
@@ -212,6 +219,27 @@ class Generator:
             lines += [[]] if i == end else []
             lines[-1] += [i]
         return "\n".join(self.tokenizer.decode(lines))
+
+    def look(self, text: str, *, most: int = MOST, tokens: int = 0) -> Inspected:
+        """What the model does with the beginning of a text: with so many tokens, or (0) with as many as it sees."""
+        model, ids = self.model, self.encode(text)
+        ids = ids[: min(tokens or len(ids), self.context or len(ids))]
+        inputs = Inputs.text(torch.tensor([ids], device=next(model.parameters()).device))
+
+        def run(rows: int) -> Tensor:
+            read = inputs["text"].values.expand(rows, -1)
+            return model.head(model(Inputs.text(read))[0])  # type: ignore[no-any-return]
+
+        return inspect(
+            model,
+            run,
+            asked=ids[1:],
+            most=most,
+            sides={"decoder": token_positions(self.tokenizer, ids, [text])},
+            final=model.head,
+            embedders={"decoder": model.embedder},
+            output=lambda i: self.tokenizer.tokens([i])[0],
+        )
 
     def score(self, texts: Sequence[str], after: Sequence[str]) -> list[tuple[float, int]]:
         """The log-probability of each text of `texts` after that of `after`, and its number of tokens.

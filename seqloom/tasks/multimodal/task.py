@@ -16,6 +16,7 @@ from seqloom.data.batches.windows import generator_of
 from seqloom.data.rows import digest_of_parts
 from seqloom.errors import ConfigError, UsageError, nearest
 from seqloom.files import Json
+from seqloom.inspection.inside.inspected import Inspected
 from seqloom.inspection.page import Markup
 from seqloom.measures import count_of, is_value, rank
 from seqloom.models.assemblies import parameter_count
@@ -111,11 +112,19 @@ class Predictors:
 
     def __call__(self, inputs: Sequence[Any], task: str = "", **options: Any) -> Any:
         """The predictions of a task for inputs, of the only one unless it is named; the options are its predictor's."""
+        return self._named(task)(inputs, **options)
+
+    def look(self, example: Any, task: str = "", **options: Any) -> Inspected:
+        """What the model does with an input of a task; the options are its predictor's."""
+        looked: Inspected = self._named(task).look(example, **options)
+        return looked
+
+    def _named(self, task: str) -> Any:
         task = task or (next(iter(self.parts)) if len(self.parts) == 1 else "")
         if not task:
             cure = f"name one: task={next(iter(self.parts))!r}"
             raise UsageError(f"there are several tasks: {', '.join(self.parts)}", cure=cure)
-        return self[task](inputs, **options)
+        return self[task]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from seqloom.data.batches.pairs import make_batch
-from seqloom.data.batches.windows import Row
 from seqloom.inspection.attention import AttentionMap, Example
-from seqloom.inspection.capture import attention_map, captured
 from seqloom.inspection.images import words_over_image
 from seqloom.inspection.page import Markup
 from seqloom.inspection.signals import signal_figure
-from seqloom.models.encoder_decoder import cross_attentions
 from seqloom.tasks.encoder.media import ImageMedium, SignalMedium
-from seqloom.tasks.encoder.task import after_front
 from seqloom.tasks.seq2seq.predictor import Translator
-from seqloom.text.tokenizer import Tokenizer
 
 
 def look(translator: Translator, text: str, reference: str = "") -> Example:
@@ -44,30 +35,5 @@ def look_over(translator: Translator, medium: ImageMedium | SignalMedium, source
 
 def _maps(translator: Translator, text: str) -> tuple[str, Mapping[str, AttentionMap]]:
     """The best translation of a text, and the attention weights by kind."""
-    best = translator.translate([text])[0][0]
-    (source,) = translator.encode([text])
-    target = np.append(translator.target.encode([best.text])[0], translator.target.end)
-    model = translator.model
-    batch = make_batch([source], [target], translator.target.start).to(next(model.parameters()).device)
-    with torch.inference_mode(), captured(model) as weights:
-        model(batch.inputs, batch.target_in)
-    read, of_source = translator.target.tokens(batch.target_in[0].tolist()), _positions(translator, source)
-    reading = cross_attentions(model)
-    across = [name for name in weights if name in reading]
-    encoder = [name for name in weights if name.startswith("encoder.")]
-    parts = (
-        ("cross-attention", translator.target.tokens(target), of_source, across),
-        ("encoder self-attention", of_source, of_source, encoder),
-        ("decoder self-attention", read, read, [name for name in weights if name not in (*across, *encoder)]),
-    )
-    maps = {
-        title: attention_map(title, a, b, [weights[name] for name in names]) for title, a, b, names in parts if names
-    }
-    return best.text, maps
-
-
-def _positions(translator: Translator, source: Row) -> Sequence[str]:
-    """The names of the positions of a source: its tokens, or numbers."""
-    if isinstance(translator.source, Tokenizer) and isinstance(source, np.ndarray):
-        return translator.source.tokens(source)
-    return after_front(translator.model, [str(i) for i in range(len(source))])
+    best = translator([text])[0]
+    return best, {each.title: each for each in translator.look(text, best).maps()}

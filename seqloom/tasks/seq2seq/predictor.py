@@ -19,9 +19,12 @@ from seqloom.decoding.continuous import Continuous
 from seqloom.decoding.encoder_decoder import Writer, decode_rows, most_tokens
 from seqloom.decoding.hypotheses import Hypothesis
 from seqloom.errors import DataError, UsageError
+from seqloom.inspection.capture import MOST
+from seqloom.inspection.inside.inspected import Inspected, inspect
 from seqloom.models.assemblies import TextWriter
 from seqloom.nn.effective import adapters_of, by_row
 from seqloom.tasks.encoder.media import Medium
+from seqloom.tasks.looking import token_positions, window_positions
 from seqloom.tasks.writing import Pieces, Writing
 from seqloom.text.tokenizer import Tokenizer
 
@@ -128,6 +131,39 @@ class Translator:
                     chosen = torch.from_numpy(tokens).to(device, torch.long)
                     scores[i] = float(log_p.gather(1, chosen[:, None]).sum())
         return scores
+
+    def look(self, text: str, target: str | None = None, *, most: int = MOST, **options: Any) -> Inspected:
+        """What the model does with a text and a target, by default its translation; `options` are those of decoding.
+
+        Raises UsageError for a blank text.
+        """
+        (source,) = self.encode([text])
+        if not len(source):
+            raise UsageError("there is nothing to look at in a blank text", cure="give a text")
+        written = self([text], **options)[0] if target is None else target
+        ids = np.append(self._targets([written], [text])[0], self.target.end)
+        model, device = self.model, next(self.model.parameters()).device
+        tokenizer = self.source if isinstance(self.source, Tokenizer) else self.target
+        sides = window_positions(model, tokenizer, source, [text] if tokenizer is self.source else text.split("\t")[1:])
+        embedders: dict[str, Any] = {"encoder": model.source, "decoder": model.target}
+        if "text encoder" in sides:
+            embedders["text encoder"] = model.get_submodule("model.encoders.text.embedder")
+        read = token_positions(self.target, [self.target.start, *ids[:-1].tolist()], [written])
+
+        def run(rows: int) -> torch.Tensor:
+            batch = make_batch([source] * rows, [ids] * rows, self.target.start).to(device)
+            return model.head(model(batch.inputs, batch.target_in))  # type: ignore[no-any-return]
+
+        return inspect(
+            model,
+            run,
+            asked=ids.tolist(),
+            most=most,
+            sides={**sides, "decoder": read},
+            final=model.head,
+            embedders=embedders,
+            output=lambda i: self.target.tokens([i])[0],
+        )
 
     def _targets(self, targets: Sequence[str], texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of targets or prefixes, one for each text."""

@@ -119,6 +119,12 @@ def test_a_reward_is_learned_scored_and_looked_at(trained: Run, tmp_path: Path) 
     assert not unknown_scores(scores)
     assert len(scores["predictions"]) == 14
     write_report(trained, Listener())
+    seen = seqloom.load(trained.path, precision="fp32").look(("ba ko", "mi ve"))
+    (value,) = seen.data()["predictions"]
+    assert value["asked"] == "value"
+    assert float(seen.scores[0, 0]) == pytest.approx(
+        seqloom.load(trained.path, precision="fp32").score("ba ko", "mi ve"), abs=1e-5
+    )
     assert [table.title for table in detail_tables(scores)] == ["Calibration"]
 
 

@@ -16,6 +16,8 @@ import seqloom
 from seqloom.cli import main
 from seqloom.config import build, to_toml
 from seqloom.errors import ConfigError, DataError, UsageError
+from seqloom.inspection.inside.attribution import integrated_gradients, why
+from seqloom.inspection.inside.lens import logit_lens
 from seqloom.run import Run
 from seqloom.tasks.multimodal.task import MultimodalTask, Rounds
 from seqloom.workflows.compare import compare_runs
@@ -122,6 +124,10 @@ def test_all_tasks_are_learned_scored_and_used(run: Run, tmp_path: Path, capsys:
     with pytest.raises(UsageError, match=r"no task 'film'\n.*did you mean 'films'"):
         predictors(["a film"], task="film")
 
+    assert predictors.look("a good film", "films").data()["predictions"][0]["asked"] == "0"
+    with pytest.raises(UsageError, match="several tasks"):
+        predictors.look("a film")
+
     def printed(*command: str) -> str:
         main([*command])
         return capsys.readouterr().out
@@ -136,6 +142,16 @@ def test_all_tasks_are_learned_scored_and_used(run: Run, tmp_path: Path, capsys:
         "1",
     ]
     assert printed("caption", str(run.path), *images, "-q").splitlines() == [*PLACES]
+    for task, queries in (("halves", 4), ("captions", 0)):
+        seen = predictors.look(images[0], task)
+        maps = {each.title: each.array().shape[2:] for each in seen.maps()}
+        asking = queries or len(seen.asked)
+        assert maps == {
+            "cross-attention": (asking, 4),
+            "encoder self-attention": (4, 4),
+            "decoder self-attention": (asking, asking),
+        }
+        assert abs(logit_lens(seen)[-1] - seen.scores).max() < 0.1
     assert printed("classify", str(run.path), "a bad film", "--task", "films", "-q").startswith("1")
     assert "halves: accuracy" in printed("eval", str(run.path), "-q").replace("\n", " ")
     page = (run.path / "report.html").read_text() if printed("report", str(run.path), "-q") else ""
@@ -271,6 +287,16 @@ def test_an_image_decides_the_translation(tree: Tree, tmp_path: Path, capsys: py
     sources = [f"{tmp_path / f'{i}.png'}\tthe {word}" for word in ("bank", "dog") for i in range(2)]
     main(["caption", str(run.path), *sources, "-q"])
     assert capsys.readouterr().out.split() == ["ufer", "geldhaus", "hund", "hund"]
+    seen = seqloom.load(run.path).look(sources[0])
+    maps = {each.title: each.array().shape[2:] for each in seen.maps()}
+    assert maps["cross-attention"] == (len(seen.asked), 4 + 3)  # patches, and "the bank" with its end
+    assert [word for word, _ in seen.sides["text encoder"].words()] == ["the", "bank"]
+    found = integrated_gradients(seen, why(seen, 0))
+    assert {side: len(values) for side, values in found.values.items()} == {
+        "encoder": 4,
+        "text encoder": 3,
+        "decoder": len(seen.asked),
+    }
     main(["report", str(run.path), "-q"])
     assert "german: Images" in (run.path / "report.html").read_text()
     with pytest.raises(SystemExit):

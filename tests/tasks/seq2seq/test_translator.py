@@ -14,7 +14,7 @@ from seqloom.decoding.config import BeamSearch, DecodingConfig
 from seqloom.decoding.hypotheses import Hypothesis, Task
 from seqloom.decoding.search import decode
 from seqloom.errors import DataError, UsageError
-from seqloom.inspection.capture import captured
+from seqloom.inspection.capture import look
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.embedders import Inputs
 from seqloom.nn.memory import Memory
@@ -203,10 +203,9 @@ class TestCoverage:
     def received(self, model: EncoderDecoder, source: np.ndarray, ids: tuple[int, ...]) -> Tensor:
         """The attention each source position gets from all steps, end included; last layer, mean of its heads."""
         target = torch.tensor([[TOKENIZER.start, *ids]])
-        with torch.inference_mode(), captured(model) as weights:
+        with torch.inference_mode(), look(model) as seen:
             model(Inputs.text(torch.tensor([source.tolist()])), target)
-        last = [w for name, w in weights.items() if name.startswith("decoder") and name.endswith("cross")][-1]
-        return last[0][0].mean(0).sum(0)
+        return seen.weights(seen.groups()["cross-attention"][-1])[0].mean(0).sum(0)
 
     @pytest.mark.parametrize("options", [{}, {"positions": Rotary(), "kv_heads": 1}], ids=str)
     def test_scores_are_those_of_the_equation(self, options):
