@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from seqloom.decoding.hypotheses import Search, Task
-from seqloom.decoding.job import Job
+from seqloom.decoding.hypotheses import Search
+from seqloom.decoding.job import Job, Task
 from seqloom.decoding.results import Choice, Hypothesis, Result
 from seqloom.decoding.search import Running
 from seqloom.nn.effective import by_row

@@ -12,7 +12,7 @@ import torch
 
 from seqloom.config import load, to_toml
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling, texts_at_a_time, with_options
-from seqloom.decoding.hypotheses import Task
+from seqloom.decoding.job import Task
 from seqloom.decoding.search import decode
 from seqloom.errors import ConfigError
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling
-from seqloom.decoding.hypotheses import Task, beam_rows
+from seqloom.decoding.job import Task, beam_rows
 from seqloom.decoding.results import Hypothesis
 from seqloom.decoding.search import decode
 

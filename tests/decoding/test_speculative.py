@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqloom.decoding.config import BeamSearch, Greedy, Sampling
-from seqloom.decoding.hypotheses import Task
+from seqloom.decoding.job import Task
 from seqloom.decoding.search import decode, decoding, last_of
 from seqloom.decoding.speculative import Side, speculating
 
