@@ -241,7 +241,7 @@ def looked_into(page: Page, address: str, view: str, run: str = "mt", **how: Any
     shown(page, address, view, run, **how)
     write(page, SHORT)
     page.click("button.main")
-    page.until("document.querySelector('.view [aria-busy=false]')")
+    page.until("document.querySelector('.view[aria-busy=false]')")
     page.until(READY[view])
 
 

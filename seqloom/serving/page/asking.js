@@ -1,5 +1,5 @@
 // What several views share: the form for one input that is looked at, lists to choose from, files to keep.
-import { make } from "./draw.js";
+import { make, shape } from "./draw.js";
 import { taskInput } from "./view-task.js";
 
 // Asks for a text, two, or a picture, and calls `look(question, signal)` with it: at once with what was asked last, or
@@ -77,6 +77,9 @@ export function switches(label, names, at, change) {
   return make("div", { className: "switches", role: "group", ariaLabel: label }, ...buttons);
 }
 
+// What may be wider than the screen, and is then scrolled, by key as well.
+export const scrollable = (name, ...content) => make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: name }, ...content);
+
 // Gives a file to keep.
 export function keep(name, type, text) {
   const link = make("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
@@ -92,6 +95,6 @@ export function drawingText(svg) {
     const style = getComputedStyle(each[i]);
     for (const name of looks) node.setAttribute(name, style.getPropertyValue(name));
   });
-  copy.style.background = getComputedStyle(document.body).backgroundColor;
+  copy.prepend(shape("rect", { width: "100%", height: "100%", fill: getComputedStyle(document.body).backgroundColor }));
   return new XMLSerializer().serializeToString(copy);
 }

@@ -1,5 +1,5 @@
 // Attention: all heads small, one large as a matrix and as arcs, or over the picture that was read.
-import { asking, choice, drawingText, field, keep, switches } from "./asking.js";
+import { asking, choice, drawingText, field, keep, scrollable, switches } from "./asking.js";
 import { readable, roving } from "./chips.js";
 import { heatMap, make, placed, range, shape, thumbnail } from "./draw.js";
 
@@ -62,7 +62,6 @@ async function attentionKind(body, found, kind, context) {
       const weights = of(...pair), chosen = String(pair) === String(at);
       const [layer, head] = pair, label = layer === layers ? "all" : head < kind.heads ? `${layer + 1}.${head + 1}` : `${layer + 1} mean`;
       const button = make("button", { type: "button", ariaPressed: String(chosen), title: `${names(pair)}: ${entropies.get(pair).toFixed(2)} bits` });
-      button.ariaLabel = button.title;
       button.append(make("span", { textContent: byEntropy ? `${label} · ${entropies.get(pair).toFixed(1)}` : label }), thumbnail(weights, wide, Math.max(...weights.subarray(0, 65536), 1e-6)));
       button.addEventListener("click", () => {
         at = pair;
@@ -98,7 +97,7 @@ async function attentionKind(body, found, kind, context) {
     return button;
   });
   large.append(one.node, make("div", { className: "row" }, make("span", { className: "note", textContent: "Save as" }), ...files));
-  body.replaceChildren(make("div", { className: "row" }, order), make("div", { className: "scroll" }, small), large);
+  body.replaceChildren(make("div", { className: "row" }, order), scrollable("All heads", small), large);
   drawSmall();
   drawLarge();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawSmall(), { signal: context.signal });

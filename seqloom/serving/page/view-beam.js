@@ -1,5 +1,5 @@
 // The beam: what each step of a search considered, what it dropped, and why the best result won.
-import { asking, field } from "./asking.js";
+import { asking, field, scrollable } from "./asking.js";
 import { percent, readable, roving } from "./chips.js";
 import { make, range, shape } from "./draw.js";
 
@@ -38,9 +38,9 @@ function beamPart(tree, other) {
 // The results, best first.
 function beamResults({ results, winner }) {
   const rows = results.map((one) => make("tr", {}, make("th", { scope: "row", dir: "auto", textContent: one.text || "␣" }),
-    ...[one.score.toFixed(3), one.log_p.toFixed(3), one.length, one.node === winner.at(-1) ? "won" : ""].map((textContent) => make("td", { textContent }))));
-  const head = make("tr", {}, ...["Result", "score", "log p", "tokens", ""].map((textContent) => make("th", { scope: "col", textContent })));
-  return make("div", { className: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
+    ...[one.score.toFixed(3), one.log_p.toFixed(3), one.length, one.node === winner.at(-1) ? "yes" : "no"].map((textContent) => make("td", { textContent }))));
+  const head = make("tr", {}, ...["Result", "score", "log p", "tokens", "won"].map((textContent) => make("th", { scope: "col", textContent })));
+  return scrollable("Results", make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
 }
 
 // What became of a hypothesis, in words.
@@ -74,7 +74,7 @@ function beamTree(tree) {
     }
     const button = make("button", { type: "button", className: classes.join(" "), title: beamSaid(one, tree) });
     button.append(make("bdi", { textContent: one.end ? "end" : readable(one.token) }), make("small", { textContent: one.status === "ended" ? one.score.toFixed(2) : percent(Math.exp(one.log_q)) }));
-    button.ariaLabel = `${won.has(one.id) ? "Won. " : ""}${button.title}`;
+    if (won.has(one.id)) button.title = `Won. ${button.title}`;
     button.style.left = `${x * beamWide}px`;
     button.style.top = `${y * beamTall}px`;
     for (const name of ["focus", "pointerenter"]) button.addEventListener(name, () => { output.textContent = beamSaid(one, tree); });
@@ -85,7 +85,7 @@ function beamTree(tree) {
   const hide = make("input", { type: "checkbox", checked: true });
   hide.addEventListener("change", () => box.classList.toggle("bare", !hide.checked));
   output.textContent = "Choose a token to see what became of it.";
-  return make("figure", {}, make("label", { className: "check" }, hide, " what was pruned"), output, make("div", { className: "scroll" }, box));
+  return make("figure", {}, make("label", { className: "check" }, hide, " what was pruned"), output, scrollable("Tree", box));
 }
 
 // One stop for Tab; left and right go along the search, up and down within a step.

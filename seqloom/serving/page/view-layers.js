@@ -1,5 +1,5 @@
 // Layer by layer: from a token to a prediction, with the numbers that this model computes for this input.
-import { asking, choice, field, switches } from "./asking.js";
+import { asking, choice, field, scrollable, switches } from "./asking.js";
 import { bar, percent, ranked, readable, roving } from "./chips.js";
 import { make, range, shape, thumbnail } from "./draw.js";
 
@@ -128,10 +128,10 @@ async function layerHead(inner, at, now, context) {
   const visible = range(about.keys.length).filter((j) => !scores || scores[j] !== null), hidden = about.keys.length - visible.length;
   const rows = visible.map((j) => [about.keys[j], j]).map(([key, j]) => make("tr", {}, make("th", { scope: "row" }, make("bdi", { textContent: readable(key) })),
     make("td", {}, layerStrip(`key of ${readable(key)}`, found.keys[j], true)),
-    make("td", { textContent: scores ? shortNumber(scores[j]) : "" }),
+    ...(scores ? [make("td", { textContent: shortNumber(scores[j]) })] : []),
     make("td", {}, `${weights[j].toFixed(3)}`, bar(weights[j])),
     make("td", {}, layerStrip(`value of ${readable(key)}`, found.values[j], true))));
-  const columns = ["token", "key k", scores ? "q·k / √C" : "", "softmax", "value v"];
+  const columns = ["token", "key k", ...(scores ? ["q·k / √C"] : []), "softmax", "value v"];
   const table = make("table", { className: "qkv" }, make("thead", {}, make("tr", {}, ...columns.map((name) => make("th", { scope: "col", textContent: name })))), make("tbody", {}, ...rows));
   const off = make("button", { type: "button", textContent: "Switch this head off" }), changed = make("div", { ariaLive: "polite" });
   off.addEventListener("click", () => guarded(async () => {
@@ -142,7 +142,7 @@ async function layerHead(inner, at, now, context) {
     });
     changed.replaceChildren(...layersChanged(what));
   }));
-  inner.replaceChildren(make("div", { className: "row" }, heads), layerStrip("query q of the chosen token", found.queries[i]), make("div", { className: "scroll" }, table),
+  inner.replaceChildren(make("div", { className: "row" }, heads), layerStrip("query q of the chosen token", found.queries[i]), scrollable("Keys, weights and values", table),
     ...(hidden ? [make("p", { className: "note", textContent: `The ${hidden} later tokens are not visible from here.` })] : []), layerStrip("output: the values, each times its weight, added", found.outputs[i]), off, changed);
 }
 
@@ -153,7 +153,7 @@ function layersChanged(what) {
   const rows = what.positions.map((each) => make("tr", {}, make("th", { scope: "row" }, make("bdi", { textContent: readable(each.asked) })),
     ...[one(each.before[0]), one(each.after[0]), `${percent(each.p[0])} → ${percent(each.p[1])}`, each.divergence.toFixed(3)].map((textContent) => make("td", { textContent }))));
   const head = make("tr", {}, ...["output", "likeliest before", "after", "its probability", "KL divergence (nats)"].map((textContent) => make("th", { scope: "col", textContent })));
-  return [...texts, make("div", { className: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)))];
+  return [...texts, scrollable("What changes", make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)))];
 }
 
 async function layerCell(inner, now, context) {
@@ -197,7 +197,7 @@ export function layerCounted(found, sides, asked) {
   const all = Object.values(found.sides).flat(), top = Math.max(...all.map(Math.abs), 1e-9);
   const rows = Object.entries(found.sides).map(([side, values]) => make("div", { className: "chips counted", dir: "auto" }, ...values.map((value, i) => {
     const chip = make("span", { className: value < 0 ? "chip below" : "chip above" }, make("bdi", { textContent: readable(sides[side]?.names[i] ?? `${i}`) }), make("small", { textContent: `${value > 0 ? "+" : ""}${shortNumber(value)}` }));
-    chip.style.setProperty("--share", `${(60 * Math.abs(value) / top).toFixed(0)}%`);
+    chip.style.setProperty("--share", `${(35 * Math.abs(value) / top).toFixed(0)}%`);
     return chip;
   })));
   return [make("p", { className: "note", textContent: `Integrated gradients for “${readable(asked)}”: what each position adds to its log-probability (blue, +) or takes (orange, −), ${found.change.toFixed(2)} in all.` }), ...rows];
@@ -212,11 +212,11 @@ async function layersLens({ api, question, signal }) {
   }
   const rows = found.layers.toReversed().map((layer) => make("tr", {}, make("th", { scope: "row", textContent: layer.name }), ...layer.outputs.map(({ best }) => {
     const cell = make("td", { title: best.map(([name, p]) => `${readable(name)} ${percent(p)}`).join(", ") }, make("bdi", { textContent: readable(best[0][0]) }), make("small", { textContent: percent(best[0][1]) }));
-    cell.style.setProperty("--share", `${(55 * best[0][1]).toFixed(0)}%`);
+    cell.style.setProperty("--share", `${(35 * best[0][1]).toFixed(0)}%`);
     return cell;
   })));
   const head = make("tr", {}, make("th", { scope: "col", textContent: "asked" }), ...found.layers[0].outputs.map(({ asked }) => make("th", { scope: "col" }, make("bdi", { textContent: readable(asked) }))));
-  part.append(make("div", { className: "scroll" }, make("table", { className: "lens" }, make("thead", {}, head), make("tbody", {}, ...rows))));
+  part.append(scrollable("Logit lens", make("table", { className: "lens" }, make("thead", {}, head), make("tbody", {}, ...rows))));
   return part;
 }
 
