@@ -320,6 +320,7 @@ def test_a_token_is_followed_through_the_layers(page: Page, address: str):
     page.until("document.querySelectorAll('.chips .chip')[2].ariaPressed === 'true'")
     page.press("ArrowRight", "Enter")
     page.until("document.querySelectorAll('.chips .chip')[3].ariaPressed === 'true'")
+    page.until("document.querySelector('.walk').ariaBusy === 'false'")
     page.js("document.querySelector('canvas.strip[tabindex]').focus()")
     page.press("ArrowRight")
     assert page.text(".strips output").startswith("number 2 of 16: ")

@@ -44,7 +44,11 @@ async function layersOf(result, context) {
   const { api, question, signal, guarded } = context, found = await api.get("inside", question, signal), sides = Object.keys(found.sides).filter((side) => side !== "memory");
   const chips = make("div", { className: "chips", dir: "auto", role: "group", ariaLabel: "Tokens" }), stages = make("ol", { className: "walk" }), whole = make("div", { className: "view" });
   const now = { side: sides.at(-1), position: 0, layer: "", head: 0 };
-  const walk = () => guarded(() => layersAt(stages, now, context));
+  async function walk() {
+    stages.ariaBusy = "true";
+    await guarded(() => layersAt(stages, now, context));
+    stages.ariaBusy = "false";
+  }
   function tokens() {
     const { names } = found.sides[now.side];
     now.position = Math.min(now.position, names.length - 1);
@@ -95,7 +99,7 @@ async function layersAt(stages, now, context) {
   if (at.streams.length) parts.push(layerStage("After each layer", "The vector at this position, before the first layer and after each; its length is the root of the sum of squares.",
     ...at.streams.map((one, i) => layerStrip(`${i ? `after layer ${i}` : "before the first layer"}, length ${shortNumber(one.norm)}`, one.values))));
   parts.push(at.output ? await layerOutput(at, now, context) : layerStage("Output", "This half predicts nothing by itself: the other one attends to it."));
-  if (!signal.aborted) stages.replaceChildren(...parts);
+  if (!signal.aborted && now.side === side && now.position === position) stages.replaceChildren(...parts);
 }
 
 function layerToken(at) {
