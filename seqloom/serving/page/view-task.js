@@ -1,6 +1,7 @@
 // The box: a text in, what the model writes or predicts out.
 import { chip, ranked, readable, roving } from "./chips.js";
 import { make, placed } from "./draw.js";
+import { layerCounted } from "./view-layers.js";
 
 const taskLabels = {
   translate: ["Text to translate", "Translate"], continue: ["Beginning of a text", "Continue"], chat: ["Message", "Send"],
@@ -78,7 +79,7 @@ function showTask(node, { api, run, session, signal, guarded }) {
   }
 
   const writing = writes && makeWriting({
-    node: result, status, api, again: (ids) => ask((ends) => writing.run(ids, ends)),
+    node: result, status, api, run, guarded, signal, again: (ids) => ask((ends) => writing.run(ids, ends)),
     question: () => ({ model: run.name, ...input.value(), temperature: +warm.value, seed }),
   });
   form.addEventListener("submit", (event) => {
@@ -102,7 +103,7 @@ function showTask(node, { api, run, session, signal, guarded }) {
 }
 
 // The text as it is written, and below it the tokens; one that is forced is where the text is written again from.
-export function makeWriting({ node, status, api, question, again }) {
+export function makeWriting({ node, status, api, run: model, question, again, guarded, signal }) {
   const text = make("p", { className: "written", dir: "auto" });
   const chips = make("div", { className: "chips", dir: "auto", role: "group", ariaLabel: "Tokens" });
   const panel = make("div", { className: "view", hidden: true });
@@ -129,7 +130,27 @@ export function makeWriting({ node, status, api, question, again }) {
       const [id, , , end] = one.top[i];
       if (!end) again([...tokens.slice(0, at).map((each) => each.id), id]);
     };
-    return [make("h3", { textContent: `Token ${at + 1}: what else the model could have written` }), ranked(rows, pick)];
+    return [make("h3", { textContent: `Token ${at + 1}: what else the model could have written` }), ranked(rows, pick), ...counted(at)];
+  }
+
+  // What counted for a token, or by a second click for it rather than another one.
+  function counted(at) {
+    if (!model.looks || model.does === "chat") return [];
+    const { token, id, top } = tokens[at], before = tokens[at - 1]?.text ?? "", shown = make("div", { className: "view", ariaLive: "polite" });
+    async function show(instead) {
+      const { model: name, text, image } = question(), reads = { model: name, ...(image ? { image } : { text }) };
+      if (model.does === "continue") reads.text = at ? before : text;
+      else reads.target = at ? before : tokens.at(-1).text;
+      const position = at || model.does === "continue" ? -1 : 0, more = instead ? { instead: instead[0] } : {};
+      const [{ sides }, found] = await Promise.all([api.get("inside", reads, signal), api.get("counted", { ...reads, position, output: id, ...more }, signal)]);
+      shown.replaceChildren(...layerCounted(found, sides, token, instead?.[1]), rather);
+    }
+    const others = top.filter(([other]) => other !== id).map((each) => {
+      return make("button", { type: "button", onclick: () => guarded(() => show(each)) }, make("bdi", { textContent: readable(each[1]) }));
+    });
+    const rather = make("div", { className: "row", role: "group", ariaLabel: "Rather than" }, "Rather than:", ...others);
+    const button = make("button", { type: "button", textContent: "What counted for it", onclick: () => guarded(() => show()) });
+    return [make("div", { className: "row" }, button), shown];
   }
 
   async function run(kept, signal) {
