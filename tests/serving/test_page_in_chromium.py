@@ -154,6 +154,21 @@ def test_a_token_is_forced_by_key(page: Page, address: str):
     assert page.js("[...document.querySelectorAll('.chip')].indexOf(document.activeElement)") == 1
 
 
+def test_a_conversation_goes_on_until_a_new_one(page: Page, address: str):
+    shown(page, address, "task", "bytes")
+    turns = "[...document.querySelectorAll('.turns li')].map(li => li.textContent)"
+    said = []
+    for text in ("ba ko", "mi"):
+        write(page, text)
+        page.press("Tab", "Enter")
+        page.until(f"document.querySelectorAll('.turns li').length === {len(said) + 1}")
+        page.until(DONE)
+        said += [text, page.js("document.querySelector('.written').textContent")]
+    assert page.js(turns) == said[:3]
+    page.click("form button:not([hidden]):last-of-type")
+    assert page.js(turns) == []
+
+
 @pytest.mark.parametrize(
     ("run", "expected"), [("label", r"few|many"), ("words", r"Masked word 1"), ("span", r"probability \d|<1 %")]
 )
@@ -214,6 +229,20 @@ def test_neighbours_map_and_analogies(page: Page, address: str):
         page.type(word)
     page.press("Enter")
     page.until("document.querySelectorAll('.choices').length === 2")
+
+
+def test_what_counted_for_a_token_and_rather_than_another(page: Page, address: str):
+    shown(page, address, "task", "growing")
+    write(page)
+    page.click("button.main")
+    page.until(DONE)
+    page.click(".chip", 1)
+    page.click(".choices + .row button")
+    page.until("document.querySelectorAll('.counted').length === 2")
+    counted = page.js("document.querySelector('.counted').textContent")
+    page.click("[aria-label='Rather than'] button")
+    page.until("document.querySelector('[aria-live] .note').textContent.includes('its lead over')")
+    assert page.js("document.querySelector('.counted').textContent") != counted
 
 
 def test_two_runs_side_by_side(page: Page, address: str):

@@ -61,9 +61,25 @@ function showTask(node, { api, run, session, signal, guarded }) {
   const form = make("form", {}, input.node, controls), result = make("div", { className: "view" });
   if (second) input.node.after(make("label", { className: "field" }, run.does === "answer" ? "Passage" : "Second text", second));
   const status = make("p", { className: "note", role: "status" });
-  const turns = make("ol", { className: "turns", hidden: true });
+  const turns = make("ol", { className: "turns", hidden: true }), said = [], chats = run.does === "chat";
+  const anew = make("button", { type: "button", textContent: "New conversation", hidden: true });
   node.append(turns, form, status, result);
-  let now, seed = 1;
+  let now, message, seed = 1;
+  if (chats) controls.append(anew);
+
+  // A conversation goes on with what was written last, forced or not; what is sent is no longer in the box.
+  function speak() {
+    if (message) said.push(message, writing.written());
+    message = input.area.value;
+    input.area.value = "";
+    hear();
+  }
+
+  function hear() {
+    turns.hidden = !message;
+    anew.hidden = !message;
+    turns.replaceChildren(...[...said, message].filter((text) => text !== undefined).map((text) => make("li", { dir: "auto", textContent: text })));
+  }
 
   async function ask(what) {
     now?.abort();
@@ -80,17 +96,26 @@ function showTask(node, { api, run, session, signal, guarded }) {
 
   const writing = writes && makeWriting({
     node: result, status, api, run, guarded, signal, again: (ids) => ask((ends) => writing.run(ids, ends)),
-    question: () => ({ model: run.name, ...input.value(), temperature: +warm.value, seed }),
+    question: () => ({ model: run.name, ...(chats ? { text: message, turns: said } : input.value()), temperature: +warm.value, seed }),
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (input.area.type === "textarea") (session.texts ??= {})[run.name] = input.area.value;
+    if (chats) speak();
+    else if (input.area.type === "textarea") (session.texts ??= {})[run.name] = input.area.value;
     seed = Math.floor(Math.random() * 2 ** 31); // kept while tokens are forced
     if (writes) return ask((ends) => writing.run([], ends));
     return ask(async (ends) => {
       result.replaceChildren(...await predicted(api, run, input.value(), second?.value, ends));
       if (run.reads === "image") result.append(placed((await api.get("look", { model: run.name, ...input.value() }, ends)).markup));
     });
+  });
+  anew.addEventListener("click", () => {
+    now?.abort();
+    said.length = 0;
+    message = undefined;
+    result.hidden = true;
+    hear();
+    input.area.focus();
   });
   stop.addEventListener("click", () => {
     now?.abort();
@@ -170,7 +195,7 @@ export function makeWriting({ node, status, api, run: model, question, again, gu
     if (kept.length) chips.children[last].focus();
     status.textContent = `${tokens.length} tokens.`;
   }
-  return { run };
+  return { run, written: () => tokens.at(-1)?.text ?? "" };
 }
 
 const predictionParts = (does, found) => ({
