@@ -23,7 +23,7 @@ export const api = {
 
   // The same for an answer that is numbers from 0 to 1, of 16 bits each.
   async numbers(name, question, signal) {
-    const bytes = new DataView(await (await asked(`/inspect/${name}`, question, signal)).arrayBuffer());
+    const bytes = new DataView(await (await asked(name, question, signal)).arrayBuffer());
     return Float32Array.from({ length: bytes.byteLength / 2 }, (_, i) => bytes.getUint16(2 * i, true) / 65535);
   },
 

@@ -98,7 +98,7 @@ async function attentionKind(body, found, kind, context) {
     return button;
   });
   large.append(one.node, make("div", { className: "row" }, make("span", { className: "note", textContent: "Save as" }), ...files));
-  body.replaceChildren(make("div", { className: "row" }, order), make("div", { className: "scroll" }, small), large);
+  body.replaceChildren(make("div", { className: "row" }, order), make("div", { className: "scroll", tabIndex: 0 }, small), large);
   drawSmall();
   drawLarge();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawSmall(), { signal: context.signal });

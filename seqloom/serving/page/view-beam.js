@@ -40,7 +40,7 @@ function beamResults({ results, winner }) {
   const rows = results.map((one) => make("tr", {}, make("th", { scope: "row", dir: "auto", textContent: one.text || "␣" }),
     ...[one.score.toFixed(3), one.log_p.toFixed(3), one.length, one.node === winner.at(-1) ? "won" : ""].map((textContent) => make("td", { textContent }))));
   const head = make("tr", {}, ...["Result", "score", "log p", "tokens", ""].map((textContent) => make("th", { scope: "col", textContent })));
-  return make("div", { className: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
+  return make("div", { className: "scroll", tabIndex: 0 }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
 }
 
 // What became of a hypothesis, in words.
@@ -85,7 +85,7 @@ function beamTree(tree) {
   const hide = make("input", { type: "checkbox", checked: true });
   hide.addEventListener("change", () => box.classList.toggle("bare", !hide.checked));
   output.textContent = "Choose a token to see what became of it.";
-  return make("figure", {}, make("label", { className: "check" }, hide, " what was pruned"), output, make("div", { className: "scroll" }, box));
+  return make("figure", {}, make("label", { className: "check" }, hide, " what was pruned"), output, make("div", { className: "scroll", tabIndex: 0 }, box));
 }
 
 // One stop for Tab; left and right go along the search, up and down within a step.

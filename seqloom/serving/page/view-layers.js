@@ -142,7 +142,7 @@ async function layerHead(inner, at, now, context) {
     });
     changed.replaceChildren(...layersChanged(what));
   }));
-  inner.replaceChildren(make("div", { className: "row" }, heads), layerStrip("query q of the chosen token", found.queries[i]), make("div", { className: "scroll" }, table),
+  inner.replaceChildren(make("div", { className: "row" }, heads), layerStrip("query q of the chosen token", found.queries[i]), make("div", { className: "scroll", tabIndex: 0 }, table),
     ...(hidden ? [make("p", { className: "note", textContent: `The ${hidden} later tokens are not visible from here.` })] : []), layerStrip("output: the values, each times its weight, added", found.outputs[i]), off, changed);
 }
 
@@ -153,7 +153,7 @@ function layersChanged(what) {
   const rows = what.positions.map((each) => make("tr", {}, make("th", { scope: "row" }, make("bdi", { textContent: readable(each.asked) })),
     ...[one(each.before[0]), one(each.after[0]), `${percent(each.p[0])} → ${percent(each.p[1])}`, each.divergence.toFixed(3)].map((textContent) => make("td", { textContent }))));
   const head = make("tr", {}, ...["output", "likeliest before", "after", "its probability", "KL divergence (nats)"].map((textContent) => make("th", { scope: "col", textContent })));
-  return [...texts, make("div", { className: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)))];
+  return [...texts, make("div", { className: "scroll", tabIndex: 0 }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)))];
 }
 
 async function layerCell(inner, now, context) {
@@ -217,7 +217,7 @@ async function layersLens({ api, question, signal }) {
     return cell;
   })));
   const head = make("tr", {}, make("th", { scope: "col", textContent: "asked" }), ...found.layers[0].outputs.map(({ asked }) => make("th", { scope: "col" }, make("bdi", { textContent: readable(asked) }))));
-  part.append(make("div", { className: "scroll" }, make("table", { className: "lens" }, make("thead", {}, head), make("tbody", {}, ...rows))));
+  part.append(make("div", { className: "scroll", tabIndex: 0 }, make("table", { className: "lens" }, make("thead", {}, head), make("tbody", {}, ...rows))));
   return part;
 }
 
