@@ -87,10 +87,24 @@ export function heatMap(svg, read) {
     read(...at);
   };
   follow(svg, cells, (p) => show(Math.floor(p.y / 20), Math.floor(p.x / 20)), (down, right) => show(at[0] + down, at[1] + right));
-  const paint = (weights, most) => cells.replaceChildren(...Array.from(weights, (w, i) => {
-    const [x, y] = [20 * (i % wide), 20 * Math.floor(i / wide)];
-    return shape("rect", { x, y, width: 19, height: 19, "fill-opacity": (w / (most || 1)).toFixed(3) });
-  }));
+  const place = (i) => [20 * (i % wide), 20 * Math.floor(i / wide)];
+  const cell = (w, i) => {
+    const [x, y] = place(i);
+    return shape("rect", { x, y, width: 19, height: 19, "fill-opacity": w.toFixed(3) });
+  };
+  // Of many cells, those of one shade are one shape, which is drawn much faster.
+  function shades(shares) {
+    const paths = new Map();
+    shares.forEach((share, i) => {
+      const shade = Math.round(100 * share);
+      if (shade) paths.set(shade, `${paths.get(shade) ?? ""}M${place(i).join(" ")}h19v19h-19z`);
+    });
+    return Array.from(paths, ([shade, d]) => shape("path", { d, "fill-opacity": shade / 100 }));
+  }
+  const paint = (weights, most) => {
+    const shares = Array.from(weights, (w) => w / (most || 1));
+    cells.replaceChildren(...(shares.length > 2500 ? shades(shares) : shares.map(cell)));
+  };
   return { paint, mark, tokens: texts.map((side) => side.map((text) => text.dataset.token)) };
 }
 

@@ -124,6 +124,7 @@ def _streams(inspected: Inspected, side: str, position: int) -> list[Json]:
     ]
 
 
+@torch.no_grad()
 def head_of(inspected: Inspected, layer: str, head: int) -> Json:
     """One head of an attention layer: the queries of all positions, keys and values, their products, the weights.
 
@@ -144,6 +145,7 @@ def head_of(inspected: Inspected, layer: str, head: int) -> Json:
     return found
 
 
+@torch.no_grad()
 def cell_of(inspected: Inspected, layer: str) -> Json:
     """A recurrent layer: its gates and states (T D) by name, in the order of the positions.
 
