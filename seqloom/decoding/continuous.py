@@ -9,8 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from seqloom.decoding.hypotheses import Choice, Hypothesis, Result, Search, Task
+from seqloom.decoding.hypotheses import Search, Task
 from seqloom.decoding.job import Job
+from seqloom.decoding.results import Choice, Hypothesis, Result
 from seqloom.decoding.search import Running
 from seqloom.nn.effective import by_row
 from seqloom.shapes import Int, Tensor

@@ -9,8 +9,9 @@ from itertools import groupby
 import torch
 
 from seqloom.decoding.config import DecodingConfig, texts_at_a_time
-from seqloom.decoding.hypotheses import Choice, Hypothesis, Ids, Task, beam_rows
+from seqloom.decoding.hypotheses import Task, beam_rows
 from seqloom.decoding.job import Job, Request
+from seqloom.decoding.results import Choice, Hypothesis, Ids
 from seqloom.decoding.search import decode, decoding, last_of
 from seqloom.decoding.speculative import Side, speculating
 from seqloom.models.decoder import LanguageModel

@@ -1,47 +1,22 @@
-"""What is decoded, its hypotheses, and how a step of the search changes them."""
+"""What is decoded, and how a step of the search changes its hypotheses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from seqloom.decoding import transforms
 from seqloom.decoding.config import DecodingConfig, Sampling
+from seqloom.decoding.results import Candidate, Choice, Hypothesis, Reason, Result
 from seqloom.nn.state import stacked
 from seqloom.shapes import Bool, Float, Int, Tensor
-
-Ids = list[int]
-Reason = Literal["stop", "length"]
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One result: its ids without start and end, and the score it was ranked by.
-
-    `log_p` is the model's log-probability, end included; `repetition_penalty` changes it, other options do not.
-    `reason`: whether it ended by itself, or was as long as it may be.
-    """
-
-    ids: tuple[int, ...]
-    log_p: float
-    score: float
-    reason: Reason = "stop"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An id that was chosen; where asked for, its log-probability by the model, and the likeliest alternatives."""
-
-    id: int
-    log_p: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,51 +60,6 @@ class Task:
     def first(self) -> Int[Tensor, " B"]:
         """The id that is read first, for each result."""
         return self.start if isinstance(self.start, Tensor) else torch.full_like(self.limits, self.start)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A continuation that a step of a search considered.
-
-    Args:
-        parent: which of the hypotheses before the step it continues.
-        token, log_p: its last id, and the log-probability of all.
-        place: which of the hypotheses after the step it is; None = none.
-        ended: the hypothesis that it ended as, if it did and was good enough.
-    """
-
-    parent: int
-    token: int
-    log_p: float
-    place: int | None = None
-    ended: Hypothesis | None = None
-
-
-@dataclass(eq=False)
-class Result:
-    """What becomes of one sentence.
-
-    Args:
-        stopped: whether ids are complete without an end id.
-        generator: what its samples are drawn with.
-        top: the number of alternatives to note for each id, beside its log-probability; None = neither.
-        live: the samples, or the one search, that have not ended.
-        ended: the hypotheses that have.
-        chosen: the ids so far, noted while there is one hypothesis; None = they are not noted.
-        steps: the candidates of each step, best first; None = they are not noted.
-    """
-
-    stopped: Callable[[Sequence[int]], bool] | None
-    generator: torch.Generator
-    top: int | None = None
-    live: int = 1
-    ended: list[Hypothesis] = field(default_factory=list)
-    chosen: list[Choice] | None = None
-    steps: list[list[Candidate]] | None = None
-
-    def best(self, count: int) -> list[Hypothesis]:
-        """The hypotheses with the highest scores, best first."""
-        return sorted(self.ended, key=lambda h: -h.score)[:count]
 
 
 @dataclass(frozen=True)

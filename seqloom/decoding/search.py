@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 
 from seqloom.decoding.config import DecodingConfig
-from seqloom.decoding.hypotheses import Hypothesis, Ids, Result, Search, Task
+from seqloom.decoding.hypotheses import Search, Task
+from seqloom.decoding.results import Hypothesis, Ids, Result
 from seqloom.nn.effective import adapters_of, by_row
 from seqloom.shapes import Float, Int, Tensor
 

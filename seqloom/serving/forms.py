@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi.responses import Response, StreamingResponse
 
-from seqloom.decoding.hypotheses import Choice
+from seqloom.decoding.results import Choice
 from seqloom.errors import SeqloomError
 from seqloom.serving.errors import described, error_body
 from seqloom.serving.writing import Piece, Task, Token, tokens_of

@@ -13,8 +13,8 @@ from pydantic import Base64Bytes, Field
 
 from seqloom.data.formats.lines import is_blank
 from seqloom.data.sources.pairs import PairSource
-from seqloom.decoding.hypotheses import Choice
 from seqloom.decoding.job import Job
+from seqloom.decoding.results import Choice
 from seqloom.errors import UsageError
 from seqloom.models.word_vectors import WordVectors
 from seqloom.serving.asked import Asked, Searched, Text

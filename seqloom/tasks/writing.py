@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from seqloom.decoding.continuous import Update
-from seqloom.decoding.hypotheses import Choice, Hypothesis, Reason
 from seqloom.decoding.job import Job
+from seqloom.decoding.results import Choice, Hypothesis, Reason
 
 Ids = Sequence[int]
 

@@ -10,8 +10,9 @@ import torch
 from seqloom.decoding.config import Sampling, with_options
 from seqloom.decoding.continuous import Reader
 from seqloom.decoding.encoder_decoder import Writer
-from seqloom.decoding.hypotheses import Candidate, Result, Search
+from seqloom.decoding.hypotheses import Search
 from seqloom.decoding.job import Job
+from seqloom.decoding.results import Candidate, Result
 from seqloom.decoding.search import Running, last_of
 from seqloom.errors import UsageError
 from seqloom.tasks.language_model.predictor import Generator

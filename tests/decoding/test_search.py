@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling
-from seqloom.decoding.hypotheses import Hypothesis, Task, beam_rows
+from seqloom.decoding.hypotheses import Task, beam_rows
+from seqloom.decoding.results import Hypothesis
 from seqloom.decoding.search import decode
 
 END, START = 0, 99

@@ -21,6 +21,8 @@ from seqloom.run import Run
 from seqloom.tasks.building import load_run
 from seqloom.tasks.task import RunConfig
 from seqloom.training.checkpoint import Progress, save_checkpoint, save_weights
+from seqloom.training.log import Reporter
+from seqloom.workflows.explain import explain
 
 AXE = Path(__file__).parents[2] / "build/axe/package/axe.min.js"
 DONE = "document.querySelector('.view [role=status]').textContent.match(/\\d+ tokens/)"
@@ -201,8 +203,7 @@ def test_curves_grow_and_the_slider_shows_other_attention(page: Page, address: s
     page.until("document.querySelector('figure output').textContent.startsWith('step 30')")
     assert page.js("document.querySelector('.training textarea').value") == TEXT
     page.js("document.querySelector('input[type=range]').focus()")
-    cells = "document.querySelectorAll('.maps figure:not([hidden]) .cells rect')"
-    shades = f"[...{cells}].map(c => c.getAttribute('fill-opacity')).join()"
+    shades = "document.querySelector('.maps figure:not([hidden]) .cells').innerHTML"
     page.press("ArrowLeft")
     page.until("document.querySelector('.training .row output').textContent.startsWith('step 0')")
     page.until("document.querySelector('.heads button')")
@@ -255,7 +256,149 @@ def test_two_runs_side_by_side(page: Page, address: str):
     assert page.js("document.querySelectorAll('.columns section')[1].ariaLabel") == "mt"
 
 
+SHORT = "ba <i>世"
+READY = {
+    "attention": "document.querySelector('.one .cells > *')",
+    "beam": "document.querySelector('.tree button')",
+    "layers": "document.querySelector('.walk .strip') && document.querySelector('.layers section')",
+    "predictions": "document.querySelector('.counted')",
+}
+
+
+def looked_into(page: Page, address: str, view: str, run: str = "mt", **how: Any) -> None:
+    """Opens a view of what is inside, and asks for a text there."""
+    shown(page, address, view, run, **how)
+    write(page, SHORT)
+    page.click("button.main")
+    page.until("document.querySelector('.view [aria-busy=false]')")
+    page.until(READY[view])
+
+
+def test_attention_is_read_by_mouse_and_key(page: Page, address: str):
+    looked_into(page, address, "attention")
+    titles = page.js("[...document.querySelectorAll('.switches button')].map(b => b.textContent)")
+    assert titles == ["cross-attention", "encoder self-attention", "decoder self-attention"]
+    shades = "document.querySelector('.one .cells').innerHTML"
+    before = page.js(shades)
+    page.click(".headmap button")
+    assert page.js(shades) != before
+    assert page.text(".one h3").startswith("cross-attention, layer 1, head 1")
+    page.press("ArrowRight", "Enter")
+    assert page.text(".one h3").startswith("cross-attention, layer 1, head 2")
+    page.js("document.querySelector('.one svg.heat').focus()")
+    page.press("ArrowDown")
+    read = page.text(".one output")
+    marked = "[...document.querySelectorAll('%s text.on')].map(t => t.textContent.replace(/^_(?=.)/, ''))"
+    assert page.js(marked % ".one .heat") == page.js(marked % ".arcmap")  # both mark the same tokens
+    assert re.search(r" → .*: \d\.\d+$", read)
+    page.js("document.querySelector('.arcmap').focus()")
+    page.press("ArrowRight")
+    assert " is looked at by " in page.text(".one output")
+    page.click(".switches button", 1)
+    page.until("document.querySelector('.one h3').textContent.startsWith('encoder')")
+    page.choose(".attention select", "1")
+    entropies = page.js(
+        "[...document.querySelectorAll('.headmap button')].map(b => +b.title.match(/([\\d.]+) bits/)[1])"
+    )
+    assert entropies == sorted(entropies)
+    assert len(entropies) == 4  # two heads, their mean, and through all layers
+
+
+def test_attention_is_saved_as_it_is_shown(page: Page, address: str):
+    looked_into(page, address, "attention")
+    page.js("window.kept = []; URL.createObjectURL = blob => { kept.push(blob.text()); return '#attention/mt'; }; 0")
+    page.click(".one + .row button", 0)
+    page.click(".one + .row button", 1)
+    drawing, data = page.js("Promise.all(kept)")
+    assert page.js(
+        f"new DOMParser().parseFromString({json.dumps(drawing)}, 'image/svg+xml').querySelector('rect') !== null"
+    )
+    found = json.loads(data)
+    assert [len(found["weights"]), len(found["weights"][0])] == [len(found["rows"]), len(found["columns"])]
+    assert [sum(row) for row in found["weights"]] == pytest.approx([1] * len(found["rows"]), abs=1e-3)
+
+
+def test_a_search_is_walked_through_by_key_and_compared(page: Page, address: str):
+    looked_into(page, address, "beam")
+    won = "[...document.querySelectorAll('.tree button.won bdi')].map(b => b.textContent)"
+    assert page.js(won)[-1] == "end"
+    page.js("document.querySelector('.tree button[tabindex=\"0\"]').focus()")
+    page.press("ArrowRight")
+    assert page.text(".beam output").startswith("Step 2, ")
+    page.press("ArrowDown", "ArrowLeft")
+    assert page.text(".beam output").startswith("Step 1, ")
+    page.click(".tree button.pruned")
+    assert "pruned: " in page.text(".beam output")
+    page.click(".check input")
+    assert page.js("document.querySelector('.tree button.pruned').checkVisibility()") is False
+    page.click("form input[type=number]", 2)
+    page.type("1")
+    page.press("Enter")
+    page.until("document.querySelectorAll('section.beam').length === 2")
+    assert "Beam of 1" in page.text("section.beam + section.beam h3")
+
+
+def test_a_token_is_followed_through_the_layers(page: Page, address: str):
+    looked_into(page, address, "layers")
+    stages = page.js("[...document.querySelectorAll('.walk h3')].map(h => h.textContent)")
+    assert len(stages) == 5
+    assert stages[-1] == "Output: softmax over the vocabulary"
+    weights = "[...document.querySelectorAll('.qkv td:nth-of-type(3)')].map(c => +c.textContent)"
+    assert sum(page.js(weights)) == pytest.approx(1, abs=0.02)
+    page.click(".chips .chip", 2)
+    page.until("document.querySelectorAll('.chips .chip')[2].ariaPressed === 'true'")
+    page.press("ArrowRight", "Enter")
+    page.until("document.querySelectorAll('.chips .chip')[3].ariaPressed === 'true'")
+    page.js("document.querySelector('canvas.strip[tabindex]').focus()")
+    page.press("ArrowRight")
+    assert page.text(".strips output").startswith("number 2 of 16: ")
+    press = "[...document.querySelectorAll('.walk button')].find(b => b.textContent.startsWith('%s')).click()"
+    page.js(press % "Switch")
+    page.until("document.querySelector('.walk [aria-live] table')")
+    page.js(
+        "[...document.querySelectorAll('.walk button')].find(b => b.textContent.startsWith('What counted')).click()"
+    )
+    page.until("document.querySelector('.counted .chip')")
+    assert page.js("document.querySelectorAll('.lens tbody tr').length") == 2
+    page.click(".switches button", 0)
+    page.until("document.querySelector('.walk').textContent.includes('predicts nothing by itself')")
+
+
+def test_predictions_have_reasons(page: Page, address: str):
+    looked_into(page, address, "predictions", "label")
+    assert {page.text(".chips bdi")} <= {"few", "many"}
+    assert page.js("document.querySelectorAll('.counted .chip').length") > 3
+
+
+@pytest.mark.parametrize("name", ["mt", "lm", "label"])
+def test_an_explanation_opens_from_disk_without_a_network(browser: Page, runs: Path, tmp_path: Path, name: str):
+    path = explain(runs / name, SHORT, tmp_path / "one.html", Reporter(0))
+    browser.said.clear()
+    browser.loaded.clear()
+    network: Any = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser("Network.emulateNetworkConditions", offline=True, **network)
+    try:
+        browser.open("about:blank")
+        browser.open(path.as_uri(), width=390)
+        for view in READY if name == "mt" else ("attention", "layers", "predictions"):
+            browser.until(READY[view])
+        browser.click("#layers .chips .chip", 2)
+        browser.until("document.querySelectorAll('#layers .chips .chip')[2].ariaPressed === 'true'")
+        browser.click("#predictions .chips .chip", 0)
+        browser.click("#attention .headmap button", 1)
+        assert browser.js("[...document.querySelectorAll('.problem')].map(p => p.textContent).join('')") == ""
+        assert browser.js("document.documentElement.scrollWidth") <= 390
+        assert browser.js("document.querySelectorAll('i').length") == 0
+        assert browser.said == []
+        assert {url for url in browser.loaded if not url.startswith(("about:", "data:"))} == {path.as_uri()}
+    finally:
+        browser(
+            "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
+
+
 VIEWS = [("task", "mt"), ("training", "growing"), ("embeddings", "lm"), ("compare", "growing"), ("task", "span")]
+VIEWS += [(view, "mt") for view in READY] + [("layers", "label"), ("attention", "span")]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -272,6 +415,8 @@ def test_views_fit_a_phone_and_are_accessible(page: Page, address: str, view: st
     if view == "embeddings":  # it has no such word
         page.until("!document.querySelector('#problem').hidden")
         page.said.clear()
+    if view in READY and run != "span":
+        page.until(READY[view])
     if view == "task" and run == "mt":
         page.until(DONE)
         page.click(".chip")

@@ -14,8 +14,8 @@ from seqloom.data.batches.stream import encode_beginnings
 from seqloom.decoding.config import DecodingConfig, with_options
 from seqloom.decoding.continuous import Continuous
 from seqloom.decoding.engine import Engine
-from seqloom.decoding.hypotheses import Hypothesis
 from seqloom.decoding.job import Job, Request
+from seqloom.decoding.results import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected, inspect

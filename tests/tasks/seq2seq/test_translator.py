@@ -11,7 +11,8 @@ from torch import Tensor
 
 from seqloom.data.batches.batch import pad
 from seqloom.decoding.config import BeamSearch, DecodingConfig
-from seqloom.decoding.hypotheses import Hypothesis, Task
+from seqloom.decoding.hypotheses import Task
+from seqloom.decoding.results import Hypothesis
 from seqloom.decoding.search import decode
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import look
