@@ -50,8 +50,8 @@ BYTES, WORDS = BPE(size=290), WordLevel(size=20)
 
 def write_run(folder: Path, name: str, config: Any, facts: Any = None) -> str:
     """A run of a config with random weights; its tokenizer knows the words that are made up."""
-    tokenizer = with_mask(with_chat(train_tokenizer(config.tokenizer, sentences(40, 3))))
-    assets = Assets((tokenizer, tokenizer), facts)
+    tokenizer = with_mask(with_chat(train_tokenizer(getattr(config, "tokenizer", BYTES), sentences(40, 3))))
+    assets = Assets((tokenizer, tokenizer) if getattr(config, "modality", "text") == "text" else None, facts)
     torch.manual_seed(5)
     model = config.build(assets)
     weights = {key: value.detach() for key, value in model.named_parameters()}
@@ -67,7 +67,7 @@ def write_run(folder: Path, name: str, config: Any, facts: Any = None) -> str:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the runs lm, bytes, mt, label, span and words."""
+    """The folder of the runs lm, bytes, mt, label, span, words and pictures."""
     folder = tmp_path_factory.mktemp("serving")
     reading: Any = {"tokenizer": BYTES, "model": READER}
     writers = EncoderDecoderConfig(encoder=STACK, decoder=STACK)
@@ -84,13 +84,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     windows = TextBatchConfig(length=24, long="windows")
     write_run(folder, "span", AnswerConfig(data=QuestionFiles(("none",)), batches=windows, **reading), {})
     write_run(folder, "words", MaskedWordsConfig(data=NoData(), **reading), {"heads": {"masked": 0}})
+    images = {"data": {"kind": "images", "train": ["none"]}, "model": {"encoder": SIZES}, "batches": {"tokens": 99}}
+    seen = {"sizes": {"size": 8, "channels": 1}, "scale": {"mean": [99.0], "deviation": [50.0]}}
+    write_run(folder, "pictures", build(ClassifyConfig, {"task": "classify", **images}), labels | seen)
     return folder
 
 
 @pytest.fixture(scope="session")
 def models(runs: Path) -> Iterator[Models]:
     """All of them, loaded."""
-    loaded = load_models([str(runs / name) for name in ("lm", "bytes", "mt", "label", "span", "words")], pytest.fail)
+    names = ("lm", "bytes", "mt", "label", "span", "words", "pictures")
+    loaded = load_models([str(runs / name) for name in names], pytest.fail)
     yield loaded
     loaded.close()
 

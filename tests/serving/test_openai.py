@@ -27,6 +27,7 @@ def test_models_say_what_they_are_for(call):
         "label": ["/v1/embeddings", "/v1/classify"],
         "span": ["/v1/embeddings", "/v1/answer"],
         "words": ["/v1/embeddings", "/v1/fill"],
+        "pictures": ["/v1/classify"],
     }
     assert call(lambda c: c.models.retrieve("mt")).id == "mt"
 
