@@ -204,12 +204,12 @@ def test_curves_grow_and_the_slider_shows_other_attention(page: Page, address: s
     assert page.js("document.querySelector('.training textarea').value") == TEXT
     page.js("document.querySelector('input[type=range]').focus()")
     shades = "document.querySelector('.maps figure:not([hidden]) .cells').innerHTML"
-    page.press("ArrowLeft")
-    page.until("document.querySelector('.training .row output').textContent.startsWith('step 0')")
     page.until("document.querySelector('.heads button')")
-    first = page.js(shades)
+    last, label = page.js(shades), "document.querySelector('.training .row output').textContent"
+    page.press("ArrowLeft")
+    page.until(f"{label}.startsWith('step 0') && {shades} !== '{last}'")
     page.press("ArrowRight")
-    page.until(f"document.querySelector('.training .row output').textContent === 'step 20' && {shades} !== '{first}'")
+    page.until(f"{label} === 'step 20' && {shades} === '{last}'")
     assert page.js("document.querySelectorAll('#view i').length") == 0
 
 
