@@ -77,7 +77,7 @@ class Task:
     attention: Callable[[], Float[Tensor, "R S"]] | None = None
     source_mask: Bool[Tensor, "B S"] | None = None
     stopped: Callable[[Sequence[int]], bool] | None = None
-    prompts: Int[Tensor, "B P"] | None = None
+    prompts: Int[Tensor, "B Q"] | None = None
     ends: tuple[int, ...] = ()
     watching: Callable[[], AbstractContextManager[None]] = nullcontext
 

@@ -60,7 +60,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
     """A table whose first column names the row; it scrolls where the screen is too narrow."""
     cells = ([cell(value) for value in row] for row in rows)
     body = (element("tr", element("th", row[0], scope="row"), *(element("td", c) for c in row[1:])) for row in cells)
-    head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
+    head = element(
+        "thead", element("tr", *(element("th", name, scope="col") if name else element("td") for name in columns))
+    )
     content = element("table", head if any(columns) else None, element("tbody", *body))
     return element("div", content, class_="scroll")
 

@@ -76,7 +76,8 @@ def _decoded(file: Path | BinaryIO, shape: Shape, where: str, formats: Sequence[
     except FileNotFoundError:
         raise UsageError("no such file", where=where, cure="check its path") from None
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error) as error:
-        raise DamagedImageError(f"not a whole image: {error}", where=where, cure=_SKIP) from None
+        detail = f": {error}" if isinstance(file, Path) else ""  # else it would name an object of ours
+        raise DamagedImageError(f"not a whole image{detail}", where=where, cure=_SKIP) from None
 
 
 _SKIP = "remove or replace it; in training data, data.damaged = 'skip' leaves such files out"

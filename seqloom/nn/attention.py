@@ -43,11 +43,11 @@ class KeyValues:
         return KeyValues(self.keys[:, :, :positions], self.values[:, :, :positions])
 
 
-MemoryPart = tuple[Sequence[KeyValues], Bool[Tensor, "B S"] | None]
+MemoryPart = tuple[Sequence[KeyValues], Bool[Tensor, "_ _"] | None]
 """The keys and values of a memory for several layers, and the mask of its real positions."""
 
 
-def memories_together(parts: Sequence[MemoryPart]) -> tuple[tuple[KeyValues, ...], Bool[Tensor, "B S"] | None]:
+def memories_together(parts: Sequence[MemoryPart]) -> tuple[tuple[KeyValues, ...], Bool[Tensor, "_ _"] | None]:
     """The rows of several memories, as wide as the longest text among them."""
     shapes = [kvs[0].keys.shape for kvs, _ in parts]
     plain = all(mask is None for _, mask in parts) and len({shape[2] for shape in shapes}) == 1

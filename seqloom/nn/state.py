@@ -58,7 +58,7 @@ def together(parts: Sequence[Any]) -> Any:
     return stacked(parts) if isinstance(first, Tensor) else first.joined(*parts[1:])
 
 
-def stacked(parts: Sequence[Tensor], fill: float = 0, *, left: bool = False) -> Tensor:
+def stacked(parts: Sequence[Tensor], fill: int | float = 0, *, left: bool = False) -> Tensor:
     """The rows of several tensors, their last dimension filled up at its end, or at its beginning."""
     if parts[0].ndim > 1:
         width = max(part.shape[-1] for part in parts)

@@ -37,8 +37,9 @@ class At(Input):
     layer: Name = ""
     head: Number = 0
     side: Name = ""
-    position: Number = 0
+    position: Annotated[int, Field(ge=-1, lt=2**20)] = 0
     output: Number | None = None
+    instead: Number | None = None
 
 
 class Search(Searched):
@@ -83,7 +84,7 @@ _LOOKS: dict[str, Callable[[Inspected, At], dict[str, Any]]] = {
     "head": lambda looked, at: head_of(looked, at.layer, at.head),
     "cell": lambda looked, at: cell_of(looked, at.layer),
     "lens": lambda looked, at: lens(looked),
-    "counted": lambda looked, at: attributions(looked, at.position, at.output),
+    "counted": lambda looked, at: attributions(looked, at.position, at.output, at.instead),
 }
 """What is asked about an input that was looked at, by name: the numbers at a position, of a head, of a recurrent layer,
 after each layer; what counted for an output."""

@@ -26,6 +26,7 @@ from seqloom.tasks.encoder.tag import Tagger
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import RunConfig
+from seqloom.tasks.writing import Writing
 from seqloom.text.chat import Message
 from seqloom.text.tokenizer import Tokenizer
 
@@ -132,22 +133,21 @@ async def decode(asked: Decoded, request: Request) -> StreamingResponse:
     tokenizer = use.tokenizer if isinstance(use, Generator) else use.target
     if any(i >= tokenizer.vocab_size for i in asked.forced):
         raise UsageError("there is no such token", where="forced")
-    job = await asyncio.to_thread(_job, served, asked)
+    writing = await asyncio.to_thread(_writing, served, asked)
 
     async def tokens() -> AsyncGenerator[dict[str, Any], None]:
         ids = list[int]()
-        async for _, update in served.worker.decode(use, [job]):
+        async for _, update in served.worker.decode(use, [writing.job]):
             ended = [] if update.end is None else [update.end]
             for choice in (*update.chosen, *ended):
                 ids += [] if choice is update.end else [choice.id]
                 forced = len(ids) <= len(asked.forced) and choice is not update.end
-                text = use.decode(ids) if isinstance(use, Generator) else tokenizer.decode([ids])[0]
-                yield {**_token(choice, tokenizer, job), "forced": forced, "text": text}
+                yield {**_token(choice, tokenizer, writing.job), "forced": forced, "text": writing.text(ids)}
 
     return await streamed(tokens())
 
 
-def _job(served: Served, asked: Decoded) -> Job:
+def _writing(served: Served, asked: Decoded) -> Writing:
     """What is decoded: one text, by the most probable tokens or by those that are drawn."""
     use, source = served.predictor, source_of(served, asked)
     drawn = {"kind": "sample", "n_best": 1} if asked.temperature else {"kind": "greedy"}
@@ -155,15 +155,14 @@ def _job(served: Served, asked: Decoded) -> Job:
     if isinstance(use, Translator):
         if is_blank(source):
             raise UsageError("the text is blank")
-        writing = use.job(source, top=_TOP, **options)
+        writing: Writing = use.job(source, top=_TOP, **options)
     else:
         options.setdefault("max_length", use.config.max_length or _LENGTH)
         turns = [Message("assistant" if i % 2 else "user", text) for i, text in enumerate([*asked.turns, source])]
         chats = does(served) == "chat"
         writing = use.reply_job(turns, top=_TOP, **options) if chats else use.job(source, top=_TOP, **options)
-    job: Job = writing.job
-    job.request = replace(job.request, prefix=tuple(asked.forced))
-    return job
+    writing.job.request = replace(writing.job.request, prefix=tuple(asked.forced))
+    return writing
 
 
 def _token(choice: Choice, tokenizer: Tokenizer, job: Job) -> dict[str, Any]:

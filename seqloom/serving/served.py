@@ -113,7 +113,7 @@ ROUTES: Mapping[str, Callable[[Served], bool]] = {
 """The routes that only some models answer, and which ones."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Models:
     """All models of a server, by name."""
 

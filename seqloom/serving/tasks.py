@@ -50,7 +50,8 @@ async def classify(asked: Classification, request: Request) -> dict[str, Any]:
         inputs = await _images(served, medium, asked.images)
     rows: Sequence[Any] = [inputs] if isinstance(inputs, str) else inputs
     predictions = await _computed(served, rows, served.predictor)
-    return _answered(served, predictions=[_plain(prediction) for prediction in predictions])
+    leave_out = ("where", "text") if asked.images is not None else ("where",)
+    return _answered(served, predictions=[_plain(prediction, leave_out) for prediction in predictions])
 
 
 @router.post("/v1/answer")
@@ -115,14 +116,14 @@ async def _written(served: Served, inputs: Sequence[str], asked: Decoded) -> lis
 
 
 async def _images(served: Served, medium: ImageMedium, images: Sequence[bytes]) -> list[str]:
-    def decoded(part: Sequence[bytes]) -> list[str]:
-        return [medium.sent(data, "images") for data in part]
+    def decoded(part: Sequence[tuple[int, bytes]]) -> list[str]:
+        return [medium.sent(data, f"image {number}") for number, data in part]
 
-    return await _computed(served, images, decoded)
+    return await _computed(served, [*enumerate(images, start=1)], decoded)
 
 
-def _plain(prediction: Any) -> dict[str, Any]:
-    return {key: value for key, value in vars(prediction).items() if key != "where"}
+def _plain(prediction: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {key: value for key, value in vars(prediction).items() if key not in leave_out}
 
 
 def _answered(served: Served, **results: Any) -> dict[str, Any]:

@@ -185,7 +185,7 @@ class Measured(Asked):
     """Runs whose reach is measured, over so many sentences of validation."""
 
     other: str = ""
-    sentences: Annotated[int, Field(ge=2, le=64)] = 16
+    sentences: Annotated[int, Field(ge=2, le=64)] = 8
 
 
 @router.post("/microscope", response_model=None)

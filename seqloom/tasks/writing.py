@@ -107,6 +107,10 @@ class Writing:
         self.results = [self._pieces.result(hypothesis) for hypothesis in update.hypotheses]
         return piece + (self._pieces.rest(update.hypotheses[0].ids) if update.hypotheses else "")
 
+    def text(self, ids: Ids) -> str:
+        """The text that has these ids, with what it begins with."""
+        return self._pieces.whole(ids)
+
     @property
     def finish_reason(self) -> Reason | None:
         """Why the best text ended; None = it has not."""

@@ -91,9 +91,11 @@ def _written(use: Any, source: str, changed: AbstractContextManager[None]) -> st
     return ""
 
 
-def attributions(inspected: Inspected, position: int = -1, output: int | None = None) -> Json:
-    """What each position of the input counts for an output: integrated gradients, by side."""
-    found = integrated_gradients(inspected, why(inspected, position, output), tolerance=_TOLERANCE)
+def attributions(
+    inspected: Inspected, position: int = -1, output: int | None = None, instead: int | None = None
+) -> Json:
+    """What each position of the input counts for an output, or for its lead over another: integrated gradients."""
+    found = integrated_gradients(inspected, why(inspected, position, output, instead), tolerance=_TOLERANCE)
     return {
         "sides": {side: [round(x, 5) for x in values.tolist()] for side, values in found.values.items()},
         "change": found.change,

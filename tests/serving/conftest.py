@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 from made_up import sentences
 
-from seqloom.config import to_toml
+from seqloom.config import build, to_toml
 from seqloom.data.batches.masked import with_mask
 from seqloom.data.batches.stream import StreamConfig
 from seqloom.data.batches.windows import TextBatchConfig
@@ -40,7 +41,8 @@ from seqloom.text.tokenizer import BPE, WordLevel
 from seqloom.text.training import train_tokenizer
 from seqloom.training.checkpoint import save_finished
 
-STACK = TransformerConfig(layers=1, width=16, inner=16, heads=2)
+SIZES: Any = {"layers": 1, "width": 16, "inner": 16, "heads": 2}
+STACK = TransformerConfig(**SIZES)
 READER = EncoderOnlyConfig(encoder=STACK)
 CONTEXT = 64
 BYTES, WORDS = BPE(size=290), WordLevel(size=20)
@@ -48,11 +50,16 @@ BYTES, WORDS = BPE(size=290), WordLevel(size=20)
 
 def write_run(folder: Path, name: str, config: Any, facts: Any = None) -> str:
     """A run of a config with random weights; its tokenizer knows the words that are made up."""
-    tokenizer = with_mask(with_chat(train_tokenizer(config.tokenizer, sentences(40, 3))))
-    assets = Assets((tokenizer, tokenizer), facts)
+    tokenizer = with_mask(with_chat(train_tokenizer(getattr(config, "tokenizer", BYTES), sentences(40, 3))))
+    assets = Assets((tokenizer, tokenizer) if getattr(config, "modality", "text") == "text" else None, facts)
     torch.manual_seed(5)
     model = config.build(assets)
     weights = {key: value.detach() for key, value in model.named_parameters()}
+    for value in weights.values():
+        if value.dim() == 2:  # so large that one token is likelier than others, and a word likelier than an end
+            value.normal_(std=0.5)
+            if len(value) == tokenizer.vocab_size:
+                value[sorted(tokenizer._special)] = 0
     about = {"task": config.task, "versions": {}}
     save_finished(Run(folder / name), to_toml(config), about, weights, assets.save)
     return str(folder / name)
@@ -60,11 +67,12 @@ def write_run(folder: Path, name: str, config: Any, facts: Any = None) -> str:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the runs lm, bytes, mt, label, span and words."""
+    """The folder of the runs lm, bytes, mt, label, span, words and pictures."""
     folder = tmp_path_factory.mktemp("serving")
     reading: Any = {"tokenizer": BYTES, "model": READER}
     writers = EncoderDecoderConfig(encoder=STACK, decoder=STACK)
-    stream, decoder = StreamConfig(length=CONTEXT), DecoderOnlyConfig(decoder=STACK)
+    stream = StreamConfig(length=CONTEXT)
+    decoder: DecoderOnlyConfig = build(DecoderOnlyConfig, {"preset": "gpt2", "decoder": SIZES})
     for name, tokenizer in (("lm", WORDS), ("bytes", BYTES)):
         data = Conversations(("none",))
         config = LanguageModelConfig(data=data, tokenizer=tokenizer, model=decoder, batches=stream)
@@ -76,13 +84,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     windows = TextBatchConfig(length=24, long="windows")
     write_run(folder, "span", AnswerConfig(data=QuestionFiles(("none",)), batches=windows, **reading), {})
     write_run(folder, "words", MaskedWordsConfig(data=NoData(), **reading), {"heads": {"masked": 0}})
+    images = {"data": {"kind": "images", "train": ["none"]}, "model": {"encoder": SIZES}, "batches": {"tokens": 99}}
+    seen = {"sizes": {"size": 8, "channels": 1}, "scale": {"mean": [99.0], "deviation": [50.0]}}
+    write_run(folder, "pictures", build(ClassifyConfig, {"task": "classify", **images}), labels | seen)
     return folder
 
 
 @pytest.fixture(scope="session")
 def models(runs: Path) -> Iterator[Models]:
     """All of them, loaded."""
-    loaded = load_models([str(runs / name) for name in ("lm", "bytes", "mt", "label", "span", "words")], pytest.fail)
+    names = ("lm", "bytes", "mt", "label", "span", "words", "pictures")
+    loaded = load_models([str(runs / name) for name in names], pytest.fail)
     yield loaded
     loaded.close()
 
@@ -93,9 +105,15 @@ Ask = Callable[..., Any]
 @asynccontextmanager
 async def clients(models: Models, access: Access | None = None) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a server in this process."""
-    transport = httpx2.ASGITransport(make_app(models, access or Access()), raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+    transport = httpx2.ASGITransport(app_of(models, access or Access()), raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", trust_env=False) as client:
         yield client
+
+
+@cache
+def app_of(models: Models, access: Access) -> Any:
+    """The application for models: it takes longer to make than to ask."""
+    return make_app(models, access)
 
 
 @pytest.fixture

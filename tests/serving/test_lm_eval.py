@@ -47,7 +47,7 @@ def test_the_accuracy_is_that_of_eval(models: Models, runs: Path, tmp_path: Path
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (tmp_path / "made_up.yaml").write_text(TASK.replace("QUESTIONS", str(questions)), encoding="utf-8")
-    export_run(runs / "bytes", tmp_path / "hf", "hf", Reporter(0))
+    export_run(str(runs / "bytes"), "hf", str(tmp_path / "hf"), Reporter(0))
     with serving(models) as (url, _, _):
         arguments = {"base_url": f"{url}/v1/completions", "tokenizer": str(tmp_path / "hf"), "max_length": 64}
         result = lm_eval.simple_evaluate(

@@ -156,6 +156,21 @@ def test_a_token_is_forced_by_key(page: Page, address: str):
     assert page.js("[...document.querySelectorAll('.chip')].indexOf(document.activeElement)") == 1
 
 
+def test_a_conversation_goes_on_until_a_new_one(page: Page, address: str):
+    shown(page, address, "task", "bytes")
+    turns = "[...document.querySelectorAll('.turns li')].map(li => li.textContent)"
+    said = []
+    for text in ("ba ko", "mi"):
+        write(page, text)
+        page.press("Tab", "Enter")
+        page.until(f"document.querySelectorAll('.turns li').length === {len(said) + 1}")
+        page.until(DONE)
+        said += [text, page.js("document.querySelector('.written').textContent")]
+    assert page.js(turns) == said[:3]
+    page.click("form button:not([hidden]):last-of-type")
+    assert page.js(turns) == []
+
+
 @pytest.mark.parametrize(
     ("run", "expected"), [("label", r"few|many"), ("words", r"Masked word 1"), ("span", r"probability \d|<1 %")]
 )
@@ -189,12 +204,12 @@ def test_curves_grow_and_the_slider_shows_other_attention(page: Page, address: s
     assert page.js("document.querySelector('.training textarea').value") == TEXT
     page.js("document.querySelector('input[type=range]').focus()")
     shades = "document.querySelector('.maps figure:not([hidden]) .cells').innerHTML"
-    page.press("ArrowLeft")
-    page.until("document.querySelector('.training .row output').textContent.startsWith('step 0')")
     page.until("document.querySelector('.heads button')")
-    first = page.js(shades)
+    last, label = page.js(shades), "document.querySelector('.training .row output').textContent"
+    page.press("ArrowLeft")
+    page.until(f"{label}.startsWith('step 0') && {shades} !== '{last}'")
     page.press("ArrowRight")
-    page.until(f"document.querySelector('.training .row output').textContent === 'step 20' && {shades} !== '{first}'")
+    page.until(f"{label} === 'step 20' && {shades} === '{last}'")
     assert page.js("document.querySelectorAll('#view i').length") == 0
 
 
@@ -215,6 +230,20 @@ def test_neighbours_map_and_analogies(page: Page, address: str):
         page.type(word)
     page.press("Enter")
     page.until("document.querySelectorAll('.choices').length === 2")
+
+
+def test_what_counted_for_a_token_and_rather_than_another(page: Page, address: str):
+    shown(page, address, "task", "growing")
+    write(page)
+    page.click("button.main")
+    page.until(DONE)
+    page.click(".chip", 1)
+    page.click(".choices + .row button")
+    page.until("document.querySelectorAll('.counted').length === 2")
+    counted = page.js("document.querySelector('.counted').textContent")
+    page.click("[aria-label='Rather than'] button")
+    page.until("document.querySelector('[aria-live] .note').textContent.includes('its lead over')")
+    assert page.js("document.querySelector('.counted').textContent") != counted
 
 
 def test_two_runs_side_by_side(page: Page, address: str):
@@ -377,7 +406,7 @@ VIEWS += [(view, "mt") for view in READY] + [("layers", "label"), ("attention", 
 @pytest.mark.parametrize(("view", "run"), VIEWS)
 def test_views_fit_a_phone_and_are_accessible(page: Page, address: str, view: str, run: str, dark: bool):
     shown(page, address, view, run, width=390, dark=dark)
-    write(page, "世" if view == "embeddings" else TEXT)
+    write(page, {"embeddings": "世"}.get(view, "ba" if run == "span" else TEXT))
     if run == "span":
         page.click(".view textarea", 1)
         page.type(f"ko {TEXT}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seqloom.serving.served import Models
@@ -39,6 +41,23 @@ def test_labels_answers_and_masked_words(ask, models: Models):
     assert words[0][0][0]["probability"] >= words[0][0][1]["probability"]
 
 
+def coded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def test_images_are_read_as_the_predictor_reads_them(ask, models: Models):
+    images = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(1).integers(0, 256, (11, 7, 3), dtype=np.uint8)
+    files = [io.BytesIO(), io.BytesIO()]
+    for file, form in zip(files, ("PNG", "BMP"), strict=True):
+        images.fromarray(pixels).save(file, form)
+    answer = posted(ask, "classify", model="pictures", images=[coded(file.getvalue()) for file in files])
+    (wanted,) = models.get("pictures").predictor([pixels])
+    for prediction in answer["predictions"]:
+        assert set(prediction) == {"label", "probabilities"}
+        assert prediction["probabilities"] == pytest.approx(wanted.probabilities, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("route", "body"),
     [
@@ -46,6 +65,10 @@ def test_labels_answers_and_masked_words(ask, models: Models):
         ("classify", {"model": "label", "texts": ["ba", "ba ko " * 30]}),
         ("classify", {"model": "label", "images": [base64.b64encode(b"x").decode()]}),
         ("classify", {"model": "label"}),
+        ("classify", {"model": "pictures", "texts": "/etc/passwd"}),
+        ("classify", {"model": "pictures", "images": [coded(b"/etc/passwd")]}),
+        ("classify", {"model": "pictures", "images": ["data:image/png;base64,aaaa"]}),
+        ("classify", {"model": "pictures", "images": [coded(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")]}),
         ("answer", {"model": "span", "questions": "ba " * 40, "passage": "ko"}),
         ("fill", {"model": "words", "texts": "ba ko"}),
         ("fill", {"model": "words", "texts": "<mask> " * 600}),

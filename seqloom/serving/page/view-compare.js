@@ -19,7 +19,7 @@ function showCompare(node, context) {
   reach.addEventListener("click", () => guarded(async () => {
     reach.disabled = true;
     try {
-      for await (const piece of api.stream("microscope", { model: run.name, other: other.value }, signal)) {
+      for await (const piece of api.stream("microscope", { model: run.name, other: other.value, sentences: 8 }, signal)) {
         status.textContent = piece.measuring ? `Measuring ${piece.measuring} …` : "Measured.";
         if (piece.markup) plots.replaceChildren(placed(piece.markup));
       }
@@ -29,7 +29,7 @@ function showCompare(node, context) {
   }));
   node.append(
     make("h3", { textContent: "How far back both remember" }),
-    make("p", { className: "note", textContent: "Gradients and gates over 16 sentences of validation, as seqloom microscope measures them." }),
+    make("p", { className: "note", textContent: "Gradients and gates over 8 sentences of validation, as seqloom microscope measures them." }),
     make("div", { className: "row" }, reach), status, plots,
   );
 }
@@ -38,7 +38,7 @@ function column(run, input, { api, signal, guarded }) {
   const result = make("div", { className: "view" }), status = make("p", { className: "note", role: "status" }), seen = make("div");
   const node = make("section", { ariaLabel: run.name }, make("h3", { textContent: run.name }), status, result, seen);
   const question = () => ({ model: run.name, ...input.value() });
-  const writing = makeWriting({ node: result, status, api, question, again: (tokens) => guarded(() => writing.run(tokens, signal)) });
+  const writing = makeWriting({ node: result, status, api, run, guarded, signal, question, again: (tokens) => guarded(() => writing.run(tokens, signal)) });
   guarded(async () => {
     if (taskWrites.includes(run.does)) await writing.run([], signal);
     else result.replaceChildren(...await predicted(api, run, input.value(), "", signal));

@@ -197,14 +197,15 @@ async function layerOutput(at, now, context) {
   return layerStage(title, ranked(output.best.map(([name, p]) => [readable(name), p])), asked, button, counted);
 }
 
-export function layerCounted(found, sides, asked) {
+export function layerCounted(found, sides, asked, instead) {
   const all = Object.values(found.sides).flat(), top = Math.max(...all.map(Math.abs), 1e-9);
   const rows = Object.entries(found.sides).map(([side, values]) => make("div", { className: "chips counted", dir: "auto" }, ...values.map((value, i) => {
     const chip = make("span", { className: value < 0 ? "chip below" : "chip above" }, make("bdi", { textContent: readable(sides[side]?.names[i] ?? `${i}`) }), make("small", { textContent: `${value > 0 ? "+" : ""}${shortNumber(value)}` }));
     chip.style.setProperty("--share", `${(35 * Math.abs(value) / top).toFixed(0)}%`);
     return chip;
   })));
-  return [make("p", { className: "note", textContent: `Integrated gradients for “${readable(asked)}”: what each position adds to its log-probability (blue, +) or takes (orange, −), ${found.change.toFixed(2)} in all.` }), ...rows];
+  const what = instead ? `its lead over “${readable(instead)}”` : "its log-probability";
+  return [make("p", { className: "note", textContent: `Integrated gradients for “${readable(asked)}”: what each position adds to ${what} (blue, +) or takes (orange, −), ${found.change.toFixed(2)} in all.` }), ...rows];
 }
 
 // The logit lens: what would be predicted after each layer.

@@ -1,6 +1,7 @@
 // The box: a text in, what the model writes or predicts out.
 import { chip, ranked, readable, roving } from "./chips.js";
 import { make, placed } from "./draw.js";
+import { layerCounted } from "./view-layers.js";
 
 const taskLabels = {
   translate: ["Text to translate", "Translate"], continue: ["Beginning of a text", "Continue"], chat: ["Message", "Send"],
@@ -60,9 +61,25 @@ function showTask(node, { api, run, session, signal, guarded }) {
   const form = make("form", {}, input.node, controls), result = make("div", { className: "view" });
   if (second) input.node.after(make("label", { className: "field" }, run.does === "answer" ? "Passage" : "Second text", second));
   const status = make("p", { className: "note", role: "status" });
-  const turns = make("ol", { className: "turns", hidden: true });
+  const turns = make("ol", { className: "turns", hidden: true }), said = [], chats = run.does === "chat";
+  const anew = make("button", { type: "button", textContent: "New conversation", hidden: true });
   node.append(turns, form, status, result);
-  let now, seed = 1;
+  let now, message, seed = 1;
+  if (chats) controls.append(anew);
+
+  // A conversation goes on with what was written last, forced or not; what is sent is no longer in the box.
+  function speak() {
+    if (message) said.push(message, writing.written());
+    message = input.area.value;
+    input.area.value = "";
+    hear();
+  }
+
+  function hear() {
+    turns.hidden = !message;
+    anew.hidden = !message;
+    turns.replaceChildren(...[...said, message].filter((text) => text !== undefined).map((text) => make("li", { dir: "auto", textContent: text })));
+  }
 
   async function ask(what) {
     now?.abort();
@@ -78,18 +95,27 @@ function showTask(node, { api, run, session, signal, guarded }) {
   }
 
   const writing = writes && makeWriting({
-    node: result, status, api, again: (ids) => ask((ends) => writing.run(ids, ends)),
-    question: () => ({ model: run.name, ...input.value(), temperature: +warm.value, seed }),
+    node: result, status, api, run, guarded, signal, again: (ids) => ask((ends) => writing.run(ids, ends)),
+    question: () => ({ model: run.name, ...(chats ? { text: message, turns: said } : input.value()), temperature: +warm.value, seed }),
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (input.area.type === "textarea") (session.texts ??= {})[run.name] = input.area.value;
+    if (chats) speak();
+    else if (input.area.type === "textarea") (session.texts ??= {})[run.name] = input.area.value;
     seed = Math.floor(Math.random() * 2 ** 31); // kept while tokens are forced
     if (writes) return ask((ends) => writing.run([], ends));
     return ask(async (ends) => {
       result.replaceChildren(...await predicted(api, run, input.value(), second?.value, ends));
       if (run.reads === "image") result.append(placed((await api.get("look", { model: run.name, ...input.value() }, ends)).markup));
     });
+  });
+  anew.addEventListener("click", () => {
+    now?.abort();
+    said.length = 0;
+    message = undefined;
+    result.hidden = true;
+    hear();
+    input.area.focus();
   });
   stop.addEventListener("click", () => {
     now?.abort();
@@ -102,7 +128,7 @@ function showTask(node, { api, run, session, signal, guarded }) {
 }
 
 // The text as it is written, and below it the tokens; one that is forced is where the text is written again from.
-export function makeWriting({ node, status, api, question, again }) {
+export function makeWriting({ node, status, api, run: model, question, again, guarded, signal }) {
   const text = make("p", { className: "written", dir: "auto" });
   const chips = make("div", { className: "chips", dir: "auto", role: "group", ariaLabel: "Tokens" });
   const panel = make("div", { className: "view", hidden: true });
@@ -129,7 +155,27 @@ export function makeWriting({ node, status, api, question, again }) {
       const [id, , , end] = one.top[i];
       if (!end) again([...tokens.slice(0, at).map((each) => each.id), id]);
     };
-    return [make("h3", { textContent: `Token ${at + 1}: what else the model could have written` }), ranked(rows, pick)];
+    return [make("h3", { textContent: `Token ${at + 1}: what else the model could have written` }), ranked(rows, pick), ...counted(at)];
+  }
+
+  // What counted for a token, or by a second click for it rather than another one.
+  function counted(at) {
+    if (!model.looks || model.does === "chat") return [];
+    const { token, id, top } = tokens[at], before = tokens[at - 1]?.text ?? "", shown = make("div", { className: "view", ariaLive: "polite" });
+    async function show(instead) {
+      const { model: name, text, image } = question(), reads = { model: name, ...(image ? { image } : { text }) };
+      if (model.does === "continue") reads.text = at ? before : text;
+      else reads.target = at ? before : tokens.at(-1).text;
+      const position = at || model.does === "continue" ? -1 : 0, more = instead ? { instead: instead[0] } : {};
+      const [{ sides }, found] = await Promise.all([api.get("inside", reads, signal), api.get("counted", { ...reads, position, output: id, ...more }, signal)]);
+      shown.replaceChildren(...layerCounted(found, sides, token, instead?.[1]), rather);
+    }
+    const others = top.filter(([other]) => other !== id).map((each) => {
+      return make("button", { type: "button", onclick: () => guarded(() => show(each)) }, make("bdi", { textContent: readable(each[1]) }));
+    });
+    const rather = make("div", { className: "row", role: "group", ariaLabel: "Rather than" }, "Rather than:", ...others);
+    const button = make("button", { type: "button", textContent: "What counted for it", onclick: () => guarded(() => show()) });
+    return [make("div", { className: "row" }, button), shown];
   }
 
   async function run(kept, signal) {
@@ -149,7 +195,7 @@ export function makeWriting({ node, status, api, question, again }) {
     if (kept.length) chips.children[last].focus();
     status.textContent = `${tokens.length} tokens.`;
   }
-  return { run };
+  return { run, written: () => tokens.at(-1)?.text ?? "" };
 }
 
 const predictionParts = (does, found) => ({

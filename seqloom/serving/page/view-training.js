@@ -36,7 +36,7 @@ function showTraining(node, { api, run, session, signal, guarded }) {
     const text = make("textarea", { rows: 2, dir: "auto", value: session.texts?.[run.name] || sample || "" });
     const slider = make("input", { type: "range", min: 0, step: 1 }), label = make("output"), picture = make("div");
     const again = make("button", { type: "button", textContent: "Show" });
-    let steps = [], best, asked;
+    let steps = [], best, asked, drawn = false;
     function name() {
       const step = steps[slider.value];
       slider.ariaValueText = label.textContent = `step ${step.toLocaleString()}${step === best ? ", the best" : ""}`;
@@ -63,6 +63,7 @@ function showTraining(node, { api, run, session, signal, guarded }) {
       slider.max = steps.length - 1;
       slider.value = Math.max(0, steps.indexOf(at));
       name();
+      drawn ||= Boolean(guarded(draw));
     };
   }
   return look();
