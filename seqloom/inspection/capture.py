@@ -21,9 +21,7 @@ from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from seqloom.errors import UsageError, nearest
-from seqloom.inspection.attention import AttentionMap
 from seqloom.nn.attention import Attended, SelfAttention
-from seqloom.nn.embedders import Inputs
 from seqloom.nn.observe import Stream, observed
 from seqloom.nn.recurrent import Pass
 from seqloom.shapes import Bool, Float, Int, Tensor
@@ -32,7 +30,7 @@ MOST = 1 << 30  # bytes
 Note = TypeVar("Note", Attended, Pass, Stream)
 
 
-class Seen:
+class Inside:
     """What the layers of a model computed with, by name, one entry for each time that a layer ran.
 
     Args:
@@ -148,13 +146,13 @@ _ORDER = ("cross", "encoder", "decoder")
 
 
 @contextmanager
-def look(model: nn.Module, *, most: int = MOST, layers: Container[str] | None = None) -> Iterator[Seen]:
-    """A context in which what the layers of a model compute with is kept; see Seen for the arguments.
+def look(model: nn.Module, *, most: int = MOST, layers: Container[str] | None = None) -> Iterator[Inside]:
+    """A context in which what the layers of a model compute with is kept; see Inside for the arguments.
 
     The output has the same bits as without it, and takes the same path. Raises UsageError where more than `most` bytes
     would be kept.
     """
-    seen = Seen(model, most, layers)
+    seen = Inside(model, most, layers)
     with observed(seen.note):
         yield seen
 
@@ -176,15 +174,6 @@ def _joined(layer: str, steps: Sequence[Tensor], axis: int) -> Tensor:
         cure = "look at each note by itself: seen.attention[layer][i].weights()"
         raise UsageError("ran with several numbers of rows", where=layer, cure=cure)
     return steps[0] if len(steps) == 1 else torch.cat([*steps], axis)
-
-
-def self_attention(model: nn.Module, inputs: Inputs, tokens: Sequence[str]) -> list[AttentionMap]:
-    """What each token of one text attends to; none where nothing attends."""
-    with torch.inference_mode(), look(model) as seen:
-        model(inputs)
-    return [
-        AttentionMap("self-attention", tokens, tokens, seen.stacked(names).numpy()) for names in seen.groups().values()
-    ]
 
 
 def entropies(

@@ -87,7 +87,7 @@ def look_at_window(
         texts: the texts it is from.
         tokenizer: of the texts; None = there are none.
         labels: of the outputs; () = the tokens of the vocabulary, or the positions of a span.
-        most: see Seen.
+        most: see Inside.
     """
     sides, device = window_positions(model, tokenizer, window, texts), next(model.parameters()).device
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import LoRA
 from seqloom.errors import UsageError
-from seqloom.inspection.capture import Seen, look
+from seqloom.inspection.capture import Inside, look
 from seqloom.nn import attention, scored_attention
 from seqloom.nn.attention import Attended, CrossAttention, SelfAttention, unfolded
 from seqloom.nn.observe import observed
@@ -23,6 +24,9 @@ from seqloom.nn.scored_attention import ScoredAttention
 from seqloom.nn.transformer import TransformerBlock
 
 EVERY = [*map(config_of, CHOICES), *MODELS]
+# Each as it is, and the other forms take turns.
+FORMS = [(config, "base") for config in EVERY]
+FORMS += [*zip(EVERY, cycle(("bfloat16", "adapted", "merged", "adapted")), strict=False)]
 every = pytest.mark.parametrize("config", EVERY, ids=lambda config: config.kind)
 
 
@@ -56,8 +60,7 @@ def test_looking_changes_no_bit(config: Any, mode: str, monkeypatch: pytest.Monk
         assert torch.equal(outputs[0], outputs[2])
 
 
-@every
-@pytest.mark.parametrize("form", ["base", "bfloat16", "adapted", "merged"])
+@pytest.mark.parametrize(("config", "form"), FORMS, ids=lambda each: getattr(each, "kind", each))
 def test_the_weights_are_those_that_the_layers_used(config: Any, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subject_of(config)
     if form in ("adapted", "merged"):
@@ -66,7 +69,7 @@ def test_the_weights_are_those_that_the_layers_used(config: Any, form: str, monk
         merge_adapters(subject.model)
     if form == "bfloat16":
         subject.model.to(torch.bfloat16)
-    seen, used, notes = Seen(subject.model), list[Tensor](), list[Attended]()
+    seen, used, notes = Inside(subject.model), list[Tensor](), list[Attended]()
 
     def kept(weights: Tensor, v: Tensor) -> Tensor:
         used.append(weights)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seqloom.data.rows import Pronoun
 from seqloom.decoding.config import Greedy
 from seqloom.errors import UsageError
 from seqloom.inspection.capture import look
@@ -20,6 +21,7 @@ from seqloom.inspection.inside.attribution import embedded, gradient_times_input
 from seqloom.inspection.inside.flow import align, alignment_error, rollout, word_links
 from seqloom.inspection.inside.inspected import Inspected
 from seqloom.inspection.inside.lens import logit_lens
+from seqloom.inspection.inside.pronouns import link_pronouns, noun_weights
 from seqloom.inspection.inside.switching import effect, head_effects, head_outputs, heads_set, patched
 from seqloom.models.convolutional import ConvolutionalConfig
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
@@ -326,3 +328,31 @@ def test_a_page_of_weights_is_there_in_time() -> None:
     (weights,) = (seen.stacked(names) for names in seen.groups().values())
     assert weights.shape == (6, 8, 128, 128)
     assert time.perf_counter() - began < 1.5
+
+
+def test_a_pronoun_and_the_nouns_it_attends_to() -> None:
+    found = generator()
+    text = "one two three four five"
+    spans = [(text.index(word), text.index(word) + len(word)) for word in text.split()]
+    row = Pronoun(text, (spans[3][0], spans[4][1]), ((spans[0][0], spans[1][1]), spans[2]), 1)
+    seen = found.look(text)
+    weights = noun_weights(seen, row)
+    assert weights.shape == (2, 2, 2)
+    for layer, name in enumerate(seen.seen.attention):
+        for head in range(2):
+            w = seen.seen.weights(name)[0, head]  # the tokens 1 to 5; a special one stands before
+            mean = (w[4] + w[5]) / 2
+            assert weights[layer, head].tolist() == pytest.approx([mean[1:3].max().item(), mean[3].item()])
+    other = Pronoun(text, spans[4], (spans[0], spans[3]), 1)
+    linked = link_pronouns(found.look, [row, other])
+    both = torch.stack([weights.argmax(-1) == 1, noun_weights(seen, other).argmax(-1) == 1]).double().mean(0)
+    assert linked.share.tolist() == both.tolist()
+    assert (linked.pronouns, linked.nearest) == (2, 1.0)
+    assert linked.share[linked.best] == linked.share.max()
+    beyond = Pronoun(text + " six", (24, 27), (spans[0], spans[1]), 0)
+    short = lambda text: found.look(text, tokens=6)  # noqa: E731
+    assert link_pronouns(short, [row, beyond]).pronouns == 1
+    with pytest.raises(UsageError, match="none of the texts could be read"):
+        link_pronouns(short, [beyond])
+    with pytest.raises(UsageError, match="nothing attends within the text"):
+        noun_weights(continued(LSTM), row)

@@ -31,7 +31,7 @@ def _read(path: Path) -> Iterator[Pronoun]:
             continue
         try:
             row = read(dict(zip(names, line.split("\t"), strict=True)), where)  # type: ignore[misc]
-        except (ValueError, StopIteration) as error:
+        except ValueError as error:
             raise DataError(f"not a pronoun: {error}", where=where, cure="see the first line of the file") from None
         if row is not None:
             yield row
@@ -41,6 +41,8 @@ def _winograd(row: Mapping[str, str], where: str) -> Pronoun | None:
     before = row["before"] if row["before"][-1:].isspace() else row["before"] + " "
     after = row["after"] if row["after"][:1] in " ,.;:!?'" else " " + row["after"]
     text = before + row["pronoun"] + after
+    if row["correct"] not in ("0", "1"):
+        raise ValueError(f"correct must be 0 or 1, not {row['correct']!r}")
     begins = [text.lower().find(row[f"candidate{i}"].lower()) for i in (0, 1)]
     if min(begins) < 0:
         return None
@@ -50,7 +52,11 @@ def _winograd(row: Mapping[str, str], where: str) -> Pronoun | None:
 
 def _gap(row: Mapping[str, str], where: str) -> Pronoun | None:
     right = [row[f"{name}-coref"].upper() == "TRUE" for name in "AB"]
-    pronoun, *nouns = (
-        (int(row[f"{name}-offset"]), int(row[f"{name}-offset"]) + len(row[name])) for name in ("Pronoun", "A", "B")
-    )
+    spans = list[Span]()
+    for name in ("Pronoun", "A", "B"):
+        begin = int(row[f"{name}-offset"])
+        spans.append((begin, begin + len(row[name])))
+        if row["Text"][slice(*spans[-1])] != row[name]:
+            raise ValueError(f"{row[name]} is not at {begin}")
+    pronoun, *nouns = spans
     return Pronoun(row["Text"], pronoun, tuple(nouns), right.index(True), where) if any(right) else None

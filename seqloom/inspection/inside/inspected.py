@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from seqloom.inspection.attention import AttentionMap
-from seqloom.inspection.capture import MOST, Seen, look
+from seqloom.inspection.capture import MOST, Inside, look
 from seqloom.shapes import Float, Int, Tensor
 
 Run = Callable[[int], Tensor]
@@ -78,7 +79,7 @@ class Inspected:
     embedders: Mapping[str, nn.Module]
     output: Callable[[int], str]
     asked: Int[Tensor, " N"]
-    seen: Seen = field(repr=False)
+    seen: Inside = field(repr=False)
     scores: Float[Tensor, "N V"] = field(repr=False)
 
     @cached_property
@@ -95,6 +96,11 @@ class Inspected:
         if len(rows) == len(self.asked):
             rows = [self.output(int(i)) for i in self.asked]
         return rows, self.sides.get("memory", self.sides["encoder"]).names
+
+    def within(self, side: str) -> np.ndarray | None:
+        """The self-attention of a side (layers heads T T); None = nothing attends there."""
+        layers = self.seen.groups().get(side + _SELF)
+        return None if layers is None else self.seen.stacked(layers).numpy()
 
     def maps(self) -> list[AttentionMap]:
         """All attention weights, as the report shows them."""

@@ -36,7 +36,7 @@ class Linked:
 
 
 def noun_weights(inspected: Inspected, row: Pronoun) -> Float[Tensor, "L H K"]:
-    """How much the pronoun attends to each of K nouns: the mean over its tokens of the most on a token of the noun.
+    """How much the tokens of the pronoun attend, on average, to the token of each of K nouns that gets the most.
 
     Raises UsageError where one of them was not read.
     """

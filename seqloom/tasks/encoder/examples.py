@@ -18,14 +18,14 @@ from seqloom.errors import DataError, UsageError, counted, nearest
 from seqloom.files import Json
 from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected
-from seqloom.models.assemblies import TextReader
+from seqloom.models.assemblies import TextReader, parameter_count
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.embed import compared_vectors
 from seqloom.tasks.encoder.media import MEDIA
-from seqloom.tasks.encoder.task import ReadingConfig, outputs
+from seqloom.tasks.encoder.task import SHOWN, ReadingConfig, outputs
 from seqloom.tasks.looking import look_at_window
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
@@ -123,12 +123,14 @@ class Predictor:
         """What the model does with an example; of a long one, with its first window."""
         return self.looked(self.reader.row(example), most)
 
-    def looked(self, row: Any, most: int = MOST) -> Inspected:
-        """The same of a row."""
+    def looked(self, row: Any, most: int = MOST, tokens: int = 0) -> Inspected:
+        """The same of a row; of the first so many tokens, or (0) of all."""
         reader, (item,) = self.reader, self.reader.items([row], learn=False)
-        tokenizer = reader.tokenizer if item.windows[0].modality == "text" else None
+        window, tokenizer = item.windows[0], None
+        if window.modality == "text":
+            window, tokenizer = replace(window, values=window.values[: tokens or None]), reader.tokenizer
         labels = reader.facts.get("labels", () if reader.head == "span" else ("value",))
-        return look_at_window(self.model, reader.head, item.windows[0], reader.texts(row), tokenizer, labels, most)
+        return look_at_window(self.model, reader.head, window, reader.texts(row), tokenizer, labels, most)
 
     def predictions(self, rows: Sequence[Any]) -> list[Any]:
         """The prediction for each row, whatever texts it has: also for those that a model wrote."""
@@ -272,7 +274,8 @@ class ExamplesConfig(ReadingConfig):
         keys = reader.inputs or reader.medium.inputs
         shown: list[Any] = list(texts) or [tuple(row[k] for k in keys if k in row) for row in samples[-2:]]
         rows = [reader.row(one) for one in shown]
-        return reader.medium.seen(predictor.model, rows, reader.items(rows, learn=False))
+        looks = [predictor.looked(row, tokens=SHOWN) for row in rows]
+        return reader.medium.seen(rows, looks, parameter_count(predictor.model))
 
 
 def _single(config: ExamplesConfig, train: Sequence[Any]) -> list[Finding]:

@@ -21,6 +21,7 @@ from seqloom.errors import RunError, UsageError
 from seqloom.files import Json
 from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected
+from seqloom.models.assemblies import parameter_count
 from seqloom.models.encoder import EncoderOnly
 from seqloom.nn.embedders import Inputs
 from seqloom.objectives.reading import MaskedTokens, masked
@@ -29,7 +30,7 @@ from seqloom.tasks.assets import Assets
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.embed import compared_vectors
-from seqloom.tasks.encoder.task import ReadingConfig, seen
+from seqloom.tasks.encoder.task import SHOWN, ReadingConfig, seen
 from seqloom.tasks.looking import look_at_window
 from seqloom.tasks.task import Prepared, Seen, tested_on
 from seqloom.text.tokenizer import Tokenizer
@@ -107,8 +108,8 @@ class MaskedWordsConfig(ReadingConfig):
 
     def look(self, run: Run, predictor: Filler, texts: Sequence[str], samples: Sequence[Json]) -> Seen:
         """See RunConfig: the attention within texts, by default within the last samples."""
-        rows = [np.array(predictor.encode(text)) for text in list(texts) or [row["text"] for row in samples[-2:]]]
-        return seen(predictor.model, predictor.tokenizer, [Window(ids) for ids in rows])
+        shown = list(texts) or [row["text"] for row in samples[-2:]]
+        return seen([predictor.look(text, tokens=SHOWN) for text in shown], parameter_count(predictor.model))
 
 
 def _summary(name: str, text: Text, tokenizer: Tokenizer) -> Json:
@@ -197,9 +198,13 @@ class Filler:
             raise UsageError(f"has {len(ids)} tokens, the most is {self.length}", cure="shorten it")
         return ids
 
-    def look(self, text: str, *, most: int = MOST) -> Inspected:
-        """What the model does with a text, masked words or not; its outputs are the token of each position."""
-        window, named = Window(np.array(self.encode(text))), _MASKED.sub(lambda _: self.name, text)
+    def look(self, text: str, *, most: int = MOST, tokens: int = 0) -> Inspected:
+        """What the model does with a text, masked words or not, or (0 = all) with its first so many tokens.
+
+        Its outputs are the token of each position.
+        """
+        window = Window(np.array(self.encode(text))[: tokens or None])
+        named = _MASKED.sub(lambda _: self.name, text)
         return look_at_window(self.model, "masked", window, [named], self._parsing, (), most)
 
     def __call__(self, text: str, count: int = 5) -> list[list[tuple[str, float]]]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from seqloom.data.batches.windows import Change, Item, Scale, Window, collate, frame, starts_of
+from seqloom.data.batches.windows import Change, Item, Scale, Window, frame, starts_of
 from seqloom.data.formats.images import image_files
 from seqloom.data.formats.lines import is_blank, is_text
 from seqloom.data.formats.signals import Places
@@ -17,17 +17,16 @@ from seqloom.data.rows import Example, LabelledArray, TaggedArray
 from seqloom.errors import DataError, UsageError, counted
 from seqloom.evaluation.classification import nearest
 from seqloom.files import Json
-from seqloom.inspection.capture import self_attention
 from seqloom.inspection.images import image_attention
+from seqloom.inspection.inside.inspected import Inspected
 from seqloom.inspection.page import join
 from seqloom.inspection.signals import signal_attention
 from seqloom.media.augment import Augment
 from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, image_of, is_uri, png_uri, read_image, said
 from seqloom.media.signals import moments, stretched
-from seqloom.models.assemblies import TextReader, limit_of, parameter_count
+from seqloom.models.assemblies import limit_of
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.task import seen
-from seqloom.tasks.looking import after_front
 from seqloom.tasks.task import Seen
 from seqloom.text.dna import reverse_complement
 
@@ -75,8 +74,8 @@ class Medium:
         """The sizes of a split; `train` are the training examples."""
         raise NotImplementedError
 
-    def seen(self, model: TextReader, rows: Sequence[Any], items: Sequence[Item]) -> Seen:
-        """What the report shows of some examples."""
+    def seen(self, rows: Sequence[Any], looks: Sequence[Inspected], parameters: int) -> Seen:
+        """What the report of a model shows of some examples that it was looked at with."""
         raise NotImplementedError
 
 
@@ -150,9 +149,9 @@ class TextMedium(Medium):
             "unknown": int((ids == self.assets.tokenizer.unknown).sum()),
         }
 
-    def seen(self, model: TextReader, rows: Sequence[Any], items: Sequence[Item]) -> Seen:
+    def seen(self, rows: Sequence[Any], looks: Sequence[Inspected], parameters: int) -> Seen:
         """The attention within texts."""
-        return seen(model, self.assets.tokenizer, [item.windows[0] for item in items])
+        return seen(looks, parameters)
 
 
 class ImageMedium(Medium):
@@ -245,14 +244,14 @@ class ImageMedium(Medium):
         """The form of the images, and the accuracy of the label of the nearest training image."""
         return {"images": said(rows[0].values), **_neighbours(rows, train, lambda row: row.values)}
 
-    def seen(self, model: TextReader, rows: Sequence[Any], items: Sequence[Item]) -> Seen:
+    def seen(self, rows: Sequence[Any], looks: Sequence[Inspected], parameters: int) -> Seen:
         """The attention over images."""
-        parts, device = [], next(model.parameters()).device
-        names = [str(k) for k in range(self.positions)]
-        for i, (row, item) in enumerate(zip(rows, items, strict=True), 1):
-            for found in self_attention(model, collate([item]).to(device).inputs, names):
-                parts.append(image_attention(Path(row.where).name or f"Image {i}", row.values, found.array()))
-        return Seen([], parameter_count(model), {"Images": join(parts)} if parts else {})
+        parts = [
+            image_attention(Path(row.where).name or f"Image {i}", row.values, weights)
+            for i, (row, look) in enumerate(zip(rows, looks, strict=True), 1)
+            if (weights := look.within("encoder")) is not None
+        ]
+        return Seen([], parameters, {"Images": join(parts)} if parts else {})
 
 
 def _neighbours(rows: Sequence[Any], train: Sequence[Any], form: Callable[[Any], np.ndarray]) -> Json:
@@ -341,15 +340,13 @@ class SignalMedium(Medium):
         missing = sum(int(np.isnan(row.values).sum()) for row in rows)
         return {**size, "missing values": missing, **_neighbours(asked, known, form)}
 
-    def seen(self, model: TextReader, rows: Sequence[Any], items: Sequence[Item]) -> Seen:
-        """The attention below signals."""
-        parts, device = [], next(model.parameters()).device
-        for i, (row, item) in enumerate(zip(rows, items, strict=True), 1):
-            window, name = item.windows[0], Path(row.where).name or f"Signal {i}"
-            steps = after_front(model, [str(t) for t in range(len(window.values))])
-            maps = self_attention(model, collate([Item((window,))]).to(device).inputs, steps)
-            parts.append(signal_attention(name, window.values, maps[0].array() if maps else None))
-        return Seen([], parameter_count(model), {"Signals": join(parts)} if parts else {})
+    def seen(self, rows: Sequence[Any], looks: Sequence[Inspected], parameters: int) -> Seen:
+        """The attention below the first window of signals."""
+        parts = [
+            signal_attention(Path(row.where).name or f"Signal {i}", windows[0].values, look.within("encoder"))
+            for i, (row, windows, look) in enumerate(zip(rows, self.windows(rows), looks, strict=True), 1)
+        ]
+        return Seen([], parameters, {"Signals": join(parts)} if parts else {})
 
 
 MEDIA: dict[str, type[Medium]] = {"text": TextMedium, "image": ImageMedium, "signal": SignalMedium}

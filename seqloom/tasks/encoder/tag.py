@@ -117,9 +117,9 @@ class Tagger(Reader):
         """See Reader."""
         return {"text": " ".join(row.words), "labels": " ".join(row.labels), "prediction": " ".join(prediction.labels)}
 
-    def texts(self, row: TaggedWords) -> list[str]:
+    def texts(self, row: Any) -> list[str]:
         """See Reader."""
-        return [" ".join(row.words)]
+        return [" ".join(row.words)] if isinstance(row, TaggedWords) else []
 
     def row(self, example: Any) -> Any:
         """A sentence with spaces between its words, or a list of its words."""

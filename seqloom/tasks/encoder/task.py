@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from seqloom.config import Tree
-from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, Window, by_length, collate
+from seqloom.data.batches.windows import Item, LengthConfig, TextBatchConfig, by_length, collate
 from seqloom.data.checks.pairs import Finding
 from seqloom.files import Json
 from seqloom.inspection.attention import Example
-from seqloom.inspection.capture import self_attention
-from seqloom.models.assemblies import TextReader, limit_of, parameter_count
+from seqloom.inspection.inside.inspected import Inspected
+from seqloom.models.assemblies import TextReader, limit_of
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.presets import for_modality
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
@@ -23,7 +23,6 @@ from seqloom.objectives.reading import batch_scores
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
 from seqloom.tasks.building import on_start
-from seqloom.tasks.looking import after_front
 from seqloom.tasks.task import GradientConfig, Numbered, Prepared, Seen, gradient_plan
 from seqloom.text.tokenizer import BPE, Tokenizer, TokenizerConfig
 from seqloom.training.config import Metric, TrainingConfig
@@ -31,7 +30,7 @@ from seqloom.training.fit import Measured, Plan
 from seqloom.training.schedule import Linear, Schedule
 
 _TOKENS = 8192  # tokens of a batch without gradients
-_SHOWN = 40  # tokens of a text whose attention is shown
+SHOWN = 40  # tokens of a text whose attention is shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,13 +144,7 @@ def outputs(model: TextReader, head: str, items: Sequence[Item]) -> list[list[np
     return results
 
 
-def seen(model: TextReader, tokenizer: Tokenizer, windows: Sequence[Window]) -> Seen:
-    """What each token of some windows attends to; nothing where nothing attends."""
-    examples = []
-    for window in windows:
-        ids = window.values[:_SHOWN]
-        batch = collate([Item((Window(ids, window.second),))]).to(next(model.parameters()).device)
-        tokens = after_front(model, tokenizer.tokens(ids))
-        if maps := self_attention(model, batch.inputs, tokens):
-            examples.append(Example(" ".join(tokens), "", "", maps))
-    return Seen(examples, parameter_count(model))
+def seen(looks: Sequence[Inspected], parameters: int) -> Seen:
+    """What each token of some texts attends to; nothing where nothing attends."""
+    read = [(next(iter(look.sides.values())).names, look.maps()) for look in looks]
+    return Seen([Example(" ".join(tokens), "", "", maps) for tokens, maps in read if maps], parameters)

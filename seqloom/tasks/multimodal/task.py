@@ -276,10 +276,7 @@ class MultimodalTask(MultimodalKeys):
             raise UsageError("each task reads other inputs", where=str(texts[0]), cure="leave them out")
         examples, sections = list[Any](), dict[str, Markup]()
         for name, part in self.parts.items():
-            used = predictor[name]
-            if isinstance(part, ClassifyConfig):  # what its queries attend to is no attention within the input
-                used = part.using(used.model.reader, used.reader)
-            seen = part.look(run, used, (), [row for row in samples if row.get("task") == name])
+            seen = part.look(run, predictor[name], (), [row for row in samples if row.get("task") == name])
             examples += seen.examples
             sections |= {f"{name}: {title}": section for title, section in seen.sections.items()}
         return Seen(examples, parameter_count(predictor.model), sections)

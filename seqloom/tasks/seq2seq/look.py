@@ -35,5 +35,5 @@ def look_over(translator: Translator, medium: ImageMedium | SignalMedium, source
 
 def _maps(translator: Translator, text: str) -> tuple[str, Mapping[str, AttentionMap]]:
     """The best translation of a text, and the attention weights by kind."""
-    best = translator([text])[0]
-    return best, {each.title: each for each in translator.look(text, best).maps()}
+    seen = translator.look(text)
+    return seen.sides["decoder"].texts[0], {each.title: each for each in seen.maps()}

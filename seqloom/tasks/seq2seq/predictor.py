@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -140,15 +141,20 @@ class Translator:
         (source,) = self.encode([text])
         if not len(source):
             raise UsageError("there is nothing to look at in a blank text", cure="give a text")
-        written = self([text], **options)[0] if target is None else target
-        ids = np.append(self._targets([written], [text])[0], self.target.end)
+        if target is None:
+            target = self([text], **options)[0]
+            room = (self.model.config.decoder.limit or sys.maxsize) - 1  # it may be cut into more tokens than it had
+            (row,) = (row[:room] for row in self.target.encode([target]))
+        else:
+            (row,) = self._targets([target], [text])
+        ids = np.append(row, self.target.end)
         model, device = self.model, next(self.model.parameters()).device
         tokenizer = self.source if isinstance(self.source, Tokenizer) else self.target
         sides = window_positions(model, tokenizer, source, [text] if tokenizer is self.source else text.split("\t")[1:])
         embedders: dict[str, Any] = {"encoder": model.source, "decoder": model.target}
         if "text encoder" in sides:
             embedders["text encoder"] = model.get_submodule("model.encoders.text.embedder")
-        read = token_positions(self.target, [self.target.start, *ids[:-1].tolist()], [written])
+        read = token_positions(self.target, [self.target.start, *ids[:-1].tolist()], [target])
 
         def run(rows: int) -> torch.Tensor:
             batch = make_batch([source] * rows, [ids] * rows, self.target.start).to(device)
