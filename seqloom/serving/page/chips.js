@@ -9,8 +9,11 @@ export function bar(share) {
   return shape("svg", { class: "bar", viewBox: "0 0 100 4", preserveAspectRatio: "none", "aria-hidden": "true" }, ...rects);
 }
 
-// A token's readable text; "_" is the space before a word.
-export const readable = (token) => token.replace(/^_(?=.)/, "").replaceAll("\n", "↵") || "␣";
+// A token's readable text; "_" is the space before a word, and what has no shape has a sign.
+export function readable(token) {
+  const text = token.replace(/^_(?=.)/, "").replaceAll(/[\r\n]/g, "↵");
+  return /^[\s\p{C}]*$/u.test(text) ? "␣" : text;
+}
 
 // A chip for a token { token, log_p, end, forced }.
 export function chip(one, more = {}) {

@@ -26,7 +26,7 @@ function showBeam(node, context) {
 function beamPart(tree, other) {
   const title = `Beam of ${tree.beam}, length penalty ${tree.length_penalty}`, [best, second] = tree.results;
   const part = make("section", { className: "beam" }, make("h3", { textContent: title }));
-  part.append(make("p", { className: "written", dir: "auto", textContent: best.text || "␣" }));
+  part.append(make("p", { className: "written", dir: "auto", textContent: readable(best.text) }));
   if (other) part.append(make("p", { className: "note", textContent: best.text === other.results[0].text ? "The same text as with the other setting." : "Another text than with the other setting." }));
   const how = ({ log_p, length, score }) => `${score.toFixed(3)} = ${log_p.toFixed(3)} / ${length}^${tree.length_penalty}`;
   const rival = second ? ` The next best has ${how(second)}.` : " It is the only one that ended.";
@@ -37,7 +37,7 @@ function beamPart(tree, other) {
 
 // The results, best first.
 function beamResults({ results, winner }) {
-  const rows = results.map((one) => make("tr", {}, make("th", { scope: "row", dir: "auto", textContent: one.text || "␣" }),
+  const rows = results.map((one) => make("tr", {}, make("th", { scope: "row", dir: "auto", textContent: readable(one.text) }),
     ...[one.score.toFixed(3), one.log_p.toFixed(3), one.length, one.node === winner.at(-1) ? "yes" : "no"].map((textContent) => make("td", { textContent }))));
   const head = make("tr", {}, ...["Result", "score", "log p", "tokens", "won"].map((textContent) => make("th", { scope: "col", textContent })));
   return scrollable("Results", make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));

@@ -44,10 +44,12 @@ async function layersOf(result, context) {
   const { api, question, signal, guarded } = context, found = await api.get("inside", question, signal), sides = Object.keys(found.sides).filter((side) => side !== "memory");
   const chips = make("div", { className: "chips", dir: "auto", role: "group", ariaLabel: "Tokens" }), stages = make("ol", { className: "walk" }), whole = make("div", { className: "view" });
   const now = { side: sides.at(-1), position: 0, layer: "", head: 0 };
+  let walks = 0;
   async function walk() {
+    const number = walks += 1;
     stages.ariaBusy = "true";
     await guarded(() => layersAt(stages, now, context));
-    stages.ariaBusy = "false";
+    if (number === walks) stages.ariaBusy = "false";
   }
   function tokens() {
     const { names } = found.sides[now.side];
