@@ -45,7 +45,14 @@ test-slow: $(VENV)/installed-test
 test-gpu: $(VENV)/installed-test
 	$(BIN)/pytest -q -m gpu
 
+# axe-core looks whether all can use the page; it is fetched, and not ours
+AXE := build/axe/package/axe.min.js
+$(AXE):
+	mkdir -p build/axe
+	cd build/axe && npm pack --silent axe-core@4.14.1 && tar xzf axe-core-4.14.1.tgz package/axe.min.js
+
 test-browser: $(VENV)/installed-test
+	-$(MAKE) $(AXE)
 	$(BIN)/pytest -q -m browser
 
 # the page that is made from the configs themselves

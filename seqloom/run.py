@@ -274,6 +274,15 @@ class Run:
             raise RunError("has no checkpoint yet", where=str(self.path), cure="train it first: seqloom train CONFIG")
         return self._best
 
+    def at(self, step: int) -> Run:
+        """The same run, to use with the checkpoint of a step. Raises RunError if there is none, or it is damaged."""
+        run, checkpoint = Run.open(self.path), self.checkpoint_at(step)
+        if fault := checkpoint.fault(weights=True) if checkpoint.path.is_dir() else "it does not exist":
+            steps = ", ".join(str(each.step) for each in self.checkpoints())
+            raise RunError(f"cannot be used: {fault}", where=str(checkpoint.path), cure=f"choose another step: {steps}")
+        run._best = checkpoint
+        return run
+
     def refuse_lost(self) -> None:
         """Raises RunError if the training is finished and all checkpoints are gone."""
         if self.info().get("training") and not self.checkpoints():

@@ -23,7 +23,7 @@ app = App(
 _VERBS = (
     *("demo", "init", "config", "check", "train", "translate", "caption", "chat", "generate", "forecast"),
     *("classify", "answer", "fill", "embed", "words", "report", "runs", "compare", "lineage"),
-    *("microscope", "serve", "verify", "doctor", "export", "evaluate", "import_", "merge"),
+    *("explain", "microscope", "serve", "verify", "doctor", "export", "evaluate", "import_", "merge"),
 )
 _FILES = {**dict.fromkeys(("answer", "fill", "embed"), "classify"), "caption": "translate"}
 for _verb in _VERBS:

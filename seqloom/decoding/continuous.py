@@ -10,9 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from seqloom.decoding.hypotheses import Search
-from seqloom.decoding.job import Job
+from seqloom.decoding.job import Job, Task
+from seqloom.decoding.results import Choice, Hypothesis, Result
 from seqloom.decoding.search import Running
-from seqloom.decoding.task import Choice, Hypothesis, Result, Task
 from seqloom.nn.effective import by_row
 from seqloom.shapes import Int, Tensor
 
@@ -39,11 +39,13 @@ class Update:
         job: the job.
         chosen: its newest ids, without the end; none where there are several hypotheses or samples.
         hypotheses: the results, best first, where the job is finished.
+        end: the end, where it was chosen and not only reached.
     """
 
     job: Job
     chosen: Sequence[Choice]
     hypotheses: Sequence[Hypothesis] | None = None
+    end: Choice | None = None
 
 
 class Continuous:
@@ -169,13 +171,15 @@ class Continuous:
             return None
         result, reported = begun
         chosen, done = result.chosen or [], not result.live
-        hypotheses = result.best(job.config.n_best) if done else None
+        hypotheses, end = result.best(job.config.n_best) if done else None, None
         if hypotheses and result.chosen is not None:
-            chosen = chosen[: len(hypotheses[0].ids)]
+            size = len(hypotheses[0].ids)
+            ended = chosen[size:] if hypotheses[0].reason == "stop" else []
+            end, chosen = next(iter(ended), None), chosen[:size]
         if done:
             del self._begun[job]
         elif len(chosen) == reported:
             return None
         else:
             self._begun[job] = result, len(chosen)
-        return Update(job, chosen[reported:], hypotheses)
+        return Update(job, chosen[reported:], hypotheses, end)

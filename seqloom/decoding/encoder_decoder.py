@@ -12,9 +12,9 @@ from torch import nn
 
 from seqloom.data.batches.windows import Row, inputs_of
 from seqloom.decoding.config import DecodingConfig
-from seqloom.decoding.job import Job, Request
+from seqloom.decoding.job import Job, Request, Task, beam_rows
+from seqloom.decoding.results import Hypothesis
 from seqloom.decoding.search import decode, last_of
-from seqloom.decoding.task import Hypothesis, Task, beam_rows
 from seqloom.errors import UsageError
 from seqloom.models.assemblies import TextWriter
 from seqloom.models.encoder_decoder import cross_attentions

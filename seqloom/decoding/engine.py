@@ -9,10 +9,10 @@ from itertools import groupby
 import torch
 
 from seqloom.decoding.config import DecodingConfig, texts_at_a_time
-from seqloom.decoding.job import Job, Request
+from seqloom.decoding.job import Job, Request, Task, beam_rows
+from seqloom.decoding.results import Choice, Hypothesis, Ids
 from seqloom.decoding.search import decode, decoding, last_of
 from seqloom.decoding.speculative import Side, speculating
-from seqloom.decoding.task import Choice, Hypothesis, Ids, Task, beam_rows
 from seqloom.models.decoder import LanguageModel
 from seqloom.nn.effective import adapters_of, by_row
 from seqloom.nn.embedders import Inputs

@@ -12,7 +12,8 @@ import torch.nn.functional as F  # noqa: N812
 
 from seqloom.decoding import transforms
 from seqloom.decoding.config import DecodingConfig, Sampling
-from seqloom.decoding.task import Choice, Hypothesis, Reason, Result, Task
+from seqloom.decoding.job import Task
+from seqloom.decoding.results import Candidate, Choice, Hypothesis, Reason, Result
 from seqloom.nn.state import stacked
 from seqloom.shapes import Bool, Float, Int, Tensor
 
@@ -119,6 +120,21 @@ class Search:
             assert noted_so_far is not None
             noted_so_far.append(choice)
 
+    def _note_candidates(self, pick: _Pick, ends: Tensor, order: Tensor, kept: Tensor) -> None:
+        for b, owner in enumerate(self.owners):
+            if owner.steps is None or not self.alive[b]:
+                continue
+            finite, done = pick.log_p[b].isfinite().tolist(), ends[b].tolist()
+            counted = [n for n in range(min(self.config.beam, len(done))) if done[n] and finite[n]]
+            ended = dict(zip(counted, owner.ended[len(owner.ended) - len(counted) :], strict=True))
+            places = {
+                n: i for i, (n, still) in enumerate(zip(order[b].tolist(), kept[b].tolist(), strict=True)) if still
+            }
+            columns = zip(pick.parents[b].tolist(), pick.tokens[b].tolist(), pick.log_p[b].tolist(), strict=True)
+            owner.steps.append(
+                [Candidate(*each, places.get(n), ended.get(n)) for n, each in enumerate(columns) if finite[n]]
+            )
+
     def _cover(self, attention: Float[Tensor, "B K S"]) -> None:
         if self.coverage is None:
             mask = self.task.source_mask
@@ -142,6 +158,7 @@ class Search:
         log_p = pick.log_p.gather(1, order).masked_fill(~alive, -torch.inf)
         going = alive.any(1) & ~self._done(log_p)
         self.log_p = log_p.masked_fill(~going[:, None], -torch.inf)
+        self._note_candidates(pick, ends, order, self.log_p.isfinite())
         before, self.alive = self.alive, going.tolist()
         for owner, was, still in zip(self.owners, before, self.alive, strict=True):
             owner.live -= was and not still

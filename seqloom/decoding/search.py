@@ -13,7 +13,8 @@ import torch
 
 from seqloom.decoding.config import DecodingConfig
 from seqloom.decoding.hypotheses import Search
-from seqloom.decoding.task import Hypothesis, Ids, Result, Task
+from seqloom.decoding.job import Task
+from seqloom.decoding.results import Hypothesis, Ids, Result
 from seqloom.nn.effective import adapters_of, by_row
 from seqloom.shapes import Float, Int, Tensor
 

@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 
 from seqloom.decoding.config import DecodingConfig, Sampling
-from seqloom.decoding.task import Hypothesis, Ids, Task
+from seqloom.decoding.job import Task
+from seqloom.decoding.results import Hypothesis, Ids
 from seqloom.decoding.transforms import distribution
 from seqloom.shapes import Float, Int, Tensor
 

@@ -37,8 +37,12 @@ _SHARES = ("i", "f", "o", "r", "z")  # between 0 and 1
 def render_microscope(result: Mapping[str, Any]) -> str:
     """The measurements as one HTML file that loads nothing."""
     note = element("p", f"{result['sentences']:,} validation sentences of each run", class_="note")
-    parts = {"Reach": join(_reach(result)), **{run["name"]: join(_run(run)) for run in result["runs"]}}
-    return page("seqloom microscope", [element("h1", "How far back they remember"), note], parts)
+    return page("seqloom microscope", [element("h1", "How far back they remember"), note], microscope_parts(result))
+
+
+def microscope_parts(result: Mapping[str, Any]) -> dict[str, Markup]:
+    """The sections of the page, by title."""
+    return {"Reach": join(_reach(result)), **{run["name"]: join(_run(run)) for run in result["runs"]}}
 
 
 def _reach(result: Mapping[str, Any]) -> Iterator[Markup]:

@@ -12,6 +12,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+# Of modules, which a page without a server has as one script.
+_EXPORT, _IMPORT = re.compile("^export ", re.MULTILINE), re.compile("^import .*\n", re.MULTILINE)
 # Not allowed in HTML or XML: control characters, lone surrogates, the two non-characters.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -58,7 +60,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
     """A table whose first column names the row; it scrolls where the screen is too narrow."""
     cells = ([cell(value) for value in row] for row in rows)
     body = (element("tr", element("th", row[0], scope="row"), *(element("td", c) for c in row[1:])) for row in cells)
-    head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
+    head = element(
+        "thead", element("tr", *(element("th", name, scope="col") if name else element("td") for name in columns))
+    )
     content = element("table", head if any(columns) else None, element("tbody", *body))
     return element("div", content, class_="scroll")
 
@@ -94,14 +98,21 @@ def data_block(value: Any) -> Markup:
 
 
 def page(title: str, head: Sequence[Markup], parts: Mapping[str, Markup]) -> str:
-    """The whole file: a header, and a section for each part that has content, with its title.
-
-    Its content policy lets the browser load nothing and run only this script.
-    """
+    """The whole file of a report: a header, and a section for each part that has content, with its title."""
     shown = ((name, part) for name, part in parts.items() if part)
     sections = (element("section", element("h2", name), part, id=name.lower()) for name, part in shown)
     body = element("main", element("header", *head), *sections)
-    style, script = (files(__package__).joinpath(n).read_text(encoding="utf-8") for n in ("report.css", "report.js"))
+    return document(title, body, [packaged("report.css")], [packaged("draw.js"), "enliven(document);\n"])
+
+
+def document(title: str, body: Markup, styles: Sequence[str], modules: Sequence[str]) -> str:
+    """One HTML file that needs nothing else.
+
+    Its content policy lets the browser load nothing and run only the script that the modules are together; the names
+    at their top level differ.
+    """
+    style, script = "".join(styles), "".join(_IMPORT.sub("", _EXPORT.sub("", module)) for module in modules)
+    script = f'"use strict";\n{script}'
     allowed = f"img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
     policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
     return (
@@ -112,6 +123,11 @@ def page(title: str, head: Sequence[Markup], parts: Mapping[str, Markup]) -> str
         f"{element('title', title)}\n<style>{style}</style>\n</head>\n"
         f"<body>\n{body}\n<script>{script}</script>\n</body>\n</html>\n"
     )
+
+
+def packaged(name: str, folder: str = "inspection") -> str:
+    """The text of a script or style sheet of the package."""
+    return files("seqloom").joinpath(folder, name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

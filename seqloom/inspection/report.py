@@ -65,12 +65,12 @@ class ReportData:
 
 def render(data: ReportData) -> str:
     """The report as one HTML file that loads nothing. A section without data is left out."""
-    train, valid = ([r for r in data.metrics if r.get("kind") == kind] for kind in ("train", "valid"))
+    valid = [r for r in data.metrics if r.get("kind") == "valid"]
     examples = [example_part(i, e) for i, e in enumerate(data.examples, 1)]
     parts = {
-        "Training": join(_training(train, valid, data.unit)),
+        "Training": join(training_part(data.metrics, data.unit)),
         "Scores": join(_scores(data.evaluations)),
-        "Samples": join(_samples(data.samples)),
+        "Samples": join(samples_part(data.samples)),
         "Attention": join([element("p", _ATTENTION, class_="note"), *examples] if examples else []),
         **data.sections,
         "Environment": join(_environment(data)),
@@ -138,7 +138,9 @@ def _figures(data: ReportData, valid: Sequence[Row]) -> Iterator[Markup]:
         yield element("div", element("dt", label), element("dd", element("b", shown), element("span", note)))
 
 
-def _training(train: Sequence[Row], valid: Sequence[Row], unit: str) -> Iterator[Markup]:
+def training_part(metrics: Sequence[Row], unit: str) -> Iterator[Markup]:
+    """The curves of a training, from metrics.jsonl; `unit` is what a step learns from."""
+    train, valid = ([r for r in metrics if r.get("kind") == kind] for kind in ("train", "valid"))
     clock = dict(_points([*train, *valid], "seconds"))
 
     def when(step: float) -> str:
@@ -203,7 +205,8 @@ def _details(name: str, scores: Row) -> Iterator[Markup]:
         yield figure(f"{part.title}: {name}", part.note, table(part.columns, part.rows))
 
 
-def _samples(rows: Sequence[Row]) -> Iterator[Markup]:
+def samples_part(rows: Sequence[Row]) -> Iterator[Markup]:
+    """The samples of a training, from samples.jsonl, each with how it developed."""
     # A row holds the inputs, then the output.
     outputs: dict[tuple[tuple[str, str], ...], dict[str, tuple[str, str]]] = {}
     for row in rows:

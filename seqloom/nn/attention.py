@@ -121,6 +121,7 @@ class Attended:
     Args:
         rows: R; consecutive ones share one of the B rows of the keys, and are further queries of it.
         queries, keys: after norms and positions.
+        values: what is mixed.
         scope: of the queries.
         found: the weights, of a layer that has no way around them; None = they follow from the rest.
     """
@@ -128,6 +129,7 @@ class Attended:
     rows: int
     queries: Queries
     keys: Float[Tensor, "B G S _"]
+    values: Float[Tensor, "B G S _"]
     scope: Scope = Scope()
     found: Float[Tensor, "B H T S"] | None = None
 
@@ -199,7 +201,7 @@ class _Attention(nn.Module):
     def _finish(self, q: Tensor, kv: KeyValues, scope: Scope) -> Tensor:
         R, H, T, C = q.shape
         q = folded(q, kv.keys.shape[0])
-        note(self, Attended, R, q, kv.keys, scope)
+        note(self, Attended, R, q, kv.keys, kv.values, scope)
         mixed = unfolded(attend(q, kv, scope, self.dropout), R)
         output: Tensor = self.output(mixed.transpose(1, 2).reshape(R, T, H * C))
         return output

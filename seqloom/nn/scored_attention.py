@@ -131,7 +131,7 @@ class ScoredAttention(nn.Module):
             scores = scores + additive(scope.mask, scores.dtype)
         weights = scores.softmax(-1) if not self.config.window else self._local(rows, scores, memory.mask)
         context = unfolded(apply_weights(weights, memory.kv.values), R)
-        note(self, Attended, R, rows, memory.kv.keys, scope, weights)
+        note(self, Attended, R, rows, memory.kv.keys, memory.kv.values, scope, weights)
         if covered is not None:
             covered = covered + unfolded(weights, R)[:, 0].sum(1)
         return context[:, 0], covered

@@ -10,13 +10,13 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from seqloom import __version__
-from seqloom.serving import metrics, openai, page, tasks
+from seqloom.serving import inside, inspect, metrics, openai, page, tasks, views
 from seqloom.serving.errors import add_handlers
 from seqloom.serving.limits import Access, Guard
 from seqloom.serving.metrics import Counted
 from seqloom.serving.served import Models
 
-ROUTERS = (openai.router, tasks.router, metrics.router, page.router)
+ROUTERS = (openai.router, tasks.router, metrics.router, inspect.router, inside.router, views.router, page.router)
 _ERROR: dict[int | str, dict[str, Any]] = {"4XX": {"description": "The request is refused; `error` has the reason."}}
 
 

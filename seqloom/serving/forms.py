@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi.responses import Response, StreamingResponse
 
-from seqloom.decoding.task import Choice
+from seqloom.decoding.results import Choice
 from seqloom.errors import SeqloomError
 from seqloom.serving.errors import described, error_body
 from seqloom.serving.writing import Piece, Task, Token, tokens_of
@@ -42,7 +42,7 @@ class Form:
     async def response(self) -> dict[str, Any] | Response:
         """The response, when it is complete or begins to be streamed."""
         if self.task.asked.stream:
-            return await self._stream()
+            return await streamed(self._chunks())
         merged, written = dict[int, Piece](), 0
         for piece in self.beginning():
             merged[piece.choice] = piece
@@ -57,26 +57,6 @@ class Form:
             "choices": choices,
             "usage": self.task.served.count(self.task.read, written),
         }
-
-    async def _stream(self) -> StreamingResponse:
-        """A stream of events; what fails before the first of them is an error of the request."""
-        chunks = self._chunks()
-        first = await anext(chunks)
-
-        async def events() -> AsyncIterator[bytes]:
-            try:
-                yield _event(first)
-                async for chunk in chunks:
-                    yield _event(chunk)
-                yield b"data: [DONE]\n\n"
-            except Exception as error:
-                yield b"data: " + error_body(*described(error)) + b"\n\n"
-                if not isinstance(error, SeqloomError):
-                    raise
-            finally:
-                await chunks.aclose()
-
-        return StreamingResponse(events(), media_type="text/event-stream")
 
     async def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
         head, written, listing = {**self._head, "object": self.part}, 0, _Listing(self)
@@ -93,6 +73,26 @@ class Form:
         usage, options = self.task.served.count(self.task.read, written), self.task.asked.stream_options
         if options is not None and options.include_usage:
             yield {**head, "choices": [], "usage": usage}
+
+
+async def streamed(chunks: AsyncGenerator[dict[str, Any], None]) -> StreamingResponse:
+    """A stream of events; what fails before the first of them is an error of the request."""
+    first = await anext(chunks)
+
+    async def events() -> AsyncIterator[bytes]:
+        try:
+            yield _event(first)
+            async for chunk in chunks:
+                yield _event(chunk)
+            yield b"data: [DONE]\n\n"
+        except Exception as error:
+            yield b"data: " + error_body(*described(error)) + b"\n\n"
+            if not isinstance(error, SeqloomError):
+                raise
+        finally:
+            await chunks.aclose()
+
+    return StreamingResponse(events(), media_type="text/event-stream")
 
 
 class _Listing:

@@ -18,7 +18,7 @@ BODY, HEADERS = 2**20, 2**14
 """The most bytes of a request: of its body, and of its first line and headers."""
 RECEIVED_WITHIN, ANSWERED_WITHIN = 10.0, 60.0
 """Seconds in which a request must have come whole, and in which its answer ends."""
-_POLICY = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 SAFE_HEADERS = [
     (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),

@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from seqloom.decoding.task import Choice
+from seqloom.decoding.results import Choice
 from seqloom.serving.asked import Chat, Completion, Embedding, listed
 from seqloom.serving.forms import ChatForm, CompletionForm
 from seqloom.serving.served import Served, found, models_of

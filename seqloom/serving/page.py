@@ -9,8 +9,16 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 FOLDER = Path(__file__).with_name("page")
-FILES: dict[str, str] = {}
-"""The name of the file in seqloom/serving/page/ for each address."""
+SHARED = ("draw.js", "report.css")
+"""Files of inspection/, which the reports have in them."""
+VIEWS = ("attention", "beam", "compare", "embeddings", "layers", "predictions", "task", "training")
+OWN = ("app.js", "api.js", "asking.js", "chips.js", "page.css", "icon.svg", *(f"view-{name}.js" for name in VIEWS))
+FILES = {
+    "/": "index.html",
+    **{f"/page/{name}": name for name in OWN},
+    **{f"/page/{name}": f"../../inspection/{name}" for name in SHARED},
+}
+"""The place of the file, from seqloom/serving/page/, for each address."""
 
 router = APIRouter(include_in_schema=False)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from seqloom.decoding.config import DecodingConfig, Sampling, with_options
-from seqloom.decoding.task import Choice, Reason
+from seqloom.decoding.results import Choice, Reason
 from seqloom.errors import DataError
 from seqloom.nn.effective import by_row
 from seqloom.serving.asked import Generated, Searched

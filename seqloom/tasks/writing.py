@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from seqloom.decoding.continuous import Update
 from seqloom.decoding.job import Job
-from seqloom.decoding.task import Choice, Hypothesis, Reason
+from seqloom.decoding.results import Choice, Hypothesis, Reason
 
 Ids = Sequence[int]
 
@@ -106,6 +106,10 @@ class Writing:
             return piece
         self.results = [self._pieces.result(hypothesis) for hypothesis in update.hypotheses]
         return piece + (self._pieces.rest(update.hypotheses[0].ids) if update.hypotheses else "")
+
+    def text(self, ids: Ids) -> str:
+        """The text that has these ids, with what it begins with."""
+        return self._pieces.whole(ids)
 
     @property
     def finish_reason(self) -> Reason | None:

@@ -39,6 +39,7 @@ class TrainingConfig(Bounded):
         minutes: if above 0, a time budget, instead of `steps` and `epochs`: the speed is measured before training, and
             the steps that fit are written into the run's config, with evaluations and warm-up adjusted to them.
         evaluate_every: steps between evaluations on the validation data; each one saves a checkpoint.
+        keep: the newest checkpoints that are kept, beside the best.
         log_every: steps between lines of metrics.jsonl.
         metric: the score of the best checkpoint and of early stopping; "latest" = the newest is the best.
         patience: evaluations without improvement before training stops; 0 = never stop early.
@@ -55,6 +56,7 @@ class TrainingConfig(Bounded):
     epochs: Annotated[float, Bounds(0, 10**6)] = 0.0
     minutes: Minutes = 0.0
     evaluate_every: Positive = 500
+    keep: Annotated[int, Bounds(2, 10**6)] = 2
     log_every: Positive = 20
     metric: Metric = "bleu"
     patience: NotNegative = 0

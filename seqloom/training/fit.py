@@ -201,8 +201,8 @@ class _Session:
         self.run.point("latest", saved, step=progress.step)
         if progress.best_step >= 0:
             self._point(self.run.checkpoint_at(progress.best_step))
-        last_two = {c.step for c in self.run.checkpoints()[-2:]}
-        self.run.keep_only(last_two | {progress.best_step} | {step for _, step in progress.scores})
+        newest = {c.step for c in self.run.checkpoints()[-self.plan.training.keep :]}
+        self.run.keep_only(newest | {progress.best_step} | {step for _, step in progress.scores})
 
     def point(self) -> None:
         """Writes best.json where it is missing, and its checkpoint is there."""

@@ -50,27 +50,31 @@ def examine_runs(
         raise UsageError(problem, where="microscope", cure="seqloom microscope RUN [RUN ...]")
     target = Path(folder)
     with output_in(target, "microscope.json", "microscope.html"):
-        measured = []
-        for name, run in zip(names, opened, strict=True):
-            loaded = load_run(run, TranslateConfig, precision="fp32", say=reporter.warn)
-            if not isinstance(loaded.config.data, PairSource):
-                cure = f"name the run it started from: {loaded.config.begins_with}"
-                raise UsageError("was validated on preferences, not on pairs of texts", where=str(run.path), cure=cure)
-            translator = loaded.predictor(long_input="cut")
-            if not isinstance(translator.source, Tokenizer):
-                raise UsageError("reads no text, whose tokens are measured", where=str(run.path), cure="leave it out")
-            batches = _sample(loaded.config, translator, sentences)
-            tokens = translator.source.tokens, translator.target.tokens
-            reporter.say(f"measuring {run.path}")
-            measured.append({"name": name, **examine(translator.model, batches, tokens)})
-            if untrained:
-                initial = loaded.config.build(loaded.assets).to(batches[0].target_in.device)
-                measured.append({"name": f"{name}, untrained", **examine(initial, batches, tokens)})
-        result = {"sentences": sentences, "runs": measured}
+        each = (measured(*one, sentences, reporter, untrained) for one in zip(opened, names, strict=True))
+        result = {"sentences": sentences, "runs": [row for rows in each for row in rows]}
         write_json(target / "microscope.json", result)
         write_text(target / "microscope.html", render_microscope(result))
     reporter.say(f"{target / 'microscope.html'} written")
     return result
+
+
+def measured(run: Run, name: str, sentences: int, reporter: Reporter, untrained: bool = False) -> list[dict[str, Any]]:
+    """What is measured of one run, and perhaps of its model with initial weights; see `examine_runs`."""
+    loaded = load_run(run, TranslateConfig, precision="fp32", say=reporter.warn)
+    if not isinstance(loaded.config.data, PairSource):
+        cure = f"name the run it started from: {loaded.config.begins_with}"
+        raise UsageError("was validated on preferences, not on pairs of texts", where=str(run.path), cure=cure)
+    translator = loaded.predictor(long_input="cut")
+    if not isinstance(translator.source, Tokenizer):
+        raise UsageError("reads no text, whose tokens are measured", where=str(run.path), cure="leave it out")
+    batches = _sample(loaded.config, translator, sentences)
+    tokens = translator.source.tokens, translator.target.tokens
+    reporter.say(f"measuring {run.path}")
+    rows = [{"name": name, **examine(translator.model, batches, tokens)}]
+    if untrained:
+        initial = loaded.config.build(loaded.assets).to(batches[0].target_in.device)
+        rows.append({"name": f"{name}, untrained", **examine(initial, batches, tokens)})
+    return rows
 
 
 def _sample(config: TranslateConfig, translator: Translator, count: int) -> list[SequenceBatch]:

@@ -4,6 +4,7 @@ import gzip
 import importlib.metadata
 import json
 import lzma
+import re
 import shutil
 import signal
 import subprocess
@@ -388,6 +389,29 @@ def test_comparisons_that_cannot_be(call: Call, folder):
     call("compare", "run", "nowhere").refused(2, "no such run")
     assert call("train", "small.toml", "--run", "two", "--training.steps", "1", "-q").code == 0
     call("compare", "run", "two").refused(2, "names no test data")
+
+
+# explain
+
+
+def test_explain_writes_one_file_that_needs_no_other(call: Call, folder):
+    text = "wo <b>ko</b> 世界"
+    assert call("explain", "run", text, "--to", "side/one.html", "-q").out == "side/one.html\n"
+    page = Path("side/one.html").read_text(encoding="utf-8")
+    assert "default-src 'none'" in page
+    assert "<b>" not in page
+    assert not re.search(r"^(import|export) ", page, re.MULTILINE)
+    found = re.search(r'<script type="application/json">(.*?)</script>', page)
+    assert found
+    kept = json.loads(found[1])
+    assert kept["question"] == {"text": text}
+    names = {key.split("[")[0] for key in kept["answers"]}
+    assert names == {"inside", "lens", "counted", "walk", "weights", "head", "off", "beam"}
+    call("explain", "run", " ").refused(2, "blank")
+    call("explain", "nowhere", text).refused(2, "no such run")
+    Path("mine").mkdir()
+    Path("mine/own.html").write_text("mine", encoding="utf-8")
+    call("explain", "run", text, "--to", "mine/own.html").refused(2, "no earlier output")
 
 
 # microscope

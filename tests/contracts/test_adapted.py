@@ -20,7 +20,7 @@ from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import AdaptConfig, BitFit, Full, LastLayers, LoRA
 from seqloom.decoding.config import BeamSearch
 from seqloom.decoding.encoder_decoder import decode_rows
-from seqloom.decoding.task import Hypothesis
+from seqloom.decoding.results import Hypothesis
 from seqloom.errors import UsageError
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig

@@ -21,7 +21,7 @@ from seqloom.decoding.continuous import Continuous
 from seqloom.decoding.encoder_decoder import Writer
 from seqloom.decoding.engine import Engine
 from seqloom.decoding.job import Job, Request
-from seqloom.decoding.task import Choice, Hypothesis
+from seqloom.decoding.results import Choice, Hypothesis
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, cross_attentions
 from seqloom.nn.transformer import TransformerConfig

@@ -20,8 +20,9 @@ from seqloom.data.batches.batch import ReadingBatch, StreamBatch
 from seqloom.data.batches.pairs import make_batch
 from seqloom.decoding.config import BeamSearch, Greedy
 from seqloom.decoding.encoder_decoder import decode_rows
+from seqloom.decoding.job import Task
+from seqloom.decoding.results import Hypothesis
 from seqloom.decoding.search import decode
-from seqloom.decoding.task import Hypothesis, Task
 from seqloom.models.decoder import LanguageModel
 from seqloom.models.encoder import EncoderOnly
 from seqloom.models.encoder_decoder import EncoderDecoder

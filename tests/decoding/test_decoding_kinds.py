@@ -12,8 +12,8 @@ import torch
 
 from seqloom.config import load, to_toml
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling, texts_at_a_time, with_options
+from seqloom.decoding.job import Task
 from seqloom.decoding.search import decode
-from seqloom.decoding.task import Task
 from seqloom.errors import ConfigError
 
 DRAWN = Sampling(temperature=0.8, top_p=0.95, max_length=7)

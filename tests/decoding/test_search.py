@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling
+from seqloom.decoding.job import Task, beam_rows
+from seqloom.decoding.results import Hypothesis
 from seqloom.decoding.search import decode
-from seqloom.decoding.task import Hypothesis, Task, beam_rows
 
 END, START = 0, 99
 Ids = tuple[int, ...]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from seqloom.decoding.config import BeamSearch, Greedy, Sampling
+from seqloom.decoding.job import Task
 from seqloom.decoding.search import decode, decoding, last_of
 from seqloom.decoding.speculative import Side, speculating
-from seqloom.decoding.task import Task
 
 V, END, START = 5, 3, 4
 

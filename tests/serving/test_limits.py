@@ -116,7 +116,7 @@ def test_what_is_no_request_is_refused(ask, body):
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/v1/images/generations", "/v1/files", "/docs", "/redoc", "/"])
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/images/generations", "/v1/files", "/docs", "/redoc", "/page"])
 def test_what_is_not_served_is_not_found(ask, path):
     assert ask("POST", path, json={}).status_code in (404, 405)
     assert ask("GET", path).status_code == 404

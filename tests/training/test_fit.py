@@ -56,6 +56,12 @@ def test_the_last_two_and_the_best_checkpoint_are_kept(toy):
     assert toy.run.best(pytest.fail).step == 4
 
 
+def test_more_checkpoints_are_kept_where_they_are_asked_for(toy):
+    toy.scores = BEST_AT_4
+    toy.fit(steps=12, keep=3)
+    assert toy.steps == [4, 8, 10, 12]
+
+
 def test_the_loss_decides_between_equal_scores(toy, monkeypatch):
     toy.scores = {6: 1.0}
     losses = iter([9.0, 7.0, 5.0, 6.0, 4.0, 3.0])

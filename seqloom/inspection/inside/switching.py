@@ -31,10 +31,12 @@ class Change:
     Args:
         divergence: KL(as it is || changed), in nats.
         asked: what the log-probability of the output that is asked about gains.
+        log_q: the log-probabilities of the changed model.
     """
 
     divergence: Float[Tensor, " N"]
     asked: Float[Tensor, " N"]
+    log_q: Float[Tensor, "N V"]
 
 
 @torch.inference_mode()
@@ -44,7 +46,7 @@ def effect(inspected: Inspected, changed: AbstractContextManager[Any]) -> Change
         log_q = inspected.run(1)[0].float().cpu().log_softmax(-1)
     log_p = inspected.log_p
     gain = (log_q - log_p).gather(1, inspected.asked[:, None])[:, 0]
-    return Change((log_p.exp() * (log_p - log_q)).nan_to_num().sum(-1), gain)
+    return Change((log_p.exp() * (log_p - log_q)).nan_to_num().sum(-1), gain, log_q)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from seqloom.decoding.config import DecodingConfig, with_options
 from seqloom.decoding.continuous import Continuous
 from seqloom.decoding.engine import Engine
 from seqloom.decoding.job import Job, Request
-from seqloom.decoding.task import Hypothesis
+from seqloom.decoding.results import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected, inspect

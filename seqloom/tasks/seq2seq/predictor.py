@@ -18,7 +18,7 @@ from seqloom.data.formats.lines import is_blank
 from seqloom.decoding.config import DecodingConfig, texts_at_a_time, with_options
 from seqloom.decoding.continuous import Continuous
 from seqloom.decoding.encoder_decoder import Writer, decode_rows, most_tokens
-from seqloom.decoding.task import Hypothesis
+from seqloom.decoding.results import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected, inspect

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from seqloom.decoding.config import Greedy
-from seqloom.decoding.task import Hypothesis
+from seqloom.decoding.results import Hypothesis
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.text.tokenizer import BPE, Characters, Special, Tokenizer, WordLevel
 from seqloom.text.training import train_tokenizer

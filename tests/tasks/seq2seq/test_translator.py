@@ -11,8 +11,9 @@ from torch import Tensor
 
 from seqloom.data.batches.batch import pad
 from seqloom.decoding.config import BeamSearch, DecodingConfig
+from seqloom.decoding.job import Task
+from seqloom.decoding.results import Hypothesis
 from seqloom.decoding.search import decode
-from seqloom.decoding.task import Hypothesis, Task
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import look
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig

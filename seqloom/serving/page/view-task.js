@@ -1,0 +1,212 @@
+// The box: a text in, what the model writes or predicts out.
+import { chip, ranked, readable, roving } from "./chips.js";
+import { make, placed } from "./draw.js";
+import { layerCounted } from "./view-layers.js";
+
+const taskLabels = {
+  translate: ["Text to translate", "Translate"], continue: ["Beginning of a text", "Continue"], chat: ["Message", "Send"],
+  caption: ["Picture", "Describe"], fill: ["Text with a masked word", "Fill"], classify: ["Text", "Classify"],
+  answer: ["Question", "Answer"], tag: ["Sentence", "Tag"], words: ["Word, or several", "Find neighbours"],
+};
+export const taskWrites = ["translate", "continue", "chat", "caption"];
+
+const taskImageSide = 512; // pixels of the longer side of a picture that is sent
+
+// A text area, or a file for a picture; `value()` is what is asked for: { text }, or { image } in Base64.
+export function taskInput(run, session) {
+  const [name] = taskLabels[run.does];
+  if (run.does !== "caption" && run.reads !== "image") {
+    const value = session.texts?.[run.name] ?? (run.mask && `Paris is the ${run.mask} of France.`);
+    const area = make("textarea", { rows: 3, dir: "auto", value });
+    return { node: make("label", { className: "field" }, name, area), value: () => ({ text: area.value }), area };
+  }
+  const file = make("input", { type: "file", accept: "image/*" }), picture = make("canvas", { className: "picture", hidden: true });
+  const show = async (source) => {
+    const bitmap = source instanceof Blob ? await createImageBitmap(source) : Object.assign(new Image(), { src: source });
+    await bitmap.decode?.();
+    const scale = Math.min(1, taskImageSide / Math.max(bitmap.width, bitmap.height));
+    const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
+    Object.assign(picture, { width, height, hidden: false });
+    picture.getContext("2d").drawImage(bitmap, 0, 0, width, height);
+  };
+  file.addEventListener("change", () => file.files.length && show(file.files[0]));
+  const value = () => {
+    if (picture.hidden) throw new Error("Choose a picture first.");
+    return { image: picture.toDataURL("image/png").split(",")[1] };
+  };
+  return { node: make("label", { className: "field" }, "Picture", file, picture), value, area: file, show };
+}
+
+// What a model that reads predicts of a text or a picture.
+export async function predicted(api, run, { text, image }, second, signal) {
+  const model = run.name, of = { model, ...(image ? { images: [image] } : { texts: [second ? [text, second] : text] }) };
+  const [one] = Object.values(await {
+    classify: () => api.get("v1/classify", of, signal),
+    tag: () => api.get("v1/classify", of, signal),
+    fill: () => api.get("v1/fill", { ...of, count: 8 }, signal),
+    answer: () => api.get("v1/answer", { model, questions: text, passage: second }, signal),
+    words: async () => ({ near: [(await api.get("near", { model, words: text.split(/\s+/).filter(Boolean) }, signal)).near] }),
+  }[run.does]()).findLast(Array.isArray);
+  return predictionParts(run.does, one);
+}
+
+function showTask(node, { api, run, session, signal, guarded }) {
+  const writes = taskWrites.includes(run.does), input = taskInput(run, session);
+  const second = run.does === "answer" || run.pairs ? make("textarea", { rows: 5, dir: "auto" }) : null;
+  const go = make("button", { className: "main", textContent: taskLabels[run.does][1] });
+  const stop = make("button", { type: "button", textContent: "Stop", hidden: true });
+  const warm = make("input", { type: "number", min: 0, max: 2, step: 0.1, value: 0 });
+  const controls = make("div", { className: "row" }, go, stop);
+  if (writes) controls.append(make("label", { title: "0 = always the most probable token" }, "Temperature", warm));
+  const form = make("form", {}, input.node, controls), result = make("div", { className: "view" });
+  if (second) input.node.after(make("label", { className: "field" }, run.does === "answer" ? "Passage" : "Second text", second));
+  const status = make("p", { className: "note", role: "status" });
+  const turns = make("ol", { className: "turns", hidden: true }), said = [], chats = run.does === "chat";
+  const anew = make("button", { type: "button", textContent: "New conversation", hidden: true });
+  node.append(turns, form, status, result);
+  let now, message, seed = 1;
+  if (chats) controls.append(anew);
+
+  // A conversation goes on with what was written last, forced or not; what is sent is no longer in the box.
+  function speak() {
+    if (message) said.push(message, writing.written());
+    message = input.area.value;
+    input.area.value = "";
+    hear();
+  }
+
+  function hear() {
+    turns.hidden = !message;
+    anew.hidden = !message;
+    turns.replaceChildren(...[...said, message].filter((text) => text !== undefined).map((text) => make("li", { dir: "auto", textContent: text })));
+  }
+
+  async function ask(what) {
+    now?.abort();
+    now = new AbortController();
+    const ends = AbortSignal.any([signal, now.signal]);
+    stop.hidden = !writes;
+    result.ariaBusy = "true";
+    await guarded(() => what(ends));
+    if (!ends.aborted) {
+      stop.hidden = true;
+      result.ariaBusy = "false";
+    }
+  }
+
+  const writing = writes && makeWriting({
+    node: result, status, api, run, guarded, signal, again: (ids) => ask((ends) => writing.run(ids, ends)),
+    question: () => ({ model: run.name, ...(chats ? { text: message, turns: said } : input.value()), temperature: +warm.value, seed }),
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (chats) speak();
+    else if (input.area.type === "textarea") (session.texts ??= {})[run.name] = input.area.value;
+    seed = Math.floor(Math.random() * 2 ** 31); // kept while tokens are forced
+    if (writes) return ask((ends) => writing.run([], ends));
+    return ask(async (ends) => {
+      result.replaceChildren(...await predicted(api, run, input.value(), second?.value, ends));
+      if (run.reads === "image") result.append(placed((await api.get("look", { model: run.name, ...input.value() }, ends)).markup));
+    });
+  });
+  anew.addEventListener("click", () => {
+    now?.abort();
+    said.length = 0;
+    message = undefined;
+    result.hidden = true;
+    hear();
+    input.area.focus();
+  });
+  stop.addEventListener("click", () => {
+    now?.abort();
+    stop.hidden = true;
+    status.textContent = "Stopped.";
+  });
+  input.area.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  });
+}
+
+// The text as it is written, and below it the tokens; one that is forced is where the text is written again from.
+export function makeWriting({ node, status, api, run: model, question, again, guarded, signal }) {
+  const text = make("p", { className: "written", dir: "auto" });
+  const chips = make("div", { className: "chips", dir: "auto", role: "group", ariaLabel: "Tokens" });
+  const panel = make("div", { className: "view", hidden: true });
+  node.append(text, chips, make("p", { className: "note" }, "Choose a token to see what else the model could have written; choose one of these to go on from it."), panel);
+  node.hidden = true;
+  let tokens = [];
+
+  function draw(one, at) {
+    const button = chip(one, { ariaExpanded: "false" });
+    button.addEventListener("click", () => open(at));
+    chips.append(button);
+  }
+
+  function open(at) {
+    const buttons = [...chips.children], again = buttons[at].ariaExpanded === "true";
+    buttons.forEach((button, i) => { button.ariaExpanded = String(i === at && !again); });
+    panel.hidden = again;
+    if (!again) panel.replaceChildren(...alternatives(at));
+  }
+
+  function alternatives(at) {
+    const one = tokens[at], rows = one.top.map(([, token, p, end]) => [end ? "the end" : readable(token), Math.exp(p)]);
+    const pick = (i) => {
+      const [id, , , end] = one.top[i];
+      if (!end) again([...tokens.slice(0, at).map((each) => each.id), id]);
+    };
+    return [make("h3", { textContent: `Token ${at + 1}: what else the model could have written` }), ranked(rows, pick), ...counted(at)];
+  }
+
+  // What counted for a token, or by a second click for it rather than another one.
+  function counted(at) {
+    if (!model.looks || model.does === "chat") return [];
+    const { token, id, top } = tokens[at], before = tokens[at - 1]?.text ?? "", shown = make("div", { className: "view", ariaLive: "polite" });
+    async function show(instead) {
+      const { model: name, text, image } = question(), reads = { model: name, ...(image ? { image } : { text }) };
+      if (model.does === "continue") reads.text = at ? before : text;
+      else reads.target = at ? before : tokens.at(-1).text;
+      const position = at || model.does === "continue" ? -1 : 0, more = instead ? { instead: instead[0] } : {};
+      const [{ sides }, found] = await Promise.all([api.get("inside", reads, signal), api.get("counted", { ...reads, position, output: id, ...more }, signal)]);
+      shown.replaceChildren(...layerCounted(found, sides, token, instead?.[1]), rather);
+    }
+    const others = top.filter(([other]) => other !== id).map((each) => {
+      return make("button", { type: "button", onclick: () => guarded(() => show(each)) }, make("bdi", { textContent: readable(each[1]) }));
+    });
+    const rather = make("div", { className: "row", role: "group", ariaLabel: "Rather than" }, "Rather than:", ...others);
+    const button = make("button", { type: "button", textContent: "What counted for it", onclick: () => guarded(() => show()) });
+    return [make("div", { className: "row" }, button), shown];
+  }
+
+  async function run(kept, signal) {
+    tokens = [];
+    node.hidden = false;
+    panel.hidden = true;
+    text.textContent = "";
+    chips.replaceChildren();
+    status.textContent = "Writing …";
+    for await (const piece of api.stream("decode", { ...question(), forced: kept }, signal)) {
+      tokens.push(piece);
+      text.textContent = piece.text;
+      draw(piece, tokens.length - 1);
+    }
+    const last = Math.max(0, kept.length - 1);
+    roving([...chips.children], last);
+    if (kept.length) chips.children[last].focus();
+    status.textContent = `${tokens.length} tokens.`;
+  }
+  return { run, written: () => tokens.at(-1)?.text ?? "" };
+}
+
+const predictionParts = (does, found) => ({
+  fill: () => found.map((words, i) => make("div", {}, make("h3", { textContent: `Masked word ${i + 1}` }), ranked(words.map(({ word, probability }) => [word, probability])))),
+  words: () => [make("h3", { textContent: "Nearest words, by the cosine of their vectors" }), ranked(found, null, (cosine) => cosine.toFixed(2))],
+  classify: () => typeof found.label === "number"
+    ? [make("p", { className: "written", textContent: found.label.toPrecision(4) })]
+    : [make("p", { className: "written", dir: "auto", textContent: found.label }),
+      ranked(Object.entries(found.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 20))],
+  answer: () => [make("p", { className: "written", dir: "auto", textContent: found.text || "No answer in this passage." }), ranked([["probability", found.probability]])],
+  tag: () => [make("div", { className: "chips", dir: "auto" }, ...found.words.map((word, i) => make("span", { className: "chip" }, make("bdi", { textContent: word }), make("small", { textContent: found.labels[i] }))))],
+})[does]();
+
+export const taskView = { name: "task", title: "Try it", fits: (run) => run.does in taskLabels, show: showTask };
