@@ -81,6 +81,8 @@ class Running:
         """Adds the rows of another one, of the same model; both have taken a step."""
         if not other:
             return
+        for running in (self, other):  # places of what has ended are for others
+            running.without(())
         if not self:
             self._searches, self._state = other._searches, other._state
             self._adapters, self._by_block = other._adapters, other._by_block
