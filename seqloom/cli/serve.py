@@ -67,6 +67,6 @@ def serve(
     with listening(at.host, at.port) as listener:
         models = load_models(runs, reporter.warn, adapter)
         place = f"[{at.host}]" if ":" in at.host else at.host
-        names = ", ".join(models.by_name)
-        reporter.say(f"serving {names} at http://{place}:{listener.getsockname()[1]}/v1 (Ctrl-C ends)")
+        names, address = ", ".join(models.by_name), f"http://{place}:{listener.getsockname()[1]}"
+        reporter.say(f"serving {names} at {address}/v1; open {address}/ in a browser (Ctrl-C ends)")
         serve_at(make_app(models, Access(at.host, at.token, at.host_name)), listener)
