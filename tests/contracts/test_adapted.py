@@ -13,6 +13,7 @@ from members import members
 from test_encoder_models import FAMILY as READING
 from test_encoder_models import HEADS
 from test_language_models import FAMILY as LANGUAGE
+from test_language_models import drawn
 from test_models import FAMILY
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.effective import by_row
-from seqloom.nn.embedders import Inputs, PatchConfig, TokenEmbedder
+from seqloom.nn.embedders import Inputs, Modality, PatchConfig, TokenEmbedder
 from seqloom.nn.linear import pack, packed_weights
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.adapter import Adapted
@@ -73,8 +74,12 @@ def subject_of(config: Any) -> Subject:
     torch.manual_seed(1)
     ids = Inputs.text(torch.randint(V, (B, T)))
     if isinstance(config, DecoderOnlyConfig):
-        decoder = LanguageModel(config, V).eval()
-        return Subject(decoder, lambda: decoder.head(decoder(ids)[0]))
+        decoder, given = LanguageModel(config, V).eval(), drawn(config, B, T)
+        if given.is_floating_point():
+            nn.init.normal_(decoder.head.linear.weight)  # it begins as zeros
+            given = given.float()
+        inputs = Inputs({config.embedder.modality: Modality(given)})
+        return Subject(decoder, lambda: decoder.head(decoder(inputs)[0]))
     if isinstance(config, EncoderOnlyConfig):
         seen = Inputs.image(torch.randn(B, 3, 6, 6)) if config is VISION else ids
         encoder = EncoderOnly(config, V, {"label": 3} if config is VISION else HEADS).eval()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_language_models import FAMILY as LANGUAGE_MODELS
+from test_language_models import FAMILY as READERS
 from test_models import CHOICES, DECODERS, config_of
 
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling
@@ -24,9 +24,11 @@ from seqloom.decoding.job import Job, Request
 from seqloom.decoding.results import Choice, Hypothesis
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, cross_attentions
+from seqloom.nn.embedders import EmbedderConfig
 from seqloom.nn.transformer import TransformerConfig
 
 V, START, END, CONTEXT = 17, 1, 2, 9
+LANGUAGE_MODELS = [config for config in READERS if isinstance(config.embedder, EmbedderConfig)]
 WAYS: list[DecodingConfig] = [
     Greedy(),
     Sampling(seed=3, top_p=0.95),
