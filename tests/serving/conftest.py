@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import httpx2
 import openai
 import pytest
 import torch
+from in_process import clients
 from made_up import sentences
 
 from seqloom.config import build, to_toml
@@ -27,7 +26,6 @@ from seqloom.models.encoder import EncoderOnlyConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.run import Run
-from seqloom.serving.app import make_app
 from seqloom.serving.limits import Access
 from seqloom.serving.served import Models, load_models
 from seqloom.tasks.assets import Assets
@@ -100,20 +98,6 @@ def models(runs: Path) -> Iterator[Models]:
 
 
 Ask = Callable[..., Any]
-
-
-@asynccontextmanager
-async def clients(models: Models, access: Access | None = None) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a server in this process."""
-    transport = httpx2.ASGITransport(app_of(models, access or Access()), raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", trust_env=False) as client:
-        yield client
-
-
-@cache
-def app_of(models: Models, access: Access) -> Any:
-    """The application for models: it takes longer to make than to ask."""
-    return make_app(models, access)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import clients
+from in_process import clients
 
 from seqloom.serving.app import make_app
 from seqloom.serving.limits import BODY, HEADERS, Access, Guard

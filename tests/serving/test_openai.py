@@ -86,7 +86,7 @@ def test_a_character_of_several_tokens_comes_whole(call, models: Models, monkeyp
 
     def told(last: Any, window: Any) -> Any:
         scores, window = step(last, window)
-        at = window.ids.shape[1] - before
+        at = window.values.shape[1] - before
         return torch.zeros_like(scores).index_fill_(1, torch.tensor([[*ids, generator.tokenizer.stop][at]]), 9), window
 
     monkeypatch.setattr(engine, "step", told)

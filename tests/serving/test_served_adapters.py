@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import clients
+from in_process import clients
 from made_up import write_corpus
 from toys import Listener
 
