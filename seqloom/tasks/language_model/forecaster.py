@@ -34,6 +34,11 @@ class Forecaster:
         self.model, self.reader, self.medium, self.config = model, reader, reader.medium, reader.config
         self.engine = Engine(model, None if model.carries else self.config.batches.length, 0)
 
+    def look(self, *_: Any, **__: Any) -> Any:
+        """Raises UsageError: forecasts are not shown from inside."""
+        cure = "use seqloom.look(predictor.model) around a forecast in Python, or seqloom report for charts"
+        raise UsageError("forecasts are not shown from inside", cure=cure)
+
     def __call__(self, signals: Any, steps: int = 0) -> Any:
         """The next steps (N C) of a signal, or a list of them for a list of signals.
 

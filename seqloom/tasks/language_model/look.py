@@ -12,5 +12,6 @@ _SHOWN = 40  # tokens of each text
 
 def look(generator: Generator, texts: Sequence[str]) -> list[Example]:
     """The attention within each text; empty for a model without attention."""
-    seen = [(text, generator.look(text, tokens=_SHOWN).maps()) for text in texts]
+    shown = min(_SHOWN, generator.context or _SHOWN)
+    seen = [(text, generator.look(text, tokens=shown).maps()) for text in texts]
     return [Example(text, "", "", maps) for text, maps in seen if maps]

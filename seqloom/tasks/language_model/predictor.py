@@ -221,9 +221,12 @@ class Generator:
         return "\n".join(self.tokenizer.decode(lines))
 
     def look(self, text: str, *, most: int = MOST, tokens: int = 0) -> Inspected:
-        """What the model does with the beginning of a text: with so many tokens, or (0) with as many as it sees."""
+        """What the model does with a text, or with its first tokens. Raises DataError for more than it sees."""
         model, ids = self.model, self.encode(text)
-        ids = ids[: min(tokens or len(ids), self.context or len(ids))]
+        ids = ids[:tokens] if tokens else ids
+        if self.context is not None and len(ids) > self.context:
+            problem = f"the text has {len(ids)} tokens, more than the model's context of {self.context}"
+            raise DataError(problem, cure=f"shorten it, or look at its beginning: tokens={self.context}")
         inputs = Inputs.text(torch.tensor([ids], device=next(model.parameters()).device))
 
         def run(rows: int) -> Tensor:

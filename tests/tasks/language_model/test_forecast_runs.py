@@ -64,6 +64,8 @@ def test_sines_are_learned_and_continued_in_the_units_of_the_data(tree: Tree, tm
     assert scores["rmse"] < 0.5 * scores["rmse_of_mean"] < scores["rmse_of_last"]
     assert scores["examples"] == 6 * ((60 - 30) // 8)
     forecaster = seqloom.load(run.path)
+    with pytest.raises(UsageError, match="not shown from inside"):
+        forecaster.look(waves(1, 5)[0])
     whole = np.nan_to_num(waves(1, 7)[0], nan=50)
     found = forecaster(whole[:40], steps=12)
     assert found.shape == (12, 2)

@@ -140,6 +140,13 @@ def test_more_words_than_positions_are_refused_where_that_is_wanted():
         made("one two three", max_length=6)
 
 
+def test_a_text_is_looked_at_as_a_whole_or_by_its_beginning():
+    made = generator(STACK, context=9)
+    with pytest.raises(DataError, match="more than the model's context of 9"):
+        made.look("one two three four " * 4)
+    assert len(made.look("one two three four " * 4, tokens=5).sides["decoder"].ids) == 5
+
+
 @pytest.mark.parametrize("decoder", [STACK, LSTM], ids=lambda d: d.kind)
 def test_scores_are_sums_over_the_tokens_of_a_text(decoder):
     made = generator(decoder)
