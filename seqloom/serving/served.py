@@ -146,7 +146,7 @@ def load_models(
 
     Args:
         runs: each as RUN or NAME=RUN.
-        say: reports what is damaged.
+        say: reports what is damaged, or has no route.
         adapters: those of the first run, each as NAME=RUN or NAME=FILE.
         precision: what to compute in.
 
@@ -165,6 +165,8 @@ def load_models(
             if served.name in models:
                 cure = "give it another: NAME=RUN"
                 raise UsageError(f"two models have the name {served.name!r}", where=text, cure=cure)
+            if not served.uses:
+                say(f"{served.name}: has no route, only the page")
             models[served.name] = served
     return Models(models)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqloom.serving.served import Models
+from seqloom.serving.served import Models, load_models
 
 
 def posted(ask: Any, route: str, **body: Any) -> Any:
@@ -88,3 +88,10 @@ def test_no_path_of_a_request_is_read(ask, tmp_path):
     (tmp_path / "secret.txt").write_text("ba", encoding="utf-8")
     answer = posted(ask, "classify", model="label", texts=[str(tmp_path / "secret.txt")[-20:]])
     assert answer["predictions"][0]["text"] == str(tmp_path / "secret.txt")[-20:]
+
+
+def test_a_run_without_a_route_is_named(runs, monkeypatch):
+    monkeypatch.setattr("seqloom.serving.served.ROUTES", {})
+    said = list[str]()
+    load_models([str(runs / "label")], said.append).close()
+    assert said == ["label: has no route, only the page"]
