@@ -38,7 +38,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "numbers": score_numbers(np.array([1.0, 2.0, 4.0]), np.array([1.0, 3.0, 2.0])),
     "tags": score_tags([["B-A", "O"]], [["B-A", "B-A"]]),
     "answers": score_answers(["the cat", ""], [["a cat"], []]),
-    "forecasts": score_forecasts(np.ones((1, 2, 1)), np.zeros((1, 2, 1)), FORECASTS, np.ones(1)),
+    "forecasts": score_forecasts(np.ones((1, 2, 1)), np.zeros((1, 2, 1)), FORECASTS, np.ones(1), ["x"]),
     "preferences": score_preferences(np.array([1.0, -1.0]), np.array([(1, 2), (1, 2)])),
 }
 

@@ -186,11 +186,15 @@ class Example:
 
 @dataclass(frozen=True)
 class LabelledArray:
-    """The pixels of an image (N H W), from 0 to 255, or the frames of a signal (T C), with the label as written."""
+    """The pixels of an image (N H W), from 0 to 255, or the frames of a signal (T C), with the label as written.
+
+    `channels`: the names of the C, where the file has them.
+    """
 
     values: np.ndarray
     label: str = ""
     where: str = ""
+    channels: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -311,5 +315,5 @@ def digest_rows(rows: Iterable[Any]) -> str:
     def form(array: np.ndarray) -> str:
         return f"{array.dtype} {array.shape} {digest_of_parts([array.tobytes()])}"
 
-    trees = ({k: v for k, v in asdict(row).items() if k != "where"} for row in rows)
+    trees = ({k: v for k, v in asdict(row).items() if k not in ("where", "channels")} for row in rows)
     return digest_of_parts(json.dumps(tree, default=form).encode() for tree in trees)

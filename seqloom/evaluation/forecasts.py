@@ -63,7 +63,11 @@ def last_and_mean(histories: Sequence[np.ndarray], steps: int) -> dict[str, np.n
 
 
 def score_forecasts(
-    came: np.ndarray, forecasts: np.ndarray, others: Mapping[str, np.ndarray], deviation: np.ndarray
+    came: np.ndarray,
+    forecasts: np.ndarray,
+    others: Mapping[str, np.ndarray],
+    deviation: np.ndarray,
+    channels: Sequence[str],
 ) -> Json:
     """The errors of forecasts (R N C), beside those of others.
 
@@ -74,20 +78,18 @@ def score_forecasts(
         came: what came (R N C); NaN is missing and does not count.
         forecasts, others: what was predicted.
         deviation: (C), of the training data.
+        channels: the names of the C.
     """
     there, named = ~np.isnan(came), {"model": forecasts, **others}
     errors = {name: each - came for name, each in named.items()}
     scaled = {name: np.square(each / deviation)[there].mean() for name, each in errors.items()}
     roots = {name: _root(each, there) for name, each in errors.items()}
-    steps, channels = came.shape[1:]
+    horizons = {n - 1: n for n in range(1, came.shape[1] + 1) if n == came.shape[1] or n & (n - 1) == 0}
 
-    def parts(column: str, names: Iterable[int], axis: int) -> list[Json]:
+    def parts(column: str, names: Mapping[int, int | str], axis: int) -> list[Json]:
         return [
-            {
-                column: n,
-                **{name: _root(np.take(e, n - 1, axis), np.take(there, n - 1, axis)) for name, e in errors.items()},
-            }
-            for n in names
+            {column: name, **{key: _root(np.take(e, i, axis), np.take(there, i, axis)) for key, e in errors.items()}}
+            for i, name in names.items()
         ]
 
     return {
@@ -102,8 +104,8 @@ def score_forecasts(
             {"forecast": name, "RMSE": roots[name], "MAE": float(np.abs(each)[there].mean())}
             for name, each in errors.items()
         ],
-        "by_horizon": parts("steps ahead", (n for n in range(1, steps + 1) if n == steps or n & (n - 1) == 0), 1),
-        "by_channel": parts("channel", range(1, channels + 1), 2) if channels > 1 else [],
+        "by_horizon": parts("steps ahead", horizons, 1),
+        "by_channel": parts("channel", dict(enumerate(channels)), 2) if len(channels) > 1 else [],
     }
 
 

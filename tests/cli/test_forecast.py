@@ -77,9 +77,9 @@ def test_check_eval_report_and_compare(call: Call, here: Path) -> None:
     assert call("report", "run", "-q").code == 0
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert "Values a second" in page
-    assert page.count("channel 1</h3>") + page.count("channel 2</h3>") == 4  # four forecasts of the validation
+    assert page.count(", a</h3>") + page.count(", b</h3>") == 4  # four forecasts of the validation
     assert call("report", "run", "series.csv", "-q").code == 0
-    assert "series.csv:2, step 295, channel 1</h3>" in Path("run/report.html").read_text(encoding="utf-8")
+    assert "series.csv:2, step 295, a</h3>" in Path("run/report.html").read_text(encoding="utf-8")
     shown = call("compare", "run", "other", "--to", "both", "-q").out
     assert "skill" in shown
     assert "10 examples" in shown
@@ -87,7 +87,7 @@ def test_check_eval_report_and_compare(call: Call, here: Path) -> None:
 
 def test_forecasts_are_printed_and_written(call: Call, here: Path, tmp_path: Path) -> None:
     lines = [line.split("\t") for line in call("forecast", "run", "series.csv", "--steps", "4").lines]
-    assert lines[0] == ["signal", "step", "1", "2"]
+    assert lines[0] == ["signal", "step", "a", "b"]
     assert [line[:2] for line in lines[1:]] == [["series.csv:2", str(step)] for step in range(301, 305)]
     values = [[float(value) for value in line[2:]] for line in lines[1:]]
     assert all(20 < row[1] < 80 for row in values)
@@ -111,7 +111,16 @@ def test_wrong_calls(call: Call, here: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("day,a,b\n1,2,x\n", encoding="utf-8")
     call("forecast", "run", tmp_path / "bad.csv").refused(3, "bad.csv:2: the value 'x' of the column 'b' is no number")
     (tmp_path / "one.csv").write_text("day,a\n1,2\n", encoding="utf-8")
-    call("forecast", "run", tmp_path / "one.csv").refused(3, "1 channel, and the model reads 2")
+    call("forecast", "run", tmp_path / "one.csv").refused(3, "has the columns a, and the model has learned a, b")
+    (tmp_path / "turned.csv").write_text("day,b,a\n1,2,3\n", encoding="utf-8")
+    call("forecast", "run", tmp_path / "turned.csv").refused(3, "turned.csv:2: has the columns b, a, and the model")
+    (tmp_path / "nameless.csv").write_text("day,2.5,3\n1,2,3\n", encoding="utf-8")
+    call("forecast", "run", tmp_path / "nameless.csv").refused(3, "nameless.csv:1: the first line has values")
+    (tmp_path / "endless.csv").write_text("day,a,b\n1,2,3\n2,3,1e39\n", encoding="utf-8")
+    call("forecast", "run", tmp_path / "endless.csv").refused(3, "endless.csv:3: a value that is infinite")
+    np.savez(tmp_path / "one.npz", values=np.ones((1, 9, 1)))
+    call("forecast", "run", tmp_path / "one.npz").refused(3, "1 channel, and the model reads 2")
+    call("forecast", "run", "series.csv", "--json", "--to", "x.csv").refused(2, "JSON is printed")
     call("generate", "run", "a").refused(2, "is a run of the task 'forecast'")
     call("export", "run", tmp_path / "out", "--to", "hf").refused(2, "continues signals, as no format here does")
     call("eval", "run", "--decoding.beam", "2").refused(2, "unknown option '--decoding.beam'")

@@ -34,7 +34,7 @@ def test_errors_are_in_units_of_the_data_and_what_is_missing_does_not_count() ->
     came = np.array([[[1.0, 10.0], [2.0, NAN], [3.0, 30.0]]])
     model, last = came + 1, np.nan_to_num(came) + np.array([2.0, 20.0])
     others = {LAST: last, MEAN: last, AUTOREGRESSION: last}
-    scores = score_forecasts(came, model, others, np.array([1.0, 10.0]))
+    scores = score_forecasts(came, model, others, np.array([1.0, 10.0]), ["x", "y"])
     assert (scores["rmse"], scores["mae"], scores["examples"]) == (1, 1, 1)
     assert scores["rmse_of_last"] == pytest.approx(((3 * 4 + 2 * 400) / 5) ** 0.5)
     assert scores["skill"] == pytest.approx(100 * (1 - (3 + 2 * 0.01) / (3 * 4 + 2 * 4)))
@@ -42,5 +42,5 @@ def test_errors_are_in_units_of_the_data_and_what_is_missing_does_not_count() ->
     assert scores["by_horizon"][1] == {"steps ahead": 2, "model": 1, LAST: 2, MEAN: 2, AUTOREGRESSION: 2}
     assert [row[LAST] for row in scores["by_channel"]] == [2, 20]
     assert scores["by_forecast"][0] == {"forecast": "model", "RMSE": 1, "MAE": 1}
-    diverged = score_forecasts(came, model * NAN, others, np.ones(2))
+    diverged = score_forecasts(came, model * NAN, others, np.ones(2), ["x", "y"])
     assert np.isnan(diverged["rmse"])  # and not left out as if it were missing

@@ -8,65 +8,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
 from seqloom.data.formats.arrays import labels_in, named, npz_arrays
-from seqloom.data.formats.labelled import TAB, records
 from seqloom.data.formats.lines import file_format, is_blank, json_records, read_each, text_of
+from seqloom.data.formats.series import Axes, Layout, Series, infinite
+from seqloom.data.formats.series_tables import from_table, value_of
 from seqloom.data.rows import LabelledArray, TaggedArray
 from seqloom.errors import DataError, UsageError, counted, nearest
 from seqloom.limits import LengthOrZero
 
-Axes = Literal["auto", "NT", "NTC", "NCT", "TC", "CT"]
 _KEYS = ("values", "series")
 _NPZ = "write numpy.savez(FILE, values=..., label=...); data.values and data.label choose other names"
 _JSON = 'write {"label": "...", "series": [[...], ...]}: equally many numbers, or null, for each time step'
-_CELL = "write numbers; a missing value is an empty cell, NaN or ?"
 _NOTHING = "has no series", "name a file of series"
-_MISSING = frozenset(("", "?", "nan"))
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How series lie in files.
-
-    Args:
-        values: the name of the array or key; "" = "values" or "series".
-        label: the name of the array, key or column of labels.
-        names: the names of labels that are numbers, from 0; by default the numbers are the names.
-        axes: what the axes of an array are: N series of T steps with C channels, or TC, a stream with a label for each
-            step. auto = NT, or of NTC and NCT that with fewer channels than steps; what was taken is reported.
-        leave_out: the columns of a table that are not read; all others but the label are channels.
-    """
-
-    values: str = ""
-    label: str = "label"
-    names: tuple[str, ...] = ()
-    axes: Axes = "auto"
-    leave_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Series:
-    """A series (T C) as it lies in a file.
-
-    Args:
-        values: the numbers.
-        labels: one for all, or one for each step; () = none.
-        places: where it is, for messages; of a stream, where each step is.
-        stream: whether it is the only series of its file, or of its array, step by step.
-    """
-
-    values: np.ndarray
-    labels: Sequence[str]
-    places: Sequence[str]
-    stream: bool = False
-
-    def place(self, step: int) -> str:
-        """Where a step is."""
-        return self.places[step] if self.stream else f"{self.places[0]}, step {step + 1}"
 
 
 @dataclass(frozen=True)
@@ -112,7 +68,8 @@ def read_signals(paths: Sequence[str], layout: Layout, *, labelled: bool, cut: C
             if labelled and is_blank(row.label):
                 cure = f"give each series one as {layout.label!r}; data.label chooses another name"
                 raise DataError("a series without a label", where=row.where, cure=cure)
-            yield LabelledArray(checked(row.values, row.where), named(row.label, layout.names, row.where), row.where)
+            label = named(row.label, layout.names, row.where)
+            yield replace(row, values=checked(row.values, row.where), label=label)
 
     return read_each(paths, read, *_NOTHING)
 
@@ -120,7 +77,7 @@ def read_signals(paths: Sequence[str], layout: Layout, *, labelled: bool, cut: C
 def read_steps(paths: Sequence[str], layout: Layout, *, labelled: bool) -> list[LabelledArray]:
     """The same with a label for each step, as TaggedArray; a stream is one series."""
 
-    def rows(series: _Series) -> Iterator[LabelledArray]:
+    def rows(series: Series) -> Iterator[LabelledArray]:
         where, labels = series.places[0] if series.places else "", series.labels
         if labelled and len(labels) != len(series.values):
             steps, given = counted(len(series.values), "time step"), counted(len(labels), "label")
@@ -129,7 +86,7 @@ def read_steps(paths: Sequence[str], layout: Layout, *, labelled: bool) -> list[
             step = next(i for i, label in enumerate(labels) if is_blank(label))
             raise DataError("a time step without a label", where=series.place(step), cure="give each step one")
         tags = [named(label, layout.names, series.place(i)) for i, label in enumerate(labels if labelled else ())]
-        yield TaggedArray(checked(series.values, where), "", where, tuple(tags))
+        yield TaggedArray(checked(series.values, where), "", where, tuple(tags), channels=series.channels)
 
     return read_each(paths, lambda path: (row for one in _in_file(path, layout) for row in rows(one)), *_NOTHING)
 
@@ -177,14 +134,14 @@ class Places:
 _NUMBERS = re.compile(r"(.+):(\d+(?:\+\d+)*)")
 
 
-def _in_file(path: Path, layout: Layout) -> Iterator[_Series]:
+def _in_file(path: Path, layout: Layout) -> Iterator[Series]:
     kind = file_format(path)
     if kind == ".npz":
         return _from_arrays(path, layout)
     if kind == ".jsonl":
         return _from_json(path, layout)
     if kind in (".csv", ".tsv"):
-        return _from_table(path, layout)
+        return from_table(path, layout)
     if kind == ".ts":
         return _from_archive(path)
     cure = "name .npz, .jsonl, .ts, or a .csv or .tsv with a line for each time step"
@@ -198,8 +155,7 @@ def checked(values: np.ndarray, where: str) -> np.ndarray:
     if not checked.size or np.isnan(checked).all():
         raise DataError("a series without values", where=where, cure="remove it")
     if np.isinf(checked).any():
-        problem, cure = "a value that is infinite, or beyond 3.4e38", "write NaN for a missing value"
-        raise DataError(problem, where=where, cure=cure)
+        raise infinite(where)
     return checked
 
 
@@ -228,11 +184,11 @@ def _steps_first(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray | N
     return values.swapaxes(-1, -2) if axes.endswith("CT") else values, given, axes
 
 
-def _from_arrays(path: Path, layout: Layout) -> Iterator[_Series]:
+def _from_arrays(path: Path, layout: Layout) -> Iterator[Series]:
     values, given, axes = _steps_first(path, layout)
     if "N" not in axes:
         labels = () if given is None else labels_in(given, len(values), "steps", path)
-        yield _Series(values, labels, [f"{path}:{i + 1}" for i in range(len(values))], stream=True)
+        yield Series(values, labels, [f"{path}:{i + 1}" for i in range(len(values))], stream=True)
         return
     each: Sequence[Sequence[str]] = [()] * len(values)
     if given is not None and given.ndim == 2 and len(given) == len(values):
@@ -240,10 +196,10 @@ def _from_arrays(path: Path, layout: Layout) -> Iterator[_Series]:
     elif given is not None:
         each = [[label] for label in labels_in(given, len(values), "series", path)]
     for i, series in enumerate(values):
-        yield _Series(series, each[i], [f"{path}:{i + 1}"])
+        yield Series(series, each[i], [f"{path}:{i + 1}"])
 
 
-def _whole(series: _Series) -> LabelledArray:
+def _whole(series: Series) -> LabelledArray:
     """A series with one label."""
     if len(series.labels) > 1:
         cure = "task = 'tag' learns the labels of steps"
@@ -273,7 +229,7 @@ def _events(path: Path, layout: Layout, cut: Cut) -> Iterator[LabelledArray]:
         yield LabelledArray(values[at:end], "" if labels is None else labels[i], f"{path}:{at + 1}")
 
 
-def _windows(series: _Series, cut: Cut) -> Iterator[LabelledArray]:
+def _windows(series: Series, cut: Cut) -> Iterator[LabelledArray]:
     """A stream as one series; or its windows, each with its most frequent label."""
     values, labels, places = series.values, series.labels, series.places
     width = cut.window or len(values)
@@ -286,10 +242,11 @@ def _windows(series: _Series, cut: Cut) -> Iterator[LabelledArray]:
             at = next(i for i, label in enumerate(labels) if label != labels[0])
             cure = "data.window = 64 cuts windows of 64 steps, each with its most frequent label"
             raise DataError("the label changes within the series", where=places[at], cure=cure)
-        yield LabelledArray(values[first : first + width], seen.most_common(1)[0][0], places[first])
+        label = seen.most_common(1)[0][0]
+        yield LabelledArray(values[first : first + width], label, places[first], channels=series.channels)
 
 
-def _from_json(path: Path, layout: Layout) -> Iterator[_Series]:
+def _from_json(path: Path, layout: Layout) -> Iterator[Series]:
     for record, where in json_records(path):
         key = layout.values or next((key for key in _KEYS if key in record), "")
         try:
@@ -302,41 +259,10 @@ def _from_json(path: Path, layout: Layout) -> Iterator[_Series]:
         values = values[:, None] if values.ndim == 1 else values.T if layout.axes.endswith("CT") else values
         label = record.get(layout.label)
         labels = label if isinstance(label, list) else [label]
-        yield _Series(values, ["" if each is None else str(each).strip() for each in labels], [where])
+        yield Series(values, ["" if each is None else str(each).strip() for each in labels], [where])
 
 
-def columns_of(names: Sequence[str], layout: Layout, path: Path) -> list[str]:
-    """The columns of a table that are values. Raises DataError for one to be left out that it does not have."""
-    for name in layout.leave_out:
-        if name not in names:
-            raise DataError(f"no column {name!r} to leave out", where=f"{path}:1", cure=nearest(name, names))
-    return [name for name in names if name not in (layout.label, *layout.leave_out)]
-
-
-def _from_table(path: Path, layout: Layout) -> Iterator[_Series]:
-    rows, labels, places = list[list[float]](), list[str](), list[str]()
-    columns: list[str] | None = None
-    for record, where in records(path, True, 1, "," if file_format(path) == ".csv" else TAB):
-        columns = columns_of([*record], layout, path) if columns is None else columns
-        rows.append([_value(record[name], where, f"of the column {name!r}") for name in columns])
-        labels.append(str(record.get(layout.label, "")).strip())
-        places.append(where)
-    if rows:
-        yield _Series(np.array(rows), labels if any(labels) else (), places, stream=True)
-
-
-def _value(cell: Any, where: str, which: str) -> float:
-    text = str(cell).strip()
-    if text.lower() in _MISSING:
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError:
-        cure = f"{_CELL}; data.leave_out names columns that are not read"
-        raise DataError(f"the value {text[:40]!r} {which} is no number", where=where, cure=cure) from None
-
-
-def _from_archive(path: Path) -> Iterator[_Series]:
+def _from_archive(path: Path) -> Iterator[Series]:
     """The series of a .ts file: dimensions separated by ":", then the label (timeseriesclassification.com)."""
     head: dict[str, str] = {}
     lines = ((line.strip(), where) for line, where in text_of(path))
@@ -350,17 +276,17 @@ def _from_archive(path: Path) -> Iterator[_Series]:
         yield _archived(line, where, head)
 
 
-def _archived(line: str, where: str, head: Mapping[str, str]) -> _Series:
+def _archived(line: str, where: str, head: Mapping[str, str]) -> Series:
     if head.get("timestamps", "").startswith("true"):
         raise DataError("series with time stamps are not read", where=where, cure="write one value for each step")
     channels, label = line.split(":"), ""
     if head.get("classlabel", "true").startswith("true"):
         *channels, label = channels
     values = [
-        [_value(cell, where, f"of dimension {i}") for cell in row.split(",")] for i, row in enumerate(channels, 1)
+        [value_of(cell, where, f"of dimension {i}") for cell in row.split(",")] for i, row in enumerate(channels, 1)
     ]
     if len({len(row) for row in values}) != 1 or head.get("dimensions", str(len(values))) != str(len(values)):
         lengths = ", ".join(str(len(row)) for row in values) or "no"
         problem = f"{lengths} values in its {counted(len(values), 'dimension')}"
         raise DataError(problem, where=where, cure="write as many dimensions as @dimensions says, of one length")
-    return _Series(np.array(values).T, [label.strip()], [where])
+    return Series(np.array(values).T, [label.strip()], [where])

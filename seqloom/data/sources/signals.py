@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from seqloom.data.formats.lines import expand, file_format
-from seqloom.data.formats.signals import Cut, Layout, Places, axes_of, read_signals, read_steps
+from seqloom.data.formats.series import Layout
+from seqloom.data.formats.signals import Cut, Places, axes_of, read_signals, read_steps
 from seqloom.data.rows import Fresh, LabelledArray, Pairs, Recording, Splits, TaggedArray, digest_rows
 from seqloom.data.sources.labelled import ExampleFiles
 from seqloom.data.sources.pairs import PairSource
@@ -73,19 +74,31 @@ class StandardizedFiles(SeriesFiles):
 
 
 def sizes_of(train: Sequence[LabelledArray]) -> Json:
-    """The number of channels, and the mean and the deviation of each, without missing values.
+    """The number of channels, and the mean and the deviation of each, without missing values; names, where there are.
 
-    Raises DataError where the number differs.
+    Raises DataError where the number or the names differ.
     """
     first = train[0]
     for row in train:
+        check_names(row, first.channels, first.where)
         if row.values.shape[1] != first.values.shape[1]:
             these, those = (counted(r.values.shape[1], "channel") for r in (row, first))
             problem, cure = f"{these}, and {first.where} has {those}", "data.axes says which axis is the channels"
             raise DataError(problem, where=row.where, cure=cure)
     mean, deviation = moments(np.concatenate([row.values for row in train]))
     scale = {"mean": mean.tolist(), "deviation": deviation.tolist()}
-    return {"sizes": {"channels": len(mean)}, "scale": scale}
+    return {
+        "sizes": {"channels": len(mean)},
+        "scale": scale,
+        **({"channels": first.channels} if first.channels else {}),
+    }
+
+
+def check_names(row: LabelledArray, channels: Sequence[str], of: str) -> None:
+    """Raises DataError for a series whose channels have other names, or another order, than those of something."""
+    if row.channels and channels and [*row.channels] != [*channels]:
+        problem = f"has the columns {', '.join(row.channels)[:200]}, and {of} {', '.join(channels)[:200]}"
+        raise DataError(problem, where=row.where, cure="give it the same columns, in the same order")
 
 
 @dataclass(frozen=True)
@@ -155,7 +168,8 @@ class Recordings(StandardizedFiles):
 
     def read(self, files: Sequence[str]) -> list[Recording]:
         """See SplitFiles."""
-        return [Recording(row.values, "", row.where) for row in read_steps(files, self, labelled=False)]
+        rows = read_steps(files, self, labelled=False)
+        return [Recording(row.values, "", row.where, channels=row.channels) for row in rows]
 
     def in_use(self, files: Sequence[str]) -> list[LabelledArray]:
         """See SeriesFiles."""

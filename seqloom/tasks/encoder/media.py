@@ -14,6 +14,7 @@ from seqloom.data.formats.images import image_files
 from seqloom.data.formats.lines import is_blank, is_text
 from seqloom.data.formats.signals import Places, checked
 from seqloom.data.rows import Example, LabelledArray, TaggedArray
+from seqloom.data.sources.signals import check_names
 from seqloom.errors import DataError, UsageError, counted
 from seqloom.evaluation.classification import nearest
 from seqloom.files import Json
@@ -277,6 +278,7 @@ class SignalMedium(Medium):
     def __init__(self, config: Any, assets: Assets) -> None:
         super().__init__(config, assets)
         self.channels: int = self.facts["sizes"]["channels"]
+        self.names: Sequence[str] = self.facts.get("channels", ())
         self.scale = Scale(*(np.array(self.facts["scale"][name], np.float32) for name in ("mean", "deviation")))
         self.places = Places(lambda name: config.data.in_use([name]))
 
@@ -300,11 +302,12 @@ class SignalMedium(Medium):
         return LabelledArray(checked(array.reshape(len(array), -1), "the series"))
 
     def check(self, rows: Sequence[LabelledArray]) -> None:
-        """Raises DataError for another number of channels."""
+        """Raises DataError for another number of channels, or other names of them."""
         for row in rows:
+            check_names(row, self.names, "the model has learned")
             if row.values.shape[1] != self.channels:
                 problem = f"{counted(row.values.shape[1], 'channel')}, and the model reads {self.channels}"
-                cure = "data.axes says which axis of an array is the channels, data.leave_out leaves columns out"
+                cure = "data.axes of its config says which axis of an array is the channels"
                 raise DataError(problem, where=row.where, cure=cure)
 
     def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:

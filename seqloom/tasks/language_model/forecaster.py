@@ -82,4 +82,5 @@ class Forecaster:
     def measured(self, walk: Walk, others: Mapping[str, np.ndarray]) -> tuple[Json, np.ndarray]:
         """The scores of forecasts beside those of others, and the forecasts (R N C)."""
         forecasts = np.stack(self.continued(walk.pasts, walk.came.shape[1]))
-        return score_forecasts(walk.came, forecasts, others, self.medium.scale.deviation), forecasts
+        names = [self.reader.channel(c) for c in range(self.medium.channels)]
+        return score_forecasts(walk.came, forecasts, others, self.medium.scale.deviation, names), forecasts

@@ -115,10 +115,14 @@ class FrameReader:
         for number, i in enumerate(range(0, len(forecasts), -(-len(forecasts) // most))):
             (row, at), c = walk.places[i], number % self.medium.channels
             parts = {"seen": row.values[max(0, at - _SHOWN) : at], "came": walk.came[i], "forecast": forecasts[i]}
-            name = f"{row.where or 'signal'}, step {at + 1:,}, channel {c + 1}"
+            name = f"{row.where or 'signal'}, step {at + 1:,}, {self.channel(c)}"
             texts = {key: " ".join(f"{value:.4g}" for value in part[:, c]) for key, part in parts.items()}
             samples.append({"signal": name, **texts})
         return samples
+
+    def channel(self, c: int) -> str:
+        """The name of a channel, from 0."""
+        return str(self.medium.names[c]) if self.medium.names else f"channel {c + 1}"
 
     def fitted(self, train: Sequence[Recording], walk: Walk) -> Autoregression:
         """The autoregression of the training series whose order is the best one for the forecasts of a walk."""

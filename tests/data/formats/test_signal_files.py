@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqloom.data.formats.signals import Cut, Layout, read_signals
+from seqloom.data.formats.series import Layout
+from seqloom.data.formats.signals import Cut, read_signals
 from seqloom.data.rows import LabelledArray, digest_rows
 from seqloom.data.sources.signals import SignalFiles
 from seqloom.errors import DataError, SeqloomError, UsageError
