@@ -15,6 +15,10 @@ from seqloom.errors import SeqloomError
 from seqloom.serving.refusals import RefusedError
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_BODY = {
+    "json_invalid": "the body is no JSON",
+    "model_attributes_type": "the body is no JSON object; send one, with Content-Type: application/json",
+}
 RETRY_AFTER = "1"
 """Seconds after which an overloaded server is asked again."""
 
@@ -49,8 +53,15 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first: Any = error.errors()[0]
-    param = ".".join(str(part) for part in first["loc"] if part != "body")[:100]
+    errors: Any = error.errors()
+    # Of the forms that a value may have, the one it has says more than that it has not the first.
+    first = next((each for each in errors if not each["type"].endswith("_type")), errors[0])
+    if first["type"] in _BODY:
+        return refusal(400, _BODY[first["type"]], first["type"])
+    if first["loc"] == ("body",):
+        return refusal(400, _BODY["model_attributes_type"], first["type"])
+    named = [str(part) for part in first["loc"] if part != "body" and not set("[-").intersection(str(part))]
+    param = ".".join(named)[:100]
     return refusal(400, f"{param}: {first['msg']}" if param else first["msg"], first["type"], param or None)
 
 

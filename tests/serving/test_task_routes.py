@@ -95,3 +95,24 @@ def test_a_run_without_a_route_is_named(runs, monkeypatch):
     said = list[str]()
     load_models([str(runs / "label")], said.append).close()
     assert said == ["label: has no route, only the page"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [([], "texts: List should have at least 1 item"), (["a"] * 3000, "texts: List should have at most 2048 items")],
+)
+def test_a_list_of_texts_has_a_length(ask, texts, told):
+    error = ask("POST", "/v1/translate", json={"model": "mt", "texts": texts}).json()["error"]
+    assert error["message"].startswith(told)
+    assert error["param"] == "texts"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [(b"", "no JSON object"), (b'{"model": "mt"', "no JSON"), (b'{"model": "mt", "texts": "a"}', "send")],
+)
+def test_a_body_is_a_json_object(ask, body, told):
+    response = ask("POST", "/v1/translate", content=body)
+    assert response.status_code == 400
+    assert told in response.json()["error"]["message"]
+    assert response.json()["error"]["param"] is None
