@@ -28,6 +28,14 @@ VIEWS = ("task", "attention", "beam", "layers", "predictions")
 _MODULES = ("chips.js", "asking.js", *(f"view-{name}.js" for name in VIEWS), "explain.js")
 _SWITCHED, _LONGEST = 64, 128
 """The most heads that are switched off one by one, and the most positions of an input."""
+_SAID = {
+    "counted": "what counted for each prediction",
+    "walk": "the numbers of each layer",
+    "weights": "attention",
+    "head": "each head, and what changes without it",
+    "beam": "the search",
+}
+"""What is said when the first answer to a question comes."""
 _BEAM: dict[str, Any] = {"beam": 4, "length_penalty": 1}  # as the view asks for
 Answers = Iterator[tuple[str, dict[str, Any], Any]]
 
@@ -55,9 +63,12 @@ def explain(path: str | Path, text: str, to: str | Path, reporter: Reporter, tas
     if (longest := max(len(side.names) for side in inspected.sides.values())) > _LONGEST:
         problem = f"the input has {longest} positions, the most that are explained are {_LONGEST}"
         raise UsageError(problem, cure="shorten it")
-    run, answers = _described(loaded.run, use), {}
+    run, answers, said = _described(loaded.run, use), {}, set[str]()
     with output_in(target.parent, target.name):
         for name, asked, answer in _answers(use, inspected, source, question):
+            if name in _SAID.keys() - said:
+                reporter.say(_SAID[name])
+                said |= {name}
             answers[name + _key({**question, **asked} if name != "beam" else asked)] = answer
         reporter.say(f"{len(answers)} answers computed")
         write_text(target, _file({"run": run, "question": question, "answers": answers}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -79,15 +78,17 @@ def without_head(use: Any, source: str, layer: str, head: int, **beside: str) ->
     inspected = looked_at(use, source, beside.get("second", ""), beside.get("target", ""))
     found = switched_off(inspected, layer, head)
     off = heads_set(inspected.model, layer, {head: 0.0})
-    return {**found, "texts": [_written(use, source, nullcontext()), _written(use, source, off)]}
+    before = _written(use, source)
+    with off:
+        return {**found, "texts": [before, _written.__wrapped__(use, source)]}
 
 
-def _written(use: Any, source: str, changed: AbstractContextManager[None]) -> str:
-    with changed:
-        if isinstance(use, Translator):
-            return use([source])[0]
-        if isinstance(use, Generator):
-            return str(use(source, max_length=_WRITTEN, kind="greedy"))
+@lru_cache(maxsize=_KEPT)
+def _written(use: Any, source: str) -> str:
+    if isinstance(use, Translator):
+        return use([source])[0]
+    if isinstance(use, Generator):
+        return str(use(source, max_length=_WRITTEN, kind="greedy"))
     return ""
 
 
