@@ -2,6 +2,7 @@
 
     python benchmarks/serve.py
     python benchmarks/serve.py --run runs/novels --clients 32 --tokens 64
+    python benchmarks/serve.py --minutes 5 --gone 500
     python benchmarks/serve.py --quick
 
 The server has a process of its own; the clients share another with this script. Without --run, it serves a GPT of
@@ -164,9 +165,11 @@ async def measured(url: str, model: str, process: int, options: argparse.Namespa
         together, many = await clients.at_once(options.clients, options.each, clients.write)
         rates = sum(one) / alone, sum(many) / together
         _, firsts = await clients.at_once(8, options.each * 4, clients.first)
-        before = resident(process)
-        await clients.at_once(options.clients, options.each, clients.write)
-        growth, freed = resident(process) - before, [await clients.freed() for _ in range(5)]
+        before, began, rounds = resident(process), time.monotonic(), 0
+        while not rounds or time.monotonic() - began < 60 * options.minutes:
+            await clients.at_once(options.clients, options.each, clients.write)
+            rounds += 1
+        growth, freed = resident(process) - before, [await clients.freed() for _ in range(options.gone)]
         return {
             "tokens/s, one request at a time": rates[0],
             f"tokens/s, {options.clients} clients": rates[1],
@@ -174,8 +177,8 @@ async def measured(url: str, model: str, process: int, options: argparse.Namespa
             "ms to the first token, 8 clients, median": 1000 * sorted(firsts)[len(firsts) // 2],
             "ms to the first token, 8 clients, 99 %": 1000 * sorted(firsts)[int(0.99 * (len(firsts) - 1))],
             f"ms of /healthz beside {options.slow} slow senders, longest": 1000 * await clients.beside(options.slow),
-            "ms until a client that went has no place, longest of 5": 1000 * max(freed),
-            f"MB more in memory after {options.clients * options.each} requests": growth,
+            f"ms until a client that went has no place, longest of {options.gone}": 1000 * max(freed),
+            f"MB more in memory after {options.clients * options.each * rounds} requests": growth,
         }
 
 
@@ -186,6 +189,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=64, help="of each text")
     parser.add_argument("--each", type=int, default=4, help="requests of each client")
+    parser.add_argument("--minutes", type=float, default=0, help="of all clients, at least one request of each")
+    parser.add_argument("--gone", type=int, default=5, help="clients that go in the middle of an answer")
     parser.add_argument("--slow", type=int, default=200, help="clients that send slowly")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--layers", type=int, default=6)

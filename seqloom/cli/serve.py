@@ -60,9 +60,10 @@ def serve(
     if not at.token and not is_loopback(at.host):
         cure = "set SEQLOOM_TOKEN, or leave --host out"
         raise UsageError("other machines may ask only with a token", where=f"--host {at.host}", cure=cure)
-    # Other than a training, a server meets ever new shapes, and each has a compiled kernel of half a megabyte. What is
-    # freed goes back to the system.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    # Other than a training, a server meets ever new shapes, and each has compiled kernels, which oneDNN keeps and torch
+    # keeps as well: by default 1,024 of each. What is freed goes back to the system.
+    for kept in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(kept, "64")
     reporter = Reporter(0 if quiet else 1)
     with listening(at.host, at.port) as listener:
         models = load_models(runs, reporter.warn, adapter)

@@ -226,7 +226,8 @@ class Generator:
         ids = ids[:tokens] if tokens else ids
         if self.context is not None and len(ids) > self.context:
             problem = f"the text has {len(ids)} tokens, more than the model's context of {self.context}"
-            raise DataError(problem, cure=f"shorten it; in Python, look(..., tokens={self.context}) takes its beginning")
+            cure = f"shorten it; in Python, look(..., tokens={self.context}) takes its beginning"
+            raise DataError(problem, cure=cure)
         inputs = Inputs.text(torch.tensor([ids], device=next(model.parameters()).device))
 
         def run(rows: int) -> Tensor:
