@@ -64,6 +64,17 @@ def matthews(table: Counts) -> float:
     return float((right * total - predicted @ true) / below) if below > 0 else 0.0
 
 
+def paired_difference(first: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[float, float]:
+    """How much more often `other` is right than `first` on the same examples, and half its 95 % interval, in points.
+
+    Only the examples on which they differ count, which makes it narrower than what two shares of other examples would
+    have; half an example is added to each kind (Agresti and Min 2005).
+    """
+    gained, lost, count = int((other & ~first).sum()), int((first & ~other).sum()), len(first)
+    spread = gained + lost + 1 - (gained - lost) ** 2 / (count + 2)
+    return 100 * (gained - lost) / count, 196 * spread**0.5 / (count + 2)
+
+
 def reliability(confidence: Numbers, right: NDArray[np.bool_]) -> tuple[list[dict[str, Any]], float]:
     """Confidence and accuracy in ten bins of confidence, in percent, and the expected calibration error.
 

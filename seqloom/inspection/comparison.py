@@ -69,6 +69,8 @@ def _scores(result: Mapping[str, Any]) -> Table:
     title = f"{result['test']}, {count[0]:,} {count[1]}" if count else str(result["test"])
     title += f", most frequent label {result['majority']:.1f} %" if "majority" in result else ""
     note = "± is half a 95 % interval."
+    if any("difference" in row for row in result["systems"]):
+        note += " against: the difference of the accuracies, in points, on the same examples (paired)."
     if "tokenization" in result:
         note = (
             f"BLEU is sacreBLEU {result['tokenization']}, lowercased. ± is half a 95 % interval, p the probability of "
@@ -77,8 +79,9 @@ def _scores(result: Mapping[str, Any]) -> Table:
     rows = [dict(row) for row in result["systems"]]
     for row in rows:
         row |= row.get("scores", {}) | {f"{key}_interval": half for key, half in row.get("intervals", {}).items()}
-    keys = [key for key in (*MEASURES, "p") if key not in _COSTS and any(key in row for row in rows)]
-    names = (MEASURES[key].name if key in MEASURES else key for key in keys)
+    keys = [key for key in (*MEASURES, "difference", "p") if key not in _COSTS and any(key in row for row in rows)]
+    others = {"difference": f"against {rows[0]['name']}"}
+    names = (MEASURES[key].name if key in MEASURES else others.get(key, key) for key in keys)
     return Table(title, ["", *names], [[row["name"], *(_score(row, key) for key in keys)] for row in rows], note)
 
 
@@ -87,7 +90,7 @@ def _score(row: Mapping[str, Any], key: str) -> str | None:
     if value is None:
         return None
     if half is not None:
-        return f"{value:.1f}±{half:.1f}"
+        return f"{value:{'+' if key == 'difference' else ''}.1f}±{half:.1f}"
     return MEASURES[key].shown(value) if key in MEASURES else f"{value:.3f}"
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from seqloom import measures
 from seqloom.errors import UsageError
+from seqloom.evaluation.classification import paired_difference
 from seqloom.files import Json, output_in, write_json, write_text
 from seqloom.inspection.comparison import render_comparison
 from seqloom.measures import MEASURES
@@ -64,17 +67,31 @@ def compare_runs(
 
 
 def scores_alone(runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json:
-    """The scores of several runs on one test set, with 95 % intervals for percentages, and their learning curves."""
+    """The scores of several runs on one test set, with 95 % intervals for percentages, and their learning curves.
+
+    For predicted labels also how much more often each is right than the first, with the interval of the pairs.
+    """
     refuse_other_tests([scores.get("examples", scores.get("bytes")) for scores in evaluations], runs, names)
-    systems = []
+    systems: list[Json] = []
     for run, name, scores in zip(runs, names, evaluations, strict=True):
         shown = measures.measured(scores, headline=True)
         shares = {key: value / 100 for key, value in shown.items() if MEASURES[key].share and value is not None}
         shares = shares if "examples" in scores else {}
         intervals = {key: 196 * (p * (1 - p) / scores["examples"]) ** 0.5 for key, p in shares.items()}
         systems.append({"name": name, "scores": shown, "intervals": intervals, "valid": _valid(run)})
-    first = evaluations[0]
+    first, right = evaluations[0], [_right(scores) for scores in evaluations]
+    for system, each in zip(systems[1:], right[1:], strict=True):
+        if right[0] is not None and each is not None:
+            system["difference"], system["difference_interval"] = paired_difference(right[0], each)
     return {"systems": systems, "examples": first.get("examples")} | {k: first[k] for k in ("majority",) if k in first}
+
+
+def _right(scores: Json) -> np.ndarray | None:
+    """(N) whether each predicted label is the true one; None where no labels were predicted."""
+    rows = scores.get("predictions", ())
+    if "accuracy" not in scores or not rows or not {"label", "prediction"} <= rows[0].keys():
+        return None
+    return np.array([row["label"] == row["prediction"] for row in rows])
 
 
 def run_names(runs: Sequence[Run]) -> list[str]:

@@ -252,12 +252,17 @@ def test_a_ladder_of_readers_is_trained_and_compared(call: Call, here, tmp_path)
         assert row["scores"]["accuracy"] == scores["accuracy"]
         assert row["intervals"]["accuracy"] == pytest.approx(196 * (share * (1 - share) / 14) ** 0.5)
         assert row["minutes_to_reach"] <= row["minutes"] + 0.001 / 60  # the curve is in milliseconds
+    bag, tuned = comparison["systems"]
+    assert "difference" not in bag
+    assert tuned["difference"] == pytest.approx(tuned["scores"]["accuracy"] - bag["scores"]["accuracy"])
     runs = [tmp_path / "ladder" / name for name in ("bag", "tuned")]
     shown = call("compare", *runs, "--test", "valid.tsv", "--to", tmp_path / "both", "-q").out
     assert "valid, 12 examples, most frequent label" in shown
     assert "±" in shown
+    assert "against bag" in shown
     page = (tmp_path / "both" / "compare.html").read_text(encoding="utf-8")
     assert "2 runs on valid" in page
+    assert "the difference of the accuracies, in points, on the same examples" in page
     assert "accuracy on the validation data by minutes of training" in page
     call("compare", runs[0], "span", "-q").refused(2, "runs of the tasks 'classify' and 'answer'")
 

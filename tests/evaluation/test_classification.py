@@ -12,6 +12,7 @@ from seqloom.evaluation.classification import (
     label_f1,
     marks_spans,
     matthews,
+    paired_difference,
     ranks,
     reliability,
     score_labels,
@@ -24,6 +25,37 @@ from seqloom.evaluation.classification import (
 def one_hot(said: list[int], size: int, sure: float = 0.8) -> np.ndarray:
     rest = (1 - sure) / (size - 1)
     return np.where(np.arange(size) == np.array(said)[:, None], sure, rest)
+
+
+def test_a_paired_difference_is_that_of_the_examples_that_differ():
+    first, other = np.zeros(200, bool), np.zeros(200, bool)
+    first[:150] = True
+    other[6:160] = True  # 6 lost, 10 gained
+    difference, half = paired_difference(first, other)
+    assert difference == pytest.approx(2)
+    assert half == pytest.approx(100 * 1.96 * math.sqrt(6.5 + 10.5 - (10 - 6) ** 2 / 202) / 202)
+    assert paired_difference(other, first) == (-difference, half)
+    same, narrow = paired_difference(first, first)
+    assert same == 0
+    assert 0 < narrow < 1
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_the_interval_of_a_paired_difference_holds_the_truth(shift):
+    generator, inside = np.random.default_rng(0), 0
+    for _ in range(1000):
+        hard = generator.random(300)
+        first, other = hard + generator.normal(0, 0.2, 300) < 0.7, hard + generator.normal(0, 0.2, 300) < 0.7 + shift
+        truth = 100 * (_share(0.7 + shift) - _share(0.7))
+        difference, half = paired_difference(first, other)
+        inside += abs(difference - truth) <= half
+    assert 930 <= inside <= 975
+
+
+def _share(limit: float) -> float:
+    """P(u + 0.2 z < limit) for a uniform u and a normal z."""
+    grid = (np.arange(20_000) + 0.5) / 20_000
+    return float(np.mean([0.5 * (1 + math.erf((limit - u) / 0.2 / math.sqrt(2))) for u in grid]))
 
 
 def test_two_labels_by_hand():
