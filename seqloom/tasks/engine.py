@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from seqloom.decoding.job import Job
 from seqloom.decoding.results import Hypothesis, Ids
 from seqloom.errors import RunError, UsageError, optional
 from seqloom.files import Checkpoint, read_sealed, short_digest, write_folder, write_sealed
-from seqloom.interop.ctranslate import POSITIONS, token_names, write_ctranslate2
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.effective import adapters_of
 from seqloom.run import Run
@@ -123,6 +123,8 @@ def fast_engine(
         return None
     with folder as path:
         other = CTranslate2(Path(path), names, ends, threads=torch.get_num_threads(), large=large, int8=int8)
+    from seqloom.interop.ctranslate import POSITIONS
+
     room = getattr(predictor, "context", None)
     fast = Fast(other, POSITIONS if room is None else min(room, POSITIONS), tell)
     if (apart := _apart(predictor, other)) > (_INT8 if int8 else _TOLERANCE[first.dtype]):
@@ -135,6 +137,8 @@ def names_and_ends(
     model: nn.Module, pair: tuple[Tokenizer, Tokenizer]
 ) -> tuple[tuple[list[str] | None, list[str]], tuple[int, ...]]:
     """CTranslate2's names of the ids of source, where there is one, and target; and the ids that end a result."""
+    from seqloom.interop.ctranslate import token_names
+
     source, target = pair
     if isinstance(model, EncoderDecoder):
         return (token_names(source), token_names(target)), (target.end, *target.stops)
@@ -145,35 +149,24 @@ def _installed() -> bool:
     return importlib.util.find_spec("ctranslate2") is not None
 
 
-class _Kept:
-    """A folder that stays."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> str:
-        return str(self._path)
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-
 def _converted(
     run: Run, pair: tuple[Tokenizer, Tokenizer], model: Callable[[], nn.Module]
-) -> _Kept | tempfile.TemporaryDirectory[str]:
+) -> AbstractContextManager[str]:
     """The folder of a run's model for CTranslate2: the one that was kept, or a new one, if need be not in the run."""
     package, best = optional("ctranslate2", "CTranslate2", "fast"), run.best(lambda text: None)
     basis = short_digest([package.__version__, best.digest(), run.info()["files"]])
     folder = run.path / FOLDER
 
     def write(path: Path) -> None:
+        from seqloom.interop.ctranslate import write_ctranslate2
+
         write_ctranslate2(path, model(), pair)
         write_sealed(path / _STAMP, {"basis": basis})
 
     try:
         if Checkpoint(folder).fault() is not None or read_sealed(folder / _STAMP, "").get("basis") != basis:
             write_folder(folder, write)
-        return _Kept(folder)
+        return nullcontext(str(folder))
     except RunError:  # the run cannot be written to
         temporary = tempfile.TemporaryDirectory(prefix="seqloom-")
         write(Path(temporary.name))

@@ -89,7 +89,18 @@ def test_a_form_that_it_does_not_have_is_decoded_here(call: Call, folder, asked)
 
 
 def test_scores_are_the_same_and_those_of_8_bits_have_a_name_of_their_own(call: Call, folder, asked):
-    words = ["run", "--json", "-q", "--decoding.beam", "3", "--decoding.max-length", "60", "--test", "test.src", "test.tgt"]
+    words = [
+        "run",
+        "--json",
+        "-q",
+        "--decoding.beam",
+        "3",
+        "--decoding.max-length",
+        "60",
+        "--test",
+        "test.src",
+        "test.tgt",
+    ]
     ours = json.loads(call("eval", *words, "--engine", "torch", "--name", "ours").out)
     theirs = json.loads(call("eval", *words, "--engine", "ctranslate2", "--name", "theirs").out)
     assert asked
