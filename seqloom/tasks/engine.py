@@ -6,6 +6,7 @@ import importlib.util
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +37,26 @@ class Fast:
     """Decodes what it can by CTranslate2, and leaves the rest to our own decoding.
 
     Args:
-        other: the model.
+        opened: returns the model when something is to be decoded; None = our own engine decodes all.
         room: the most tokens of a prompt and its continuation, or of a source, and of a translation.
         say: is told once what is left.
     """
 
-    def __init__(self, other: CTranslate2, room: int, say: Callable[[str], None]) -> None:
-        self._other, self._room, self._say = other, room, say
+    def __init__(self, opened: Callable[[], CTranslate2 | None], room: int, say: Callable[[str], None]) -> None:
+        self._opened, self._room, self._say = opened, room, say
         self._said: set[str] = set()
+
+    @cached_property
+    def _other(self) -> CTranslate2 | None:
+        return self._opened()
 
     def decode(self, jobs: Sequence[Job], own: Own) -> list[list[Hypothesis]]:
         """The best hypotheses of each job; all have one config."""
-        if any(self._left(job) for job in jobs):
+        if any(self._left(job) for job in jobs) or (other := self._other) is None:
             return own(range(len(jobs)))
         able = [i for i, job in enumerate(jobs) if len(job.row) + job.request.length <= self._room]
         rows, limits = [jobs[i].row for i in able], [jobs[i].request.length for i in able]
-        found = self._other.decode(rows, limits, jobs[0].config) if able else []
+        found = other.decode(rows, limits, jobs[0].config) if able else []
         results = {i: hypotheses for i, hypotheses in zip(able, found, strict=True) if hypotheses is not None}
         if left := [i for i in range(len(jobs)) if i not in results]:
             results |= zip(left, own(left), strict=True)
@@ -59,8 +64,10 @@ class Fast:
 
     def stream(self, job: Job, own: Callable[[], Generator[Ids, None, Hypothesis]]) -> Generator[Ids, None, Hypothesis]:
         """Yields the ids of the best hypothesis as they are decided; returns it."""
-        left = self._left(job) or job.config.beam > 1 or len(job.row) + job.request.length > self._room
-        return own() if left else self._other.stream(job.row, job.request.length)
+        length = job.request.length
+        if self._left(job) or job.config.beam > 1 or len(job.row) + length > self._room or self._other is None:
+            return own()
+        return self._other.stream(job.row, length)
 
     def _left(self, job: Job) -> bool:
         why = refusal(job.config)
@@ -87,8 +94,8 @@ def fast_engine(
 ) -> Fast | None:
     """CTranslate2 for a run in use; None = our own engine decodes.
 
-    The model is converted once and kept in the run, with the digest of its checkpoint, and its first results are
-    compared with ours each time.
+    When it decodes for the first time, the model is converted, once, and kept in the run, with the digest of its
+    checkpoint; and some results are compared with ours.
 
     Args:
         run: the run.
@@ -99,7 +106,7 @@ def fast_engine(
         say: reports what it cannot do.
 
     Raises:
-        MissingExtra, UsageError: CTranslate2 is asked for, and is not there, or the run writes no text.
+        MissingExtra, UsageError: CTranslate2 is asked for and not there; 8 bits of our own engine.
     """
     model: nn.Module = predictor.model
     first = next(model.parameters())
@@ -109,28 +116,31 @@ def fast_engine(
         return None
     tell: Callable[[str], None] = say if name == "ctranslate2" else lambda text: None
     target: Tokenizer = getattr(predictor, "target", None) or predictor.tokenizer
-    source = getattr(predictor, "source", target)
-    if not isinstance(source, Tokenizer):
+    pair = getattr(predictor, "source", target), target
+    if not isinstance(pair[0], Tokenizer):
         tell("CTranslate2 reads only text: our own engine decodes")
         return None
     optional("ctranslate2", "CTranslate2", "fast")
-    names, ends = names_and_ends(model, (source, target))
-    large = sum(p.numel() for p in model.parameters()) >= _LARGE
-    try:
-        folder = _converted(run, (source, target), lambda: model if first.dtype == torch.float32 else exact())
-    except UsageError as error:
-        tell(f"{error.problem}: our own engine decodes")
-        return None
-    with folder as path:
-        other = CTranslate2(Path(path), names, ends, threads=torch.get_num_threads(), large=large, int8=int8)
     from seqloom.interop.ctranslate import POSITIONS
 
+    def opened() -> CTranslate2 | None:
+        names, ends = names_and_ends(model, pair)
+        large = sum(p.numel() for p in model.parameters()) >= _LARGE
+        try:
+            folder = _converted(run, pair, lambda: model if first.dtype == torch.float32 else exact())
+        except UsageError as error:
+            tell(f"{error.problem}: our own engine decodes")
+            return None
+        with folder as path:
+            other = CTranslate2(Path(path), names, ends, threads=torch.get_num_threads(), large=large, int8=int8)
+        apart, most = _apart(predictor, other), _INT8 if int8 else _TOLERANCE[first.dtype]
+        if apart > most:
+            problem = f"CTranslate2 gives other results than our own engine, by {apart:.2g} nats a token"
+            say(f"{problem}: our own engine decodes")
+        return other if apart <= most else None
+
     room = getattr(predictor, "context", None)
-    fast = Fast(other, POSITIONS if room is None else min(room, POSITIONS), tell)
-    if (apart := _apart(predictor, other)) > (_INT8 if int8 else _TOLERANCE[first.dtype]):
-        say(f"CTranslate2 gives other results than our own engine, by {apart:.2g} nats a token: our own engine decodes")
-        return None
-    return fast
+    return Fast(opened, POSITIONS if room is None else min(room, POSITIONS), tell)
 
 
 def names_and_ends(
@@ -175,10 +185,12 @@ def _converted(
 
 def _apart(predictor: Any, other: CTranslate2) -> float:
     """How far both are apart at most, in nats per token, on what our own engine writes for a few random inputs."""
+    fast, predictor.fast = predictor.fast, None
     random, sizes = np.random.Generator(np.random.Philox(1)), predictor.model.config.decoder
     room = min(n for n in (16, sizes.limit, getattr(predictor, "context", None)) if n is not None)
     longest = max(1, min(6, room // 2, getattr(predictor, "max_source", room)))
     rows = [random.integers(0, predictor.vocab_size, longest).tolist() for _ in range(3)]
     written = predictor.hypotheses(rows, Greedy(max_length=max(1, room // 2 - 1)))
+    predictor.fast = fast
     each = [(row, best) for row, (best, *_) in zip(rows, written, strict=True)]
     return float(max(abs(best.log_p - other.log_p(row, best.ids)) / (len(best.ids) + 1) for row, best in each))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,8 +22,9 @@ KEPT = Path("run/ctranslate2")
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def asked(folder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows CTranslate2 was asked for, in each call."""
+    shutil.rmtree(KEPT, ignore_errors=True)  # of other tests
     counts: list[int] = []
     decode = ctranslate.CTranslate2.decode
 

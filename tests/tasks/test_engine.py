@@ -80,7 +80,7 @@ class Noted(Fast):
 
     def __init__(self, predictor: Any, folder: Path, room: int = POSITIONS) -> None:
         self.left, self.told = list[int](), list[str]()
-        super().__init__(other(predictor, folder), room, self.told.append)
+        super().__init__(lambda: other(predictor, folder), room, self.told.append)
 
     def decode(self, jobs: Any, own: Any) -> Any:
         def noted(part: Any) -> Any:
