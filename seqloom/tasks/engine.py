@@ -52,27 +52,35 @@ class Fast:
 
     def decode(self, jobs: Sequence[Job], own: Own) -> list[list[Hypothesis]]:
         """The best hypotheses of each job; all have one config."""
-        if any(self._left(job) for job in jobs) or (other := self._other) is None:
-            return own(range(len(jobs)))
-        able = [i for i, job in enumerate(jobs) if len(job.row) + job.request.length <= self._room]
-        rows, limits = [jobs[i].row for i in able], [jobs[i].request.length for i in able]
-        found = other.decode(rows, limits, jobs[0].config) if able else []
-        results = {i: hypotheses for i, hypotheses in zip(able, found, strict=True) if hypotheses is not None}
-        if left := [i for i in range(len(jobs)) if i not in results]:
+        results = dict(enumerate(self.whole(jobs)))
+        if left := [i for i, hypotheses in results.items() if hypotheses is None]:
             results |= zip(left, own(left), strict=True)
-        return [results[i] for i in range(len(jobs))]
+        return [hypotheses for hypotheses in results.values() if hypotheses is not None]
+
+    def whole(self, jobs: Sequence[Job]) -> list[list[Hypothesis] | None]:
+        """The same, but None for those that are left."""
+        results: list[list[Hypothesis] | None] = [None] * len(jobs)
+        able = [i for i, job in enumerate(jobs) if not self._left(job) and self._fits(job)]
+        if able and (other := self._other) is not None:
+            rows, limits = [jobs[i].row for i in able], [jobs[i].request.length for i in able]
+            for i, hypotheses in zip(able, other.decode(rows, limits, jobs[0].config), strict=True):
+                results[i] = hypotheses
+        return results
 
     def stream(self, job: Job, own: Callable[[], Generator[Ids, None, Hypothesis]]) -> Generator[Ids, None, Hypothesis]:
         """Yields the ids of the best hypothesis as they are decided; returns it."""
-        length = job.request.length
-        if self._left(job) or job.config.beam > 1 or len(job.row) + length > self._room or self._other is None:
+        if self._left(job) or job.config.beam > 1 or not self._fits(job) or self._other is None:
             return own()
-        return self._other.stream(job.row, length)
+        return self._other.stream(job.row, job.request.length)
+
+    def _fits(self, job: Job) -> bool:
+        return len(job.row) + job.request.length <= self._room
 
     def _left(self, job: Job) -> bool:
         why = refusal(job.config)
         for reason, there in {
-            "adapters": adapters_of() is not None,
+            "adapters": adapters_of() is not None or job.adapter is not None,
+            "the probabilities of tokens": job.top is not None,
             "a beginning that is given": bool(job.request.prefix),
             "texts that end before a string": job.request.stopped is not None,
         }.items():

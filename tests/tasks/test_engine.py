@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling
+from seqloom.decoding.continuous import Update
 from seqloom.decoding.ctranslate import CTranslate2, refusal
 from seqloom.interop.ctranslate import POSITIONS, write_ctranslate2
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
@@ -79,7 +80,7 @@ class Noted(Fast):
     """It notes which jobs our own engine got, and what was said."""
 
     def __init__(self, predictor: Any, folder: Path, room: int = POSITIONS) -> None:
-        self.left, self.told = list[int](), list[str]()
+        self.left, self.told, self.at_once = list[int](), list[str](), 0
         super().__init__(lambda: other(predictor, folder), room, self.told.append)
 
     def decode(self, jobs: Any, own: Any) -> Any:
@@ -88,6 +89,11 @@ class Noted(Fast):
             return own(part)
 
         return super().decode(jobs, noted)
+
+    def whole(self, jobs: Any) -> Any:
+        found = super().whole(jobs)
+        self.at_once += sum(each is not None for each in found)
+        return found
 
 
 def agree(ours: Any, theirs: Any) -> None:
@@ -150,6 +156,33 @@ def test_prefixes_and_adapters_are_ours(tmp_path: Path) -> None:
         made.translate(["two"], max_length=6)
     assert [told.partition(" is not")[0] for told in noted.told] == ["a beginning that is given", "adapters"]
     assert noted.left == [0, 0]
+
+
+def test_jobs_that_go_together_are_decoded_at_once(tmp_path: Path) -> None:
+    made = translator(FORMS["learned"])
+    writings = [made.job(text, max_length=n) for text, n in zip(TEXTS, (3, 12, 6, 9, 4), strict=True)]
+    writings += [made.job(TEXTS[0], "two", max_length=5), made.job(TEXTS[1], max_length=5, top=1)]
+    jobs = [writing.job for writing in writings]
+
+    def all_of() -> dict[Any, Any]:
+        running, updates = made.continuous(rows=4), list[Update]()
+        for job in jobs:
+            running.join(job)
+        while len(running):
+            updates += running.step()
+        assert all(
+            [c.id for u in updates if u.job is job for c in u.chosen] == [*u.hypotheses[0].ids]
+            for job in jobs
+            for u in updates
+            if u.job is job and u.hypotheses
+        )
+        return {u.job: u.hypotheses for u in updates if u.hypotheses is not None}
+
+    ours = all_of()
+    made.fast = noted = Noted(made, tmp_path / "model")
+    theirs = all_of()
+    agree([ours[job] for job in jobs], [theirs[job] for job in jobs])
+    assert noted.at_once == len(TEXTS)
 
 
 OTHER: dict[str, Any] = {

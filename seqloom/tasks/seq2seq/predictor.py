@@ -264,7 +264,7 @@ class Translator:
     def continuous(self, rows: int = 32, chunk: int = 0) -> Continuous:
         """What decodes jobs together; see decoding.continuous."""
         self.model.eval()
-        return Continuous(self._writer, rows, chunk)
+        return Continuous(self._writer, rows, chunk, None if self.fast is None else self.fast.whole)
 
     @cached_property
     def _writer(self) -> Writer:
