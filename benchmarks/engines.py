@@ -29,6 +29,7 @@ from seqloom.nn.transformer import TransformerConfig
 from seqloom.run import Run
 from seqloom.tasks import load
 from seqloom.tasks.assets import Assets
+from seqloom.tasks.engine import names_and_ends
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.tokenizer import BPE
 from seqloom.text.training import train_tokenizer
@@ -65,10 +66,12 @@ def directly(run: str, config: DecodingConfig) -> Translate:
     threads = torch.get_num_threads()
     model = ctranslate2.Translator(str(Path(run) / "ctranslate2"), inter_threads=threads, intra_threads=1)
     predictor = load(run, precision="fp32")
-    source, target = predictor.source, predictor.target
+    target = predictor.target
+    names, _ = names_and_ends(predictor.model, (predictor.source, target))
+    source, ids_of = names[0] or [], {name: i for i, name in enumerate(names[1])}
 
     def translate(texts: Sequence[str]) -> list[str]:
-        rows = [source.tokens(row.tolist()) for row in predictor.encode(texts)]
+        rows = [[source[int(i)] for i in row] for row in predictor.encode(texts)]
         results = model.translate_batch(
             rows,
             beam_size=config.beam,
@@ -76,8 +79,7 @@ def directly(run: str, config: DecodingConfig) -> Translate:
             max_decoding_length=config.max_length,
             max_batch_size=max(1, -(-len(rows) // threads)),
         )
-        ids = [[target.inner.token_to_id(token) for token in result.hypotheses[0]] for result in results]
-        decoded: list[str] = target.decode(ids)
+        decoded: list[str] = target.decode([[ids_of[token] for token in r.hypotheses[0]] for r in results])
         return decoded
 
     return translate
