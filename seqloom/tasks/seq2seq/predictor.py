@@ -24,7 +24,7 @@ from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected, inspect
 from seqloom.models.assemblies import TextWriter
 from seqloom.nn.effective import adapters_of, by_row
-from seqloom.tasks.encoder.media import Medium
+from seqloom.tasks.encoder.medium import Medium
 from seqloom.tasks.looking import token_positions, window_positions
 from seqloom.tasks.writing import Pieces, Writing
 from seqloom.text.tokenizer import Tokenizer
@@ -83,6 +83,11 @@ class Translator:
         self.rows, self.long_input = rows, long_input
         self.max_source = max_source if limit is None else min(max_source, limit)
         self.cuts = 0
+
+    @property
+    def medium(self) -> Medium | None:
+        """What encodes its sources; None = a tokenizer."""
+        return None if isinstance(self.source, Tokenizer) else self.source
 
     def named(self, inputs: Sequence[str]) -> list[str]:
         """The sources of a command line, one by one: texts, or what files hold."""
