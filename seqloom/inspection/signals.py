@@ -69,7 +69,8 @@ def _spans(labels: Sequence[str]) -> Markup:
     wide, at, bars, said = _WIDTH / max(1, len(labels) - 1), 0, list[Markup](), list[str]()
     for label, run in groupby(labels):
         first, at = at, at + sum(1 for _ in run)
-        left, width = _LEFT + max(0.0, first - 0.5) * wide, (at - max(0.5, first)) * wide
+        begin, end = max(0.0, first - 0.5), min(at - 0.5, len(labels) - 1)
+        left, width = _LEFT + begin * wide, (end - begin) * wide
         said.append(f"{first + 1} to {at} {label}")
         text = element("text", label, x=round(left, 2), y=9, font_size=9) if width > 6 * len(label) else None
         bar = element("rect", element("title", said[-1]), x=round(left, 2), y=12, width=round(width, 2), height=8)

@@ -35,6 +35,7 @@ from seqloom.tasks.encoder.masked_words import MaskedWordsConfig
 from seqloom.tasks.encoder.tag import TagConfig
 from seqloom.tasks.language_model.forecast import ForecastConfig
 from seqloom.tasks.language_model.task import LanguageModelConfig
+from seqloom.tasks.multimodal.task import MultimodalTask
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.chat import with_chat
 from seqloom.text.tokenizer import BPE, WordLevel
@@ -53,7 +54,7 @@ BYTES, WORDS = BPE(size=290), WordLevel(size=20)
 def write_run(folder: Path, name: str, config: Any, facts: Any = None) -> str:
     """A run of a config with random weights; its tokenizer knows the words that are made up."""
     tokenizer = with_mask(with_chat(train_tokenizer(getattr(config, "tokenizer", BYTES), sentences(40, 3))))
-    texts = hasattr(config, "decoding") or getattr(config, "modality", "text") == "text"
+    texts = hasattr(config, "decoding") or config.parts or getattr(config, "modality", "text") == "text"
     assets = Assets((tokenizer, tokenizer) if texts else None, facts)
     torch.manual_seed(5)
     model = config.build(assets)
@@ -90,12 +91,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = {"data": {"kind": "images", "train": ["none"]}, "model": {"encoder": SIZES}, "batches": {"tokens": 99}}
     seen = {"sizes": {"size": 8, "channels": 1}, "scale": {"mean": [99.0], "deviation": [50.0]}}
     write_run(folder, "pictures", build(ClassifyConfig, {"task": "classify", **images}), labels | seen)
-    write_signal_runs(folder)
+    write_other_runs(folder)
     return folder
 
 
-def write_signal_runs(folder: Path) -> None:
-    """The runs waves, steps, pens and ahead, of signals; scenes, of images and texts; vectors, which only embeds."""
+def write_other_runs(folder: Path) -> None:
+    """Runs of signals (waves, steps, pens, ahead), of captions (scenes), of several tasks (both), of vectors alone."""
     data: Any = {"data": {"kind": "signals", "train": ["none"]}}
     seen = {"sizes": {"channels": 2}, "scale": {"mean": [0.0, 9.0], "deviation": [1.0, 3.0]}}
     front = {"strides": [2], "kernel": 3}
@@ -113,6 +114,20 @@ def write_signal_runs(folder: Path) -> None:
     pixels = {"sizes": {"size": 8, "channels": 1}, "scale": {"mean": [99.0], "deviation": [50.0]}}
     source = {"preset": "vit-transformer", "source": {"patch": 4}, "encoder": SIZES, "decoder": SIZES}
     write_run(folder, "scenes", build(TranslateConfig, {**captions, "model": source}), pixels)
+    tasks = {
+        "marks": {"kind": "classify", "data": {"kind": "images", "train": ["none"]}, "batches": {"tokens": 99}},
+        "waves": {"kind": "classify", **data, "batches": {"length": 30}},
+        "scenes": {"kind": "translate", "data": captions["data"], "decoding": {"max_length": 9}},
+        "films": {"kind": "classify", "data": {"train": ["none"]}, "batches": {"length": 30}},
+    }
+    encoders = {name: {"encoder": SIZES} for name in ("image", "signal", "text")}
+    several = build(
+        MultimodalTask, {"tasks": tasks, "tokenizer": {"size": 290}, "model": {"encoders": encoders, "decoder": SIZES}}
+    )
+    labels = {"labels": ["few", "many"]}
+    write_run(
+        folder, "both", several, {"marks": labels | pixels, "waves": labels | seen, "scenes": pixels, "films": labels}
+    )
     write_run(folder, "vectors", MaskedWordsConfig(data=NoData(), tokenizer=BYTES, model=READER), {"heads": {}})
 
 

@@ -188,7 +188,10 @@ function showTask(node, { api, run, session, signal, guarded }) {
       if (run.reads !== "text" && run.looks) seen.replaceChildren(placed((await api.get("look", { model: run.name, ...input.value() }, ends)).markup));
     });
   });
-  if (run.reads === "signal") guarded(async () => { input.area.value ||= sampleText(await api.get("sample", { model: run.name }, signal)); });
+  if (run.reads === "signal") guarded(async () => {
+    const sample = await api.get("sample", { model: run.name }, signal); // what was written meanwhile stays
+    input.area.value ||= sampleText(sample);
+  });
   anew.addEventListener("click", () => {
     now?.abort();
     said.length = 0;
