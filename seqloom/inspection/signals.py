@@ -64,7 +64,7 @@ def forecast_figure(name: str, seen: np.ndarray, came: np.ndarray, forecast: np.
 
 
 def _spans(labels: Sequence[str]) -> Markup:
-    """A bar for each run of equal labels (T), in the colour of its label, with its name where there is room."""
+    """A bar for each run of equal labels (T), in the colour of its label, with its name where it fits; a legend."""
     colours = {label: i % 6 for i, label in enumerate(dict.fromkeys(labels))}
     wide, at, bars, said = _WIDTH / max(1, len(labels) - 1), 0, list[Markup](), list[str]()
     for label, run in groupby(labels):
@@ -76,7 +76,9 @@ def _spans(labels: Sequence[str]) -> Markup:
         bar = element("rect", element("title", said[-1]), x=round(left, 2), y=12, width=round(width, 2), height=8)
         bars.append(element("g", bar, text, class_=f"span s{colours[label]}"))
     title = element("title", f"labels of steps: {'; '.join(said)}")
-    return element("svg", title, *bars, class_="chart", viewBox=f"0 0 {_LEFT + _WIDTH + 10} 22", role="img")
+    drawn = element("svg", title, *bars, class_="chart", viewBox=f"0 0 {_LEFT + _WIDTH + 10} 22", role="img")
+    keys = (element("span", label, class_=f"key s{colour}") for label, colour in colours.items())
+    return join([drawn, element("p", *keys, class_="note")])
 
 
 def _strip(weights: np.ndarray, label: str) -> Markup:

@@ -290,15 +290,16 @@ const predictionParts = (does, found) => ({
       ranked(Object.entries(found.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 20))],
   answer: () => [make("p", { className: "written", dir: "auto", textContent: found.text || "No answer in this passage." }), ranked([["probability", found.probability]])],
   tag: () => {
-    const pairs = found.words ? found.words.map((word, i) => [word, found.labels[i]]) : labelRuns(found.labels).slice(0, taskMost);
+    const pairs = found.words ? found.words.map((word, i) => [word, found.labels[i]]) : labelRuns(found.labels);
     return [make("div", { className: "chips", dir: "auto" }, ...pairs.map(([name, below]) => make("span", { className: "chip" }, make("bdi", { textContent: name }), make("small", { textContent: below }))))];
   },
 })[does]();
 
 // Each label of time steps with where it is, once for a run of equal ones.
 function labelRuns(labels) {
-  const starts = labels.flatMap((label, i) => (i && label === labels[i - 1] ? [] : [i]));
-  return starts.map((first, i) => [labels[first], `${first + 1}–${starts[i + 1] ?? labels.length}`]);
+  const starts = labels.flatMap((label, i) => (i && label === labels[i - 1] ? [] : [i])), more = starts.length - taskMost;
+  const runs = starts.slice(0, taskMost).map((first, i) => [labels[first], `${first + 1}–${starts[i + 1] ?? labels.length}`]);
+  return more > 0 ? [...runs, ["…", `${more} more`]] : runs;
 }
 
 export const taskView = { name: "task", title: "Try it", fits: (run) => run.does in taskLabels, show: showTask };
