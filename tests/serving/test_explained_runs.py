@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -48,6 +49,12 @@ def test_a_run_of_each_kind_is_explained(runs: Path, tmp_path: Path, inputs: dic
     assert len(counted) == len(inside["predictions"])
     for each in counted:
         assert all(len(values) == len(inside["sides"][side]["names"]) for side, values in each["sides"].items())
+    for key, packed in kept["answers"].items():
+        if key.startswith("weights"):  # 16 bits for each head, row and column
+            asked = dict(json.loads(key.removeprefix("weights")))
+            about = next(each for each in inside["attention"] if each["title"] == asked["kind"])
+            heads = 1 if asked["layer"] == "rollout" else about["heads"]
+            assert len(base64.b64decode(packed)) == 2 * heads * len(about["rows"]) * len(about["columns"])
     if inside["attention"]:
         assert {"weights", "head", "off"} <= named
 
