@@ -29,8 +29,8 @@ from seqloom.tasks.writing import Writing
 
 router = APIRouter(tags=["tasks"])
 _MODALITIES = ("text", "image", "signal")
-_AT_ONCE = 8
-"""The inputs of a request that are computed in one step, after which other requests have their turn."""
+_AT_ONCE, _STEPS = 8, 800
+"""The inputs of a request that are computed in one step, and the steps of forecasts; then others have their turn."""
 I = TypeVar("I")  # noqa: E741
 
 
@@ -62,12 +62,14 @@ async def forecast(asked: Forecasting, request: Request) -> dict[str, Any]:
     """The next steps of signals: a list of the values of all channels for each."""
     served = found(request, asked.model, "/v1/forecast")
     forecaster: Forecaster = served.predictor
+    steps = asked.steps or forecaster.config.horizon
 
     def continued(signals: Sequence[str]) -> list[Any]:
-        return forecaster.forecast([*map(forecaster.medium.row, signals)], asked.steps or 0)
+        return forecaster.forecast([*map(forecaster.medium.row, signals)], steps)
 
-    found_ = await _computed(served, await _inputs(served, asked), continued)
-    return _answered(served, channels=[*forecaster.medium.names], forecasts=[values.tolist() for values in found_])
+    at_once = max(1, min(_AT_ONCE, _STEPS // steps))
+    forecasts = await _computed(served, await _inputs(served, asked), continued, at_once)
+    return _answered(served, channels=[*forecaster.medium.names], forecasts=[values.tolist() for values in forecasts])
 
 
 @router.post("/v1/answer")
@@ -93,12 +95,14 @@ async def fill(asked: Filling, request: Request) -> dict[str, Any]:
     return _answered(served, words=words)
 
 
-async def _computed(served: Served, inputs: Sequence[I], compute: Callable[[Sequence[I]], Sequence[Any]]) -> list[Any]:
+async def _computed(
+    served: Served, inputs: Sequence[I], compute: Callable[[Sequence[I]], Sequence[Any]], at_once: int = _AT_ONCE
+) -> list[Any]:
     """What a function gives for inputs, a few of them in each step of the model's thread."""
 
     def steps() -> Iterator[Sequence[Any]]:
-        for start in range(0, len(inputs), _AT_ONCE):
-            yield compute(inputs[start : start + _AT_ONCE])
+        for start in range(0, len(inputs), at_once):
+            yield compute(inputs[start : start + at_once])
 
     return [result for part in await served.worker.steps(steps).all() for result in part]
 
