@@ -84,11 +84,6 @@ class Translator:
         self.max_source = max_source if limit is None else min(max_source, limit)
         self.cuts = 0
 
-    @property
-    def medium(self) -> Medium | None:
-        """What encodes its sources; None = a tokenizer."""
-        return None if isinstance(self.source, Tokenizer) else self.source
-
     def named(self, inputs: Sequence[str]) -> list[str]:
         """The sources of a command line, one by one: texts, or what files hold."""
         return list(inputs) if isinstance(self.source, Tokenizer) else self.source.named(inputs)
@@ -256,6 +251,11 @@ class Translator:
         """What decodes jobs together; see decoding.continuous."""
         self.model.eval()
         return Continuous(self._writer, rows, chunk)
+
+    @property
+    def medium(self) -> Medium | None:
+        """What encodes its sources; None = a tokenizer."""
+        return None if isinstance(self.source, Tokenizer) else self.source
 
     @cached_property
     def _writer(self) -> Writer:
