@@ -113,6 +113,11 @@ class Translator:
                 translations[i] = [Translation(t, h.log_p, h.score) for t, h in zip(decoded, hypotheses, strict=True)]
         return translations
 
+    @property
+    def medium(self) -> Medium | None:
+        """What encodes its sources; None = a tokenizer."""
+        return None if isinstance(self.source, Tokenizer) else self.source
+
     def score(self, texts: Sequence[str], targets: Sequence[str]) -> list[float]:
         """The log-probability of each target, end included, as the translation of its text.
 
@@ -251,11 +256,6 @@ class Translator:
         """What decodes jobs together; see decoding.continuous."""
         self.model.eval()
         return Continuous(self._writer, rows, chunk)
-
-    @property
-    def medium(self) -> Medium | None:
-        """What encodes its sources; None = a tokenizer."""
-        return None if isinstance(self.source, Tokenizer) else self.source
 
     @cached_property
     def _writer(self) -> Writer:
