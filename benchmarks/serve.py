@@ -165,11 +165,11 @@ async def measured(url: str, model: str, process: int, options: argparse.Namespa
         together, many = await clients.at_once(options.clients, options.each, clients.write)
         rates = sum(one) / alone, sum(many) / together
         _, firsts = await clients.at_once(8, options.each * 4, clients.first)
-        before, began, rounds = resident(process), time.monotonic(), 0
-        while not rounds or time.monotonic() - began < 60 * options.minutes:
+        memory, began = [resident(process)], time.monotonic()
+        while len(memory) < 2 or time.monotonic() - began < 60 * options.minutes:
             await clients.at_once(options.clients, options.each, clients.write)
-            rounds += 1
-        growth, freed = resident(process) - before, [await clients.freed() for _ in range(options.gone)]
+            memory.append(resident(process))
+        freed = [await clients.freed() for _ in range(options.gone)]
         return {
             "tokens/s, one request at a time": rates[0],
             f"tokens/s, {options.clients} clients": rates[1],
@@ -178,7 +178,9 @@ async def measured(url: str, model: str, process: int, options: argparse.Namespa
             "ms to the first token, 8 clients, 99 %": 1000 * sorted(firsts)[int(0.99 * (len(firsts) - 1))],
             f"ms of /healthz beside {options.slow} slow senders, longest": 1000 * await clients.beside(options.slow),
             f"ms until a client that went has no place, longest of {options.gone}": 1000 * max(freed),
-            f"MB more in memory after {options.clients * options.each * rounds} requests": growth,
+            f"MB more in memory after {options.clients * options.each * (len(memory) - 1)} requests": memory[-1]
+            - memory[0],
+            "MB of it in the second half": memory[-1] - memory[len(memory) // 2],
         }
 
 

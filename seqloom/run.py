@@ -3,7 +3,7 @@
     runs/NAME/  config.toml  run.json  tokenizer.json  labels.json  metrics.jsonl  samples.jsonl  .seqloom
                 checkpoints/step-00001000/{model,optimizer}.safetensors, state.json, MANIFEST.json
                 shards/00000/{ids,lines}.npy, state.json, MANIFEST.json  shards/corpus.json
-                frozen.safetensors  latest.json  best.json  eval/TESTSET.json  report.html
+                frozen.safetensors  latest.json  best.json  eval/TESTSET.json  ctranslate2/  report.html
 
 It knows files, not models. Every file that can change a result has a digest, which is checked when it is read.
 """

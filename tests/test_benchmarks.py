@@ -32,6 +32,7 @@ QUICK = {
     "translate": ["--quick", "--threads", "1", "--systems", "joeynmt", "seqloom-fp32"],
     "continuous": ["--texts", "5", "--jobs", "3"],
     "lengths": ["--lengths", "7", "13", "--repeats", "1"],
+    "engines": ["--quick", "--threads", "1"],
     "serve": ["--quick", "--threads", "1"],
     "signals": ["--folds", "2", "--training.steps", "2", "--training.evaluate_every", "2"],
     "words": [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
+from seqloom.decoding.config import EngineName
 from seqloom.errors import UsageError
 from seqloom.inspection.page import Table, cell
 from seqloom.limits import Length, Seed, parted
@@ -112,7 +113,22 @@ class Use(Printing):
     special_tokens: SpecialTokens = False
 
 
-PRINTING, TRAINING_PRINTING, USE = Printing(), TrainingPrinting(), Use()
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Engine:
+    """What decodes.
+
+    Args:
+        engine: torch = our own engine; ctranslate2 = CTranslate2, where it does the same; auto = that where it is
+            installed and the model computes in float32.
+        int8: Let CTranslate2 round the matrices to 8 bits.
+    """
+
+    engine: EngineName = "auto"
+    int8: bool = False
+
+
+PRINTING, TRAINING_PRINTING, USE, ENGINE = Printing(), TrainingPrinting(), Use(), Engine()
 
 
 _NUMBER = re.compile(r"[-+>– ]*[\d.,±e+-]*( [kM])?")  # also with an interval, or none at all

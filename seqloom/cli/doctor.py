@@ -22,6 +22,7 @@ WHAT_FOR = {
     "hf": "models from the Hugging Face hub",
     "verify": "comparison with transformers",
     "peft": "comparison of adapters with peft",
+    "fast": "decoding by CTranslate2",
     "export": "export to CTranslate2 and ONNX",
     "gguf": "files of llama.cpp, both ways",
     "serve": "serving over HTTP",

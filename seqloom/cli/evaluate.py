@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import PRINTING, Printing, Task, bounded, config_keys, print_result, print_tables
+from seqloom.cli.common import (
+    ENGINE,
+    PRINTING,
+    Engine,
+    Printing,
+    Task,
+    bounded,
+    config_keys,
+    print_result,
+    print_tables,
+)
 from seqloom.limits import Bounds
 
 _MOST_COLUMNS = 13  # of a confusion: a terminal has no room for more
@@ -23,6 +33,7 @@ def evaluate(
     task: Task = "",
     choices: str = "",
     shots: Annotated[int, bounded(Annotated[int, Bounds(0, 1000)])] = 0,
+    by: Engine = ENGINE,
     printing: Printing = PRINTING,
 ) -> None:
     """Evaluate a run on a test set.
@@ -44,7 +55,7 @@ def evaluate(
     if choices:
         scores = evaluate_choices(run, choices, shots, name, reporter)
     else:
-        scores = evaluate_run(run, test, name, overrides, reporter, task)
+        scores = evaluate_run(run, test, name, overrides, reporter, task, by.engine, int8=by.int8)
     print_result(scores, printing.json, show_scores)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from json import dumps
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import UNSET, USE, Short, Use, bounded, config_keys, split_keys
+from seqloom.cli.common import ENGINE, UNSET, USE, Engine, Short, Use, bounded, config_keys, split_keys
 from seqloom.errors import UsageError
 from seqloom.limits import Bounds
 
@@ -40,6 +40,7 @@ def generate(
     prompt: str = "",
     short: Short = UNSET,
     how: Continuation = Continuation(),
+    by: Engine = ENGINE,
     use: Use = USE,
 ) -> None:
     """Continue a prompt with a language model, or write a new text.
@@ -61,7 +62,8 @@ def generate(
     if sum(map(bool, (how.file, prompt, typed))) > 1:
         raise UsageError("a prompt is there twice: as words, --prompt or --file", cure="leave out all but one")
     prompts = read_lines(how.file) if how.file else [prompt or " ".join(typed)]
-    generator = open_predictor(run, LanguageModelConfig, special_tokens=use.special_tokens, say=reporter.warn)
+    opening: Any = {"special_tokens": use.special_tokens, "say": reporter.warn, **vars(by)}
+    generator = open_predictor(run, LanguageModelConfig, **opening)
     generator.config = config = decoding_config(generator.config, (*options, *short.keys))
     generator.long_text = how.long_text
     single = len(prompts) == 1 and config.n_best == 1 and config.beam == 1

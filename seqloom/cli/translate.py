@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import PRINTING, USE, Count, Printing, Task, Use, blocks, config_keys, split_keys
+from seqloom.cli.common import (
+    ENGINE,
+    PRINTING,
+    USE,
+    Count,
+    Engine,
+    Printing,
+    Task,
+    Use,
+    blocks,
+    config_keys,
+    split_keys,
+)
 from seqloom.errors import DataError, RunError, UsageError, command
 
 if TYPE_CHECKING:
@@ -43,6 +55,7 @@ def translate(
     scores: bool = False,
     how: How = How(),
     task: Task = "",
+    by: Engine = ENGINE,
     use: Use = USE,
 ) -> None:
     """Translate texts: arguments, the lines of a file, or standard input.
@@ -61,7 +74,7 @@ def translate(
 
     reporter = use.reporter
     typed, options = split_keys(texts)
-    more: Any = {"long_input": how.long, "special_tokens": use.special_tokens, "task": task}
+    more: Any = {"long_input": how.long, "special_tokens": use.special_tokens, "task": task, **vars(by)}
     translator = _opened(run, ("text", "signal"), options, reporter, rows=how.rows, **more)
     scores = scores or translator.config.n_best > 1
     number = 0

@@ -11,7 +11,8 @@ from seqloom.errors import ConfigError
 from seqloom.limits import Bounded, Bounds, LengthOrZero, NotNegative, Seed, Share
 
 Stop = Literal["first", "likely", "certain"]
-_STOP: Stop = "likely"
+EngineName = Literal["auto", "torch", "ctranslate2"]
+_STOP: Stop = "first"
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ def _kind_of(tree: Mapping[str, Any]) -> str | None:
 
 def _neutral(key: str, value: Any) -> bool:
     """Whether the value is what other kinds do anyway, and so does not contradict them."""
-    return bool(value == _NEUTRAL[key]) or _text(value) == str(_NEUTRAL[key])
+    neutral = {str(_NEUTRAL[key])} | ({"likely"} if key == "stop" else set())  # the default of runs from before
+    return bool(value == _NEUTRAL[key]) or _text(value) in neutral
 
 
 def _is_zero(value: Any) -> bool:

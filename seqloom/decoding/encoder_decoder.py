@@ -86,16 +86,23 @@ class Writer:
         hidden, state = self.model.decode(last, state)
         return self.model.head(hidden[:, -1]).index_fill_(1, self._never, -torch.inf), state
 
+    def jobs(self, rows: Sequence[Row], config: DecodingConfig, prefixes: Sequence[Sequence[int]] = ()) -> list[Job]:
+        """The jobs of some sources, each with its prefix."""
+        starts = prefixes or [[]] * len(rows)
+        return [self.job(row, config, prefix) for row, prefix in zip(rows, starts, strict=True)]
+
+    def decode(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
+        """The best hypotheses of a batch of jobs with one config."""
+        task, state = last_of(self.begin(jobs))
+        return decode(self.step, state, task, jobs[0].config)
+
 
 def decode_rows(
     model: TextWriter, ids: Sequence[Row], config: DecodingConfig, prefixes: Sequence[list[int]] = (), **special: Any
 ) -> list[list[Hypothesis]]:
     """The hypotheses for a batch of sources, each of which begins with its prefix; `special`: as for Writer."""
     writer = Writer(model, **special)
-    starts = prefixes or [[]] * len(ids)
-    jobs = [writer.job(row, config, prefix) for row, prefix in zip(ids, starts, strict=True)]
-    task, state = last_of(writer.begin(jobs))
-    return decode(writer.step, state, task, config)
+    return writer.decode(writer.jobs(ids, config, prefixes))
 
 
 def most_tokens(source: int, config: DecodingConfig) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from seqloom.nn.positions import Learned, Relative, Rotary, Sinusoidal, sinusoid
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.text.tokenizer import Tokenizer
 
-_POSITIONS = 4096  # the rows of a table of sines
+POSITIONS = 4096
+"""The rows of a table of sines, and so the longest text."""
 _NEVER = -1e9  # the logit of a token that must not be generated
 
 
@@ -38,14 +38,14 @@ def write_ctranslate2(folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tok
         _fill_embedder(encoder.embeddings[0], encoder, model.source)
         _fill_stack(encoder, model.encoder.stack)
         embedder = model.target
-        spec.register_source_vocabulary(_tokens(source))
-        spec.register_target_vocabulary(_tokens(target))
+        spec.register_source_vocabulary(token_names(source))
+        spec.register_target_vocabulary(token_names(target))
         spec.config.add_source_eos = False
         spec.config.decoder_start_token = _token(target, target.start)
     else:
         spec = specs.TransformerDecoderModelSpec(decoder(with_encoder_attention=False, **options))
         embedder = model.embedder
-        spec.register_vocabulary(_tokens(target))
+        spec.register_vocabulary(token_names(target))
     tree = explicit(model.config)
     eps = {tree[half]["eps"] for half in ("encoder", "decoder") if half in tree}
     if len(eps) > 1:
@@ -117,7 +117,7 @@ def _fill_stack(spec: Any, stack: Any) -> None:
     if isinstance(positions, Learned):
         spec.position_encodings.encodings = _array(stack.positions.table.weight)
     elif isinstance(positions, Sinusoidal):
-        waves = sinusoids(torch.arange(_POSITIONS), stack.config.width, positions.interleaved)
+        waves = sinusoids(torch.arange(POSITIONS), stack.config.width, positions.interleaved)
         spec.position_encodings.encodings = _array(waves)
     for layer, block in zip(spec.layer, stack.blocks, strict=True):
         attention = layer.self_attention
@@ -163,24 +163,6 @@ def _token(tokenizer: Tokenizer, i: int) -> str:
     return str(tokenizer.inner.id_to_token(i) or f"<unused_{i}>")
 
 
-def _tokens(tokenizer: Tokenizer) -> list[str]:
+def token_names(tokenizer: Tokenizer) -> list[str]:
+    """CTranslate2's name of each id."""
     return [_token(tokenizer, i) for i in range(tokenizer.vocab_size)]
-
-
-def greedy_ctranslate2(
-    folder: Path, model: nn.Module, pair: tuple[Tokenizer, Tokenizer], rows: Sequence[Sequence[int]], length: int
-) -> list[list[int]]:
-    """The greedy continuation of each row of ids, or its greedy translation, of at most `length` tokens."""
-    ctranslate2, (source, target) = optional("ctranslate2", "CTranslate2", "export"), pair
-    ends = (target.end if isinstance(model, EncoderDecoder) else target.stop, *target.stops)
-    options: dict[str, Any] = {"beam_size": 1, "end_token": [_token(target, i) for i in ends]}
-    if isinstance(model, EncoderDecoder):
-        sources = [[_token(source, i) for i in (*row, source.end)] for row in rows]
-        translator = ctranslate2.Translator(str(folder), device="cpu", inter_threads=1, intra_threads=1)
-        results = translator.translate_batch(sources, max_decoding_length=length, **options)
-        ids = {token: i for i, token in enumerate(_tokens(target))}
-        return [[ids[token] for token in result.hypotheses[0]] for result in results]
-    generator = ctranslate2.Generator(str(folder), device="cpu", inter_threads=1, intra_threads=1)
-    prompts = [[_token(target, i) for i in row] for row in rows]
-    results = generator.generate_batch(prompts, max_length=length, include_prompt_in_result=False, **options)
-    return [list(r.sequences_ids[0]) for r in results]

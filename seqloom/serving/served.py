@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seqloom.decoding.config import EngineName
 from seqloom.decoding.continuous import Update
 from seqloom.errors import RunError, UsageError, nearest
 from seqloom.serving.refusals import UnknownModelError, WrongTaskError
 from seqloom.serving.work import Ticket, Worker
-from seqloom.tasks.building import Loaded, load_run
+from seqloom.tasks.building import Loaded, load_run, with_engine
 from seqloom.tasks.encoder.answer import Answerer
 from seqloom.tasks.encoder.embed import TextEncoder, encoder_of
 from seqloom.tasks.encoder.examples import Predictor
@@ -142,7 +143,13 @@ class Models:
 
 
 def load_models(
-    runs: Sequence[str], say: Callable[[str], None], adapters: Sequence[str] = (), precision: Precision = "auto"
+    runs: Sequence[str],
+    say: Callable[[str], None],
+    adapters: Sequence[str] = (),
+    precision: Precision = "auto",
+    engine: EngineName = "torch",
+    *,
+    int8: bool = False,
 ) -> Models:
     """The models of runs.
 
@@ -151,6 +158,7 @@ def load_models(
         say: reports what is damaged, or has no route.
         adapters: those of the first run, each as NAME=RUN or NAME=FILE.
         precision: what to compute in.
+        engine, int8: what decodes translations; see tasks/engine.py.
 
     Raises:
         UsageError, RunError: a run that cannot be served, or two of one name.
@@ -167,6 +175,8 @@ def load_models(
             if served.name in models:
                 cure = "give it another: NAME=RUN"
                 raise UsageError(f"two models have the name {served.name!r}", where=text, cure=cure)
+            if isinstance(served.predictor, Translator):
+                with_engine(served.loaded, served.predictor, engine, int8, say)
             if not served.uses:
                 say(f"{served.name}: has no route, only the page")
             models[served.name] = served

@@ -169,7 +169,7 @@ class Translating:
     ) -> list[list[np.ndarray]]:
         """See Answering."""
         length = min(length, (self.model.decoder.limit or length + 1) - 1)
-        results = predictor.decode(prompts, replace(config, max_length=length), [[] for _ in prompts])
+        results = predictor.hypotheses(prompts, replace(config, max_length=length))
         end = self.end(predictor)
         return [[_ended(hypothesis.ids, end, length) for hypothesis in each] for each in results]
 

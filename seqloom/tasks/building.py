@@ -17,6 +17,7 @@ from torch.nn import functional
 from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.config import Arguments, Tree, merge, read_tree
+from seqloom.decoding.config import EngineName
 from seqloom.errors import RunError, UsageError
 from seqloom.files import FROZEN, WEIGHTS, Checkpoint
 from seqloom.models.assemblies import CONFIGS, Model, Undrawn, make_model, unallocated, vocabulary_parameters
@@ -26,6 +27,7 @@ from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.linear import pack
 from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers, make_tokenizer
+from seqloom.tasks.engine import fast_engine
 from seqloom.tasks.memory import FREE, largest, refuse_shortage
 from seqloom.tasks.task import GradientConfig, RunConfig, chosen_part, config_of
 from seqloom.tasks.word_vectors.task import take_vectors
@@ -119,12 +121,32 @@ def _for_use(make: Callable[[], M], run: Run) -> M:
         return make()
 
 
-def open_predictor(path: str | Path | Run, kind: type[RunConfig], **options: Any) -> Any:
-    """The predictor of a run; the options are those of `load_run`, and of the predictor."""
+def open_predictor(
+    path: str | Path | Run, kind: type[RunConfig], *, engine: EngineName = "torch", int8: bool = False, **options: Any
+) -> Any:
+    """The predictor of a run; `engine` and `int8`: see `with_engine`; the others are options of `load_run`, and of the
+    predictor.
+    """
     opening = {
         key: options.pop(key) for key in ("precision", "device", "special_tokens", "say", "task") if key in options
     }
-    return load_run(path, kind, **opening).predictor(**options)
+    loaded = load_run(path, kind, **opening)
+    return with_engine(loaded, loaded.predictor(**options), engine, int8, opening.get("say", print))
+
+
+def with_engine(loaded: Loaded[Any], predictor: Any, engine: EngineName, int8: bool, say: Callable[[str], None]) -> Any:
+    """A predictor whose texts are decoded by this engine; see tasks/engine.py."""
+    if (engine == "torch" and not int8) or (engine == "auto" and not hasattr(predictor, "fast")):
+        return predictor
+    if not hasattr(predictor, "fast"):
+        raise UsageError("writes no text", where=str(loaded.run.path), cure="leave --engine and --int8 out")
+
+    def exact() -> nn.Module:
+        model: nn.Module = load_run(loaded.run, RunConfig, precision="fp32", device="cpu").model
+        return model
+
+    predictor.fast = fast_engine(loaded.run, predictor, engine, exact, int8=int8, say=say)
+    return predictor
 
 
 def new_model(config: RunConfig, assets: Assets, device: torch.device) -> nn.Module:

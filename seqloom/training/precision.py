@@ -49,6 +49,11 @@ def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
+def slow_here(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether products of this type are many times slower than float32: torch computes them in software then."""
+    return device.type == "cpu" and dtype != torch.float32 and not bf16_is_fast(device)
+
+
 def pick_device(name: str) -> torch.device:
     """The device with a name; "auto" is the GPU if there is one. Raises UsageError if there is no such device."""
     if name == "auto":

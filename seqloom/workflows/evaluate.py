@@ -8,12 +8,14 @@ from pathlib import Path
 
 from seqloom import config as configs
 from seqloom.data.formats.lines import content_digests
+from seqloom.decoding.config import EngineName
 from seqloom.errors import UsageError
 from seqloom.files import Json, short_digest, write_sealed
 from seqloom.run import Run
-from seqloom.tasks.building import load_run
+from seqloom.tasks.building import load_run, with_engine
 from seqloom.tasks.language_model.choices import score_choices
 from seqloom.tasks.language_model.task import LanguageModelConfig
+from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.training.log import Reporter
 
@@ -34,7 +36,15 @@ def title_of(name: str, test: Sequence[str], default: str = "test") -> str:
 
 
 def evaluate_run(
-    path: str | Path | Run, test: Sequence[str], name: str, options: Sequence[str], reporter: Reporter, task: str = ""
+    path: str | Path | Run,
+    test: Sequence[str],
+    name: str,
+    options: Sequence[str],
+    reporter: Reporter,
+    task: str = "",
+    engine: EngineName = "torch",
+    *,
+    int8: bool = False,
 ) -> Json:
     """Scores a run on test data, and saves the scores and predictions of its task as eval/NAME.json.
 
@@ -45,18 +55,22 @@ def evaluate_run(
         options: decoding options, as on the command line, and those of how test files are read: --data.text COLUMN.
         reporter: prints progress.
         task: which of several tasks; "" = all.
+        engine, int8: what decodes translations; see tasks/engine.py.
     """
     run = Run.open(path)
     config = config_of(run, RunConfig, task)
     title = title_of(name, test, config.title)
     title = f"{task}.{title}" if task and not name else title  # each task has its own
+    title += ".int8" if int8 and not name else ""
     reading, options = _of_data(options)
     if reading:
         config = configs.build(type(config), configs.merge(configs.tree_of(config), configs.read_overrides(reading)))
     loaded = load_run(run, RunConfig, precision=config.measured_in, say=reporter.warn, task=task)
     predictor = replace(loaded, config=config).predictor()
+    if isinstance(predictor, Translator) or engine == "ctranslate2" or int8:
+        predictor = with_engine(loaded, predictor, engine, int8, reporter.warn)
     scores = config.score(predictor, test, options, reporter)
-    return saved(run, title, scores, basis(run, config, test, options, reporter), reporter)
+    return saved(run, title, scores, basis(run, config, test, [*options, *["--int8"] * int8], reporter), reporter)
 
 
 def evaluated(run: Run, test: Sequence[str], reporter: Reporter) -> Json:

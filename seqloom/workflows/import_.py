@@ -30,6 +30,7 @@ from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import save_finished
 from seqloom.training.log import Reporter
+from seqloom.training.precision import slow_here
 from seqloom.workflows.adapter import SUFFIX, import_adapter
 from seqloom.workflows.export import export_run
 from seqloom.workflows.train import facts as facts_of
@@ -127,7 +128,11 @@ def _imported(folder: Path, published: Published, name: str, path: str, reporter
         reporter.warn(f"unused weights: {', '.join(published.unused)}")
     for warning in (*published.side.warnings, *of_tokens, *of_decoding):
         reporter.warn(warning.replace(str(folder), str(Path(name))))
-    reporter.say(f"{path}: {published.family.name}, {count:,} parameters, for the task {config.task}")
+    halves = {w.dtype for w in weights.values()} - {torch.float32}
+    converted = any(slow_here(dtype, torch.device("cpu")) for dtype in halves)
+    said = f"{path}: {published.family.name}, {count:,} parameters, for the task {config.task}"
+    names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in halves))
+    reporter.say(said + f"; {names} weights are computed with in float32 here" * converted)
     return run
 
 

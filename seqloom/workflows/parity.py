@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from seqloom.decoding.config import Greedy
+from seqloom.decoding.ctranslate import CTranslate2
 from seqloom.decoding.encoder_decoder import decode_rows
 from seqloom.decoding.engine import Engine
 from seqloom.decoding.job import Request
@@ -27,6 +28,7 @@ from seqloom.nn.embedders import Inputs, Modality, PatchEmbedder
 from seqloom.run import Run
 from seqloom.tasks.assets import load_facts
 from seqloom.tasks.counterpart import GREEDY, NEW
+from seqloom.tasks.engine import names_and_ends
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 from seqloom.workflows.export import labels_of, load_exported
@@ -130,11 +132,13 @@ def compare_export(run: str | Run, to: str, out: str, reporter: Reporter, *, rou
         theirs = run_onnx(Path(out), inputs)
         differences = {name: _apart(ours[name], theirs[name]) for name in ours}
         return {f"max difference, {name}": difference for name, difference in differences.items()}
-    from seqloom.interop.ctranslate import greedy_ctranslate2
-
     assert pair is not None
     rows, most = _greedy_rows(model, pair)
-    same = [ids for ids, _ in greedy(model, pair, rows)] == greedy_ctranslate2(Path(out), model, pair, rows, most)
+    names, ends = names_and_ends(model, pair)
+    other = CTranslate2(Path(out), names, ends, threads=1, large=False)
+    read = [[*row, pair[0].end] for row in rows] if isinstance(model, EncoderDecoder) else rows
+    written = [list(found[0].ids) for found in other.decode(read, [most] * len(rows), Greedy()) if found]
+    same = [ids for ids, _ in greedy(model, pair, rows)] == written
     return {"greedy output": "the same" if same else "DIFFERENT"}
 
 

@@ -25,7 +25,7 @@ from seqloom.tasks.task import Prepared, RunConfig
 from seqloom.training.checkpoint import Progress, frozen_weights, progress_at, save_frozen
 from seqloom.training.fit import Plan, complete, fit
 from seqloom.training.log import Reporter
-from seqloom.training.precision import dtype_for, peak_bytes, pick_device, processor_flags
+from seqloom.training.precision import dtype_for, peak_bytes, pick_device, processor_flags, slow_here
 from seqloom.workflows.estimate import estimate, paced, resumed
 
 
@@ -85,7 +85,7 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
     model, frozen = model.to(device), frozen_weights(model)
     plan = prepared.plan(config, model)  # before anything is written: what it refuses must leave no run
     about = facts(config, prepared.corpus, threads) | {"steps": plan.training.steps, "device": device.type}
-    about["type"] = str(dtype_for(config.training.precision, device)).removeprefix("torch.")
+    about["type"] = _type(config, device, reporter)
     if exists:  # keys that may change keep the values of this call
         progress = progress_at(run.newest(lambda fault: None))
         _refuse_fewer_steps(run, progress, plan)
@@ -107,6 +107,16 @@ def _train(run: Run, config: RunConfig, reporter: Reporter, forecast: bool) -> N
     every, learned = parameter_count(model), plan.learner.learned
     reporter.say(f"{prepared.sizes}; {every:,} parameters" + f", {learned:,} of them learned" * (learned < every))
     _record(run, fit(run, plan, reporter), model, learned)
+
+
+def _type(config: RunConfig, device: torch.device, reporter: Reporter) -> str:
+    """The name of the type that the training computes in."""
+    dtype = dtype_for(config.training.precision, device)
+    name = str(dtype).removeprefix("torch.")
+    if slow_here(dtype, device):
+        problem = f"this processor computes {name} in software, many times slower"
+        reporter.warn(f"{problem}: set training.precision = 'fp32'")
+    return name
 
 
 def _refuse_unfit(run: Run, config: RunConfig) -> None:

@@ -106,7 +106,7 @@ def test_a_config_that_is_written_is_read_again(tmp_path: Path, config: Decoding
     ("lines", "meant"),
     [
         ("sample = true\nbeam = 1\ntemperature = 0.8\ntop_p = 0.9\nseed = 1", Sampling(temperature=0.8, top_p=0.9)),
-        ("sample = false\nbeam = 5\ntemperature = 1.0\ntop_p = 1.0\nseed = 1", BeamSearch()),
+        ("sample = false\nbeam = 5\ntemperature = 1.0\ntop_p = 1.0\nseed = 1", BeamSearch(stop="likely")),
     ],
 )
 def test_runs_from_before_the_kinds_name_every_key(tmp_path: Path, lines: str, meant: DecodingConfig) -> None:

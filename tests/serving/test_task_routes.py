@@ -218,3 +218,17 @@ def test_a_body_is_a_json_object(ask, body, told):
     assert response.status_code == 400
     assert told in response.json()["error"]["message"]
     assert response.json()["error"]["param"] is None
+
+
+def test_translations_may_come_from_another_engine(runs):
+    pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is decoded by it")
+    models = load_models([str(runs / "mt")], pytest.fail, precision="fp32", engine="ctranslate2")
+    try:
+        translator = models.get("mt").predictor
+        assert translator.fast is not None
+        texts = ["ba ko", "mi"]
+        found = translator(texts, kind="greedy", max_length=7)
+        translator.fast = None
+        assert translator(texts, kind="greedy", max_length=7) == found
+    finally:
+        models.close()

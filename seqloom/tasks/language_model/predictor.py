@@ -21,6 +21,7 @@ from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected, inspect
 from seqloom.models.decoder import LanguageModel
 from seqloom.nn.embedders import Inputs
+from seqloom.tasks.engine import Fast
 from seqloom.tasks.looking import token_positions
 from seqloom.tasks.writing import Pieces, Writing
 from seqloom.text.chat import END, Message, chat_prompt, chat_token
@@ -76,6 +77,12 @@ class Generator:
         limit = model.config.decoder.limit
         most = None if model.carries else context if limit is None else min(context, limit)
         self.engine = Engine(model, most, tokenizer.pad)
+        self.fast: Fast | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids."""
+        return self.tokenizer.vocab_size
 
     @property
     def context(self) -> int | None:
@@ -105,11 +112,23 @@ class Generator:
         config = with_options(self.config, options)
         begun = [self._prompt(prompt) for prompt in prompts]
         rows = [prompt.ids for prompt in begun]
-        results = self.engine.generate(rows, self._request(rows, config, stop), config)
+        results = self.hypotheses(rows, config, stop)
         return [
             [self._generation(prompt, hypothesis, stop) for hypothesis in hypotheses]
             for prompt, hypotheses in zip(begun, results, strict=True)
         ]
+
+    def hypotheses(
+        self, rows: Sequence[Sequence[int]], config: DecodingConfig, stop: Sequence[str] = ()
+    ) -> list[list[Hypothesis]]:
+        """The n best continuations of each row of ids, or as many samples."""
+        request = self._request(rows, config, stop)
+
+        def own(part: Sequence[int]) -> list[list[Hypothesis]]:
+            return self.engine.generate([rows[i] for i in part], request, config)
+
+        whole = range(len(rows))
+        return own(whole) if self.fast is None else self.fast.decode([Job(row, request, config) for row in rows], own)
 
     def stream(
         self, prompt: str = "", stop: Sequence[str] = (), draft: Generator | None = None, ahead: int = 4, **options: Any
@@ -128,7 +147,13 @@ class Generator:
             if ahead < 1:
                 raise UsageError(f"must be at least 1, not {ahead}", where="--ahead", cure="--ahead 4")
         request, small = self._request([begun.ids], config, stop), draft.engine if draft is not None else None
-        yield from self._pieces(begun, stop, config, self.engine.stream(begun.ids, request, config, small, ahead))
+
+        def own() -> Steps[list[int], None, Hypothesis]:
+            return self.engine.stream(begun.ids, request, config, small, ahead)
+
+        fast = self.fast if draft is None else None
+        steps = own() if fast is None else fast.stream(Job(begun.ids, request, config), own)
+        yield from self._pieces(begun, stop, config, steps)
 
     def reply(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
         """The reply to a conversation, piece by piece. Raises UsageError for a model not trained on conversations."""
@@ -265,7 +290,7 @@ class Generator:
             raise DataError(problem, cure="shorten it")
         return whole[-most:], tokens
 
-    def _request(self, rows: Sequence[list[int]], config: DecodingConfig, stop: Sequence[str]) -> Request:
+    def _request(self, rows: Sequence[Sequence[int]], config: DecodingConfig, stop: Sequence[str]) -> Request:
         if "" in stop:
             raise UsageError("an empty text is in every text", where="--stop", cure="leave it out")
         length = config.max_length or _LENGTH

@@ -17,7 +17,7 @@ from seqloom.data.batches.windows import Row
 from seqloom.data.formats.lines import is_blank
 from seqloom.decoding.config import DecodingConfig, texts_at_a_time, with_options
 from seqloom.decoding.continuous import Continuous
-from seqloom.decoding.encoder_decoder import Writer, decode_rows, most_tokens
+from seqloom.decoding.encoder_decoder import Writer, most_tokens
 from seqloom.decoding.results import Hypothesis
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import MOST
@@ -25,6 +25,7 @@ from seqloom.inspection.inside.inspected import Inspected, inspect
 from seqloom.models.assemblies import TextWriter
 from seqloom.nn.effective import adapters_of, by_row
 from seqloom.tasks.encoder.medium import Medium
+from seqloom.tasks.engine import Fast
 from seqloom.tasks.looking import token_positions, window_positions
 from seqloom.tasks.writing import Pieces, Writing
 from seqloom.text.tokenizer import Tokenizer
@@ -83,6 +84,13 @@ class Translator:
         self.rows, self.long_input = rows, long_input
         self.max_source = max_source if limit is None else min(max_source, limit)
         self.cuts = 0
+        self.fast: Fast | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids that a source may have."""
+        assert isinstance(self.source, Tokenizer)
+        return self.source.vocab_size
 
     def named(self, inputs: Sequence[str]) -> list[str]:
         """The sources of a command line, one by one: texts, or what files hold."""
@@ -107,7 +115,7 @@ class Translator:
         self.model.eval()
         for part in self._parts(ids, texts_at_a_time(config, self.rows)):
             with by_row(adapters_of(part)):
-                results = self.decode([ids[i] for i in part], config, [forced[i] for i in part])
+                results = self.hypotheses([ids[i] for i in part], config, [forced[i] for i in part])
             for i, hypotheses in zip(part, results, strict=True):
                 decoded = self.target.decode([h.ids for h in hypotheses])
                 translations[i] = [Translation(t, h.log_p, h.score) for t, h in zip(decoded, hypotheses, strict=True)]
@@ -214,11 +222,17 @@ class Translator:
         for start in range(0, len(order), size):
             yield order[start : start + size]
 
-    def decode(
-        self, ids: Sequence[Row], config: DecodingConfig, prefixes: Sequence[list[int]]
+    def hypotheses(
+        self, ids: Sequence[Row], config: DecodingConfig, prefixes: Sequence[list[int]] = ()
     ) -> list[list[Hypothesis]]:
         """The hypotheses of one batch of encoded sources."""
-        return decode_rows(self.model, ids, config, prefixes, **self._special)
+        writer = Writer(self.model, **self._special)
+        jobs = writer.jobs(ids, config, prefixes)
+
+        def own(part: Sequence[int]) -> list[list[Hypothesis]]:
+            return writer.decode([jobs[i] for i in part])
+
+        return own(range(len(jobs))) if self.fast is None else self.fast.decode(jobs, own)
 
     @property
     def _special(self) -> dict[str, Any]:
@@ -255,7 +269,7 @@ class Translator:
     def continuous(self, rows: int = 32, chunk: int = 0) -> Continuous:
         """What decodes jobs together; see decoding.continuous."""
         self.model.eval()
-        return Continuous(self._writer, rows, chunk)
+        return Continuous(self._writer, rows, chunk, None if self.fast is None else self.fast.whole)
 
     @cached_property
     def _writer(self) -> Writer:

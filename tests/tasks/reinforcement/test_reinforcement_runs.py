@@ -176,7 +176,7 @@ def test_log_probabilities_of_sampling_are_those_of_learning(bases: Path, base: 
     sampling = Sampling(n_best=4, temperature=temperature, seed=3, max_length=9)
     model.eval()
     if base == "mt":
-        results = policy.predictor.decode(prompts, sampling, [[] for _ in prompts])
+        results = policy.predictor.hypotheses(prompts, sampling)
     else:
         from seqloom.decoding.job import Request
 

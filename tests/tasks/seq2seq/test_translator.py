@@ -63,7 +63,7 @@ def translator(model: EncoderDecoder | None = None, **options: Any) -> Translato
 
 def hypotheses(found: Translator, texts: list[str], config: DecodingConfig) -> list[list[Hypothesis]]:
     ids = found.encode(texts)
-    return found.decode(ids, config, [[] for _ in ids])
+    return found.hypotheses(ids, config)
 
 
 def alike(one: list[list[Hypothesis]], other: list[list[Hypothesis]]) -> None:
