@@ -19,6 +19,7 @@ from seqloom.tasks.encoder.embed import TextEncoder, encoder_of
 from seqloom.tasks.encoder.examples import Predictor
 from seqloom.tasks.encoder.masked_words import Filler
 from seqloom.tasks.encoder.task import ReadingConfig
+from seqloom.tasks.language_model.forecaster import Forecaster
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.switching import load_adapters
@@ -105,11 +106,12 @@ ROUTES: Mapping[str, Callable[[Served], bool]] = {
     "/v1/completions": lambda s: isinstance(s.predictor, Generator),
     "/v1/chat/completions": _chats,
     "/v1/embeddings": lambda s: s.encoder is not None,
-    "/v1/translate": lambda s: isinstance(s.predictor, Translator) and s.modality == "text",
+    "/v1/translate": lambda s: isinstance(s.predictor, Translator) and s.modality != "image",
     "/v1/caption": lambda s: isinstance(s.predictor, Translator) and s.modality == "image",
-    "/v1/classify": lambda s: _labels(s) and s.modality in ("text", "image"),
+    "/v1/classify": _labels,
     "/v1/answer": _answers,
     "/v1/fill": lambda s: isinstance(s.predictor, Filler),
+    "/v1/forecast": lambda s: isinstance(s.predictor, Forecaster),
 }
 """The routes that only some models answer, and which ones."""
 
@@ -226,8 +228,9 @@ def _predictor(loaded: Loaded[Any], encoder: TextEncoder | None) -> Any:
         if encoder is None:
             raise
         return None
-    if isinstance(predictor, Predictor):
-        predictor.long_input = "refuse"
+    for each in filter(None, (predictor, getattr(predictor, "medium", None))):
+        if hasattr(each, "long_input"):
+            each.long_input = "refuse"
     return predictor
 
 

@@ -24,7 +24,7 @@ from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected, inspect
 from seqloom.models.assemblies import TextWriter
 from seqloom.nn.effective import adapters_of, by_row
-from seqloom.tasks.encoder.media import Medium
+from seqloom.tasks.encoder.medium import Medium
 from seqloom.tasks.engine import Fast
 from seqloom.tasks.looking import token_positions, window_positions
 from seqloom.tasks.writing import Pieces, Writing
@@ -120,6 +120,11 @@ class Translator:
                 decoded = self.target.decode([h.ids for h in hypotheses])
                 translations[i] = [Translation(t, h.log_p, h.score) for t, h in zip(decoded, hypotheses, strict=True)]
         return translations
+
+    @property
+    def medium(self) -> Medium | None:
+        """What encodes its sources; None = a tokenizer."""
+        return None if isinstance(self.source, Tokenizer) else self.source
 
     def score(self, texts: Sequence[str], targets: Sequence[str]) -> list[float]:
         """The log-probability of each target, end included, as the translation of its text.
