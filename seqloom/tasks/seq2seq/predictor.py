@@ -86,12 +86,6 @@ class Translator:
         self.cuts = 0
         self.fast: Fast | None = None
 
-    @property
-    def vocab_size(self) -> int:
-        """The number of ids that a source may have."""
-        assert isinstance(self.source, Tokenizer)
-        return self.source.vocab_size
-
     def named(self, inputs: Sequence[str]) -> list[str]:
         """The sources of a command line, one by one: texts, or what files hold."""
         return list(inputs) if isinstance(self.source, Tokenizer) else self.source.named(inputs)
