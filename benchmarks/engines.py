@@ -19,21 +19,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import common
 import torch
 
-from seqloom.config import to_toml
 from seqloom.data.sources.none import NoData
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.run import Run
 from seqloom.tasks import load
-from seqloom.tasks.assets import Assets
 from seqloom.tasks.engine import names_and_ends
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.tokenizer import BPE
-from seqloom.text.training import train_tokenizer
-from seqloom.training.checkpoint import save_finished
 
 Json = dict[str, Any]
 Translate = Callable[[Sequence[str]], list[str]]
@@ -42,14 +38,9 @@ Translate = Callable[[Sequence[str]], list[str]]
 def write_translator(folder: Path, layers: int, width: int) -> str:
     """A run of a translator with random weights."""
     stack = TransformerConfig(layers=layers, width=width, inner=4 * width, heads=max(2, width // 64))
-    tokenizer, model = BPE(size=2000), EncoderDecoderConfig(encoder=stack, decoder=stack)
-    config = TranslateConfig(data=NoData(), tokenizer=tokenizer, model=model)
-    trained = train_tokenizer(tokenizer, [Path(__file__).read_text(encoding="utf-8")])
-    assets = Assets((trained, trained))
-    torch.manual_seed(1)
-    weights = {name: value.detach() for name, value in config.build(assets).named_parameters()}
-    about = {"task": config.task, "versions": {}}
-    return str(save_finished(Run(folder / "translator"), to_toml(config), about, weights, assets.save).path)
+    model = EncoderDecoderConfig(encoder=stack, decoder=stack)
+    config = TranslateConfig(data=NoData(), tokenizer=BPE(size=2000), model=model)
+    return common.write_random_run(folder, "translator", config)
 
 
 def ours(run: str, config: DecodingConfig, **options: Any) -> Translate:
