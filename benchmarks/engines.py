@@ -4,8 +4,8 @@
     python benchmarks/engines.py --quick
 
 Texts are translated one at a time and 32 at a time, greedily and with a beam of 5; the engines take turns. Without
---run, it is a Transformer of the demo's size with random weights, whose results are as long as they may be. "same" is
-how many of the texts have the very result of our own engine in float32.
+--run, it is a Transformer of the demo's size with random weights, whose results are as long as they may be. "ratio" is
+the speed as a multiple of our own engine's in float32, "same" how many of the texts have its very results.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def directly(run: str, config: DecodingConfig) -> Translate:
     import ctranslate2
 
     threads = torch.get_num_threads()
+    ours(run, config, engine="ctranslate2")(["a text"])  # which converts it
     model = ctranslate2.Translator(str(Path(run) / "ctranslate2"), inter_threads=threads, intra_threads=1)
     predictor = load(run, precision="fp32")
     target = predictor.target
@@ -126,6 +127,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         layers, width = (1, 16) if options.quick else (3, 192)
         rows = measured(options.run or write_translator(Path(folder), layers, width), texts, options)
+    print(f"{'':24} {'':24} {'texts/s':>10} {'ratio':>8} {'same':>6}")
     for row in rows:
         cells = f"{row['texts/s']:10.1f} {row['ratio']:8.2f} {row['same']:6d}"
         print(f"{row['work']:24} {row['engine']:24} {cells}", flush=True)
