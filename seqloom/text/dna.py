@@ -17,10 +17,12 @@ _COMPLEMENT = str.maketrans(_LETTERS + _LETTERS.lower(), _COMPLEMENTS + _COMPLEM
 class Kmers(Bounded):
     """Words of k letters, as of DNA, overlapping or not (Ji et al. 2021); those not seen in training become <unk>.
 
+    Small letters are read as capital ones.
+
     Args:
         size: k.
         stride: letters from the start of a word to that of the next: 1 = at each letter, k = without overlap.
-        lowercase: whether text is lowercased first.
+        lowercase: whether letters are made small instead.
     """
 
     kind: ClassVar[str] = "kmers"
@@ -40,5 +42,5 @@ def reverse_complement(sequence: str, where: str = "") -> str:
 
 def kmers(sequence: str, size: int, stride: int) -> str:
     """The words of `size` letters that begin every `stride` letters, with spaces between; a shorter one is whole."""
-    text = "".join(sequence.split())
+    text = "".join(sequence.split()).upper()
     return " ".join(text[i : i + size] for i in range(0, max(len(text) - size, 0) + 1, stride))

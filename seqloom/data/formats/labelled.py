@@ -26,6 +26,14 @@ def _refuse_separated(line: str, path: Path, where: str, needed: int) -> None:
     raise DataError(problem, where=where, cure="convert it: " + through(f'python3 -c "{code % found}"', path))
 
 
+def _refuse_twice(names: Sequence[str], where: str) -> None:
+    """Raises DataError for two columns of one name, of which only one would be read."""
+    for i, name in enumerate(names):
+        if not is_blank(name) and name in names[:i]:
+            problem = f"columns {names.index(name) + 1} and {i + 1} are both called {name[:40]!r}"
+            raise DataError(problem, where=where, cure="give each a name of its own, or remove one")
+
+
 def records(path: Path, header: bool, needed: int, separator: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     """The lines of a table, by the names of its columns, or those of JSON lines, each with its place.
 
@@ -44,6 +52,7 @@ def records(path: Path, header: bool, needed: int, separator: str) -> Iterator[t
             if separator == TAB:
                 _refuse_separated(line, path, where, needed)
             if header:
+                _refuse_twice(names, where)
                 continue
         if len(cells) != len(names):
             problem = f"{counted(len(cells), 'column')} instead of {len(names)}"

@@ -69,6 +69,8 @@ def expand(path: str) -> Path:
             raise UsageError(f"the environment variable {name} is not set", where=path, cure=cure)
         return os.environ[name]
 
+    if is_blank(path):
+        raise UsageError("the name of a file is blank", cure="name a file")
     if not os.path.lexists(path):
         path = re.sub(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))", value, path)
     return Path(path).expanduser() if path.startswith("~/") else Path(path)
@@ -113,7 +115,7 @@ def _opened(path: Path, watch: Callable[[Any], object] = lambda file: None) -> I
             watch(stream)
             yield io.BufferedReader(_COMPRESSED[suffix](stream)) if suffix in _COMPRESSED else stream
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         cure = "download or compress it again"
         if not isinstance(error, EOFError):
@@ -124,7 +126,8 @@ def _opened(path: Path, watch: Callable[[Any], object] = lambda file: None) -> I
         raise UsageError(problem, where=str(path), cure="check its path and its permissions") from None
 
 
-def _missing(path: Path) -> UsageError:
+def missing(path: Path) -> UsageError:
+    """The error for a file that there is not, with the name that is nearest."""
     try:
         near = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
     except OSError:

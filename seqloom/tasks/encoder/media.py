@@ -43,13 +43,13 @@ class TextMedium(Medium):
         if len(parts) not in sizes or not all(map(is_text, parts)):
             expected = "texts or " * either + "pairs of texts: FIRST<TAB>SECOND" if pairs or either else "texts"
             raise UsageError(f"cannot be read: {str(example)[:80]!r}", cure=f"this run is for {expected}")
-        return Example(*parts)
+        return Example(parts[0].upper(), *parts[1:]) if self.strands else Example(*parts)
 
     def windows(self, rows: Sequence[Example]) -> list[tuple[Window, ...]]:
         """See Medium."""
         if not self.strands:
             return self._windows(rows)
-        others = [replace(row, text=reverse_complement(row.text, row.where)) for row in rows]
+        others = [replace(row, text=reverse_complement(row.text, row.where or repr(row.text[:40]))) for row in rows]
         return [one + other for one, other in zip(self._windows(rows), self._windows(others), strict=True)]
 
     @property
@@ -118,7 +118,7 @@ class ImageMedium(Medium):
 
     def named(self, inputs: Sequence[str]) -> list[str]:
         """The files themselves, and those of folders."""
-        folders = {name for name in inputs if not is_uri(name) and Path(name).is_dir()}
+        folders = {name for name in inputs if not (is_blank(name) or is_uri(name)) and Path(name).is_dir()}
         return [str(f) for name in inputs for f in (image_files(Path(name)) if name in folders else [name])]
 
     def row(self, example: Any) -> LabelledArray:

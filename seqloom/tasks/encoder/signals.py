@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from seqloom.data.batches.windows import Item, Scale, Window, starts_of
-from seqloom.data.formats.lines import json_value
+from seqloom.data.formats.lines import is_blank, json_value
 from seqloom.data.formats.signals import Places, checked, numbers, sent_series
 from seqloom.data.rows import LabelledArray, TaggedArray
 from seqloom.data.sources.signals import check_names
@@ -60,7 +60,8 @@ class SignalMedium(Medium):
 
     def named(self, inputs: Sequence[str]) -> list[str]:
         """Each series of the files, by file and number; see Places."""
-        return [place for name in inputs for place in ([name] if _is_json(name) else self.places.named(name))]
+        taken = ([name] if is_blank(name) or _is_json(name) else self.places.named(name) for name in inputs)
+        return [place for places in taken for place in places]
 
     def row(self, example: Any) -> LabelledArray:
         """The place of a series, see Places; or numbers (T C), (T), also as JSON, in which null is missing."""

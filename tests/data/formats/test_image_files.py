@@ -161,3 +161,20 @@ def test_the_digits_are_split_once() -> None:
     assert {row.label for row in test} == set("0123456789")
     assert train[0].values.shape == (1, 8, 8)
     assert train[0].values.max() > 200
+
+
+def test_hidden_folders_are_no_labels_and_a_table_names_its_line(tmp_path: Path) -> None:
+    for folder in ("a", "b", ".ipynb_checkpoints"):
+        save(tmp_path / "set" / folder / "x.png", PIXELS[0])
+    assert {row.label for row in read(tmp_path / "set")} == {"a", "b"}
+    (tmp_path / "t.csv").write_text("path,kind\nset/a/x.png,a\nset/b/y.png,b\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="no such file") as error:
+        read(tmp_path / "t.csv")
+    assert error.value.where.endswith("t.csv:3")
+    with pytest.raises(UsageError, match="no such file"):
+        read(tmp_path / "sets")
+    with pytest.raises(UsageError, match="the name of a file is blank"):
+        read_images([""], Shape(0), ("path", "kind"), ())
+    (tmp_path / "twice.csv").write_text("kind,path,kind\na,set/a/x.png,b\n", encoding="utf-8")
+    with pytest.raises(DataError, match="columns 1 and 3 are both called 'kind'"):
+        read(tmp_path / "twice.csv")

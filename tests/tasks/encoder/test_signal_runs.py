@@ -27,6 +27,7 @@ from seqloom.tasks.encoder.tag import StepTagger, TagConfig
 from seqloom.text.dna import Kmers, kmers, reverse_complement
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.text.training import train_tokenizer
+from seqloom.workflows.export import export_run
 from seqloom.workflows.train import train_run
 
 Tree = dict[str, Any]
@@ -183,6 +184,13 @@ def test_both_strands_have_one_answer(dna: Tree, tmp_path: Path) -> None:
     predictor = seqloom.load(run.path)
     one, other = predictor(texts), predictor([reverse_complement(text) for text in texts])
     assert [each.label for each in one] == ["1", "0"]
+    small = predictor([text.lower() for text in texts])
+    assert [each.probabilities for each in small] == [each.probabilities for each in one]
+    with pytest.raises(UsageError, match="reads both strands, which --to onnx cannot express"):
+        export_run(run, "onnx", str(tmp_path / "x.onnx"), Listener())
+    with pytest.raises(DataError, match="'X' is no nucleotide") as error:
+        predictor(["ACGXT"])
+    assert "ACGXT" in error.value.where
     for a, b in zip(one, other, strict=True):
         assert a.probabilities == pytest.approx(b.probabilities, abs=1e-5)
     tokenizer = predictor.reader.tokenizer
