@@ -68,8 +68,8 @@ class Captions(ImagePairs):
             environment are expanded. Without `valid`, a tenth of the images, drawn by the seed, is held out.
         size: the height and width that images are resized to; 0 = all must have the same.
         channels: 1 = all become grey, 3 = all get three colours; 0 = all must have the same.
-        unpaired, damaged: whether images without a caption and captions without an image, and damaged files of images,
-            are refused, or skipped and counted.
+        unpaired, damaged: whether images without a caption and captions without an image, and files of images that are
+            damaged or have more than 50,000,000 pixels, are refused, or skipped and counted.
         max_length: a training caption of more tokens is left out, and counted.
         augment: random changes of the training images.
         seed: another seed holds out other images.
