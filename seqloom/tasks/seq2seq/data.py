@@ -22,7 +22,7 @@ from seqloom.decoding.config import Greedy
 from seqloom.errors import counted
 from seqloom.files import Json
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets, load_facts, make_tokenizer, make_tokenizers
+from seqloom.tasks.assets import Assets, make_tokenizer, make_tokenizers, standardized
 from seqloom.tasks.building import kept_tokenizers
 from seqloom.tasks.encoder.media import MEDIA
 from seqloom.tasks.seq2seq.config import TranslateKeys
@@ -94,11 +94,7 @@ def _assets(config: TranslateKeys, train: Pairs, run: Run | None) -> Assets:
     if config.modality == "text":
         return Assets(pair or make_tokenizers(config.tokenizer, train))
     target = pair[1] if pair else make_tokenizer(config.tokenizer, train.targets)
-    begun = run if run is not None and run.begun else Run.open(config.start) if config.start else None
-    kept = load_facts(begun) if begun is not None else {}
-    return Assets(
-        (target, target), config.data.learned(train) | {k: kept[k] for k in ("scale", "resample") if k in kept}
-    )
+    return Assets((target, target), standardized(config.data.learned(train), config.start, run))
 
 
 def readers(config: TranslateKeys, assets: Assets) -> tuple[Source, Tokenizer]:
