@@ -16,16 +16,18 @@ from seqloom.cli import main
 from seqloom.config import build, load, to_toml
 from seqloom.data.batches.windows import Item
 from seqloom.data.rows import Example, LabelledArray, TaggedArray
-from seqloom.errors import ConfigError, DataError, UsageError
+from seqloom.errors import ConfigError, DataError, RunError, UsageError
 from seqloom.interop.own_tokenizer import write_tokenizers
 from seqloom.nn.embedders import FrameConfig
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.classify import ClassifyConfig
+from seqloom.tasks.encoder.embed import load_encoder
 from seqloom.tasks.encoder.media import SignalMedium, TextMedium
 from seqloom.tasks.encoder.tag import StepTagger, TagConfig
 from seqloom.text.dna import Kmers, kmers, reverse_complement
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.text.training import train_tokenizer
+from seqloom.workflows.export import export_run
 from seqloom.workflows.train import train_run
 
 Tree = dict[str, Any]
@@ -93,6 +95,16 @@ def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.Cap
         seqloom.load(run.path)([np.zeros((2, 3, 4))])
     with pytest.raises(DataError, match="3 channels, and the model reads 2"):
         seqloom.load(run.path)([np.zeros((9, 3))])
+    with pytest.raises(RunError, match="reads signals, and vectors are those of texts"):
+        load_encoder(run.path)
+    with pytest.raises(
+        UsageError, match=r"is no Transformer that continues texts, .* GGUF file holds\n .* small-llama"
+    ):
+        export_run(str(run.path), "gguf", str(tmp_path / "a.gguf"), Listener())
+    with pytest.raises(
+        DataError, match=r"all examples have the label 'slow'\n  name examples with two labels or more;"
+    ):
+        made.facts([LabelledArray(values[0], "slow")])
 
 
 def test_a_run_that_was_stopped_has_the_same_bits(tree: Tree, tmp_path: Path) -> None:
