@@ -18,6 +18,7 @@ from seqloom.data.batches.windows import Row
 from seqloom.data.checks.pairs import sizes
 from seqloom.data.formats.parallel import usable
 from seqloom.data.rows import Pairs, Splits
+from seqloom.data.sources.captions import text_beside
 from seqloom.decoding.config import Greedy
 from seqloom.errors import counted
 from seqloom.files import Json
@@ -149,7 +150,7 @@ def _side(config: TranslateKeys, seed: int, tokenizer: Source, texts: Sequence[s
 
 
 def summary(corpus: Corpus) -> list[Json]:
-    """A row for each side of each split; that of images counts their positions."""
+    """A row for each side of each split; that of images counts their positions, and the words beside them."""
     rows, splits = [], corpus.splits
     for name, pairs in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
         if pairs is not None:
@@ -160,7 +161,7 @@ def summary(corpus: Corpus) -> list[Json]:
                     corpus.train.sizes[n] if name == "train" else _size(tokenizer, encoded(tokenizer, texts))
                 )
                 counted = {"tokens": tokens, "unknown": unknown}
-                words = sizes(texts if isinstance(tokenizer, Tokenizer) else ())
+                words = sizes(texts if isinstance(tokenizer, Tokenizer) else map(text_beside, texts))
                 rows.append({"split": name, "side": side, "pairs": len(pairs), **words, **counted})
     return rows
 
