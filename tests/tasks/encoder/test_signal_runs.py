@@ -70,6 +70,9 @@ def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "c.toml").write_text(to_toml(made), encoding="utf-8")
     assert load(ClassifyConfig, tmp_path / "c.toml") == made
     run = train_run(made, Listener())
+    (tmp_path / "wide.csv").write_text("at,x,y,label\n0,1,2,slow\n1,2,3,fast\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"wide.csv:2: 3 channels, and the model reads 2\n  leave columns .*: at, x, y"):
+        seqloom.load(run.path)([str(tmp_path / "wide.csv")])
     facts = json.loads((run.path / "labels.json").read_text(encoding="utf-8"))
     assert facts["sizes"] == {"channels": 2}
     assert facts["scale"]["mean"] == pytest.approx([40, 0], abs=0.3)
