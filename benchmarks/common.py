@@ -281,3 +281,21 @@ def versions(*packages: str) -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             installed[package] = metadata.version(package)
     return installed
+
+
+def write_random_run(folder: Path, name: str, config: Any) -> str:
+    """A run with random weights, whose tokenizer has learned from this file; returns its path."""
+    import torch
+
+    from seqloom.config import to_toml
+    from seqloom.run import Run
+    from seqloom.tasks.assets import Assets
+    from seqloom.text.training import train_tokenizer
+    from seqloom.training.checkpoint import save_finished
+
+    trained = train_tokenizer(config.tokenizer, [Path(__file__).read_text(encoding="utf-8")])
+    assets = Assets((trained, trained))
+    torch.manual_seed(1)
+    weights = {name: value.detach() for name, value in config.build(assets).named_parameters()}
+    about = {"task": config.task, "versions": {}}
+    return str(save_finished(Run(folder / name), to_toml(config), about, weights, assets.save).path)

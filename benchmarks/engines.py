@@ -4,8 +4,8 @@
     python benchmarks/engines.py --quick
 
 Texts are translated one at a time and 32 at a time, greedily and with a beam of 5; the engines take turns. Without
---run, it is a Transformer of the demo's size with random weights, whose results are as long as they may be. "same" is
-how many of the texts have the very result of our own engine in float32.
+--run, it is a Transformer of the demo's size with random weights, whose results are as long as they may be. "ratio" is
+the speed as a multiple of our own engine's in float32, "same" how many of the texts have its very results.
 """
 
 from __future__ import annotations
@@ -19,20 +19,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import common
 import torch
 
-from seqloom.config import to_toml
 from seqloom.data.sources.none import NoData
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.run import Run
 from seqloom.tasks import load
-from seqloom.tasks.assets import Assets
+from seqloom.tasks.engine import names_and_ends
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.tokenizer import BPE
-from seqloom.text.training import train_tokenizer
-from seqloom.training.checkpoint import save_finished
 
 Json = dict[str, Any]
 Translate = Callable[[Sequence[str]], list[str]]
@@ -41,14 +38,9 @@ Translate = Callable[[Sequence[str]], list[str]]
 def write_translator(folder: Path, layers: int, width: int) -> str:
     """A run of a translator with random weights."""
     stack = TransformerConfig(layers=layers, width=width, inner=4 * width, heads=max(2, width // 64))
-    tokenizer, model = BPE(size=2000), EncoderDecoderConfig(encoder=stack, decoder=stack)
-    config = TranslateConfig(data=NoData(), tokenizer=tokenizer, model=model)
-    trained = train_tokenizer(tokenizer, [Path(__file__).read_text(encoding="utf-8")])
-    assets = Assets((trained, trained))
-    torch.manual_seed(1)
-    weights = {name: value.detach() for name, value in config.build(assets).named_parameters()}
-    about = {"task": config.task, "versions": {}}
-    return str(save_finished(Run(folder / "translator"), to_toml(config), about, weights, assets.save).path)
+    model = EncoderDecoderConfig(encoder=stack, decoder=stack)
+    config = TranslateConfig(data=NoData(), tokenizer=BPE(size=2000), model=model)
+    return common.write_random_run(folder, "translator", config)
 
 
 def ours(run: str, config: DecodingConfig, **options: Any) -> Translate:
@@ -63,12 +55,15 @@ def directly(run: str, config: DecodingConfig) -> Translate:
     import ctranslate2
 
     threads = torch.get_num_threads()
+    ours(run, config, engine="ctranslate2")(["a text"])  # which converts it
     model = ctranslate2.Translator(str(Path(run) / "ctranslate2"), inter_threads=threads, intra_threads=1)
     predictor = load(run, precision="fp32")
-    source, target = predictor.source, predictor.target
+    target = predictor.target
+    names, _ = names_and_ends(predictor.model, (predictor.source, target))
+    source, ids_of = names[0] or [], {name: i for i, name in enumerate(names[1])}
 
     def translate(texts: Sequence[str]) -> list[str]:
-        rows = [source.tokens(row.tolist()) for row in predictor.encode(texts)]
+        rows = [[source[int(i)] for i in row] for row in predictor.encode(texts)]
         results = model.translate_batch(
             rows,
             beam_size=config.beam,
@@ -76,8 +71,7 @@ def directly(run: str, config: DecodingConfig) -> Translate:
             max_decoding_length=config.max_length,
             max_batch_size=max(1, -(-len(rows) // threads)),
         )
-        ids = [[target.inner.token_to_id(token) for token in result.hypotheses[0]] for result in results]
-        decoded: list[str] = target.decode(ids)
+        decoded: list[str] = target.decode([[ids_of[token] for token in r.hypotheses[0]] for r in results])
         return decoded
 
     return translate
@@ -133,6 +127,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         layers, width = (1, 16) if options.quick else (3, 192)
         rows = measured(options.run or write_translator(Path(folder), layers, width), texts, options)
+    print(f"{'':24} {'':24} {'texts/s':>10} {'ratio':>8} {'same':>6}")
     for row in rows:
         cells = f"{row['texts/s']:10.1f} {row['ratio']:8.2f} {row['same']:6d}"
         print(f"{row['work']:24} {row['engine']:24} {cells}", flush=True)

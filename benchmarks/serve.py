@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import common
 import httpx2
 
 Json = dict[str, Any]
@@ -34,31 +35,17 @@ HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100
 
 def write_gpt(folder: Path, layers: int, width: int) -> str:
     """A run of a GPT with random weights, which never ends a text by itself."""
-    import torch
-
-    from seqloom.config import to_toml
     from seqloom.data.batches.stream import StreamConfig
     from seqloom.data.sources.none import NoData
     from seqloom.models.decoder import DecoderOnlyConfig
     from seqloom.nn.transformer import TransformerConfig
-    from seqloom.run import Run
-    from seqloom.tasks.assets import Assets
     from seqloom.tasks.language_model.task import LanguageModelConfig
     from seqloom.text.tokenizer import BPE
-    from seqloom.text.training import train_tokenizer
-    from seqloom.training.checkpoint import save_finished
 
     stack = TransformerConfig(layers=layers, width=width, inner=4 * width, heads=max(2, width // 64))
-    tokenizer = BPE(size=2000)
-    config = LanguageModelConfig(
-        data=NoData(), tokenizer=tokenizer, model=DecoderOnlyConfig(decoder=stack), batches=StreamConfig(length=512)
-    )
-    trained = train_tokenizer(tokenizer, [Path(__file__).read_text(encoding="utf-8")])
-    assets = Assets((trained, trained))
-    torch.manual_seed(1)
-    weights = {name: value.detach() for name, value in config.build(assets).named_parameters()}
-    about = {"task": config.task, "versions": {}}
-    return str(save_finished(Run(folder / "gpt"), to_toml(config), about, weights, assets.save).path)
+    model, batches = DecoderOnlyConfig(decoder=stack), StreamConfig(length=512)
+    config = LanguageModelConfig(data=NoData(), tokenizer=BPE(size=2000), model=model, batches=batches)
+    return common.write_random_run(folder, "gpt", config)
 
 
 @contextmanager

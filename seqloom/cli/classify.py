@@ -27,7 +27,7 @@ def classify(run: str, /, *texts: Texts, file: File = "", task: Task = "", use: 
         run: The run directory.
     """
     predictor = _loaded(run, ("classify", "tag", "reward"), use, task)
-    lines = (predictor.reader.medium.named(block) for block in blocks(texts, file, _LINES))
+    lines = (predictor.medium.named(block) for block in blocks(texts, file, _LINES))
     for prediction in _each(predictor, lines):
         print(_as_json(prediction) if use.json else "" if prediction is None else prediction)
     if predictor.reader.lost:

@@ -54,6 +54,7 @@ def generate(
     """
     from seqloom.data.formats.lines import read_lines
     from seqloom.tasks.building import open_predictor
+    from seqloom.tasks.engine import settle_threads
     from seqloom.tasks.language_model.task import LanguageModelConfig
     from seqloom.tasks.task import decoding_config
 
@@ -66,6 +67,7 @@ def generate(
     generator = open_predictor(run, LanguageModelConfig, **opening)
     generator.config = config = decoding_config(generator.config, (*options, *short.keys))
     generator.long_text = how.long_text
+    settle_threads(generator, len(prompts))
     single = len(prompts) == 1 and config.n_best == 1 and config.beam == 1
     if how.draft or (single and not use.json):
         draft = open_predictor(how.draft, LanguageModelConfig, say=reporter.warn) if how.draft else None

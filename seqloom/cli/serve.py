@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from seqloom.cli.common import Quiet, bounded
+from seqloom.cli.common import ENGINE, Engine, Quiet, bounded
 from seqloom.errors import UsageError, optional
 from seqloom.limits import Bounds
 
@@ -37,6 +37,7 @@ def serve(
     *runs: str,
     adapter: Annotated[tuple[str, ...], Parameter(name="--adapter", consume_multiple=True)] = (),
     at: At = At(),
+    by: Engine = ENGINE,
     quiet: Quiet = False,
 ) -> None:
     """Serve runs over HTTP to programs that speak OpenAI's interface, until Ctrl-C.
@@ -66,7 +67,7 @@ def serve(
         os.environ.setdefault(kept, "64")
     reporter = Reporter(0 if quiet else 1)
     with listening(at.host, at.port) as listener:
-        models = load_models(runs, reporter.warn, adapter)
+        models = load_models(runs, reporter.warn, adapter, engine=by.engine, int8=by.int8)
         place = f"[{at.host}]" if ":" in at.host else at.host
         names, address = ", ".join(models.by_name), f"http://{place}:{listener.getsockname()[1]}"
         reporter.say(f"serving {names} at {address}/v1; open {address}/ in a browser (Ctrl-C ends)")

@@ -71,11 +71,13 @@ def translate(
         scores: Print the score of each translation.
     """
     from seqloom.data.formats.lines import STANDARD_INPUT
+    from seqloom.tasks.engine import settle_threads
 
     reporter = use.reporter
     typed, options = split_keys(texts)
     more: Any = {"long_input": how.long, "special_tokens": use.special_tokens, "task": task, **vars(by)}
     translator = _opened(run, ("text", "signal"), options, reporter, rows=how.rows, **more)
+    settle_threads(translator, len(typed) or how.rows)
     scores = scores or translator.config.n_best > 1
     number = 0
     for block in blocks(typed, file, how.rows * 8):

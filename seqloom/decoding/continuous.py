@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -48,6 +48,9 @@ class Update:
     end: Choice | None = None
 
 
+Whole = Callable[[Sequence[Job]], Sequence[Sequence[Hypothesis] | None]]
+
+
 class Continuous:
     """The jobs of one model. Only one thread at a time may use it.
 
@@ -55,11 +58,12 @@ class Continuous:
         engine: of the model.
         rows: the most rows that are decoded at a time, one for each hypothesis; a job of more runs alone.
         chunk: the most positions of prompts that are read between two steps of other jobs; 0 = no limit.
+        whole: decodes jobs of one kind at once, instead of step by step; None for those that it leaves.
     """
 
-    def __init__(self, engine: Reader, rows: int = 32, chunk: int = 0) -> None:
-        self._engine, self._rows, self._chunk = engine, rows, chunk
-        self._waiting = deque[Job]()
+    def __init__(self, engine: Reader, rows: int = 32, chunk: int = 0, whole: Whole | None = None) -> None:
+        self._engine, self._rows, self._chunk, self._whole = engine, rows, chunk, whole
+        self._waiting, self._finished = deque[Job](), list[Update]()
         # What becomes of the jobs that have begun, and how many of its ids were reported; None = it is being read.
         self._begun = dict[Job, tuple[Result, int] | None]()
         self._opening: Generator[None, None, Running | None] | None = None
@@ -95,17 +99,21 @@ class Continuous:
                 self._running.step()
         except BaseException:
             self._waiting.clear()
+            self._finished.clear()
             self._begun.clear()
             self._opening = self._running = None
             raise
         updates = [update for job in [*self._begun] if (update := self._update(job)) is not None]
-        return [*(Update(job, [], [Hypothesis((), 0.0, 0.0)]) for job in blank), *updates]
+        finished, self._finished = self._finished, []
+        return [*(Update(job, [], [Hypothesis((), 0.0, 0.0)]) for job in blank), *finished, *updates]
 
     def _open(self) -> None:
         """Begins jobs; of a long prompt only a piece is read where others wait for their step."""
         while self._opening is not None or (jobs := self._next()):
             if self._opening is None:
-                self._opening = self._begin(jobs)
+                if not (left := self._left_by_whole(jobs)):
+                    continue
+                self._opening = self._begin(left)
             try:
                 next(self._opening)
             except StopIteration as end:
@@ -127,6 +135,20 @@ class Continuous:
             if not jobs or self._kind(job) == self._kind(jobs[0]):
                 jobs.append(job)
         return jobs
+
+    def _left_by_whole(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """The jobs that are not decoded at once."""
+        if self._whole is None:
+            return jobs
+        left = list[Job]()
+        for job, hypotheses in zip(jobs, self._whole(jobs), strict=True):
+            if hypotheses is None:
+                left.append(job)
+            else:
+                self._waiting.remove(job)
+                alone = hypotheses[0].ids if job.config.rows == 1 else ()
+                self._finished.append(Update(job, [Choice(i) for i in alone], hypotheses))
+        return left
 
     def _kind(self, job: Job) -> Any:
         return self._engine.alike(job), job.config.shared, job.request.end, job.request.ends

@@ -129,7 +129,7 @@ class Reading(nn.Module):
     def __init__(self, model: Multimodal, task: str) -> None:
         super().__init__()
         self.reader: Any = model.encoders[model.reads[task]]
-        self.embedder, self.config = self.reader.embedder, self.reader.config
+        self.embedder, self.front, self.config = self.reader.embedder, self.reader.front, self.reader.config
         self.model, self.task, self.queries = model, task, len(model.queries[task])
         self.heads = {"label": model.heads[task]}
 

@@ -16,6 +16,8 @@ Texts = Text | Annotated[list[Text], Field(min_length=1, max_length=2048)]
 Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 Pairs = Annotated[list[tuple[Text, Text]], Field(min_length=1, max_length=2048)]
 Images = Annotated[list[Base64Bytes], Field(min_length=1, max_length=64)]
+Values = Annotated[list[float | None], Field(min_length=1)]
+Steps = Annotated[int, Field(ge=1, le=1000)]
 StopText = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -30,6 +32,26 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
     model: str
     user: str | None = None
+
+
+class SignalFile(BaseModel):
+    """The bytes of a file of series, in Base64, what its name ends in, and which of its series is meant, from 1."""
+
+    model_config = ConfigDict(extra="forbid")
+    format: Literal["csv", "jsonl", "npz", "ts", "tsv"]
+    data: Base64Bytes
+    series: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+
+
+Signal = SignalFile | Values | Annotated[list[Values], Field(min_length=1)]
+"""A signal: a file, or numbers for each time step, where null is missing; a number alone where there is one channel."""
+Signals = Annotated[list[Signal], Field(min_length=1, max_length=64)]
+
+
+def sent(medium: Any, one: Any, where: str) -> str:
+    """An image or a signal of a request, as its medium reads it: no path is ever read. Raises DataError."""
+    more = (one.format, one.series or 0) if isinstance(one, SignalFile) else ()
+    return str(medium.sent(one.data if more else one, where, *more))
 
 
 class StreamOptions(BaseModel):
@@ -183,9 +205,10 @@ class Decoded(Searched):
 
 
 class Translating(Decoded):
-    """A request to /v1/translate: texts, and perhaps what each translation must begin with."""
+    """A request to /v1/translate: texts or signals, and perhaps what each translation must begin with."""
 
-    texts: Texts
+    texts: Texts | None = None
+    signals: Signals | None = None
 
 
 class Captioning(Decoded):
@@ -195,10 +218,18 @@ class Captioning(Decoded):
 
 
 class Classification(Asked):
-    """A request to /v1/classify: texts, pairs of them, or images."""
+    """A request to /v1/classify: texts, pairs of them, images, or signals."""
 
     texts: Texts | Pairs | None = None
     images: Images | None = None
+    signals: Signals | None = None
+
+
+class Forecasting(Asked):
+    """A request to /v1/forecast: signals, and how many of their next steps; by default as many as the run predicts."""
+
+    signals: Signals
+    steps: Steps | None = None
 
 
 class Answering(Asked):

@@ -56,11 +56,11 @@ async def _invalid(_: Request, error: Exception) -> Response:
     errors: Any = error.errors()
     # Of the forms that a value may have, the one it has says more than that it has not the first.
     first = next((each for each in errors if not each["type"].endswith("_type")), errors[0])
-    if first["type"] in _BODY:
-        return refusal(400, _BODY[first["type"]], first["type"])
-    if first["loc"] == ("body",):
-        return refusal(400, _BODY["model_attributes_type"], first["type"])
-    named = [str(part) for part in first["loc"] if part != "body" and not set("[-").intersection(str(part))]
+    if first["type"] == "json_invalid" or first["loc"] == ("body",):
+        return refusal(400, _BODY.get(first["type"], _BODY["model_attributes_type"]), first["type"])
+    # What names a form that a value may have is no key of the request.
+    parts = map(str, first["loc"])
+    named = [part for part in parts if part != "body" and not (set("[-") & {*part} or part[:1].isupper())]
     param = ".".join(named)[:100]
     return refusal(400, f"{param}: {first['msg']}" if param else first["msg"], first["type"], param or None)
 

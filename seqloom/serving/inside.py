@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, Any, TypeVar
@@ -116,7 +117,7 @@ async def off(asked: At, request: Request) -> dict[str, Any]:
 async def sample(asked: Asked, request: Request) -> dict[str, str]:
     """An input to begin with."""
     served = models_of(request).get(asked.model)
-    return sample_of(served.loaded.run)
+    return await asyncio.to_thread(sample_of, served.loaded.run, served.predictor)
 
 
 @router.post("/beam")

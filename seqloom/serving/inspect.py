@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -17,12 +17,13 @@ from seqloom.decoding.job import Job
 from seqloom.decoding.results import Choice
 from seqloom.errors import UsageError
 from seqloom.models.word_vectors import WordVectors
-from seqloom.serving.asked import Asked, Searched, Text
+from seqloom.serving.asked import Asked, Searched, Signal, Steps, Text, sent
 from seqloom.serving.forms import streamed
 from seqloom.serving.refusals import WrongTaskError
 from seqloom.serving.served import Served, models_of
 from seqloom.tasks.encoder.masked_words import Filler
 from seqloom.tasks.encoder.tag import Tagger
+from seqloom.tasks.language_model.forecaster import Forecaster
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import RunConfig
@@ -40,6 +41,8 @@ _BOXES = {
     "/v1/classify": "classify",
     "/v1/answer": "answer",
     "/v1/fill": "fill",
+    "/v1/forecast": "forecast",
+    "/v1/embeddings": "embed",
 }
 """What the box of the page does, by route; of several that a model answers, the first one's."""
 _TOP, _LENGTH = 8, 60
@@ -51,7 +54,7 @@ def does(served: Served) -> str:
     if isinstance(served.predictor, WordVectors):
         return "words"
     if isinstance(getattr(served.predictor, "reader", None), Tagger):
-        return "tag" if served.modality == "text" else ""
+        return "tag"
     return next((name for route, name in _BOXES.items() if route in served.uses), "")
 
 
@@ -70,7 +73,8 @@ def _described(served: Served) -> dict[str, Any]:
         "reads": served.modality,
         "pairs": bool(getattr(config, "pairs", False)),
         "tables": [*tables_of(served)],
-        "looks": type(config).look is not RunConfig.look and not isinstance(served.predictor, WordVectors),
+        "looks": type(config).look is not RunConfig.look
+        and not isinstance(served.predictor, WordVectors | Forecaster | None),
         "trained": bool(served.loaded.run.rows("metrics.jsonl")),
         "measurable": is_measurable(served),
         "mask": served.predictor.name if isinstance(served.predictor, Filler) else "",
@@ -92,21 +96,40 @@ def is_measurable(served: Served) -> bool:
 
 
 class Given(Asked):
-    """An input: a text, or the bytes of an image file in Base64; and a second text where the model reads two."""
+    """An input: a text, the bytes of an image file in Base64, or a signal; a second text where the model reads two."""
 
     text: Text = ""
     second: Text = ""
     image: Base64Bytes | None = None
+    signal: Signal | None = None
 
 
 def source_of(served: Served, asked: Given) -> str:
-    """The input as a predictor reads it: for a model of images never a text, as it could be a path."""
+    """The input as a predictor reads it: for a model of images or signals never a text, as it could be a path."""
     if served.modality == "text":
         return asked.text
-    medium = getattr(served.predictor, "source", None) or served.predictor.reader.medium
-    if asked.image is None or served.modality != "image":
-        raise UsageError(f"the model {served.name!r} reads an {served.modality}", where="image")
-    return str(medium.sent(asked.image, "image"))
+    if (one := getattr(asked, served.modality)) is None:
+        raise UsageError(f"the model {served.name!r} reads {served.modality}s", where=served.modality)
+    return sent(served.predictor.medium, one, served.modality)
+
+
+class Continued(Given):
+    """A signal, and how many of its next steps are predicted; by default as many as the run does."""
+
+    steps: Steps | None = None
+
+
+@router.post("/ahead")
+async def ahead(asked: Continued, request: Request) -> dict[str, str]:
+    """The next steps of a signal, drawn behind the last of those before them."""
+    served = models_of(request).get(asked.model)
+    served.needs("/v1/forecast")
+
+    def steps() -> Iterator[dict[str, str]]:
+        forecaster: Forecaster = served.predictor
+        yield {"markup": forecaster.drawn(source_of(served, asked), asked.steps or 0)}
+
+    return (await served.worker.steps(steps).all())[0]
 
 
 class Decoded(Given, Searched):

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seqloom.decoding.config import EngineName
 from seqloom.decoding.continuous import Update
 from seqloom.errors import RunError, UsageError, nearest
 from seqloom.serving.refusals import UnknownModelError, WrongTaskError
 from seqloom.serving.work import Ticket, Worker
-from seqloom.tasks.building import Loaded, load_run
+from seqloom.tasks.building import Loaded, load_run, with_engine
 from seqloom.tasks.encoder.answer import Answerer
 from seqloom.tasks.encoder.embed import TextEncoder, encoder_of
 from seqloom.tasks.encoder.examples import Predictor
 from seqloom.tasks.encoder.masked_words import Filler
 from seqloom.tasks.encoder.task import ReadingConfig
+from seqloom.tasks.language_model.forecaster import Forecaster
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.switching import load_adapters
@@ -104,11 +106,12 @@ ROUTES: Mapping[str, Callable[[Served], bool]] = {
     "/v1/completions": lambda s: isinstance(s.predictor, Generator),
     "/v1/chat/completions": _chats,
     "/v1/embeddings": lambda s: s.encoder is not None,
-    "/v1/translate": lambda s: isinstance(s.predictor, Translator) and s.modality == "text",
+    "/v1/translate": lambda s: isinstance(s.predictor, Translator) and s.modality != "image",
     "/v1/caption": lambda s: isinstance(s.predictor, Translator) and s.modality == "image",
-    "/v1/classify": lambda s: _labels(s) and s.modality in ("text", "image"),
+    "/v1/classify": _labels,
     "/v1/answer": _answers,
     "/v1/fill": lambda s: isinstance(s.predictor, Filler),
+    "/v1/forecast": lambda s: isinstance(s.predictor, Forecaster),
 }
 """The routes that only some models answer, and which ones."""
 
@@ -140,7 +143,13 @@ class Models:
 
 
 def load_models(
-    runs: Sequence[str], say: Callable[[str], None], adapters: Sequence[str] = (), precision: Precision = "auto"
+    runs: Sequence[str],
+    say: Callable[[str], None],
+    adapters: Sequence[str] = (),
+    precision: Precision = "auto",
+    engine: EngineName = "torch",
+    *,
+    int8: bool = False,
 ) -> Models:
     """The models of runs.
 
@@ -149,6 +158,7 @@ def load_models(
         say: reports what is damaged, or has no route.
         adapters: those of the first run, each as NAME=RUN or NAME=FILE.
         precision: what to compute in.
+        engine, int8: what decodes translations; see tasks/engine.py.
 
     Raises:
         UsageError, RunError: a run that cannot be served, or two of one name.
@@ -165,6 +175,8 @@ def load_models(
             if served.name in models:
                 cure = "give it another: NAME=RUN"
                 raise UsageError(f"two models have the name {served.name!r}", where=text, cure=cure)
+            if isinstance(served.predictor, Translator):
+                with_engine(served.loaded, served.predictor, engine, int8, say)
             if not served.uses:
                 say(f"{served.name}: has no route, only the page")
             models[served.name] = served
@@ -216,8 +228,9 @@ def _predictor(loaded: Loaded[Any], encoder: TextEncoder | None) -> Any:
         if encoder is None:
             raise
         return None
-    if isinstance(predictor, Predictor):
-        predictor.long_input = "refuse"
+    for each in filter(None, (predictor, getattr(predictor, "medium", None))):
+        if hasattr(each, "long_input"):
+            each.long_input = "refuse"
     return predictor
 
 

@@ -1,4 +1,4 @@
-"""Routes for what OpenAI's interface has no name for: translate, caption, classify, answer, fill."""
+"""Routes for what OpenAI's interface has no name for: translate, caption, classify, answer, fill, forecast."""
 
 from __future__ import annotations
 
@@ -10,48 +10,66 @@ from fastapi import APIRouter, Request
 
 from seqloom.data.formats.lines import is_blank
 from seqloom.errors import DataError, UsageError
-from seqloom.serving.asked import Answering, Captioning, Classification, Decoded, Filling, Translating, listed
+from seqloom.serving.asked import (
+    Answering,
+    Captioning,
+    Classification,
+    Decoded,
+    Filling,
+    Forecasting,
+    Translating,
+    listed,
+    sent,
+)
 from seqloom.serving.served import Served, found
 from seqloom.serving.writing import config_for
-from seqloom.tasks.encoder.media import ImageMedium
+from seqloom.tasks.language_model.forecaster import Forecaster
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.writing import Writing
 
 router = APIRouter(tags=["tasks"])
-_AT_ONCE = 8
-"""The inputs of a request that are computed in one step, after which other requests have their turn."""
+_MODALITIES = ("text", "image", "signal")
+_AT_ONCE, _STEPS = 8, 800
+"""The inputs of a request that are computed in one step, and the steps of forecasts; then others have their turn."""
 I = TypeVar("I")  # noqa: E741
 
 
 @router.post("/v1/translate")
 async def translate(asked: Translating, request: Request) -> dict[str, Any]:
-    """Translations of texts, best first, with the log-probability and the score of each."""
+    """Translations of texts, or texts of signals, best first, with the log-probability and the score of each."""
     served = found(request, asked.model, "/v1/translate")
-    return _answered(served, translations=await _written(served, listed(asked.texts), asked))
+    return _answered(served, translations=await _written(served, await _inputs(served, asked), asked))
 
 
 @router.post("/v1/caption")
 async def caption(asked: Captioning, request: Request) -> dict[str, Any]:
     """Captions of images, best first, with the log-probability and the score of each."""
     served = found(request, asked.model, "/v1/caption")
-    images = await _images(served, served.predictor.source, asked.images)
-    return _answered(served, captions=await _written(served, images, asked))
+    return _answered(served, captions=await _written(served, await _inputs(served, asked), asked))
 
 
 @router.post("/v1/classify")
 async def classify(asked: Classification, request: Request) -> dict[str, Any]:
-    """Labels of texts, of pairs of texts or of images, labels of words, or rewards of prompts with their answers."""
+    """Labels of texts, pairs of texts, images or signals, of words or time steps; or rewards of answers."""
     served = found(request, asked.model, "/v1/classify")
-    medium = served.predictor.reader.medium
-    inputs, others = (asked.images, asked.texts) if served.modality == "image" else (asked.texts, asked.images)
-    if inputs is None or others is not None:
-        raise UsageError(f"the model {served.name!r} reads {served.modality}s", where=f"{served.modality}s")
-    if asked.images is not None:
-        inputs = await _images(served, medium, asked.images)
-    rows: Sequence[Any] = [inputs] if isinstance(inputs, str) else inputs
-    predictions = await _computed(served, rows, served.predictor)
-    leave_out = ("where", "text") if asked.images is not None else ("where",)
+    predictions = await _computed(served, await _inputs(served, asked), served.predictor)
+    leave_out = ("where", "signal", *(["text"] if served.modality != "text" else []))
     return _answered(served, predictions=[_plain(prediction, leave_out) for prediction in predictions])
+
+
+@router.post("/v1/forecast")
+async def forecast(asked: Forecasting, request: Request) -> dict[str, Any]:
+    """The next steps of signals: a list of the values of all channels for each."""
+    served = found(request, asked.model, "/v1/forecast")
+    forecaster: Forecaster = served.predictor
+    steps = asked.steps or forecaster.config.horizon
+
+    def continued(signals: Sequence[str]) -> list[Any]:
+        return forecaster.forecast([*map(forecaster.medium.row, signals)], steps)
+
+    at_once = max(1, min(_AT_ONCE, _STEPS // steps))
+    forecasts = await _computed(served, await _inputs(served, asked), continued, at_once)
+    return _answered(served, channels=[*forecaster.medium.names], forecasts=[values.tolist() for values in forecasts])
 
 
 @router.post("/v1/answer")
@@ -77,12 +95,14 @@ async def fill(asked: Filling, request: Request) -> dict[str, Any]:
     return _answered(served, words=words)
 
 
-async def _computed(served: Served, inputs: Sequence[I], compute: Callable[[Sequence[I]], Sequence[Any]]) -> list[Any]:
+async def _computed(
+    served: Served, inputs: Sequence[I], compute: Callable[[Sequence[I]], Sequence[Any]], at_once: int = _AT_ONCE
+) -> list[Any]:
     """What a function gives for inputs, a few of them in each step of the model's thread."""
 
     def steps() -> Iterator[Sequence[Any]]:
-        for start in range(0, len(inputs), _AT_ONCE):
-            yield compute(inputs[start : start + _AT_ONCE])
+        for start in range(0, len(inputs), at_once):
+            yield compute(inputs[start : start + at_once])
 
     return [result for part in await served.worker.steps(steps).all() for result in part]
 
@@ -115,11 +135,19 @@ async def _written(served: Served, inputs: Sequence[str], asked: Decoded) -> lis
     return results
 
 
-async def _images(served: Served, medium: ImageMedium, images: Sequence[bytes]) -> list[str]:
-    def decoded(part: Sequence[tuple[int, bytes]]) -> list[str]:
-        return [medium.sent(data, f"image {number}") for number, data in part]
+async def _inputs(served: Served, asked: Any) -> Sequence[Any]:
+    """The inputs of a request, as a predictor reads them. Raises UsageError for those of another modality."""
+    given = {name: inputs for name in _MODALITIES if (inputs := getattr(asked, f"{name}s", None)) is not None}
+    kind = served.modality
+    if [*given] != [kind]:
+        raise UsageError(f"the model {served.name!r} reads {kind}s", where=f"{kind}s")
+    if kind == "text":
+        return listed(given[kind])
 
-    return await _computed(served, [*enumerate(images, start=1)], decoded)
+    def decoded(part: Sequence[tuple[int, Any]]) -> list[str]:
+        return [sent(served.predictor.medium, one, f"{kind} {number}") for number, one in part]
+
+    return await _computed(served, [*enumerate(given[kind], start=1)], decoded)
 
 
 def _plain(prediction: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:

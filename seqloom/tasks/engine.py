@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqloom.decoding.config import EngineName, Greedy
+from seqloom.decoding.config import EngineName, Greedy, Sampling
 from seqloom.decoding.ctranslate import CTranslate2, refusal
 from seqloom.decoding.job import Job
 from seqloom.decoding.results import Hypothesis, Ids
@@ -29,6 +30,7 @@ Own = Callable[[Sequence[int]], list[list[Hypothesis]]]
 """Decodes the jobs of these numbers by our own engine."""
 FOLDER, _STAMP = "ctranslate2", "engine.json"
 _LARGE = 1 << 25  # parameters from which on all threads work on one batch
+_ROWS = 32  # decoded to see which number of threads is faster
 _TOLERANCE = {None: 1e-3, torch.float32: 1e-3, torch.bfloat16: 0.05}
 _INT8 = 0.15
 
@@ -52,27 +54,35 @@ class Fast:
 
     def decode(self, jobs: Sequence[Job], own: Own) -> list[list[Hypothesis]]:
         """The best hypotheses of each job; all have one config."""
-        if any(self._left(job) for job in jobs) or (other := self._other) is None:
-            return own(range(len(jobs)))
-        able = [i for i, job in enumerate(jobs) if len(job.row) + job.request.length <= self._room]
-        rows, limits = [jobs[i].row for i in able], [jobs[i].request.length for i in able]
-        found = other.decode(rows, limits, jobs[0].config) if able else []
-        results = {i: hypotheses for i, hypotheses in zip(able, found, strict=True) if hypotheses is not None}
-        if left := [i for i in range(len(jobs)) if i not in results]:
+        results = dict(enumerate(self.whole(jobs)))
+        if left := [i for i, hypotheses in results.items() if hypotheses is None]:
             results |= zip(left, own(left), strict=True)
-        return [results[i] for i in range(len(jobs))]
+        return [hypotheses for hypotheses in results.values() if hypotheses is not None]
+
+    def whole(self, jobs: Sequence[Job]) -> list[list[Hypothesis] | None]:
+        """The same, but None for those that are left."""
+        results: list[list[Hypothesis] | None] = [None] * len(jobs)
+        able = [i for i, job in enumerate(jobs) if not self._left(job) and self._fits(job)]
+        if able and (other := self._other) is not None:
+            rows, limits = [jobs[i].row for i in able], [jobs[i].request.length for i in able]
+            for i, hypotheses in zip(able, other.decode(rows, limits, jobs[0].config), strict=True):
+                results[i] = hypotheses
+        return results
 
     def stream(self, job: Job, own: Callable[[], Generator[Ids, None, Hypothesis]]) -> Generator[Ids, None, Hypothesis]:
         """Yields the ids of the best hypothesis as they are decided; returns it."""
-        length = job.request.length
-        if self._left(job) or job.config.beam > 1 or len(job.row) + length > self._room or self._other is None:
+        if self._left(job) or job.config.beam > 1 or not self._fits(job) or self._other is None:
             return own()
-        return self._other.stream(job.row, length)
+        return self._other.stream(job.row, job.request.length)
+
+    def _fits(self, job: Job) -> bool:
+        return len(job.row) + job.request.length <= self._room
 
     def _left(self, job: Job) -> bool:
         why = refusal(job.config)
         for reason, there in {
-            "adapters": adapters_of() is not None,
+            "adapters": adapters_of() is not None or job.adapter is not None,
+            "the probabilities of tokens": job.top is not None,
             "a beginning that is given": bool(job.request.prefix),
             "texts that end before a string": job.request.stopped is not None,
         }.items():
@@ -115,8 +125,7 @@ def fast_engine(
     if name == "auto" and (first.dtype != torch.float32 or first.device.type != "cpu" or not _installed()):
         return None
     tell: Callable[[str], None] = say if name == "ctranslate2" else lambda text: None
-    target: Tokenizer = getattr(predictor, "target", None) or predictor.tokenizer
-    pair = getattr(predictor, "source", target), target
+    pair = _source_of(predictor), getattr(predictor, "target", None) or predictor.tokenizer
     if not isinstance(pair[0], Tokenizer):
         tell("CTranslate2 reads only text: our own engine decodes")
         return None
@@ -185,12 +194,46 @@ def _converted(
 
 def _apart(predictor: Any, other: CTranslate2) -> float:
     """How far both are apart at most, in nats per token, on what our own engine writes for a few random inputs."""
+    rows, config = _example(predictor, 3)
     fast, predictor.fast = predictor.fast, None
-    random, sizes = np.random.Generator(np.random.Philox(1)), predictor.model.config.decoder
-    room = min(n for n in (16, sizes.limit, getattr(predictor, "context", None)) if n is not None)
-    longest = max(1, min(6, room // 2, getattr(predictor, "max_source", room)))
-    rows = [random.integers(0, predictor.vocab_size, longest).tolist() for _ in range(3)]
-    written = predictor.hypotheses(rows, Greedy(max_length=max(1, room // 2 - 1)))
+    written = predictor.hypotheses(rows, config)
     predictor.fast = fast
     each = [(row, best) for row, (best, *_) in zip(rows, written, strict=True)]
     return float(max(abs(best.log_p - other.log_p(row, best.ids)) / (len(best.ids) + 1) for row, best in each))
+
+
+def settle_threads(predictor: Any, count: int, clock: Callable[[], float] = time.perf_counter) -> int:
+    """Lets torch use one thread or all, whichever now decodes `count` rows faster; returns how many.
+
+    Threads meet after every product. For a small model this costs about what it brings, and beside other programs much
+    more (docs/benchmarks.md, "Engines"). A large model has all, and so has CTranslate2; and samples, which the last
+    bits may change, are drawn by as many threads each time.
+    """
+    most = torch.get_num_threads()
+    large = sum(p.numel() for p in predictor.model.parameters()) >= _LARGE
+    fixed = predictor.fast is not None or isinstance(predictor.config, Sampling)
+    if most == 1 or large or fixed or not isinstance(_source_of(predictor), Tokenizer):
+        return most
+    rows, config = _example(predictor, min(count, _ROWS))
+    taken: dict[int, list[float]] = {1: [], most: []}
+    for threads in (1, most) * 3:
+        torch.set_num_threads(threads)
+        began = clock()
+        predictor.hypotheses(rows, config)
+        taken[threads].append(clock() - began)
+    best = min(taken, key=lambda threads: min(taken[threads][1:]))  # what is compiled first takes longer
+    torch.set_num_threads(best)
+    return best
+
+
+def _source_of(predictor: Any) -> Any:
+    return getattr(predictor, "source", None) or predictor.tokenizer
+
+
+def _example(predictor: Any, count: int) -> tuple[list[list[int]], Greedy]:
+    """A few random inputs, and how they are decoded in a few steps."""
+    random, sizes = np.random.Generator(np.random.Philox(1)), predictor.model.config.decoder
+    room = min(n for n in (16, sizes.limit, getattr(predictor, "context", None)) if n is not None)
+    longest = max(1, min(6, room // 2, getattr(predictor, "max_source", room)))
+    rows = [random.integers(0, _source_of(predictor).vocab_size, longest).tolist() for _ in range(count)]
+    return rows, Greedy(max_length=max(1, room // 2 - 1))

@@ -13,7 +13,6 @@ from seqloom.files import output_in, write_text
 from seqloom.inspection.inside.inspected import Inspected
 from seqloom.inspection.inside.walk import ROLLOUT, attention_bytes, cell_of, head_of, lens, walk
 from seqloom.inspection.page import Markup, data_block, document, element, packaged
-from seqloom.media.images import png_uri
 from seqloom.run import Run
 from seqloom.tasks.building import load_run
 from seqloom.tasks.language_model.predictor import Generator
@@ -21,7 +20,7 @@ from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import RunConfig
 from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
-from seqloom.workflows.inside import attributions, inside, looked_at, without_head
+from seqloom.workflows.inside import attributions, inside, looked_at, medium_of, without_head
 from seqloom.workflows.searched import beam_tree
 
 VIEWS = ("task", "attention", "beam", "layers", "predictions")
@@ -45,7 +44,7 @@ def explain(path: str | Path, text: str, to: str | Path, reporter: Reporter, tas
 
     Args:
         path: the run.
-        text: what is read: a text, two with a tab between them, or the path of an image.
+        text: what is read: a text, two with a tab between them, the path of an image, or the place of a signal.
         to: the file.
         reporter: prints progress.
         task: which of several tasks.
@@ -78,9 +77,8 @@ def explain(path: str | Path, text: str, to: str | Path, reporter: Reporter, tas
 
 def _question(use: Any, text: str) -> tuple[str, dict[str, str]]:
     """What is read, and what the views ask about it."""
-    medium: Any = use.source if isinstance(use, Translator) else getattr(getattr(use, "reader", None), "medium", None)
-    if medium is not None and not isinstance(medium, Tokenizer) and medium.inputs[0] == "image":
-        return png_uri(medium.row(text).values), {}
+    if (medium := medium_of(use)) is not None:
+        return medium.address(medium.row(text)), {}
     first, tab, second = text.partition("\t")
     if tab and not isinstance(use, Generator | Translator):
         return first, {"text": first, "second": second}

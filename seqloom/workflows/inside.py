@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from seqloom.errors import UsageError
+from torch import Tensor, nn
+
+from seqloom.errors import SeqloomError, UsageError
 from seqloom.inspection.charts import heat_map
 from seqloom.inspection.inside.attribution import integrated_gradients, why
 from seqloom.inspection.inside.inspected import Inspected
 from seqloom.inspection.inside.switching import heads_set
 from seqloom.inspection.inside.walk import switched_off
-from seqloom.media.images import png_uri
+from seqloom.inspection.signals import signal_figure
 from seqloom.run import Run
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
@@ -20,6 +22,9 @@ Json = dict[str, Any]
 MOST = 256 * 2**20
 """The most bytes that are kept of the layers."""
 _KEPT, _WRITTEN, _TOLERANCE = 2, 40, 0.05
+LONGEST = 512
+"""The most positions whose attention is drawn as a matrix."""
+_LONG = f"The input has {{:,}} positions, more than the {LONGEST} that are drawn. Shorten it."
 _NOTHING = "Nothing attends in this model. What it computes is shown layer by layer."
 
 
@@ -48,29 +53,43 @@ def inside(use: Any, source: str, second: str = "", target: str = "") -> Json:
     found = inspected.data(5)
     decoder = inspected.sides.get("decoder")
     found["written"] = decoder.texts[0] if isinstance(use, Translator) and decoder and decoder.texts else ""
-    found["picture"] = picture_of(use, source)
+    found |= shown(use, source)
+    if (longest := max(map(len, (side.names for side in inspected.sides.values())))) > LONGEST:
+        found["attention"] = []
     for each in found["attention"]:
         each["frame"] = heat_map(each["title"], each["rows"], each["columns"], None)
-    found["reason"] = "" if found["attention"] else _NOTHING
+    found["reason"] = "" if found["attention"] else _NOTHING if longest <= LONGEST else _LONG.format(longest)
     return found
 
 
-def sample_of(run: Run) -> dict[str, str]:
-    """An input to begin with, from the samples of a training: texts and the data: address of an image, if any."""
+def sample_of(run: Run, use: Any) -> dict[str, str]:
+    """An input to begin with, from the samples of a training: texts, or that of a medium as its `address`, if any."""
     row = next((row for row in reversed(run.rows("samples.jsonl"))), {})
-    keys = {"text": ("source", "text", "prompt", "question"), "second": ("second", "passage"), "image": ("image",)}
+    keys = {"text": ("source", "text", "prompt", "question"), "second": ("second", "passage")}
     found = {name: next((str(row[key]) for key in of if key in row), "") for name, of in keys.items()}
-    if found["text"].startswith("data:image/"):
-        found = {"image": found["text"], "text": "", "second": ""}
-    return found
+    if (medium := medium_of(use)) is None:
+        return found
+    (kind,) = medium.inputs
+    try:
+        return {"text": "", "second": "", kind: medium.address(medium.row(row.get(kind) or found["text"]))}
+    except SeqloomError:  # its file is elsewhere
+        return {"text": "", "second": ""}
 
 
-def picture_of(use: Any, source: str) -> str:
-    """The data: address of the image that a model reads; "" = it reads none."""
-    medium: Any = use.source if isinstance(use, Translator) else getattr(getattr(use, "reader", None), "medium", None)
-    if not source.startswith("data:image/") or medium is None:
-        return ""
-    return png_uri(medium.row(source).values)
+def medium_of(use: Any) -> Any:
+    """What reads the images or signals of a predictor; None = it reads texts."""
+    medium: Any = getattr(use, "medium", None)
+    return None if medium is None or medium.inputs[0] == "text" else medium
+
+
+def shown(use: Any, source: str) -> dict[str, str]:
+    """The data: address of the image that a model reads, or the chart of the signal; "" = it reads none."""
+    medium = medium_of(use)
+    row, kind = (None, "") if medium is None else (medium.row(source), medium.inputs[0])
+    return {
+        "picture": medium.address(row).partition("\t")[0] if kind == "image" else "",
+        "chart": signal_figure("The signal", "", row.values) if row is not None and kind == "signal" else "",
+    }
 
 
 def without_head(use: Any, source: str, layer: str, head: int, **beside: str) -> Json:
@@ -98,7 +117,19 @@ def attributions(
     """What each position of the input counts for an output, or for its lead over another: integrated gradients."""
     found = integrated_gradients(inspected, why(inspected, position, output, instead), tolerance=_TOLERANCE)
     return {
-        "sides": {side: [round(x, 5) for x in values.tolist()] for side, values in found.values.items()},
+        "sides": {
+            side: [round(x, 5) for x in _by_name(inspected, side, values).tolist()]
+            for side, values in found.values.items()
+        },
         "change": found.change,
         "error": found.error,
     }
+
+
+def _by_name(inspected: Inspected, side: str, values: Tensor) -> Tensor:
+    """The values of the positions of a side: the sums of those of which a front makes one."""
+    names, front = len(inspected.sides[side].names), getattr(inspected.model, "front", None)
+    if front is None or len(values) <= names:
+        return values
+    size = front.config.stride
+    return nn.functional.pad(values, (0, size * names - len(values))).reshape(names, size).sum(1)

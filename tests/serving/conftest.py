@@ -32,7 +32,10 @@ from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.answer import AnswerConfig
 from seqloom.tasks.encoder.classify import ClassifyConfig
 from seqloom.tasks.encoder.masked_words import MaskedWordsConfig
+from seqloom.tasks.encoder.tag import TagConfig
+from seqloom.tasks.language_model.forecast import ForecastConfig
 from seqloom.tasks.language_model.task import LanguageModelConfig
+from seqloom.tasks.multimodal.task import MultimodalTask
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.chat import with_chat
 from seqloom.text.tokenizer import BPE, WordLevel
@@ -43,13 +46,16 @@ SIZES: Any = {"layers": 1, "width": 16, "inner": 16, "heads": 2}
 STACK = TransformerConfig(**SIZES)
 READER = EncoderOnlyConfig(encoder=STACK)
 CONTEXT = 64
+NAMES = ("lm", "bytes", "mt", "label", "span", "words", "pictures")
+NAMES += ("waves", "steps", "pens", "ahead", "scenes", "vectors")
 BYTES, WORDS = BPE(size=290), WordLevel(size=20)
 
 
 def write_run(folder: Path, name: str, config: Any, facts: Any = None) -> str:
     """A run of a config with random weights; its tokenizer knows the words that are made up."""
     tokenizer = with_mask(with_chat(train_tokenizer(getattr(config, "tokenizer", BYTES), sentences(40, 3))))
-    assets = Assets((tokenizer, tokenizer) if getattr(config, "modality", "text") == "text" else None, facts)
+    texts = hasattr(config, "decoding") or config.parts or getattr(config, "modality", "text") == "text"
+    assets = Assets((tokenizer, tokenizer) if texts else None, facts)
     torch.manual_seed(5)
     model = config.build(assets)
     weights = {key: value.detach() for key, value in model.named_parameters()}
@@ -65,7 +71,7 @@ def write_run(folder: Path, name: str, config: Any, facts: Any = None) -> str:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the runs lm, bytes, mt, label, span, words and pictures."""
+    """The folder of the runs that NAMES has."""
     folder = tmp_path_factory.mktemp("serving")
     reading: Any = {"tokenizer": BYTES, "model": READER}
     writers = EncoderDecoderConfig(encoder=STACK, decoder=STACK)
@@ -85,14 +91,50 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = {"data": {"kind": "images", "train": ["none"]}, "model": {"encoder": SIZES}, "batches": {"tokens": 99}}
     seen = {"sizes": {"size": 8, "channels": 1}, "scale": {"mean": [99.0], "deviation": [50.0]}}
     write_run(folder, "pictures", build(ClassifyConfig, {"task": "classify", **images}), labels | seen)
+    write_other_runs(folder)
     return folder
+
+
+def write_other_runs(folder: Path) -> None:
+    """Runs of signals (waves, steps, pens, ahead), of captions (scenes), of several tasks (both), of vectors alone."""
+    data: Any = {"data": {"kind": "signals", "train": ["none"]}}
+    seen = {"sizes": {"channels": 2}, "scale": {"mean": [0.0, 9.0], "deviation": [1.0, 3.0]}}
+    front = {"strides": [2], "kernel": 3}
+    reading = {**data, "model": {"encoder": SIZES, "front": front}, "batches": {"length": 30}}
+    write_run(folder, "waves", build(ClassifyConfig, reading), {"labels": ["fast", "slow"], **seen})
+    tagging = {**data, "batches": {"length": 30}, "model": {"encoder": {"width": 8}}}
+    write_run(folder, "steps", build(TagConfig, tagging), {"labels": ["rest", "move"], **seen})
+    sized = {"width": 16, "layers": 1}
+    writing: Any = {"tokenizer": {"size": 290}, "decoding": {"max_length": 9}}
+    both = {"encoder": sized, "decoder": sized}
+    write_run(folder, "pens", build(TranslateConfig, {**data, **writing, "model": both}), seen)
+    ahead = build(ForecastConfig, {**data, "horizon": 5, "model": {"decoder": sized}})
+    write_run(folder, "ahead", ahead, {**seen, "channels": ["north", "east"], "autoregression": [[[0.0, 0.0]] * 3] * 2})
+    captions = {"data": {"kind": "captions", "train": ["none"], "size": 8}, **writing}
+    pixels = {"sizes": {"size": 8, "channels": 1}, "scale": {"mean": [99.0], "deviation": [50.0]}}
+    source = {"preset": "vit-transformer", "source": {"patch": 4}, "encoder": SIZES, "decoder": SIZES}
+    write_run(folder, "scenes", build(TranslateConfig, {**captions, "model": source}), pixels)
+    tasks = {
+        "marks": {"kind": "classify", "data": {"kind": "images", "train": ["none"]}, "batches": {"tokens": 99}},
+        "waves": {"kind": "classify", **data, "batches": {"length": 30}},
+        "scenes": {"kind": "translate", "data": captions["data"], "decoding": {"max_length": 9}},
+        "films": {"kind": "classify", "data": {"train": ["none"]}, "batches": {"length": 30}},
+    }
+    encoders = {name: {"encoder": SIZES} for name in ("image", "signal", "text")}
+    several = build(
+        MultimodalTask, {"tasks": tasks, "tokenizer": {"size": 290}, "model": {"encoders": encoders, "decoder": SIZES}}
+    )
+    labels = {"labels": ["few", "many"]}
+    write_run(
+        folder, "both", several, {"marks": labels | pixels, "waves": labels | seen, "scenes": pixels, "films": labels}
+    )
+    write_run(folder, "vectors", MaskedWordsConfig(data=NoData(), tokenizer=BYTES, model=READER), {"heads": {}})
 
 
 @pytest.fixture(scope="session")
 def models(runs: Path) -> Iterator[Models]:
     """All of them, loaded."""
-    names = ("lm", "bytes", "mt", "label", "span", "words", "pictures")
-    loaded = load_models([str(runs / name) for name in names], pytest.fail)
+    loaded = load_models([str(runs / name) for name in NAMES], pytest.fail)
     yield loaded
     loaded.close()
 

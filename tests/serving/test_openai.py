@@ -28,6 +28,12 @@ def test_models_say_what_they_are_for(call):
         "span": ["/v1/embeddings", "/v1/answer"],
         "words": ["/v1/embeddings", "/v1/fill"],
         "pictures": ["/v1/classify"],
+        "waves": ["/v1/classify"],
+        "steps": ["/v1/classify"],
+        "pens": ["/v1/translate"],
+        "ahead": ["/v1/forecast"],
+        "scenes": ["/v1/caption"],
+        "vectors": ["/v1/embeddings"],
     }
     assert call(lambda c: c.models.retrieve("mt")).id == "mt"
 

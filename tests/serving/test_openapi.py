@@ -15,11 +15,11 @@ def test_the_description_names_the_models_of_each_route(ask):
     described = ask("GET", "/openapi.json").json()
     assert {path for path in described["paths"] if path.startswith("/v1/")} == {
         *("/v1/models", "/v1/models/{name}", "/v1/completions", "/v1/chat/completions", "/v1/embeddings"),
-        *("/v1/translate", "/v1/caption", "/v1/classify", "/v1/answer", "/v1/fill"),
+        *("/v1/translate", "/v1/caption", "/v1/classify", "/v1/answer", "/v1/fill", "/v1/forecast"),
     }
     schemas = described["components"]["schemas"]
     assert schemas["Completion"]["properties"]["model"]["enum"] == ["lm", "bytes"]
-    assert schemas["Embedding"]["properties"]["model"]["enum"] == ["label", "span", "words"]
+    assert schemas["Embedding"]["properties"]["model"]["enum"] == ["label", "span", "words", "vectors"]
     assert all("422" not in method["responses"] for each in described["paths"].values() for method in each.values())
 
 

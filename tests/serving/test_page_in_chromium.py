@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from chromium import CHROMIUM, Page, browsing
 
@@ -27,6 +28,7 @@ from seqloom.workflows.explain import explain
 AXE = Path(__file__).parents[2] / "build/axe/package/axe.min.js"
 DONE = "document.querySelector('.view [role=status]').textContent.match(/\\d+ tokens/)"
 TEXT = "ba <i>ko</i> مرحبا 世界"
+WAVE = "\n".join(f"{0.1 * i:.1f}, {'?' if i == 4 else 9 - i}" for i in range(20))
 
 pytestmark = [
     pytest.mark.browser,
@@ -63,7 +65,8 @@ def growing(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def address(runs: Path, growing: Run) -> Iterator[str]:
     """The address of a server of all runs."""
-    with serving(growing.path, *(runs / name for name in ("mt", "lm", "bytes", "label", "span", "words"))) as url:
+    names = ("mt", "lm", "bytes", "label", "span", "words", "waves", "steps", "pens", "ahead", "vectors")
+    with serving(growing.path, *(runs / name for name in names)) as url:
         yield url
 
 
@@ -184,6 +187,117 @@ def test_what_reads_predicts(page: Page, address: str, run: str, expected: str):
     page.click("button.main")
     page.until("document.querySelector('.choices')")
     assert re.search(expected, page.text("form + p + .view"))
+
+
+def choose_file(page: Page, path: Path) -> None:
+    """Chooses a file, as a person does in the dialog."""
+    found = page("Runtime.evaluate", expression="document.querySelector('input[type=file]')")
+    page("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
+    page.until("document.querySelector('.view textarea').value === ''")
+
+
+def asked_for(page: Page, ready: str) -> None:
+    """Presses the button of the box, and waits for the answer."""
+    page.js("document.querySelectorAll('form ~ *').forEach(n => n.replaceChildren())")
+    page.click("button.main")
+    page.until(ready)
+
+
+def test_a_signal_is_written_or_a_file(page: Page, address: str, tmp_path: Path):
+    shown(page, address, "task", "waves")
+    write(page, WAVE)
+    page.press("Tab", "Tab", "Tab", "Enter")  # over the file and its number
+    strips = "[...document.querySelectorAll('figure svg.chart title')].map(t => t.textContent)"
+    page.until("document.querySelector('figure svg.chart[tabindex]')")
+    assert page.js(strips) == ["attention: layer 1", "attention: rollout"]
+    assert re.fullmatch("fast|slow", page.text(".written"))
+    page.js("document.querySelector('figure svg[tabindex]').focus()")
+    page.press("ArrowLeft")
+    assert page.text("figure output").startswith("step 18 · channel 1 1.8")
+    written = page.text(".choices")
+    rows = [line.split(", ") for line in WAVE.split("\n")]
+    (tmp_path / "new.csv").write_text("\n".join(["a,b", *map(",".join, rows)]), encoding="utf-8")
+    choose_file(page, tmp_path / "new.csv")
+    asked_for(page, "document.querySelector('.choices') && document.querySelector('figure')")
+    assert page.text(".choices") == written
+    values = np.array([[float(x) if x != "?" else np.nan for x in row] for row in rows])
+    np.savez(tmp_path / "two.npz", values=np.stack((values[::-1], values)))
+    choose_file(page, tmp_path / "two.npz")
+    asked_for(page, "!document.querySelector('#problem').hidden")
+    assert "has 2 series" in page.text("#problem")
+    page.said.clear()
+    page.click("input[type=number]")
+    page.type("2")
+    asked_for(page, "document.querySelector('.choices') && document.querySelector('figure')")
+    assert page.text(".choices") == written
+
+
+def test_a_file_is_dropped_and_numbers_take_its_place(page: Page, address: str):
+    shown(page, address, "task", "steps")
+    page.js(
+        "{ const t = new DataTransfer(); t.items.add(new File(['a,b\\n1,2\\n'], 'new.csv'));"
+        "document.querySelector('textarea').dispatchEvent(new DragEvent('drop', {bubbles: true, dataTransfer: t})); }"
+    )
+    page.until("document.querySelector('input[type=file]').files.length === 1")
+    write(page, WAVE)
+    assert page.js("document.querySelector('input[type=file]').files.length") == 0
+    asked_for(page, "document.querySelector('.span rect')")
+    spans = page.js("[...document.querySelectorAll('.span title')].map(t => t.textContent)")
+    chips = page.js("[...document.querySelectorAll('.chips .chip')].map(c => c.innerText.replace(/\\s+/g, ' ').trim())")
+    assert [
+        f"{label} {first}–{last}"
+        for first, last, label in (re.findall(r"\w+(?= to)|\w+(?= \w+$)|\w+$", s) for s in spans)
+    ] == chips
+    assert chips[-1].endswith("20")
+
+
+def test_what_is_no_signal_is_said_where_it_is_written(page: Page, address: str):
+    shown(page, address, "task", "waves")
+    page.click("button.main")
+    page.until("document.querySelector('#problem').textContent.startsWith('Choose a file')")
+    write(page, "1, 2\n3, x")
+    page.click("button.main")
+    page.until("document.querySelector('#problem').textContent === 'Line 2: “x” is no number.'")
+
+
+def test_a_signal_is_continued(page: Page, address: str):
+    shown(page, address, "task", "ahead")
+    assert page.js("[...document.querySelectorAll('#tabs a')].map(a => a.textContent)") == ["Try it"]
+    write(page, WAVE)
+    asked_for(page, "document.querySelectorAll('figure svg.chart[tabindex]').length === 2")
+    assert page.text("figure output").startswith("step 5 ahead · forecast ")
+    page.click("input[type=number]", 1)
+    page.type("7")
+    asked_for(page, "document.querySelectorAll('figure svg.chart[tabindex]').length === 2")
+    page.js("document.querySelector('figure svg[tabindex]').focus()")
+    page.press("ArrowLeft")
+    assert page.text("figure output").startswith("step 6 ahead · forecast ")
+
+
+def test_a_signal_is_translated_and_its_tokens_have_reasons(page: Page, address: str):
+    shown(page, address, "task", "pens")
+    write(page, WAVE)
+    page.click("button.main")
+    page.until(f"{DONE} && document.querySelector('figure svg.chart[tabindex]')")
+    page.click(".chip", 1)
+    page.click(".choices + .row button")
+    page.until("document.querySelectorAll('.counted').length === 2")
+    assert page.js("document.querySelector('.counted').childElementCount") == 5  # what a front makes of 20 steps
+
+
+def test_texts_are_compared(page: Page, address: str):
+    shown(page, address, "task", "vectors")
+    write(page, f"ba ko\n{TEXT}\n\nba ko")
+    asked_for(page, "document.querySelector('table.similar')")
+    rows = page.js("[...document.querySelectorAll('.similar tbody tr')].map(r => [...r.cells].map(c => c.textContent))")
+    cosines = [list(map(float, row[1:])) for row in rows]
+    assert [row[0] for row in rows] == ["1. ba ko", f"2. {TEXT}", "3. ba ko"]
+    assert [cosines[i][i] for i in range(3)] == [1, 1, 1]
+    assert cosines[0] == [1, cosines[1][0], 1]
+    assert cosines[1][0] < 1
+    write(page, "ba ko")
+    page.click("button.main")
+    page.until("document.querySelector('#problem').textContent.startsWith('Write 2 to 40 texts')")
 
 
 def test_what_is_refused_is_read_out(page: Page, address: str):
@@ -371,9 +485,11 @@ def test_predictions_have_reasons(page: Page, address: str):
     assert page.js("document.querySelectorAll('.counted .chip').length") > 3
 
 
-@pytest.mark.parametrize("name", ["mt", "lm", "label"])
+@pytest.mark.parametrize("name", ["mt", "lm", "label", "pens", "both"])
 def test_an_explanation_opens_from_disk_without_a_network(browser: Page, runs: Path, tmp_path: Path, name: str):
-    path = explain(runs / name, SHORT, tmp_path / "one.html", Reporter(0))
+    signal = json.dumps([[0.3 * i, 9 - i] for i in range(12)])
+    text, task = {"pens": (signal, ""), "both": (signal, "waves")}.get(name, (SHORT, ""))
+    path = explain(runs / name, text, tmp_path / "one.html", Reporter(0), task)
     browser.said.clear()
     browser.loaded.clear()
     network: Any = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
@@ -400,13 +516,16 @@ def test_an_explanation_opens_from_disk_without_a_network(browser: Page, runs: P
 
 VIEWS = [("task", "mt"), ("training", "growing"), ("embeddings", "lm"), ("compare", "growing"), ("task", "span")]
 VIEWS += [(view, "mt") for view in READY] + [("layers", "label"), ("attention", "span")]
+SIGNALS = ["waves", "steps", "pens", "ahead"]
+VIEWS += [("task", name) for name in (*SIGNALS, "vectors")] + [("attention", "pens"), ("layers", "waves")]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize(("view", "run"), VIEWS)
 def test_views_fit_a_phone_and_are_accessible(page: Page, address: str, view: str, run: str, dark: bool):
     shown(page, address, view, run, width=390, dark=dark)
-    write(page, {"embeddings": "世"}.get(view, "ba" if run == "span" else TEXT))
+    texts = {"span": "ba", "vectors": f"{TEXT}\nko"} | dict.fromkeys(SIGNALS, WAVE)
+    write(page, {"embeddings": "世"}.get(view, texts.get(run, TEXT)))
     if run == "span":
         page.click(".view textarea", 1)
         page.type(f"ko {TEXT}")

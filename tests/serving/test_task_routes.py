@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,10 +60,110 @@ def test_images_are_read_as_the_predictor_reads_them(ask, models: Models):
         assert prediction["probabilities"] == pytest.approx(wanted.probabilities, abs=1e-5)
 
 
+def wave(steps: int = 20) -> np.ndarray:
+    values = np.stack((np.sin(0.7 * np.arange(steps)), 9 - 0.5 * np.arange(steps)), -1).astype(np.float32)
+    values[3, 1] = np.nan
+    return values
+
+
+def frames(values: np.ndarray) -> list[list[float | None]]:
+    return [[None if np.isnan(x) else x for x in frame] for frame in values.tolist()]
+
+
+def files(values: np.ndarray, folder: Path) -> list[dict[str, Any]]:
+    """The same numbers as files of each format, and as one of two series."""
+    rows = [["" if np.isnan(x) else repr(x) for x in frame] for frame in values.tolist()]
+    channels = [":".join(",".join(row[c] or "?" for row in rows) for c in range(2))]
+    texts = {
+        form: "\n".join(comma.join(row) for row in [["a", "b"], *rows]) for form, comma in (("csv", ","), ("tsv", "\t"))
+    }
+    texts |= {"jsonl": json.dumps({"series": frames(values)}), "ts": f"@classlabel false\n@data\n{channels[0]}"}
+    np.savez(folder / "two.npz", values=np.stack((0 * values, values)))
+    sent = [{"format": form, "data": coded(text.encode())} for form, text in texts.items()]
+    return [*sent, {"format": "npz", "data": coded((folder / "two.npz").read_bytes()), "series": 2}]
+
+
+@pytest.mark.parametrize(
+    ("model", "route", "key"), [("waves", "classify", "probabilities"), ("steps", "classify", "labels")]
+)
+def test_a_signal_is_read_the_same_in_each_form(ask, models: Models, tmp_path: Path, model, route, key):
+    values = wave()
+    answer = posted(ask, route, model=model, signals=[frames(values), *files(values, tmp_path)])
+    (wanted,) = models.get(model).predictor([values])
+    assert len(answer["predictions"]) == 6
+    for prediction in answer["predictions"]:
+        assert not {"text", "signal", "where"} & {*prediction}
+        assert prediction[key] == (
+            pytest.approx(wanted.probabilities) if key == "probabilities" else list(wanted.labels)
+        )
+    other = posted(ask, route, model=model, signals=[frames(values + 5)])["predictions"][0]
+    assert other[key] != answer["predictions"][0][key]
+
+
+def test_signals_are_continued_and_translated(ask, models: Models):
+    values, forecaster = wave(), models.get("ahead").predictor
+    answer = posted(ask, "forecast", model="ahead", signals=[frames(values), frames(values[:7])], steps=3)
+    assert answer["channels"] == ["north", "east"]
+    for found, wanted in zip(answer["forecasts"], forecaster([values, values[:7]], 3), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert len(posted(ask, "forecast", model="ahead", signals=[frames(values)])["forecasts"][0]) == 5  # its horizon
+    texts = posted(ask, "translate", model="pens", signals=[frames(values), frames(values[:9])], beam=2)["translations"]
+    pens = models.get("pens").predictor
+    assert [row[0]["text"] for row in texts] == pens([json.dumps(frames(v)) for v in (values, values[:9])], beam=2)
+
+
+def npz(**arrays: Any) -> str:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return coded(file.getvalue())
+
+
+SERIES = {"format": "csv", "data": coded(b"a,b\n1,2\n3,4\n")}
+
+
+@pytest.mark.parametrize(
+    ("model", "signal", "told"),
+    [
+        ("waves", [1, 2, 3], "signal 1: 1 channel, and the model reads 2"),
+        ("waves", [[1, 2], [3]], "signal 1: a series of steps that differ"),
+        ("waves", [[None, None]], "signal 1: a series without values"),
+        ("waves", [[1e39, 1]], "signal 1: a value that is infinite"),
+        ("waves", [[1e30, 1]], "signal 1: a value that is more than 1,000,000 deviations"),
+        ("waves", [[1, 2]] * 31, "31 time steps, and the model reads 30"),
+        ("waves", [], "signals"),
+        ("waves", [["a", "b"]], "signals"),
+        ("waves", "/etc/passwd", "signals.0: Input should be"),
+        ("waves", {"format": "csv", "data": coded(b"a,b\n1,x\n")}, "signal 1:2: the value 'x'"),
+        ("waves", {"format": "npz", "data": coded(b"PK\x03\x04")}, "signal 1: not an .npz"),
+        ("waves", {"format": "npz", "data": npz(values=np.zeros((2, 9, 2)))}, "signal 1: has 2 series"),
+        ("waves", {"format": "npz", "data": npz(values=np.zeros(2**24))}, "signal 1: unpacks to 134,217"),
+        ("waves", {"format": "npz", "data": npz(values=np.array([{}]))}, "signal 1: not an .npz"),
+        ("waves", {**SERIES, "series": 2}, "signal 1: has 1 series"),
+        ("waves", {**SERIES, "format": "gz"}, "signals.0.format: Input should be 'csv'"),
+        ("waves", {**SERIES, "path": "/etc/passwd"}, "signals"),
+        ("ahead", {"format": "csv", "data": coded(b"east,north\n1,2\n")}, "signal 1: has the columns east, north"),
+    ],
+)
+def test_a_signal_that_cannot_be_read_is_refused(ask, model, signal, told):
+    route = "forecast" if model == "ahead" else "classify"
+    response = ask("POST", f"/v1/{route}", json={"model": model, "signals": [signal]})
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["message"].startswith(told)
+    assert "/tmp" not in response.text
+
+
 @pytest.mark.parametrize(
     ("route", "body"),
     [
         ("translate", {"model": "mt", "texts": ["ba", "ko " * 600]}),
+        ("translate", {"model": "mt"}),
+        ("translate", {"model": "mt", "signals": [[1, 2]]}),
+        ("translate", {"model": "pens", "texts": "a.csv"}),
+        ("classify", {"model": "waves", "texts": "/etc/passwd"}),
+        ("classify", {"model": "waves", "signals": [[[1, 2]]], "texts": "ba"}),
+        ("forecast", {"model": "ahead", "signals": [[[1, 2]]], "steps": 1001}),
+        ("forecast", {"model": "ahead", "signals": [[[1, 2]]], "steps": 0}),
+        ("forecast", {"model": "waves", "signals": [[[1, 2]]]}),
         ("classify", {"model": "label", "texts": ["ba", "ba ko " * 30]}),
         ("classify", {"model": "label", "images": [base64.b64encode(b"x").decode()]}),
         ("classify", {"model": "label"}),
@@ -116,3 +218,17 @@ def test_a_body_is_a_json_object(ask, body, told):
     assert response.status_code == 400
     assert told in response.json()["error"]["message"]
     assert response.json()["error"]["param"] is None
+
+
+def test_translations_may_come_from_another_engine(runs):
+    pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: nothing is decoded by it")
+    models = load_models([str(runs / "mt")], pytest.fail, precision="fp32", engine="ctranslate2")
+    try:
+        translator = models.get("mt").predictor
+        assert translator.fast is not None
+        texts = ["ba ko", "mi"]
+        found = translator(texts, kind="greedy", max_length=7)
+        translator.fast = None
+        assert translator(texts, kind="greedy", max_length=7) == found
+    finally:
+        models.close()

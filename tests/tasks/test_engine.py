@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling
+from seqloom.decoding.continuous import Update
 from seqloom.decoding.ctranslate import CTranslate2, refusal
 from seqloom.interop.ctranslate import POSITIONS, write_ctranslate2
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
@@ -18,7 +19,7 @@ from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.effective import by_row
 from seqloom.nn.positions import Learned, Relative, Rotary
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.tasks.engine import Fast, names_and_ends
+from seqloom.tasks.engine import Fast, names_and_ends, settle_threads
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.text.tokenizer import Tokenizer, WordLevel
@@ -79,7 +80,7 @@ class Noted(Fast):
     """It notes which jobs our own engine got, and what was said."""
 
     def __init__(self, predictor: Any, folder: Path, room: int = POSITIONS) -> None:
-        self.left, self.told = list[int](), list[str]()
+        self.left, self.told, self.at_once = list[int](), list[str](), 0
         super().__init__(lambda: other(predictor, folder), room, self.told.append)
 
     def decode(self, jobs: Any, own: Any) -> Any:
@@ -88,6 +89,11 @@ class Noted(Fast):
             return own(part)
 
         return super().decode(jobs, noted)
+
+    def whole(self, jobs: Any) -> Any:
+        found = super().whole(jobs)
+        self.at_once += sum(each is not None for each in found)
+        return found
 
 
 def agree(ours: Any, theirs: Any) -> None:
@@ -152,6 +158,33 @@ def test_prefixes_and_adapters_are_ours(tmp_path: Path) -> None:
     assert noted.left == [0, 0]
 
 
+def test_jobs_that_go_together_are_decoded_at_once(tmp_path: Path) -> None:
+    made = translator(FORMS["learned"])
+    writings = [made.job(text, max_length=n) for text, n in zip(TEXTS, (3, 12, 6, 9, 4), strict=True)]
+    writings += [made.job(TEXTS[0], "two", max_length=5), made.job(TEXTS[1], max_length=5, top=1)]
+    jobs = [writing.job for writing in writings]
+
+    def all_of() -> dict[Any, Any]:
+        running, updates = made.continuous(rows=4), list[Update]()
+        for job in jobs:
+            running.join(job)
+        while len(running):
+            updates += running.step()
+        assert all(
+            [c.id for u in updates if u.job is job for c in u.chosen] == [*u.hypotheses[0].ids]
+            for job in jobs
+            for u in updates
+            if u.job is job and u.hypotheses
+        )
+        return {u.job: u.hypotheses for u in updates if u.hypotheses is not None}
+
+    ours = all_of()
+    made.fast = noted = Noted(made, tmp_path / "model")
+    theirs = all_of()
+    agree([ours[job] for job in jobs], [theirs[job] for job in jobs])
+    assert noted.at_once == len(TEXTS)
+
+
 OTHER: dict[str, Any] = {
     **{"min_length": 1, "repetition_penalty": 1.1, "no_repeat_ngram": 2, "count_prompt": True},
     **{
@@ -185,3 +218,33 @@ def test_eight_bits_are_near(tmp_path: Path) -> None:
     row, ids = made.encode(TEXTS)[0], (4, 5, 6)
     exact, rounded = (other(made, tmp_path / str(bits), int8=bits).log_p(row, ids) for bits in (False, True))
     assert 1e-4 < abs(exact - rounded) < 0.05 * abs(exact)
+
+
+class Timed:
+    """A predictor that takes one second, but with so many threads three."""
+
+    def __init__(self, slow: int, **options: Any) -> None:
+        self.slow, self.now, self.rows = slow, 0.0, 0
+        self.model: Any = translator().model
+        self.source, self.fast, self.config = TOKENIZER, None, Greedy()
+        vars(self).update(options)
+
+    def hypotheses(self, rows: Any, config: DecodingConfig) -> None:
+        self.rows = len(rows)
+        self.now += 3.0 if torch.get_num_threads() == self.slow else 1.0
+
+
+@pytest.mark.parametrize("slow", [1, 2])
+def test_as_many_threads_decode_as_are_faster_now(slow: int) -> None:
+    torch.set_num_threads(2)
+    timed = Timed(slow)
+    assert settle_threads(timed, 5, lambda: timed.now) == torch.get_num_threads() == 3 - slow
+    assert timed.rows == 5
+
+
+def test_samples_and_ctranslate2_keep_their_threads() -> None:
+    torch.set_num_threads(2)
+    for options in ({"config": Sampling()}, {"fast": object()}, {"source": object()}):
+        timed = Timed(2, **options)
+        assert settle_threads(timed, 5, lambda timed=timed: timed.now) == torch.get_num_threads() == 2
+        assert not timed.rows

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -12,6 +15,9 @@ from seqloom.data.formats.lines import is_blank
 from seqloom.errors import DataError, UsageError
 from seqloom.limits import check_regular
 
+DAMAGED = (KeyError, TypeError, ValueError, EOFError, OSError, OverflowError, MemoryError, RuntimeError, SyntaxError)
+DAMAGED += (struct.error, zlib.error, zipfile.BadZipFile, TokenError)  # type: ignore[assignment]
+"""What reading a damaged .npz raises."""
 MOST_BYTES = 1 << 32
 """Of the arrays of a file."""
 
@@ -26,15 +32,21 @@ def npz_arrays(path: Path, what: str, cure: str) -> dict[str, np.ndarray]:
     """
     check_regular(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (size := sum(entry.file_size for entry in archive.infolist())) > MOST_BYTES:
-                raise DataError(f"unpacks to {size:,} bytes", where=str(path), cure="split it into several files")
+        check_unpacked(path)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         if isinstance(error, OSError) and not path.is_file():
             raise UsageError("no such file", where=str(path), cure="check its path") from None
         raise DataError(f"not an .npz of {what}: {error}", where=str(path), cure=cure) from None
+
+
+def check_unpacked(path: Path, most: int = MOST_BYTES) -> None:
+    """Raises DataError where an archive unpacks to more bytes; BadZipFile for what is none."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > most:
+        raise DataError(f"unpacks to {size:,} bytes", where=str(path), cure="split it into several files")
 
 
 def labels_in(labels: np.ndarray, count: int, what: str, path: Path) -> list[str]:

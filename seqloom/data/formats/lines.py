@@ -208,14 +208,19 @@ def decode(raw: bytes, path: Path, number: int, max_bytes: int = MAX_BYTES, befo
         raise LineError("undecodable bytes", problem, where=where, cure=to_utf8(path)) from None
 
 
-def json_object(line: str, where: str, form: str = "one JSON object per line") -> dict[str, Any]:
-    """The JSON object of a line, or of a whole file. Raises LineError, whose cure is to write the required `form`."""
+def json_value(text: str, where: str = "", form: str = "JSON") -> Any:
+    """What a text has in JSON, in which infinity and NaN are no numbers. Raises LineError; see `json_object`."""
     try:
-        record = json.loads(line, parse_float=finite, parse_constant=finite)
-        # Only an escape can be what no text holds: the line itself was decoded.
-        odd = not_text_in(record) if "\\u" in line else None
+        return json.loads(text, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError) as error:
         raise LineError("lines that are not JSON", f"not JSON: {error}", where=where, cure=f"write {form}") from None
+
+
+def json_object(line: str, where: str, form: str = "one JSON object per line") -> dict[str, Any]:
+    """The JSON object of a line, or of a whole file. Raises LineError, whose cure is to write the required `form`."""
+    record = json_value(line, where, form)
+    # Only an escape can be what no text holds: the line itself was decoded.
+    odd = not_text_in(record) if "\\u" in line else None
     if not isinstance(record, dict):
         raise LineError("lines that are not JSON", "not a JSON object", where=where, cure=f"write {form}")
     if odd is not None:

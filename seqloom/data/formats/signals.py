@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from seqloom.data.formats.arrays import labels_in, named, npz_arrays
+from seqloom.data.formats.arrays import DAMAGED, check_unpacked, labels_in, named, npz_arrays
 from seqloom.data.formats.lines import file_format, is_blank, json_records, read_each, text_of
 from seqloom.data.formats.series import Axes, Layout, Series, infinite
 from seqloom.data.formats.series_tables import from_table, value_of
@@ -253,13 +256,51 @@ def _windows(series: Series, cut: Cut) -> Iterator[LabelledArray]:
         yield LabelledArray(values[first : first + width], label, places[first], channels=series.channels)
 
 
+def numbers(series: Any, where: str) -> np.ndarray:
+    """The numbers of a series in JSON, NaN for null. Raises DataError."""
+    try:
+        return np.array(series, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise DataError("a series of steps that differ, or are no numbers", where=where, cure=_JSON) from None
+
+
+def sent_series(
+    data: bytes, form: str, number: int, where: str, read: Callable[[Sequence[str]], Sequence[LabelledArray]]
+) -> LabelledArray:
+    """A series of a file that others sent.
+
+    Args:
+        data: the bytes of the file.
+        form: what its name ends in: "csv", ...
+        number: which of its series, from 1; 0 = there is one.
+        where: what messages call it.
+        read: (files) -> their series.
+
+    Raises DataError.
+    """
+    with tempfile.TemporaryDirectory(prefix="seqloom-") as folder:
+        path = Path(folder, f"sent.{form}")
+        path.write_bytes(data)
+        try:
+            if form == "npz":
+                with suppress(*DAMAGED):  # which reading it reports
+                    check_unpacked(path, _MOST_SENT)
+            rows = read([str(path)])
+        except (DataError, UsageError) as error:
+            raise DataError(error.problem, where=error.where.replace(str(path), where), cure=error.cure) from None
+    if (len(rows) > 1 and not number) or number > len(rows):
+        raise DataError(f"has {len(rows):,} series", where=where, cure="name one of them by its number, from 1")
+    return rows[number - 1 if number else 0]
+
+
+_MOST_SENT = 1 << 26
+"""The most bytes that an .npz of others unpacks to."""
+
+
 def _from_json(path: Path, layout: Layout) -> Iterator[Series]:
     for record, where in json_records(path):
         key = layout.values or next((key for key in _KEYS if key in record), "")
-        try:
-            values = np.array(record.get(key), dtype=np.float64)
-        except (TypeError, ValueError, OverflowError):
-            raise DataError("a series of steps that differ, or are no numbers", where=where, cure=_JSON) from None
+        values = numbers(record.get(key), where)
         if values.ndim not in (1, 2):
             problem = f"{key!r} is no list of time steps, or one of lists that are too deep"
             if key not in record:

@@ -39,11 +39,15 @@ async function show() {
     if (each === view) link.ariaCurrent = "page";
     return link;
   }));
-  document.title = `${view.title} · ${run.name} · seqloom`;
   leave?.abort();
   leave = new AbortController();
-  report("");
+  report(view ? "" : `There is nothing to show of ${run.name}.`);
+  place.replaceChildren();
+  place.ariaBusy = "false";
+  if (!view) return;
+  document.title = `${view.title} · ${run.name} · seqloom`;
   const node = make("div", { className: `view ${view.name}` });
+  place.ariaBusy = "true";
   place.replaceChildren(make("h2", { textContent: view.title }), node);
   await guarded(() => view.show(node, { api, run, runs, session, signal: leave.signal, guarded }));
   place.ariaBusy = "false";

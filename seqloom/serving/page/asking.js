@@ -1,8 +1,8 @@
 // What several views share: the form for one input that is looked at, lists to choose from, files to keep.
 import { make, shape } from "./draw.js";
-import { taskInput } from "./view-task.js";
+import { sampleText, taskInput } from "./view-task.js";
 
-// Asks for a text, two, or a picture, and calls `look(question, signal)` with it: at once with what was asked last, or
+// Asks for a text, two, a picture or a signal, and calls `look(question, signal)` with it: at once with what was asked last, or
 // with a sample of the training. `extra` are further fields, { key: node }, whose values are part of the question.
 export async function asking(node, { api, run, session, signal, guarded }, label, look, extra = {}) {
   let now;
@@ -40,7 +40,7 @@ export async function asking(node, { api, run, session, signal, guarded }, label
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
   const sample = await api.get("sample", { model: run.name }, signal);
-  if (input.area.type === "textarea") input.area.value ||= sample.text;
+  if (input.area.type === "textarea") input.area.value ||= sampleText(sample);
   else if (sample.image) await input.show(sample.image);
   if (second) second.value = session.seconds?.[run.name] ?? sample.second;
   if (input.area.type === "textarea" ? input.area.value : sample.image) return ask(question());

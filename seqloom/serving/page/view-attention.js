@@ -21,7 +21,7 @@ async function attentionOf(result, context) {
   const body = make("div", { className: "view" }), written = found.written && make("p", { className: "written", dir: "auto", textContent: `→ ${found.written}` });
   const show = (i) => guarded(() => attentionKind(body, found, found.attention[i], context));
   const kinds = switches("What attends", found.attention.map((each) => each.title), 0, show);
-  result.replaceChildren(...[written, kinds, body].filter(Boolean));
+  result.replaceChildren(...[written, found.chart && placed(found.chart), kinds, body].filter(Boolean));
   await attentionKind(body, found, found.attention[0], context);
 }
 

@@ -1,7 +1,7 @@
 // Layer by layer: from a token to a prediction, with the numbers that this model computes for this input.
 import { asking, choice, field, scrollable, switches } from "./asking.js";
 import { bar, percent, ranked, readable, roving } from "./chips.js";
-import { make, range, shape, thumbnail } from "./draw.js";
+import { make, placed, range, shape, thumbnail } from "./draw.js";
 
 const gateNames = {
   i: "input gate i", f: "forget gate f", o: "output gate o", g: "candidate g", c: "cell c", r: "reset gate r", z: "update gate z", n: "candidate n", h: "state h",
@@ -75,7 +75,7 @@ async function layersOf(result, context) {
   tokens();
   const written = found.written && make("p", { className: "written", dir: "auto", textContent: `→ ${found.written}` });
   const picture = found.picture && make("img", { src: found.picture, alt: "The picture as the model reads it", className: "read" });
-  result.replaceChildren(...[written, picture, ...(sides.length > 1 ? [side] : []), make("p", { className: "note", textContent: "Choose a token, and follow it through the model." }), chips, stages, whole].filter(Boolean));
+  result.replaceChildren(...[written, picture, found.chart && placed(found.chart), ...(sides.length > 1 ? [side] : []), make("p", { className: "note", textContent: "Choose a token, and follow it through the model." }), chips, stages, whole].filter(Boolean));
   await walk();
   await guarded(async () => whole.append(await layersLens(context)));
 }

@@ -25,6 +25,7 @@ from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.embed import compared_vectors
 from seqloom.tasks.encoder.media import MEDIA
+from seqloom.tasks.encoder.medium import Medium
 from seqloom.tasks.encoder.task import SHOWN, ReadingConfig, outputs
 from seqloom.tasks.looking import look_at_window
 from seqloom.tasks.task import Prepared, Seen, tested_on
@@ -92,6 +93,10 @@ class Reader:
         """An example with its prediction, for the report."""
         raise NotImplementedError
 
+    def seen(self, predictor: Predictor, rows: Sequence[Any], looks: Sequence[Inspected]) -> Seen:
+        """What the report shows of some examples that the model was looked at with."""
+        return self.medium.seen(rows, looks, parameter_count(predictor.model))
+
     def row(self, example: Any) -> Any:
         """An example from user input. Raises UsageError."""
         raise NotImplementedError
@@ -112,6 +117,11 @@ class Predictor:
 
     def __init__(self, model: TextReader, reader: Reader, long_input: Literal["cut", "refuse"] = "cut") -> None:
         self.model, self.reader, self.long_input = model, reader, long_input
+
+    @property
+    def medium(self) -> Medium:
+        """What encodes its inputs."""
+        return self.reader.medium
 
     def __call__(self, examples: Sequence[Any]) -> list[Any]:
         """The prediction for each example."""
@@ -271,7 +281,7 @@ class ExamplesConfig(ReadingConfig):
         shown: list[Any] = list(texts) or [tuple(row[k] for k in keys if k in row) for row in samples[-2:]]
         rows = [reader.row(one) for one in shown]
         looks = [predictor.looked(row, tokens=SHOWN) for row in rows]
-        return reader.medium.seen(rows, looks, parameter_count(predictor.model))
+        return reader.seen(predictor, rows, looks)
 
 
 def _single(config: ExamplesConfig, train: Sequence[Any]) -> list[Finding]:

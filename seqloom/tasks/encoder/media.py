@@ -1,83 +1,31 @@
-"""How the examples of each modality become what a model reads, and how they are shown; one class for each."""
+"""Texts and images as models read them; and the class of each modality."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from seqloom.data.batches.windows import Change, Item, Scale, Window, frame, starts_of
+from seqloom.data.batches.windows import Change, Item, Scale, Window, frame
 from seqloom.data.formats.images import image_files
 from seqloom.data.formats.lines import is_blank, is_text
-from seqloom.data.formats.signals import Places, checked
-from seqloom.data.rows import Example, LabelledArray, TaggedArray
-from seqloom.data.sources.signals import check_names
-from seqloom.errors import DataError, UsageError, counted
-from seqloom.evaluation.classification import nearest
+from seqloom.data.rows import Example, LabelledArray
+from seqloom.errors import DataError, UsageError
 from seqloom.files import Json
 from seqloom.inspection.images import image_attention
 from seqloom.inspection.inside.inspected import Inspected
 from seqloom.inspection.page import join
-from seqloom.inspection.signals import signal_attention
 from seqloom.media.augment import Augment
 from seqloom.media.images import BILINEAR, Shape, fitted, from_uri, image_of, is_uri, png_uri, read_image, said
-from seqloom.media.signals import moments, stretched
-from seqloom.models.assemblies import limit_of
 from seqloom.tasks.assets import Assets
+from seqloom.tasks.encoder.medium import Medium, neighbours
+from seqloom.tasks.encoder.signals import SignalMedium
 from seqloom.tasks.encoder.task import seen
 from seqloom.tasks.task import Seen
 from seqloom.text.dna import reverse_complement
-
-_COMPARED = 20_000  # time steps, of which the nearest are found
-
-
-class Medium:
-    """One modality.
-
-    Args:
-        config: the config of the task.
-        assets: those of the run: a tokenizer, or the facts about the training data.
-    """
-
-    inputs: ClassVar[tuple[str, ...]]
-    """The keys of a sample that are the input of the model."""
-
-    lost: str = ""
-    """What was done to the examples that became windows last; see Reader."""
-
-    def __init__(self, config: Any, assets: Assets) -> None:
-        self.config, self.assets, self.facts = config, assets, assets.facts or {}
-
-    def named(self, inputs: Sequence[str]) -> list[str]:
-        """The inputs of a command line, one by one."""
-        return list(inputs)
-
-    def row(self, example: Any) -> Any:
-        """An example from user input, without a label. Raises UsageError."""
-        raise NotImplementedError
-
-    def windows(self, rows: Sequence[Any]) -> list[tuple[Window, ...]]:
-        """What the model reads of each example."""
-        raise NotImplementedError
-
-    def shown(self, row: Any) -> dict[str, str]:
-        """The inputs of a sample."""
-        raise NotImplementedError
-
-    def change(self) -> Change | None:
-        """What is done to the training examples of each batch."""
-        return None
-
-    def summary(self, rows: Sequence[Any], items: Sequence[Item], train: Sequence[Any]) -> Json:
-        """The sizes of a split; `train` are the training examples."""
-        raise NotImplementedError
-
-    def seen(self, rows: Sequence[Any], looks: Sequence[Inspected], parameters: int) -> Seen:
-        """What the report of a model shows of some examples that it was looked at with."""
-        raise NotImplementedError
 
 
 class TextMedium(Medium):
@@ -188,6 +136,10 @@ class ImageMedium(Medium):
         """The bytes of a file that others sent as an example: no path of theirs is ever read. Raises DataError."""
         return png_uri(fitted(image_of(data, replace(self.shape, size=0), where), self.shape, where))
 
+    def address(self, row: LabelledArray) -> str:
+        """See Medium."""
+        return png_uri(row.values) + (f"\t{row.label}" if self.beside else "")
+
     def _image(self, example: Any) -> LabelledArray:
         if isinstance(example, str | Path):
             if is_uri(str(example)):
@@ -244,7 +196,7 @@ class ImageMedium(Medium):
 
     def summary(self, rows: Sequence[Any], items: Sequence[Item], train: Sequence[Any]) -> Json:
         """The form of the images, and the accuracy of the label of the nearest training image."""
-        return {"images": said(rows[0].values), **_neighbours(rows, train, lambda row: row.values)}
+        return {"images": said(rows[0].values), **neighbours(rows, train, lambda row: row.values)}
 
     def seen(self, rows: Sequence[Any], looks: Sequence[Inspected], parameters: int) -> Seen:
         """The attention over images."""
@@ -254,110 +206,6 @@ class ImageMedium(Medium):
             if (weights := look.within("encoder")) is not None
         ]
         return Seen([], parameters, {"Images": join(parts)} if parts else {})
-
-
-def _neighbours(rows: Sequence[Any], train: Sequence[Any], form: Callable[[Any], np.ndarray]) -> Json:
-    """The accuracy of the label of the nearest training example."""
-    if rows is train:
-        return {"nearest neighbour, %": None}
-    found = nearest([*map(form, rows)], [*map(form, train)])
-    right = [train[i].label == row.label for i, row in zip(found, rows, strict=True)]
-    return {"nearest neighbour, %": round(100 * float(np.mean(right)), 2)}
-
-
-def _apart(rows: Sequence[TaggedArray]) -> Sequence[LabelledArray]:
-    """The time steps of recordings, each with its label, evenly thinned out where they are many."""
-    steps = [LabelledArray(row.values[i : i + 1], label) for row in rows for i, label in enumerate(row.labels)]
-    return steps[:: -(-len(steps) // _COMPARED)]
-
-
-class SignalMedium(Medium):
-    """Series of values with equally many channels, of any length."""
-
-    inputs = ("signal",)
-
-    def __init__(self, config: Any, assets: Assets) -> None:
-        super().__init__(config, assets)
-        self.channels: int = self.facts["sizes"]["channels"]
-        self.names: Sequence[str] = self.facts.get("channels", ())
-        self.scale = Scale(*(np.array(self.facts["scale"][name], np.float32) for name in ("mean", "deviation")))
-        self.places = Places(lambda name: config.data.in_use([name]))
-
-    def scale_of(self, row: LabelledArray) -> Scale:
-        """What standardizes a series."""
-        return Scale(*moments(row.values)) if self.config.data.scale == "series" else self.scale
-
-    def named(self, inputs: Sequence[str]) -> list[str]:
-        """Each series of the files, by file and number; see Places."""
-        return [place for name in inputs for place in self.places.named(name)]
-
-    def row(self, example: Any) -> LabelledArray:
-        """The place of a series, see Places; or numbers (T C), (T)."""
-        (example,) = example if isinstance(example, tuple) else (example,)
-        if isinstance(example, str | Path):
-            return replace(self.places(str(example)), label="")
-        array = np.asarray(example)
-        if array.dtype.kind not in "fiub" or array.ndim not in (1, 2) or not array.size:
-            problem = f"not a series: {array.dtype} of {array.shape}"
-            raise UsageError(problem, cure="give a file, or numbers of (T, C) or (T)")
-        return LabelledArray(checked(array.reshape(len(array), -1), "the series"))
-
-    def check(self, rows: Sequence[LabelledArray]) -> None:
-        """Raises DataError for another number of channels, or other names of them."""
-        for row in rows:
-            check_names(row, self.names, "the model has learned")
-            if row.values.shape[1] != self.channels:
-                problem = f"{counted(row.values.shape[1], 'channel')}, and the model reads {self.channels}"
-                cure = "data.axes of its config says which axis of an array is the channels"
-                if row.channels:
-                    cure = f"leave columns out that are none of them: {', '.join(row.channels)[:200]}"
-                raise DataError(problem, where=row.where, cure=cure)
-
-    def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:
-        """See Medium. Raises DataError for another number of channels."""
-        config, several = self.config.batches, getattr(self.config.batches, "long", "cut") == "windows"
-        length = getattr(config, "length", 0) or limit_of(self.config.model) or 1 << 30
-        self.check(rows)
-        cut = 0 if several else sum(len(row.values) > length for row in rows)
-        cure = f'raise batches.length above {length}, or batches.long = "windows" reads all'
-        cure = cure if hasattr(config, "length") else "raise model.encoder.positions.length"
-        self.lost = f"{counted(cut, 'series')} cut after {length} steps; {cure}" if cut else ""
-        return [
-            tuple(
-                Window(row.values[at : at + length], first_token=at, modality="signal", scale=scale)
-                for at in (starts_of(len(row.values), length, config.stride) if several else (0,))
-            )
-            for row, scale in zip(rows, map(self.scale_of, rows), strict=True)
-        ]
-
-    def shown(self, row: LabelledArray) -> dict[str, str]:
-        """The place of the series, from which `row` reads it."""
-        return {"signal": row.where or f"{len(row.values):,} x {self.channels} values"}
-
-    def summary(self, rows: Sequence[Any], items: Sequence[Item], train: Sequence[Any]) -> Json:
-        """The form of the series, and the accuracy of the label of the nearest training series, stretched to it."""
-        lengths, longest = [len(row.values) for row in rows], max(len(row.values) for row in train)
-        tagged = isinstance(rows[0], TaggedArray)
-
-        def compared(part: Sequence[Any]) -> Sequence[Any]:
-            scaled = [replace(row, values=self.scale_of(row)(row.values)) for row in part]
-            return _apart(scaled) if tagged else scaled
-
-        def form(row: LabelledArray) -> np.ndarray:
-            return stretched(row.values, 1 if tagged else longest)
-
-        asked, known = (rows, rows) if rows is train else (compared(rows), compared(train))
-        size = {"channels": self.channels, "steps": sum(lengths), "shortest": min(lengths), "longest": max(lengths)}
-        missing = sum(int(np.isnan(row.values).sum()) for row in rows)
-        return {**size, "missing values": missing, **_neighbours(asked, known, form)}
-
-    def seen(self, rows: Sequence[Any], looks: Sequence[Inspected], parameters: int) -> Seen:
-        """The attention below the first window of signals."""
-        parts = [
-            signal_attention(Path(row.where).name or f"Signal {i}", windows[0].values, look.within("encoder"))
-            for i, (row, windows, look) in enumerate(zip(rows, self.windows(rows), looks, strict=True), 1)
-        ]
-        return Seen([], parameters, {"Signals": join(parts)} if parts else {})
 
 
 MEDIA: dict[str, type[Medium]] = {"text": TextMedium, "image": ImageMedium, "signal": SignalMedium}

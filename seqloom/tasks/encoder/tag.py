@@ -17,9 +17,13 @@ from seqloom.data.sources.signals import TaggedSignals
 from seqloom.errors import DataError, UsageError
 from seqloom.evaluation.classification import marks_spans, score_tags
 from seqloom.files import Json
+from seqloom.inspection.inside.inspected import Inspected
+from seqloom.models.assemblies import parameter_count
 from seqloom.objectives.reading import Labels
 from seqloom.tasks.counterpart import Compared, Counterpart
-from seqloom.tasks.encoder.examples import ExamplesConfig, Reader
+from seqloom.tasks.encoder.examples import ExamplesConfig, Predictor, Reader
+from seqloom.tasks.encoder.signals import SignalMedium
+from seqloom.tasks.task import Seen
 from seqloom.training.config import Metric, TrainingConfig
 
 
@@ -173,6 +177,11 @@ class StepTagger(Tagger):
         both = {"labels": row.labels, "prediction": prediction.labels}
         runs = {name: "; ".join(f"{a}-{b} {label}" for a, b, label in runs_of(each)) for name, each in both.items()}
         return {**self.medium.shown(row), **runs}
+
+    def seen(self, predictor: Predictor, rows: Sequence[Any], looks: Sequence[Inspected]) -> Seen:
+        """See Reader: with the predicted labels."""
+        medium, tags = cast(SignalMedium, self.medium), [each.labels for each in predictor.predictions(rows)]
+        return medium.seen(rows, looks, parameter_count(predictor.model), tags)
 
     def row(self, example: Any) -> Any:
         """See Medium."""

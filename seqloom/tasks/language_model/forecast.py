@@ -56,6 +56,7 @@ class ForecastConfig(GradientConfig):
     other_run: ClassVar[str] = "name a run of the task forecast"
     used_by: ClassVar[str] = "forecast"
     unit: ClassVar[str] = "values"
+    modality: ClassVar[str] = "signal"
     used_in: ClassVar[Precision] = "fp32"  # the rounding of bfloat16 would add up step by step
     data: Recordings
     model: DecoderOnlyConfig = field(default_factory=lambda: DecoderOnlyConfig(embedder=FrameConfig()))

@@ -16,10 +16,13 @@ from seqloom.decoding.frames import continued
 from seqloom.errors import UsageError
 from seqloom.evaluation.forecasts import score_forecasts
 from seqloom.files import Json
+from seqloom.inspection.page import Markup, join
+from seqloom.inspection.signals import CHANNELS, forecast_figure
 from seqloom.models.decoder import LanguageModel
 from seqloom.tasks.language_model.recordings import FrameReader, Walk
 
 _ROWS = 256  # signals continued at once
+_SEEN = 64  # steps drawn before a forecast, at least
 
 
 class Forecaster:
@@ -57,6 +60,17 @@ class Forecaster:
         if steps < 0:
             raise UsageError(f"there are no {steps} next steps", cure="ask for 1 or more")
         return self.continued([self.reader.past(row) for row in rows], steps or self.config.horizon)
+
+    def drawn(self, signal: Any, steps: int = 0) -> Markup:
+        """A chart for each of the first channels of a signal, with its next steps."""
+        row = self.medium.row(signal)
+        (found,) = self.forecast([row], steps)
+        seen = row.values[-max(_SEEN, 2 * len(found)) :]
+        charts = (
+            forecast_figure(self.reader.channel(c), seen[:, c], np.zeros(0), found[:, c])
+            for c in range(min(CHANNELS, self.medium.channels))
+        )
+        return join(charts)
 
     def continued(self, pasts: Sequence[Window], steps: int) -> list[np.ndarray]:
         """The next steps (N C) after each past, in the units of the data."""

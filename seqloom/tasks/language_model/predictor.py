@@ -80,11 +80,6 @@ class Generator:
         self.fast: Fast | None = None
 
     @property
-    def vocab_size(self) -> int:
-        """The number of ids."""
-        return self.tokenizer.vocab_size
-
-    @property
     def context(self) -> int | None:
         """The most tokens that the model sees at a time; None = no limit."""
         return self.engine.context

@@ -14,7 +14,7 @@ from seqloom.errors import DataError
 from seqloom.evaluation.forecasts import AUTOREGRESSION, ORDERS, Autoregression, last_and_mean
 from seqloom.files import Json
 from seqloom.tasks.assets import Assets
-from seqloom.tasks.encoder.media import SignalMedium
+from seqloom.tasks.encoder.signals import SignalMedium
 
 _SAMPLES = 4
 _SHOWN = 64  # steps of a sample before its forecast

@@ -9,7 +9,8 @@ from seqloom.inspection.attention import AttentionMap, Example
 from seqloom.inspection.images import words_over_image
 from seqloom.inspection.page import Markup
 from seqloom.inspection.signals import signal_figure
-from seqloom.tasks.encoder.media import ImageMedium, SignalMedium
+from seqloom.tasks.encoder.media import ImageMedium
+from seqloom.tasks.encoder.signals import SignalMedium
 from seqloom.tasks.seq2seq.predictor import Translator
 
 

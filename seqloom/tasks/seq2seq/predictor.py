@@ -24,7 +24,7 @@ from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected, inspect
 from seqloom.models.assemblies import TextWriter
 from seqloom.nn.effective import adapters_of, by_row
-from seqloom.tasks.encoder.media import Medium
+from seqloom.tasks.encoder.medium import Medium
 from seqloom.tasks.engine import Fast
 from seqloom.tasks.looking import token_positions, window_positions
 from seqloom.tasks.writing import Pieces, Writing
@@ -86,12 +86,6 @@ class Translator:
         self.cuts = 0
         self.fast: Fast | None = None
 
-    @property
-    def vocab_size(self) -> int:
-        """The number of ids that a source may have."""
-        assert isinstance(self.source, Tokenizer)
-        return self.source.vocab_size
-
     def named(self, inputs: Sequence[str]) -> list[str]:
         """The sources of a command line, one by one: texts, or what files hold."""
         return list(inputs) if isinstance(self.source, Tokenizer) else self.source.named(inputs)
@@ -120,6 +114,11 @@ class Translator:
                 decoded = self.target.decode([h.ids for h in hypotheses])
                 translations[i] = [Translation(t, h.log_p, h.score) for t, h in zip(decoded, hypotheses, strict=True)]
         return translations
+
+    @property
+    def medium(self) -> Medium | None:
+        """What encodes its sources; None = a tokenizer."""
+        return None if isinstance(self.source, Tokenizer) else self.source
 
     def score(self, texts: Sequence[str], targets: Sequence[str]) -> list[float]:
         """The log-probability of each target, end included, as the translation of its text.
@@ -264,7 +263,7 @@ class Translator:
     def continuous(self, rows: int = 32, chunk: int = 0) -> Continuous:
         """What decodes jobs together; see decoding.continuous."""
         self.model.eval()
-        return Continuous(self._writer, rows, chunk)
+        return Continuous(self._writer, rows, chunk, None if self.fast is None else self.fast.whole)
 
     @cached_property
     def _writer(self) -> Writer:

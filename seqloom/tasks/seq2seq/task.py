@@ -31,7 +31,8 @@ from seqloom.run import Run
 from seqloom.tasks.assets import Assets, load_facts, load_tokenizers
 from seqloom.tasks.building import on_start
 from seqloom.tasks.counterpart import GREEDY, NEW, Compared, Counterpart
-from seqloom.tasks.encoder.media import ImageMedium, SignalMedium
+from seqloom.tasks.encoder.media import ImageMedium
+from seqloom.tasks.encoder.signals import SignalMedium
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.data import Corpus, read_corpus, readers, summary, trial
 from seqloom.tasks.seq2seq.look import look, look_over

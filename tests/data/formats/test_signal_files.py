@@ -164,6 +164,12 @@ def test_faulty_files_are_named(tmp_path: Path) -> None:
     refused("no such file", tmp_path / "none.npz", UsageError)
     (tmp_path / "b.npz").write_bytes(b"PK\x03\x04 cut off")
     refused("b.npz: not an .npz of series", tmp_path / "b.npz")
+    np.savez(tmp_path / "a.npz", values=VALUES)
+    whole = (tmp_path / "a.npz").read_bytes()
+    method = whole.index(b"PK\x01\x02") + 10  # of compression, in the directory of the archive
+    for damaged in (whole.replace(b"(5, 7, 2), }", b"(5, 7, 2   }"), whole[:method] + b"\x63" + whole[method + 1 :]):
+        (tmp_path / "b.npz").write_bytes(damaged)
+        refused("b.npz: not an .npz of series", tmp_path / "b.npz")
     np.savez(tmp_path / "c.npz", value=VALUES, label=np.array(LABELS))
     refused("has no array 'values'\n  choose it with data.values; did you mean 'value'", tmp_path / "c.npz")
     np.savez(tmp_path / "d.npz", values=VALUES, label=np.array(LABELS[:3]))

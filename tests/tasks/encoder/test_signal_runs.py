@@ -22,7 +22,8 @@ from seqloom.nn.embedders import FrameConfig
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.classify import ClassifyConfig
 from seqloom.tasks.encoder.embed import load_encoder
-from seqloom.tasks.encoder.media import SignalMedium, TextMedium
+from seqloom.tasks.encoder.media import TextMedium
+from seqloom.tasks.encoder.signals import SignalMedium
 from seqloom.tasks.encoder.tag import StepTagger, TagConfig
 from seqloom.text.dna import Kmers, kmers, reverse_complement
 from seqloom.text.tokenizer import Tokenizer
