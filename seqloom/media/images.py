@@ -71,25 +71,29 @@ def _decoded(file: Path | BinaryIO, shape: Shape, where: str, formats: Sequence[
                     raise _too_large(where, f"{image.width:,} x {image.height:,} pixels")
                 image.load()
                 return _pixels(optional("PIL.ImageOps", "images", "vision").exif_transpose(image), shape, where)
-    except images.DecompressionBombError as error:
-        raise _too_large(where, str(error)) from None
+    except images.DecompressionBombError:
+        raise _too_large(where, f"more than {2 * images.MAX_IMAGE_PIXELS:,} pixels") from None
     except FileNotFoundError:
         raise UsageError("no such file", where=where, cure="check its path") from None
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:  # of the system; Pillow gives none
+            raise UsageError(f"cannot be read: {error.strerror}", where=where, cure="name a file of an image") from None
         detail = f": {error}" if isinstance(file, Path) else ""  # else it would name an object of ours
-        raise DamagedImageError(f"not a whole image{detail}", where=where, cure=_SKIP) from None
+        raise DamagedImageError(
+            f"not a whole image{detail}", where=where, cure=f"remove or replace it; {_SKIP}"
+        ) from None
 
 
-_SKIP = "remove or replace it; in training data, data.damaged = 'skip' leaves such files out"
+_SKIP = "in training data, data.damaged = 'skip' leaves such files out"
 
 
 class DamagedImageError(DataError):
-    """A file that is no image, or only a part of one."""
+    """A file that is no image, only a part of one, or too large."""
 
 
-def _too_large(where: str, size: str) -> DataError:
+def _too_large(where: str, size: str) -> DamagedImageError:
     problem = f"has {size}; the most is {MOST_PIXELS:,}, and it was not decoded"
-    return DataError(problem, where=where, cure="make it smaller")
+    return DamagedImageError(problem, where=where, cure=f"make it smaller; {_SKIP}")
 
 
 def _pixels(image: Any, shape: Shape, where: str) -> np.ndarray:

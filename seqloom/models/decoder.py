@@ -57,12 +57,6 @@ class DecoderOnlyConfig(Preset):
         """See `inputs.sized`."""
         return sized(self, "embedder", sizes)
 
-    def check_reads(self, modality: str) -> None:
-        """Raises ValueError for a model of another modality than the data."""
-        if (reads := self.embedder.modality) != modality:
-            kinds = f"model.embedder.kind = {self.embedder.kind!r} reads {reads}s"
-            raise ValueError(f"{kinds}, and the data are {modality}s: leave [model.embedder] out")
-
 
 class DecoderOnly(nn.Module):
     """The parts of a language model: over a vocabulary of the given size, or over the frames of a signal."""

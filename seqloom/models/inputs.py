@@ -57,6 +57,14 @@ def sized(config: C, key: str, sizes: Mapping[str, int]) -> C:
         raise ConfigError(str(error), where=f"model.{key}", cure="choose sizes that fit the data") from None
 
 
+def check_reads(config: Any, key: str, modality: str) -> None:
+    """Raises ValueError for a model whose embedder, under `key`, is for another modality than the data."""
+    embedder = getattr(config, key)
+    if embedder.modality != modality:
+        problem = f"model.{key}.kind = {embedder.kind!r} reads {embedder.modality}s, and the data are {modality}s"
+        raise ValueError(f"{problem}: leave out [model.{key}], or the preset that has it")
+
+
 class Join(nn.Module):
     """The memories of some modalities as one, position after position; its summary is the mean of theirs.
 

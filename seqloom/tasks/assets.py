@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seqloom.data.rows import Pairs
-from seqloom.errors import RunError, UsageError
+from seqloom.errors import DataError, RunError, UsageError, counted
 from seqloom.files import Json, read_json, write_text
 from seqloom.run import Run
 from seqloom.text.template import ChatTemplate
@@ -110,6 +110,19 @@ def load_facts(run: Run) -> Json:
     path = run.asset(_LABELS)
     facts: Json = read_json(path, _CURE) if path else {}
     return facts
+
+
+def standardized(facts: Json, start: str, run: Run | None) -> Json:
+    """The facts about training data, with what standardized those of the run that training starts from.
+
+    Raises DataError for another number of channels than that run has learned.
+    """
+    kept = load_facts(run if run is not None and run.begun else Run.open(start)) if start else {}
+    here, there = (each.get("sizes", {}).get("channels") for each in (facts, kept))
+    if here and there and here != there:
+        problem = f"the data have {counted(here, 'channel')}, and {start} has learned {there}"
+        raise DataError(problem, where="data.train", cure="name data of its form, or start from another run, or none")
+    return facts | {key: kept[key] for key in ("scale", "resample") if key in kept}
 
 
 def load_reference(run: Run) -> Json | None:

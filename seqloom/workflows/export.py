@@ -14,7 +14,7 @@ from seqloom.adaptation.config import LoRA
 from seqloom.config import tree_of
 from seqloom.errors import UsageError, command
 from seqloom.files import WEIGHTS, Json, output_in, write_json, writing
-from seqloom.interop.gguf.directory import Precision, directory, write_gguf
+from seqloom.interop.gguf.directory import LLAMA, Precision, directory, write_gguf
 from seqloom.interop.huggingface import read_checkpoint, write_checkpoint
 from seqloom.interop.own_tokenizer import write_tokenizers
 from seqloom.interop.peft.write import Adapted, write_adapter
@@ -22,7 +22,8 @@ from seqloom.interop.preprocessor import NAME, written_pixels
 from seqloom.interop.published_tokenizer import KEPT
 from seqloom.interop.side_files import generation_of
 from seqloom.models.assemblies import Model
-from seqloom.models.decoder import LanguageModel
+from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.nn.transformer import TransformerConfig
 from seqloom.run import Run
 from seqloom.tasks.assets import load_facts
 from seqloom.tasks.building import adaptation, load_model
@@ -86,6 +87,10 @@ def _export(run: Run, to: Target, folder: Path, reporter: Reporter, precision: P
         case "hf":
             _to_hugging_face(run, folder, torch.bfloat16 if precision == "bf16" else torch.float32, reporter)
         case "gguf":
+            tree: Any = getattr(config_of(run, RunConfig), "model", None)
+            if not (isinstance(tree, DecoderOnlyConfig) and isinstance(tree.decoder, TransformerConfig)):
+                problem = "is no Transformer that continues texts, as a GGUF file holds"
+                raise UsageError(problem, where=str(run.path), cure=LLAMA)
             with writing(folder):
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryDirectory(prefix=".seqloom-", dir=folder.parent) as made:

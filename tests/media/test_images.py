@@ -80,13 +80,16 @@ def test_a_bomb_is_not_decoded(side: int, tmp_path: Path) -> None:
     )
     path = tmp_path / "bomb.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
-    with pytest.raises(DataError, match="the most is 50,000,000, and it was not decoded"):
+    message = r"has [a-z0-9, ]+ pixels; the most is 50,000,000, and it was not decoded\n  make it smaller; .*'skip'"
+    with pytest.raises(DamagedImageError, match=message):
         read_image(path, Shape())
 
 
-def test_no_file_and_no_image() -> None:
+def test_no_file_and_no_image(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         read_image(Path("nowhere.png"), Shape())
+    with pytest.raises(UsageError, match=r": cannot be read: .*directory\n  name a file"):
+        read_image(tmp_path, Shape())
 
 
 def test_without_pillow_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

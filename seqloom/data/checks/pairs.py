@@ -116,16 +116,19 @@ def _check(split: _Split, texts: bool = True) -> list[Finding]:
     return by_severity(finding for check in (checks if texts else checks[:3]) for finding in check(split))
 
 
-def check_splits(splits: Splits, texts: bool = True) -> list[Finding]:
+def check_splits(splits: Splits, texts: bool = True, several: bool = False) -> list[Finding]:
     """The faults within each split, and between splits: pairs in two of them, swapped sides.
 
-    `texts`: whether the sources are texts, which can be compared with the targets.
+    Args:
+        splits: the pairs.
+        texts: whether the sources are texts, which can be compared with the targets.
+        several: whether a source may have several targets.
     """
     named = [("train", splits.train), ("valid", splits.valid), ("test", splits.test)]
     parts = [_Split(pairs, name) for name, pairs in named if pairs is not None]
     findings = [finding for part in parts for finding in _check(part, texts)]
-    if splits.fresh is not None:  # a draw may repeat a pair
-        findings = [finding for finding in findings if finding.what != "duplicated pairs"]
+    fine = {"duplicated pairs": splits.fresh is not None, "sources with several targets": several}  # draws repeat pairs
+    findings = [finding for finding in findings if not fine.get(finding.what)]
     for earlier, later in combinations(parts, 2):
         findings += _overlap(earlier, later)
     for part in parts[1:] if texts else ():

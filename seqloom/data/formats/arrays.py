@@ -11,6 +11,7 @@ from tokenize import TokenError
 
 import numpy as np
 
+from seqloom.data.formats.lines import is_blank
 from seqloom.errors import DataError, UsageError
 from seqloom.limits import check_regular
 
@@ -56,6 +57,13 @@ def labels_in(labels: np.ndarray, count: int, what: str, path: Path) -> list[str
     if len(labels) != count:
         raise DataError(f"{count:,} {what} and {len(labels):,} labels", where=str(path), cure="give each one")
     return [str(label) for label in labels.tolist()]
+
+
+def check_distinct(names: Sequence[str]) -> None:
+    """Raises ValueError for names of labels of which one is blank, or occurs twice."""
+    for i, name in enumerate(names):
+        if is_blank(name) or name in names[:i]:
+            raise ValueError(f"names must differ, and none be blank, but that of the label {i} is {name!r}")
 
 
 def named(label: str, names: Sequence[str], where: str) -> str:

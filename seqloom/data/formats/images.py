@@ -10,7 +10,7 @@ import numpy as np
 
 from seqloom.data.formats.arrays import MOST_BYTES, labels_in, named, npz_arrays
 from seqloom.data.formats.labelled import TAB, read_examples
-from seqloom.data.formats.lines import blocks, expand, file_format, missing, read_each
+from seqloom.data.formats.lines import blocks, expand, file_format, is_blank, missing, read_each
 from seqloom.data.rows import LabelledArray
 from seqloom.errors import DataError, UsageError
 from seqloom.media.images import SUFFIXES, DamagedImageError, Shape, fitted, read_image
@@ -91,9 +91,14 @@ def _files(files: Sequence[tuple[Path, str, str]], shape: Shape, skip: bool) -> 
 
 def _arrays(path: Path, images: np.ndarray, labels: np.ndarray, shape: Shape) -> Iterator[LabelledArray]:
     names = labels_in(labels, len(images), "images", path)
+    if 0 in images.shape[1:]:
+        problem = f"images of {images.shape[2]} x {images.shape[1]} pixels"
+        raise DataError(problem, where=str(path), cure="name a file of images that have pixels")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     for i, (pixels, label) in enumerate(zip(images, names, strict=True)):
         where = f"{path}:{i + 1}"
+        if is_blank(label):
+            raise DataError("an image whose label or name is blank", where=where, cure="give it one")
         yield LabelledArray(fitted(np.ascontiguousarray(pixels), shape, where), label, where)
 
 

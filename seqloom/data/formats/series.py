@@ -8,13 +8,15 @@ from typing import Literal
 
 import numpy as np
 
+from seqloom.data.formats.arrays import check_distinct
 from seqloom.errors import DataError
+from seqloom.limits import Bounded
 
 Axes = Literal["auto", "NT", "NTC", "NCT", "TC", "CT"]
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(Bounded):
     """How series lie in files.
 
     Args:
@@ -31,6 +33,10 @@ class Layout:
     names: tuple[str, ...] = ()
     axes: Axes = "auto"
     leave_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_distinct(self.names)
 
 
 @dataclass(frozen=True)

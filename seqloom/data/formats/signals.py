@@ -63,7 +63,7 @@ def read_signals(paths: Sequence[str], layout: Layout, *, labelled: bool, cut: C
     def each(path: Path) -> Iterator[LabelledArray]:
         if cut.onsets:
             return _events(path, layout, cut)
-        series = _in_file(path, layout)
+        series = _in_file(path, layout, labelled)
         return (row for one in series for row in (_windows(one, cut) if one.stream else [_whole(one)]))
 
     def read(path: Path) -> Iterator[LabelledArray]:
@@ -88,10 +88,12 @@ def read_steps(paths: Sequence[str], layout: Layout, *, labelled: bool) -> list[
         if labelled and any(map(is_blank, labels)):
             step = next(i for i, label in enumerate(labels) if is_blank(label))
             raise DataError("a time step without a label", where=series.place(step), cure="give each step one")
-        tags = [named(label, layout.names, series.place(i)) for i, label in enumerate(labels if labelled else ())]
+        tags = [named(label, layout.names, series.place(i)) for i, label in enumerate(labels)]
         yield TaggedArray(checked(series.values, where), "", where, tuple(tags), channels=series.channels)
 
-    return read_each(paths, lambda path: (row for one in _in_file(path, layout) for row in rows(one)), *_NOTHING)
+    return read_each(
+        paths, lambda path: (row for one in _in_file(path, layout, labelled) for row in rows(one)), *_NOTHING
+    )
 
 
 class Places:
@@ -126,8 +128,8 @@ class Places:
         rows, series = [], self.file(match[1])
         for number in match[2].split("+"):
             if (where := f"{match[1]}:{number}") not in series:
-                problem = f"has no series {number}"
-                raise UsageError(problem, where=match[1], cure=f"the first is {next(iter(series))}")
+                first, *_, last = [*series] * 2
+                raise UsageError(f"has no series {number}", where=match[1], cure=f"name one from {first} to {last}")
             rows.append(series[where])
         if len({row.values.shape[1] for row in rows}) > 1:
             raise DataError("series with other numbers of channels", where=place, cure="join series of one kind")
@@ -137,7 +139,12 @@ class Places:
 _NUMBERS = re.compile(r"(.+):(\d+(?:\+\d+)*)")
 
 
-def _in_file(path: Path, layout: Layout) -> Iterator[Series]:
+def _in_file(path: Path, layout: Layout, labelled: bool) -> Iterator[Series]:
+    """The series of a file; without their labels where none are asked for, which may then change within a series."""
+    return (series if labelled else replace(series, labels=()) for series in _of_format(path, layout))
+
+
+def _of_format(path: Path, layout: Layout) -> Iterator[Series]:
     kind = file_format(path)
     if kind == ".npz":
         return _from_arrays(path, layout)
@@ -295,7 +302,9 @@ def _from_json(path: Path, layout: Layout) -> Iterator[Series]:
         key = layout.values or next((key for key in _KEYS if key in record), "")
         values = numbers(record.get(key), where)
         if values.ndim not in (1, 2):
-            problem = f"no series {layout.values or 'values or series'!r} of time steps"
+            problem = f"{key!r} is no list of time steps, or one of lists that are too deep"
+            if key not in record:
+                problem = f"no series {layout.values or 'values or series'!r} of time steps"
             raise DataError(problem, where=where, cure=f"{_JSON}; data.values chooses another key")
         values = values[:, None] if values.ndim == 1 else values.T if layout.axes.endswith("CT") else values
         label = record.get(layout.label)
@@ -322,7 +331,10 @@ def _archived(line: str, where: str, head: Mapping[str, str]) -> Series:
         raise DataError("series with time stamps are not read", where=where, cure="write one value for each step")
     channels, label = line.split(":"), ""
     if head.get("classlabel", "true").startswith("true"):
-        *channels, label = channels
+        *channels, label = (cell.strip() for cell in channels)
+        label, labels = "" if label == "?" else label, head.get("classlabel", "").split()[1:]
+        if label and labels and label.lower() not in labels:
+            raise DataError(f"the label {label!r} is not in @classLabel", where=where, cure=nearest(label, labels))
     values = [
         [value_of(cell, where, f"of dimension {i}") for cell in row.split(",")] for i, row in enumerate(channels, 1)
     ]
@@ -330,4 +342,4 @@ def _archived(line: str, where: str, head: Mapping[str, str]) -> Series:
         lengths = ", ".join(str(len(row)) for row in values) or "no"
         problem = f"{lengths} values in its {counted(len(values), 'dimension')}"
         raise DataError(problem, where=where, cure="write as many dimensions as @dimensions says, of one length")
-    return Series(np.array(values).T, [label.strip()], [where])
+    return Series(np.array(values).T, [label], [where])

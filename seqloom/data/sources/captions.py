@@ -58,6 +58,11 @@ def image_of(source: str) -> str:
     return source.partition("\t")[0]
 
 
+def text_beside(source: str) -> str:
+    """The text behind the image of a source; "" where there is none."""
+    return source.partition("\t")[2]
+
+
 @dataclass(frozen=True)
 class Captions(ImagePairs):
     """Images with one caption or several each. All captions of an image are learned, and are right answers in a test.
@@ -68,8 +73,8 @@ class Captions(ImagePairs):
             environment are expanded. Without `valid`, a tenth of the images, drawn by the seed, is held out.
         size: the height and width that images are resized to; 0 = all must have the same.
         channels: 1 = all become grey, 3 = all get three colours; 0 = all must have the same.
-        unpaired, damaged: whether images without a caption and captions without an image, and damaged files of images,
-            are refused, or skipped and counted.
+        unpaired, damaged: whether images without a caption and captions without an image, and files of images that are
+            damaged or have more than 50,000,000 pixels, are refused, or skipped and counted.
         max_length: a training caption of more tokens is left out, and counted.
         augment: random changes of the training images.
         seed: another seed holds out other images.
@@ -130,13 +135,15 @@ class Captions(ImagePairs):
         if not rows:
             raise DataError("no caption in the file", where=str(table), cure="write NAME<TAB>CAPTION<TAB>CAPTION")
         sources, targets, lines = zip(*rows, strict=True)
-        return Pairs(sources, targets, (str(place), str(table)), lines)
+        return Pairs(sources, targets, (str(table),) * 2, lines)
 
     def examples(self, cells: Sequence[str], where: str) -> list[tuple[str, str]]:
         """What stands behind the image in a source, and the target, for each example of a line. Raises DataError."""
-        if all(map(is_blank, cells)):
-            raise DataError("a name without a caption", where=where, cure="write NAME<TAB>CAPTION<TAB>CAPTION")
-        return [("", caption) for caption in cells if not is_blank(caption)]
+        captions = [cell for cell in cells if not is_blank(cell)]
+        if not captions or captions != cells[: len(captions)]:  # a table with room for more has blank ones at the end
+            problem = "a blank caption before another" if captions else "a name without a caption"
+            raise DataError(problem, where=where, cure="write NAME<TAB>CAPTION<TAB>CAPTION")
+        return [("", caption) for caption in captions]
 
     def _refuse(self, problem: str, where: str, cure: str) -> None:
         if self.unpaired == "refuse":

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from seqloom.data.formats.arrays import check_distinct
 from seqloom.data.formats.images import read_images
 from seqloom.data.rows import LabelledArray
 from seqloom.data.sources.labelled import ExampleFiles
@@ -28,7 +29,8 @@ class ImageFiles(ExampleFiles[LabelledArray]):
         channels: 1 = all become grey, 3 = all get three colours; 0 = all must have the same.
         image, label: the columns of a table.
         names: the names of labels that are numbers, from 0; by default the numbers are the names.
-        damaged: whether a damaged image file is refused, or skipped and counted.
+        damaged: whether a damaged image file, or one of more than 50,000,000 pixels, is refused, or skipped and
+            counted.
         augment: random changes of the training images.
     """
 
@@ -44,6 +46,7 @@ class ImageFiles(ExampleFiles[LabelledArray]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_distinct(self.names)
         if self.channels == 2:
             raise ValueError("channels must be 1 (grey), 3 (red, green and blue) or 0")
 

@@ -130,6 +130,10 @@ def _scaling(factors: Tensor, base: float) -> Json:
     return {"rope_type": "llama3", **{theirs: getattr(rope, ours) for ours, theirs in ROPES["llama3"].items()}}
 
 
+LLAMA = "train one of the form of Llama, like the preset small-llama"
+"""The cure for a model that GGUF does not hold."""
+
+
 def write_gguf(folder: Path, out: Path, precision: Precision) -> list[str]:
     """Writes a directory as a GGUF file, matrices in this precision; returns warnings.
 
@@ -142,7 +146,7 @@ def write_gguf(folder: Path, out: Path, precision: Precision) -> list[str]:
         form = config.get("hidden_act", "an encoder-decoder")
         what = "window" if config.get("sliding_window") else f"form of {family} ({form})"
         problem = f"a model of the {what} cannot be written as GGUF"
-        raise UsageError(problem, cure="train one of the form of Llama, like the preset small-llama")
+        raise UsageError(problem, cure=LLAMA)
     writer = gguf.GGUFWriter(folder / GGUF, name)
     kind, number = _TYPES[precision]
     writer.add_file_type(number)

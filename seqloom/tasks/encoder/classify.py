@@ -165,7 +165,8 @@ class ClassifyConfig(ExamplesConfig):
         labels = sorted({row.label for row in rows})
         if len(labels) < 2:
             problem = f"all examples have the label {labels[0]!r}"
-            raise DataError(problem, where=rows[0].where, cure="choose the column of the labels with --data.label")
+            cure = "name examples with two labels or more; in a table, --data.label chooses their column"
+            raise DataError(problem, where=rows[0].where, cure=cure)
         return {"labels": labels, **learned}
 
     def answers(self, other: Counterpart, texts: Sequence[str]) -> Iterable[tuple[str, Compared]]:

@@ -89,7 +89,8 @@ def encoder_of(loaded: Loaded[Any]) -> TextEncoder:
     if not isinstance(loaded.model, EncoderOnly):
         raise RunError("is a language model that gives rewards, not vectors", where=path, cure="name an encoder")
     if assets.tokenizers is None:
-        raise RunError("reads images, and vectors are those of texts", where=path, cure="name a run that reads text")
+        problem = f"reads {loaded.model.embedder.modality}s, and vectors are those of texts"
+        raise RunError(problem, where=path, cure="name a run that reads text")
     normalized = bool((assets.facts or {}).get("normalize"))
     return TextEncoder(loaded.model, assets.tokenizer, loaded.config.batches.length, normalized=normalized)
 

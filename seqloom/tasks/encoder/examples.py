@@ -20,7 +20,7 @@ from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected
 from seqloom.models.assemblies import TextReader, parameter_count
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets, load_facts
+from seqloom.tasks.assets import Assets, standardized
 from seqloom.tasks.building import tokenizer_for
 from seqloom.tasks.counterpart import Compared, Counterpart
 from seqloom.tasks.encoder.embed import compared_vectors
@@ -216,11 +216,7 @@ class ExamplesConfig(ReadingConfig):
         """See ReadingConfig."""
         read = self.splits(reporter.say)
         rows = {name: self.usable(split, name, reporter) for name, split in read.items()}
-        begun = run if run is not None and run.begun else None
-        kept = load_facts(begun or Run.open(self.start)) if self.start else {}
-        # What a model was trained on is standardized as it was then.
-        facts = self.facts(rows["train"]) | {key: kept[key] for key in ("scale", "resample") if key in kept}
-        assets = Assets(facts=facts)
+        assets = Assets(facts=standardized(self.facts(rows["train"]), self.start, run))
         if self.modality == "text":
             tokenizer = self.equipped(tokenizer_for(self, run, lambda: self.texts(rows["train"])))
             assets = replace(assets, tokenizers=(tokenizer, tokenizer))

@@ -125,10 +125,11 @@ class ImageMedium(Medium):
         """The path of a file, what `shown` gives of an image, or bytes (H W), (H W 3); in the size of the model."""
         (example,) = example if isinstance(example, tuple) else (example,)
         if self.beside and isinstance(example, str):
-            image, _, text = example.partition("\t")
-            if is_blank(text):
-                raise UsageError("there is no text beside the image", where=image[:80], cure="write IMAGE<TAB>TEXT")
-            return replace(self._image(image), label=text)
+            image, *texts = example.split("\t")
+            if len(texts) != 1 or is_blank(texts[0]):
+                problem = f"there {'are several texts' if len(texts) > 1 else 'is no text'} beside the image"
+                raise UsageError(problem, where=image[:80], cure="write IMAGE<TAB>TEXT")
+            return replace(self._image(image), label=texts[0])
         return self._image(example)
 
     def sent(self, data: bytes, where: str) -> str:

@@ -103,6 +103,8 @@ class SignalMedium(Medium):
             if row.values.shape[1] != self.channels:
                 problem = f"{counted(row.values.shape[1], 'channel')}, and the model reads {self.channels}"
                 cure = "data.axes of its config says which axis of an array is the channels"
+                if row.channels:
+                    cure = f"leave columns out that are none of them: {', '.join(row.channels)[:200]}"
                 raise DataError(problem, where=row.where, cure=cure)
 
     def windows(self, rows: Sequence[LabelledArray]) -> list[tuple[Window, ...]]:

@@ -17,6 +17,7 @@ from seqloom.inspection.attention import Example
 from seqloom.inspection.inside.inspected import Inspected
 from seqloom.models.assemblies import TextReader, limit_of
 from seqloom.models.encoder import EncoderOnly, EncoderOnlyConfig
+from seqloom.models.inputs import check_reads
 from seqloom.models.presets import for_modality
 from seqloom.nn.embedders import EmbedderConfig, TokenEmbedder
 from seqloom.objectives.reading import batch_scores
@@ -61,10 +62,9 @@ class ReadingConfig(GradientConfig):
         self.training.check_metric(*self.metrics)
         if isinstance(self.tokenizer, BPE) and self.tokenizer.dropout:
             raise ValueError("tokenizer.dropout is for pairs of sentences to translate")
-        read = getattr(self.model.embedder, "modality", "text")
-        if read != self.modality:
-            kinds = f"model.embedder.kind = {self.model.embedder.kind!r} reads {read}s"
-            raise ValueError(f"{kinds}, and the data are {self.modality}s: leave [model.embedder] out")
+        if self.begins_with and getattr(self.model.embedder, "modality", "text") != self.modality:
+            Run.open(self.begins_with)  # whose model it is; without it, this one is not what was meant
+        check_reads(self.model, "embedder", self.modality)
         limit = limit_of(self.model)
         if self.modality != "image" and limit is not None and limit < self.batches.length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")

@@ -12,6 +12,7 @@ from seqloom.data.sources.standard_library import StandardLibrary
 from seqloom.data.sources.text import TextFiles
 from seqloom.decoding.config import DecodingConfig, Sampling
 from seqloom.models.decoder import DecoderOnlyConfig
+from seqloom.models.inputs import check_reads
 from seqloom.objectives.next_token import NextToken
 from seqloom.tasks.task import GradientConfig
 from seqloom.text.tokenizer import BPE, TokenizerConfig
@@ -51,7 +52,7 @@ class LanguageModelKeys(GradientConfig):
             raise ValueError(f"training.metric must be {' or '.join(map(repr, self.metrics))} for a language model")
         if isinstance(self.tokenizer, BPE) and self.tokenizer.dropout:
             raise ValueError("tokenizer.dropout is for pairs of sentences; running text is tokenized once")
-        self.model.check_reads("text")
+        check_reads(self.model, "embedder", "text")
         limit = self.model.decoder.limit
         if limit is not None and limit < self.batches.length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")

@@ -21,11 +21,12 @@ from seqloom.inspection.signals import forecast_figure
 from seqloom.limits import Length
 from seqloom.models.assemblies import parameter_count
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
+from seqloom.models.inputs import check_reads
 from seqloom.models.presets import for_modality
 from seqloom.nn.embedders import FrameConfig
 from seqloom.objectives.next_frame import NextFrame
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets, load_facts
+from seqloom.tasks.assets import Assets, load_facts, standardized
 from seqloom.tasks.building import on_start
 from seqloom.tasks.language_model.forecaster import Forecaster
 from seqloom.tasks.language_model.recordings import FrameReader
@@ -68,7 +69,7 @@ class ForecastConfig(GradientConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.training.check_metric("skill", "loss")
-        self.model.check_reads("signal")
+        check_reads(self.model, "embedder", "signal")
         limit = self.model.decoder.limit
         if limit is not None and limit < self.batches.length:
             raise ValueError(f"batches.length {self.batches.length} is more than the model's {limit} positions")
@@ -95,8 +96,7 @@ class ForecastConfig(GradientConfig):
     def prepare(self, reporter: Reporter, run: Run | None = None) -> Prepared:
         """See RunConfig."""
         rows = self.data.splits(reporter.say, self.seed)
-        kept = load_facts(Run.open(self.start)) if self.start else {}
-        facts = self.data.learned(rows["train"]) | {key: kept[key] for key in ("scale",) if key in kept}
+        facts = standardized(self.data.learned(rows["train"]), self.start, run)
         reader = FrameReader(self, facts)
         items, held = reader.items(rows["train"], learn=True), reader.items(rows["valid"], learn=False)
         walk = reader.walk(rows["valid"], _VALIDATED)

@@ -17,6 +17,7 @@ from seqloom.data.sources.programs import Programs
 from seqloom.data.sources.signals import SignalPairs
 from seqloom.decoding.config import BeamSearch, DecodingConfig
 from seqloom.models.encoder_decoder import EncoderDecoderConfig
+from seqloom.models.inputs import check_reads
 from seqloom.nn.transformer import TransformerConfig
 from seqloom.objectives.cross_entropy import CrossEntropy
 from seqloom.tasks.task import GradientConfig
@@ -55,9 +56,7 @@ class TranslateKeys(GradientConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.training.check_metric(*self.metrics)
-        if self.model.source.modality != self.modality:
-            kinds = f"model.source.kind = {self.model.source.kind!r} reads {self.model.source.modality}s"
-            raise ValueError(f"{kinds}, and the data are {self.modality}s: leave [model.source] out")
+        check_reads(self.model, "source", self.modality)
         sampled = isinstance(self.objective, CrossEntropy) and self.objective.samples
         if sampled and isinstance(self.model.decoder, TransformerConfig):
             raise ValueError("objective.teacher_forcing below 1 needs a recurrent or convolutional decoder")

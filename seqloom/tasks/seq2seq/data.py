@@ -18,11 +18,12 @@ from seqloom.data.batches.windows import Row
 from seqloom.data.checks.pairs import sizes
 from seqloom.data.formats.parallel import usable
 from seqloom.data.rows import Pairs, Splits
+from seqloom.data.sources.captions import text_beside
 from seqloom.decoding.config import Greedy
 from seqloom.errors import counted
 from seqloom.files import Json
 from seqloom.run import Run
-from seqloom.tasks.assets import Assets, load_facts, make_tokenizer, make_tokenizers
+from seqloom.tasks.assets import Assets, make_tokenizer, make_tokenizers, standardized
 from seqloom.tasks.building import kept_tokenizers
 from seqloom.tasks.encoder.media import MEDIA
 from seqloom.tasks.seq2seq.config import TranslateKeys
@@ -94,11 +95,7 @@ def _assets(config: TranslateKeys, train: Pairs, run: Run | None) -> Assets:
     if config.modality == "text":
         return Assets(pair or make_tokenizers(config.tokenizer, train))
     target = pair[1] if pair else make_tokenizer(config.tokenizer, train.targets)
-    begun = run if run is not None and run.begun else Run.open(config.start) if config.start else None
-    kept = load_facts(begun) if begun is not None else {}
-    return Assets(
-        (target, target), config.data.learned(train) | {k: kept[k] for k in ("scale", "resample") if k in kept}
-    )
+    return Assets((target, target), standardized(config.data.learned(train), config.start, run))
 
 
 def readers(config: TranslateKeys, assets: Assets) -> tuple[Source, Tokenizer]:
@@ -153,7 +150,7 @@ def _side(config: TranslateKeys, seed: int, tokenizer: Source, texts: Sequence[s
 
 
 def summary(corpus: Corpus) -> list[Json]:
-    """A row for each side of each split; that of images counts their positions."""
+    """A row for each side of each split; that of images counts their positions, and the words beside them."""
     rows, splits = [], corpus.splits
     for name, pairs in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
         if pairs is not None:
@@ -164,7 +161,7 @@ def summary(corpus: Corpus) -> list[Json]:
                     corpus.train.sizes[n] if name == "train" else _size(tokenizer, encoded(tokenizer, texts))
                 )
                 counted = {"tokens": tokens, "unknown": unknown}
-                words = sizes(texts if isinstance(tokenizer, Tokenizer) else ())
+                words = sizes(texts if isinstance(tokenizer, Tokenizer) else map(text_beside, texts))
                 rows.append({"split": name, "side": side, "pairs": len(pairs), **words, **counted})
     return rows
 

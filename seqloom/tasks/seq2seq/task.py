@@ -15,6 +15,7 @@ from seqloom.data.batches.pairs import make_batch
 from seqloom.data.batches.windows import Window
 from seqloom.data.checks.pairs import Finding, check_splits
 from seqloom.data.formats.parallel import usable
+from seqloom.data.sources.captions import text_beside
 from seqloom.data.sources.chats.dialogues import Dialogues
 from seqloom.decoding.config import Greedy
 from seqloom.evaluation.tokenization import bleu_tokenization
@@ -82,7 +83,7 @@ class TranslateConfig(TranslateKeys):
             f"{len(splits.train):,} pairs, {batches.per_epoch} batches an epoch, "
             f"{100 * batches.order.padding():.1f} % padding; vocabulary of {corpus.target.vocab_size:,}",
             lambda: summary(corpus),
-            lambda: check_splits(splits, self.modality == "text"),
+            lambda: check_splits(splits, self.modality == "text", self.data.several),
             trial(corpus),
             (batches, measure),
         )
@@ -90,7 +91,7 @@ class TranslateConfig(TranslateKeys):
     def learned_texts(self, say: Callable[[str], None]) -> Iterable[str]:
         """The training texts of the sides that are texts."""
         train, _ = usable(self.data.splits().train)
-        beside = (source.partition("\t")[2] for source in train.sources if getattr(self.data, "beside", ""))
+        beside = map(text_beside, train.sources if getattr(self.data, "beside", "") else ())
         return [*(train.sources if self.modality == "text" else beside), *train.targets]
 
     def assets(self, run: Run) -> Assets:

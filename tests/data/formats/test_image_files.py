@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from seqloom.data.formats.images import read_images
+from seqloom.data.formats.series import Layout
 from seqloom.data.rows import LabelledArray, digest_rows
 from seqloom.data.sources.images import ImageFiles, SmallDigits
+from seqloom.data.sources.signals import SignalFiles
 from seqloom.errors import DataError, SeqloomError, UsageError
 from seqloom.media.images import Shape
 
@@ -112,6 +114,15 @@ def test_labels_out_of_range_and_of_other_numbers(archive: Path, tmp_path: Path)
     refused("its labels are float64", tmp_path / "floats.npz")
     refused("the label '-1' is out of range", tmp_path / "below.npz", names=NAMES)
     refused("its labels are int64 of", tmp_path / "table.npz")
+    np.savez(tmp_path / "blank.npz", images=PIXELS, labels=np.array(["a", "b", " ", "a", "b"]))
+    refused("blank.npz:3: an image whose label or name is blank", tmp_path / "blank.npz")
+
+
+@pytest.mark.parametrize("names", [("a", "a", "b"), ("a", " ", "b")])
+def test_names_of_labels_differ(names: tuple[str, ...]) -> None:
+    for source in (ImageFiles, Layout, SignalFiles):
+        with pytest.raises(ValueError, match="names must differ, and none be blank, but that of the label 1 is"):
+            source(names=names)
 
 
 def test_other_and_damaged_archives(archive: Path, tmp_path: Path) -> None:
@@ -126,6 +137,8 @@ def test_other_and_damaged_archives(archive: Path, tmp_path: Path) -> None:
     ):
         archive.write_bytes(content)
         refused(message, archive)
+    archive.write_bytes(gzip.compress(idx(PIXELS[:, :0, :0])))
+    refused("gz: images of 0 x 0 pixels", archive)
     (tmp_path / "x.npz").write_bytes(b"no archive")
     refused("not an .npz of images and labels", tmp_path / "x.npz")
     np.savez(tmp_path / "y.npz", pictures=PIXELS)

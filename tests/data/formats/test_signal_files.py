@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from seqloom.data.formats.series import Layout
-from seqloom.data.formats.signals import Cut, read_signals
+from seqloom.data.formats.signals import Cut, Places, read_signals
 from seqloom.data.rows import LabelledArray, digest_rows
 from seqloom.data.sources.signals import SignalFiles
 from seqloom.errors import DataError, SeqloomError, UsageError
@@ -135,13 +135,28 @@ def test_what_is_held_out_of_a_stream_overlaps_nothing_that_is_learned() -> None
         ('{"label": "a", "series": [[null]]}', "a series without values"),
         ('{"label": "a", "series": []}', "a series without values"),
         ('{"label": "a"}', "no series 'values or series' of time steps"),
-        ('{"label": "a", "series": [[[1]]]}', "no series"),
+        ('{"label": "a", "series": [[[1]]]}', "'series' is no list of time steps, or one of lists that are too deep"),
         ('{"series": [[1]]}', "a series without a label"),
     ],
 )
 def test_faulty_lines_are_named(line: str, message: str, tmp_path: Path) -> None:
     path = text(tmp_path / "a.jsonl", '{"label": "a", "series": [[1, 2]]}', line)
     refused(f"a.jsonl:2: {message}", path)
+
+
+def test_labels_that_are_not_asked_for_may_change(tmp_path: Path) -> None:
+    path = text(tmp_path / "a.csv", "x,label", "1,rest", "2,jump")
+    refused("the label changes within the series", path)
+    np.savez(tmp_path / "b.npz", values=VALUES, label=np.zeros((5, 7), int))
+    refused("a label for each step", tmp_path / "b.npz")
+    for file, count in ((path, 1), (tmp_path / "b.npz", 5)):
+        assert [row.label for row in read(file, labelled=False)] == [""] * count
+
+
+def test_a_number_that_no_series_has(tmp_path: Path) -> None:
+    path = text(tmp_path / "a.jsonl", *(json_line(values, "a") for values in VALUES))
+    with pytest.raises(UsageError, match=r"has no series 9\n  name one from .*a.jsonl:1 to .*a.jsonl:5"):
+        Places(lambda name: read(Path(name)))(f"{path}:9")
 
 
 def test_faulty_files_are_named(tmp_path: Path) -> None:
@@ -167,4 +182,9 @@ def test_faulty_files_are_named(tmp_path: Path) -> None:
     refused("2 columns instead of 3", text(tmp_path / "h.tsv", "a\tb\tlabel", "1\t2"))
     refused("values before the line @data", text(tmp_path / "i.ts", "1,2:a"))
     refused("2, 1 values in its 2 dimensions", text(tmp_path / "j.ts", "@data", "1,2:3:a"))
+    declared = ["@classLabel true a B", "@data", "1,2:b"]
+    refused(
+        "l.ts:4: the label 'zz' is not in @classLabel\n  known are: a, b", text(tmp_path / "l.ts", *declared, "1,2:zz")
+    )
+    refused("m.ts:4: a series without a label", text(tmp_path / "m.ts", *declared, "1,2:?"))
     refused("time stamps are not read", text(tmp_path / "k.ts", "@timestamps true", "@data", "(0,1):a"))

@@ -166,7 +166,7 @@ def test_a_model_of_another_modality_is_refused(tree: Tree) -> None:
     with pytest.raises(ConfigError, match="reads texts, and the data are images"):
         build(ClassifyConfig, {**tree, "model": {"embedder": {"kind": "tokens"}}})
     text = {"task": "classify", "data": {"train": ["x.tsv"]}}
-    with pytest.raises(ConfigError, match="reads images, and the data are texts"):
+    with pytest.raises(ConfigError, match=r"reads images, and the data are texts: leave out .*, or the preset"):
         build(ClassifyConfig, {**text, "model": {"preset": "small-vit"}})
     assert isinstance(config(tree).model.embedder, PatchConfig)
     assert build(ClassifyConfig, text).model.embedder.kind == "tokens"
@@ -200,6 +200,9 @@ def test_a_run_starts_from_one_of_another_resolution(adapt: str, tree: Tree, tmp
     assert kept["scale"] == before["scale"]
     assert kept["sizes"]["size"] == 16
     assert Run.open(run.path).best(lambda text: None)
+    np.savez(tmp_path / "train.npz", images=np.stack([pixels] * 3, -1), labels=labels)
+    with pytest.raises(DataError, match=r"the data have 3 channels, and .* has learned 1\n  name data"):
+        config({**tree, "model": {}, **more}, valid=[]).prepare(Listener())
 
 
 def test_places_are_interpolated_over_the_grid(tree: Tree) -> None:

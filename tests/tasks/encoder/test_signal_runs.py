@@ -16,11 +16,12 @@ from seqloom.cli import main
 from seqloom.config import build, load, to_toml
 from seqloom.data.batches.windows import Item
 from seqloom.data.rows import Example, LabelledArray, TaggedArray
-from seqloom.errors import ConfigError, DataError, UsageError
+from seqloom.errors import ConfigError, DataError, RunError, UsageError
 from seqloom.interop.own_tokenizer import write_tokenizers
 from seqloom.nn.embedders import FrameConfig
 from seqloom.tasks.assets import Assets
 from seqloom.tasks.encoder.classify import ClassifyConfig
+from seqloom.tasks.encoder.embed import load_encoder
 from seqloom.tasks.encoder.media import TextMedium
 from seqloom.tasks.encoder.signals import SignalMedium
 from seqloom.tasks.encoder.tag import StepTagger, TagConfig
@@ -70,6 +71,9 @@ def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "c.toml").write_text(to_toml(made), encoding="utf-8")
     assert load(ClassifyConfig, tmp_path / "c.toml") == made
     run = train_run(made, Listener())
+    (tmp_path / "wide.csv").write_text("at,x,y,label\n0,1,2,slow\n1,2,3,fast\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"wide.csv:2: 3 channels, and the model reads 2\n  leave columns .*: at, x, y"):
+        seqloom.load(run.path)([str(tmp_path / "wide.csv")])
     facts = json.loads((run.path / "labels.json").read_text(encoding="utf-8"))
     assert facts["sizes"] == {"channels": 2}
     assert facts["scale"]["mean"] == pytest.approx([40, 0], abs=0.3)
@@ -95,6 +99,16 @@ def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.Cap
         seqloom.load(run.path)([np.zeros((2, 3, 4))])
     with pytest.raises(DataError, match="3 channels, and the model reads 2"):
         seqloom.load(run.path)([np.zeros((9, 3))])
+    with pytest.raises(RunError, match="reads signals, and vectors are those of texts"):
+        load_encoder(run.path)
+    with pytest.raises(
+        UsageError, match=r"is no Transformer that continues texts, .* GGUF file holds\n .* small-llama"
+    ):
+        export_run(str(run.path), "gguf", str(tmp_path / "a.gguf"), Listener())
+    with pytest.raises(
+        DataError, match=r"all examples have the label 'slow'\n  name examples with two labels or more;"
+    ):
+        made.facts([LabelledArray(values[0], "slow")])
 
 
 def test_a_run_that_was_stopped_has_the_same_bits(tree: Tree, tmp_path: Path) -> None:

@@ -99,6 +99,10 @@ def test_another_run_is_adapted_and_its_scale_is_kept(tree: Tree, tmp_path: Path
     rest["data"] = {**rest["data"], "train": [str(tmp_path / "other.npz")]}
     more = {"start": str(run.path), "adapt": {"kind": "lora", "rank": 2}, "run": str(tmp_path / "tuned")}
     tuned = train_run(briefly(rest, 4, **more), Listener())
+    np.savez(tmp_path / "narrow.npz", values=waves(12, 4)[..., :1])
+    rest["data"] = {**rest["data"], "train": [str(tmp_path / "narrow.npz")]}
+    with pytest.raises(DataError, match=r"data.train: the data have 1 channel, and .* has learned 2\n  name data"):
+        briefly(rest, 4, **more).prepare(Listener())
     assert 0 < tuned.info()["training"]["learned"] < tuned.info()["training"]["parameters"]
     both = seqloom.load(run.path, adapters={"tuned": tuned.path})
     signal, one, other = waves(1, 5)[0], seqloom.load(run.path), seqloom.load(tuned.path)
@@ -163,7 +167,8 @@ def test_one_recording_is_learned_validated_and_tested_in_the_order_of_time(tree
 
 
 def test_what_does_not_fit_is_refused(tree: Tree) -> None:
-    with pytest.raises(ConfigError, match=r"model.embedder.kind = 'tokens' reads texts, and the data are signals"):
+    message = r"model.embedder.kind = 'tokens' reads texts, and the data are signals: leave out .*, or the preset that"
+    with pytest.raises(ConfigError, match=message):
         build(ForecastConfig, {**tree, "model": {"embedder": {"kind": "tokens"}}})
     positions = {"kind": "learned", "length": 9}
     with pytest.raises(ConfigError, match=r"batches.length 30 is more than the model's 9 positions"):

@@ -280,6 +280,8 @@ def test_an_image_decides_the_translation(tree: Tree, tmp_path: Path, capsys: py
     run = train_run(build(MultimodalTask, tree), Listener())
     scores = evaluate_run(run, (), "", (), Listener())
     assert scores["german.exact_match"] > 90
+    sizes = {(row["split"], row["side"]): row for row in build(MultimodalTask, tree).prepare(Listener()).summary()}
+    assert [sizes["train", "source"][key] for key in ("words", "distinct")] == [2 * 2 * 54, 3]
     from PIL import Image
 
     for i, half in enumerate(pixels(2, 3)):
@@ -301,7 +303,10 @@ def test_an_image_decides_the_translation(tree: Tree, tmp_path: Path, capsys: py
     assert "german: Images" in (run.path / "report.html").read_text()
     with pytest.raises(SystemExit):
         main(["caption", str(run.path), str(tmp_path / "0.png")])
-    assert "write IMAGE<TAB>TEXT" in capsys.readouterr().err
+    assert "there is no text beside the image\n  write IMAGE<TAB>TEXT" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["caption", str(run.path), f"{sources[0]}\tanother"])
+    assert "there are several texts beside the image\n  write IMAGE<TAB>TEXT" in capsys.readouterr().err
 
 
 def test_a_table_of_illustrated_texts_has_three_columns(tree: Tree, tmp_path: Path) -> None:

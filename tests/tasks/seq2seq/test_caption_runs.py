@@ -153,6 +153,14 @@ def test_all_captions_are_learned_and_images_held_out_whole(tree: Tree) -> None:
     assert {*references} <= {*PLACES}
 
 
+def test_captions_are_no_findings_and_have_places_in_their_table(tree: Tree, tmp_path: Path) -> None:
+    table = tmp_path / "train.tsv"
+    table.write_text(table.read_text() + f"train-0.jpg\t{PLACES[0][0]}\t\n")
+    found = config(tree).prepare(Listener()).findings()
+    within = [(finding.what, finding.where) for finding in found if "also in" not in finding.what]
+    assert within == [("duplicated pairs", f"{table}:41")]
+
+
 def damage(tmp_path: Path, tree: Tree, what: str) -> None:
     table, folder = tmp_path / "train.tsv", tmp_path / "files"
     if what == "unknown name":
@@ -161,6 +169,8 @@ def damage(tmp_path: Path, tree: Tree, what: str) -> None:
         table.write_text("".join(table.read_text().splitlines(keepends=True)[1:]))
     if what == "blank caption":
         table.write_text(table.read_text() + "other.jpg\t \n")
+    if what == "caption after a blank one":
+        table.write_text(table.read_text() + "other.jpg\tbright\t \tdark\n")
     if what == "damaged":
         pillow = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
         folder.mkdir()
@@ -185,6 +195,7 @@ def damage(tmp_path: Path, tree: Tree, what: str) -> None:
         ("unknown name", r"train.tsv:41: there is no image 'other.jpg' in .*train.npz"),
         ("no caption", r"train.npz: the image 'train-0.jpg' has no caption in .*train.tsv"),
         ("blank caption", r"train.tsv:41: a name without a caption"),
+        ("caption after a blank one", r"train.tsv:41: a blank caption before another"),
         ("damaged", r"train-3.jpg: not a whole image"),
         ("one file", "captions are two files, not 1"),
         ("other size", "model.source.size: is 16, that of the data 8"),
