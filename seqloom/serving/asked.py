@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from seqloom.text.chat import Message
 
@@ -20,6 +21,11 @@ Values = Annotated[list[float | None], Field(min_length=1)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
 StopText = Annotated[str, Field(min_length=1, max_length=1000)]
 
+# What is not offered is a key of the value, and of no other, with which it changes nothing; null is one of them.
+Zero = Literal[0] | None
+Empty = Annotated[list[Any], Field(max_length=0)] | None
+Labels = Annotated[dict[str, str], Field(max_length=16)] | None
+
 
 def listed(texts: str | list[str]) -> list[str]:
     """Texts as a list."""
@@ -31,7 +37,7 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
     model: str
-    user: str | None = None
+    user: Text | None = None
 
 
 class SignalFile(BaseModel):
@@ -100,11 +106,11 @@ class Generated(Searched):
     """How a language model generates; other keys of OpenAI's are accepted where they change nothing."""
 
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    presence_penalty: Literal[0] | None = None
-    frequency_penalty: Literal[0] | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    presence_penalty: Zero = None
+    frequency_penalty: Zero = None
+    logit_bias: dict[str, Zero] | None = None
 
     @property
     def stops(self) -> list[str]:
@@ -122,10 +128,17 @@ class Completion(Generated):
 
     prompt: Text | Ids | Annotated[list[Text] | list[Ids], Field(min_length=1, max_length=2048)] = ""
     max_tokens: Annotated[int, Field(ge=0, le=_LONGEST)] | None = None
-    echo: bool = False
+    echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
-    best_of: Literal[1] | None = None
+    best_of: int | None = None
     suffix: Literal[""] | None = None
+
+    @field_validator("best_of")
+    @classmethod
+    def _all_are_best(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value not in (None, n := others.data.get("n") or 1):
+            raise PydanticCustomError("literal_error", "Input should be n, {n}", {"n": n})
+        return value
 
     @property
     def top(self) -> int | None:
@@ -148,7 +161,11 @@ class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(min_length=1)]
     name: str | None = None
-    refusal: None = None
+    refusal: None = None  # this and what follows: a reply has it when it is sent back
+    annotations: Empty = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Empty = None
 
     @property
     def message(self) -> Message:
@@ -173,6 +190,21 @@ class Chat(Generated):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
+    tools: Empty = None
+    tool_choice: Literal["none", "auto"] | None = None
+    functions: Empty = None
+    function_call: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    audio: None = None
+    prediction: None = None
+    modalities: list[Literal["text"]] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    reasoning_effort: Literal["none"] | None = None
+    verbosity: Literal["medium"] | None = None
+    store: Literal[False] | None = None
+    metadata: Labels = None
+    safety_identifier: Text | None = None
+    prompt_cache_key: Text | None = None
 
     @property
     def turns(self) -> list[Message]:

@@ -287,7 +287,7 @@ class Tokenizer:
         return count if any(int(i) in self._bytes for i in ids[count:]) else len(ids)
 
     def tokens(self, ids: Iterable[int] | np.ndarray) -> list[str]:
-        """The readable text of each id, with a space before a word shown as "_"."""
+        r"""The readable text of each id: a space before a word is "_", a byte that is no whole character "\xe4"."""
         of_bytes = "ByteLevel" in repr(self.inner.decoder)
         return [_readable(str(self.inner.id_to_token(int(i))), of_bytes) for i in ids]
 
@@ -359,5 +359,5 @@ _BYTES = _byte_characters()
 
 def _readable(token: str, of_bytes: bool) -> str:
     if of_bytes and all(c in _BYTES for c in token):
-        token = bytes(_BYTES[c] for c in token).decode("utf-8", errors="replace")
+        token = bytes(_BYTES[c] for c in token).decode("utf-8", errors="backslashreplace")
     return token.replace(" ", "_")

@@ -165,6 +165,10 @@ def test_embeddings_have_length_one(call):
         ({"extra_body": {"beam": 17}}, openai.BadRequestError, "less_than_equal"),
         ({"extra_body": {"tools": []}}, openai.BadRequestError, "extra_forbidden"),
         ({"frequency_penalty": 0.5}, openai.BadRequestError, "literal_error"),
+        ({"logit_bias": {"5": 1}}, openai.BadRequestError, "literal_error"),
+        ({"suffix": "ko"}, openai.BadRequestError, "literal_error"),
+        ({"best_of": 2}, openai.BadRequestError, "literal_error"),
+        ({"best_of": 2, "n": 1}, openai.BadRequestError, "literal_error"),
         ({"temperature": 0.5, "extra_body": {"length_penalty": 2}}, openai.BadRequestError, None),
     ],
 )
@@ -174,3 +178,54 @@ def test_a_wrong_request_is_refused_with_openais_codes(call, options, error, cod
     assert raised.value.code == code
     with pytest.raises(error):  # a stream too, before it begins
         call(lambda c: streamed(c.completions, **{"model": "lm", "prompt": "ba"} | options))
+
+
+UNCHANGED: Any = {"frequency_penalty": 0.0, "presence_penalty": 0, "logit_bias": {"5": 0}, "n": 1, "user": "me"}
+
+
+@pytest.mark.parametrize(
+    "unchanged",
+    [
+        {**UNCHANGED, "best_of": 1, "suffix": "", "echo": False},
+        {"extra_body": dict.fromkeys([*UNCHANGED, "best_of", "suffix", "echo", "stream", "stop", "logprobs"])},
+        {"n": 2, "best_of": 2},
+    ],
+)
+def test_what_changes_nothing_of_a_completion_is_accepted(call, unchanged):
+    request: Any = {"prompt": "ba ko", "max_tokens": 5, **GREEDY}
+    plain, other = (call(lambda c, r=r: c.completions.create(**r)).choices for r in (request, request | unchanged))
+    assert {choice.text for choice in other} == {plain[0].text}
+
+
+REPLIED: Any = {"model": "lm", "temperature": 0, "max_tokens": 5, "messages": [{"role": "user", "content": "ba"}]}
+OFFERED_NOWHERE: Any = [
+    ("tools", [], [{"type": "function", "function": {"name": "f"}}]),
+    ("tool_choice", "none", "required"),
+    ("functions", [], [{"name": "f"}]),
+    ("function_call", "auto", {"name": "f"}),
+    ("modalities", ["text"], ["text", "audio"]),
+    ("service_tier", "auto", "priority"),
+    ("reasoning_effort", "none", "high"),
+    ("verbosity", "medium", "low"),
+    ("store", False, True),
+    ("response_format", {"type": "text"}, {"type": "json_object"}),
+    ("audio", None, {"format": "wav", "voice": "alloy"}),
+]
+
+
+@pytest.mark.parametrize(("name", "unchanged", "changed"), OFFERED_NOWHERE)
+def test_what_is_not_offered_is_accepted_where_it_changes_nothing(call, name, unchanged, changed):
+    def reply(**options: Any) -> Any:
+        return call(lambda c: c.chat.completions.create(**REPLIED, extra_body=options)).choices[0].message.content
+
+    assert reply(**{name: unchanged}) == reply(**{name: None}) == reply()
+    with pytest.raises(openai.BadRequestError) as raised:
+        reply(**{name: changed})
+    assert raised.value.param.startswith(name)
+
+
+def test_labels_of_a_request_and_its_own_reply_sent_back_are_accepted(call):
+    labels: Any = {"metadata": {"a": "b"}, "safety_identifier": "me", "prompt_cache_key": "k", "user": "me"}
+    reply = call(lambda c: c.chat.completions.create(**REPLIED, **labels, parallel_tool_calls=True)).choices[0].message
+    turns = [*REPLIED["messages"], reply.model_dump(), {"role": "user", "content": "ko"}]
+    assert call(lambda c: c.chat.completions.create(**REPLIED | {"messages": turns})).choices[0].message.content

@@ -560,6 +560,28 @@ def test_text_runs_from_right_to_left_where_it_is_written_so(page: Page, address
     assert [*directions.values()] == ["rtl", "ltr", "ltr"]
 
 
+@pytest.mark.parametrize(
+    ("names", "direction"),
+    [
+        (["<s>", "של", "עולם"], "rtl"),
+        (["\\xd9", "</s>", "_مر", "ba"], "rtl"),
+        (["<s>", "ba", "של"], "ltr"),
+        (["今", "\\xe6"], "ltr"),
+        (["1", "\\xd7"], "ltr"),
+    ],
+)
+def test_chips_run_as_their_first_letter_does(page: Page, address: str, names: list[str], direction: str):
+    shown(page, address, "task", "mt")
+    found, sides = {"sides": {"text": [1] * len(names)}, "change": 1}, {"text": {"names": names}}
+    drawn = f"layerCounted({json.dumps(found)}, {json.dumps(sides)}, 'ba')"
+    add = f"document.querySelector('#view').append(...{drawn})"
+    page.js(f"import('/page/view-layers.js').then(({{layerCounted}}) => {{ {add}; }})")
+    left = page.js("[...document.querySelectorAll('.counted .chip')].map(chip => chip.getBoundingClientRect().left)")
+    assert left == sorted(left, reverse=direction == "rtl")
+    assert len(left) == len(names)
+    assert page.js("getComputedStyle(document.querySelector('.counted small')).direction") == "ltr"
+
+
 def test_a_token_is_asked_for_once_by_the_browser(runs: Path, tmp_path: Path):
     with serving(runs / "mt", SEQLOOM_TOKEN="of ours") as url, browsing(tmp_path, password="of ours") as page:
         page.open(url)

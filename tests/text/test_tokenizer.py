@@ -162,7 +162,7 @@ class TestBPE:
     def test_tokens_can_be_read(self):
         tokenizer = TRAINED["bpe"]
         assert "".join(tokenizer.tokens(tokenizer.encode(["Zürich weather"])[0])) == "_Zürich_weather"
-        assert set(tokenizer.tokens(tokenizer.encode(["☃"])[0])) == {"_", "\ufffd"}  # bytes apart are no characters
+        assert set(tokenizer.tokens(tokenizer.encode(["☃"])[0])) == {"_", r"\xe2", r"\x98", r"\x83"}
         assert tokenizer.tokens([3]) == ["</s>"]
 
 

@@ -9,10 +9,17 @@ export function bar(share) {
   return shape("svg", { class: "bar", viewBox: "0 0 100 4", preserveAspectRatio: "none", "aria-hidden": "true" }, ...rects);
 }
 
-// A token's readable text; "_" is the space before a word, and what has no shape has a sign.
+// A token's readable text; "_" is the space before a word, what has no shape has a sign, and the numbers of bytes stay
+// as they are between letters that run from right to left.
 export function readable(token) {
   const text = token.replace(/^_(?=.)/, "").replaceAll(/[\r\n]/g, "↵");
-  return /^[\s\p{C}]*$/u.test(text) ? "␣" : text;
+  return /^[\s\p{C}]*$/u.test(text) ? "␣" : text.replaceAll(/(\\x[0-9a-f]{2})+/g, "\u2066$&\u2069");
+}
+
+// The direction of tokens or of a text, that of the first letter; what stands for a special token or a byte has none.
+export function direction(text) {
+  const letter = text.replaceAll(/<\/?[^<>\s]*>|\\x[0-9a-f]{2}/g, "").match(/\p{L}/u)?.[0] ?? "";
+  return /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u.test(letter) ? "rtl" : "ltr";
 }
 
 // A chip for a token { token, log_p, end, forced }.

@@ -1,6 +1,6 @@
 // Layer by layer: from a token to a prediction, with the numbers that this model computes for this input.
 import { asking, choice, field, scrollable, switches } from "./asking.js";
-import { bar, percent, ranked, readable, roving } from "./chips.js";
+import { bar, direction, percent, ranked, readable, roving } from "./chips.js";
 import { make, placed, range, shape, thumbnail } from "./draw.js";
 
 const gateNames = {
@@ -42,7 +42,7 @@ function layerStrip(name, values, plain = false) {
 
 async function layersOf(result, context) {
   const { api, question, signal, guarded } = context, found = await api.get("inside", question, signal), sides = Object.keys(found.sides).filter((side) => side !== "memory");
-  const chips = make("div", { className: "chips", dir: "auto", role: "group", ariaLabel: "Tokens" }), stages = make("ol", { className: "walk" }), whole = make("div", { className: "view" });
+  const chips = make("div", { className: "chips", role: "group", ariaLabel: "Tokens" }), stages = make("ol", { className: "walk" }), whole = make("div", { className: "view" });
   const now = { side: sides.at(-1), position: 0, layer: "", head: 0 };
   let walks = 0;
   async function walk() {
@@ -63,6 +63,7 @@ async function layersOf(result, context) {
       });
       return button;
     });
+    chips.dir = direction(names.join(" "));
     chips.replaceChildren(...buttons);
     roving(buttons, now.position);
   }
@@ -201,7 +202,7 @@ async function layerOutput(at, now, context) {
 
 export function layerCounted(found, sides, asked, instead) {
   const all = Object.values(found.sides).flat(), top = Math.max(...all.map(Math.abs), 1e-9);
-  const rows = Object.entries(found.sides).map(([side, values]) => make("div", { className: "chips counted", dir: "auto" }, ...values.map((value, i) => {
+  const rows = Object.entries(found.sides).map(([side, values]) => make("div", { className: "chips counted", dir: direction((sides[side]?.names ?? []).join(" ")) }, ...values.map((value, i) => {
     const chip = make("span", { className: value < 0 ? "chip below" : "chip above" }, make("bdi", { textContent: readable(sides[side]?.names[i] ?? `${i}`) }), make("small", { textContent: `${value > 0 ? "+" : ""}${shortNumber(value)}` }));
     chip.style.setProperty("--share", `${(35 * Math.abs(value) / top).toFixed(0)}%`);
     return chip;

@@ -1,6 +1,6 @@
 // What is predicted at each position of an input, how sure, and what counted for it.
 import { asking, field } from "./asking.js";
-import { chip, ranked, readable, roving } from "./chips.js";
+import { chip, direction, ranked, readable, roving } from "./chips.js";
 import { make } from "./draw.js";
 import { layerCounted } from "./view-layers.js";
 
@@ -10,7 +10,7 @@ function showPredictions(node, context) {
   const extra = run.does === "translate" ? { target: field("Translation to look at (empty: the model's own)", {}) } : {};
   return asking(asks, context, "Predict", async (question, signal) => {
     const { predictions, sides } = await api.get("inside", question, signal), panel = make("div", { className: "view", ariaLive: "polite" });
-    const chips = make("div", { className: "chips", dir: "auto", role: "group", ariaLabel: "Predictions" });
+    const chips = make("div", { className: "chips", dir: direction(predictions.map(({ asked }) => asked).join(" ")), role: "group", ariaLabel: "Predictions" });
     const buttons = predictions.map(({ asked, p }, i) => {
       const button = chip({ token: asked, log_p: Math.log(p) }, { ariaPressed: "false" });
       button.addEventListener("click", () => guarded(() => open(i)));

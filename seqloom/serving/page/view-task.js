@@ -1,5 +1,5 @@
 // The box: a text in, what the model writes or predicts out.
-import { chip, ranked, readable, roving } from "./chips.js";
+import { chip, direction, ranked, readable, roving } from "./chips.js";
 import { scrollable } from "./asking.js";
 import { make, placed } from "./draw.js";
 import { layerCounted } from "./view-layers.js";
@@ -213,7 +213,7 @@ function showTask(node, { api, run, session, signal, guarded }) {
 // The text as it is written, and below it the tokens; one that is forced is where the text is written again from.
 export function makeWriting({ node, status, api, run: model, question, again, guarded, signal }) {
   const text = make("p", { className: "written", dir: "auto" });
-  const chips = make("div", { className: "chips", dir: "auto", role: "group", ariaLabel: "Tokens" });
+  const chips = make("div", { className: "chips", role: "group", ariaLabel: "Tokens" });
   const panel = make("div", { className: "view", hidden: true });
   node.append(text, chips, make("p", { className: "note" }, "Choose a token to see what else the model could have written; choose one of these to go on from it."), panel);
   node.hidden = true;
@@ -271,6 +271,7 @@ export function makeWriting({ node, status, api, run: model, question, again, gu
     for await (const piece of api.stream("decode", { ...question(), forced: kept }, signal)) {
       tokens.push(piece);
       text.textContent = piece.text;
+      chips.dir = direction(piece.text);
       draw(piece, tokens.length - 1);
     }
     const last = Math.max(0, kept.length - 1);
@@ -291,7 +292,7 @@ const predictionParts = (does, found) => ({
   answer: () => [make("p", { className: "written", dir: "auto", textContent: found.text || "No answer in this passage." }), ranked([["probability", found.probability]])],
   tag: () => {
     const pairs = found.words ? found.words.map((word, i) => [word, found.labels[i]]) : labelRuns(found.labels);
-    return [make("div", { className: "chips", dir: "auto" }, ...pairs.map(([name, below]) => make("span", { className: "chip" }, make("bdi", { textContent: name }), make("small", { textContent: below }))))];
+    return [make("div", { className: "chips", dir: direction(pairs.map(([name]) => name).join(" ")) }, ...pairs.map(([name, below]) => make("span", { className: "chip" }, make("bdi", { textContent: name }), make("small", { textContent: below }))))];
   },
 })[does]();
 
