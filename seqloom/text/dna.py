@@ -11,6 +11,8 @@ from seqloom.limits import Bounded, Bounds
 _LETTERS = "ACGTURYSWKMBDHVN"  # IUPAC: bases, and sets of them (Cornish-Bowden 1985)
 _COMPLEMENTS = "TGCAAYRSWMKVHDBN"
 _COMPLEMENT = str.maketrans(_LETTERS + _LETTERS.lower(), _COMPLEMENTS + _COMPLEMENTS.lower())
+NUCLEOTIDES = frozenset(_LETTERS)
+UPPER = str.maketrans(_LETTERS.lower(), _LETTERS)
 
 
 @dataclass(frozen=True)

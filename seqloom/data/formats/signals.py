@@ -247,7 +247,7 @@ def _windows(series: Series, cut: Cut) -> Iterator[LabelledArray]:
 
 
 def _from_json(path: Path, layout: Layout) -> Iterator[Series]:
-    for record, where in json_records(path):
+    for record, where in json_records(path, "one JSON object per line, with null for a missing value"):
         key = layout.values or next((key for key in _KEYS if key in record), "")
         try:
             values = np.array(record.get(key), dtype=np.float64)

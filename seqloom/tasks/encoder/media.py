@@ -101,7 +101,7 @@ class TextMedium(Medium):
         """See Medium."""
         if not self.strands:
             return self._windows(rows)
-        others = [replace(row, text=reverse_complement(row.text, row.where)) for row in rows]
+        others = [replace(row, text=reverse_complement(row.text, row.where or repr(row.text[:40]))) for row in rows]
         return [one + other for one, other in zip(self._windows(rows), self._windows(others), strict=True)]
 
     @property
@@ -170,7 +170,7 @@ class ImageMedium(Medium):
 
     def named(self, inputs: Sequence[str]) -> list[str]:
         """The files themselves, and those of folders."""
-        folders = {name for name in inputs if not is_uri(name) and Path(name).is_dir()}
+        folders = {name for name in inputs if not is_blank(name) and not is_uri(name) and Path(name).is_dir()}
         return [str(f) for name in inputs for f in (image_files(Path(name)) if name in folders else [name])]
 
     def row(self, example: Any) -> LabelledArray:
@@ -189,6 +189,8 @@ class ImageMedium(Medium):
 
     def _image(self, example: Any) -> LabelledArray:
         if isinstance(example, str | Path):
+            if is_blank(str(example)):
+                raise UsageError("the name of an image is empty", cure="name a file")
             if is_uri(str(example)):
                 return LabelledArray(from_uri(str(example)))
             pixels = read_image(Path(example), replace(self.shape, size=0))
@@ -288,7 +290,7 @@ class SignalMedium(Medium):
 
     def named(self, inputs: Sequence[str]) -> list[str]:
         """Each series of the files, by file and number; see Places."""
-        return [place for name in inputs for place in self.places.named(name)]
+        return [place for name in inputs for place in ([name] if is_blank(name) else self.places.named(name))]
 
     def row(self, example: Any) -> LabelledArray:
         """The place of a series, see Places; or numbers (T C), (T)."""

@@ -72,7 +72,7 @@ class ReadingConfig(GradientConfig):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged into the model of the run that training starts from, or into that for its modality."""
-        return on_start(for_modality(cls, tree, cls.models), *cls.starts)
+        return for_modality(cls, on_start(tree, *cls.starts), cls.models)
 
     @property
     def modality(self) -> str:

@@ -67,6 +67,7 @@ def test_folders_and_tables_hold_the_same(tmp_path: Path) -> None:
         save(tmp_path / "all" / NAMES[label] / f"{i}.png", pixels)
         lines.append(f"all/{NAMES[label]}/{i}.png")
     (tmp_path / "all" / "bag" / "notes.txt").write_text("no image", encoding="utf-8")
+    save(tmp_path / "all" / ".checkpoints" / "0.png", PIXELS[0])
     rows = read(tmp_path / "all")
     assert [(row.label, row.where.rpartition("/")[2]) for row in rows] == [
         ("bag", "2.png"),
@@ -90,6 +91,21 @@ def test_damaged_files_are_named_or_become_rows_without_pixels(tmp_path: Path) -
     (tmp_path / "all" / "bag" / "1.png").write_bytes(b"damaged")
     refused(r"1.png: not a whole image", tmp_path / "all")
     assert [row.values.size for row in read(tmp_path / "all", skip=True)] == [16, 0, 16]
+
+
+def test_faulty_tables_and_names_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+
+    def of(*lines: str) -> Path:
+        table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return table
+
+    refused("t.csv:3: .*no.png: no such file", of("path,kind", "", "no.png,a"), error=UsageError)
+    refused("t.csv:1: two columns are called 'kind'", of("kind,path,kind", "a,x.png,b"))
+    refused(r"no column 'path'\n  choose it with --data.image COLUMN; ", of("file,kind", "x.png,b"))
+    refused("none: no such file", tmp_path / "none", error=UsageError)
+    with pytest.raises(UsageError, match="the name of a file is empty"):
+        read_images([""], Shape(), ("path", "kind"), ())
 
 
 def test_other_sizes_are_refused_or_resized(archive: Path, tmp_path: Path) -> None:
