@@ -38,6 +38,8 @@ def write_onnx(path: Path, model: nn.Module, heads: Mapping[str, int]) -> None:
     """
     if not isinstance(model, EncoderOnly):
         raise UsageError("--to onnx is for encoder models", cure="for a model that generates text use --to ctranslate2")
+    if model.front is not None:
+        raise UsageError("--to onnx has no front of convolutions", where="model.front", cure="use it here")
     optional("onnx", "--to onnx", "export")
     outputs = ["states", "pooled", *heads]
     batch = {0: "batch"}

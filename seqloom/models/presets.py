@@ -207,7 +207,7 @@ def for_modality(cls: type[Any], tree: Mapping[str, Any], presets: Mapping[str, 
     """The tree with the preset of a model for the modality of its data, where it names no model."""
     model = tree.get("model", {})
     preset = presets.get(getattr(source_of(cls, tree), "modality", "text"))
-    new = isinstance(model, Mapping) and not (model.get("preset") or model.get("kind") or tree.get("start"))
+    new = isinstance(model, Mapping) and not (model.get("preset") or model.get("kind"))
     return {**tree, "model": {"preset": preset, **model}} if preset and new else dict(tree)
 
 

@@ -136,14 +136,14 @@ def open_predictor(
 
 def with_engine(loaded: Loaded[Any], predictor: Any, engine: EngineName, int8: bool, say: Callable[[str], None]) -> Any:
     """A predictor whose texts are decoded by this engine; see tasks/engine.py."""
-    if (engine == "torch" and not int8) or (engine == "auto" and not hasattr(predictor, "fast")):
+    writes = hasattr(predictor, "fast")
+    if not int8 and (engine == "torch" or (engine == "auto" and not writes)):
         return predictor
-    if not hasattr(predictor, "fast"):
+    if not writes:
         raise UsageError("writes no text", where=str(loaded.run.path), cure="leave --engine and --int8 out")
 
-    def exact() -> nn.Module:
-        model: nn.Module = load_run(loaded.run, RunConfig, precision="fp32", device="cpu").model
-        return model
+    def exact() -> Any:
+        return load_run(loaded.run, RunConfig, precision="fp32", device="cpu").model
 
     predictor.fast = fast_engine(loaded.run, predictor, engine, exact, int8=int8, say=say)
     return predictor
@@ -339,10 +339,15 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
         raise UsageError("a model of this kind cannot be exported", where=str(run.path))
     if isinstance(tree, EncoderDecoderConfig) and tree.source.modality != "text":
         raise UsageError(f"reads {tree.source.modality}s and writes text, as no format here does", where=str(run.path))
-    if isinstance(tree, DecoderOnlyConfig) and tree.embedder.modality != "text":
-        problem = f"continues {tree.embedder.modality}s, as no format here does"
-        raise UsageError(problem, where=str(run.path), cure="use it here")
-    pair = load_tokenizers(run)
+    pair, modality, does = load_tokenizers(run), getattr(getattr(tree, "embedder", None), "modality", "text"), ""
+    if modality == "signal" or (modality != "text" and isinstance(tree, DecoderOnlyConfig)):
+        does = f"{'continues' if isinstance(tree, DecoderOnlyConfig) else 'reads'} {modality}s"
+    elif getattr(getattr(config, "data", None), "strands", "one") == "both":
+        does = "reads both strands"
+    elif pair is not None and pair[0].special is not None and pair[0].special.kmers:
+        does = "reads words of k letters"
+    if does:
+        raise UsageError(f"{does}, as no format here does", where=str(run.path), cure="use it here")
     checkpoint = run.best(reporter.warn).path
     with saved_weights(checkpoint) as weights:
         heads = {

@@ -11,18 +11,18 @@ from seqloom.limits import Bounded, Bounds
 _LETTERS = "ACGTURYSWKMBDHVN"  # IUPAC: bases, and sets of them (Cornish-Bowden 1985)
 _COMPLEMENTS = "TGCAAYRSWMKVHDBN"
 _COMPLEMENT = str.maketrans(_LETTERS + _LETTERS.lower(), _COMPLEMENTS + _COMPLEMENTS.lower())
+NUCLEOTIDES = frozenset(_LETTERS)
+UPPER = str.maketrans(_LETTERS.lower(), _LETTERS)
 
 
 @dataclass(frozen=True)
 class Kmers(Bounded):
     """Words of k letters, as of DNA, overlapping or not (Ji et al. 2021); those not seen in training become <unk>.
 
-    Small letters are read as capital ones.
-
     Args:
         size: k.
         stride: letters from the start of a word to that of the next: 1 = at each letter, k = without overlap.
-        lowercase: whether letters are made small instead.
+        lowercase: whether text is lowercased first.
     """
 
     kind: ClassVar[str] = "kmers"
@@ -42,5 +42,5 @@ def reverse_complement(sequence: str, where: str = "") -> str:
 
 def kmers(sequence: str, size: int, stride: int) -> str:
     """The words of `size` letters that begin every `stride` letters, with spaces between; a shorter one is whole."""
-    text = "".join(sequence.split()).upper()
+    text = "".join(sequence.split())
     return " ".join(text[i : i + size] for i in range(0, max(len(text) - size, 0) + 1, stride))

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -15,7 +16,7 @@ import tokenizers
 from seqloom.config import build
 from seqloom.errors import RunError, UsageError
 from seqloom.limits import Bounded, Bounds, ShareBelowOne, check_regular
-from seqloom.text.dna import Kmers, kmers
+from seqloom.text.dna import NUCLEOTIDES, UPPER, Kmers, kmers
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 MESSAGE_END = "<|end|>"
@@ -244,7 +245,14 @@ class Tokenizer:
             results.append((ids, firsts))
         return results
 
+    @cached_property
+    def _folds(self) -> bool:
+        """Whether all letters of the vocabulary are nucleotides in upper case."""
+        letters = {letter for token in self.inner.get_vocab() if not token.startswith("<") for letter in token}
+        return bool(letters) and letters <= NUCLEOTIDES
+
     def _given(self, texts: Sequence[str]) -> list[str]:
+        texts = [text.translate(UPPER) for text in texts] if self._folds else texts
         if self.special is not None and self.special.kmers:
             return [kmers(text, *self.special.kmers) for text in texts]
         return [text.lower() for text in texts] if self.special is not None and self.special.lowercase else list(texts)

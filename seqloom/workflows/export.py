@@ -112,17 +112,7 @@ def _export(run: Run, to: Target, folder: Path, reporter: Reporter, precision: P
             from seqloom.interop.onnx import write_onnx
 
             exported = load_exported(run, reporter)
-            _refuse_for_onnx(config_of(run, RunConfig), exported.model, str(run.path))
             write_onnx(folder, exported.model, exported.heads)
-
-
-def _refuse_for_onnx(config: RunConfig, model: torch.nn.Module, where: str) -> None:
-    """Raises UsageError for a run that does more than one pass of the model over ids or pixels."""
-    both = getattr(getattr(config, "data", None), "strands", "one") == "both"
-    if both or getattr(model, "front", None) is not None or getattr(config, "modality", "text") == "signal":
-        problem = "reads both strands" if both else "reads signals, or through a front of convolutions"
-        problem += ", which --to onnx cannot express"
-        raise UsageError(problem, where=where, cure=f"serve it: {command('serve', where)}")
 
 
 def _to_peft(run: Run, folder: Path, reporter: Reporter, base: str) -> None:

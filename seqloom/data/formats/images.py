@@ -10,9 +10,9 @@ import numpy as np
 
 from seqloom.data.formats.arrays import MOST_BYTES, labels_in, named, npz_arrays
 from seqloom.data.formats.labelled import TAB, read_examples
-from seqloom.data.formats.lines import blocks, expand, file_format, is_blank, missing, read_each
+from seqloom.data.formats.lines import blocks, expand, file_format, is_blank, read_each
 from seqloom.data.rows import LabelledArray
-from seqloom.errors import DataError, UsageError
+from seqloom.errors import DataError, SeqloomError, UsageError
 from seqloom.media.images import SUFFIXES, DamagedImageError, Shape, fitted, read_image
 
 _IDX = "idx3-ubyte"
@@ -41,19 +41,17 @@ def read_images(
 
 def _rows(path: Path, shape: Shape, columns: tuple[str, str], skip: bool) -> Iterator[LabelledArray]:
     if path.is_dir():
-        labels = sorted(e for e in path.iterdir() if e.is_dir() and not e.name.startswith("."))
+        labels = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
         return _files([(file, label.name, str(file)) for label in labels for file in image_files(label)], shape, skip)
     if path.suffix.lower() == ".npz":
         return _arrays(path, *_npz(path), shape)
     if file_format(path) in (".csv", ".tsv"):
         separator = "," if file_format(path) == ".csv" else TAB
-        rows = read_examples([str(path)], dict(zip(("text", "label"), columns, strict=True)), True, separator)
+        rows = read_examples([str(path)], dict(zip(("image", "label"), columns, strict=True)), True, separator)
         return _files([(path.parent / expand(row.text), row.label, row.where) for row in rows], shape, skip)
     if _IDX in path.name:
         labels_path = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
         return _arrays(path, _idx(path, 3), _idx(labels_path, 1), shape)
-    if not path.exists():
-        raise missing(path)
     cure = "name a folder, FILE-idx3-ubyte.gz, .npz, or a .csv or .tsv of paths and labels"
     raise UsageError("not a file of labelled images", where=str(path), cure=cure)
 
@@ -79,13 +77,13 @@ def named_arrays(path: Path, shape: Shape) -> Iterator[tuple[str, np.ndarray]]:
 
 def _files(files: Sequence[tuple[Path, str, str]], shape: Shape, skip: bool) -> Iterator[LabelledArray]:
     for path, label, where in files:
-        if not path.exists():  # of a table: its line is what has to be changed
-            raise UsageError(f"no such file: {path}", where=where, cure="check its path")
         try:
             yield LabelledArray(read_image(path, shape), label, str(path))
-        except DamagedImageError:
-            if not skip:
-                raise
+        except SeqloomError as error:
+            if not skip or not isinstance(error, DamagedImageError):
+                if where == str(path):
+                    raise
+                raise type(error)(f"{path}: {error.problem}", where=where, cure=error.cure) from None
             yield LabelledArray(np.zeros((0, 0, 0), dtype=np.uint8), label, where)
 
 

@@ -80,18 +80,20 @@ def read_examples(
 
     Args:
         paths: the files.
-        columns: the names of the columns for "text", "label" and, in pairs, "second".
+        columns: the names of the columns for "text" (or "image"), "label" and, in pairs, "second".
         header: whether the first line of a table names its columns; see LabelledFiles.
         separator: what parts the columns of a table; other than a tab, cells may be quoted.
     """
 
     def read(path: Path) -> Iterator[Example]:
-        named = header and file_format(path) != ".jsonl"
+        named = header and "text" in columns and file_format(path) != ".jsonl"
         for record, where in records(path, header, len(columns), separator):
             cells = {option: _cell(record, name, where, option, named) for option, name in columns.items()}
-            yield Example(**{**cells, "label": cells["label"].strip()}, where=where)
+            text = cells.get("text") or cells["image"]
+            yield Example(text, cells.get("second", ""), cells["label"].strip(), where)
 
-    return read_each(paths, read, "has no examples", "if its first line is an example: --data.header false")
+    cure = "if its first line is an example: --data.header false" if "text" in columns else "write a line for each"
+    return read_each(paths, read, "has no examples", cure)
 
 
 def read_tagged(paths: Sequence[str], word: int = 0, label: int = 0) -> list[TaggedWords]:

@@ -69,8 +69,8 @@ def expand(path: str) -> Path:
             raise UsageError(f"the environment variable {name} is not set", where=path, cure=cure)
         return os.environ[name]
 
-    if is_blank(path):
-        raise UsageError("the name of a file is blank", cure="name a file")
+    if is_blank(path):  # which Path reads as the current folder
+        raise UsageError("the name of a file is empty", cure="name a file, or a folder")
     if not os.path.lexists(path):
         path = re.sub(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))", value, path)
     return Path(path).expanduser() if path.startswith("~/") else Path(path)
@@ -246,15 +246,17 @@ def text_of(path: Path) -> Iterator[tuple[str, str]]:
         raise DataError("the file is empty", where=str(path), cure="name files that have examples")
 
 
-def json_records(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """The JSON objects of a file, one per line, each with its place."""
-    return ((json_object(line, where), where) for line, where in text_of(path) if not is_blank(line))
+def json_records(path: Path, form: str = "one JSON object per line") -> Iterator[tuple[dict[str, Any], str]]:
+    """The JSON objects of a file, one per line, each with its place; `form`: see `json_object`."""
+    return ((json_object(line, where, form), where) for line, where in text_of(path) if not is_blank(line))
 
 
 def read_each(paths: Sequence[str], read: Callable[[Path], Iterable[T]], problem: str, cure: str) -> list[T]:
     """The items that `read` yields for some files; DataError, with problem and cure, for a file without any."""
     items: list[T] = []
     for path in map(expand, paths):
+        if not path.exists():
+            raise missing(path)
         before = len(items)
         items += read(path)
         if len(items) == before:

@@ -298,7 +298,7 @@ _MOST_SENT = 1 << 26
 
 
 def _from_json(path: Path, layout: Layout) -> Iterator[Series]:
-    for record, where in json_records(path):
+    for record, where in json_records(path, "one JSON object per line, with null for a missing value"):
         key = layout.values or next((key for key in _KEYS if key in record), "")
         values = numbers(record.get(key), where)
         if values.ndim not in (1, 2):

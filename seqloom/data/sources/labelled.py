@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -105,8 +105,7 @@ class LabelledFiles(ExampleFiles[Example]):
         text, second, label: the columns, or keys; second = "" where the texts are no pairs.
         header: whether the first line of a table names its columns; without it, they are called "1", "2", ...
         strands: whether texts are DNA of which both strands are read: in training one of the two, drawn anew each time,
-            and in use both, with their mean before the last layer. Such a text counts twice in a batch; small letters
-            are read as capital ones.
+            and in use both, with their mean before the last layer. Such a text counts twice in a batch.
     """
 
     kind: ClassVar[str] = "labelled"
@@ -124,8 +123,7 @@ class LabelledFiles(ExampleFiles[Example]):
     def read(self, files: Sequence[str]) -> list[Example]:
         """See SplitFiles."""
         columns = {"text": self.text, "second": self.second, "label": self.label}
-        rows = read_examples(files, {option: name for option, name in columns.items() if name}, self.header)
-        return [replace(row, text=row.text.upper()) for row in rows] if self.strands == "both" else rows
+        return read_examples(files, {option: name for option, name in columns.items() if name}, self.header)
 
     def findings(self, train: Sequence[Example]) -> list[Finding]:
         """See ExampleFiles: a column of labels that is called like one of them."""

@@ -43,7 +43,7 @@ class TextMedium(Medium):
         if len(parts) not in sizes or not all(map(is_text, parts)):
             expected = "texts or " * either + "pairs of texts: FIRST<TAB>SECOND" if pairs or either else "texts"
             raise UsageError(f"cannot be read: {str(example)[:80]!r}", cure=f"this run is for {expected}")
-        return Example(parts[0].upper(), *parts[1:]) if self.strands else Example(*parts)
+        return Example(*parts)
 
     def windows(self, rows: Sequence[Example]) -> list[tuple[Window, ...]]:
         """See Medium."""
@@ -142,6 +142,8 @@ class ImageMedium(Medium):
 
     def _image(self, example: Any) -> LabelledArray:
         if isinstance(example, str | Path):
+            if is_blank(str(example)):
+                raise UsageError("the name of an image is empty", cure="name a file")
             if is_uri(str(example)):
                 return LabelledArray(from_uri(str(example)))
             pixels = read_image(Path(example), replace(self.shape, size=0))

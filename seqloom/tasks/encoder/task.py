@@ -62,8 +62,6 @@ class ReadingConfig(GradientConfig):
         self.training.check_metric(*self.metrics)
         if isinstance(self.tokenizer, BPE) and self.tokenizer.dropout:
             raise ValueError("tokenizer.dropout is for pairs of sentences to translate")
-        if self.begins_with and getattr(self.model.embedder, "modality", "text") != self.modality:
-            Run.open(self.begins_with)  # whose model it is; without it, this one is not what was meant
         check_reads(self.model, "embedder", self.modality)
         limit = limit_of(self.model)
         if self.modality != "image" and limit is not None and limit < self.batches.length:
@@ -72,7 +70,7 @@ class ReadingConfig(GradientConfig):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged into the model of the run that training starts from, or into that for its modality."""
-        return on_start(for_modality(cls, tree, cls.models), *cls.starts)
+        return for_modality(cls, on_start(tree, *cls.starts), cls.models)
 
     @property
     def modality(self) -> str:

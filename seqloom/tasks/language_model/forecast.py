@@ -77,7 +77,7 @@ class ForecastConfig(GradientConfig):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged into the model of the run that training starts from, or into the default one."""
-        whole = on_start(for_modality(cls, tree, {"signal": "signal-lstm"}), DecoderOnlyConfig.kind)
+        whole = for_modality(cls, on_start(tree, DecoderOnlyConfig.kind), {"signal": "signal-lstm"})
         return {key: value for key, value in whole.items() if key != "tokenizer" or key in tree}
 
     def assets(self, run: Run) -> Assets:

@@ -54,7 +54,7 @@ class TranslateConfig(TranslateKeys):
     @classmethod
     def expand(cls, tree: Mapping[str, Any]) -> Tree:
         """The tree merged into the model of the run that training starts from, or into that for its modality."""
-        return on_start(for_modality(cls, tree, _MODELS), EncoderDecoderConfig.kind)
+        return for_modality(cls, on_start(tree, EncoderDecoderConfig.kind), _MODELS)
 
     @property
     def used_by(self) -> str:

@@ -69,6 +69,7 @@ def test_folders_and_tables_hold_the_same(tmp_path: Path) -> None:
         save(tmp_path / "all" / NAMES[label] / f"{i}.png", pixels)
         lines.append(f"all/{NAMES[label]}/{i}.png")
     (tmp_path / "all" / "bag" / "notes.txt").write_text("no image", encoding="utf-8")
+    save(tmp_path / "all" / ".checkpoints" / "0.png", PIXELS[0])
     rows = read(tmp_path / "all")
     assert [(row.label, row.where.rpartition("/")[2]) for row in rows] == [
         ("bag", "2.png"),
@@ -92,6 +93,21 @@ def test_damaged_files_are_named_or_become_rows_without_pixels(tmp_path: Path) -
     (tmp_path / "all" / "bag" / "1.png").write_bytes(b"damaged")
     refused(r"1.png: not a whole image", tmp_path / "all")
     assert [row.values.size for row in read(tmp_path / "all", skip=True)] == [16, 0, 16]
+
+
+def test_faulty_tables_and_names_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+
+    def of(*lines: str) -> Path:
+        table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return table
+
+    refused("t.csv:3: .*no.png: no such file", of("path,kind", "", "no.png,a"), error=UsageError)
+    refused("t.csv:1: columns 1 and 3 are both called 'kind'", of("kind,path,kind", "a,x.png,b"))
+    refused(r"no column 'path'\n  choose it with --data.image COLUMN; ", of("file,kind", "x.png,b"))
+    refused("none: no such file", tmp_path / "none", error=UsageError)
+    with pytest.raises(UsageError, match="the name of a file is empty"):
+        read_images([""], Shape(), ("path", "kind"), ())
 
 
 def test_other_sizes_are_refused_or_resized(archive: Path, tmp_path: Path) -> None:
@@ -174,20 +190,3 @@ def test_the_digits_are_split_once() -> None:
     assert {row.label for row in test} == set("0123456789")
     assert train[0].values.shape == (1, 8, 8)
     assert train[0].values.max() > 200
-
-
-def test_hidden_folders_are_no_labels_and_a_table_names_its_line(tmp_path: Path) -> None:
-    for folder in ("a", "b", ".ipynb_checkpoints"):
-        save(tmp_path / "set" / folder / "x.png", PIXELS[0])
-    assert {row.label for row in read(tmp_path / "set")} == {"a", "b"}
-    (tmp_path / "t.csv").write_text("path,kind\nset/a/x.png,a\nset/b/y.png,b\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="no such file") as error:
-        read(tmp_path / "t.csv")
-    assert error.value.where.endswith("t.csv:3")
-    with pytest.raises(UsageError, match="no such file"):
-        read(tmp_path / "sets")
-    with pytest.raises(UsageError, match="the name of a file is blank"):
-        read_images([""], Shape(0), ("path", "kind"), ())
-    (tmp_path / "twice.csv").write_text("kind,path,kind\na,set/a/x.png,b\n", encoding="utf-8")
-    with pytest.raises(DataError, match="columns 1 and 3 are both called 'kind'"):
-        read(tmp_path / "twice.csv")

@@ -108,9 +108,9 @@ def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "all").mkdir()
     image.fromarray(pixels[0]).save(tmp_path / "all" / "0.png")
     image.fromarray(pixels[1]).resize((30, 20)).save(tmp_path / "all" / "1.png")
-    main(["classify", str(run.path), str(tmp_path / "all"), str(tmp_path / "all" / "1.png")])
+    main(["classify", str(run.path), str(tmp_path / "all"), "", str(tmp_path / "all" / "1.png")])
     lines, warned = capsys.readouterr()
-    assert [line.split("\t")[0] for line in lines.split("\n")[:-1]] == ["bright", "half", "half"]
+    assert [line.split("\t")[0] for line in lines.split("\n")[:-1]] == ["bright", "half", "", "half"]
     assert "images of other sizes are resized to 8 x 8; the first: " in warned
 
 

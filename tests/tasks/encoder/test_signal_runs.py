@@ -26,7 +26,7 @@ from seqloom.tasks.encoder.media import TextMedium
 from seqloom.tasks.encoder.signals import SignalMedium
 from seqloom.tasks.encoder.tag import StepTagger, TagConfig
 from seqloom.text.dna import Kmers, kmers, reverse_complement
-from seqloom.text.tokenizer import Tokenizer
+from seqloom.text.tokenizer import Characters, Tokenizer
 from seqloom.text.training import train_tokenizer
 from seqloom.workflows.export import export_run
 from seqloom.workflows.train import train_run
@@ -95,6 +95,12 @@ def test_a_run_learns_and_is_used(tree: Tree, tmp_path: Path, capsys: pytest.Cap
     assert len(found) == 26
     with pytest.raises(UsageError, match=r"has 6 series\n  name one, like .*new.jsonl:1"):
         seqloom.load(run.path)([str(tmp_path / "new.jsonl")])
+    (tmp_path / "names").write_text(f"{tmp_path / 'new.jsonl'}:1\n\n", encoding="utf-8")
+    main(["classify", str(run.path), "--file", str(tmp_path / "names")])
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.split("\n")[:-1]] == [labels[0], ""]
+    with pytest.raises(UsageError, match="reads signals, as no format here does"):
+        export_run(run, "onnx", str(tmp_path / "out" / "x.onnx"), Listener())
+    assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="not a series"):
         seqloom.load(run.path)([np.zeros((2, 3, 4))])
     with pytest.raises(DataError, match="3 channels, and the model reads 2"):
@@ -148,6 +154,13 @@ def test_channels_must_agree_and_missing_values_count_for_nothing(tree: Tree, tm
         build(ClassifyConfig, {**tree, "model": model})
 
 
+def test_a_start_that_does_not_exist_is_named(tree: Tree) -> None:
+    del tree["model"]
+    made = build(ClassifyConfig, {**tree, "start": "runs/nope"})
+    with pytest.raises(UsageError, match="runs/nope: no such run"):
+        train_run(made, Listener())
+
+
 def test_the_other_strand() -> None:
     assert reverse_complement("ACGTTNrk") == "myNAACGT"
     assert reverse_complement(reverse_complement("ACGTURYSWKMBDHVN".replace("U", "T"))) == "ACGTTRYSWKMBDHVN"
@@ -192,6 +205,24 @@ def dna(tmp_path: Path) -> Tree:
     }
 
 
+def test_lower_case_is_folded_where_all_letters_are_nucleotides() -> None:
+    for kind in (Kmers(3), Characters()):
+        made = train_tokenizer(kind, ["ACGTACGT", "TTTA"])
+        assert made.encode(["acgTT"])[0].tolist() == made.encode(["ACGTT"])[0].tolist()
+    made = train_tokenizer(Characters(), ["ACGTacgt"])
+    assert made.encode(["a"])[0].tolist() != made.encode(["A"])[0].tolist()
+
+
+@pytest.mark.parametrize(("strands", "reads"), [("both", "both strands"), ("one", "words of k letters")])
+def test_dna_is_not_exported(strands: str, reads: str, dna: Tree, tmp_path: Path) -> None:
+    few = {**dna["training"], "steps": 1, "evaluate_every": 1}
+    tree = {**dna, "data": {**dna["data"], "strands": strands}, "training": few}
+    run = train_run(build(ClassifyConfig, tree), Listener())
+    with pytest.raises(UsageError, match=f"reads {reads}, as no format here does"):
+        export_run(run, "onnx", str(tmp_path / "out" / "x.onnx"), Listener())
+    assert not (tmp_path / "out").exists()
+
+
 def test_both_strands_have_one_answer(dna: Tree, tmp_path: Path) -> None:
     run = train_run(build(ClassifyConfig, dna), Listener())
     texts = ["ACGTACGATTACGTACGT", "ACGTACCCCACCGTACGT"]
@@ -200,7 +231,7 @@ def test_both_strands_have_one_answer(dna: Tree, tmp_path: Path) -> None:
     assert [each.label for each in one] == ["1", "0"]
     small = predictor([text.lower() for text in texts])
     assert [each.probabilities for each in small] == [each.probabilities for each in one]
-    with pytest.raises(UsageError, match="reads both strands, which --to onnx cannot express"):
+    with pytest.raises(UsageError, match="reads both strands, as no format here does"):
         export_run(run, "onnx", str(tmp_path / "x.onnx"), Listener())
     with pytest.raises(DataError, match="'X' is no nucleotide") as error:
         predictor(["ACGXT"])
@@ -210,6 +241,8 @@ def test_both_strands_have_one_answer(dna: Tree, tmp_path: Path) -> None:
     tokenizer = predictor.reader.tokenizer
     with pytest.raises(UsageError, match="words of k letters has no published format"):
         write_tokenizers(tmp_path, (tokenizer, tokenizer), predictor.model, None)
+    with pytest.raises(DataError, match="'ACGXT': 'X' is no nucleotide"):
+        predictor(["ACGT", "ACGXT"])
     with pytest.raises(ConfigError, match="for single texts"):
         build(ClassifyConfig, {**dna, "data": {**dna["data"], "second": "label"}})
 
