@@ -337,10 +337,10 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
     tree: Any = getattr(config, "model", None)
     if getattr(tree, "kind", "") not in CONFIGS:
         raise UsageError("a model of this kind cannot be exported", where=str(run.path))
-    if isinstance(tree, EncoderDecoderConfig) and tree.source.modality != "text":
-        raise UsageError(f"reads {tree.source.modality}s and writes text, as no format here does", where=str(run.path))
     pair, modality, does = load_tokenizers(run), getattr(getattr(tree, "embedder", None), "modality", "text"), ""
-    if modality == "signal" or (modality != "text" and isinstance(tree, DecoderOnlyConfig)):
+    if isinstance(tree, EncoderDecoderConfig) and tree.source.modality != "text":
+        does = f"reads {tree.source.modality}s and writes text"
+    elif modality == "signal" or (modality != "text" and isinstance(tree, DecoderOnlyConfig)):
         does = f"{'continues' if isinstance(tree, DecoderOnlyConfig) else 'reads'} {modality}s"
     elif getattr(getattr(config, "data", None), "strands", "one") == "both":
         does = "reads both strands"
