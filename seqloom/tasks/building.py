@@ -295,10 +295,8 @@ def on_start(tree: Mapping[str, Any], *kinds: str, tasks: Mapping[str, str] = Ma
     other = base.get("model", {}).get("kind")
     if other not in (None, *kinds):
         hint = f"; for that one the task is '{tasks[other]}'" if other in tasks else ""
-        wanted = " or ".join(map(repr, kinds))
-        raise ValueError(
-            f"start must name a run whose model is of the kind {wanted}, not {other!r} as {start} is{hint}"
-        )
+        problem = f"start must name a run whose model is of the kind {' or '.join(map(repr, kinds))}"
+        raise ValueError(f"{problem}, not {other!r} as {start} is{hint}")
     tokenizer = tree.get("tokenizer", {})
     for key, value in tokenizer.items() if isinstance(tokenizer, Mapping) else ():
         if isinstance(value, Arguments):
@@ -340,8 +338,8 @@ def load_model(run: Run, reporter: Reporter) -> tuple[Model, dict[str, int], tup
     pair, modality, does = load_tokenizers(run), getattr(getattr(tree, "embedder", None), "modality", "text"), ""
     if isinstance(tree, EncoderDecoderConfig) and tree.source.modality != "text":
         does = f"reads {tree.source.modality}s and writes text"
-    elif modality == "signal" or (modality != "text" and isinstance(tree, DecoderOnlyConfig)):
-        does = f"{'continues' if isinstance(tree, DecoderOnlyConfig) else 'reads'} {modality}s"
+    elif modality == "signal":
+        does = "continues signals" if isinstance(tree, DecoderOnlyConfig) else "reads signals"
     elif getattr(getattr(config, "data", None), "strands", "one") == "both":
         does = "reads both strands"
     elif pair is not None and pair[0].special is not None and pair[0].special.kmers:
