@@ -247,9 +247,9 @@ class Tokenizer:
 
     @cached_property
     def _folds(self) -> bool:
-        """Whether all letters of the vocabulary are nucleotides in upper case."""
+        """Whether the letters of the vocabulary are those of DNA or RNA in upper case."""
         letters = {letter for token in self.inner.get_vocab() if not token.startswith("<") for letter in token}
-        return bool(letters) and letters <= NUCLEOTIDES
+        return {*"ACG"} < letters <= NUCLEOTIDES
 
     def _given(self, texts: Sequence[str]) -> list[str]:
         texts = [text.translate(UPPER) for text in texts] if self._folds else texts

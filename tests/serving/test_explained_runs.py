@@ -64,7 +64,7 @@ def test_a_run_of_each_kind_is_explained(runs: Path, tmp_path: Path, inputs: dic
     [
         ("both", "", "image", "has several tasks: marks, waves, scenes, films"),
         ("both", "none", "image", "has no task 'none'"),
-        ("waves", "", "text", "not a file of series"),
+        ("waves", "", "text", "no such file"),
         ("pictures", "", "text", "no such file"),
         ("pictures", "", "signal", "no such file"),
         ("ahead", "", "signal", "forecasts are not shown from inside"),
