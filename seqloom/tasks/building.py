@@ -17,7 +17,7 @@ from torch.nn import functional
 from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.config import Arguments, Tree, merge, read_tree
-from seqloom.decoding.config import EngineName
+from seqloom.decoding.engines import EngineName
 from seqloom.errors import RunError, UsageError
 from seqloom.files import FROZEN, WEIGHTS, Checkpoint
 from seqloom.models.assemblies import CONFIGS, Model, Undrawn, make_model, unallocated, vocabulary_parameters

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqloom.decoding.config import EngineName, Greedy, Sampling
+from seqloom.decoding.config import Greedy, Sampling
 from seqloom.decoding.ctranslate import CTranslate2, refusal
+from seqloom.decoding.engines import EngineName
 from seqloom.decoding.job import Job
 from seqloom.decoding.results import Hypothesis, Ids
 from seqloom.errors import RunError, UsageError, optional

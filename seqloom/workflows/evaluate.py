@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seqloom import config as configs
 from seqloom.data.formats.lines import content_digests
-from seqloom.decoding.config import EngineName
+from seqloom.decoding.engines import EngineName
 from seqloom.errors import UsageError
 from seqloom.files import Json, short_digest, write_sealed
 from seqloom.run import Run
