@@ -206,5 +206,5 @@ _HYPOTHESES = 2048
 
 def with_options(base: DecodingConfig, options: Mapping[str, Any]) -> DecodingConfig:
     """`base` with named options laid over it: beam=5, temperature=0.7, kind="greedy", ..."""
-    config: DecodingConfig = over(DecodingConfig, base, options, Origin("options"))
+    config: DecodingConfig = over(DecodingConfig, base, options, Origin("options")) if options else base
     return config

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ _FREE = {"max_length", "beam", "n_best", "length_penalty"}
 _MOST = 64  # rows of a batch
 
 
+@cache
 def refusal(config: DecodingConfig) -> str:
     """What of a config CTranslate2 does not do as our own decoding does; "" = it does all."""
     if isinstance(config, Sampling):

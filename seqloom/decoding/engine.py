@@ -207,7 +207,8 @@ class Engine:
         return Side(self._scores, last_of(self._reading([row[:-1]])), lambda window: room - window.values.shape[1])
 
     def _task(self, jobs: Sequence[Job]) -> Task:
-        self.model.eval()
+        if self.model.training:
+            self.model.eval()
         rows, request = [job.row for job in jobs], jobs[0].request
         device = next(self.model.parameters()).device
         start = torch.tensor([row[-1] for row in rows], device=device)
