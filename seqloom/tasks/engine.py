@@ -184,10 +184,12 @@ def _converted(
         write_sealed(path / _STAMP, {"basis": basis})
 
     try:
+        if folder.exists() and not (folder / _STAMP).is_file():
+            raise RunError("is not ours", where=str(folder))
         if Checkpoint(folder).fault() is not None or read_sealed(folder / _STAMP, "").get("basis") != basis:
             write_folder(folder, write)
         return nullcontext(str(folder))
-    except RunError:  # the run cannot be written to
+    except RunError:  # the run cannot be written to, or has something else in this place
         temporary = tempfile.TemporaryDirectory(prefix="seqloom-")
         write(Path(temporary.name))
         return temporary

@@ -60,6 +60,11 @@ def test_a_run_that_cannot_be_written_to_is_converted_elsewhere(call: Call, fold
     result = call("translate", "run", *TEXTS, *BY)
     assert (result.lines, asked) == (wanted, [3])
     assert KEPT.read_text() == "in the way"
+    KEPT.unlink()
+    KEPT.mkdir()
+    (KEPT / "notes.txt").write_text("mine")
+    assert call("translate", "run", *TEXTS, *BY).lines == wanted
+    assert [path.name for path in KEPT.iterdir()] == ["notes.txt"]
 
 
 def test_auto_takes_it_where_the_model_computes_in_float32(call: Call, folder, asked, monkeypatch):
