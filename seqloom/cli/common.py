@@ -119,9 +119,9 @@ class Engine:
     """What decodes.
 
     Args:
-        engine: torch = our own engine; ctranslate2 = CTranslate2, where it does the same; auto = that where it is
-            installed and the model computes in float32.
-        int8: Let CTranslate2 round the matrices to 8 bits.
+        engine: torch = our own engine; ctranslate2 = CTranslate2 for what it does alike, our own for the rest, which is
+            said once; auto = the same, unsaid, if CTranslate2 is installed and the model computes in float32.
+        int8: With --engine ctranslate2, let it round the matrices to 8 bits: faster, not quite the same results.
     """
 
     engine: EngineName = "auto"
