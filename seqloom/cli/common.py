@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from seqloom.decoding.engines import EngineName
+from seqloom.decoding.config import EngineName
 from seqloom.errors import UsageError
 from seqloom.inspection.page import Table, cell
 from seqloom.limits import Length, Seed, parted

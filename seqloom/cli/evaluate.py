@@ -17,6 +17,7 @@ from seqloom.cli.common import (
     print_result,
     print_tables,
 )
+from seqloom.errors import UsageError
 from seqloom.limits import Bounds
 
 _MOST_COLUMNS = 13  # of a confusion: a terminal has no room for more
@@ -52,6 +53,8 @@ def evaluate(
     from seqloom.workflows.evaluate import evaluate_choices, evaluate_run
 
     reporter = printing.reporter
+    if choices and (by.engine == "ctranslate2" or by.int8):
+        raise UsageError("questions are answered by our own engine", where="--choices", cure="leave --engine out")
     if choices:
         scores = evaluate_choices(run, choices, shots, name, reporter)
     else:

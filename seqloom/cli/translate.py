@@ -77,7 +77,8 @@ def translate(
     typed, options = split_keys(texts)
     more: Any = {"long_input": how.long, "special_tokens": use.special_tokens, "task": task, **vars(by)}
     translator = _opened(run, ("text", "signal"), options, reporter, rows=how.rows, **more)
-    settle_threads(translator, len(typed) or how.rows)
+    if len(typed) not in range(1, 8):  # a few are translated before this could help
+        settle_threads(translator, len(typed) or how.rows)
     scores = scores or translator.config.n_best > 1
     number = 0
     for block in blocks(typed, file, how.rows * 8):

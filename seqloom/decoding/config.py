@@ -11,6 +11,7 @@ from seqloom.errors import ConfigError
 from seqloom.limits import Bounded, Bounds, LengthOrZero, NotNegative, Seed, Share
 
 Stop = Literal["first", "likely", "certain"]
+EngineName = Literal["auto", "torch", "ctranslate2"]
 _STOP: Stop = "first"
 
 

@@ -32,6 +32,12 @@ def observed(observer: Observer) -> Iterator[None]:
         _observer.reset(token)
 
 
+def is_watched(model: nn.Module) -> bool:
+    """Whether somebody in this thread is told what layers compute with, or has hooks in the model."""
+    hooks = (module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    return _observer.get() is not None or any(hooks)
+
+
 def note(layer: nn.Module, make: Callable[..., Any], *parts: Any) -> None:
     """Passes `make(*parts)` to the observer, if there is one."""
     if (observer := _observer.get()) is not None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seqloom.decoding.config import EngineName
 from seqloom.decoding.continuous import Update
-from seqloom.decoding.engines import EngineName
 from seqloom.errors import RunError, UsageError, nearest
 from seqloom.serving.refusals import UnknownModelError, WrongTaskError
 from seqloom.serving.work import Ticket, Worker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from torch.nn import functional
 from seqloom.adaptation.adapt import adapt, merge_adapters
 from seqloom.adaptation.config import AdaptConfig, Full
 from seqloom.config import Arguments, Tree, merge, read_tree
-from seqloom.decoding.engines import EngineName
+from seqloom.decoding.config import EngineName
 from seqloom.errors import RunError, UsageError
 from seqloom.files import FROZEN, WEIGHTS, Checkpoint
 from seqloom.models.assemblies import CONFIGS, Model, Undrawn, make_model, unallocated, vocabulary_parameters
@@ -131,7 +132,7 @@ def open_predictor(
         key: options.pop(key) for key in ("precision", "device", "special_tokens", "say", "task") if key in options
     }
     loaded = load_run(path, kind, **opening)
-    return with_engine(loaded, loaded.predictor(**options), engine, int8, opening.get("say", print))
+    return with_engine(loaded, loaded.predictor(**options), engine, int8, opening.get("say", warnings.warn))
 
 
 def with_engine(loaded: Loaded[Any], predictor: Any, engine: EngineName, int8: bool, say: Callable[[str], None]) -> Any:

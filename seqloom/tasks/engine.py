@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqloom.decoding.config import Greedy, Sampling
+from seqloom.decoding.config import EngineName, Greedy, Sampling
 from seqloom.decoding.ctranslate import CTranslate2, refusal
-from seqloom.decoding.engines import EngineName
 from seqloom.decoding.job import Job
 from seqloom.decoding.results import Hypothesis, Ids
 from seqloom.errors import RunError, UsageError, optional
 from seqloom.files import Checkpoint, read_sealed, short_digest, write_folder, write_sealed
 from seqloom.models.encoder_decoder import EncoderDecoder
 from seqloom.nn.effective import adapters_of
+from seqloom.nn.observe import is_watched
 from seqloom.run import Run
 from seqloom.text.tokenizer import Tokenizer
 
@@ -32,21 +32,25 @@ Own = Callable[[Sequence[int]], list[list[Hypothesis]]]
 FOLDER, _STAMP = "ctranslate2", "engine.json"
 _LARGE = 1 << 25  # parameters from which on all threads work on one batch
 _ROWS = 32  # decoded to see which number of threads is faster
-_TOLERANCE = {None: 1e-3, torch.float32: 1e-3, torch.bfloat16: 0.05}
-_INT8 = 0.15
+_TOLERANCE, _INT8 = {torch.float32: 1e-3, torch.bfloat16: 0.05}, 0.15  # nats a token
 
 
 class Fast:
     """Decodes what it can by CTranslate2, and leaves the rest to our own decoding.
 
+    While somebody looks at what the model computes, or changes it, all is left.
+
     Args:
+        model: what our own decoding computes with.
         opened: returns the model when something is to be decoded; None = our own engine decodes all.
         room: the most tokens of a prompt and its continuation, or of a source, and of a translation.
         say: is told once what is left.
     """
 
-    def __init__(self, opened: Callable[[], CTranslate2 | None], room: int, say: Callable[[str], None]) -> None:
-        self._opened, self._room, self._say = opened, room, say
+    def __init__(
+        self, model: nn.Module, opened: Callable[[], CTranslate2 | None], room: int, say: Callable[[str], None]
+    ) -> None:
+        self._model, self._opened, self._room, self._say = model, opened, room, say
         self._said: set[str] = set()
 
     @cached_property
@@ -63,7 +67,8 @@ class Fast:
     def whole(self, jobs: Sequence[Job]) -> list[list[Hypothesis] | None]:
         """The same, but None for those that are left."""
         results: list[list[Hypothesis] | None] = [None] * len(jobs)
-        able = [i for i, job in enumerate(jobs) if not self._left(job) and self._fits(job)]
+        watched = is_watched(self._model)
+        able = [i for i, job in enumerate(jobs) if not (watched or self._left(job)) and self._fits(job)]
         if able and (other := self._other) is not None:
             rows, limits = [jobs[i].row for i in able], [jobs[i].request.length for i in able]
             for i, hypotheses in zip(able, other.decode(rows, limits, jobs[0].config), strict=True):
@@ -72,7 +77,8 @@ class Fast:
 
     def stream(self, job: Job, own: Callable[[], Generator[Ids, None, Hypothesis]]) -> Generator[Ids, None, Hypothesis]:
         """Yields the ids of the best hypothesis as they are decided; returns it."""
-        if self._left(job) or job.config.beam > 1 or not self._fits(job) or self._other is None:
+        left = is_watched(self._model) or self._left(job) or job.config.beam > 1 or not self._fits(job)
+        if left or self._other is None:
             return own()
         return self._other.stream(job.row, job.request.length)
 
@@ -80,14 +86,13 @@ class Fast:
         return len(job.row) + job.request.length <= self._room
 
     def _left(self, job: Job) -> bool:
-        why = refusal(job.config)
-        for reason, there in {
+        reasons = {
             "adapters": adapters_of() is not None or job.adapter is not None,
             "the probabilities of tokens": job.top is not None,
             "a beginning that is given": bool(job.request.prefix),
             "texts that end before a string": job.request.stopped is not None,
-        }.items():
-            why = why or (reason if there else "")
+        }
+        why = refusal(job.config) or next((reason for reason, there in reasons.items() if there), "")
         if why and why not in self._said:
             self._said.add(why)
             self._say(f"{why} is not for CTranslate2: our own engine decodes")
@@ -150,7 +155,7 @@ def fast_engine(
         return other if apart <= most else None
 
     room = getattr(predictor, "context", None)
-    return Fast(opened, POSITIONS if room is None else min(room, POSITIONS), tell)
+    return Fast(model, opened, POSITIONS if room is None else min(room, POSITIONS), tell)
 
 
 def names_and_ends(
@@ -197,7 +202,7 @@ def _converted(
 
 def _apart(predictor: Any, other: CTranslate2) -> float:
     """How far both are apart at most, in nats per token, on what our own engine writes for a few random inputs."""
-    rows, config = _example(predictor, 3)
+    rows, config = _example(predictor, 3, 7)
     fast, predictor.fast = predictor.fast, None
     written = predictor.hypotheses(rows, config)
     predictor.fast = fast
@@ -217,14 +222,14 @@ def settle_threads(predictor: Any, count: int, clock: Callable[[], float] = time
     fixed = predictor.fast is not None or isinstance(predictor.config, Sampling)
     if most == 1 or large or fixed or not isinstance(_source_of(predictor), Tokenizer):
         return most
-    rows, config = _example(predictor, min(count, _ROWS))
+    rows, config = _example(predictor, min(count, _ROWS), 2)
     taken: dict[int, list[float]] = {1: [], most: []}
-    for threads in (1, most) * 3:
+    for threads in (1, most) * 2:
         torch.set_num_threads(threads)
         began = clock()
         predictor.hypotheses(rows, config)
         taken[threads].append(clock() - began)
-    best = min(taken, key=lambda threads: min(taken[threads][1:]))  # what is compiled first takes longer
+    best = min(taken, key=lambda threads: taken[threads][1])  # what is compiled first takes longer
     torch.set_num_threads(best)
     return best
 
@@ -233,10 +238,10 @@ def _source_of(predictor: Any) -> Any:
     return getattr(predictor, "source", None) or predictor.tokenizer
 
 
-def _example(predictor: Any, count: int) -> tuple[list[list[int]], Greedy]:
-    """A few random inputs, and how they are decoded in a few steps."""
+def _example(predictor: Any, count: int, tokens: int) -> tuple[list[list[int]], Greedy]:
+    """A few random inputs, and how results of so many tokens are decoded."""
     random, sizes = np.random.Generator(np.random.Philox(1)), predictor.model.config.decoder
     room = min(n for n in (16, sizes.limit, getattr(predictor, "context", None)) if n is not None)
     longest = max(1, min(6, room // 2, getattr(predictor, "max_source", room)))
     rows = [random.integers(0, _source_of(predictor).vocab_size, longest).tolist() for _ in range(count)]
-    return rows, Greedy(max_length=max(1, room // 2 - 1))
+    return rows, Greedy(max_length=max(1, min(tokens, room // 2 - 1)))

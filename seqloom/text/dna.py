@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -11,7 +12,6 @@ from seqloom.limits import Bounded, Bounds
 _LETTERS = "ACGTURYSWKMBDHVN"  # IUPAC: bases, and sets of them (Cornish-Bowden 1985)
 _COMPLEMENTS = "TGCAAYRSWMKVHDBN"
 _COMPLEMENT = str.maketrans(_LETTERS + _LETTERS.lower(), _COMPLEMENTS + _COMPLEMENTS.lower())
-NUCLEOTIDES = frozenset(_LETTERS)
 UPPER = str.maketrans(_LETTERS.lower(), _LETTERS)
 
 
@@ -30,6 +30,16 @@ class Kmers(Bounded):
     size: Annotated[int, Bounds(1, 12)] = 6
     stride: Annotated[int, Bounds(1, 12)] = 1
     lowercase: bool = False
+
+
+def of_nucleotides(tokens: Iterable[str]) -> bool:
+    """Whether the letters of a vocabulary are those of DNA or RNA in upper case; the first other one decides."""
+    letters = set[str]()
+    for token in tokens:
+        letters.update("" if token.startswith("<") else token)
+        if not letters <= {*_LETTERS}:
+            return False
+    return {*"ACG"} < letters
 
 
 def reverse_complement(sequence: str, where: str = "") -> str:

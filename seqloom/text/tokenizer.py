@@ -16,7 +16,7 @@ import tokenizers
 from seqloom.config import build
 from seqloom.errors import RunError, UsageError
 from seqloom.limits import Bounded, Bounds, ShareBelowOne, check_regular
-from seqloom.text.dna import NUCLEOTIDES, UPPER, Kmers, kmers
+from seqloom.text.dna import UPPER, Kmers, kmers, of_nucleotides
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 MESSAGE_END = "<|end|>"
@@ -246,13 +246,11 @@ class Tokenizer:
         return results
 
     @cached_property
-    def _folds(self) -> bool:
-        """Whether the letters of the vocabulary are those of DNA or RNA in upper case."""
-        letters = {letter for token in self.inner.get_vocab() if not token.startswith("<") for letter in token}
-        return {*"ACG"} < letters <= NUCLEOTIDES
+    def _of_dna(self) -> bool:
+        return of_nucleotides(self.inner.id_to_token(i) or "" for i in range(self.vocab_size))
 
     def _given(self, texts: Sequence[str]) -> list[str]:
-        texts = [text.translate(UPPER) for text in texts] if self._folds else texts
+        texts = [text.translate(UPPER) for text in texts] if self._of_dna else texts
         if self.special is not None and self.special.kmers:
             return [kmers(text, *self.special.kmers) for text in texts]
         return [text.lower() for text in texts] if self.special is not None and self.special.lowercase else list(texts)

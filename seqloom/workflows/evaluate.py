@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seqloom import config as configs
 from seqloom.data.formats.lines import content_digests
-from seqloom.decoding.engines import EngineName
+from seqloom.decoding.config import EngineName
 from seqloom.errors import UsageError
 from seqloom.files import Json, short_digest, write_sealed
 from seqloom.run import Run
@@ -67,8 +67,10 @@ def evaluate_run(
         config = configs.build(type(config), configs.merge(configs.tree_of(config), configs.read_overrides(reading)))
     loaded = load_run(run, RunConfig, precision=config.measured_in, say=reporter.warn, task=task)
     predictor = replace(loaded, config=config).predictor()
-    if isinstance(predictor, Translator) or engine == "ctranslate2" or int8:
+    if isinstance(predictor, Translator):
         predictor = with_engine(loaded, predictor, engine, int8, reporter.warn)
+    elif engine == "ctranslate2" or int8:
+        raise UsageError("CTranslate2 only translates here", where=str(run.path), cure="leave --engine and --int8 out")
     scores = config.score(predictor, test, options, reporter)
     return saved(run, title, scores, basis(run, config, test, [*options, *["--int8"] * int8], reporter), reporter)
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from calls import Call
+from calls import LANGUAGE_MODEL, Call
 
 import seqloom
 from seqloom.decoding import ctranslate
@@ -130,6 +130,27 @@ def test_other_results_than_ours_are_not_used(call: Call, folder, monkeypatch):
     result = call("translate", "run", *TEXTS, *BY)
     assert "CTranslate2 gives other results than our own engine" in result.err
     assert result.lines == wanted
+
+
+def test_a_language_model_is_measured_by_our_own_engine(call: Call, folder):
+    Path("lm.toml").write_text(LANGUAGE_MODEL, encoding="utf-8")
+    Path("train.txt").write_text("ba ko mi\n" * 30)
+    for name in ("valid", "test"):
+        Path(f"{name}.txt").write_text("ba ko\n" * 9)
+    assert call("train", "lm.toml", "--run", "lm", "-q").code == 0
+    assert call("eval", "lm", "-q").code == 0
+    for words in (["--engine", "ctranslate2"], ["--int8"]):
+        call("eval", "lm", *words).refused(2, "CTranslate2 only translates here")
+        call("eval", "lm", "--choices", "q.jsonl", *words).refused(2, "questions are answered by our own engine")
+    said = call("generate", "lm", "ba", "--engine", "torch", "--length", "5", "--decoding.kind", "greedy").out
+    assert call("generate", "lm", "ba", *BY, "--length", "5").out == said
+
+
+def test_in_python_what_is_left_is_a_warning(folder, asked):
+    translator = seqloom.load("run", engine="ctranslate2")
+    with pytest.warns(UserWarning, match="no_repeat_ngram = 2 is not for CTranslate2"):
+        translator(TEXTS, no_repeat_ngram=2)
+    assert asked == []
 
 
 def test_in_python(folder, asked):

@@ -13,6 +13,8 @@ import torch
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling
 from seqloom.decoding.continuous import Update
 from seqloom.decoding.ctranslate import CTranslate2, refusal
+from seqloom.inspection.capture import look
+from seqloom.inspection.inside.switching import heads_set
 from seqloom.interop.ctranslate import POSITIONS, write_ctranslate2
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
 from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
@@ -81,7 +83,7 @@ class Noted(Fast):
 
     def __init__(self, predictor: Any, folder: Path, room: int = POSITIONS) -> None:
         self.left, self.told, self.at_once = list[int](), list[str](), 0
-        super().__init__(lambda: other(predictor, folder), room, self.told.append)
+        super().__init__(predictor.model, lambda: other(predictor, folder), room, self.told.append)
 
     def decode(self, jobs: Any, own: Any) -> Any:
         def noted(part: Any) -> Any:
@@ -156,6 +158,32 @@ def test_prefixes_and_adapters_are_ours(tmp_path: Path) -> None:
         made.translate(["two"], max_length=6)
     assert [told.partition(" is not")[0] for told in noted.told] == ["a beginning that is given", "adapters"]
     assert noted.left == [0, 0]
+
+
+@pytest.mark.parametrize("how", [HOW[0], HOW[1]], ids=lambda c: c.kind)
+def test_a_model_that_is_looked_into_or_changed_decodes_here(how: DecodingConfig, tmp_path: Path) -> None:
+    made = translator(FORMS["relative"])
+    rows = made.encode(TEXTS)
+    made.fast = noted = Noted(made, tmp_path / "model")
+    before = made.hypotheses(rows, how)
+    with look(made.model) as seen:
+        made.hypotheses(rows, how)
+    assert [*seen.attention]
+    found = []
+    for fast in (noted, None):
+        made.fast = fast
+        with heads_set(made.model, "decoder.stack.blocks.0.cross", {0: 0.0, 1: 0.0}):
+            found.append(made.hypotheses(rows, how))
+    agree(*found)
+    assert [[h.ids for h in row] for row in found[0]] != [[h.ids for h in row] for row in before]
+
+
+def test_a_text_that_is_looked_into_is_streamed_here(tmp_path: Path) -> None:
+    made = generator(CONTINUED["llama"])
+    made.fast = Noted(made, tmp_path / "model")
+    with look(made.model) as seen:
+        list(made.stream("two", max_length=3))
+    assert [*seen.attention]
 
 
 def test_jobs_that_go_together_are_decoded_at_once(tmp_path: Path) -> None:
