@@ -70,8 +70,9 @@ def sample_of(run: Run, use: Any) -> dict[str, str]:
     if (medium := medium_of(use)) is None:
         return found
     (kind,) = medium.inputs
+    place = str(row.get(kind) or found["text"]).partition(", step ")[0]  # a forecast names the step it begins at
     try:
-        return {"text": "", "second": "", kind: medium.address(medium.row(row.get(kind) or found["text"]))}
+        return {"text": "", "second": "", kind: medium.address(medium.row(place))}
     except SeqloomError:  # its file is elsewhere
         return {"text": "", "second": ""}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from seqloom.errors import ConfigError, DataError, UsageError
 from seqloom.tasks.language_model.forecast import ForecastConfig
 from seqloom.tasks.language_model.recordings import FrameReader
 from seqloom.workflows.evaluate import evaluate_run
+from seqloom.workflows.inside import sample_of
 from seqloom.workflows.train import train_run
 
 Tree = dict[str, Any]
@@ -66,6 +68,9 @@ def test_sines_are_learned_and_continued_in_the_units_of_the_data(tree: Tree, tm
     forecaster = seqloom.load(run.path)
     with pytest.raises(UsageError, match="not shown from inside"):
         forecaster.look(waves(1, 5)[0])
+    frames = json.loads(sample_of(run, forecaster)["signal"])
+    assert len(frames) == 60
+    assert len(frames[0]) == 2
     whole = np.nan_to_num(waves(1, 7)[0], nan=50)
     found = forecaster(whole[:40], steps=12)
     assert found.shape == (12, 2)
