@@ -68,7 +68,7 @@ class Fast:
         """The same, but None for those that are left."""
         results: list[list[Hypothesis] | None] = [None] * len(jobs)
         watched = is_watched(self._model)
-        able = [i for i, job in enumerate(jobs) if not (watched or self._left(job)) and self._fits(job)]
+        able = [i for i, job in enumerate(jobs) if not self._left(job, watched) and self._fits(job)]
         if able and (other := self._other) is not None:
             rows, limits = [jobs[i].row for i in able], [jobs[i].request.length for i in able]
             for i, hypotheses in zip(able, other.decode(rows, limits, jobs[0].config), strict=True):
@@ -77,7 +77,7 @@ class Fast:
 
     def stream(self, job: Job, own: Callable[[], Generator[Ids, None, Hypothesis]]) -> Generator[Ids, None, Hypothesis]:
         """Yields the ids of the best hypothesis as they are decided; returns it."""
-        left = is_watched(self._model) or self._left(job) or job.config.beam > 1 or not self._fits(job)
+        left = self._left(job, is_watched(self._model)) or job.config.beam > 1 or not self._fits(job)
         if left or self._other is None:
             return own()
         return self._other.stream(job.row, job.request.length)
@@ -85,8 +85,9 @@ class Fast:
     def _fits(self, job: Job) -> bool:
         return len(job.row) + job.request.length <= self._room
 
-    def _left(self, job: Job) -> bool:
+    def _left(self, job: Job, watched: bool) -> bool:
         reasons = {
+            "a model that is looked into or changed": watched,
             "adapters": adapters_of() is not None or job.adapter is not None,
             "the probabilities of tokens": job.top is not None,
             "a beginning that is given": bool(job.request.prefix),
