@@ -89,6 +89,12 @@ class Page:
         self("Page.navigate", url=url)
         self.until("document.readyState === 'complete'")
 
+    def forget(self) -> None:
+        """Leaves what is open, which may still ask for something, and then forgets what was said and loaded."""
+        self.open("about:blank")
+        self.said.clear()
+        self.loaded.clear()
+
     def js(self, expression: str) -> Any:
         """The value of an expression, which may be a promise."""
         answer = self("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)

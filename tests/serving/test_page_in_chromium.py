@@ -79,8 +79,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 @pytest.fixture
 def page(browser: Page, address: str) -> Iterator[Page]:
     """A page that says nothing on its console and asks no other server."""
-    browser.said.clear()
-    browser.loaded.clear()
+    browser.forget()
     yield browser
     assert browser.said == []
     assert {url[: len(address)] for url in browser.loaded if not url.startswith(("data:", "blob:"))} <= {address}
@@ -490,12 +489,10 @@ def test_an_explanation_opens_from_disk_without_a_network(browser: Page, runs: P
     signal = json.dumps([[0.3 * i, 9 - i] for i in range(12)])
     text, task = {"pens": (signal, ""), "both": (signal, "waves")}.get(name, (SHORT, ""))
     path = explain(runs / name, text, tmp_path / "one.html", Reporter(0), task)
-    browser.said.clear()
-    browser.loaded.clear()
+    browser.forget()
     network: Any = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     browser("Network.emulateNetworkConditions", offline=True, **network)
     try:
-        browser.open("about:blank")
         browser.open(path.as_uri(), width=390)
         for view in READY if name == "mt" else ("attention", "layers", "predictions"):
             browser.until(READY[view])
