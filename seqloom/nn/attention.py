@@ -11,7 +11,7 @@ path.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -25,6 +25,7 @@ from seqloom.nn.positions import Rotation, rotate
 from seqloom.shapes import Bool, Float, Tensor, Vectors
 
 Queries = Float[Tensor, "B H T C"]
+_FEW = 64  # queries of all heads
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,14 @@ class Scope:
     mask: Bool[Tensor, ...] | None = None
     bias: Float[Tensor, "H T S"] | None = None
     causal: bool = False
+    _hidden: dict[torch.dtype, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def hidden(self, dtype: torch.dtype) -> Float[Tensor, ...]:
+        """What the mask, if there is one, adds to scores; the layers of a stack share it."""
+        assert self.mask is not None
+        if dtype not in self._hidden:
+            self._hidden[dtype] = additive(self.mask, dtype)
+        return self._hidden[dtype]
 
 
 def attention_weights(q: Queries, k: Float[Tensor, "B G S C"], scope: Scope) -> Float[Tensor, "B H T S"]:
@@ -91,7 +100,7 @@ def attention_weights(q: Queries, k: Float[Tensor, "B G S C"], scope: Scope) -> 
     if scope.bias is not None:
         scores = scores + scope.bias
     if scope.mask is not None:
-        scores = scores + additive(scope.mask, scores.dtype)
+        scores = scores + scope.hidden(scores.dtype)
     return scores.softmax(-1)
 
 
@@ -151,14 +160,16 @@ class Attended:
 def fused_is_faster(q: Tensor, k: Tensor) -> bool:
     """Whether torch's fused kernel beats plain products here (docs/benchmarks.md, "Attention paths").
 
-    On a GPU it always does. On a CPU its bfloat16 kernel is slower at every length measured, up to 512; in float32 it
-    is faster from about 512 keys on. Weights of more than 1 GB are never held in memory as a whole.
+    On a GPU it always does. On a CPU it does for the few queries of a step of decoding; for more its bfloat16 kernel is
+    slower at every length measured, up to 512, and in float32 it is faster from about 512 keys on. Weights of more than
+    1 GB are never held in memory as a whole.
     """
-    if q.device.type != "cpu":
+    if not q.is_cpu:
         return True
+    B, H, T, _ = q.shape
     keys = k.shape[2]
-    size = q.shape[0] * q.shape[1] * q.shape[2] * keys * q.element_size()
-    return size > 1 << 30 or (q.dtype == torch.float32 and keys >= 512)
+    few = T == 1 or B * H * T <= _FEW
+    return few or B * H * T * keys * q.element_size() > 1 << 30 or (q.dtype == torch.float32 and keys >= 512)
 
 
 def attend(q: Queries, kv: KeyValues, scope: Scope, dropout: Dropout | None = None) -> Queries:
@@ -169,7 +180,7 @@ def attend(q: Queries, kv: KeyValues, scope: Scope, dropout: Dropout | None = No
     bias = None if scope.bias is None else scope.bias.to(q.dtype)
     causal = scope.causal and bias is None
     if scope.mask is not None and not causal:
-        bias = additive(scope.mask, q.dtype) if bias is None else bias + additive(scope.mask, q.dtype)
+        bias = scope.hidden(q.dtype) if bias is None else bias + scope.hidden(q.dtype)
     p = dropout.p if dropout is not None and dropout.training else 0.0
     grouped = q.shape[1] != kv.keys.shape[1]
     return F.scaled_dot_product_attention(q, kv.keys, kv.values, bias, p, causal, enable_gqa=grouped)
@@ -219,15 +230,17 @@ class SelfAttention(_Attention):
         super().__init__(sizes)
         rows = tuple(n * sizes.features for n in (sizes.heads, sizes.kv_heads, sizes.kv_heads))
         self.qkv = Linear(sizes.width, rows, bias=sizes.qkv_bias)
+        self.normed = norms is not None
         self.query_norm, self.key_norm = norms or (nn.Identity(), nn.Identity())
 
     def forward(
         self, x: Vectors, scope: Scope, rotation: Rotation | None = None, cache: Cache | None = None
     ) -> Vectors:
         """Attends over `x` and the earlier positions in `cache`; adds `x` to the cache."""
-        H, G, C = self.sizes.heads, self.sizes.kv_heads, self.sizes.features
-        q, k, v = self.qkv(x).split((H * C, G * C, G * C), dim=-1)
-        q, k, v = self.query_norm(self._split(q, H)), self.key_norm(self._split(k, G)), self._split(v, G)
+        H, G = self.sizes.heads, self.sizes.kv_heads
+        q, k, v = torch.split_with_sizes(self._split(self.qkv(x), H + 2 * G), (H, G, G), 1)
+        if self.normed:
+            q, k = self.query_norm(q), self.key_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         kv = KeyValues(k, v) if cache is None else cache.append(k, v)

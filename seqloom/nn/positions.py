@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, ClassVar
 
 import torch
@@ -17,6 +18,8 @@ from torch import nn
 from seqloom.limits import Bounded, Bounds, NotNegative
 from seqloom.nn.effective import effective
 from seqloom.shapes import Bool, Float, Int, Tensor
+
+_TABLE = 4096  # positions that are looked up
 
 
 @dataclass(frozen=True)
@@ -155,19 +158,20 @@ class Positions(nn.Module):
         `places`: the position of each within its own text, where that differs.
         """
         end, device = start + x.shape[1], x.device
-        queries = torch.arange(start, end, device=device)
-        added = queries if places is None else places
         match self.config:
-            case Sinusoidal(interleaved=interleaved):
-                return Place(added=sinusoids(added, self.width, interleaved).to(x.dtype))
-            case Learned():
-                return Place(added=F.embedding(added, effective(self.table)))
+            case NoPositions():
+                return Place()
+            case Sinusoidal():
+                (added,) = _waves_at(self.config, self.width, (start, end), places, x)
+                return Place(added=added)
             case Rotary():
-                angles = added[..., None] * rotary_rates(self.config, self.features).to(device)
-                angles = torch.cat((angles, angles), -1)
-                if places is not None:
-                    angles = angles[:, None]  # B 1 T C: all heads alike
-                return Place(rotation=(angles.cos().to(x.dtype), angles.sin().to(x.dtype)))
+                cos, sin = _waves_at(self.config, self.features, (start, end), places, x)
+                # B 1 T C: all heads alike
+                return Place(rotation=(cos, sin) if places is None else (cos[:, None], sin[:, None]))
+        queries = torch.arange(start, end, device=device)
+        match self.config:
+            case Learned():
+                return Place(added=F.embedding(queries if places is None else places, effective(self.table)))
             case Alibi():
                 distance = _distance(queries, end)
                 slopes = alibi_slopes(self.heads).to(device)
@@ -175,8 +179,40 @@ class Positions(nn.Module):
             case Relative(buckets=buckets, distance=furthest):
                 bucket = relative_bucket(_distance(queries, end), buckets, furthest, causal=self.causal)
                 return Place(bias=F.embedding(bucket, effective(self.table)).permute(2, 0, 1))
-            case NoPositions():
-                return Place()
+
+
+def _waves_at(
+    config: Sinusoidal | Rotary,
+    size: int,
+    span: tuple[int, int],
+    places: Int[Tensor, "B T"] | None,
+    like: Float[Tensor, "B T D"],
+) -> tuple[Tensor, ...]:
+    """What `_waves` gives for a span of positions, or for `places`, which lie before its end."""
+    start, end = span
+    if torch.is_inference_mode_enabled() and end <= _TABLE:  # a step of decoding looks them up
+        table = _waves_until(config, size, 1 << max(6, (end - 1).bit_length()), like.dtype, like.device)
+        return tuple(part[start:end] if places is None else part[places] for part in table)
+    positions = torch.arange(start, end, device=like.device) if places is None else places
+    return _waves(config, size, positions, like.dtype)
+
+
+@lru_cache(maxsize=32)
+def _waves_until(
+    config: Sinusoidal | Rotary, size: int, length: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, ...]:
+    return _waves(config, size, torch.arange(length, device=device), dtype)
+
+
+def _waves(
+    config: Sinusoidal | Rotary, size: int, positions: Int[Tensor, "*T"], dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """The sinusoids of positions; or the cosines and sines that rotate a head of `size` features."""
+    if isinstance(config, Sinusoidal):
+        return (sinusoids(positions, size, config.interleaved).to(dtype),)
+    angles = positions[..., None] * rotary_rates(config, size).to(positions.device)
+    angles = torch.cat((angles, angles), -1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def sinusoids(positions: Int[Tensor, "*T"], width: int, interleaved: bool = False) -> Float[Tensor, "*T D"]:

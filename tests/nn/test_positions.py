@@ -60,6 +60,21 @@ def test_sinusoids_and_learned_vectors_are_those_of_the_positions_from_the_start
     assert torch.equal(added, positions.table.weight[START:])
 
 
+@pytest.mark.parametrize("config", [Sinusoidal(), Sinusoidal(interleaved=True), Rotary()], ids=str)
+@pytest.mark.parametrize("start", [0, 60, 4092])
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_a_step_of_decoding_looks_up_is_what_is_computed(config: PositionConfig, start: int, apart: bool) -> None:
+    positions, x = Positions(config, WIDTH, H, C, causal=True), torch.randn(2, T, WIDTH)
+    places = torch.randint(0, start + T, (2, T)) if apart else None
+    computed = positions(start, x, places)
+    with torch.inference_mode():
+        found = positions(start, x, places)
+    assert (found.added is None, found.rotation is None) == (computed.added is None, computed.rotation is None)
+    waves = [(place.added,) if place.rotation is None else place.rotation for place in (found, computed)]
+    for one, other in zip(*waves, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
 def turned(x: Tensor, position: int, base: float) -> Tensor:
     """`x` (C) with feature pair (i, i + C/2) turned by position * base^(-2i/C)."""
     out, half = x.clone(), C // 2
