@@ -1,4 +1,4 @@
-"""Sentences per second by each engine: ours, CTranslate2 behind `--engine`, and CTranslate2 called directly.
+"""Sentences per second by each engine: ours, CTranslate2 behind `--engine` and directly, Hugging Face's `generate`.
 
     python benchmarks/engines.py --run runs/demo --texts sentences.txt
     python benchmarks/engines.py --quick
@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from seqloom.tasks import load
 from seqloom.tasks.engine import names_and_ends
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.text.tokenizer import BPE
+from seqloom.training.log import Reporter
+from seqloom.workflows.export import export_run
 
 Json = dict[str, Any]
 Translate = Callable[[Sequence[str]], list[str]]
@@ -77,6 +80,26 @@ def directly(run: str, config: DecodingConfig) -> Translate:
     return translate
 
 
+def hugging_face(run: str, config: DecodingConfig) -> Translate:
+    """The run's export by transformers' `generate`, in float32, with as many hypotheses until the search stops."""
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    folder = f"{run}-hf"
+    if not Path(folder).exists():
+        export_run(run, "hf", folder, Reporter(0))
+    model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+    def translate(texts: Sequence[str]) -> list[str]:
+        inputs = tokenizer(list(texts), return_tensors="pt", padding=True)
+        options = {"num_beams": config.beam, "max_new_tokens": config.max_length, "early_stopping": config.beam > 1}
+        with torch.inference_mode():
+            found = model.generate(**inputs, do_sample=False, length_penalty=config.length_penalty, **options)
+        decoded: list[str] = tokenizer.batch_decode(found, skip_special_tokens=True)
+        return decoded
+
+    return translate
+
+
 def measured(run: str, texts: Sequence[str], options: argparse.Namespace) -> list[Json]:
     """The rates of all engines for each kind of work, engines taking turns."""
     rows: list[Json] = []
@@ -90,6 +113,8 @@ def measured(run: str, texts: Sequence[str], options: argparse.Namespace) -> lis
             "the same with --int8": ours(run, config, engine="ctranslate2", int8=True, precision="fp32"),
             "CTranslate2 directly": directly(run, config),
         }
+        if find_spec("transformers"):
+            engines["Hugging Face generate"] = hugging_face(run, config)
         for size in (1, 32):
             taken: dict[str, list[float]] = {name: [] for name in engines}
             same = dict.fromkeys(engines, 0)
