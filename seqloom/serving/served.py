@@ -77,6 +77,11 @@ class Served:
         return str(getattr(self.loaded.config, "modality", "text"))
 
     @property
+    def beside(self) -> str:
+        """What it reads beside each input: "text" beside an image; "" = nothing."""
+        return str(getattr(getattr(self.loaded.config, "data", None), "beside", ""))
+
+    @property
     def uses(self) -> list[str]:
         """The routes that it answers."""
         return [route for route, fits in ROUTES.items() if fits(self)]
