@@ -1,10 +1,14 @@
-"""The live hypotheses of what is decoded, and how a step of the search changes them."""
+"""The live hypotheses of what is decoded, and how a step of the search changes them.
+
+Scores are tensors; of each step only the few best candidates come to Python, which keeps the hypotheses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import isfinite
 from typing import Any
 
 import torch
@@ -17,24 +21,47 @@ from seqloom.decoding.results import Candidate, Choice, Hypothesis, Reason, Resu
 from seqloom.nn.state import stacked
 from seqloom.shapes import Bool, Float, Int, Tensor
 
-
-@dataclass(frozen=True)
-class _Pick:
-    """Candidates for each block, best first: the hypothesis each continues, its token and its log-probability."""
-
-    parents: Int[Tensor, "B N"]
-    tokens: Int[Tensor, "B N"]
-    log_p: Float[Tensor, "B N"]
+_Pick = tuple[int, int, float]
+"""A candidate: the hypothesis it continues, its token, and the log-probability of all."""
 
 
-_FILLED: dict[str, tuple[float, bool]] = {
-    "ids": (-1, True),
-    "prompts": (-1, True),
-    "prefixes": (-1, False),
-    "coverage": (1, False),
-}
-"""What fills up shorter rows, and whether before them."""
-_OF_BLOCKS = (*_FILLED, "lengths", "log_p", "limits")
+@dataclass(eq=False)
+class _Block:
+    """The K live hypotheses of a sentence, or a sample.
+
+    Args:
+        owner: what becomes of the sentence.
+        prompt: what was read before; its last id is read first.
+        prefix: the ids that it must begin with, -1 where it is free.
+        limit: the most ids of a result, without the end.
+        hypotheses: their ids.
+        log_p: their log-probabilities; minus infinity = there is none.
+        alive: whether it goes on. Blocks that have ended fill a batch up.
+    """
+
+    owner: Result
+    prompt: Sequence[int]
+    prefix: Sequence[int]
+    limit: int
+    hypotheses: list[tuple[int, ...]]
+    log_p: list[float]
+    alive: bool = True
+
+    @property
+    def length(self) -> int:
+        """The ids of each hypothesis."""
+        return len(self.hypotheses[0])
+
+    def forced(self, end: int) -> int:
+        """The only id that may follow; -1 = any."""
+        n = self.length
+        if n < len(self.prefix) and self.prefix[n] >= 0:
+            return self.prefix[n]
+        return end if n >= self.limit else -1
+
+
+Kept = tuple[list[int], list[int] | None]
+"""The rows to keep of a state, and the blocks if they are not all."""
 
 
 class Search:
@@ -47,45 +74,49 @@ class Search:
     """
 
     def __init__(self, task: Task, config: DecodingConfig, results: Sequence[Result] | None = None) -> None:
-        self.task, self.config = task, config
-        copies, device = config.n_best if isinstance(config, Sampling) else 1, task.limits.device
-        self.sentences = torch.arange(len(task.limits), device=device).repeat_interleave(copies)
+        self.task, self.config, self.device = task, config, task.limits.device
+        copies = config.n_best if isinstance(config, Sampling) else 1
+        count = len(task.limits)
+        self.sentences = [i for i in range(count) for _ in range(copies)]
         if results is None:
-            generator = torch.Generator(device).manual_seed(config.seed)
-            results = [Result(task.stopped, generator) for _ in range(len(task.limits))]
+            generator = torch.Generator(self.device).manual_seed(config.seed)
+            results = [Result(task.stopped, generator) for _ in range(count)]
         self.results = results
         for result in results:
             result.live = copies
-        self.owners = [results[i] for i in self.sentences.tolist()]
-        self.alive = [True] * len(self.owners)
-        first, B = task.first(), len(self.owners)
-        self.start = first[self.sentences, None]
-        self.ids = self.start.new_empty(B, 1, 0)
-        self.lengths, self.limits = torch.zeros_like(self.sentences), task.limits[self.sentences]
-        self.log_p = torch.zeros(B, 1, device=device)
-        prompts = first[:, None] if task.prompts is None else task.prompts
-        prefixes = prompts[:, :0] if task.prefixes is None else task.prefixes
-        self.prompts, self.prefixes = prompts[self.sentences], prefixes[self.sentences]
+        first, limits = task.first().tolist(), task.limits.tolist()
+        prompts = [[i] for i in first] if task.prompts is None else task.prompts.tolist()
+        prefixes = [[]] * count if task.prefixes is None else task.prefixes.tolist()
+        self.blocks = [
+            _Block(results[i], [*prompts[i][:-1], first[i]], prefixes[i], limits[i], [()], [0.0])
+            for i in self.sentences
+        ]
         self.coverage: Float[Tensor, "B K S"] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.blocks)
 
     @property
     def width(self) -> int:
         """K."""
-        return self.ids.shape[1]
+        return len(self.blocks[0].hypotheses)
 
     @property
-    def last(self) -> Int[Tensor, "R 1"]:
+    def rows(self) -> int:
+        """R = B K."""
+        return len(self.blocks) * self.width
+
+    @property
+    def newest(self) -> list[int]:
         """The newest id of each hypothesis."""
-        return self.ids[:, :, -1].reshape(-1, 1) if self.ids.shape[2] else self.start
+        return [h[-1] if h else block.prompt[-1] for block in self.blocks for h in block.hypotheses]
 
     @property
     def kind(self) -> Any:
         """What searches have in common that can become one."""
         return self.config.shared, self.task.all_ends, self.task.attention
 
-    def take(
-        self, scores: Float[Tensor, "R V"], attention: Float[Tensor, "R S"] | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def take(self, scores: Float[Tensor, "R V"], attention: Float[Tensor, "R S"] | None) -> Kept:
         """Goes one step on; returns the rows, and the blocks if they are not all, to keep of the state.
 
         Args:
@@ -93,232 +124,219 @@ class Search:
             attention: what each row has attended to.
         """
         scores = scores.float()
-        allowed, self.log_p = _constrained(scores, self)
-        pick = _sampled(allowed, self, self.config) if isinstance(self.config, Sampling) else _best(allowed, self)
+        allowed, changed = _constrained(scores, self)
+        config = self.config
+        picks = (
+            _sampled(allowed, changed, self, config) if isinstance(config, Sampling) else _best(allowed, changed, self)
+        )
         if self.width == 1:
-            self._note(scores, pick)
+            self._note(scores, picks)
         if attention is not None:
-            self._cover(attention.view(len(self.owners), self.width, -1))
-        return self._advance(pick)
+            self._cover(attention.view(len(self.blocks), self.width, -1))
+        return self._advance(picks)
 
-    def _note(self, scores: Tensor, pick: _Pick) -> None:
-        noted = [b for b, owner in enumerate(self.owners) if owner.chosen is not None and self.alive[b]]
-        if not noted:
-            return
-        ids, detailed = pick.tokens[:, 0].tolist(), [b for b in noted if self.owners[b].top is not None]
-        choices = {b: Choice(ids[b]) for b in noted}
+    def _note(self, scores: Tensor, picks: Sequence[Sequence[_Pick]]) -> None:
+        noted = [b for b, block in enumerate(self.blocks) if block.alive and block.owner.chosen is not None]
+        detailed = [b for b in noted if self.blocks[b].owner.top is not None]
+        choices = {b: Choice(picks[b][0][1]) for b in noted}
         if detailed:
             log_p = scores[detailed].log_softmax(-1)
-            most = min(log_p.shape[1], max(self.owners[b].top or 0 for b in detailed))
+            most = min(log_p.shape[1], max(self.blocks[b].owner.top or 0 for b in detailed))
             values, tokens = (each.tolist() for each in log_p.topk(most))
-            of_ids = log_p.gather(1, pick.tokens[detailed, :1])[:, 0].tolist()
+            chosen = torch.tensor([[choices[b].id] for b in detailed], device=self.device)
+            of_ids = log_p.gather(1, chosen)[:, 0].tolist()
             for i, b in enumerate(detailed):
-                top = tuple(zip(tokens[i], values[i], strict=True))[: self.owners[b].top]
-                choices[b] = Choice(ids[b], of_ids[i], top)
+                top = tuple(zip(tokens[i], values[i], strict=True))[: self.blocks[b].owner.top]
+                choices[b] = Choice(choices[b].id, of_ids[i], top)
         for b, choice in choices.items():
-            noted_so_far = self.owners[b].chosen
+            noted_so_far = self.blocks[b].owner.chosen
             assert noted_so_far is not None
             noted_so_far.append(choice)
-
-    def _note_candidates(self, pick: _Pick, ends: Tensor, order: Tensor, kept: Tensor) -> None:
-        for b, owner in enumerate(self.owners):
-            if owner.steps is None or not self.alive[b]:
-                continue
-            finite, done = pick.log_p[b].isfinite().tolist(), ends[b].tolist()
-            counted = [n for n in range(min(self.config.beam, len(done))) if done[n] and finite[n]]
-            ended = dict(zip(counted, owner.ended[len(owner.ended) - len(counted) :], strict=True))
-            places = {
-                n: i for i, (n, still) in enumerate(zip(order[b].tolist(), kept[b].tolist(), strict=True)) if still
-            }
-            columns = zip(pick.parents[b].tolist(), pick.tokens[b].tolist(), pick.log_p[b].tolist(), strict=True)
-            owner.steps.append(
-                [Candidate(*each, places.get(n), ended.get(n)) for n, each in enumerate(columns) if finite[n]]
-            )
 
     def _cover(self, attention: Float[Tensor, "B K S"]) -> None:
         if self.coverage is None:
             mask = self.task.source_mask
-            covered = 0 if mask is None else (~mask[self.sentences, None]).to(attention.dtype)
+            at = torch.tensor(self.sentences, device=self.device)
+            covered = 0 if mask is None else (~mask[at, None]).to(attention.dtype)
             self.coverage = attention + covered
         else:  # the memory of a batch is as wide as its longest source
             missing = self.coverage.shape[2] - attention.shape[2]
             self.coverage = self.coverage + F.pad(attention, (0, missing))
 
-    def _advance(self, pick: _Pick) -> tuple[Tensor, Tensor | None]:
+    def _advance(self, picks: Sequence[Sequence[_Pick]]) -> Kept:
         """Removes ended hypotheses and keeps the best of the rest."""
-        B, K, _ = self.ids.shape
-        ends = torch.isin(pick.tokens, self.task.end_ids) | pick.log_p.isneginf()
-        if any(owner.stopped is not None for owner in self.owners):
-            ends |= self._stopped(pick, ends)
-        self._end(pick, ends)
-        # The best candidates that have not ended, still best first; an ended sample has none.
-        order = ends.long().argsort(dim=1, stable=True)[:, : self.config.beam]
-        alive = ~ends.gather(1, order)
-        parents, tokens = pick.parents.gather(1, order), pick.tokens.gather(1, order)
-        log_p = pick.log_p.gather(1, order).masked_fill(~alive, -torch.inf)
-        going = alive.any(1) & ~self._done(log_p)
-        self.log_p = log_p.masked_fill(~going[:, None], -torch.inf)
-        self._note_candidates(pick, ends, order, self.log_p.isfinite())
-        before, self.alive = self.alive, going.tolist()
-        for owner, was, still in zip(self.owners, before, self.alive, strict=True):
-            owner.live -= was and not still
-        ids = self.ids.gather(1, parents[:, :, None].expand(-1, -1, self.ids.shape[2]))
-        self.ids = torch.cat((ids, tokens[:, :, None]), dim=2)
-        self.lengths = self.lengths + 1
+        K, width, covered = self.width, min(self.config.beam, len(picks[0])), self._covered()
+        rows = list[int]()
+        for b, (block, candidates) in enumerate(zip(self.blocks, picks, strict=True)):
+            if not block.alive:
+                parents = [*range(K), *[0] * width][:width]
+                block.hypotheses, block.log_p = [block.hypotheses[i] for i in parents], [-torch.inf] * width
+            else:
+                going, ended = self._split(block, candidates, covered[b])
+                block.owner.ended += ended.values()
+                block.alive = bool(going) and not self._done(block, candidates[going[0]][2])
+                block.owner.live -= not block.alive
+                going = going if block.alive else []
+                _note_candidates(block.owner, candidates, going, ended)
+                # Places that nothing goes on in are filled up.
+                chosen = [candidates[rank] for rank in [*going, *[0] * width][:width]]
+                parents = [parent for parent, _, _ in chosen]
+                block.hypotheses = [(*block.hypotheses[parent], token) for parent, token, _ in chosen]
+                block.log_p = [*(log_p for _, _, log_p in chosen[: len(going)]), *[-torch.inf] * (width - len(going))]
+            rows += [b * K + parent for parent in parents]
         if self.coverage is not None:
-            self.coverage = self.coverage.gather(1, parents[:, :, None].expand(-1, -1, self.coverage.shape[2]))
-        rows = torch.arange(B, device=parents.device)[:, None] * K + parents
-        keep = _kept(self.alive)
-        if keep is None:
-            return rows.flatten(), None
-        at = torch.tensor(keep, dtype=torch.long, device=parents.device)
-        self._keep(keep, at)
-        return rows[at].flatten(), at
+            self.coverage = self.coverage.flatten(0, 1)[self._tensor(rows)].view(len(picks), width, -1)
+        keep = _kept([block.alive for block in self.blocks])
+        if keep is not None:
+            self._keep(keep)
+            rows = [row for b in keep for row in rows[b * width : (b + 1) * width]]
+        return rows, keep
 
-    def without(self, results: Collection[Result]) -> tuple[Tensor, Tensor | None]:
+    def without(self, results: Collection[Result]) -> Kept:
         """Removes sentences, and blocks that have ended; returns what `take` does."""
-        both = zip(self.owners, self.alive, strict=True)
-        keep = [b for b, (owner, alive) in enumerate(both) if alive and owner not in results]
-        rows = torch.arange(len(self.log_p.flatten()), device=self.limits.device).view(self.log_p.shape)
-        if len(keep) == len(self.owners):
-            return rows.flatten(), None
-        at = torch.tensor(keep, dtype=torch.long, device=self.limits.device)
-        self._keep(keep, at)
-        return rows[at].flatten(), at
+        keep = [b for b, block in enumerate(self.blocks) if block.alive and block.owner not in results]
+        rows = [b * self.width + i for b in keep for i in range(self.width)]
+        if len(keep) == len(self.blocks):
+            return rows, None
+        self._keep(keep)
+        return rows, keep
 
     def join(self, other: Search) -> None:
         """Adds the blocks of another search of the same kind, as wide as this one."""
-        for name in _OF_BLOCKS:
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine is not None:
-                fill, left = _FILLED.get(name, (0, False))
-                setattr(self, name, stacked([mine, theirs], fill, left=left))
-        longest = int(self.lengths.max())
-        self.ids = self.ids[:, :, self.ids.shape[2] - longest :]
-        self.owners, self.alive = [*self.owners, *other.owners], [*self.alive, *other.alive]
+        self.blocks = [*self.blocks, *other.blocks]
+        if self.coverage is not None and other.coverage is not None:
+            self.coverage = stacked([self.coverage, other.coverage], 1)
 
-    def _keep(self, keep: Sequence[int], at: Int[Tensor, " B2"]) -> None:
-        for name in _OF_BLOCKS:
-            if (value := getattr(self, name)) is not None:
-                setattr(self, name, value[at])
-        self.owners, self.alive = [self.owners[b] for b in keep], [self.alive[b] for b in keep]
+    def history(self) -> Int[Tensor, "R T"]:
+        """The ids of each hypothesis, with those of its prompt where the config counts them, -1 before shorter ones."""
+        counts = self.config.count_prompt
+        rows = [(*(b.prompt if counts else ()), *h) for b in self.blocks for h in b.hypotheses]
+        longest = max(map(len, rows))
+        return self._tensor([(*[-1] * (longest - len(row)), *row) for row in rows])
 
-    def _stopped(self, pick: _Pick, ends: Bool[Tensor, "B N"]) -> Tensor:
-        """The candidates that are complete without an end id."""
-        ids, lengths = self.ids.tolist(), self.lengths.tolist()
-        complete = ends.new_zeros(ends.shape).tolist()
-        for b, (parents, tokens, done) in enumerate(
-            zip(pick.parents.tolist(), pick.tokens.tolist(), ends.tolist(), strict=True)
-        ):
-            if (stopped := self.owners[b].stopped) is not None and self.alive[b]:
-                real = len(ids[b][0]) - lengths[b]
-                for n, (parent, token) in enumerate(zip(parents, tokens, strict=True)):
-                    complete[b][n] = not done[n] and stopped([*ids[b][parent][real:], token])
-        return torch.tensor(complete, dtype=torch.bool, device=ends.device)
+    def _tensor(self, values: Any) -> Int[Tensor, ...]:
+        return torch.tensor(values, dtype=torch.long, device=self.device)
 
-    def _end(self, pick: _Pick, ends: Bool[Tensor, "B N"]) -> None:
-        counted = (ends & pick.log_p.isfinite())[:, : self.config.beam]
-        if not bool(counted.any()):
-            return
-        block, rank = counted.nonzero(as_tuple=True)
-        parent, log_p = pick.parents[block, rank], pick.log_p[block, rank]
-        lengths = self.lengths[block]
-        score = log_p / ((lengths + 1).double() ** self.config.length_penalty).to(log_p.dtype)
+    def _keep(self, keep: Sequence[int]) -> None:
+        self.blocks = [self.blocks[b] for b in keep]
         if self.coverage is not None:
-            covered = self.coverage[block, parent].clamp(1e-9, 1.0)
-            score = score + self.config.coverage_penalty * covered.log().sum(-1)
-        ids, last = self.ids[block, parent].tolist(), pick.tokens[block, rank].tolist()
-        limits = self.limits[block].tolist()
-        columns = block.tolist(), ids, last, lengths.tolist(), limits, log_p.tolist(), score.tolist()
-        for b, tokens, token, length, limit, p, s in zip(*columns, strict=True):
-            by_end = token in self.task.all_ends
-            reason: Reason = "length" if by_end and length >= limit else "stop"
-            result = (*tokens[len(tokens) - length :], *([] if by_end else [token]))
-            self.owners[b].ended.append(Hypothesis(result, p, s, reason))
+            self.coverage = self.coverage[self._tensor(keep)]
 
-    def _done(self, log_p: Float[Tensor, "B K"]) -> Bool[Tensor, " B"]:
-        """The blocks that need no more steps."""
-        config, length = self.config, self.lengths + 1
+    def _covered(self) -> list[list[float]]:
+        """What is added to the score of each hypothesis for what it has attended to."""
+        if self.coverage is None:
+            return [[0.0] * self.width] * len(self.blocks)
+        logs = self.coverage.clamp(1e-9, 1.0).log().sum(-1)
+        return (self.config.coverage_penalty * logs).tolist()
+
+    def _split(
+        self, block: _Block, candidates: Sequence[_Pick], covered: Sequence[float]
+    ) -> tuple[list[int], dict[int, Hypothesis]]:
+        """The ranks of the best candidates that go on; and those that have ended and are good enough, by their rank."""
+        ends, stopped, length = self.task.all_ends, block.owner.stopped, block.length
+        going, ended = list[int](), dict[int, Hypothesis]()
+        for rank, (parent, token, log_p) in enumerate(candidates):
+            if len(going) == self.config.beam:
+                break
+            before, by_end = block.hypotheses[parent], token in ends
+            if not by_end and log_p != -torch.inf and not (stopped is not None and stopped([*before, token])):
+                going.append(rank)
+            elif rank < self.config.beam and isfinite(log_p):
+                reason: Reason = "length" if by_end and length >= block.limit else "stop"
+                score = log_p / (length + 1) ** self.config.length_penalty + covered[parent]
+                ended[rank] = Hypothesis(before if by_end else (*before, token), log_p, score, reason)
+        return going, ended
+
+    def _done(self, block: _Block, best: float) -> bool:
+        """Whether a block needs no more steps; `best`: the log-probability of its best hypothesis that goes on."""
+        config, length = self.config, block.length + 1
         if isinstance(config, Sampling):
-            return torch.zeros_like(length, dtype=torch.bool)
+            return False
         first = config.stop == "first" or config.beam == 1
-        count = config.beam if first else config.n_best
-        bars = []  # the score of the worst result if the search stopped now
-        for owner in self.owners:
-            results = owner.best(count)
-            bars.append(results[-1].score if len(results) == count else -torch.inf)
-        bar = torch.tensor(bars, device=log_p.device)
-        if first:
-            return bar.isfinite()
-        a = config.length_penalty
-        at = length
-        if config.stop == "certain":  # with a positive penalty, the longest hypothesis may become the best
-            at = torch.maximum(self.limits, length) + 1 if a > 0 else length + 1
-        attainable: Tensor = log_p.amax(1) / at.to(bar.dtype) ** a
-        return bar >= attainable
+        results = block.owner.best(config.beam if first else config.n_best)
+        if len(results) < (config.beam if first else config.n_best):
+            return False
+        # With a positive penalty, the longest hypothesis may become the best.
+        longest = max(block.limit, length) if config.length_penalty > 0 else length
+        at = longest + 1 if config.stop == "certain" else length
+        return first or results[-1].score >= best / at**config.length_penalty
 
 
-def _constrained(scores: Float[Tensor, "R V"], now: Search) -> tuple[Float[Tensor, "R V"], Float[Tensor, "B K"]]:
-    """The scores after what the config and the task demand of a result, and the log-probabilities so far.
+def _note_candidates(
+    owner: Result, candidates: Sequence[_Pick], going: Sequence[int], ended: Mapping[int, Hypothesis]
+) -> None:
+    if owner.steps is not None:
+        places = {rank: place for place, rank in enumerate(going)}
+        step = enumerate(candidates)
+        owner.steps.append([Candidate(*pick, places.get(n), ended.get(n)) for n, pick in step if isfinite(pick[2])])
 
-    Choosing a token renormalizes what is allowed; what is added to the latter restores the probability that the model
-    gave it.
+
+def _constrained(scores: Float[Tensor, "R V"], now: Search) -> tuple[Float[Tensor, "R V"], Bool[Tensor, "R 1"] | None]:
+    """The scores after what the config and the task demand of a result, and the rows that this has changed.
+
+    Those of a changed row are log-probabilities, which keep what the model gave each token that is left; of others,
+    logits. None = all are logits.
     """
-    B, K, T = now.ids.shape
-    config, task, history = now.config, now.task, now.ids.view(B * K, T)
-    if config.count_prompt:
-        history = torch.cat((now.prompts.repeat_interleave(K, 0), history), 1)
-        history = history.gather(1, (history >= 0).long().argsort(dim=1, stable=True))  # -1 stands before all others
-    if config.repetition_penalty != 1:
+    config, task, blocks, K = now.config, now.task, now.blocks, now.width
+    history = now.history() if config.repetition_penalty != 1 or config.no_repeat_ngram else None
+    if history is not None and config.repetition_penalty != 1:
         scores = transforms.repetition_penalty(scores, history, config.repetition_penalty)
-    forced = torch.where(now.limits <= now.lengths, task.end, -1)
-    if P := now.prefixes.shape[1]:
-        prefix = now.prefixes.gather(1, now.lengths.clamp(max=P - 1)[:, None])[:, 0]
-        forced = torch.where((prefix >= 0) & (now.lengths < P), prefix, forced)
-    short = now.lengths < config.min_length
-    lengthened = bool(config.min_length) and bool(short.any())
-    if not (config.no_repeat_ngram or lengthened or bool((forced >= 0).any())):
-        return scores, now.log_p
+    forced = [block.forced(task.end) for block in blocks]
+    short = [block.length < config.min_length for block in blocks]
+    if not (config.no_repeat_ngram or any(short) or max(forced) >= 0):
+        return scores, None
     log_p = scores.log_softmax(-1)
     allowed = log_p
-    if config.no_repeat_ngram:
+    if history is not None and config.no_repeat_ngram:
         allowed = transforms.no_repeat_ngram(allowed, history, config.no_repeat_ngram)
         allowed[:, task.end] = log_p[:, task.end]  # finished rows repeat it
-    if lengthened:
+    if any(short):
         longer = transforms.without(allowed, task.end_ids)
-        allowed = torch.where(short.repeat_interleave(K)[:, None], longer, allowed)
-    token = forced.repeat_interleave(K)[:, None]
+        allowed = torch.where(torch.tensor(short, device=now.device).repeat_interleave(K)[:, None], longer, allowed)
+    token = torch.tensor(forced, device=now.device).repeat_interleave(K)[:, None]
     only = torch.full_like(log_p, -torch.inf).scatter_(1, token.clamp(min=0), log_p.gather(1, token.clamp(min=0)))
-    changed = token >= 0
-    if config.no_repeat_ngram:
-        changed = torch.ones_like(changed)
-    elif lengthened:
-        changed |= short.repeat_interleave(K)[:, None]
     allowed = torch.where(token >= 0, only, allowed)
-    left = allowed.logsumexp(-1, keepdim=True)
-    return torch.where(changed, allowed, scores), now.log_p + torch.where(changed, left, 0.0).view(B, K)
+    changes = [bool(config.no_repeat_ngram) or each or id >= 0 for each, id in zip(short, forced, strict=True)]
+    changed = torch.tensor(changes, device=now.device).repeat_interleave(K)[:, None]
+    return torch.where(changed, allowed, scores), changed
 
 
-def _best(scores: Float[Tensor, "R V"], now: Search) -> _Pick:
-    """The most probable continuations of the hypotheses of each block."""
-    B, K, _ = now.ids.shape
-    beam = now.config.beam
-    # The softmax kernel is several times faster than logsumexp, and keeps the order.
-    p, tokens = scores.softmax(-1).topk(min(beam + 1, scores.shape[1]))
-    total = (now.log_p[:, :, None] + p.log().view(B, K, -1)).flatten(1)
-    log_p, index = total.topk(min(2 * beam, total.shape[1]))
-    return _Pick(index // p.shape[1], tokens.view(B, -1).gather(1, index), log_p)
+def _best(scores: Float[Tensor, "R V"], changed: Bool[Tensor, "R 1"] | None, now: Search) -> list[list[_Pick]]:
+    """The most probable continuations of the hypotheses of each block, best first."""
+    B, K, beam = len(now.blocks), now.width, now.config.beam
+    values, tokens = transforms.likeliest(scores, min(beam + 1, scores.shape[1]))
+    before = torch.tensor([block.log_p for block in now.blocks], device=now.device)
+    # The greatest value is known, and what is left is faster than logsumexp.
+    total = values[:, :1] + (scores - values[:, :1]).exp_().sum(-1, keepdim=True).log_()
+    values = values - _total(total, changed)
+    total, each = (before[:, :, None] + values.view(B, K, -1)).flatten(1), values.shape[1]
+    parents = [[0] * each] * B
+    if K > 1:
+        total, index = total.topk(min(2 * beam, total.shape[1]))
+        tokens, parents = tokens.view(B, -1).gather(1, index), (index // each).tolist()
+    columns = zip(parents, tokens.tolist(), total.tolist(), strict=True)
+    return [[*zip(*block, strict=True)] for block in columns]
 
 
-def _sampled(scores: Float[Tensor, "B V"], now: Search, config: Sampling) -> _Pick:
+def _sampled(
+    scores: Float[Tensor, "B V"], changed: Bool[Tensor, "B 1"] | None, now: Search, config: Sampling
+) -> list[list[_Pick]]:
     """A token drawn for each block that has not ended."""
-    log_p, p = scores.log_softmax(-1), transforms.distribution(scores, config)
+    p = transforms.distribution(scores, config)
     tokens = torch.zeros(len(p), 1, dtype=torch.long, device=p.device)
-    live = [b for b, alive in enumerate(now.alive) if alive]
-    for generator, part in groupby(live, key=lambda b: now.owners[b].generator):
+    live = [b for b, block in enumerate(now.blocks) if block.alive]
+    for generator, part in groupby(live, key=lambda b: now.blocks[b].owner.generator):
         at = torch.tensor([*part], device=p.device)
         tokens[at] = torch.multinomial(p[at], 1, generator=generator)
-    return _Pick(torch.zeros_like(tokens), tokens, now.log_p + log_p.gather(1, tokens))
+    before = torch.tensor([block.log_p for block in now.blocks], device=now.device)
+    log_p = before + scores.gather(1, tokens) - _total(scores.logsumexp(-1, keepdim=True), changed)
+    columns = zip(tokens[:, 0].tolist(), log_p[:, 0].tolist(), strict=True)
+    return [[(0, *pick)] for pick in columns]
+
+
+def _total(total: Float[Tensor, "R 1"], changed: Bool[Tensor, "R 1"] | None) -> Float[Tensor, "R 1"]:
+    """What is subtracted from scores so that they become log-probabilities, given that of logits."""
+    return total if changed is None else total.masked_fill(changed, 0.0)
 
 
 def _kept(alive: Sequence[bool]) -> list[int] | None:

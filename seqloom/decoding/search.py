@@ -5,14 +5,14 @@ Searches of different kinds go through the model together, row beside row, and e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from seqloom.decoding.config import DecodingConfig
-from seqloom.decoding.hypotheses import Search
+from seqloom.decoding.hypotheses import Kept, Search
 from seqloom.decoding.job import Task
 from seqloom.decoding.results import Hypothesis, Ids, Result
 from seqloom.nn.effective import adapters_of, by_row
@@ -43,7 +43,7 @@ class Running:
     """
 
     def __init__(self, step: Step[S], search: Search, state: S, adapters: Int[Tensor, " B"] | None = None) -> None:
-        self._step, self._searches = step, [search] if search.owners else []
+        self._step, self._searches = step, [search] if search else []
         self._state: Any = state
         self._adapters = adapters
         # Whether the hypotheses of a block share a row of the memory, or each has its own.
@@ -58,14 +58,15 @@ class Running:
     @torch.inference_mode()
     def step(self) -> None:
         """Goes one step on with all rows, and drops those that are done."""
-        last = torch.cat([search.last for search in self._searches])
+        newest = [each for search in self._searches for each in search.newest]
+        last = torch.tensor(newest, device=self._searches[0].device)[:, None]
         with ExitStack() as stack:
             stack.enter_context(by_row(self._adapters))
             for search in self._searches:
                 stack.enter_context(search.task.watching())
             scores, self._state = self._step(last, self._state)
 
-        def take(search: Search, rows: slice) -> tuple[Tensor, Tensor | None]:
+        def take(search: Search, rows: slice) -> Kept:
             attention = search.task.attention
             return search.take(scores[rows], None if attention is None else attention()[rows])
 
@@ -92,74 +93,64 @@ class Running:
         self._state = self._state.joined(other._state)
         if self._adapters is not None or other._adapters is not None:
             self._adapters = torch.cat([running._adapter_numbers() for running in (self, other)])
-        rows, spans = 0, dict[Search, list[Tensor]]()
+        rows, spans = 0, dict[Search, list[int]]()
         for search in (*self._searches, *other._searches):
-            count = search.log_p.numel()
+            count = search.rows
             same = next((s for s in spans if s.kind == search.kind), None)
-            spans.setdefault(same or search, []).append(torch.arange(rows, rows + count, device=search.limits.device))
+            spans.setdefault(same or search, []).extend(range(rows, rows + count))
             rows += count
             if same is not None:
                 same.join(search)
         self._searches = [*spans]
-        order = [torch.cat(parts) for parts in spans.values()]
-        if not _unmoved(torch.cat(order), rows):
+        order = [row for part in spans.values() for row in part]
+        if order != [*range(rows)]:
             K = self._searches[0].width if self._by_block else 1
-            self._choose(torch.cat(order), torch.cat(order)[::K] // K)
+            self._choose(order, [row // K for row in order[::K]])
 
-    def _keep(self, kept_by: Callable[[Search, slice], tuple[Tensor, Tensor | None]]) -> None:
+    def _keep(self, kept_by: Callable[[Search, slice], Kept]) -> None:
         """Keeps of each search, which has some of the rows, what it returns of itself."""
-        rows, memory = list[Tensor](), list[Tensor]()
+        rows, memory = list[int](), list[int]()
         at, blocks_at, dropped, going = 0, 0, False, list[Search]()
         for search in self._searches:
-            count, blocks = search.log_p.numel(), len(search.owners)
+            count, blocks, K = search.rows, len(search.blocks), 1 if self._by_block else search.width
             mine, kept = kept_by(search, slice(at, at + count))
             dropped |= kept is not None
-            kept = torch.arange(blocks, device=mine.device) if kept is None else kept
-            K = 1 if self._by_block else search.width
-            rows.append(mine + at)
-            memory.append(_repeated(kept, K) + blocks_at)
+            rows += [at + row for row in mine]
+            memory += [blocks_at + b * K + i for b in (range(blocks) if kept is None else kept) for i in range(K)]
             at, blocks_at = at + count, blocks_at + blocks * K
-            if search.owners:
+            if search:
                 going.append(search)
         self._searches = going
         if going:
-            chosen = torch.cat(rows)
-            self._choose(None if _unmoved(chosen, at) else chosen, torch.cat(memory) if dropped else None)
+            self._choose(None if rows == [*range(at)] else rows, memory if dropped else None)
             self._share(len({search.width for search in going}) == 1)
 
-    def _choose(self, rows: Tensor | None, memory: Tensor | None) -> None:
-        self._state = self._state.select(rows, memory)
+    @property
+    def _device(self) -> torch.device:
+        return self._searches[0].device
+
+    def _choose(self, rows: Sequence[int] | None, memory: Sequence[int] | None) -> None:
+        at, of_memory = (None if part is None else torch.tensor(part, device=self._device) for part in (rows, memory))
+        self._state = self._state.select(at, of_memory)
         adapters = self._adapters
-        self._adapters = adapters if adapters is None or rows is None else adapters[rows]
+        self._adapters = adapters if adapters is None or at is None else adapters[at]
 
     def _share(self, by_block: bool) -> None:
         """Lets the hypotheses of a block share a row of the memory, for which all blocks need as many, or not."""
         if by_block == self._by_block:
             return
-        blocks = [len(search.owners) for search in self._searches]
-        widths = [search.width for search in self._searches]
+        widths = [search.width for search in self._searches for _ in search.blocks]
         if by_block:
-            first = torch.arange(0, sum(blocks) * widths[0], widths[0])
+            first = [*range(0, sum(widths), widths[0])]
         else:
-            first = torch.arange(sum(blocks)).repeat_interleave(
-                torch.tensor(widths).repeat_interleave(torch.tensor(blocks))
-            )
-        self._state = self._state.select(None, first.to(self._searches[0].limits.device))
+            first = [b for b, width in enumerate(widths) for _ in range(width)]
+        self._choose(None, first)
         self._by_block = by_block
 
     def _adapter_numbers(self) -> Int[Tensor, " R"]:
         if self._adapters is not None:
             return self._adapters
-        device = self._searches[0].limits.device
-        return torch.full((sum(search.log_p.numel() for search in self._searches),), -1, device=device)
-
-
-def _unmoved(rows: Int[Tensor, " R"], count: int) -> bool:
-    return len(rows) == count and torch.equal(rows, torch.arange(count, device=rows.device))
-
-
-def _repeated(blocks: Int[Tensor, " B"], times: int) -> Int[Tensor, " R"]:
-    return (blocks[:, None] * times + torch.arange(times, device=blocks.device)).flatten()
+        return torch.full((sum(search.rows for search in self._searches),), -1, device=self._device)
 
 
 def decode(step: Step[S], state: S, task: Task, config: DecodingConfig) -> list[list[Hypothesis]]:
@@ -190,5 +181,5 @@ def decoding(
     while running:
         running.step()  # in inference mode, which the caller is not
         if running:
-            yield search.last[:: search.width, 0].tolist()
+            yield search.newest[:: search.width]
     return [result.best(config.n_best) for result in search.results]

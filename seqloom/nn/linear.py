@@ -7,7 +7,10 @@ weights").
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +21,8 @@ from torch import nn
 from seqloom.nn.effective import add_by_row, effective
 from seqloom.shapes import Float, Tensor
 
-_SMALL = 1 << 18  # weights with fewer values are not worth packing on a processor with AVX2 alone
+_GAINS = ((1 << 19, 4), (1 << 18, 16))
+"""Where one row of float32 gains nothing: from so many values of a weight on, so many rows gain."""
 _ROWS = 16  # the number of rows the layout is chosen for; it is good for any other number, too
 
 
@@ -35,8 +39,12 @@ def product(x: Float[Tensor, "*B D"], layer: nn.Module) -> Float[Tensor, "*B E"]
     if packed is None or torch.is_grad_enabled() or x.dtype != packed.dtype or few:
         outputs = F.linear(x, effective(layer), bias)
     else:
-        outputs = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+        outputs = _by_packed(x, packed, bias)
     return outputs if layer.beside is None else add_by_row(layer, x, outputs)
+
+
+def _by_packed(x: Float[Tensor, "*B D"], packed: Tensor, bias: Float[Tensor, " E"] | None) -> Float[Tensor, "*B E"]:
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")  # type: ignore[no-any-return]
 
 
 class Linear(nn.Linear):
@@ -100,15 +108,41 @@ def pack(model: nn.Module, packed: Mapping[int, Tensor] = MappingProxyType({})) 
 
     `packed`: weights that are packed already, by the address of the weight.
     """
-    wide = torch.backends.cpu.get_cpu_capability() != "AVX2"
     layer: Any
     for layer in model.modules():
         if hasattr(layer, "packed") and isinstance(layer.weight, Tensor):
             weight = effective(layer)
-            always = wide or weight is not layer.weight  # a changed weight would be computed again in every product
-            if always or weight.numel() >= _SMALL:
-                layer.packed, layer.packed_from = packed.get(weight.data_ptr()), 1 if always else 2
+            # A changed weight would be computed again in every product.
+            least = _rows_that_gain(weight) if weight is layer.weight else 1
+            if least:
+                layer.packed, layer.packed_from = packed.get(weight.data_ptr()), least
                 layer.packed = packed_weight(weight) if layer.packed is None else layer.packed
+
+
+def _rows_that_gain(weight: Float[Tensor, "E D"]) -> int:
+    """From how many rows on a product is faster with the packed weight; 0 = with none."""
+    if weight.dtype != torch.float32 or weight.device.type != "cpu" or _one_row_gains():
+        return 1
+    return next((rows for size, rows in _GAINS if weight.numel() >= size), 0)
+
+
+@cache
+@torch.inference_mode()
+def _one_row_gains() -> bool:
+    """Whether one row of float32 gains by a packed weight, as it does by 2.6 where plain products are slow.
+
+    It is timed, as no name of a processor says it; elsewhere it loses a fifth, so that noise decides nothing.
+    """
+    x, weight = torch.zeros(1, 768), torch.zeros(3072, 768)
+    if (packed := packed_weight(weight)) is None:
+        return False
+    ways, best = (partial(F.linear, x, weight), partial(_by_packed, x, packed, None)), [math.inf, math.inf]
+    for _ in range(8):
+        for i, way in enumerate(ways):
+            begun = time.perf_counter()
+            way()
+            best[i] = min(best[i], time.perf_counter() - begun)
+    return best[0] > 1.5 * best[1]
 
 
 def packed_weights(model: nn.Module) -> dict[int, Tensor]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -9,11 +11,12 @@ from seqloom.nn.heads import VocabularyHead
 from seqloom.nn.linear import Linear, pack, packed_weight
 
 
-@pytest.fixture(autouse=True, params=["AVX2", "AVX512"])
-def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: request.param)
-    monkeypatch.setattr(linear, "_SMALL", 11 * 13)
-    return str(request.param)
+@pytest.fixture(autouse=True, params=["one row gains", "it loses"])
+def gains(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    one_row = str(request.param) == "one row gains"
+    monkeypatch.setattr(linear, "_one_row_gains", lambda: one_row)
+    monkeypatch.setattr(linear, "_GAINS", ((13 * 13, 2), (11 * 13, 3)))
+    return one_row
 
 
 TYPES = [torch.float32, torch.bfloat16]
@@ -59,17 +62,33 @@ def test_a_model_is_packed_with_its_head_and_no_weight_is_lost() -> None:
     assert list(model.state_dict()) == names
 
 
-def test_small_weights_and_single_rows_are_left_to_plain_products_where_these_are_faster(processor: str) -> None:
-    small, large = Linear(13, 10), Linear(13, 11)
-    pack(nn.ModuleList([small, large]))
-    assert (small.packed is None) == (processor == "AVX2")
-    assert large.packed is not None
-    large.packed = packed_weight(torch.zeros(11, 13))  # so that it shows which of the two weights is used
-    with torch.inference_mode():
-        for rows in (1, 2):
-            x, plain = torch.randn(rows, 13), processor == "AVX2" and rows == 1
-            expected = nn.functional.linear(x, large.weight, large.bias) if plain else large.bias.expand(rows, -1)
-            assert torch.equal(large(x), expected)
+def test_small_weights_and_few_rows_are_left_to_plain_products_where_these_are_faster(gains: bool) -> None:
+    small, middle, large = Linear(13, 10), Linear(13, 11), Linear(13, 14)
+    pack(nn.ModuleList([small, middle, large]))
+    assert (small.packed is None) == (not gains)
+    for layer, enough in ((middle, 3), (large, 2)):
+        assert layer.packed is not None
+        layer.packed = packed_weight(torch.zeros_like(layer.weight))  # so that it shows which weight is used
+        with torch.inference_mode():
+            for rows in (1, 2, 3):
+                x = torch.randn(rows, 13)
+                plain = nn.functional.linear(x, layer.weight, layer.bias)
+                packed = layer.bias.expand(rows, -1)
+                assert torch.equal(layer(x), packed if gains or rows >= enough else plain)
+
+
+def test_half_precision_is_always_packed_where_it_has_kernels() -> None:
+    layer = Linear(2, 3).to(torch.bfloat16)
+    pack(layer)
+    assert (layer.packed is not None) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert layer.packed_from == 1
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_whether_one_row_gains_is_timed(monkeypatch: pytest.MonkeyPatch, faster: bool) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(linear, "_by_packed", lambda *_: None if faster else time.sleep(0.01))
+    assert linear._one_row_gains.__wrapped__() == faster
 
 
 def test_what_no_kernel_knows_stays_as_it_is() -> None:
