@@ -551,22 +551,28 @@ def test_predictions_have_reasons(page: Page, address: str):
     assert page.js("document.querySelectorAll('.counted .chip').length") > 3
 
 
-@pytest.mark.parametrize("name", ["mt", "lm", "label", "pens", "both"])
-def test_an_explanation_opens_from_disk_without_a_network(browser: Page, runs: Path, tmp_path: Path, name: str):
+@pytest.mark.parametrize("name", ["mt", "lm", "label", "pens", "both", "guide"])
+def test_an_explanation_opens_from_disk_without_a_network(
+    browser: Page, runs: Path, tmp_path: Path, drawings: list[Path], name: str
+):
     signal = json.dumps([[0.3 * i, 9 - i] for i in range(12)])
-    text, task = {"pens": (signal, ""), "both": (signal, "waves")}.get(name, (SHORT, ""))
+    both = f"{drawings[0]}\t{SHORT}"
+    asked = {"pens": (signal, ""), "both": (signal, "waves"), "guide": (both, "german")}
+    text, task = asked.get(name, (SHORT, ""))
     path = explain(runs / name, text, tmp_path / "one.html", Reporter(0), task)
     browser.forget()
     network: Any = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     browser("Network.emulateNetworkConditions", offline=True, **network)
     try:
         browser.open(path.as_uri(), width=390)
-        for view in READY if name == "mt" else ("attention", "layers", "predictions"):
+        for view in READY if name in ("mt", "guide") else ("attention", "layers", "predictions"):
             browser.until(READY[view])
         browser.click("#layers .chips .chip", 2)
         browser.until("document.querySelectorAll('#layers .chips .chip')[2].ariaPressed === 'true'")
         browser.click("#predictions .chips .chip", 0)
         browser.click("#attention .headmap button", 1)
+        if folder := os.environ.get("SEQLOOM_PICTURES"):
+            browser.picture(Path(folder, f"explained-{name}.png"))
         assert browser.js("[...document.querySelectorAll('.problem')].map(p => p.textContent).join('')") == ""
         assert browser.js("document.documentElement.scrollWidth") <= 390
         assert browser.js("document.querySelectorAll('i').length") == 0
