@@ -60,6 +60,7 @@ _ALL = (
     Measure("bleu_lowercased", "BLEU, lowercased", "more", notes=("{signature_lowercased}",)),
     Measure("bleu_moses", "BLEU, Moses tokens, lowercased", "more", notes=("{moses_signature}",)),
     Measure("chrf", "chrF", "more", notes=("{chrf_signature}",), headline=True),
+    Measure("aer", "alignment error rate", "less", "%", notes=("attention of all layers and heads",), headline=True),
     Measure("cider", "CIDEr-D", "more", decimals=3, notes=("{cider_signature}",), headline=True),
     Measure("nearest_bleu", "BLEU of the nearest", "", notes=("the first text of the nearest training image",)),
     Measure("nearest_cider", "CIDEr-D of the nearest", "", decimals=3),

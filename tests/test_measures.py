@@ -20,7 +20,7 @@ from seqloom.training.config import Metric
 
 LESS = {
     *("loss", "training_loss", "perplexity", "word_perplexity", "bits_per_character", "bits_per_byte"),
-    *("rmse", "mae", "calibration_error", "minutes"),
+    *("rmse", "mae", "calibration_error", "minutes", "aer"),
 }
 NEITHER = {"majority", "by_chance", "standard_error", "unknown_share"} | {
     *("rmse_of_mean", "rmse_of_last", "rmse_of_ar"),

@@ -130,6 +130,21 @@ def _change(model: nn.Module, name: str, by: nn.Module) -> None:
                 change(layer, key, by)
 
 
+def set_beside(model: nn.Module) -> None:
+    """Computes the adapters of low rank of linear layers beside their weights, which then need no merged copies.
+
+    Left to `merge_adapters` are those of weights that another layer or another change has, too.
+    """
+    each = [(layer, *item) for layer in model.modules() for item in changes_of(layer).items()]
+    mergeable = [(layer, n, [s for s in steps if isinstance(s, LowRank | NewRows)]) for layer, n, steps in each]
+    merged = {s for layer, _, steps in mergeable if len(steps) > 1 or not hasattr(layer, "beside") for s in steps}
+    for layer, name, steps in mergeable:
+        if steps and isinstance(adapter := steps[0], LowRank) and adapter not in merged:
+            layer.beside = {None: adapter.eval()}
+            changes = changes_of(layer)
+            changes[name] = nn.Sequential(*(step for step in changes[name] if step is not adapter))
+
+
 def merge_adapters(model: nn.Module) -> Callable[[], None]:
     """Puts the changed weights of an adapted model in the place of its own; calling the result takes them out again.
 

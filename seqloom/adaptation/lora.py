@@ -43,9 +43,11 @@ class LowRank(nn.Module):
         sums = [torch.addmm(w, b, a, alpha=self.scale) for w, b, a in parts]
         return (sums[0] if len(sums) == 1 else torch.cat(sums)).view_as(weight)
 
-    def beside(self, x: Float[Tensor, "R ... D"], rows: Bool[Tensor, " R"]) -> Float[Tensor, "R ... E"]:
-        """What it adds to the outputs of a linear layer in some rows: s (x A^T) B^T, and 0 in the others."""
-        low = (x @ self.down.t()).masked_fill(~rows.view(-1, *[1] * (x.ndim - 1)), 0.0)
+    def beside(self, x: Float[Tensor, "R ... D"], rows: Bool[Tensor, " R"] | None = None) -> Float[Tensor, "R ... E"]:
+        """What it adds to the outputs of a linear layer in some rows, or all: s (x A^T) B^T, and 0 in the others."""
+        low = x @ self.down.t()
+        if rows is not None:
+            low = low.masked_fill(~rows.view(-1, *[1] * (x.ndim - 1)), 0.0)
         parts = zip(torch.split(low, self.rank, -1), torch.split(self.up, self.rows), strict=True)
         return torch.cat([part @ up.t() for part, up in parts], -1) * self.scale
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -25,6 +27,38 @@ _FILES = "The test files: source and reference, a file of pairs, or texts; by de
 Test = Annotated[tuple[str, ...], Parameter(consume_multiple=True, help=_FILES)]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Other:
+    """What is scored in place of translations or texts.
+
+    Args:
+        choices: Multiple-choice questions for a language model, which chooses the most probable answer: JSON lines of
+            {"context": "...", "choices": ["...", "..."], "answer": 0}.
+        shots: The number of questions, the first of the file, shown with their answers before each other one.
+        alignments: Links of words for a translation model, whose attention is compared with them: for each pair of the
+            test set a line of i-j (sure) and i?j (possible), the words of both sides counted from 0.
+    """
+
+    choices: str = ""
+    shots: Annotated[int, bounded(Annotated[int, Bounds(0, 1000)])] = 0
+    alignments: str = ""
+
+    def check(self, by: Engine, overrides: Sequence[str]) -> None:
+        """Raises UsageError for two of them, and for one with options of decoding."""
+        other_engine = by.engine == "ctranslate2" or by.int8
+        if self.choices and self.alignments:
+            raise UsageError("are for models of other kinds", where="--choices and --alignments", cure="leave one out")
+        if self.choices and other_engine:
+            raise UsageError("questions are answered by our own engine", where="--choices", cure="leave --engine out")
+        if self.alignments and (other_engine or overrides):
+            problem = "the references are read, and nothing is decoded"
+            raise UsageError(problem, where="--alignments", cure="leave the options of decoding out")
+
+
+OTHER = Other()
+
+
 def evaluate(
     run: str,
     /,
@@ -32,8 +66,7 @@ def evaluate(
     test: Test = (),
     name: str = "",
     task: Task = "",
-    choices: str = "",
-    shots: Annotated[int, bounded(Annotated[int, Bounds(0, 1000)])] = 0,
+    on: Other = OTHER,
     by: Engine = ENGINE,
     printing: Printing = PRINTING,
 ) -> None:
@@ -46,17 +79,15 @@ def evaluate(
     Args:
         run: The run directory.
         name: The name of the result, eval/NAME.json in the run; by default that of the first test file.
-        choices: Multiple-choice questions for a language model, which chooses the most probable answer: JSON lines of
-            {"context": "...", "choices": ["...", "..."], "answer": 0}.
-        shots: The number of questions, the first of the file, shown with their answers before each other one.
     """
-    from seqloom.workflows.evaluate import evaluate_choices, evaluate_run
+    from seqloom.workflows.evaluate import evaluate_alignments, evaluate_choices, evaluate_run
 
     reporter = printing.reporter
-    if choices and (by.engine == "ctranslate2" or by.int8):
-        raise UsageError("questions are answered by our own engine", where="--choices", cure="leave --engine out")
-    if choices:
-        scores = evaluate_choices(run, choices, shots, name, reporter)
+    on.check(by, overrides)
+    if on.choices:
+        scores = evaluate_choices(run, on.choices, on.shots, name, reporter)
+    elif on.alignments:
+        scores = evaluate_alignments(run, test, on.alignments, name, reporter, task)
     else:
         scores = evaluate_run(run, test, name, overrides, reporter, task, by.engine, int8=by.int8)
     print_result(scores, printing.json, show_scores)

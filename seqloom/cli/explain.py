@@ -12,8 +12,8 @@ def explain(run: str, text: str, /, *, to: str = "runs/explain.html", task: Task
 
     Args:
         run: The run directory.
-        text: The text; two with a tab between them for a run that reads two; the path of an image; a file of
-            series, or FILE:NUMBER for one of them.
+        text: The text; two with a tab between them for a run that reads two; the path of an image, with
+            a tab and the text beside it for a run that reads both; a file of series, or FILE:NUMBER for one of them.
         to: The file.
     """
     from seqloom.workflows.explain import explain as explain_input

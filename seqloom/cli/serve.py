@@ -46,7 +46,7 @@ def serve(
 
     Args:
         runs: The run directories, each as RUN or NAME=RUN.
-        adapter: Adapters of the first run, each as NAME=RUN or NAME=FILE; its weights are in memory once.
+        adapter: Adapters of the first run, each as NAME=RUN or NAME=FILE; the weights of that run are in memory once.
     """
     for module in ("fastapi", "uvicorn"):
         optional(module, _FEATURE, "serve")

@@ -11,7 +11,8 @@ from seqloom.measures import MEASURES, count_of, measured
 
 Row = Mapping[str, Any]
 _LABELS = 30  # shown of a confusion
-_ERRORS = {
+_TABLES = {
+    "by_layer": "By layer, the mean of its heads",
     "by_forecast": "Errors, in the units of the data",
     "by_horizon": "Root mean squared error by steps ahead",
     "by_channel": "Root mean squared error by channel",
@@ -55,7 +56,7 @@ def detail_tables(scores: Row) -> Iterator[Table]:
             rows = [[r[key] for key in ("section", "asked", "known", "right", "accuracy")] for r in test["sections"]]
             title = f"{test['file']}, among the {test['restrict']:,} most frequent words"
             yield Table(title, ["section", "questions", "known", "correct", "accuracy, %"], rows)
-    for key, title in _ERRORS.items():
+    for key, title in _TABLES.items():
         if errors := scores.get(key):
             yield Table(title, [*errors[0]], [[*row.values()] for row in errors])
     if "confusion" in scores:

@@ -65,11 +65,12 @@ def adapters_of(rows: Sequence[int] | None = None) -> Tensor | None:
 def add_by_row(layer: nn.Module, x: Tensor, outputs: Tensor) -> Tensor:
     """Adds to the outputs of a linear layer, which nothing else uses, what the adapter of each row of x adds.
 
+    Without a context it is that of the number None, if there is one, in all rows.
     Consecutive rows of one adapter may be one row of x: the hypotheses of a sentence, which read its memory together.
     """
     beside: Any = layer.beside
     if (adapters := _adapters.get()) is None:
-        return outputs
+        return outputs + beside[None].beside(x) if None in beside else outputs
     first, *others = adapters.view(len(x), -1).unbind(1)
     assert all(torch.equal(first, other) for other in others), "a row of a layer has several adapters"
     present = {*first.tolist()}

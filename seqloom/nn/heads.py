@@ -31,7 +31,7 @@ class VocabularyHead(nn.Module):
 
     packed: Tensor | None = None
     packed_from: int = 1
-    beside: Mapping[int, Any] | None = None
+    beside: Mapping[int | None, Any] | None = None
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class Linear(nn.Linear):
 
     packed: Tensor | None = None
     packed_from: int = 1
-    beside: Mapping[int, Any] | None = None
+    beside: Mapping[int | None, Any] | None = None
 
     def __init__(self, inputs: int, outputs: int | tuple[int, ...], bias: bool = True) -> None:
         rows = (outputs,) if isinstance(outputs, int) else outputs

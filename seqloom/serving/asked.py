@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from seqloom.data.formats.lines import is_blank
+from seqloom.errors import UsageError
 from seqloom.text.chat import Message
 
 _SEED = 2**63
@@ -58,6 +60,14 @@ def sent(medium: Any, one: Any, where: str) -> str:
     """An image or a signal of a request, as its medium reads it: no path is ever read. Raises DataError."""
     more = (one.format, one.series or 0) if isinstance(one, SignalFile) else ()
     return str(medium.sent(one.data if more else one, where, *more))
+
+
+def illustrated(image: str, text: str, where: str) -> str:
+    """An image and the text beside it, as a model reads both. Raises UsageError for a text it cannot read there."""
+    if is_blank(text) or "\t" in text:
+        problem = "there is no text" if is_blank(text) else "a tab in the text"
+        raise UsageError(f"{problem} beside the image", where=where)
+    return f"{image}\t{text}"
 
 
 class StreamOptions(BaseModel):
@@ -244,9 +254,10 @@ class Translating(Decoded):
 
 
 class Captioning(Decoded):
-    """A request to /v1/caption: the bytes of image files, in Base64."""
+    """A request to /v1/caption: the bytes of image files, in Base64, each with a text where one is read beside it."""
 
     images: Images
+    texts: Texts | None = None
 
 
 class Classification(Asked):

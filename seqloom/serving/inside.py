@@ -16,6 +16,7 @@ from seqloom.inspection.inside.walk import attention_bytes, cell_of, head_of, le
 from seqloom.serving.asked import Asked, Searched, Text
 from seqloom.serving.inspect import Given, source_of
 from seqloom.serving.served import Served, models_of
+from seqloom.serving.views import part_of
 from seqloom.workflows.inside import attributions, inside, looked_at, sample_of, without_head
 from seqloom.workflows.searched import beam_tree
 
@@ -43,10 +44,8 @@ class At(Input):
     instead: Number | None = None
 
 
-class Search(Searched):
-    """A text that is translated or continued by a search."""
-
-    text: Text = ""
+class Search(Given, Searched):
+    """An input that is translated, continued or described by a search."""
 
 
 async def _computed(asked: Any, request: Request, compute: Callable[[Served], T]) -> T:
@@ -117,10 +116,10 @@ async def off(asked: At, request: Request) -> dict[str, Any]:
 async def sample(asked: Asked, request: Request) -> dict[str, str]:
     """An input to begin with."""
     served = models_of(request).get(asked.model)
-    return await asyncio.to_thread(sample_of, served.loaded.run, served.predictor)
+    return await asyncio.to_thread(sample_of, served.loaded.run, served.predictor, part_of(served))
 
 
 @router.post("/beam")
 async def beam(asked: Search, request: Request) -> dict[str, Any]:
     """The tree of a search."""
-    return await _computed(asked, request, lambda s: beam_tree(s.predictor, asked.text, **asked.options(None)))
+    return await _computed(asked, request, lambda s: beam_tree(s.predictor, source_of(s, asked), **asked.options(None)))

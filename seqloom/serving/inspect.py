@@ -17,7 +17,7 @@ from seqloom.decoding.job import Job
 from seqloom.decoding.results import Choice
 from seqloom.errors import UsageError
 from seqloom.models.word_vectors import WordVectors
-from seqloom.serving.asked import Asked, Searched, Signal, Steps, Text, sent
+from seqloom.serving.asked import Asked, Searched, Signal, Steps, Text, illustrated, sent
 from seqloom.serving.forms import streamed
 from seqloom.serving.refusals import WrongTaskError
 from seqloom.serving.served import Served, models_of
@@ -55,6 +55,8 @@ def does(served: Served) -> str:
         return "words"
     if isinstance(getattr(served.predictor, "reader", None), Tagger):
         return "tag"
+    if served.beside and isinstance(served.predictor, Translator):
+        return "translate"
     return next((name for route, name in _BOXES.items() if route in served.uses), "")
 
 
@@ -71,6 +73,7 @@ def _described(served: Served) -> dict[str, Any]:
         "task": served.task,
         "does": does(served),
         "reads": served.modality,
+        "beside": served.beside,
         "pairs": bool(getattr(config, "pairs", False)),
         "tables": [*tables_of(served)],
         "looks": type(config).look is not RunConfig.look
@@ -96,7 +99,8 @@ def is_measurable(served: Served) -> bool:
 
 
 class Given(Asked):
-    """An input: a text, the bytes of an image file in Base64, or a signal; a second text where the model reads two."""
+    """An input: a text, the bytes of an image file in Base64, with a text where one is read beside it, or a signal; a
+    second text where the model reads two."""
 
     text: Text = ""
     second: Text = ""
@@ -110,7 +114,8 @@ def source_of(served: Served, asked: Given) -> str:
         return asked.text
     if (one := getattr(asked, served.modality)) is None:
         raise UsageError(f"the model {served.name!r} reads {served.modality}s", where=served.modality)
-    return sent(served.predictor.medium, one, served.modality)
+    source = sent(served.predictor.medium, one, served.modality)
+    return illustrated(source, asked.text, "text") if served.beside else source
 
 
 class Continued(Given):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ class Served:
         worker: computes for it.
         created: when its run was written, in seconds since 1970.
         encoder: what gives vectors of texts; None = nothing does.
-        base: the predictor that decodes for it; None = its own.
-        adapter: the number of the adapter that its jobs are computed with; None = none.
+        base: the predictor that decodes for an adapter: that of the base, or its own; None = it is none.
+        adapter: the number of the adapter that its jobs are computed with on the base; None = none.
     """
 
     name: str
@@ -75,6 +75,11 @@ class Served:
     def modality(self) -> str:
         """What it reads: "text", "image" or "signal"."""
         return str(getattr(self.loaded.config, "modality", "text"))
+
+    @property
+    def beside(self) -> str:
+        """What it reads beside each input: "text" beside an image; "" = nothing."""
+        return str(getattr(getattr(self.loaded.config, "data", None), "beside", ""))
 
     @property
     def uses(self) -> list[str]:
@@ -175,7 +180,7 @@ def load_models(
             if served.name in models:
                 cure = "give it another: NAME=RUN"
                 raise UsageError(f"two models have the name {served.name!r}", where=text, cure=cure)
-            if isinstance(served.predictor, Translator):
+            if isinstance(served.predictor, Translator) and served.base is None:
                 with_engine(served.loaded, served.predictor, engine, int8, say)
             if not served.uses:
                 say(f"{served.name}: has no route, only the page")
@@ -184,14 +189,14 @@ def load_models(
 
 
 def _with_adapters(name: str, path: str, adapters: Sequence[str], using: Any) -> Iterator[Served]:
-    """A run and its adapters, whose rows are computed together."""
+    """A run and its adapters; the rows of those of linear layers are computed together with its own."""
     adapted = load_adapters(path, dict(map(named, adapters)), **using)
-    (base,) = _served(name, adapted.loaded(None), adapted.beside(None)[0])
-    yield base
+    bases = [*_served(name, adapted.loaded(None))]
+    yield from bases
     for each in adapted.names:
-        predictor, number = adapted.beside(each)
-        one = adapted.loaded(each)
-        yield Served(each, one, predictor, base.worker, _created(one), base=base.predictor, adapter=number)
+        number = adapted.number(each) if hasattr(bases[0].predictor, "continuous") else None
+        for one in _served(each, adapted.alone(each), bases[0].worker):
+            yield replace(one, base=one.predictor if number is None else bases[0].predictor, adapter=number)
 
 
 def named(text: str) -> tuple[str, str]:
@@ -202,16 +207,16 @@ def named(text: str) -> tuple[str, str]:
     return Path(text).resolve().name, text
 
 
-def _served(name: str, loaded: Loaded[Any], predictor: Any = None) -> Iterator[Served]:
-    """The models of a run, which one worker computes for; `predictor`: that of a run of one task, if there is one."""
+def _served(name: str, loaded: Loaded[Any], worker: Worker | None = None) -> Iterator[Served]:
+    """The models of a run, which one worker computes for."""
     parts = loaded.config.parts
     of_name = {name: loaded} if not parts else {}
     for part, config in parts.items():
         model, assets = loaded.config.viewed(part, loaded.model, loaded.assets)
         of_name[f"{name}/{part}"] = Loaded(loaded.run, config, model, assets)
     encoders = {each: _encoder(one) for each, one in of_name.items()}
-    predictors = {each: predictor or _predictor(one, encoders[each]) for each, one in of_name.items()}
-    worker = Worker(name)
+    predictors = {each: _predictor(one, encoders[each]) for each, one in of_name.items()}
+    worker = worker or Worker(name)
     for each, one in of_name.items():
         yield Served(each, one, predictors[each], worker, _created(one), encoders[each])
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 
 from seqloom.data.formats.lines import is_blank
-from seqloom.errors import DataError, UsageError
+from seqloom.errors import DataError, UsageError, counted
 from seqloom.serving.asked import (
     Answering,
     Captioning,
@@ -18,6 +18,7 @@ from seqloom.serving.asked import (
     Filling,
     Forecasting,
     Translating,
+    illustrated,
     listed,
     sent,
 )
@@ -43,7 +44,7 @@ async def translate(asked: Translating, request: Request) -> dict[str, Any]:
 
 @router.post("/v1/caption")
 async def caption(asked: Captioning, request: Request) -> dict[str, Any]:
-    """Captions of images, best first, with the log-probability and the score of each."""
+    """Captions of images, or translations of texts beside them, best first, with log-probability and score of each."""
     served = found(request, asked.model, "/v1/caption")
     return _answered(served, captions=await _written(served, await _inputs(served, asked), asked))
 
@@ -139,15 +140,23 @@ async def _inputs(served: Served, asked: Any) -> Sequence[Any]:
     """The inputs of a request, as a predictor reads them. Raises UsageError for those of another modality."""
     given = {name: inputs for name in _MODALITIES if (inputs := getattr(asked, f"{name}s", None)) is not None}
     kind = served.modality
-    if [*given] != [kind]:
-        raise UsageError(f"the model {served.name!r} reads {kind}s", where=f"{kind}s")
+    if given.keys() != {kind, *filter(None, [served.beside])}:
+        beside = f", each with a {served.beside} beside it" if served.beside else ""
+        raise UsageError(f"the model {served.name!r} reads {kind}s{beside}", where=f"{served.beside or kind}s")
     if kind == "text":
         return listed(given[kind])
 
     def decoded(part: Sequence[tuple[int, Any]]) -> list[str]:
         return [sent(served.predictor.medium, one, f"{kind} {number}") for number, one in part]
 
-    return await _computed(served, [*enumerate(given[kind], start=1)], decoded)
+    inputs = await _computed(served, [*enumerate(given[kind], start=1)], decoded)
+    if not served.beside:
+        return inputs
+    texts = listed(given[served.beside])
+    if len(texts) != len(inputs):
+        raise UsageError(f"{counted(len(texts), 'text')} for {counted(len(inputs), 'image')}", where="texts")
+    each = enumerate(zip(inputs, texts, strict=True), start=1)
+    return [illustrated(image, text, f"text {number}") for number, (image, text) in each]
 
 
 def _plain(prediction: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:

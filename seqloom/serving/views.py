@@ -81,7 +81,7 @@ async def look(asked: Looked, request: Request) -> dict[str, Any]:
     whole = f"{source}\t{asked.second}" if asked.second else source
 
     def steps() -> Iterator[dict[str, Any]]:
-        loaded = served.loaded if asked.step < 0 else _at(served.loaded.run.path, _part(served), asked.step)
+        loaded = served.loaded if asked.step < 0 else _at(served.loaded.run.path, part_of(served), asked.step)
         use = served.predictor if asked.step < 0 else loaded.predictor()
         seen = loaded.config.look(loaded.run, use, [whole], [])
         parts = [example_part(i, each) for i, each in enumerate(seen.examples, 1)]
@@ -96,7 +96,7 @@ def _at(path: Path, part: str, step: int) -> Loaded[Any]:
     return load_run(Run.open(path).at(step), RunConfig, task=part)
 
 
-def _part(served: Served) -> str:
+def part_of(served: Served) -> str:
     """Which task of a run of several a model is for; "" = there is one."""
     name = served.name.rpartition("/")[2]
     return name if name in config_of(served.loaded.run, RunConfig).parts else ""

@@ -7,12 +7,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import torch
-
 from seqloom.decoding.config import DecodingConfig, Sampling, with_options
 from seqloom.decoding.results import Choice, Reason
 from seqloom.errors import DataError
-from seqloom.nn.effective import by_row
 from seqloom.serving.asked import Generated, Searched
 from seqloom.serving.refusals import TooLongError
 from seqloom.serving.served import Served
@@ -168,13 +165,11 @@ def _text(generator: Generator, near: Sequence[int], i: int) -> str:
 
 async def choices_of(task: Task, top: int) -> list[list[Choice]]:
     """The tokens of each prompt, read in the model's thread; the first has nothing before it that decides it."""
-    engine, adapter = task.generator.engine, task.served.adapter
-    adapters = None if adapter is None else torch.tensor([adapter])
+    engine = task.generator.engine
 
     def steps() -> Iterator[list[Choice]]:
         for prompt in task.prompts:
-            with by_row(adapters):
-                rest = engine.read(prompt.ids, top) if len(prompt.ids) > 1 else []
+            rest = engine.read(prompt.ids, top) if len(prompt.ids) > 1 else []
             yield [Choice(prompt.ids[0]), *rest]
 
     return await task.served.worker.steps(steps).all()

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from seqloom.adaptation.adapt import merge_adapters
+from seqloom.adaptation.adapt import merge_adapters, set_beside
 from seqloom.adaptation.lora import LowRank
 from seqloom.decoding.config import DecodingConfig, with_options
 from seqloom.decoding.continuous import Continuous
@@ -39,20 +39,18 @@ class Adapters:
     """
 
     def __init__(self, base: Loaded[Any], adapted: Mapping[str, Adapted], options: Mapping[str, Any]) -> None:
-        self._base, self._adapted = base, adapted
-        self._predictors: dict[str | None, Any] = {None: base.predictor(**options)}
-        self._predictors |= {name: each.loaded.predictor(**options) for name, each in adapted.items()}
+        self._base, self._adapted, self._options = base, adapted, options
+        self._predictors: dict[str | None, Any] = {}
         self._numbers = {name: number for number, name in enumerate(adapted)}
         self._merged: str | None = None
         self._undo: Callable[[], None] = lambda: None
-        self._beside: dict[str | None, Any] = {None: self._predictors[None]}
+        self._beside: dict[str, Any] = {}
         for name, each in adapted.items():
             for layer, adapter in in_linear_layers(each).items():
                 target: Any = base.model.get_submodule(layer)
                 target.beside = {**(target.beside or {}), self._numbers[name]: adapter}
                 self._beside[name] = each.loaded.config.predictor(base.model, each.loaded.assets, **options)
-        runs: dict[str | None, Loaded[Any]] = {name: each.loaded for name, each in adapted.items()}
-        pairs = {name: runs.get(name, base).assets.tokenizers or () for name in self._beside}
+        pairs = {name: self.loaded(name).assets.tokenizers or () for name in (None, *self._beside)}
         self._tokenizers = {name: tuple(each.digest() for each in pair) for name, pair in pairs.items()}
 
     @property
@@ -64,23 +62,28 @@ class Adapters:
         """The run of an adapter; None = the base."""
         return self._base if name is None else self._adapted[name].loaded
 
-    def beside(self, name: str | None) -> tuple[Any, int | None]:
-        """The predictor of an adapter for jobs on the base, beside those of others, and the adapter's number in them.
+    def number(self, name: str) -> int | None:
+        """The number of an adapter in jobs on the base; None = it changes more than linear layers."""
+        return self._numbers[name] if name in self._beside else None
 
-        Raises UsageError for an adapter that changes more than linear layers, or that writes no texts.
+    def alone(self, name: str) -> Loaded[Any]:
+        """The run of an adapter whose model stays in use, whatever others are used.
+
+        It has the memory of the base for all but what was learned, and for what is no linear layer, of the weights that
+        are changed. It computes what the merged one does to 1e-5.
         """
-        if name not in self._beside or not hasattr(self._predictors[None], "continuous"):
-            problem = f"the adapter {name!r} cannot be computed beside others"
-            raise UsageError(problem, cure="name its run in place of it, which then has all weights")
-        return self._beside[name], None if name is None else self._numbers[name]
+        loaded = self._adapted[name].loaded
+        set_beside(loaded.model)
+        merge_adapters(loaded.model)
+        pack(loaded.model, packed_weights(self._base.model))
+        return loaded
 
     def using(self, name: str | None) -> Any:
         """The predictor of an adapter, whose weights are merged now; None = that of the base.
 
         Raises UsageError for an unknown name.
         """
-        if name not in self._predictors:
-            raise UsageError(f"there is no adapter {name!r}", cure=nearest(str(name), self.names))
+        predictor = self._predictor(name)
         if name is not None and name != self._merged:
             if self._merged is not None:
                 self._undo()
@@ -88,6 +91,14 @@ class Adapters:
             model, self._merged = self._adapted[name].loaded.model, name
             self._undo = merge_adapters(model)
             pack(model, packed_weights(self._base.model))
+        return predictor
+
+    def _predictor(self, name: str | None) -> Any:
+        """That of an adapter, by its own model. Raises UsageError for an unknown name."""
+        if name is not None and name not in self._adapted:
+            raise UsageError(f"there is no adapter {name!r}", cure=nearest(str(name), self.names))
+        if name not in self._predictors:
+            self._predictors[name] = self.loaded(name).predictor(**self._options)
         return self._predictors[name]
 
     def __call__(self, *inputs: Any, adapter: str | Sequence[str | None] | None = None, **options: Any) -> Any:
@@ -103,8 +114,8 @@ class Adapters:
         if adapter is None or isinstance(adapter, str):
             return self.using(adapter)(*inputs, **options)
         names = [*adapter]
-        if unknown := [name for name in names if name not in self._predictors]:
-            self.using(unknown[0])
+        for name in {*names}:
+            self._predictor(name)
         texts = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Sequence) else ""
         if isinstance(texts, str) or len(texts) != len(names):
             count = "what is no list of texts" if isinstance(texts, str) else counted(len(texts), "text")
@@ -121,7 +132,7 @@ class Adapters:
 
     def continuous(self, **options: Any) -> Continuous:
         """What decodes jobs of all adapters together, by the weights of the base."""
-        batch: Continuous = self._beside[None].continuous(**options)
+        batch: Continuous = self._predictor(None).continuous(**options)
         return batch
 
     def job(self, *inputs: Any, adapter: str | None = None, **options: Any) -> Writing:
@@ -129,19 +140,27 @@ class Adapters:
 
         Raises UsageError for an unknown name, and for an adapter that changes more than linear layers.
         """
-        named = self._predictors[adapter] if adapter in self._predictors else self.using(adapter)
-        if adapter not in self._beside:
+        named = self._predictor(adapter)
+        if not self._mixes(adapter):
             problem = f"the adapter {adapter!r} changes more than linear layers, which rows of one batch cannot"
             raise UsageError(problem, cure="use it alone: adapters.using(NAME)")
-        predictor = self._beside[adapter]
+        predictor = self._of_base(adapter)
         predictor.config = named.config
         writing: Writing = predictor.job(*inputs, adapter=self._numbers.get(adapter or ""), **options)
         return writing
 
+    def _mixes(self, name: str | None) -> bool:
+        """Whether rows of the base are computed beside those of others; see `number`."""
+        return name is None or name in self._beside
+
+    def _of_base(self, name: str | None) -> Any:
+        """What decodes rows of an adapter by the model of the base."""
+        return self._predictor(None) if name is None else self._beside[name]
+
     def _alike(self, name: str | None, options: Mapping[str, Any]) -> Any:
         """What the adapters of one batch have in common: the way texts are generated; or the name alone."""
-        predictor = self._predictors[name]
-        if name not in self._beside or not isinstance(getattr(predictor, "config", None), DecodingConfig):
+        predictor = self._predictor(name)
+        if not self._mixes(name) or not isinstance(getattr(predictor, "config", None), DecodingConfig):
             return name
         config = with_options(predictor.config, {key: value for key, value in options.items() if key != "stop"})
         return type(predictor), config, getattr(predictor, "context", None), self._tokenizers[name]
@@ -149,8 +168,8 @@ class Adapters:
     def _batch(self, names: Sequence[str | None], texts: Sequence[Any], options: Mapping[str, Any]) -> Any:
         if len({*names}) == 1:
             return self.using(names[0])(texts, **options)
-        device, predictor = next(self._base.model.parameters()).device, self._beside[names[0]]
-        predictor.config = self._predictors[names[0]].config
+        device, predictor = next(self._base.model.parameters()).device, self._of_base(names[0])
+        predictor.config = self._predictor(names[0]).config
         with by_row(torch.tensor([-1 if name is None else self._numbers[name] for name in names], device=device)):
             return predictor(texts, **options)
 

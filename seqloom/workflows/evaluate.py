@@ -15,7 +15,9 @@ from seqloom.run import Run
 from seqloom.tasks.building import load_run, with_engine
 from seqloom.tasks.language_model.choices import score_choices
 from seqloom.tasks.language_model.task import LanguageModelConfig
+from seqloom.tasks.seq2seq.alignments import score_alignments
 from seqloom.tasks.seq2seq.predictor import Translator
+from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.tasks.task import RunConfig, config_of
 from seqloom.training.log import Reporter
 
@@ -105,6 +107,20 @@ def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporte
     scores = score_choices(loaded.predictor(), file, shots, reporter)
     options = ["--choices", "--shots", str(shots)]
     return saved(loaded.run, title, scores, basis(loaded.run, loaded.config, [file], options, reporter), reporter)
+
+
+def evaluate_alignments(
+    path: str | Path, test: Sequence[str], file: str, name: str, reporter: Reporter, task: str = ""
+) -> Json:
+    """Scores the word alignments of a translation model, and saves the result as eval/NAME.json, by default that of the
+    file with ".aer"; see `score_alignments`."""
+    title = title_of(name, (file,)) + ("" if name else ".aer")
+    loaded = load_run(path, TranslateConfig, precision="fp32", say=reporter.warn, task=task)
+    scores = score_alignments(loaded.config, loaded.predictor(), test, file, reporter)
+    files = [*(test or getattr(loaded.config.data, "test", ())), file]
+    return saved(
+        loaded.run, title, scores, basis(loaded.run, loaded.config, files, ["--alignments"], reporter), reporter
+    )
 
 
 def basis(run: Run, config: RunConfig, test: Sequence[str], options: Sequence[str], reporter: Reporter) -> Json:

@@ -18,7 +18,6 @@ from seqloom.tasks.building import load_run
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import RunConfig
-from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.log import Reporter
 from seqloom.workflows.inside import attributions, inside, looked_at, medium_of, without_head
 from seqloom.workflows.searched import beam_tree
@@ -44,7 +43,8 @@ def explain(path: str | Path, text: str, to: str | Path, reporter: Reporter, tas
 
     Args:
         path: the run.
-        text: what is read: a text, two with a tab between them, the path of an image, or the place of a signal.
+        text: what is read: a text, two with a tab between them, the path of an image, perhaps with a tab and the text
+            beside it, or the place of a signal.
         to: the file.
         reporter: prints progress.
         task: which of several tasks.
@@ -68,7 +68,7 @@ def explain(path: str | Path, text: str, to: str | Path, reporter: Reporter, tas
             if name in _SAID.keys() - said:
                 reporter.say(_SAID[name])
                 said |= {name}
-            answers[name + _key({**question, **asked} if name != "beam" else asked)] = answer
+            answers[name + _key({**question, **asked})] = answer
         reporter.say(f"{len(answers)} answers computed")
         write_text(target, _file({"run": run, "question": question, "answers": answers}))
     reporter.say(f"{target} written")
@@ -78,7 +78,8 @@ def explain(path: str | Path, text: str, to: str | Path, reporter: Reporter, tas
 def _question(use: Any, text: str) -> tuple[str, dict[str, str]]:
     """What is read, and what the views ask about it."""
     if (medium := medium_of(use)) is not None:
-        return medium.address(medium.row(text)), {}
+        address = medium.address(medium.row(text))
+        return address, {"text": beside} if (beside := address.partition("\t")[2]) else {}
     first, tab, second = text.partition("\t")
     if tab and not isinstance(use, Generator | Translator):
         return first, {"text": first, "second": second}
@@ -87,8 +88,7 @@ def _question(use: Any, text: str) -> tuple[str, dict[str, str]]:
 
 def _described(run: Run, use: Any) -> dict[str, Any]:
     """What the views must know of the run."""
-    texts = isinstance(use, Translator) and isinstance(use.source, Tokenizer)
-    does = "translate" if texts else "continue" if isinstance(use, Generator) else "classify"
+    does = "translate" if isinstance(use, Translator) else "continue" if isinstance(use, Generator) else "classify"
     return {"name": run.name, "does": does, "looks": True}
 
 
@@ -115,8 +115,8 @@ def _answers(use: Any, inspected: Inspected, source: str, question: dict[str, st
         yield "head", {"layer": layer, "head": head}, head_of(inspected, layer, head)
         if len(heads) <= _SWITCHED:
             yield "off", {"layer": layer, "head": head}, without_head(use, source, layer, head, second=second)
-    if isinstance(use, Generator | Translator) and "text" in question:
-        yield "beam", {**_BEAM, "text": source}, beam_tree(use, source, **_BEAM)
+    if isinstance(use, Generator | Translator):
+        yield "beam", _BEAM, beam_tree(use, source, **_BEAM)
 
 
 def _key(question: dict[str, Any]) -> str:

@@ -62,9 +62,12 @@ def inside(use: Any, source: str, second: str = "", target: str = "") -> Json:
     return found
 
 
-def sample_of(run: Run, use: Any) -> dict[str, str]:
-    """An input to begin with, from the samples of a training: texts, or that of a medium as its `address`, if any."""
-    row = next((row for row in reversed(run.rows("samples.jsonl"))), {})
+def sample_of(run: Run, use: Any, task: str = "") -> dict[str, str]:
+    """An input to begin with, from the samples of a training, of several tasks those of one: texts, or that of a medium
+    as its `address`, if any, and the text beside it.
+    """
+    rows = reversed(run.rows("samples.jsonl"))
+    row: Json = next((row for row in rows if row.get("task", task) == task), {})
     keys = {"text": ("source", "text", "prompt", "question"), "second": ("second", "passage")}
     found = {name: next((str(row[key]) for key in of if key in row), "") for name, of in keys.items()}
     if (medium := medium_of(use)) is None:
@@ -72,7 +75,8 @@ def sample_of(run: Run, use: Any) -> dict[str, str]:
     (kind,) = medium.inputs
     place = str(row.get(kind) or found["text"]).partition(", step ")[0]  # a forecast names the step it begins at
     try:
-        return {"text": "", "second": "", kind: medium.address(medium.row(place))}
+        address, _, text = medium.address(medium.row(place)).partition("\t")
+        return {"text": text, "second": "", kind: address}
     except SeqloomError:  # its file is elsewhere
         return {"text": "", "second": ""}
 

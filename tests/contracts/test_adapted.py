@@ -204,6 +204,26 @@ def test_adapters_on_one_base_are_switched_to_the_bit(number: int, config: Any) 
         adapters(adapter="al")
 
 
+@pytest.mark.parametrize("config", MODELS, ids=lambda c: "")
+@pytest.mark.parametrize("targets", [(), ("*",)], ids=["usual", "all"])
+def test_an_adapter_stands_alone_beside_the_weights_of_its_base(config: Any, targets: tuple[str, ...]) -> None:
+    """Layers that are linear have no weights of their own; others that are changed have merged ones."""
+    base, way = subject_of(config), LoRA(rank=2, targets=targets)
+    pack(base.model)
+    before, own = base.exact(), {name: p.data_ptr() for name, p in base.model.named_parameters()}
+    expected = learned_in(config, way, 1)[0].exact()
+    subject, learned = learned_in(config, way, 1)
+    adapted = Adapted(Loaded(None, Use(subject), subject.model, Assets()), learned, "")  # type: ignore[arg-type]
+    adapted.share(loaded := Loaded(None, Use(base), base.model, Assets()))  # type: ignore[arg-type]
+    model = Adapters(loaded, {"a": adapted}, {}).alone("a").model
+    assert torch.allclose(subject.exact(), expected, atol=1e-5)
+    assert torch.equal(base.exact(), before)
+    changed = {id(p) for n, p in model.named_parameters() if own[n] != p.data_ptr()}
+    linear = [layer for layer in model.modules() if getattr(layer, "beside", None)]
+    assert not changed & {id(layer.weight) for layer in linear}
+    assert changed or not targets or len(linear) == sum(1 for n in learned if n.endswith(".up"))
+
+
 def generated(model: nn.Module) -> list[list[Hypothesis]]:
     """The three best of a beam for each of two sources, one of which is finished before the other; none to generate."""
     if not isinstance(model, EncoderDecoder):

@@ -229,6 +229,11 @@ def test_alignment_error_by_hand() -> None:
     assert alignment_error({(0, 1)}, {(1, 0)}) == 1
 
 
+def test_a_model_in_which_nothing_attends_to_the_source_aligns_nothing() -> None:
+    with pytest.raises(UsageError, match="nothing in this model attends from the target to the source"):
+        align(continued())
+
+
 def test_a_translation_is_aligned_by_what_predicts_each_word() -> None:
     seen = translated()
     weights = seen.seen.stacked(seen.seen.groups()["cross-attention"]).mean((0, 1))

@@ -47,7 +47,7 @@ STACK = TransformerConfig(**SIZES)
 READER = EncoderOnlyConfig(encoder=STACK)
 CONTEXT = 64
 NAMES = ("lm", "bytes", "mt", "label", "span", "words", "pictures")
-NAMES += ("waves", "steps", "pens", "ahead", "scenes", "vectors")
+NAMES += ("waves", "steps", "pens", "ahead", "scenes", "guide", "vectors")
 BYTES, WORDS = BPE(size=290), WordLevel(size=20)
 
 
@@ -96,7 +96,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_other_runs(folder: Path) -> None:
-    """Runs of signals (waves, steps, pens, ahead), of captions (scenes), of several tasks (both), of vectors alone."""
+    """Runs of signals (waves, steps, pens, ahead), of captions (scenes), of texts beside pictures (guide), of several
+    tasks (both), of vectors alone.
+    """
     data: Any = {"data": {"kind": "signals", "train": ["none"]}}
     seen = {"sizes": {"channels": 2}, "scale": {"mean": [0.0, 9.0], "deviation": [1.0, 3.0]}}
     front = {"strides": [2], "kernel": 3}
@@ -128,6 +130,10 @@ def write_other_runs(folder: Path) -> None:
     write_run(
         folder, "both", several, {"marks": labels | pixels, "waves": labels | seen, "scenes": pixels, "films": labels}
     )
+    illustrated = {**tasks["scenes"], "data": {**captions["data"], "kind": "illustrated"}}
+    read = {name: encoders[name] for name in ("image", "text")}
+    more = {"tokenizer": {"size": 290}, "model": {"encoders": read, "decoder": SIZES}}
+    write_run(folder, "guide", build(MultimodalTask, {"tasks": {"german": illustrated}, **more}), {"german": pixels})
     write_run(folder, "vectors", MaskedWordsConfig(data=NoData(), tokenizer=BYTES, model=READER), {"heads": {}})
 
 

@@ -26,12 +26,15 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     pixels = np.random.default_rng(1).integers(0, 256, (11, 9, 3), dtype=np.uint8)
     images.fromarray(pixels).save(folder / "one.png")
     np.savez(folder / "two.npz", values=np.array([WAVE, WAVE]))
-    return {"image": str(folder / "one.png"), "signal": f"{folder / 'two.npz'}:2", "text": "ba ko mi"}
+    return {"image": str(folder / "one.png"), "signal": f"{folder / 'two.npz'}:2", "text": "ba ko mi"} | {
+        "beside": f"{folder / 'one.png'}\tba ko mi"
+    }
 
 
 CASES = [("pictures", "", "image"), ("scenes", "", "image"), ("waves", "", "signal"), ("steps", "", "signal")]
 CASES += [("pens", "", "signal"), ("both", "marks", "image"), ("both", "waves", "signal")]
 CASES += [("both", "scenes", "image"), ("both", "films", "text"), ("label", "", "text")]
+CASES += [("guide", "german", "beside")]
 
 
 @pytest.mark.parametrize(("name", "task", "kind"), CASES)
@@ -43,8 +46,9 @@ def test_a_run_of_each_kind_is_explained(runs: Path, tmp_path: Path, inputs: dic
     named = {key.partition("[")[0] for key in kept["answers"]}
     assert {"inside", "lens", "counted", "walk"} <= named
     inside = next(value for key, value in kept["answers"].items() if key.startswith("inside"))
-    assert (bool(inside["picture"]), bool(inside["chart"])) == (kind == "image", kind == "signal")
-    assert kept["question"] == ({"text": inputs["text"]} if kind == "text" else {})
+    assert (bool(inside["picture"]), bool(inside["chart"])) == (kind in ("image", "beside"), kind == "signal")
+    assert kept["question"] == ({"text": inputs["text"]} if kind in ("text", "beside") else {})
+    assert ("beam" in named) == (name in ("scenes", "pens", "guide") or task == "scenes")
     counted = [value for key, value in kept["answers"].items() if key.startswith("counted")]
     assert len(counted) == len(inside["predictions"])
     for each in counted:
@@ -68,6 +72,7 @@ def test_a_run_of_each_kind_is_explained(runs: Path, tmp_path: Path, inputs: dic
         ("pictures", "", "text", "no such file"),
         ("pictures", "", "signal", "no such file"),
         ("ahead", "", "signal", "forecasts are not shown from inside"),
+        ("guide", "german", "image", "there is no text beside the image"),
         ("vectors", "", "text", "no head for masked words"),
     ],
 )

@@ -33,6 +33,7 @@ def test_models_say_what_they_are_for(call):
         "pens": ["/v1/translate"],
         "ahead": ["/v1/forecast"],
         "scenes": ["/v1/caption"],
+        "guide/german": ["/v1/caption"],
         "vectors": ["/v1/embeddings"],
     }
     assert call(lambda c: c.models.retrieve("mt")).id == "mt"

@@ -12,11 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 import torch
 
 from seqloom.errors import UsageError
 from seqloom.files import WEIGHTS
+from seqloom.media.images import png_uri
 from seqloom.run import Run
 from seqloom.serving.app import make_app
 from seqloom.serving.inspect import Given, source_of
@@ -202,6 +204,49 @@ def test_an_analogy_needs_three_words(ask):
     words = [*post(ask, "map", model="lm")["words"]][:3]
     found = post(ask, "near", model="lm", words=words, analogy=True)
     assert not {*words} & {word for word, _ in found["near"]}
+
+
+WAVE = [[0.3 * i, 9 - i] for i in range(12)]
+PIXELS = [png_uri(np.full((1, 8, 8), shade, np.uint8)).partition(",")[2] for shade in (9, 200)]
+
+
+@pytest.mark.parametrize(
+    ("model", "question"),
+    [
+        ("mt", {"text": "ba ko"}),
+        ("lm", {"text": "ba ko"}),
+        ("pens", {"signal": WAVE}),
+        ("scenes", {"image": PIXELS[0]}),
+        ("guide/german", {"image": PIXELS[0], "text": "ba ko"}),
+    ],
+)
+def test_all_that_writes_is_searched(ask, model: str, question: Any):
+    tree = post(ask, "beam", model=model, **question, beam=2)
+    assert tree["beam"] == 2
+    assert [node["step"] for node in tree["nodes"] if node["id"] in tree["winner"]] == [*range(len(tree["winner"]))]
+
+
+def test_a_text_beside_a_picture_is_a_part_of_each_question(ask):
+    (run,) = (run for run in ask("GET", "/inspect/runs").json()["runs"] if run["name"] == "guide/german")
+    assert (run["does"], run["reads"], run["beside"]) == ("translate", "image", "text")
+
+    def inside(image: str, text: str) -> Any:
+        return post(ask, "inside", model="guide/german", image=image, text=text)
+
+    found = inside(PIXELS[0], "ba ko")
+    assert "ba" in "".join(found["sides"]["text encoder"]["names"])
+    assert found["picture"].startswith("data:image/png")
+    columns = next(each["columns"] for each in found["attention"] if each["title"] == "cross-attention")
+    assert columns == [name for side in ("encoder", "text encoder") for name in found["sides"][side]["names"]]
+    others = [inside(PIXELS[1], "ba ko"), inside(PIXELS[0], "mi")]
+    assert all(each["predictions"][0]["p"] != found["predictions"][0]["p"] for each in others)
+    tokens = stream(ask, model="guide/german", image=PIXELS[0], text="ba ko", temperature=0)
+    assert tokens[-1]["text"] == found["written"]
+    for text in ("", "ba\tko"):
+        body = {"model": "guide/german", "image": PIXELS[0], "text": text}
+        response = ask("POST", "/inspect/inside", json=body)
+        assert response.status_code == 400
+        assert "beside the image" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("name", ["map", "near"])

@@ -63,10 +63,30 @@ def growing(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def address(runs: Path, growing: Run) -> Iterator[str]:
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two pictures: a ring and a cross."""
+    images, folder = pytest.importorskip("PIL.Image"), tmp_path_factory.mktemp("shapes")
+    y, x = np.mgrid[-15:17, -15:17]
+    drawn = {"ring": abs(np.hypot(x, y) - 10) < 3, "cross": (abs(x) < 3) | (abs(y) < 3)}
+    for name, shape in drawn.items():
+        images.fromarray((255 * shape).astype(np.uint8)).save(folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in drawn]
+
+
+@pytest.fixture(scope="module")
+def guide(runs: Path, drawings: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of texts beside pictures that was trained on one of them, among other tasks."""
+    run = Run(Path(shutil.copytree(runs / "guide", tmp_path_factory.mktemp("runs") / "guide")))
+    sample = {"step": 20, "task": "german", "source": f"{drawings[0]}\tba ko", "reference": "mi", "translation": "mi"}
+    run.append("samples.jsonl", sample, {"step": 20, "task": "other", "source": "lan lan", "translation": "mi"})
+    return run
+
+
+@pytest.fixture(scope="module")
+def address(runs: Path, growing: Run, guide: Run) -> Iterator[str]:
     """The address of a server of all runs."""
-    names = ("mt", "lm", "bytes", "label", "span", "words", "waves", "steps", "pens", "ahead", "vectors")
-    with serving(growing.path, *(runs / name for name in names)) as url:
+    names = ("mt", "lm", "bytes", "label", "span", "words", "waves", "steps", "pens", "ahead", "scenes", "vectors")
+    with serving(growing.path, guide.path, *(runs / name for name in names)) as url:
         yield url
 
 
@@ -188,11 +208,11 @@ def test_what_reads_predicts(page: Page, address: str, run: str, expected: str):
     assert re.search(expected, page.text("form + p + .view"))
 
 
-def choose_file(page: Page, path: Path) -> None:
+def choose_file(page: Page, path: Path, then: str = "document.querySelector('.view textarea').value === ''") -> None:
     """Chooses a file, as a person does in the dialog."""
     found = page("Runtime.evaluate", expression="document.querySelector('input[type=file]')")
     page("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
-    page.until("document.querySelector('.view textarea').value === ''")
+    page.until(then)
 
 
 def asked_for(page: Page, ready: str) -> None:
@@ -282,6 +302,53 @@ def test_a_signal_is_translated_and_its_tokens_have_reasons(page: Page, address:
     page.click(".choices + .row button")
     page.until("document.querySelectorAll('.counted').length === 2")
     assert page.js("document.querySelector('.counted').childElementCount") == 5  # what a front makes of 20 steps
+
+
+GUIDE = "guide%2Fgerman"
+PICTURE = "document.querySelector('canvas.picture').hidden === false"
+
+
+def test_a_text_is_translated_beside_its_picture(page: Page, address: str, drawings: list[Path]):
+    shown(page, address, "task", GUIDE)
+    labels = page.js("[...document.querySelectorAll('form .field')].map(l => l.firstChild.textContent)")
+    assert labels == ["Text to translate", "Picture"]
+    write(page, "ba ko mi")
+    page.click("button.main")
+    page.until("document.querySelector('#problem').textContent === 'Choose a picture first.'")
+    choose_file(page, drawings[1], PICTURE)
+    page.click("button.main")
+    page.until(f"{DONE} && document.querySelector('.overlays')")
+    p = "[...document.querySelectorAll('.chip')].map(chip => chip.innerText)"
+    first = page.js(p)
+    page.click(".chip", 1)
+    page.click(".choices + .row button")
+    page.until("document.querySelectorAll('.counted').length === 3")  # of the picture, the text, and what is written
+    write(page, "lan")
+    asked_again = page.js(p)
+    page.click("button.main")
+    page.until(f"{DONE} && JSON.stringify({p}) !== {json.dumps(json.dumps(asked_again, separators=(',', ':')))}")
+    assert page.js(p) != first
+
+
+@pytest.mark.parametrize("view", ["attention", "beam", "layers", "predictions"])
+def test_a_text_beside_its_picture_is_looked_into(page: Page, address: str, drawings: list[Path], view: str):
+    shown(page, address, view, GUIDE)
+    page.until(READY[view])  # at once, with a sample of the training of this task
+    assert page.js("document.querySelector('.view textarea').value") == "ba ko"
+    assert page.js(PICTURE)
+    write(page, "ba ko mi")
+    choose_file(page, drawings[1], PICTURE)
+    page.js("document.querySelectorAll('form').forEach(f => f.parentElement.nextSibling?.replaceChildren?.())")
+    page.click("button.main")
+    page.until("document.querySelector('.view[aria-busy=false]')")
+    page.until(READY[view])
+    if view == "attention":
+        assert page.js("document.querySelectorAll('.over rect').length") == 4  # patches, no tokens
+        page.click(".switches button", 3)
+        page.until("document.querySelector('.one h3').textContent.startsWith('decoder')")
+        assert page.js("document.querySelector('.over')") is None  # words look at words there
+    if view == "predictions":
+        assert page.js("document.querySelectorAll('.counted').length") == 3
 
 
 def test_texts_are_compared(page: Page, address: str):
@@ -484,22 +551,28 @@ def test_predictions_have_reasons(page: Page, address: str):
     assert page.js("document.querySelectorAll('.counted .chip').length") > 3
 
 
-@pytest.mark.parametrize("name", ["mt", "lm", "label", "pens", "both"])
-def test_an_explanation_opens_from_disk_without_a_network(browser: Page, runs: Path, tmp_path: Path, name: str):
+@pytest.mark.parametrize("name", ["mt", "lm", "label", "pens", "both", "guide"])
+def test_an_explanation_opens_from_disk_without_a_network(
+    browser: Page, runs: Path, tmp_path: Path, drawings: list[Path], name: str
+):
     signal = json.dumps([[0.3 * i, 9 - i] for i in range(12)])
-    text, task = {"pens": (signal, ""), "both": (signal, "waves")}.get(name, (SHORT, ""))
+    both = f"{drawings[0]}\t{SHORT}"
+    asked = {"pens": (signal, ""), "both": (signal, "waves"), "guide": (both, "german")}
+    text, task = asked.get(name, (SHORT, ""))
     path = explain(runs / name, text, tmp_path / "one.html", Reporter(0), task)
     browser.forget()
     network: Any = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     browser("Network.emulateNetworkConditions", offline=True, **network)
     try:
         browser.open(path.as_uri(), width=390)
-        for view in READY if name == "mt" else ("attention", "layers", "predictions"):
+        for view in READY if name in ("mt", "guide") else ("attention", "layers", "predictions"):
             browser.until(READY[view])
         browser.click("#layers .chips .chip", 2)
         browser.until("document.querySelectorAll('#layers .chips .chip')[2].ariaPressed === 'true'")
         browser.click("#predictions .chips .chip", 0)
         browser.click("#attention .headmap button", 1)
+        if folder := os.environ.get("SEQLOOM_PICTURES"):
+            browser.picture(Path(folder, f"explained-{name}.png"))
         assert browser.js("[...document.querySelectorAll('.problem')].map(p => p.textContent).join('')") == ""
         assert browser.js("document.documentElement.scrollWidth") <= 390
         assert browser.js("document.querySelectorAll('i').length") == 0
@@ -514,6 +587,7 @@ def test_an_explanation_opens_from_disk_without_a_network(browser: Page, runs: P
 VIEWS = [("task", "mt"), ("training", "growing"), ("embeddings", "lm"), ("compare", "growing"), ("task", "span")]
 VIEWS += [(view, "mt") for view in READY] + [("layers", "label"), ("attention", "span")]
 SIGNALS = ["waves", "steps", "pens", "ahead"]
+VIEWS += [("attention", GUIDE), ("task", "scenes"), ("beam", "pens")]
 VIEWS += [("task", name) for name in (*SIGNALS, "vectors")] + [("attention", "pens"), ("layers", "waves")]
 
 

@@ -232,3 +232,41 @@ def test_translations_may_come_from_another_engine(runs):
         assert translator(texts, kind="greedy", max_length=7) == found
     finally:
         models.close()
+
+
+def picture(seed: int = 1) -> bytes:
+    images, file = pytest.importorskip("PIL.Image"), io.BytesIO()
+    images.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_text_is_translated_beside_its_picture(ask, models: Models):
+    files, texts = [picture(1), picture(1), picture(2)], ["ba ko", "mi tesu lan", "ba ko"]
+    guide = {"model": "guide/german", "images": [*map(coded, files)]}
+    found = [row[0] for row in posted(ask, "caption", **guide, texts=texts)["captions"]]
+    translator = models.get("guide/german").predictor
+    sources = [f"{translator.medium.sent(data, 'image')}\t{text}" for data, text in zip(files, texts, strict=True)]
+    wanted = [row[0] for row in translator.translate(sources)]
+    assert [one["text"] for one in found] == [one.text for one in wanted]
+    assert [one["score"] for one in found] == pytest.approx([one.score for one in wanted], abs=1e-5)
+    assert len({round(one["score"], 4) for one in found}) == 3  # both the picture and the text count
+    (one,) = posted(ask, "caption", model="guide/german", images=guide["images"][:1], texts="ba ko")["captions"]
+    assert one[0] == pytest.approx(found[0], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "more", "told"),
+    [
+        ("guide/german", 1, {}, "texts: the model 'guide/german' reads images, each with a text beside it"),
+        ("guide/german", 2, {"texts": ["ba"]}, "texts: 1 text for 2 images"),
+        ("guide/german", 2, {"texts": ["ba", " \u3000"]}, "text 2: there is no text beside the image"),
+        ("guide/german", 1, {"texts": "ba\tko"}, "text 1: a tab in the text beside the image"),
+        ("guide/german", 1, {"texts": "ba", "beam": 99}, "beam: "),
+        ("scenes", 1, {"texts": "ba"}, "images: the model 'scenes' reads images"),
+    ],
+)
+def test_a_picture_without_its_text_is_refused(ask, model, images, more, told):
+    body = {"model": model, "images": [coded(picture())] * images, **more}
+    response = ask("POST", "/v1/caption", json=body)
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["message"].startswith(told)

@@ -7,9 +7,11 @@ from collections.abc import Set as AbstractSet
 
 import numpy as np
 
+from seqloom.errors import UsageError
 from seqloom.inspection.inside.inspected import Inspected
 
-Links = AbstractSet[tuple[int, int]]
+Links = AbstractSet[tuple[int, ...]]
+"""(source word, target word), perhaps behind the number of their pair."""
 
 
 def rollout(weights: np.ndarray) -> np.ndarray:
@@ -41,14 +43,24 @@ def word_links(weights: np.ndarray, target: Sequence[Sequence[int]], source: Seq
 
 
 def align(translation: Inspected, layers: Sequence[int] = (), heads: Sequence[int] = ()) -> Links:
-    """The links (source word, target word) of a translation, from the attention of some layers and heads, or all."""
-    title = "cross-attention"
-    names = translation.seen.groups()[title]
+    """The links (source word, target word) of a translation, from the attention of some layers and heads, or all.
+
+    Raises UsageError for a model in which nothing attends to the source.
+    """
+    names = layers_across(translation)
     weights = translation.seen.stacked([names[i] for i in layers] or names).numpy()
     mean = weights[:, [*heads] or slice(None)].mean((0, 1))
     # A position predicts the token that the next one reads.
     target = [[i - 1 for i in tokens] for _, tokens in translation.sides["decoder"].words()]
     return word_links(mean, target, [tokens for _, tokens in translation.sides["encoder"].words()])
+
+
+def layers_across(translation: Inspected) -> list[str]:
+    """The layers in which the target attends to the source. Raises UsageError where there are none."""
+    if not (names := translation.seen.groups().get("cross-attention")):
+        problem = "nothing in this model attends from the target to the source"
+        raise UsageError(problem, cure="choose a model whose decoder attends")
+    return names
 
 
 def alignment_error(links: Links, sure: Links, possible: Links = frozenset()) -> float:

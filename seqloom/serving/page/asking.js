@@ -2,7 +2,7 @@
 import { make, shape } from "./draw.js";
 import { sampleText, taskInput } from "./view-task.js";
 
-// Asks for a text, two, a picture or a signal, and calls `look(question, signal)` with it: at once with what was asked last, or
+// Asks for a text, two, a picture, perhaps with a text, or a signal, and calls `look(question, signal)` with it: at once with what was asked last, or
 // with a sample of the training. `extra` are further fields, { key: node }, whose values are part of the question.
 export async function asking(node, { api, run, session, signal, guarded }, label, look, extra = {}) {
   let now;
@@ -32,7 +32,7 @@ export async function asking(node, { api, run, session, signal, guarded }, label
   };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (input.area.type === "textarea") (session.texts ??= {})[run.name] = input.area.value;
+    if (input.text) (session.texts ??= {})[run.name] = input.text.value;
     if (second) (session.seconds ??= {})[run.name] = second.value;
     guarded(() => ask(question()));
   });
@@ -40,10 +40,10 @@ export async function asking(node, { api, run, session, signal, guarded }, label
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
   const sample = await api.get("sample", { model: run.name }, signal);
-  if (input.area.type === "textarea") input.area.value ||= sampleText(sample);
-  else if (sample.image) await input.show(sample.image);
+  if (input.text) input.text.value ||= sampleText(sample);
+  if (sample.image) await input.show(sample.image);
   if (second) second.value = session.seconds?.[run.name] ?? sample.second;
-  if (input.area.type === "textarea" ? input.area.value : sample.image) return ask(question());
+  if (input.text?.value !== "" && (!input.show || sample.image)) return ask(question());
 }
 
 function askedFor({ text, second, target }) {

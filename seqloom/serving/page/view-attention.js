@@ -107,7 +107,9 @@ async function attentionKind(body, found, kind, context) {
 function attentionOne(found, kind) {
   const caption = make("h3"), output = make("output"), matrix = placed(kind.frame), svg = matrix.querySelector("svg");
   const arcs = attentionArcs(kind, (row, column) => mark(row, column)), wide = kind.columns.length;
-  const picture = found.picture ? attentionPicture(found.picture, kind, (row) => mark(row, null)) : null;
+  const patches = found.picture ? found.sides.encoder?.names ?? [] : []; // they are numbers, with which only some kinds begin
+  const over = patches.length && patches.every((name, i) => name === kind.columns[i]);
+  const picture = over ? attentionPicture(found.picture, kind, patches.length, (row) => mark(row, null)) : null;
   let weights;
   const heat = heatMap(svg, (row, column) => mark(row, column));
   matrix.className = "scroll matrix";
@@ -192,9 +194,9 @@ function attentionArcs(kind, read) {
 }
 
 // The picture under its weights: what a row looks at is clear, the rest is dark. A place that is pointed at on the
-// picture beside it is the row, whose number `read` is called with.
-function attentionPicture(address, kind, read) {
-  const patches = kind.columns.length, side = Math.floor(Math.sqrt(patches)), first = patches - side * side;
+// picture beside it is the row, whose number `read` is called with. Tokens of a text stand behind the patches.
+function attentionPicture(address, kind, patches, read) {
+  const wide = kind.columns.length, side = Math.floor(Math.sqrt(patches)), first = patches - side * side;
   const dark = shape("g", { class: "dark" });
   const svg = shape("svg", { viewBox: `0 0 ${side} ${side}`, class: "over", role: "img", "aria-label": "The picture; what is looked at is clear" },
     shape("image", { href: address, width: side, height: side, preserveAspectRatio: "none", "image-rendering": "pixelated" }), dark);
@@ -202,10 +204,10 @@ function attentionPicture(address, kind, read) {
   plain.setAttribute("aria-label", "The picture as the model reads it");
   for (const name of ["pointermove", "pointerdown"]) plain.addEventListener(name, (event) => {
     const [x, y] = [event.offsetX / plain.clientWidth, event.offsetY / plain.clientHeight].map((share) => Math.max(0, Math.min(side - 1, Math.floor(share * side))));
-    if (kind.rows.length === patches) read(first + side * y + x);
+    if (kind.title === "encoder self-attention") read(first + side * y + x);
   });
   function draw(weights, row) {
-    const own = range(side * side, (i) => weights[row * patches + first + i]), most = Math.max(...own, 1e-9);
+    const own = range(side * side, (i) => weights[row * wide + first + i]), most = Math.max(...own, 1e-9);
     dark.replaceChildren(...own.map((w, i) => shape("rect", { x: i % side, y: Math.floor(i / side), width: 1.01, height: 1.01, "fill-opacity": (0.85 * (1 - w / most)).toFixed(2) })));
   }
   return { node: make("div", { className: "overs" }, plain, svg), draw };

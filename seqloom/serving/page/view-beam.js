@@ -108,4 +108,4 @@ function beamKeys(tree, columns, places, nodes) {
   }
 }
 
-export const beamView = { name: "beam", title: "Beam", fits: (run) => run.does === "translate" || run.does === "continue", show: showBeam };
+export const beamView = { name: "beam", title: "Beam", fits: (run) => ["translate", "caption", "continue"].includes(run.does), show: showBeam };

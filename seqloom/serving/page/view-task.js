@@ -15,16 +15,15 @@ export const taskWrites = ["translate", "continue", "chat", "caption"];
 const taskImageSide = 512; // pixels of the longer side of a picture that is sent
 const taskMost = 40; // texts that are compared, and runs of equal labels that are listed
 
-// A text area, a file for a picture, or both for a signal; `value()` is what is asked for: { text }, { image } in Base64,
-// or { signal }.
+// A text area, a file for a picture, perhaps with a text area for what stands beside it, or both for a signal; `value()` is
+// what is asked for: { text }, { image } in Base64, { image, text }, or { signal }. `text` is where one writes, if anywhere.
 export function taskInput(run, session) {
   if (run.reads === "signal") return taskSignal(run, session);
-  const [name] = taskLabels[run.does];
-  if (run.does !== "caption" && run.reads !== "image") {
-    const value = session.texts?.[run.name] ?? (run.mask && `Paris is the ${run.mask} of France.`);
-    const area = make("textarea", { rows: 3, dir: "auto", value });
-    return { node: make("label", { className: "field" }, name, area), value: () => ({ text: area.value }), area };
-  }
+  const [name] = taskLabels[run.does], image = run.reads === "image";
+  const value = session.texts?.[run.name] ?? (run.mask && `Paris is the ${run.mask} of France.`);
+  const text = image && !run.beside ? null : make("textarea", { rows: 3, dir: "auto", value });
+  const written = text && make("label", { className: "field" }, name, text);
+  if (!image) return { node: written, value: () => ({ text: text.value }), area: text, text };
   const file = make("input", { type: "file", accept: "image/*" }), picture = make("canvas", { className: "picture", hidden: true });
   const show = async (source) => {
     const bitmap = source instanceof Blob ? await createImageBitmap(source) : Object.assign(new Image(), { src: source });
@@ -35,11 +34,12 @@ export function taskInput(run, session) {
     picture.getContext("2d").drawImage(bitmap, 0, 0, width, height);
   };
   file.addEventListener("change", () => file.files.length && show(file.files[0]));
-  const value = () => {
+  const chosen = () => {
     if (picture.hidden) throw new Error("Choose a picture first.");
-    return { image: picture.toDataURL("image/png").split(",")[1] };
+    return { image: picture.toDataURL("image/png").split(",")[1], ...(text ? { text: text.value } : {}) };
   };
-  return { node: make("label", { className: "field" }, "Picture", file, picture), value, area: file, show };
+  const node = make("label", { className: "field" }, "Picture", file, picture);
+  return { node: text ? make("div", { className: "view" }, written, node) : node, value: chosen, area: file, text, show };
 }
 
 // A signal: numbers that are written, or a file; the one that was given last.
@@ -79,7 +79,7 @@ function taskSignal(run, session) {
     file.files = event.dataTransfer.files;
     take(file.files);
   });
-  return { node, value, area };
+  return { node, value, area, text: area };
 }
 
 // Numbers (time steps, channels) of a text; what is missing is null.
@@ -179,7 +179,7 @@ function showTask(node, { api, run, session, signal, guarded }) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (chats) speak();
-    else if (input.area.type === "textarea") (session.texts ??= {})[run.name] = input.area.value;
+    else if (input.text) (session.texts ??= {})[run.name] = input.text.value;
     seed = Math.floor(Math.random() * 2 ** 31); // kept while tokens are forced
     seen.replaceChildren();
     return ask(async (ends) => {
@@ -205,7 +205,7 @@ function showTask(node, { api, run, session, signal, guarded }) {
     stop.hidden = true;
     status.textContent = "Stopped.";
   });
-  input.area.addEventListener("keydown", (event) => {
+  form.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
 }

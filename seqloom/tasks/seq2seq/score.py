@@ -33,7 +33,7 @@ def score(
     config: TranslateKeys, translator: Translator, test: Sequence[str], options: Sequence[str], reporter: Reporter
 ) -> Json:
     """Translates the test set and scores it; see RunConfig.score."""
-    every, dropped = usable(config.data.read(test) if test else _test_pairs(config))
+    every, dropped = usable(pairs_of(config, test))
     if dropped:
         reporter.warn(f"{dropped} test pairs with an empty side are left out")
     pairs, references = answers(config, every)
@@ -105,8 +105,9 @@ def _perplexity(translator: Translator, pairs: Pairs) -> float | None:
     return math.exp(-sum(log_p) / sum(tokens[i] for i in fit)) if fit else None
 
 
-def _test_pairs(config: TranslateKeys) -> Pairs:
-    pairs = config.data.splits().test
+def pairs_of(config: TranslateKeys, test: Sequence[str]) -> Pairs:
+    """The pairs of some test files, by default those of the config. Raises UsageError where there are none."""
+    pairs = config.data.read(test) if test else config.data.splits().test
     if pairs is None:
         raise UsageError("the config names no test data", where="--test", cure="--test SOURCE REFERENCE")
     return pairs
