@@ -1,5 +1,6 @@
 # make demo    train and look at a small translator, in minutes
 # make test    all fast checks
+# make bench   every comparison with others, and the table in docs/benchmarks.md
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 # What is imported is compiled once, not by every process that a test starts.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow test-gpu test-browser install check docs lock clean
+.PHONY: demo test test-slow test-gpu test-browser bench bench-smoke install check docs lock clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +55,18 @@ $(AXE):
 test-browser: $(VENV)/installed-test
 	-$(MAKE) $(AXE)
 	$(BIN)/pytest -q -m browser
+
+# All comparisons; BENCH='--works words generate' runs some, and names peers that are not fetched here.
+build/nanogpt:
+	git clone -q --depth 1 https://github.com/karpathy/nanoGPT $@
+
+bench: $(VENV)/installed-test
+	-$(MAKE) build/nanogpt
+	$(BIN)/python benchmarks/suite.py --nanogpt build/nanogpt $(BENCH)
+
+# what CI compares: it fails where a ratio has fallen by half
+bench-smoke: $(VENV)/installed-test
+	$(BIN)/python benchmarks/suite.py --smoke
 
 # the page that is made from the configs themselves
 docs: $(VENV)/installed

@@ -182,6 +182,20 @@ def timed_step(step: Callable[[], float], device: str = "cpu") -> Json:
     return {"seconds": seconds, "loss": loss} if math.isfinite(loss) else {"error": f"the loss is {loss}: it diverged"}
 
 
+def product_rate(threads: int, size: int, dtype: str) -> float:
+    """GFLOP/s of products of square matrices of a type, the best of eight."""
+    import torch
+
+    torch.set_num_threads(threads)
+    a, b = (torch.randn(size, size).to(getattr(torch, dtype)) for _ in range(2))
+    best = math.inf
+    for _ in range(8):
+        began = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best / 1e9
+
+
 def parameters(model: Any) -> int:
     """The number of a torch module's trainable parameters; tied ones count once."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -128,7 +128,8 @@ def measured(run: str, texts: Sequence[str], options: argparse.Namespace) -> lis
             first = statistics.median(taken["ours, float32"])
             for name, seconds in taken.items():
                 rate, ratio = len(texts) / statistics.median(seconds), first / statistics.median(seconds)
-                rows.append({"work": work, "engine": name, "texts/s": rate, "ratio": ratio, "same": same[name]})
+                row = {"work": work, "engine": name, "texts/s": rate, "ratio": ratio, "same": same[name]}
+                rows.append(row | {"rates": [len(texts) / turn for turn in seconds]})
     return rows
 
 

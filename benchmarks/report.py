@@ -6,8 +6,10 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -19,6 +21,11 @@ import common
 from common import ALLOCATOR_SET, Json, Worker, base
 
 T = TypeVar("T")
+COLOURS = ("#5c656f", "#0072b2", "#bf4d08", "#007a58", "#a34a8a", "#7d6800")
+STYLE = (
+    "text{font:12px system-ui,sans-serif;fill:#3c434b}.title{font-weight:600}.grid{stroke:#e2dfd8;fill:none}"
+    ".line{fill:none;stroke:currentColor;stroke-width:2}"
+) + "".join(f".s{i}{{color:{colour}}}" for i, colour in enumerate(COLOURS))
 UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
@@ -91,6 +98,38 @@ def show(report: Json) -> None:
     console.print(table)
     for name, value in report["settings"].items():
         print(f"{name}: {value}")
+
+
+def picture(path: str, note: str, charts: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> None:
+    """Write charts as one SVG file, two side by side, with one legend and a note below them.
+
+    Args:
+        charts: the curves of each chart by their names, by the title of the chart; those with one point are left out.
+    """
+    from seqloom.inspection.charts import Curve, line_figure
+    from seqloom.inspection.page import Markup, element, join
+
+    width, height, drawn = 480, 270, []
+    charts = {title: curves for title, curves in charts.items() if any(len(points) > 1 for points in curves.values())}
+    if not charts:
+        common.stop(f"{path}: a curve needs two points")
+    for i, (title, curves) in enumerate(charts.items()):
+        x, y = width * (i % 2) + 10, height * (i // 2) + 20
+        figure = join(line_figure(title, None, [Curve(*curve) for curve in curves.items()], lambda x: f"{x:,.0f}"))
+        chart = re.sub(' data-hover="[^"]*"', "", figure[figure.index("<svg") : figure.index("</svg>") + 6])
+        drawn += [element("text", title, x=x, y=y, class_="title")]
+        drawn += [Markup(chart.replace("<svg", f'<svg x="{x}" y="{y + 10}" width="460" height="230"', 1))]
+    wide, bottom = width * min(2, len(charts)), height * -(-len(charts) // 2) + 20
+    for i, name in enumerate(next(iter(charts.values()))):
+        x = 20 + 180 * i
+        drawn += [element("path", class_=f"line s{i}", d=f"M{x} {bottom - 4}h20")]
+        drawn += [element("text", name, x=x + 26, y=bottom)]
+    lines = textwrap.wrap(note, wide // 7)
+    drawn += [element("text", line, x=20, y=bottom + 20 + 16 * i) for i, line in enumerate(lines)]
+    head = [element("style", Markup(STYLE)), element("rect", width="100%", height="100%", fill="#fff")]
+    box = f"0 0 {wide} {bottom + 16 * len(lines) + 16}"
+    svg = element("svg", *head, *drawn, xmlns="http://www.w3.org/2000/svg", viewBox=box)
+    Path(path).write_text(svg + "\n", encoding="utf-8")
 
 
 def track(items: Sequence[T], what: str) -> Iterable[T]:

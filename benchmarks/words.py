@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import common
 import gensim_peer
 import numpy as np
 
@@ -108,20 +109,6 @@ def whole_seqloom(corpus: str, method: str, threads: int) -> float:
         return seconds_of([sys.executable, "-m", "seqloom", "train", str(config), "-q"])
 
 
-def peak(threads: int, size: int) -> float:
-    """GFLOP/s of products of square matrices in float32, the best of eight."""
-    import torch
-
-    torch.set_num_threads(threads)
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    best = float("inf")
-    for _ in range(8):
-        began = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best / 1e9
-
-
 def arithmetic(seqloom: Seqloom, raw: int, method: str) -> float:
     """Floating-point operations per raw word: products and two updates for the words that subsampling keeps."""
     counts = seqloom.vocabulary.counts
@@ -135,7 +122,7 @@ def arithmetic(seqloom: Seqloom, raw: int, method: str) -> float:
 def speeds(options: argparse.Namespace, seqloom: Seqloom, raw: int) -> list[Json]:
     corpus, threads = options.corpus, options.threads
     rows: list[Json] = []
-    limit = peak(threads, options.product)
+    limit = common.product_rate(threads, options.product, "float32")
     for method in options.methods:
         alone: dict[str, Callable[[], float]] = {
             "seqloom": lambda method=method: seqloom.train(method, 1, 1)[1],  # type: ignore[misc]
@@ -160,6 +147,7 @@ def speeds(options: argparse.Namespace, seqloom: Seqloom, raw: int) -> list[Json
                 rate = raw / statistics.median(taken)
                 row = {"method": method, "what": what, "system": name, "words_per_second": rate}
                 row |= {"least": raw / max(taken), "most": raw / min(taken), "seqloom_is": statistics.median(ratios)}
+                row["rates"] = [raw / seconds for seconds in taken]
                 if what == "training alone" and name == "seqloom":
                     row["share_of_peak"] = rate * arithmetic(seqloom, raw, method) / 1e9 / limit
                     row["peak_gflops"] = limit

@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -32,6 +33,8 @@ QUICK = {
     "translate": ["--quick", "--threads", "1", "--systems", "joeynmt", "seqloom-fp32"],
     "continuous": ["--texts", "5", "--jobs", "3"],
     "lengths": ["--lengths", "7", "13", "--repeats", "1"],
+    "growth": ["--batch", "2", "--length", "3", "5", "--width", "8", "16", "--vocabulary", "11", "--repeats", "1"],
+    "suite": ["--quick", "--threads", "1", "--works", "engines", "train-gpt"],
     "engines": ["--quick", "--threads", "1"],
     "serve": ["--quick", "--threads", "1"],
     "signals": ["--folds", "2", "--training.steps", "2", "--training.evaluate_every", "2"],
@@ -50,6 +53,7 @@ QUICK = {
         "1",
     ],
 }
+SHAPED = {"words", "signals", "lengths", "growth", "suite"}  # which have tests of their own
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +85,7 @@ def test_every_benchmark_is_tried() -> None:
     assert set(QUICK) == {path.stem for path in BENCHMARKS.glob("*.py")} - SHARED
 
 
-@pytest.mark.parametrize("name", [name for name in QUICK if name not in ("words", "signals", "lengths")])
+@pytest.mark.parametrize("name", [name for name in QUICK if name not in SHAPED])
 def test_a_benchmark_prints_its_figures(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     run(monkeypatch, name, *QUICK[name])
     printed = capsys.readouterr()
@@ -131,12 +135,117 @@ def test_every_set_of_signals_has_a_recipe() -> None:
 def test_the_cost_of_length_is_a_table_and_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    run(monkeypatch, "lengths", *QUICK["lengths"], "--picture", str(tmp_path / "a.html"))
+    run(monkeypatch, "lengths", *QUICK["lengths"], "--picture", str(tmp_path / "a.svg"))
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.split("\n")[:4]]
     assert [row[:2] for row in rows[2:]] == [["7", "1"], ["13", "1"]]
     assert all(float(cell) > 0 for row in rows[2:] for cell in row[2:])
-    picture = (tmp_path / "a.html").read_text(encoding="utf-8")
+    picture = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert all(f"{name}: " in picture for name in rows[0][2:])
+
+
+def test_the_growth_of_cost_is_a_table_and_a_picture_for_each_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    run(monkeypatch, "growth", *QUICK["growth"], "--picture", str(tmp_path / "a.svg"))
+    rows = [row.split("|") for row in capsys.readouterr().out.split("\n") if row.startswith("|") and "---" not in row]
+    assert [row[1].strip() for row in rows] == [
+        "batch",
+        "2",
+        "length",
+        "3",
+        "5",
+        "width",
+        "8",
+        "16",
+        "vocabulary",
+        "11",
+    ]
+    root = ElementTree.parse(tmp_path / "a.svg").getroot()
+    drawn = "".join(root.itertext())
+    assert [title in drawn for title in ("by batch", "by length", "by width", "by vocabulary")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert "LSTM: " in drawn
+
+
+PAGE = "before\n<!-- written by make bench -->\n<!-- end of what make bench writes -->\nafter\n"
+
+
+def test_the_suite_fills_the_column_of_this_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    page, suite = tmp_path / "page.md", import_module("suite")
+    page.write_text(PAGE, encoding="utf-8")
+    # bench-smoke runs scripts; here it is what they would have written.
+    engines = {"--engine ctranslate2": [2.0, 3.0], "CTranslate2 directly": [4.0, 4.0]}
+    works = suite.WORKS["engines"].peers
+    made = [{"work": work, "engine": name, "rates": rates} for work in works for name, rates in engines.items()]
+    monkeypatch.setattr(suite, "run", lambda *_: made)
+    monkeypatch.setattr(suite, "find_spec", lambda _: True)
+    monkeypatch.setattr(sys, "argv", ["suite.py", *QUICK["suite"], "--page", str(page)])
+    suite.main()
+    assert "skipped: training a GPT, dropout 0.2: nanoGPT is not there" in capsys.readouterr().err
+    text = page.read_text(encoding="utf-8")
+    cells, notes = suite.written(text)
+    assert (text.partition("<")[0], text.rpartition(">")[2]) == ("before\n", "\nafter\n")
+    column = suite.COLUMNS[suite.fast_bf16()]
+    assert notes[column].startswith(suite.machine().partition(";")[0])
+    filled = {place for place, row in cells.items() if row[2 * suite.COLUMNS.index(column)] != suite.NONE}
+    assert {row[2 * suite.COLUMNS.index(column)] for row in cells.values()} == {"0.62 (0.50 - 0.75)", suite.NONE}
+    assert filled == {("translating by CTranslate2", peer) for peer in suite.WORKS["engines"].peers.values()}
+
+
+def test_a_column_keeps_what_was_not_measured_again_on_the_same_machine() -> None:
+    suite = import_module("suite")
+    first, second = (("generation by GPT-2, 1 text", peer) for peer in suite.GENERATION.values())
+    text = suite.rewritten(PAGE, "AVX2", "a small one, 2 cores; torch 1", {first: ["1.10", "50 %"]})
+    text = suite.rewritten(text, "bf16", "a large one; torch 1", {first: ["2.00", "60 %"]})
+    text = suite.rewritten(text, "bf16", "a large one; torch 2", {second: ["3.00", "70 %"]})
+    cells, notes = suite.written(text)
+    assert cells[first] == ["1.10", "50 %", "2.00", "60 %"]
+    assert cells[second] == ["–", "–", "3.00", "70 %"]
+    assert notes == {"AVX2": "a small one, 2 cores; torch 1", "bf16": "a large one; torch 2"}
+    cells, notes = suite.written(suite.rewritten(text, "bf16", "another; torch 2", {second: ["4.00", "80 %"]}))
+    assert (cells[first], cells[second]) == (["1.10", "50 %", "–", "–"], ["–", "–", "4.00", "80 %"])
+
+
+def test_the_rows_of_the_suite_differ() -> None:
+    suite = import_module("suite")
+    rows = [(work.title, peer) for work in suite.WORKS.values() for peer in work.peers.values()]
+    assert len(set(rows)) == len(rows)
+    for work in (suite.WORKS[name] for name in suite.WORKS if suite.WORKS[name].ours):
+        assert {system.removesuffix("+alloc") for system in (*work.peers, *work.ours)} <= set(
+            import_module(work.script).SYSTEMS
+        )
+
+
+@pytest.mark.parametrize(
+    ("turns", "fallen"),
+    [([0.5, 0.5, 0.6], True), ([0.5, 0.9, 1.5], False), ([1.1, 1.1, 1.1], False), ([0.97, 0.98, 0.97], True)],
+)
+def test_a_ratio_has_fallen_where_it_is_below_by_more_than_the_noise(turns: list[float], fallen: bool) -> None:
+    assert import_module("suite").fallen(turns, 1.0) == fallen
+
+
+@pytest.mark.parametrize(("rates", "asked", "failed"), [([1.0], 2, 0), ([0.1, 0.1, 1.0], 6, 0), ([0.1], 6, 2)])
+def test_the_smoke_test_measures_again_before_it_fails(
+    rates: list[float], asked: int, failed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = import_module("suite")
+    calls = []
+
+    def made(work: Any, arguments: Any, peers: Any, *_: Any) -> Any:
+        calls.append(work)
+        ours = rates[min(calls.count(work), len(rates)) - 1]
+        rows = [{"system": peers[0], "rates": [1.0] * 3}, {"system": "seqloom", "rates": [9 * ours] * 3}]
+        return {"systems": [{"median": row["rates"][0], "extra": {}, **row} for row in rows]}
+
+    monkeypatch.setattr(suite, "run", made)
+    monkeypatch.setattr(suite, "SMOKE", {name: ([], "hf-fp32", 2.0) for name in ("generate", "generate-8")})
+    assert (suite.smoke(), len(calls)) == (failed, asked)
 
 
 def test_word_vectors_are_timed_alone_and_as_whole_processes(

@@ -36,10 +36,16 @@ def processor_flags() -> set[str]:
 
 
 def bf16_is_fast(device: torch.device) -> bool:
-    """Whether bfloat16 products are faster than float32: with AVX-512 BF16 or AMX, or on a GPU that supports them."""
+    """Whether bfloat16 products are faster than float32: with AVX-512 BF16 or AMX, or on a GPU that supports them.
+
+    oneDNN, which computes them, may be kept from these instructions by its environment (ONEDNN_MAX_CPU_ISA).
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and bool(processor_flags() & {"avx512_bf16", "amx_bf16"})
+    if device.type != "cpu" or not processor_flags() & {"avx512_bf16", "amx_bf16"}:
+        return False
+    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +59,13 @@ def test_who_asks_for_it_is_told(call: Call, here, monkeypatch):
     monkeypatch.setattr(precision, "bf16_is_fast", lambda device: False)
     result = call("train", "small.toml", "--run", "run", "--training.precision", "bf16", "--training.steps", "1")
     assert "this processor computes bfloat16 in software, many times slower" in result.err
+
+
+def test_instructions_that_the_environment_forbids_do_not_count():
+    code = (
+        "import torch; from seqloom.training import precision; precision.processor_flags = lambda: {'amx_bf16'}; "
+        "print(precision.bf16_is_fast(torch.device('cpu')))"
+    )
+    forbidden = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    result = subprocess.run([sys.executable, "-c", code], env=forbidden, capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
