@@ -47,7 +47,7 @@ def hugging_face(first: Json, *, dtype: str) -> tuple[Any, Generate]:
     return model, generate
 
 
-def seqloom(first: Json, *, dtype: str, packed: bool = True) -> tuple[Any, Generate]:
+def seqloom(first: Json, *, dtype: str, packed: bool = True, int8: bool = False) -> tuple[Any, Generate]:
     """seqloom's preset and its engine, with the weights packed as loading a run packs them, or as they are."""
     import torch
 
@@ -66,7 +66,7 @@ def seqloom(first: Json, *, dtype: str, packed: bool = True) -> tuple[Any, Gener
     with torch.no_grad():
         model.head.weight[0] = 0  # never the best of 50,257: no text ends early
     if packed:
-        pack(model)
+        pack(model, int8=int8)
     engine = Engine(model, context=None, padding=0)
 
     def generate(ids: Any, tokens: int) -> int:
@@ -81,6 +81,7 @@ SYSTEMS = {
     "hf-bf16": ("Hugging Face bf16", partial(hugging_face, dtype="bfloat16")),
     "seqloom-fp32": ("seqloom fp32", partial(seqloom, dtype="float32")),
     "seqloom-bf16": ("seqloom bf16", partial(seqloom, dtype="bfloat16")),
+    "seqloom-int8": ("seqloom, 8 bits", partial(seqloom, dtype="float32", int8=True)),
     "seqloom-fp32-unpacked": ("seqloom fp32, unpacked", partial(seqloom, dtype="float32", packed=False)),
     "seqloom-bf16-unpacked": ("seqloom bf16, unpacked", partial(seqloom, dtype="bfloat16", packed=False)),
 }
@@ -90,6 +91,8 @@ DEFAULT = ("hf-fp32", "hf-bf16", "seqloom-fp32", "seqloom-bf16")
 def build(system: str, first: Json) -> tuple[common.Work, Json]:
     """The worker's system, ready for {"tokens": n}."""
     import torch
+
+    from seqloom.nn.linear import Rounded
 
     model, generate = SYSTEMS[system][1](first)
     ids = torch.randint(1, VOCAB_SIZE, (first["rows"], PROMPT)).to(first["device"])
@@ -102,6 +105,8 @@ def build(system: str, first: Json) -> tuple[common.Work, Json]:
         return {"seconds": seconds} if count == tokens else {"error": f"wrote {count} tokens, not {tokens}"}
 
     size = sum(p.numel() * p.element_size() for p in model.parameters())
+    rounded = (m for m in model.modules() if isinstance(getattr(m, "packed", None), Rounded))
+    size -= sum(3 * m.weight.numel() for m in rounded)  # a byte each instead of four
     facts = {
         "parameters": common.parameters(model),
         "bytes": size,

@@ -66,7 +66,8 @@ def _is_binary(rest: bytes, width: int, *, cut: bool) -> bool:
             return True
     first, whole, _ = rest.partition(b"\n")
     numbers = first.split()[1:][-width:] if whole else []
-    return b"\0" in rest or not all(_is_number(number.decode()) for number in numbers)
+    missing = bool(whole) and not numbers
+    return b"\0" in rest or missing or not all(_is_number(number.decode()) for number in numbers)
 
 
 def _text_rows(file: Path, *, any_size: bool) -> Iterator[Row]:

@@ -25,7 +25,6 @@ from seqloom.nn.positions import Rotation, rotate
 from seqloom.shapes import Bool, Float, Tensor, Vectors
 
 Queries = Float[Tensor, "B H T C"]
-_FEW = 64  # queries of all heads
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class Attended:
 def fused_is_faster(q: Tensor, k: Tensor) -> bool:
     """Whether torch's fused kernel beats plain products here (docs/benchmarks.md, "Attention paths").
 
-    On a GPU it always does. On a CPU it does for the few queries of a step of decoding; for more its bfloat16 kernel is
+    On a GPU it always does. On a CPU it does for the one query of a step of decoding; for more its bfloat16 kernel is
     slower at every length measured, up to 512, and in float32 it is faster from about 512 keys on. Weights of more than
     1 GB are never held in memory as a whole.
     """
@@ -168,8 +167,9 @@ def fused_is_faster(q: Tensor, k: Tensor) -> bool:
         return True
     B, H, T, _ = q.shape
     keys = k.shape[2]
-    few = T == 1 or B * H * T <= _FEW
-    return few or B * H * T * keys * q.element_size() > 1 << 30 or (q.dtype == torch.float32 and keys >= 512)
+    if T == 1 and not torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
+        return True
+    return B * H * T * keys * q.element_size() > 1 << 30 or (q.dtype == torch.float32 and keys >= 512)
 
 
 def attend(q: Queries, kv: KeyValues, scope: Scope, dropout: Dropout | None = None) -> Queries:

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from seqloom.nn.dropout import Dropout
-from seqloom.nn.linear import Linear, product
+from seqloom.nn.linear import Linear, Rounded, product
 from seqloom.shapes import Float, Tensor
 
 Reads = Literal["states", "pooled"]
@@ -29,7 +29,7 @@ class VocabularyHead(nn.Module):
         project: from hidden to E, where it is not a plain projection.
     """
 
-    packed: Tensor | None = None
+    packed: Tensor | Rounded | None = None
     packed_from: int = 1
     beside: Mapping[int | None, Any] | None = None
 

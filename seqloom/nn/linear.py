@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +25,7 @@ from seqloom.shapes import Float, Tensor
 
 _GAINS = ((1 << 19, 4), (1 << 18, 16))
 """Where one row of float32 gains nothing: from so many values of a weight on, so many rows gain."""
+_ROUNDED = 1 << 17  # values of a weight from which on 8 bits are faster
 _ROWS = 16  # the number of rows the layout is chosen for; it is good for any other number, too
 
 
@@ -43,7 +46,52 @@ def product(x: Float[Tensor, "*B D"], layer: nn.Module) -> Float[Tensor, "*B E"]
     return outputs if layer.beside is None else add_by_row(layer, x, outputs)
 
 
-def _by_packed(x: Float[Tensor, "*B D"], packed: Tensor, bias: Float[Tensor, " E"] | None) -> Float[Tensor, "*B E"]:
+@dataclass(frozen=True)
+class Rounded:
+    """A weight in 8 bits, each output's by its greatest value, in the layout of FBGEMM's kernels.
+
+    A row of inputs is rounded to 8 bits in the same way, whatever stands beside it, where the processor adds such
+    products without overflow (VNNI), else to 7; sums are exact.
+    """
+
+    weight: Any
+    outputs: int
+    dtype: torch.dtype = torch.float32
+
+    def product(self, x: Float[Tensor, "*B D"], bias: Float[Tensor, " E"] | None) -> Float[Tensor, "*B E"]:
+        """x @ weight^T + bias."""
+        rows = x.reshape(-1, x.shape[-1])
+        greatest = rows.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(x.dtype).tiny)
+        steps = 127 if torch.cpu._is_vnni_supported() else 63
+        sums = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+            rows / greatest, 1 / steps, steps + 1, self.weight
+        )
+        outputs: Tensor = sums * greatest if bias is None else torch.addcmul(bias, sums, greatest)
+        return outputs.view(*x.shape[:-1], self.outputs)
+
+
+def rounded_weight(weight: Float[Tensor, "E D"]) -> Rounded | None:
+    """The weight in 8 bits; None where it is no float32 on a processor that has kernels for it."""
+    engines, engine = torch.backends.quantized.supported_engines, torch.backends.quantized.engine
+    if weight.dtype != torch.float32 or weight.device.type != "cpu" or "fbgemm" not in engines:
+        return None
+    scales = (weight.detach().abs().amax(1).double() / 127).clamp_(min=1e-30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would have people take another package for training with rounding
+        torch.backends.quantized.engine = "fbgemm"
+        try:
+            zeros = torch.zeros(len(weight), dtype=torch.long)
+            small = torch.quantize_per_channel(weight.detach(), scales, zeros, 0, torch.qint8)
+            return Rounded(torch.ops.quantized.linear_prepack(small, None), len(weight))
+        finally:
+            torch.backends.quantized.engine = engine
+
+
+def _by_packed(
+    x: Float[Tensor, "*B D"], packed: Tensor | Rounded, bias: Float[Tensor, " E"] | None
+) -> Float[Tensor, "*B E"]:
+    if isinstance(packed, Rounded):
+        return packed.product(x, bias)
     return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")  # type: ignore[no-any-return]
 
 
@@ -56,7 +104,7 @@ class Linear(nn.Linear):
         bias: whether there is a bias.
     """
 
-    packed: Tensor | None = None
+    packed: Tensor | Rounded | None = None
     packed_from: int = 1
     beside: Mapping[int | None, Any] | None = None
 
@@ -103,15 +151,23 @@ def packed_weight(weight: Float[Tensor, "E D"]) -> Tensor | None:
     return packed
 
 
-def pack(model: nn.Module, packed: Mapping[int, Tensor] = MappingProxyType({})) -> None:
+def pack(
+    model: nn.Module, packed: Mapping[int, Tensor | Rounded] = MappingProxyType({}), *, int8: bool = False
+) -> None:
     """Packs the weights of a model that will not be trained further, where it pays; this doubles their memory.
 
-    `packed`: weights that are packed already, by the address of the weight.
+    Args:
+        model: the model.
+        packed: weights that are packed already, by the address of the weight.
+        int8: whether weights that are large enough for it to pay are rounded to 8 bits.
     """
     layer: Any
     for layer in model.modules():
         if hasattr(layer, "packed") and isinstance(layer.weight, Tensor):
             weight = effective(layer)
+            if int8 and weight.numel() >= _ROUNDED and (rounded := rounded_weight(weight)) is not None:
+                layer.packed, layer.packed_from = rounded, 1
+                continue
             # A changed weight would be computed again in every product.
             least = _rows_that_gain(weight) if weight is layer.weight else 1
             if least:
@@ -145,7 +201,7 @@ def _one_row_gains() -> bool:
     return best[0] > 1.5 * best[1]
 
 
-def packed_weights(model: nn.Module) -> dict[int, Tensor]:
+def packed_weights(model: nn.Module) -> dict[int, Tensor | Rounded]:
     """What `pack` packed, by the address of the weight."""
     layers: Any = (layer for layer in model.modules() if getattr(layer, "packed", None) is not None)
     return {layer.weight.data_ptr(): layer.packed for layer in layers}

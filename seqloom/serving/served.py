@@ -25,7 +25,7 @@ from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.switching import load_adapters
 from seqloom.tasks.task import RunConfig
 from seqloom.tasks.writing import Writing
-from seqloom.training.precision import Precision
+from seqloom.training.precision import Precision, in_8_bits
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,16 @@ def load_models(
         say: reports what is damaged, or has no route.
         adapters: those of the first run, each as NAME=RUN or NAME=FILE.
         precision: what to compute in.
-        engine, int8: what decodes translations; see tasks/engine.py.
+        engine: what decodes translations; see tasks/engine.py.
+        int8: whether large matrices are rounded to 8 bits.
 
     Raises:
         UsageError, RunError: a run that cannot be served, or two of one name.
     """
-    using: Any = {"say": say, "precision": precision}
+    rounded = int8 and engine != "ctranslate2"
+    using: Any = {"say": say, "precision": in_8_bits(precision) if rounded else precision}
+    if rounded and adapters:
+        raise UsageError("adapters are not computed in 8 bits", where="--int8", cure="leave --int8 or --adapter out")
     models: dict[str, Served] = {}
     for number, text in enumerate(runs):
         name, path = named(text)

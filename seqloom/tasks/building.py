@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ from seqloom.text.tokenizer import Tokenizer
 from seqloom.training.checkpoint import Stored, load_weights, saved_weights, shapes_in, start_weights
 from seqloom.training.log import Reporter
 from seqloom.training.optimizer import training_bytes
-from seqloom.training.precision import Precision, dtype_for, pick_device
+from seqloom.training.precision import Precision, dtype_for, in_8_bits, pick_device
 
 C = TypeVar("C", bound=RunConfig)
 M = TypeVar("M", bound=nn.Module)
@@ -60,7 +60,7 @@ def load_run(
     path: str | Path | Run,
     kind: type[C],
     *,
-    precision: Precision = "auto",
+    precision: Precision | Literal["int8"] = "auto",
     device: str = "auto",
     special_tokens: bool = False,
     say: Callable[[str], None] = lambda text: None,
@@ -72,7 +72,7 @@ def load_run(
     Args:
         path: the run, or its directory.
         kind: the config class it must have, or RunError; RunConfig = any.
-        precision: what to compute in; "auto" = bfloat16 where it is fast.
+        precision: what to compute in; "auto" = bfloat16 where it is fast; "int8" = float32, large matrices in 8 bits.
         device: "auto" = a GPU if there is one.
         special_tokens: whether texts are trusted: special tokens in them, like </s>, are read as such.
         say: reports the damaged checkpoints that were skipped.
@@ -83,7 +83,7 @@ def load_run(
     config: Any = config_of(run, RunConfig)
     part = chosen_part(config, kind, task, str(run.path))
     assets = config.assets(run)
-    where = pick_device(device)
+    where = pick_device("cpu" if device == "auto" and precision == "int8" else device)
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
         model = _for_use(lambda: config.build(assets), run)
         restore(model, adaptation(config), run.best(say).path)
@@ -91,7 +91,7 @@ def load_run(
     if weights_of is not None:
         _take(model, weights_of, say)
     chosen = config.used_in if precision == "auto" else precision
-    pack(usable(model, where, dtype_for(chosen, where)))
+    pack(usable(model, where, dtype_for(chosen, where)), int8=chosen == "int8")
     if part:
         model, assets = config.viewed(part, model, assets)
         config = config.parts[part]
@@ -125,12 +125,12 @@ def _for_use(make: Callable[[], M], run: Run) -> M:
 def open_predictor(
     path: str | Path | Run, kind: type[RunConfig], *, engine: EngineName = "torch", int8: bool = False, **options: Any
 ) -> Any:
-    """The predictor of a run; `engine` and `int8`: see `with_engine`; the others are options of `load_run`, and of the
-    predictor.
-    """
+    """The predictor of a run; for `engine` see `with_engine`; other options are those of `load_run`, and its own."""
     opening = {
         key: options.pop(key) for key in ("precision", "device", "special_tokens", "say", "task") if key in options
     }
+    if int8 and engine != "ctranslate2":
+        opening["precision"] = in_8_bits(opening.get("precision", "auto"))
     loaded = load_run(path, kind, **opening)
     return with_engine(loaded, loaded.predictor(**options), engine, int8, opening.get("say", warnings.warn))
 
@@ -138,7 +138,7 @@ def open_predictor(
 def with_engine(loaded: Loaded[Any], predictor: Any, engine: EngineName, int8: bool, say: Callable[[str], None]) -> Any:
     """A predictor whose texts are decoded by this engine; see tasks/engine.py."""
     writes = hasattr(predictor, "fast")
-    if not int8 and (engine == "torch" or (engine == "auto" and not writes)):
+    if engine == "torch" or (engine == "auto" and (int8 or not writes)):
         return predictor
     if not writes:
         raise UsageError("writes no text", where=str(loaded.run.path), cure="leave --engine and --int8 out")

@@ -123,12 +123,10 @@ def fast_engine(
         say: reports what it cannot do.
 
     Raises:
-        MissingExtra, UsageError: CTranslate2 is asked for and not there; 8 bits of our own engine.
+        MissingExtra, UsageError: CTranslate2 is asked for and not there.
     """
     model: nn.Module = predictor.model
     first = next(model.parameters())
-    if int8 and name != "ctranslate2":
-        raise UsageError("8 bits are for CTranslate2", where="--int8", cure="--engine ctranslate2 --int8")
     if name == "auto" and (first.dtype != torch.float32 or first.device.type != "cpu" or not _installed()):
         return None
     tell: Callable[[str], None] = say if name == "ctranslate2" else lambda text: None

@@ -48,11 +48,26 @@ def bf16_is_fast(device: torch.device) -> bool:
     return onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type of a precision; "auto" is bfloat16 where it is fast."""
+def dtype_for(precision: Precision | Literal["int8"], device: torch.device) -> torch.dtype:
+    """The type of a precision; "auto" is bfloat16 where it is fast, and what is beside 8 bits float32.
+
+    Raises UsageError for 8 bits where there are no kernels.
+    """
+    if precision == "int8":
+        if device.type != "cpu":
+            raise UsageError(f"8 bits are for processors, not {device.type}", where="int8", cure='device = "cpu"')
+        if "fbgemm" not in torch.backends.quantized.supported_engines:
+            raise UsageError("torch has no kernels of 8 bits for this processor", where="int8", cure="leave it out")
     if precision == "auto":
         precision = "bf16" if bf16_is_fast(device) else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def in_8_bits(precision: str) -> Literal["int8"]:
+    """The precision of a model whose matrices are rounded to 8 bits. Raises UsageError where another one is named."""
+    if precision not in ("auto", "fp32", "int8"):
+        raise UsageError(f"8 bits are an own precision, beside {precision}", where="int8", cure="leave one out")
+    return "int8"
 
 
 def slow_here(dtype: torch.dtype, device: torch.device) -> bool:

@@ -57,7 +57,8 @@ def evaluate_run(
         options: decoding options, as on the command line, and those of how test files are read: --data.text COLUMN.
         reporter: prints progress.
         task: which of several tasks; "" = all.
-        engine, int8: what decodes translations; see tasks/engine.py.
+        engine: what decodes translations; see tasks/engine.py.
+        int8: whether large matrices are rounded to 8 bits.
     """
     run = Run.open(path)
     config = config_of(run, RunConfig, task)
@@ -67,12 +68,13 @@ def evaluate_run(
     reading, options = _of_data(options)
     if reading:
         config = configs.build(type(config), configs.merge(configs.tree_of(config), configs.read_overrides(reading)))
-    loaded = load_run(run, RunConfig, precision=config.measured_in, say=reporter.warn, task=task)
+    precision = "int8" if int8 and engine != "ctranslate2" else config.measured_in
+    loaded = load_run(run, RunConfig, precision=precision, say=reporter.warn, task=task)
     predictor = replace(loaded, config=config).predictor()
     if isinstance(predictor, Translator):
         predictor = with_engine(loaded, predictor, engine, int8, reporter.warn)
-    elif engine == "ctranslate2" or int8:
-        raise UsageError("CTranslate2 only translates here", where=str(run.path), cure="leave --engine and --int8 out")
+    elif engine == "ctranslate2":
+        raise UsageError("CTranslate2 only translates here", where=str(run.path), cure="leave --engine out")
     scores = config.score(predictor, test, options, reporter)
     return saved(run, title, scores, basis(run, config, test, [*options, *["--int8"] * int8], reporter), reporter)
 

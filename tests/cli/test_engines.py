@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from calls import LANGUAGE_MODEL, Call
 
 import seqloom
 from seqloom.decoding import ctranslate
+from seqloom.errors import UsageError
+from seqloom.nn import linear
+from seqloom.training.precision import dtype_for
 
 pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed: its decoding is not compared")
 
@@ -81,7 +85,6 @@ def test_what_is_left_to_our_own_engine_is_said(call: Call, folder, asked):
     result = call("translate", "run", *TEXTS, "--engine", "ctranslate2", "--decoding.no-repeat-ngram", "2")
     assert "decoding.no_repeat_ngram = 2 is not for CTranslate2: our own engine decodes" in result.err
     assert asked == []
-    call("translate", "run", *TEXTS, "--int8").refused(2, "8 bits are for CTranslate2")
 
 
 def test_a_form_that_it_does_not_have_is_decoded_here(call: Call, folder, asked):
@@ -118,6 +121,28 @@ def test_scores_are_the_same_and_those_of_8_bits_have_a_name_of_their_own(call: 
     assert Path("run/eval/test.int8.json").is_file()
 
 
+@pytest.mark.skipif(
+    "fbgemm" not in torch.backends.quantized.supported_engines,
+    reason="NOT TESTED: 8 bits, for which torch has no kernels",
+)
+def test_our_own_engine_rounds_to_8_bits(call: Call, folder, asked, monkeypatch):
+    exact = [seqloom.load("run")(TEXTS)]
+    monkeypatch.setattr(linear, "_ROUNDED", 1)
+    rounded = seqloom.load("run", int8=True)
+    assert any(isinstance(getattr(layer, "packed", None), linear.Rounded) for layer in rounded.model.modules())
+    said = call("translate", "run", *TEXTS, "--int8")
+    assert (said.lines, said.err, asked) == (rounded(TEXTS), "", [])
+    words = ["run", "--decoding.max-length", "60", "--test", "test.src", "test.tgt"]
+    scores = [json.loads(call("eval", *words, "--json", *OURS, *more).out) for more in ([], ["--int8"])]
+    assert [each["test"] for each in scores] == ["test", "test.int8"]
+    assert scores[0]["basis"] != scores[1]["basis"]
+    assert len(exact[0]) == len(said.lines)
+    with pytest.raises(UsageError, match="8 bits are an own precision"):
+        seqloom.load("run", int8=True, precision="bf16")
+    with pytest.raises(UsageError, match="8 bits are for processors"):
+        dtype_for("int8", torch.device("cuda"))
+
+
 def test_it_is_not_installed(call: Call, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
     call("translate", "run", *TEXTS, *BY).refused(2, "pip install 'seqloom[fast]'")
@@ -139,8 +164,8 @@ def test_a_language_model_is_measured_by_our_own_engine(call: Call, folder):
         Path(f"{name}.txt").write_text("ba ko\n" * 9)
     assert call("train", "lm.toml", "--run", "lm", "-q").code == 0
     assert call("eval", "lm", "-q").code == 0
+    call("eval", "lm", "--engine", "ctranslate2").refused(2, "CTranslate2 only translates here")
     for words in (["--engine", "ctranslate2"], ["--int8"]):
-        call("eval", "lm", *words).refused(2, "CTranslate2 only translates here")
         call("eval", "lm", "--choices", "q.jsonl", *words).refused(2, "questions are answered by our own engine")
     said = call("generate", "lm", "ba", "--engine", "torch", "--length", "5", "--decoding.kind", "greedy").out
     assert call("generate", "lm", "ba", *BY, "--length", "5").out == said

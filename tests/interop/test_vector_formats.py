@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gensim.models import KeyedVectors
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seqloom.data.formats import lines
@@ -52,6 +52,7 @@ def assert_same(loaded: WordVectors, expected: WordVectors) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(table=tables(), block=st.sampled_from([500, 1 << 16]))
+@example(table=(["0"], np.array([[0.02]], dtype=np.float32)), block=500)  # whose bytes are a line feed and letters
 def test_what_is_written_is_read_back_to_the_bit(tmp_path_factory, kind, table, block):
     saved, path = vectors(*table), str(tmp_path_factory.getbasetemp() / f"vectors.{kind}")
     save_vectors(saved, path, kind)

@@ -145,17 +145,14 @@ def test_attention_dropout_drops_whole_weights(fused: bool, p: float, monkeypatc
     assert abs(dropped.float().mean().item() - p) < 5 * math.sqrt(p * (1 - p) / ratio.numel())
 
 
-def test_the_fused_kernel_is_for_few_queries_for_long_float32_and_for_what_does_not_fit() -> None:
+def test_the_fused_kernel_is_for_one_query_for_long_float32_and_for_what_does_not_fit() -> None:
     def faster(dtype: torch.dtype, queries: int, keys: int) -> bool:
         one = torch.empty(1, dtype=dtype)
         return fused_is_faster(one.expand(1, 1, queries, 8), one.expand(1, 1, keys, 8))
 
-    assert [faster(torch.float32, 65, keys) for keys in (64, 511, 512)] == [False, False, True]
-    assert [faster(torch.bfloat16, 65, keys) for keys in (64, 512, 4096)] == [False, False, False]
-    assert [faster(torch.bfloat16, queries, 4) for queries in (1, 64)] == [True, True]
-    one = torch.empty(1)
-    assert fused_is_faster(one.expand(100, 3, 1, 8), one.expand(100, 3, 4, 8))
-    assert not fused_is_faster(one.expand(100, 3, 2, 8), one.expand(100, 3, 4, 8))
+    assert [faster(torch.float32, 2, keys) for keys in (64, 511, 512)] == [False, False, True]
+    assert [faster(torch.bfloat16, 2, keys) for keys in (64, 512, 4096)] == [False, False, False]
+    assert [faster(dtype, 1, 4) for dtype in (torch.float32, torch.bfloat16)] == [True, True]
     assert faster(torch.bfloat16, 1 << 15, 1 << 15)
     assert fused_is_faster(torch.empty(1, 1, 1, 1, device="meta"), torch.empty(1, 1, 1, 1, device="meta"))
 

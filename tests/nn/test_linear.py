@@ -4,7 +4,7 @@ import time
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seqloom.nn import linear
 from seqloom.nn.heads import VocabularyHead
@@ -89,6 +89,53 @@ def test_whether_one_row_gains_is_timed(monkeypatch: pytest.MonkeyPatch, faster:
     monkeypatch.undo()
     monkeypatch.setattr(linear, "_by_packed", lambda *_: None if faster else time.sleep(0.01))
     assert linear._one_row_gains.__wrapped__() == faster
+
+
+ROUNDS = "fbgemm" in torch.backends.quantized.supported_engines
+needs_kernels = pytest.mark.skipif(not ROUNDS, reason="NOT TESTED: 8 bits, for which torch has no kernels here")
+
+
+def rounded_by_loops(x: Tensor, layer: Linear) -> Tensor:
+    """The product of a row and the weight in whole numbers, by the scales of both."""
+    steps = 127 if torch.cpu._is_vnni_supported() else 63
+    outputs = torch.zeros(len(x), len(layer.weight), dtype=torch.float64)
+    for r, row in enumerate(x.double()):
+        greatest = row.abs().max().clamp(min=1e-30)
+        numbers = (row / greatest * steps).round()
+        for e, weights in enumerate(layer.weight.detach().double()):
+            scale = weights.abs().max() / 127
+            outputs[r, e] = (numbers * (weights / scale).round()).sum() * scale * greatest / steps
+    return outputs if layer.bias is None else outputs + layer.bias.detach()
+
+
+@needs_kernels
+@pytest.mark.parametrize("bias", [True, False])
+def test_8_bits_are_rounded_by_row_and_output(monkeypatch: pytest.MonkeyPatch, bias: bool) -> None:
+    monkeypatch.setattr(linear, "_ROUNDED", 1)
+    layer, x = Linear(67, 11, bias=bias), torch.randn(5, 67) * torch.tensor([[1], [1e3], [1e-3], [0], [1]])
+    pack(layer, int8=True)
+    with torch.inference_mode():
+        found = layer(x)
+        # A number halfway between two steps may go either way.
+        step = layer.weight.abs().amax(1) / 127 * x.abs().amax(1, keepdim=True)
+        assert bool(((found - rounded_by_loops(x, layer)).abs() <= 0.02 * step + 1e-6).all())
+        for r in range(5):
+            assert torch.equal(layer(x[r : r + 1]), found[r : r + 1])
+        assert torch.equal(layer(x.view(5, 1, 67)), found.view(5, 1, 11))
+        assert torch.equal(found[3], torch.zeros(11) if layer.bias is None else layer.bias)
+    torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))  # with gradients
+
+
+@needs_kernels
+def test_small_weights_and_other_types_are_not_rounded() -> None:
+    small, large, half = Linear(13, 11), Linear(512, 256), Linear(512, 256).to(torch.bfloat16)
+    pack(nn.ModuleList([small, large, half]), int8=True)
+    rounded = [isinstance(layer.packed, linear.Rounded) for layer in (small, large, half)]
+    assert rounded == [False, True, False]
+    with torch.inference_mode():
+        x = torch.randn(3, 512)
+        exact = nn.functional.linear(x, large.weight, large.bias)
+        assert 0 < float((large(x) - exact).norm() / exact.norm()) < 0.03
 
 
 def test_what_no_kernel_knows_stays_as_it_is() -> None:

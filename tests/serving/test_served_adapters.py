@@ -209,5 +209,7 @@ def test_what_is_looked_at_of_an_adapter_is_its_own(served: Any):
 def test_what_is_no_adapter_of_the_base_is_refused(runs: Path, learned: Callable[[str, str], Path]):
     with pytest.raises(UsageError, match="all of its parameters"):
         load_models([str(runs / "mt")], pytest.fail, [f"a={runs / 'mt'}"])
+    with pytest.raises(UsageError, match="adapters are not computed in 8 bits"):
+        load_models([str(runs / "mt")], pytest.fail, [f"a={runs / 'mt'}"], int8=True)
     with pytest.raises(SeqloomError, match="is for another base"):
         load_models([str(runs / "mt")], pytest.fail, [f"a={learned('lm', 'bitfit')}"])
