@@ -159,17 +159,16 @@ class Attended:
 def fused_is_faster(q: Tensor, k: Tensor) -> bool:
     """Whether torch's fused kernel beats plain products here (docs/benchmarks.md, "Attention paths").
 
-    On a GPU it always does. On a CPU it does for the one query of a step of decoding; for more its bfloat16 kernel is
-    slower at every length measured, up to 512, and in float32 it is faster from about 512 keys on. Weights of more than
-    1 GB are never held in memory as a whole.
+    On a GPU it always does. On a CPU it does in float32 for the one query of a step of decoding, and from about 512
+    keys on. In bfloat16 it is slower for all but one query, for which it would round otherwise than where the same text
+    is read at once. Weights of more than 1 GB are never held in memory as a whole.
     """
     if not q.is_cpu:
         return True
     B, H, T, _ = q.shape
     keys = k.shape[2]
-    if T == 1 and not torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
-        return True
-    return B * H * T * keys * q.element_size() > 1 << 30 or (q.dtype == torch.float32 and keys >= 512)
+    one = T == 1 and not torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
+    return B * H * T * keys * q.element_size() > 1 << 30 or (q.dtype == torch.float32 and (one or keys >= 512))
 
 
 def attend(q: Queries, kv: KeyValues, scope: Scope, dropout: Dropout | None = None) -> Queries:
