@@ -50,7 +50,9 @@ class Other:
         if self.choices and self.alignments:
             raise UsageError("are for models of other kinds", where="--choices and --alignments", cure="leave one out")
         if self.choices and other_engine:
-            raise UsageError("questions are answered by our own engine", where="--choices", cure="leave --engine out")
+            raise UsageError(
+                "questions are answered by our own engine", where="--choices", cure="leave --engine and --int8 out"
+            )
         if self.alignments and (other_engine or overrides):
             problem = "the references are read, and nothing is decoded"
             raise UsageError(problem, where="--alignments", cure="leave the options of decoding out")

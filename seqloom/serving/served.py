@@ -171,8 +171,6 @@ def load_models(
     """
     rounded = int8 and engine != "ctranslate2"
     using: Any = {"say": say, "precision": in_8_bits(precision) if rounded else precision}
-    if rounded and adapters:
-        raise UsageError("adapters are not computed in 8 bits", where="--int8", cure="leave --int8 or --adapter out")
     models: dict[str, Served] = {}
     for number, text in enumerate(runs):
         name, path = named(text)

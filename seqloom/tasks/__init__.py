@@ -88,5 +88,6 @@ def load(path: str | Path | Run, adapters: Mapping[str, str | Path | Run] | None
     if adapters is not None:
         from seqloom.tasks.switching import load_adapters
 
+        options |= {"precision": "int8"} if options.pop("int8", False) else {}
         return load_adapters(path, adapters, **options)
     return open_predictor(path, RunConfig, **options)

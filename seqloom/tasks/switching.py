@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -189,7 +189,7 @@ def load_adapters(
     path: Source,
     adapters: Mapping[str, Source],
     *,
-    precision: Precision = "auto",
+    precision: Precision | Literal["int8"] = "auto",
     device: str = "auto",
     special_tokens: bool = False,
     say: Callable[[str], None] = lambda text: None,
@@ -205,7 +205,10 @@ def load_adapters(
 
     Raises:
         RunError: an adapter of another base, or one that is damaged.
+        UsageError: 8 bits, in which adapters are not computed.
     """
+    if precision == "int8":
+        raise UsageError("adapters are not computed in 8 bits", where="int8", cure="leave one of the two out")
     where = pick_device(device)
     base = load_run(path, RunConfig, precision="fp32", device="cpu", special_tokens=special_tokens, say=say)
     with tempfile.TemporaryDirectory(prefix="seqloom-") as folder:
