@@ -189,8 +189,8 @@ WORKS = {
         needs="numba",
     ),
 }
-# Less than half of what was measured on one thread: training 3.11 with bfloat16 and 1.18 as AVX2 alone (beside other
-# programs), generation 1.13 with bfloat16; as AVX2 alone the latter is not measured.
+# Less than half of what was measured on one thread: training 3.10 with bfloat16 and 1.12 as AVX2 alone, generation
+# 1.17 and 0.97.
 SMOKE = {
     "train-translation": (["--batches", "2", "--passes", "3"], "hf-fp32", 0.5),
     "generate": (["--rounds", "5", "--tokens", "16"], "hf-fp32", 0.4),
