@@ -95,6 +95,11 @@ NANOGPT = {
     "nanogpt-bf16+alloc": "nanoGPT, bf16 autocast, allocator set",
     "nanogpt-bf16-plain+alloc": "nanoGPT, bf16, plain attention, allocator set",
 }
+ENGINES = {
+    "ours, float32": ("our own engine / Hugging Face generate", "Hugging Face generate"),
+    "--engine ctranslate2": ("--engine ctranslate2 / CTranslate2 called directly", "CTranslate2 directly"),
+}
+"""Of engines.py, each of seqloom's with its peer, as the table names both and by its own name."""
 GENERATION = {"hf-fp32": "Hugging Face, fp32", "hf-bf16": "Hugging Face, bf16"}
 WORKS = {
     "train-translation": Work(
@@ -155,11 +160,12 @@ WORKS = {
         ["seqloom-fp32+alloc", "seqloom-bf16+alloc"],
     ),
     "engines": Work(
-        "translating by CTranslate2",
+        "translating, random weights, float32",
         "engines",
         ["--most", "64", "--rounds", "3"],
         {
-            f"{size} at a time, {search}": f"CTranslate2 called directly, {size} at a time, {search}"
+            f"{engine}, {size} at a time, {search}": f"{peer}, {size} at a time, {search}"
+            for engine, (peer, _) in ENGINES.items()
             for search in ("greedy", "beam 5")
             for size in (1, 32)
         },
@@ -261,8 +267,10 @@ def ratios(made: Any, limit: float) -> Figures:
     if isinstance(made, list):  # engines.py
         rates = {(row["work"], row["engine"]): row["rates"] for row in made}
         return {
-            work: (divided(rates[work, "--engine ctranslate2"], rates[work, "CTranslate2 directly"]), None)
-            for work, _ in rates
+            f"{engine}, {work}": (divided(rates[work, engine], rates[work, peer]), None)
+            for engine, (_, peer) in ENGINES.items()
+            for work, of in rates
+            if of == peer
         }
     if "speed" in made:  # words.py
         rows = {(row["method"], row["what"], row["system"]): row for row in made["speed"]}
