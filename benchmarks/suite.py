@@ -1,6 +1,6 @@
 """Every comparison in one go: the first table of docs/benchmarks.md, with a column for each kind of processor.
 
-    make bench BENCH='--word2vec PATH --joeynmt-python PATH'
+    make bench BENCH='--word2vec PATH --joeynmt-python PATH --run runs/en-de --texts sentences.txt'
     python benchmarks/suite.py --works generate words
     python benchmarks/suite.py --as-avx2
     python benchmarks/suite.py --smoke
@@ -160,7 +160,7 @@ WORKS = {
         ["seqloom-fp32+alloc", "seqloom-bf16+alloc"],
     ),
     "engines": Work(
-        "translating, random weights, float32",
+        "translating by a trained run, float32",
         "engines",
         ["--most", "64", "--rounds", "3"],
         {
@@ -229,6 +229,10 @@ def command(work: Work, options: argparse.Namespace, folder: Path) -> list[str]:
         chosen += ["--nanogpt", options.nanogpt]
     elif work.script == "translate" and options.joeynmt_python:
         chosen += ["--joeynmt-python", options.joeynmt_python]
+    elif work.script == "engines" and not options.quick:
+        if not (options.run and options.texts):  # with random weights no text ends, which is not what it is used for
+            raise OSError("a run that translates and its texts are not named: --run RUN --texts FILE")
+        chosen += ["--run", options.run, "--texts", options.texts]
     elif work.script == "words":
         chosen = [str(corpus(folder)), *work.options, "--word2vec", options.word2vec]
     return chosen
@@ -426,6 +430,8 @@ def main() -> None:
     parser.add_argument("--nanogpt", default="", metavar="FOLDER", help="a checkout of nanoGPT")
     parser.add_argument("--word2vec", default="", metavar="PATH", help="the original C program, compiled")
     parser.add_argument("--joeynmt-python", default="", metavar="PATH", help="the Python of JoeyNMT's environment")
+    parser.add_argument("--run", default="", help="a run that translates texts")
+    parser.add_argument("--texts", default="", metavar="FILE", help="its texts, one per line")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--as-avx2", action="store_true", help="imitate a processor with AVX2 alone")
     parser.add_argument("--smoke", action="store_true", help="few works, which fail below their floors")
