@@ -96,8 +96,8 @@ NANOGPT = {
     "nanogpt-bf16-plain+alloc": "nanoGPT, bf16, plain attention, allocator set",
 }
 ENGINES = {
-    "ours, float32": ("our own engine / Hugging Face generate", "Hugging Face generate"),
-    "--engine ctranslate2": ("--engine ctranslate2 / CTranslate2 called directly", "CTranslate2 directly"),
+    "ours, float32": ("Hugging Face generate", "Hugging Face generate"),
+    "--engine ctranslate2": ("CTranslate2 itself", "CTranslate2 directly"),
 }
 """Of engines.py, each of seqloom's with its peer, as the table names both and by its own name."""
 GENERATION = {"hf-fp32": "Hugging Face, fp32", "hf-bf16": "Hugging Face, bf16"}
@@ -160,11 +160,11 @@ WORKS = {
         ["seqloom-fp32+alloc", "seqloom-bf16+alloc"],
     ),
     "engines": Work(
-        "translating by a trained run, float32",
+        "translating by a trained run",
         "engines",
         ["--most", "64", "--rounds", "3"],
         {
-            f"{engine}, {size} at a time, {search}": f"{peer}, {size} at a time, {search}"
+            f"{engine}, {size} at a time, {search}": f"{peer}, {size} at once, {search}"
             for engine, (peer, _) in ENGINES.items()
             for search in ("greedy", "beam 5")
             for size in (1, 32)
