@@ -54,7 +54,7 @@ def generate(
     """
     from seqloom.data.formats.lines import read_lines
     from seqloom.tasks.building import open_predictor
-    from seqloom.tasks.engine import settle_threads
+    from seqloom.tasks.engine import settled
     from seqloom.tasks.language_model.task import LanguageModelConfig
     from seqloom.tasks.task import decoding_config
 
@@ -67,18 +67,18 @@ def generate(
     generator = open_predictor(run, LanguageModelConfig, **opening)
     generator.config = config = decoding_config(generator.config, (*options, *short.keys))
     generator.long_text = how.long_text
-    settle_threads(generator, len(prompts))
     single = len(prompts) == 1 and config.n_best == 1 and config.beam == 1
-    if how.draft or (single and not use.json):
-        draft = open_predictor(how.draft, LanguageModelConfig, say=reporter.warn) if how.draft else None
-        for text in prompts:
-            pieces = generator.stream(text, how.stop, draft, how.ahead)
-            print(text + next(pieces, ""), end="", flush=True)  # an error is raised before anything is printed
-            for piece in pieces:
-                print(piece, end="", flush=True)
-            print()
-        return
-    for text, generations in zip(prompts, generator.batch(prompts, how.stop), strict=True):
-        for generation in generations:
-            row = {"prompt": text, **vars(generation)}
-            print(dumps(row, ensure_ascii=False) if use.json else generation.text)
+    with settled(generator, len(prompts)):
+        if how.draft or (single and not use.json):
+            draft = open_predictor(how.draft, LanguageModelConfig, say=reporter.warn) if how.draft else None
+            for text in prompts:
+                pieces = generator.stream(text, how.stop, draft, how.ahead)
+                print(text + next(pieces, ""), end="", flush=True)  # an error is raised before anything is printed
+                for piece in pieces:
+                    print(piece, end="", flush=True)
+                print()
+            return
+        for text, generations in zip(prompts, generator.batch(prompts, how.stop), strict=True):
+            for generation in generations:
+                row = {"prompt": text, **vars(generation)}
+                print(dumps(row, ensure_ascii=False) if use.json else generation.text)

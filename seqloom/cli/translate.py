@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -71,26 +72,25 @@ def translate(
         scores: Print the score of each translation.
     """
     from seqloom.data.formats.lines import STANDARD_INPUT
-    from seqloom.tasks.engine import settle_threads
+    from seqloom.tasks.engine import settled
 
     reporter = use.reporter
     typed, options = split_keys(texts)
     more: Any = {"long_input": how.long, "special_tokens": use.special_tokens, "task": task, **vars(by)}
     translator = _opened(run, ("text", "signal"), options, reporter, rows=how.rows, **more)
-    if len(typed) not in range(1, 8):  # a few are translated before this could help
-        settle_threads(translator, len(typed) or how.rows)
     scores = scores or translator.config.n_best > 1
-    number = 0
-    for block in blocks(typed, file, how.rows * 8):
-        block = translator.named(block)
-        try:
-            translations = translator.translate(block, [how.prefix] * len(block) if how.prefix else None)
-        except DataError as error:
-            raise _placed(error, "" if typed else file or STANDARD_INPUT, number) from None
-        for text, results in zip(block, translations, strict=True):
-            number += 1
-            _print_results(text, results, number if scores else 0, use.json)
-        sys.stdout.flush()
+    number, few = 0, len(typed) in range(1, 8)  # which are translated before it could help
+    with nullcontext() if few else settled(translator, len(typed) or how.rows * 8):
+        for block in blocks(typed, file, how.rows * 8):
+            block = translator.named(block)
+            try:
+                translations = translator.translate(block, [how.prefix] * len(block) if how.prefix else None)
+            except DataError as error:
+                raise _placed(error, "" if typed else file or STANDARD_INPUT, number) from None
+            for text, results in zip(block, translations, strict=True):
+                number += 1
+                _print_results(text, results, number if scores else 0, use.json)
+            sys.stdout.flush()
     if translator.cuts:
         reporter.warn(f"{translator.cuts} texts were cut to {translator.max_source} tokens, special ones included")
     if lost := getattr(translator.source, "lost", ""):

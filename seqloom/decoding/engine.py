@@ -72,18 +72,20 @@ class Engine:
     ) -> list[list[Hypothesis]]:
         """The n best continuations of each row, or as many samples."""
         results: dict[int, list[Hypothesis]] = {}
-        # Rows of different lengths are padded on the left and read together only where positions are kept.
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        groups = groupby(order, key=lambda i: 0 if self.keeps_positions else len(rows[i]))
-        size = texts_at_a_time(config, _ROWS)
-        for part in (
-            indices[i : i + size] for _, g in groups for indices in [[*g]] for i in range(0, len(indices), size)
-        ):
+        for part in self.parts(rows, config):
             prompts = [rows[i] for i in part]
             with by_row(adapters_of(part)):
                 task, window = last_of(self.begin([Job(row, request, config) for row in prompts]))
                 results |= dict(zip(part, decode(self.step, window, task, config), strict=True))
         return [results[i] for i in range(len(rows))]
+
+    def parts(self, rows: Sequence[Sequence[int]], config: DecodingConfig) -> list[list[int]]:
+        """The numbers of the rows of each batch."""
+        # Rows of different lengths are padded on the left and read together only where positions are kept.
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        groups = [[*g] for _, g in groupby(order, key=lambda i: 0 if self.keeps_positions else len(rows[i]))]
+        size = texts_at_a_time(config, _ROWS)
+        return [indices[i : i + size] for indices in groups for i in range(0, len(indices), size)]
 
     def stream(
         self, row: Sequence[int], request: Request, config: DecodingConfig, draft: Engine | None = None, ahead: int = 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqloom.decoding.config import EngineName, Greedy, Sampling
+from seqloom.decoding.config import DecodingConfig, EngineName, Greedy, Sampling
 from seqloom.decoding.ctranslate import CTranslate2, refusal
 from seqloom.decoding.job import Job
 from seqloom.decoding.results import Hypothesis, Ids
+from seqloom.decoding.streams import forked
 from seqloom.errors import RunError, UsageError, optional
 from seqloom.files import Checkpoint, read_sealed, short_digest, write_folder, write_sealed
 from seqloom.models.encoder_decoder import EncoderDecoder
-from seqloom.nn.effective import adapters_of
+from seqloom.nn.effective import adapters_of, by_row
 from seqloom.nn.observe import is_watched
 from seqloom.run import Run
 from seqloom.text.tokenizer import Tokenizer
@@ -31,7 +32,7 @@ Own = Callable[[Sequence[int]], list[list[Hypothesis]]]
 """Decodes the jobs of these numbers by our own engine."""
 FOLDER, _STAMP = "ctranslate2", "engine.json"
 _LARGE = 1 << 25  # parameters from which on all threads work on one batch
-_ROWS = 32  # decoded to see which number of threads is faster
+_ROWS, _STREAMED = 32, 64  # decoded to see what is faster; from which number on streams may be
 _TOLERANCE, _INT8 = {torch.float32: 1e-3, torch.bfloat16: 0.05}, 0.15  # nats a token
 
 
@@ -209,28 +210,63 @@ def _apart(predictor: Any, other: CTranslate2) -> float:
     return float(max(abs(best.log_p - other.log_p(row, best.ids)) / (len(best.ids) + 1) for row, best in each))
 
 
-def settle_threads(predictor: Any, count: int, clock: Callable[[], float] = time.perf_counter) -> int:
-    """Lets torch use one thread or all, whichever now decodes `count` rows faster; returns how many.
+@contextmanager
+def settled(predictor: Any, count: int, clock: Callable[[], float] = time.perf_counter) -> Iterator[None]:
+    """A context in which about `count` rows are decoded as is fastest now: by one thread, by all, or, where there are
+    many rows, in as many streams of one thread (decoding/streams.py).
 
     Threads meet after every product. For a small model this costs about what it brings, and beside other programs much
     more (docs/benchmarks.md, "Engines"). A large model has all, and so has CTranslate2; and samples, which the last
     bits may change, are drawn by as many threads each time.
     """
-    most = torch.get_num_threads()
-    large = sum(p.numel() for p in predictor.model.parameters()) >= _LARGE
+    most, model = torch.get_num_threads(), predictor.model
+    large = sum(p.numel() for p in model.parameters()) >= _LARGE or next(model.parameters()).device.type != "cpu"
     fixed = predictor.fast is not None or isinstance(predictor.config, Sampling)
     if most == 1 or large or fixed or not isinstance(_source_of(predictor), Tokenizer):
-        return most
-    rows, config = _example(predictor, min(count, _ROWS), 2)
-    taken: dict[int, list[float]] = {1: [], most: []}
-    for threads in (1, most) * 2:
-        torch.set_num_threads(threads)
-        began = clock()
-        predictor.hypotheses(rows, config)
-        taken[threads].append(clock() - began)
-    best = min(taken, key=lambda threads: taken[threads][1])  # what is compiled first takes longer
-    torch.set_num_threads(best)
-    return best
+        yield
+        return
+    call = _example(predictor, min(count, _ROWS), 2)
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, most)
+        ways: dict[int, Callable[[], Any]] = dict.fromkeys((1, most), partial(predictor.hypotheses, *call))
+        streams = forked(predictor.hypotheses, most) if count >= _STREAMED else None
+        if streams is not None:
+            stack.callback(streams.close)
+            ways[0] = partial(streams, [call] * most)
+        taken = dict[int, float]()
+        for way, decode in [*ways.items()] * 2:  # what is compiled first takes longer
+            torch.set_num_threads(way or 1)
+            began = clock()
+            decode()
+            taken[way] = (clock() - began) / (1 if way else most)
+        torch.set_num_threads(min((1, most), key=taken.__getitem__))
+        if streams is not None and taken[0] == min(taken.values()):
+            predictor.streams = streams
+            stack.callback(setattr, predictor, "streams", None)
+        elif streams is not None:
+            streams.close()
+        yield
+
+
+def by_batches(
+    predictor: Any, parts: Sequence[Sequence[int]], config: DecodingConfig, call: Callable[[Sequence[int]], Any]
+) -> Iterable[list[list[Hypothesis]]]:
+    """The hypotheses of batches, one after the other, or by streams where the predictor has some and they may do it.
+
+    Args:
+        parts: the numbers of the rows of each batch.
+        config: how they are decoded.
+        call: gives the arguments of the predictor's `hypotheses` for such numbers.
+    """
+    streams = predictor.streams if len(parts) > 1 and not isinstance(config, Sampling) else None
+    if streams is not None and not is_watched(predictor.model) and adapters_of() is None:
+        return streams([call(part) for part in parts])  # type: ignore[no-any-return]
+
+    def own(part: Sequence[int]) -> Any:
+        with by_row(adapters_of(part)):
+            return predictor.hypotheses(*call(part))
+
+    return map(own, parts)
 
 
 def _source_of(predictor: Any) -> Any:

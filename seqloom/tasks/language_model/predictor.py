@@ -16,12 +16,13 @@ from seqloom.decoding.continuous import Continuous
 from seqloom.decoding.engine import Engine
 from seqloom.decoding.job import Job, Request
 from seqloom.decoding.results import Hypothesis
+from seqloom.decoding.streams import Streams
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected, inspect
 from seqloom.models.decoder import LanguageModel
 from seqloom.nn.embedders import Inputs
-from seqloom.tasks.engine import Fast
+from seqloom.tasks.engine import Fast, by_batches
 from seqloom.tasks.looking import token_positions
 from seqloom.tasks.writing import Pieces, Writing
 from seqloom.text.chat import END, Message, chat_prompt, chat_token
@@ -78,6 +79,7 @@ class Generator:
         most = None if model.carries else context if limit is None else min(context, limit)
         self.engine = Engine(model, most, tokenizer.pad)
         self.fast: Fast | None = None
+        self.streams: Streams | None = None
 
     @property
     def context(self) -> int | None:
@@ -107,10 +109,15 @@ class Generator:
         config = with_options(self.config, options)
         begun = [self._prompt(prompt) for prompt in prompts]
         rows = [prompt.ids for prompt in begun]
-        results = self.hypotheses(rows, config, stop)
+        self._request(rows, config, stop)
+        whole = self.streams is None
+        parts = [[*range(len(rows))]] if whole else self.engine.parts(rows, config)
+        results = dict[int, list[Hypothesis]]()
+        batches = by_batches(self, parts, config, lambda part: ([rows[i] for i in part], config, stop))
+        for part, found in zip(parts, batches, strict=True):
+            results |= zip(part, found, strict=True)
         return [
-            [self._generation(prompt, hypothesis, stop) for hypothesis in hypotheses]
-            for prompt, hypotheses in zip(begun, results, strict=True)
+            [self._generation(prompt, hypothesis, stop) for hypothesis in results[i]] for i, prompt in enumerate(begun)
         ]
 
     def hypotheses(

@@ -19,13 +19,13 @@ from seqloom.decoding.config import DecodingConfig, texts_at_a_time, with_option
 from seqloom.decoding.continuous import Continuous
 from seqloom.decoding.encoder_decoder import Writer, most_tokens
 from seqloom.decoding.results import Hypothesis
+from seqloom.decoding.streams import Streams
 from seqloom.errors import DataError, UsageError
 from seqloom.inspection.capture import MOST
 from seqloom.inspection.inside.inspected import Inspected, inspect
 from seqloom.models.assemblies import TextWriter
-from seqloom.nn.effective import adapters_of, by_row
 from seqloom.tasks.encoder.medium import Medium
-from seqloom.tasks.engine import Fast
+from seqloom.tasks.engine import Fast, by_batches
 from seqloom.tasks.looking import token_positions, window_positions
 from seqloom.tasks.writing import Pieces, Writing
 from seqloom.text.tokenizer import Tokenizer
@@ -85,6 +85,7 @@ class Translator:
         self.max_source = max_source if limit is None else min(max_source, limit)
         self.cuts = 0
         self.fast: Fast | None = None
+        self.streams: Streams | None = None
 
     def named(self, inputs: Sequence[str]) -> list[str]:
         """The sources of a command line, one by one: texts, or what files hold."""
@@ -108,9 +109,12 @@ class Translator:
         translations: list[list[Translation]] = [[Translation("", 0.0, 0.0)] for _ in texts]
         if self.model.training:  # eval() sets every module, which takes a tenth of a short sentence
             self.model.eval()
-        for part in self._parts(ids, texts_at_a_time(config, self.rows)):
-            with by_row(adapters_of(part)):
-                results = self.hypotheses([ids[i] for i in part], config, [forced[i] for i in part])
+        parts = [*self._parts(ids, texts_at_a_time(config, self.rows))]
+
+        def call(part: Sequence[int]) -> tuple[Any, ...]:
+            return [ids[i] for i in part], config, [forced[i] for i in part]
+
+        for part, results in zip(parts, by_batches(self, parts, config, call), strict=True):
             for i, hypotheses in zip(part, results, strict=True):
                 decoded = self.target.decode([h.ids for h in hypotheses])
                 translations[i] = [Translation(t, h.log_p, h.score) for t, h in zip(decoded, hypotheses, strict=True)]
