@@ -16,13 +16,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
 
 from seqloom.errors import UsageError
 
+CAN_FORK = sys.platform == "linux"
 _TOKENIZERS = "TOKENIZERS_PARALLELISM"
 
 
@@ -38,8 +39,7 @@ class Streams:
     """
 
     def __init__(self, work: Callable[..., Any], count: int) -> None:
-        self._processes: list[Any] = []
-        self._connections: list[Connection[Any, Any]] = []
+        self._processes, self._connections = list[Any](), list[Any]()
         try:
             with _forking() as mask:
                 for _ in range(count):
@@ -48,7 +48,7 @@ class Streams:
             self.close()
             raise
 
-    def _fork(self, work: Callable[..., Any], mask: set[signal.Signals]) -> None:
+    def _fork(self, work: Callable[..., Any], mask: Any) -> None:
         context = get_context("fork")
         ours, theirs = context.Pipe()
         self._connections.append(ours)
@@ -99,18 +99,18 @@ class Streams:
         return UsageError(f"a process that decoded texts was ended {how}", cure=cure)
 
     def close(self) -> None:
-        """Ends the processes, whatever they are doing."""
+        """Ends the processes, whatever they are doing; to be called again where it is interrupted."""
         for connection in self._connections:
             connection.close()
-        for process in self._processes:
-            process.kill()
-            process.join()
-        self._processes, self._connections = [], []
+        while self._processes:
+            self._processes[-1].kill()
+            self._processes[-1].join()
+            self._processes.pop()
 
 
 def forked(work: Callable[..., Any], count: int) -> Streams | None:
     """Streams; None where there is no room for them, or the system cannot fork what has used threads."""
-    if sys.platform != "linux":
+    if not CAN_FORK:
         return None
     try:
         return Streams(work, count)
@@ -119,26 +119,24 @@ def forked(work: Callable[..., Any], count: int) -> Streams | None:
 
 
 @contextmanager
-def _forking() -> Iterator[set[signal.Signals]]:
+def _forking() -> Iterator[Any]:
     """While processes are forked, Ctrl-C waits, and what warns of threads, which the processes do not use, is silent.
 
-    Yields the signals that waited before.
+    Yields the mask of signals from before.
     """
     mask, threads = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}), os.environ.get(_TOKENIZERS)
     os.environ[_TOKENIZERS] = "false"
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-            yield {signal.Signals(each) for each in mask}
+            yield mask
     finally:
         os.environ.pop(_TOKENIZERS)
         os.environ.update({} if threads is None else {_TOKENIZERS: threads})
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _serve(
-    work: Callable[..., Any], connection: Connection[Any, Any], others: Sequence[Any], mask: set[signal.Signals]
-) -> None:
+def _serve(work: Callable[..., Any], connection: Any, others: Sequence[Any], mask: Any) -> None:
     """Answers calls until nobody is left to ask."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, which gets it, too, ends this process
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)

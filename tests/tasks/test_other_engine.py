@@ -21,7 +21,7 @@ from seqloom.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from seqloom.nn.effective import by_row
 from seqloom.nn.positions import Learned, Relative, Rotary
 from seqloom.nn.transformer import TransformerConfig
-from seqloom.tasks.engine import Fast, names_and_ends, settle_threads
+from seqloom.tasks.engine import Fast, names_and_ends
 from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.text.tokenizer import Tokenizer, WordLevel
@@ -246,33 +246,3 @@ def test_eight_bits_are_near(tmp_path: Path) -> None:
     row, ids = made.encode(TEXTS)[0], (4, 5, 6)
     exact, rounded = (other(made, tmp_path / str(bits), int8=bits).log_p(row, ids) for bits in (False, True))
     assert 1e-4 < abs(exact - rounded) < 0.05 * abs(exact)
-
-
-class Timed:
-    """A predictor that takes one second, but with so many threads three."""
-
-    def __init__(self, slow: int, **options: Any) -> None:
-        self.slow, self.now, self.rows = slow, 0.0, 0
-        self.model: Any = translator().model
-        self.source, self.fast, self.config = TOKENIZER, None, Greedy()
-        vars(self).update(options)
-
-    def hypotheses(self, rows: Any, config: DecodingConfig) -> None:
-        self.rows = len(rows)
-        self.now += 3.0 if torch.get_num_threads() == self.slow else 1.0
-
-
-@pytest.mark.parametrize("slow", [1, 2])
-def test_as_many_threads_decode_as_are_faster_now(slow: int) -> None:
-    torch.set_num_threads(2)
-    timed = Timed(slow)
-    assert settle_threads(timed, 5, lambda: timed.now) == torch.get_num_threads() == 3 - slow
-    assert timed.rows == 5
-
-
-def test_samples_and_ctranslate2_keep_their_threads() -> None:
-    torch.set_num_threads(2)
-    for options in ({"config": Sampling()}, {"fast": object()}, {"source": object()}):
-        timed = Timed(2, **options)
-        assert settle_threads(timed, 5, lambda timed=timed: timed.now) == torch.get_num_threads() == 2
-        assert not timed.rows
