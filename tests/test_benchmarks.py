@@ -36,7 +36,7 @@ QUICK = {
     "growth": ["--batch", "2", "--length", "3", "5", "--width", "8", "16", "--vocabulary", "11", "--repeats", "1"],
     "suite": ["--quick", "--threads", "1", "--works", "engines", "train-gpt"],
     "engines": ["--quick", "--threads", "1"],
-    "streams": ["--quick", "--threads", "2"],
+    "streams": ["--quick", "--threads", "1", "--precisions", "fp32"],
     "serve": ["--quick", "--threads", "1"],
     "signals": ["--folds", "2", "--training.steps", "2", "--training.evaluate_every", "2"],
     "words": [

@@ -32,7 +32,8 @@ Own = Callable[[Sequence[int]], list[list[Hypothesis]]]
 """Decodes the jobs of these numbers by our own engine."""
 FOLDER, _STAMP = "ctranslate2", "engine.json"
 _LARGE = 1 << 25  # parameters from which on all threads work on one batch
-_ROWS, _STREAMED = 32, 64  # decoded to see what is faster; from which number on streams may be
+_ROWS, _TRIES = 32, 3  # decoded to see what is faster, so often
+_STREAMED = 64  # rows from which on streams may be
 _TOLERANCE, _INT8 = {torch.float32: 1e-3, torch.bfloat16: 0.05}, 0.15  # nats a token
 
 
@@ -232,13 +233,13 @@ def settled(predictor: Any, count: int, clock: Callable[[], float] = time.perf_c
         streams = forked(predictor.hypotheses, most) if count >= _STREAMED else None
         if streams is not None:
             stack.callback(streams.close)
-            ways[0] = partial(streams, [call] * most)
-        taken = dict[int, float]()
-        for way, decode in [*ways.items()] * 2:  # what is compiled first takes longer
+            ways[0] = partial(streams, [call] * 2 * most)  # several, as whoever is ready takes the next
+        taken = dict.fromkeys(ways, float("inf"))
+        for way, decode in [*ways.items()] * _TRIES:  # what is compiled first takes longer, and others may interfere
             torch.set_num_threads(way or 1)
             began = clock()
             decode()
-            taken[way] = (clock() - began) / (1 if way else most)
+            taken[way] = min(taken[way], (clock() - began) / (1 if way else 2 * most))
         torch.set_num_threads(min((1, most), key=taken.__getitem__))
         if streams is not None and taken[0] == min(taken.values()):
             predictor.streams = streams

@@ -23,7 +23,6 @@ from seqloom.evaluation.translation import (
 )
 from seqloom.files import Json
 from seqloom.tasks.encoder.media import ImageMedium
-from seqloom.tasks.engine import settled
 from seqloom.tasks.seq2seq.config import TranslateKeys
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.task import decoding_config
@@ -44,8 +43,7 @@ def score(
         f"translating {len(pairs):,} {'sentences' if config.modality == 'text' else f'{config.modality}s'}, {how}"
     )
     began = time.perf_counter()
-    with settled(translator, len(pairs.sources)):
-        hypotheses = translator(pairs.sources)
+    hypotheses = translator(pairs.sources)
     seconds = time.perf_counter() - began
     if translator.cuts:
         reporter.warn(f"{translator.cuts} sources were cut to {translator.max_source} tokens, special ones included")
