@@ -96,6 +96,7 @@ def test_the_links_are_those_of_the_attention(evaluate: Eval, folder: Path):
         (["0?0", "", "", ""], [], "gold.links: no pair has words and a sure link"),
         (["0-0", "", "", ""], ["--decoding.beam", "2"], "--alignments: the references are read"),
         (["0-0", "", "", ""], ["--int8"], "--alignments: the references are read"),
+        (["0-0", "", "", ""], ["--shots", "1"], "--shots: examples are questions"),
         (["0-0", "", "", ""], ["--choices", "a"], "--choices and --alignments: are for models of other kinds"),
     ],
 )

@@ -165,8 +165,8 @@ def test_a_language_model_is_measured_by_our_own_engine(call: Call, folder):
     assert call("train", "lm.toml", "--run", "lm", "-q").code == 0
     assert call("eval", "lm", "-q").code == 0
     call("eval", "lm", "--engine", "ctranslate2").refused(2, "CTranslate2 only translates here")
-    for words in (["--engine", "ctranslate2"], ["--int8"]):
-        call("eval", "lm", "--choices", "q.jsonl", *words).refused(2, "questions are answered by our own engine")
+    said = "questions are answered by our own engine"
+    call("eval", "lm", "--choices", "q.jsonl", "--engine", "ctranslate2").refused(2, said)
     said = call("generate", "lm", "ba", "--engine", "torch", "--length", "5", "--decoding.kind", "greedy").out
     assert call("generate", "lm", "ba", *BY, "--length", "5").out == said
 
