@@ -179,19 +179,24 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         d_weight = torch.zeros(weight.shape if learned else (), dtype=wide)
         d_bias, offset = torch.zeros(V, dtype=wide), 0.0 if bias is None else bias.to(wide).sum()
         rows = max(1, min(N, _CHUNK // V))
-        buffer = torch.empty(rows, V, dtype=wide)
+        buffer, exact = torch.empty(rows, V, dtype=wide), hidden.dtype == wide
         nll = torch.zeros((), dtype=torch.float64)
         total = torch.zeros((), dtype=torch.float64)
         for i in range(0, N, rows):
             h, y = hidden[i : i + rows], targets[i : i + rows, None]
-            logits = F.linear(h, weight, bias)
-            p = buffer[: h.shape[0]].copy_(logits)
+            p = buffer[: h.shape[0]]
+            if not exact:
+                p.copy_(F.linear(h, weight, bias))
+            elif bias is None:
+                torch.mm(h, weight.t(), out=p)
+            else:
+                torch.addmm(bias, h, weight.t(), out=p)
             at_target = p.gather(1, y)
             torch.softmax(p, dim=-1, out=p)
             p_target = p.gather(1, y)
             loss = -p_target.log()
-            if bool((p_target < 1e-30).any()):  # beyond float32: computed from the logits, whose buffer was overwritten
-                loss = logits.to(wide).logsumexp(-1, keepdim=True) - at_target
+            if bool((p_target < 1e-30).any()):  # beyond float32: computed from the logits again
+                loss = F.linear(h, weight, bias).to(wide).logsumexp(-1, keepdim=True) - at_target
             chunk_nll = loss.sum(dtype=torch.float64)
             # sum_v log p_v = sum_v z_v - V logsumexp(z), and logsumexp(z) = z_y + loss
             sums = h.to(wide) @ weight_sum + offset - V * (at_target + loss)[:, 0]
@@ -201,7 +206,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             d_logits = p.to(hidden.dtype)
             torch.mm(d_logits, weight, out=d_hidden[i : i + rows])
             if learned:
-                d_weight += d_logits.t() @ h
+                if exact:
+                    d_weight.addmm_(d_logits.t(), h)
+                else:
+                    d_weight += d_logits.t() @ h
             if bias is not None:
                 d_bias += p.sum(0)
         if smoothing:

@@ -72,7 +72,7 @@ def masks(kind: str) -> tuple[Tensor | None, Tensor | None]:
 
 
 def choose(monkeypatch: pytest.MonkeyPatch, *, fused: bool) -> None:
-    monkeypatch.setattr(attention, "fused_is_faster", lambda q, k: fused)
+    monkeypatch.setattr(attention, "fused_is_faster", lambda *_: fused)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -105,6 +105,33 @@ def test_a_mask_that_is_known_to_be_causal_is_the_same_mask(
     bias = torch.randn(H, S, S, dtype=torch.float64) if biased else None
     expected = reference(q, kv, mask.expand(B, S, S), bias)
     torch.testing.assert_close(attend(q, kv, Scope(mask, bias, causal=True)), expected)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("H", "G"), HEADS)
+def test_blocks_of_a_causal_text_are_the_formula_and_have_its_gradients(
+    H: int, G: int, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_BLOCK", 2)
+    q, kv = draw(H, G, torch.float32)
+    q, mask = torch.cat((q, q), 2)[:, :, :S], causal_mask(S, S)
+    bias = torch.randn(H, S, S) if biased else None
+    read: list[int] = []
+    monkeypatch.setattr(
+        attention, "attention_weights", lambda q, k, s: read.append(k.shape[2]) or attention_weights(q, k, s)
+    )
+    for tensor in (inputs := (q, kv.keys, kv.values)):
+        tensor.requires_grad_()
+    together = attend(q, kv, Scope(mask, bias, causal=True))
+    grad = torch.randn_like(together)
+    got = torch.autograd.grad(together, inputs, grad)
+    whole = apply_weights(attention_weights(q, kv.keys, Scope(mask, bias)), kv.values)
+    expected = torch.autograd.grad(whole, inputs, grad)
+    assert read == sorted({*read})
+    assert read[0] < read[-1] == S
+    formula = reference(q, kv, mask.expand(B, S, S), bias)
+    torch.testing.assert_close(together.double(), formula, rtol=0, atol=1e-5)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["none", "padding", "causal", "both"])
@@ -146,15 +173,16 @@ def test_attention_dropout_drops_whole_weights(fused: bool, p: float, monkeypatc
 
 
 def test_the_fused_kernel_is_for_one_query_for_long_float32_and_for_what_does_not_fit() -> None:
-    def faster(dtype: torch.dtype, queries: int, keys: int) -> bool:
+    def faster(dtype: torch.dtype, queries: int, keys: int, dropped: bool = False) -> bool:
         one = torch.empty(1, dtype=dtype)
-        return fused_is_faster(one.expand(1, 1, queries, 8), one.expand(1, 1, keys, 8))
+        return fused_is_faster(one.expand(1, 1, queries, 8), one.expand(1, 1, keys, 8), dropped)
 
     assert [faster(torch.float32, 2, keys) for keys in (64, 511, 512)] == [False, False, True]
+    assert not faster(torch.float32, 2, 512, dropped=True)
     assert [faster(torch.bfloat16, 2, keys) for keys in (64, 512, 4096)] == [False, False, False]
     assert [faster(dtype, 1, 4) for dtype in (torch.float32, torch.bfloat16)] == [True, False]
     assert faster(torch.bfloat16, 1 << 15, 1 << 15)
-    assert fused_is_faster(torch.empty(1, 1, 1, 1, device="meta"), torch.empty(1, 1, 1, 1, device="meta"))
+    assert fused_is_faster(torch.empty(1, 1, 1, 1, device="meta"), torch.empty(1, 1, 1, 1, device="meta"), True)
 
 
 def project(x: Tensor, linear: torch.nn.Linear, first: int, heads: int, C: int = C) -> Tensor:
