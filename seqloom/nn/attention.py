@@ -89,11 +89,6 @@ class Scope:
             self._hidden[dtype] = additive(self.mask, dtype)
         return self._hidden[dtype]
 
-    def block(self, start: int, end: int) -> Scope:
-        """That of the queries from `start` up to `end`, for the keys before `end`."""
-        mask, bias = (None if x is None else x[..., start:end, :end] for x in (self.mask, self.bias))
-        return Scope(mask, bias, self.causal)
-
 
 def attention_weights(q: Queries, k: Float[Tensor, "B G S C"], scope: Scope) -> Float[Tensor, "B H T S"]:
     """softmax over the keys of q k^T / sqrt(C) + bias; 0 where the mask is False. G divides H."""
@@ -177,32 +172,12 @@ def fused_is_faster(q: Tensor, k: Tensor, dropped: bool) -> bool:
     return B * H * T * keys * q.element_size() > 1 << 30 or (exact and (one or keys >= 512))
 
 
-_BLOCK, _BLOCKS = 128, 4
-
-
-def _blocks(q: Queries, k: Float[Tensor, "B G S C"], scope: Scope) -> list[tuple[int, int]]:
-    """Where blocks of queries begin and end: those of a long causal text need no key that comes after them.
-
-    In bfloat16, whose products are fast, several blocks cost what they save.
-    """
-    T, plain = q.shape[2], q.dtype != torch.float32 or not q.is_cpu
-    if plain or not scope.causal or k.shape[2] != T or torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
-        return [(0, T)]
-    count = max(1, min(_BLOCKS, T // _BLOCK))
-    return [(i * T // count, (i + 1) * T // count) for i in range(count)]
-
-
 def attend(q: Queries, kv: KeyValues, scope: Scope, dropout: Dropout | None = None) -> Queries:
     """softmax(q k^T / sqrt(C) + bias) v, by the fastest path."""
     p = dropout.p if dropout is not None and dropout.training else 0.0
     if not fused_is_faster(q, kv.keys, p > 0):
-        parts = []
-        for start, end in (blocks := _blocks(q, kv.keys, scope)):
-            one = len(blocks) == 1
-            block, seen = (scope, kv) if one else (scope.block(start, end), kv.first(end))
-            weights = attention_weights(q[:, :, start:end], seen.keys, block)
-            parts.append(apply_weights(weights if dropout is None else dropout(weights), seen.values))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        weights = attention_weights(q, kv.keys, scope)
+        return apply_weights(weights if dropout is None else dropout(weights), kv.values)
     bias = None if scope.bias is None else scope.bias.to(q.dtype)
     causal = scope.causal and bias is None
     if scope.mask is not None and not causal:

@@ -157,6 +157,14 @@ def linear_cross_entropy(
     return value, float(nll.detach())
 
 
+def _write_logits(into: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if into.dtype != hidden.dtype:
+        return into.copy_(F.linear(hidden, weight, bias))
+    if bias is None:
+        return torch.mm(hidden, weight.t(), out=into)
+    return torch.addmm(bias, hidden, weight.t(), out=into)
+
+
 _CHUNK = 16 << 20  # logits at a time: 64 MB in float32
 
 
@@ -179,18 +187,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         d_weight = torch.zeros(weight.shape if learned else (), dtype=wide)
         d_bias, offset = torch.zeros(V, dtype=wide), 0.0 if bias is None else bias.to(wide).sum()
         rows = max(1, min(N, _CHUNK // V))
-        buffer, exact = torch.empty(rows, V, dtype=wide), hidden.dtype == wide
+        buffer = torch.empty(rows, V, dtype=wide)
         nll = torch.zeros((), dtype=torch.float64)
         total = torch.zeros((), dtype=torch.float64)
         for i in range(0, N, rows):
             h, y = hidden[i : i + rows], targets[i : i + rows, None]
-            p = buffer[: h.shape[0]]
-            if not exact:
-                p.copy_(F.linear(h, weight, bias))
-            elif bias is None:
-                torch.mm(h, weight.t(), out=p)
-            else:
-                torch.addmm(bias, h, weight.t(), out=p)
+            p = _write_logits(buffer[: h.shape[0]], h, weight, bias)
             at_target = p.gather(1, y)
             torch.softmax(p, dim=-1, out=p)
             p_target = p.gather(1, y)
@@ -206,10 +208,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             d_logits = p.to(hidden.dtype)
             torch.mm(d_logits, weight, out=d_hidden[i : i + rows])
             if learned:
-                if exact:
-                    d_weight.addmm_(d_logits.t(), h)
-                else:
-                    d_weight += d_logits.t() @ h
+                d_weight += d_logits.t() @ h
             if bias is not None:
                 d_bias += p.sum(0)
         if smoothing:

@@ -107,33 +107,6 @@ def test_a_mask_that_is_known_to_be_causal_is_the_same_mask(
     torch.testing.assert_close(attend(q, kv, Scope(mask, bias, causal=True)), expected)
 
 
-@pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize(("H", "G"), HEADS)
-def test_blocks_of_a_causal_text_are_the_formula_and_have_its_gradients(
-    H: int, G: int, biased: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attention, "_BLOCK", 2)
-    q, kv = draw(H, G, torch.float32)
-    q, mask = torch.cat((q, q), 2)[:, :, :S], causal_mask(S, S)
-    bias = torch.randn(H, S, S) if biased else None
-    read: list[int] = []
-    monkeypatch.setattr(
-        attention, "attention_weights", lambda q, k, s: read.append(k.shape[2]) or attention_weights(q, k, s)
-    )
-    for tensor in (inputs := (q, kv.keys, kv.values)):
-        tensor.requires_grad_()
-    together = attend(q, kv, Scope(mask, bias, causal=True))
-    grad = torch.randn_like(together)
-    got = torch.autograd.grad(together, inputs, grad)
-    whole = apply_weights(attention_weights(q, kv.keys, Scope(mask, bias)), kv.values)
-    expected = torch.autograd.grad(whole, inputs, grad)
-    assert read == sorted({*read})
-    assert read[0] < read[-1] == S
-    formula = reference(q, kv, mask.expand(B, S, S), bias)
-    torch.testing.assert_close(together.double(), formula, rtol=0, atol=1e-5)
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize("kind", ["none", "padding", "causal", "both"])
 @pytest.mark.parametrize(("H", "G"), HEADS)
 def test_the_weights_are_the_formula_and_applying_them_is_attention(H: int, G: int, kind: str) -> None:
