@@ -121,8 +121,8 @@ class Engine:
     Args:
         engine: torch = our own engine; ctranslate2 = CTranslate2 for what it does alike, our own for the rest, which is
             said once; auto = the same, unsaid, if CTranslate2 is installed and the model computes in float32.
-        int8: Round large matrices to 8 bits: faster, not quite the same results. By our own engine, or with --engine
-            ctranslate2 by that one.
+        int8: Round large matrices to 8 bits: faster, not quite the same results. By our own engine, and with --engine
+            ctranslate2 by that one, too.
     """
 
     engine: EngineName = "auto"

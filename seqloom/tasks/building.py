@@ -129,7 +129,7 @@ def open_predictor(
     opening = {
         key: options.pop(key) for key in ("precision", "device", "special_tokens", "say", "task") if key in options
     }
-    if int8 and engine != "ctranslate2":
+    if int8:
         opening["precision"] = in_8_bits(opening.get("precision", "auto"))
     loaded = load_run(path, kind, **opening)
     return with_engine(loaded, loaded.predictor(**options), engine, int8, opening.get("say", warnings.warn))

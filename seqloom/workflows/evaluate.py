@@ -70,7 +70,7 @@ def evaluate_run(
     reading, options = _of_data(options)
     if reading:
         config = configs.build(type(config), configs.merge(configs.tree_of(config), configs.read_overrides(reading)))
-    precision = "int8" if int8 and engine != "ctranslate2" else config.measured_in
+    precision = "int8" if int8 else config.measured_in
     loaded = load_run(run, RunConfig, precision=precision, say=reporter.warn, task=task)
     predictor = replace(loaded, config=config).predictor()
     if isinstance(predictor, Translator):
