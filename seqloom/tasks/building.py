@@ -141,7 +141,7 @@ def with_engine(loaded: Loaded[Any], predictor: Any, engine: EngineName, int8: b
     if engine == "torch" or (engine == "auto" and (int8 or not writes)):
         return predictor
     if not writes:
-        raise UsageError("writes no text", where=str(loaded.run.path), cure="leave --engine and --int8 out")
+        raise UsageError("writes no text", where=str(loaded.run.path), cure=f"leave the engine {engine} out")
 
     def exact() -> Any:
         return load_run(loaded.run, RunConfig, precision="fp32", device="cpu").model
