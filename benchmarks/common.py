@@ -16,10 +16,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
     from transformers import MarianMTModel
+
+    from seqloom.training.optimizer import AdamW
+    from seqloom.training.precision import Precision
 
 VOCAB_SIZE, WIDTH, INNER, LAYERS, HEADS = 8192, 256, 1024, 3, 4
 DROPOUT, SMOOTHING = 0.1, 0.1
@@ -32,6 +36,15 @@ Json = dict[str, Any]
 Ids = list[int]
 Work = Callable[[Json], Json]
 Translate = Callable[[Any, list[Ids], int], list[Ids]]
+
+CLIP = 1.0
+HUGGING_FACE: dict[str, tuple[str, Json]] = {
+    "hf-fp32": ("Hugging Face fp32", {}),
+    "hf-fp32-eager": ("Hugging Face fp32, eager attention", {"attention": "eager"}),
+    "hf-bf16": ("Hugging Face bf16 autocast", {"autocast": True}),
+    "hf-bf16-eager": ("Hugging Face bf16 autocast, eager attention", {"autocast": True, "attention": "eager"}),
+}
+"""How a model of Hugging Face's is trained: titles, and the options of the functions that do it."""
 
 
 def stop(problem: str) -> NoReturn:
@@ -180,6 +193,59 @@ def timed_step(step: Callable[[], float], device: str = "cpu") -> Json:
     settle(device)
     seconds = time.perf_counter() - begun
     return {"seconds": seconds, "loss": loss} if math.isfinite(loss) else {"error": f"the loss is {loss}: it diverged"}
+
+
+class Stepper(NamedTuple):
+    """A system's interface: `step(given)` trains on a batch and returns its mean loss; its parameter count."""
+
+    step: Callable[[Any], float]
+    parameters: int
+
+
+def plain_stepper(model: nn.Module, loss: Callable[[Any], Tensor], rate: float, *, autocast: bool) -> Stepper:
+    """A plain loop with the fused AdamW, in the model's type or under bf16 autocast, which covers the loss, too."""
+    import torch
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, fused=True)
+
+    def step(given: Any) -> float:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            value = loss(given)
+        value.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad()
+        return value.item()
+
+    return Stepper(step, parameters(model))
+
+
+def seqloom_stepper(
+    model: nn.Module,
+    objective: Any,
+    optimizer: AdamW,
+    batch: Callable[[Any], Any],
+    precision: Precision = "auto",
+) -> Stepper:
+    """seqloom's optimizer and step, as its training loop runs them.
+
+    Args:
+        batch: what the objective reads, of what the step is given.
+        precision: "auto" = bf16 where it is fast.
+    """
+    from seqloom.training.loop import train
+    from seqloom.training.optimizer import FlatWeights, Optimizer
+    from seqloom.training.precision import dtype_for
+
+    weights = FlatWeights(model, dtype_for(precision, next(model.parameters()).device))
+    current: list[Any] = []
+    steps = train(model, objective, lambda _: current[0], Optimizer(weights, optimizer), lambda _: optimizer.lr)
+
+    def step(given: Any) -> float:
+        current[:] = [batch(given)]
+        return next(steps).loss
+
+    return Stepper(step, parameters(model))
 
 
 def product_rate(threads: int, size: int, dtype: str) -> float:

@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 
 import common
 import report
+import train_encoder
 import train_gpt
 import train_translation
 import translation_data
@@ -67,7 +68,7 @@ class Work(NamedTuple):
         script, options: what is run.
         peers: the peers in the table, each by the key that `ratios` gives its ratio.
         ours: of a script with --systems, seqloom's, of which the last that has a place here is compared.
-        arithmetic: floating-point operations of each token, if the limit is arithmetic.
+        arithmetic: floating-point operations of each token or image, if the limit is arithmetic.
         needs: a package without which there is nothing to compare.
     """
 
@@ -82,9 +83,18 @@ class Work(NamedTuple):
 
 # Three times 2 operations for each weight and token (forward, and both gradients), of all weights that tokens are
 # multiplied with; and the products of a context with itself (Chowdhery et al. 2022, appendix B). Translations are so
-# short that the latter are left out.
-_GPT = 12 * train_gpt.LAYERS * train_gpt.WIDTH**2 + train_gpt.VOCAB_SIZE * train_gpt.WIDTH
-GPT = 6 * _GPT + 12 * train_gpt.LAYERS * train_gpt.WIDTH * 256
+# short that the latter are left out, and so are the first and the last layer of a ViT. seqloom's BERT scores the
+# vocabulary at masked tokens alone.
+def blocks(layers: int, width: int, length: int) -> int:
+    """The operations of a position in a Transformer whose feed-forward layers are four times as wide as it is."""
+    return 12 * layers * width * (6 * width + length)
+
+
+_BERT, _VIT = train_encoder.MODELS["bert"], train_encoder.MODELS["vit"]
+BERT_HEAD = round(6 * train_encoder.MASKED * _BERT.width * (_BERT.width + _BERT.vocab_size))
+BERT = blocks(_BERT.layers, _BERT.width, _BERT.positions) + BERT_HEAD
+VIT = _VIT.positions * blocks(_VIT.layers, _VIT.width, _VIT.positions)
+GPT = blocks(train_gpt.LAYERS, train_gpt.WIDTH, 256) + 6 * train_gpt.VOCAB_SIZE * train_gpt.WIDTH
 TRANSLATION = 6 * (LAYERS * (12 * WIDTH**2 + 4 * WIDTH * INNER) + VOCAB_SIZE * WIDTH)
 _LSTM = train_translation.LSTM_WIDTH
 LSTM = 6 * (2 * train_translation.LSTM_LAYERS * 8 * _LSTM**2 + VOCAB_SIZE * _LSTM)
@@ -100,6 +110,13 @@ ENGINES = {
     "--engine ctranslate2": ("CTranslate2 itself", "CTranslate2 directly"),
 }
 """Of engines.py, each of seqloom's with its peer, as the table names both and by its own name."""
+ENCODER = {
+    "hf-fp32": "Hugging Face, fp32",
+    "hf-fp32+alloc": "Hugging Face, fp32, allocator set",
+    "hf-fp32-eager+alloc": "Hugging Face, fp32, eager, allocator set",
+    "hf-bf16": "Hugging Face, bf16 autocast",
+    "hf-bf16-eager+alloc": "Hugging Face, bf16, eager, allocator set",
+}
 GENERATION = {"hf-fp32": "Hugging Face, fp32", "hf-bf16": "Hugging Face, bf16"}
 WORKS = {
     "train-translation": Work(
@@ -145,6 +162,12 @@ WORKS = {
         NANOGPT,
         ["seqloom+alloc"],
         GPT,
+    ),
+    "train-bert": Work(
+        "training a BERT", "train_encoder", ["--model", "bert", "--steps", "4"], ENCODER, ["seqloom+alloc"], BERT
+    ),
+    "train-vit": Work(
+        "training a ViT", "train_encoder", ["--model", "vit", "--steps", "4"], ENCODER, ["seqloom+alloc"], VIT
     ),
     "translate": Work(
         "translating, beam 5",

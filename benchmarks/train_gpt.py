@@ -16,16 +16,15 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import common
 import report
-from common import Json
+from common import Json, Stepper
 
 LAYERS, WIDTH, HEADS, VOCAB_SIZE, RATE = 6, 384, 6, 65, 1e-3
 
 
-def nanogpt(first: Json, *, bf16: bool, plain: bool = False, compiled: bool = False) -> tuple[Any, Any]:
+def nanogpt(first: Json, *, bf16: bool, plain: bool = False, compiled: bool = False) -> Stepper:
     """nanoGPT's model with the step of its train.py."""
     import torch
 
@@ -54,10 +53,10 @@ def nanogpt(first: Json, *, bf16: bool, plain: bool = False, compiled: bool = Fa
         optimizer.zero_grad(set_to_none=True)
         return float(loss.item())
 
-    return model, step
+    return Stepper(step, common.parameters(model))
 
 
-def seqloom(first: Json) -> tuple[Any, Any]:
+def seqloom(first: Json) -> Stepper:
     """seqloom's preset of the same size, trained as its loop does."""
     import torch
 
@@ -66,27 +65,19 @@ def seqloom(first: Json) -> tuple[Any, Any]:
     from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
     from seqloom.nn.embedders import Inputs
     from seqloom.objectives.next_token import NextToken
-    from seqloom.training.loop import train
-    from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
-    from seqloom.training.precision import dtype_for
+    from seqloom.training.optimizer import AdamW
 
     sizes = {"dropout": first["dropout"], "attention_dropout": first["dropout"]}
     decoder = {**sizes, "positions": {"kind": "learned", "length": first["context"]}}
     common.keep_kernels()
-    device = torch.device(first["device"])
-    model = LanguageModel(build(DecoderOnlyConfig, {"preset": "nano", "decoder": decoder}), VOCAB_SIZE).to(device)
-    weights = FlatWeights(model, dtype_for("auto", device))
-    optimizer = Optimizer(weights, AdamW(lr=RATE, betas=(0.9, 0.99), weight_decay=0.1))
-    current: list[StreamBatch] = []
-    steps = train(model, NextToken(), lambda _: current[0], optimizer, lambda _: RATE)
+    model = LanguageModel(build(DecoderOnlyConfig, {"preset": "nano", "decoder": decoder}), VOCAB_SIZE)
+    model = model.to(first["device"])
 
-    def step(ids: torch.Tensor) -> float:
-        current[:] = [
-            StreamBatch(Inputs.text(ids[:, :-1].contiguous()), ids[:, 1:].contiguous(), True, ids[:, 1:].numel())
-        ]
-        return next(steps).loss
+    def batch(ids: torch.Tensor) -> StreamBatch:
+        targets = ids[:, 1:].contiguous()
+        return StreamBatch(Inputs.text(ids[:, :-1].contiguous()), targets, True, targets.numel())
 
-    return model, step
+    return common.seqloom_stepper(model, NextToken(), AdamW(lr=RATE, betas=(0.9, 0.99), weight_decay=0.1), batch)
 
 
 SYSTEMS = {
@@ -111,14 +102,14 @@ def build(system: str, first: Json) -> tuple[common.Work, Json]:
     """The worker's system, ready for {"step": i}."""
     import torch
 
-    model, step = SYSTEMS[system][1](first)
+    stepper = SYSTEMS[system][1](first)
 
     def work(question: Json) -> Json:
         generator = torch.Generator().manual_seed(question["step"])
         ids = torch.randint(VOCAB_SIZE, (first["batch"], first["context"] + 1), generator=generator)
-        return common.timed_step(lambda: step(ids.to(first["device"])), first["device"])
+        return common.timed_step(lambda: stepper.step(ids.to(first["device"])), first["device"])
 
-    return work, {"parameters": common.parameters(model), "versions": common.versions("torch", "seqloom")}
+    return work, {"parameters": stepper.parameters, "versions": common.versions("torch", "seqloom")}
 
 
 def main() -> None:

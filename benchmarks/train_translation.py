@@ -17,12 +17,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import common
 import report
 import translation_data
-from common import PAD, SMOOTHING, VOCAB_SIZE, Json
+from common import CLIP, HUGGING_FACE, PAD, SMOOTHING, VOCAB_SIZE, Json, Stepper
 from translation_data import Batch
 
 if TYPE_CHECKING:
@@ -32,20 +32,13 @@ if TYPE_CHECKING:
 
     Logits = Callable[[Tensor, Tensor], Tensor]
 
-LEARNING_RATE, CLIP = 5e-4, 1.0
+LEARNING_RATE = 5e-4
 TOKENS, QUICK_TOKENS = 4096, 256
 LSTM_LAYERS, LSTM_WIDTH = 2, 512
 
 
-class Stepper(NamedTuple):
-    """A system's interface: `step(i)` trains on batch i once and returns its loss per token; its parameter count."""
-
-    step: Callable[[int], float]
-    parameters: int
-
-
 def plain_stepper(model: nn.Module, logits: Logits, batches: list[Batch], *, autocast: bool) -> Stepper:
-    """A plain loop with the fused AdamW, in the model's type or under bf16 autocast.
+    """A plain loop; a step is given the index of a batch.
 
     Args:
         logits: (source, target_in) -> scores (B T V) of the model.
@@ -53,21 +46,14 @@ def plain_stepper(model: nn.Module, logits: Logits, batches: list[Batch], *, aut
     import torch
     from torch.nn.functional import cross_entropy
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
     tensors = [tuple(torch.tensor(part) for part in batch) for batch in batches]
 
-    def step(i: int) -> float:
+    def loss(i: int) -> Tensor:
         source, target_in, target_out = tensors[i]
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            scores = logits(source, target_in).view(-1, VOCAB_SIZE).float()
-            loss = cross_entropy(scores, target_out.view(-1), ignore_index=PAD, label_smoothing=SMOOTHING)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.item()
+        scores = logits(source, target_in).view(-1, VOCAB_SIZE).float()
+        return cross_entropy(scores, target_out.view(-1), ignore_index=PAD, label_smoothing=SMOOTHING)
 
-    return Stepper(step, common.parameters(model))
+    return common.plain_stepper(model, loss, LEARNING_RATE, autocast=autocast)
 
 
 def hf_stepper(
@@ -109,43 +95,26 @@ def lstm_stepper(batches: list[Batch], *, autocast: bool = False, bf16_weights: 
 
 
 def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Precision = "auto") -> Stepper:
-    """seqloom's model, objective, optimizer and step, as its training loop runs them; bf16 where it is fast."""
+    """seqloom's model and objective."""
     import torch
 
     from seqloom.data.batches.batch import SequenceBatch
-    from seqloom.models.assemblies import parameter_count
     from seqloom.nn.embedders import Inputs
     from seqloom.objectives.cross_entropy import CrossEntropy
-    from seqloom.training.loop import train
-    from seqloom.training.optimizer import AdamW, FlatWeights, Optimizer
-    from seqloom.training.precision import dtype_for
+    from seqloom.training.optimizer import AdamW
 
     model = common.seqloom_lstm(LSTM_LAYERS, LSTM_WIDTH) if lstm else common.seqloom_model()
-    weights = FlatWeights(model, dtype_for(precision, torch.device("cpu")))
-    optimizer = Optimizer(weights, AdamW(lr=LEARNING_RATE, clip=CLIP))
     ready = []
     for batch in batches:
         source, target_in, target_out = (torch.tensor(part) for part in batch)
         masks = [None if mask.all() else mask for mask in (source != PAD, target_out != PAD)]
         ready.append(SequenceBatch(Inputs.text(source, masks[0]), target_in, target_out, masks[1], batch.tokens))
-    chosen = [0]
-    steps = train(model, CrossEntropy(SMOOTHING), lambda _: ready[chosen[0]], optimizer, lambda _: LEARNING_RATE)
-
-    def step(i: int) -> float:
-        chosen[0] = i
-        return next(steps).loss
-
-    return Stepper(step, parameter_count(model))
+    optimizer = AdamW(lr=LEARNING_RATE, clip=CLIP)
+    return common.seqloom_stepper(model, CrossEntropy(SMOOTHING), optimizer, ready.__getitem__, precision)
 
 
 SYSTEMS: dict[str, tuple[str, Callable[[list[Batch]], Stepper]]] = {
-    "hf-fp32": ("Hugging Face fp32", hf_stepper),
-    "hf-fp32-eager": ("Hugging Face fp32, eager attention", partial(hf_stepper, attention="eager")),
-    "hf-bf16": ("Hugging Face bf16 autocast", partial(hf_stepper, autocast=True)),
-    "hf-bf16-eager": (
-        "Hugging Face bf16 autocast, eager attention",
-        partial(hf_stepper, autocast=True, attention="eager"),
-    ),
+    **{name: (title, partial(hf_stepper, **options)) for name, (title, options) in HUGGING_FACE.items()},
     "hf-bf16-weights": ("Hugging Face bf16 weights", partial(hf_stepper, bf16_weights=True)),
     "hf-bf16-weights-eager": (
         "Hugging Face bf16 weights, eager attention",

@@ -30,6 +30,7 @@ QUICK = {
     "train_gpt": ["--quick", "--threads", "1", "--systems", "nanogpt-bf16-plain", "seqloom"],
     "generate_gpt": ["--quick", "--threads", "1", "--systems", "seqloom-fp32-unpacked"],
     "train_translation": ["--quick", "--threads", "1", "--systems", "lstm-fp32", "seqloom"],
+    "train_encoder": ["--quick", "--threads", "1", "--model", "vit", "--systems", "seqloom"],
     "translate": ["--quick", "--threads", "1", "--systems", "joeynmt", "seqloom-fp32"],
     "continuous": ["--texts", "5", "--jobs", "3"],
     "lengths": ["--lengths", "7", "13", "--repeats", "1"],
@@ -289,7 +290,7 @@ def test_each_row_of_seqloom_has_its_ratios() -> None:
     assert bf16["ratios"]["seqloom-bf16+alloc"]["max"] == 1.0
 
 
-@pytest.mark.parametrize("name", ["train_gpt", "generate_gpt", "train_translation", "translate"])
+@pytest.mark.parametrize("name", ["train_gpt", "generate_gpt", "train_translation", "train_encoder", "translate"])
 def test_what_a_benchmark_runs_by_default_has_a_row_to_compare_with(name: str) -> None:
     module = import_module(name)
     assert any(system.startswith("seqloom") for system in module.DEFAULT)
@@ -304,6 +305,7 @@ def test_seqloom_keeps_as_many_kernels_as_the_command_line(monkeypatch: pytest.M
 
 SYSTEMS = {
     "train_translation": ["hf-fp32", "hf-bf16-weights-eager", "seqloom"],
+    "train_encoder": ["hf-fp32", "hf-bf16-eager", "seqloom"],
     "translate": ["hf-fp32", "seqloom-fp32"],
     "generate_gpt": ["hf-fp32", "seqloom-fp32"],
 }
@@ -317,3 +319,14 @@ def test_hugging_face_takes_part(name: str, monkeypatch: pytest.MonkeyPatch, cap
     printed = capsys.readouterr()
     assert "Hugging Face" in printed.out
     assert "skipped" not in printed.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["bert", "vit"])
+def test_both_libraries_train_the_same_encoder(model: str) -> None:
+    pytest.importorskip("transformers")
+    module = import_module("train_encoder")
+    steppers = [module.SYSTEMS[name][1]({"model": model}) for name in ("hf-fp32-eager", "seqloom")]
+    assert len({stepper.parameters for stepper in steppers}) == 1
+    given = module.drawn(module.MODELS[model], 2, 1)
+    assert [0 < stepper.step(given) < 20 for stepper in steppers] == [True, True]

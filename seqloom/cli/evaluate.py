@@ -44,18 +44,19 @@ class Other:
     shots: Annotated[int, bounded(Annotated[int, Bounds(0, 1000)])] = 0
     alignments: str = ""
 
-    def check(self, by: Engine, overrides: Sequence[str]) -> None:
-        """Raises UsageError for two of them, and for one with options of decoding."""
-        other_engine = by.engine == "ctranslate2" or by.int8
+    def check(self, by: Engine, test: Sequence[str], overrides: Sequence[str]) -> None:
+        """Raises UsageError for two of them, and for what means nothing beside one."""
         if self.choices and self.alignments:
             raise UsageError("are for models of other kinds", where="--choices and --alignments", cure="leave one out")
-        if self.choices and other_engine:
-            raise UsageError(
-                "questions are answered by our own engine", where="--choices", cure="leave --engine and --int8 out"
-            )
-        if self.alignments and (other_engine or overrides):
-            problem = "the references are read, and nothing is decoded"
-            raise UsageError(problem, where="--alignments", cure="leave the options of decoding out")
+        if self.shots and not self.choices:
+            raise UsageError("examples are questions", where="--shots", cure="name their file: --choices FILE")
+        unused = [*["--engine"] * (by.engine == "ctranslate2"), *overrides[:1]]
+        unused += ["--test"] * bool(self.choices and test) + ["--int8"] * bool(self.alignments and by.int8)
+        if unused and (self.choices or self.alignments):
+            where, problem = "--choices", "its questions are answered by our own engine, and nothing else is read"
+            if self.alignments:
+                where, problem = "--alignments", "the references are read, and nothing is decoded"
+            raise UsageError(problem, where=where, cure=f"leave {' and '.join(unused)} out")
 
 
 OTHER = Other()
@@ -85,9 +86,9 @@ def evaluate(
     from seqloom.workflows.evaluate import evaluate_alignments, evaluate_choices, evaluate_run
 
     reporter = printing.reporter
-    on.check(by, overrides)
+    on.check(by, test, overrides)
     if on.choices:
-        scores = evaluate_choices(run, on.choices, on.shots, name, reporter)
+        scores = evaluate_choices(run, on.choices, on.shots, name, reporter, task, int8=by.int8)
     elif on.alignments:
         scores = evaluate_alignments(run, test, on.alignments, name, reporter, task)
     else:

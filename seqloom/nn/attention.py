@@ -156,31 +156,32 @@ class Attended:
         return unfolded(attention_weights(q.to(exact), k.to(exact), scope), self.rows)
 
 
-def fused_is_faster(q: Tensor, k: Tensor) -> bool:
+def fused_is_faster(q: Tensor, k: Tensor, dropped: bool) -> bool:
     """Whether torch's fused kernel beats plain products here (docs/benchmarks.md, "Attention paths").
 
     On a GPU it always does. On a CPU it does in float32 for the one query of a step of decoding, and from about 512
-    keys on. In bfloat16 it is slower for all but one query, for which it would round otherwise than where the same text
-    is read at once. Weights of more than 1 GB are never held in memory as a whole.
+    keys on, unless weights are dropped. In bfloat16 it is slower for all but one query, for which it would round
+    otherwise than where the same text is read at once. Weights of more than 1 GB are never held in memory as a whole.
     """
     if not q.is_cpu:
         return True
     B, H, T, _ = q.shape
     keys = k.shape[2]
+    exact = q.dtype == torch.float32 and not dropped
     one = T == 1 and not torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
-    return B * H * T * keys * q.element_size() > 1 << 30 or (q.dtype == torch.float32 and (one or keys >= 512))
+    return B * H * T * keys * q.element_size() > 1 << 30 or (exact and (one or keys >= 512))
 
 
 def attend(q: Queries, kv: KeyValues, scope: Scope, dropout: Dropout | None = None) -> Queries:
     """softmax(q k^T / sqrt(C) + bias) v, by the fastest path."""
-    if not fused_is_faster(q, kv.keys):
+    p = dropout.p if dropout is not None and dropout.training else 0.0
+    if not fused_is_faster(q, kv.keys, p > 0):
         weights = attention_weights(q, kv.keys, scope)
         return apply_weights(weights if dropout is None else dropout(weights), kv.values)
     bias = None if scope.bias is None else scope.bias.to(q.dtype)
     causal = scope.causal and bias is None
     if scope.mask is not None and not causal:
         bias = scope.hidden(q.dtype) if bias is None else bias + scope.hidden(q.dtype)
-    p = dropout.p if dropout is not None and dropout.training else 0.0
     grouped = q.shape[1] != kv.keys.shape[1]
     return F.scaled_dot_product_attention(q, kv.keys, kv.values, bias, p, causal, enable_gqa=grouped)
 

@@ -157,6 +157,14 @@ def linear_cross_entropy(
     return value, float(nll.detach())
 
 
+def _write_logits(into: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if into.dtype != hidden.dtype:
+        return into.copy_(F.linear(hidden, weight, bias))
+    if bias is None:
+        return torch.mm(hidden, weight.t(), out=into)
+    return torch.addmm(bias, hidden, weight.t(), out=into)
+
+
 _CHUNK = 16 << 20  # logits at a time: 64 MB in float32
 
 
@@ -184,14 +192,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float64)
         for i in range(0, N, rows):
             h, y = hidden[i : i + rows], targets[i : i + rows, None]
-            logits = F.linear(h, weight, bias)
-            p = buffer[: h.shape[0]].copy_(logits)
+            p = _write_logits(buffer[: h.shape[0]], h, weight, bias)
             at_target = p.gather(1, y)
             torch.softmax(p, dim=-1, out=p)
             p_target = p.gather(1, y)
             loss = -p_target.log()
-            if bool((p_target < 1e-30).any()):  # beyond float32: computed from the logits, whose buffer was overwritten
-                loss = logits.to(wide).logsumexp(-1, keepdim=True) - at_target
+            if bool((p_target < 1e-30).any()):  # beyond float32: computed from the logits again
+                loss = F.linear(h, weight, bias).to(wide).logsumexp(-1, keepdim=True) - at_target
             chunk_nll = loss.sum(dtype=torch.float64)
             # sum_v log p_v = sum_v z_v - V logsumexp(z), and logsumexp(z) = z_y + loss
             sums = h.to(wide) @ weight_sum + offset - V * (at_target + loss)[:, 0]

@@ -19,7 +19,7 @@ from seqloom.decoding.config import DecodingConfig, EngineName, Greedy, Sampling
 from seqloom.decoding.ctranslate import CTranslate2, refusal
 from seqloom.decoding.job import Job
 from seqloom.decoding.results import Hypothesis, Ids
-from seqloom.decoding.streams import forked
+from seqloom.decoding.streams import Streams
 from seqloom.errors import RunError, UsageError, optional
 from seqloom.files import Checkpoint, read_sealed, short_digest, write_folder, write_sealed
 from seqloom.models.encoder_decoder import EncoderDecoder
@@ -230,8 +230,8 @@ def settled(predictor: Any, count: int, clock: Callable[[], float] = time.perf_c
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, most)
         ways: dict[int, Callable[[], Any]] = dict.fromkeys((1, most), partial(predictor.hypotheses, *call))
-        streams = forked(predictor.hypotheses, most) if count >= _STREAMED else None
-        if streams is not None:
+        if count >= _STREAMED:
+            streams = Streams(predictor.hypotheses, most)
             stack.callback(streams.close)
             ways[0] = partial(streams, [call] * 2 * most)  # several, as whoever is ready takes the next
         taken = dict.fromkeys(ways, float("inf"))
@@ -241,11 +241,9 @@ def settled(predictor: Any, count: int, clock: Callable[[], float] = time.perf_c
             decode()
             taken[way] = min(taken[way], (clock() - began) / (1 if way else 2 * most))
         torch.set_num_threads(min((1, most), key=taken.__getitem__))
-        if streams is not None and taken[0] == min(taken.values()):
+        if taken.get(0) == min(taken.values()):
             predictor.streams = streams
             stack.callback(setattr, predictor, "streams", None)
-        elif streams is not None:
-            streams.close()
         yield
 
 

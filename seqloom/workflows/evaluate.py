@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from seqloom import config as configs
 from seqloom.data.formats.lines import content_digests
@@ -22,10 +23,12 @@ from seqloom.tasks.task import RunConfig, config_of
 from seqloom.training.log import Reporter
 
 _LONGEST_TITLE = 200  # bytes, of the name of a file
+_INT8 = ".int8"  # behind the name of what was measured in 8 bits
 
 
-def title_of(name: str, test: Sequence[str], default: str = "test") -> str:
-    """The name of an evaluation and its file in eval/: `name`, else that of the first test file, else `default`.
+def title_of(name: str, test: Sequence[str], default: str = "test", mark: str = "") -> str:
+    """The name of an evaluation and its file in eval/: `name`, else that of the first test file, else `default`, and
+    `mark` behind these two.
 
     Raises UsageError for a name that is empty or a path.
     """
@@ -34,7 +37,7 @@ def title_of(name: str, test: Sequence[str], default: str = "test") -> str:
     if wrong or len(title.encode()) > _LONGEST_TITLE:
         problem = f"an evaluation cannot be called {title[:80]!r}"
         raise UsageError(problem, where="--name", cure="give a short name that is not a path: --name test")
-    return title
+    return title if name else title + mark
 
 
 def evaluate_run(
@@ -62,13 +65,12 @@ def evaluate_run(
     """
     run = Run.open(path)
     config = config_of(run, RunConfig, task)
-    title = title_of(name, test, config.title)
+    title = title_of(name, test, config.title, _INT8 * int8)
     title = f"{task}.{title}" if task and not name else title  # each task has its own
-    title += ".int8" if int8 and not name else ""
     reading, options = _of_data(options)
     if reading:
         config = configs.build(type(config), configs.merge(configs.tree_of(config), configs.read_overrides(reading)))
-    precision = "int8" if int8 and engine != "ctranslate2" else config.measured_in
+    precision = "int8" if int8 else config.measured_in
     loaded = load_run(run, RunConfig, precision=precision, say=reporter.warn, task=task)
     predictor = replace(loaded, config=config).predictor()
     if isinstance(predictor, Translator):
@@ -101,13 +103,16 @@ def _of_data(options: Sequence[str]) -> tuple[list[str], list[str]]:
     return data, rest
 
 
-def evaluate_choices(path: str | Path, file: str, shots: int, name: str, reporter: Reporter) -> Json:
-    """Scores a language model on multiple-choice questions, and saves the result as eval/NAME.json; see
-    `score_choices`."""
-    title = title_of(name, (file,))
-    loaded = load_run(path, LanguageModelConfig, precision="fp32", say=reporter.warn)
+def evaluate_choices(
+    path: str | Path, file: str, shots: int, name: str, reporter: Reporter, task: str = "", *, int8: bool = False
+) -> Json:
+    """Scores a language model on multiple-choice questions, and saves the result as eval/NAME.json, by default
+    that of the file with ".K-shot" after K examples; see `score_choices`, and for `task` and `int8` `evaluate_run`."""
+    title = title_of(name, (file,), mark=f".{shots}-shot" * bool(shots) + _INT8 * int8)
+    precision: Literal["int8", "fp32"] = "int8" if int8 else "fp32"
+    loaded = load_run(path, LanguageModelConfig, precision=precision, say=reporter.warn, task=task)
     scores = score_choices(loaded.predictor(), file, shots, reporter)
-    options = ["--choices", "--shots", str(shots)]
+    options = ["--choices", "--shots", str(shots), *["--int8"] * int8]
     return saved(loaded.run, title, scores, basis(loaded.run, loaded.config, [file], options, reporter), reporter)
 
 
@@ -116,7 +121,7 @@ def evaluate_alignments(
 ) -> Json:
     """Scores the word alignments of a translation model, and saves the result as eval/NAME.json, by default that of the
     file with ".aer"; see `score_alignments`."""
-    title = title_of(name, (file,)) + ("" if name else ".aer")
+    title = title_of(name, (file,), mark=".aer")
     loaded = load_run(path, TranslateConfig, precision="fp32", say=reporter.warn, task=task)
     scores = score_alignments(loaded.config, loaded.predictor(), test, file, reporter)
     files = [*(test or getattr(loaded.config.data, "test", ())), file]

@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from calls import LANGUAGE_MODEL as CONFIG
 from calls import Call, fingerprint, train_in, unknown_scores
 from made_up import sentences
 
 from seqloom.data.sources.standard_library import StandardLibrary
 from seqloom.data.sources.text import TextFiles
+from seqloom.nn import linear
 from seqloom.run import Run
 from seqloom.tasks import read_config
 
@@ -187,11 +189,20 @@ def test_generate_with_a_draft(call: Call, texts, tmp_path):
     assert refused.out == ""
 
 
-def test_eval_takes_the_likeliest_of_choices(call: Call, texts, tmp_path):
-    questions = tmp_path / "questions.jsonl"
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    path = tmp_path / "questions.jsonl"
     rows = [{"context": "ba", "choices": ["ko mi", "xyz xyz xyz"], "answer": i % 2 and "ko mi"} for i in range(4)]
-    questions.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def test_eval_takes_the_likeliest_of_choices(call: Call, texts, questions):
+    assert call("eval", "run", "--choices", questions, "-q").code == 0
+    before = Run.open("run").evaluation("questions")
     scores = json.loads(call("eval", "run", "--choices", questions, "--shots", "1", "--json").out)
+    assert (scores["test"], scores["cut"]) == ("questions.1-shot", 0)
+    assert Run.open("run").evaluation("questions") == before  # other examples have another name
     assert (scores["questions"], scores["accuracy"], scores["by_chance"]) == (3, 100, 50)
     assert scores["answers"][0]["chosen"] == "ko mi"
     assert not unknown_scores(scores)
@@ -200,6 +211,46 @@ def test_eval_takes_the_likeliest_of_choices(call: Call, texts, tmp_path):
         row = f'{{"context": "ba", "choices": {choices}, "answer": {answer}}}'
         questions.write_text(row, encoding="utf-8")
         call("eval", "run", "--choices", questions).refused(3, f"{questions}:1: not a question")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--test", "test.txt"], "--choices: its questions are answered by our own engine, and nothing else is read"),
+        (["--test", "test.txt", "--batches.stride", "5"], "leave --batches.stride and --test out"),
+        (["--decoding.beam", "2"], "leave --decoding.beam out"),
+        (["--task", "films"], "run: has one task alone"),
+    ],
+)
+def test_what_means_nothing_beside_choices_is_refused(call: Call, texts, questions, words, told):
+    call("eval", "run", "--choices", questions, *words).refused(2, told)
+
+
+def test_examples_belong_to_choices(call: Call, texts):
+    call("eval", "run", "--shots", "3").refused(2, "--shots: examples are questions")
+
+
+@pytest.mark.skipif(
+    "fbgemm" not in torch.backends.quantized.supported_engines,
+    reason="NOT TESTED: 8 bits, for which torch has no kernels",
+)
+@pytest.mark.parametrize(("choices", "name"), [(False, "test"), (True, "questions")])
+def test_eval_in_8_bits(call: Call, texts, questions, monkeypatch, choices, name):
+    used: list[int] = []
+    product = linear.Rounded.product
+    monkeypatch.setattr(linear, "_ROUNDED", 1)
+    monkeypatch.setattr(linear.Rounded, "product", lambda *given: used.append(1) or product(*given))
+    words = ["eval", "run", "--json", "-q", *(["--choices", questions] if choices else [])]
+    exact = json.loads(call(*words).out)
+    assert used == []
+    rounded = json.loads(call(*words, "--int8").out)
+    assert used
+    assert (exact["test"], rounded["test"]) == (name, f"{name}.int8")
+    assert Run.open("run").evaluation(f"{name}.int8")["basis"] == rounded["basis"] != exact["basis"]
+    if choices:
+        assert rounded["answers"][0]["chosen"] == "ko mi"
+    else:
+        assert rounded["perplexity"] != exact["perplexity"] == pytest.approx(rounded["perplexity"], rel=0.05)
 
 
 def test_language_models_are_compared_in_bits_a_byte(call: Call, texts, tmp_path):

@@ -50,7 +50,7 @@ def test_looking_changes_no_bit(config: Any, mode: str, monkeypatch: pytest.Monk
     subject = subject_of(config)
     subject.model.train(mode == "trained")
     for fused in (False, True):
-        monkeypatch.setattr(attention, "fused_is_faster", lambda q, k, fused=fused: fused)
+        monkeypatch.setattr(attention, "fused_is_faster", lambda *_, fused=fused: fused)
         outputs = []
         for looking in (False, True, False):
             torch.manual_seed(5)
@@ -82,7 +82,7 @@ def test_the_weights_are_those_that_the_layers_used(config: Any, form: str, monk
 
     names = {module: name for name, module in subject.model.named_modules()}
     apply = attention.apply_weights
-    monkeypatch.setattr(attention, "fused_is_faster", lambda q, k: False)
+    monkeypatch.setattr(attention, "fused_is_faster", lambda *_: False)
     monkeypatch.setattr(attention, "apply_weights", kept)
     monkeypatch.setattr(scored_attention, "apply_weights", kept)
     with torch.inference_mode(), observed(noted):

@@ -72,7 +72,7 @@ def masks(kind: str) -> tuple[Tensor | None, Tensor | None]:
 
 
 def choose(monkeypatch: pytest.MonkeyPatch, *, fused: bool) -> None:
-    monkeypatch.setattr(attention, "fused_is_faster", lambda q, k: fused)
+    monkeypatch.setattr(attention, "fused_is_faster", lambda *_: fused)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -146,15 +146,16 @@ def test_attention_dropout_drops_whole_weights(fused: bool, p: float, monkeypatc
 
 
 def test_the_fused_kernel_is_for_one_query_for_long_float32_and_for_what_does_not_fit() -> None:
-    def faster(dtype: torch.dtype, queries: int, keys: int) -> bool:
+    def faster(dtype: torch.dtype, queries: int, keys: int, dropped: bool = False) -> bool:
         one = torch.empty(1, dtype=dtype)
-        return fused_is_faster(one.expand(1, 1, queries, 8), one.expand(1, 1, keys, 8))
+        return fused_is_faster(one.expand(1, 1, queries, 8), one.expand(1, 1, keys, 8), dropped)
 
     assert [faster(torch.float32, 2, keys) for keys in (64, 511, 512)] == [False, False, True]
+    assert not faster(torch.float32, 2, 512, dropped=True)
     assert [faster(torch.bfloat16, 2, keys) for keys in (64, 512, 4096)] == [False, False, False]
     assert [faster(dtype, 1, 4) for dtype in (torch.float32, torch.bfloat16)] == [True, False]
     assert faster(torch.bfloat16, 1 << 15, 1 << 15)
-    assert fused_is_faster(torch.empty(1, 1, 1, 1, device="meta"), torch.empty(1, 1, 1, 1, device="meta"))
+    assert fused_is_faster(torch.empty(1, 1, 1, 1, device="meta"), torch.empty(1, 1, 1, 1, device="meta"), True)
 
 
 def project(x: Tensor, linear: torch.nn.Linear, first: int, heads: int, C: int = C) -> Tensor:

@@ -1,16 +1,14 @@
-"""Texts decoded by several processes: what one thread gives, and only where that may be and is faster."""
+"""Texts decoded by several streams: what one thread gives, and only where that may be and is faster."""
 
 from __future__ import annotations
 
-import os
+import threading
 from functools import partial
-from multiprocessing import active_children, get_context
 from typing import Any
 
 import pytest
 import torch
 
-from seqloom.decoding import streams as module
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy, Sampling
 from seqloom.decoding.streams import Streams
 from seqloom.models.decoder import DecoderOnlyConfig, LanguageModel
@@ -23,8 +21,6 @@ from seqloom.tasks.language_model.predictor import Generator
 from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.text.tokenizer import Tokenizer, WordLevel
 from seqloom.text.training import train_tokenizer
-
-pytestmark = pytest.mark.skipif(not module.CAN_FORK, reason="this system cannot fork what has used threads")
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 TOKENIZER: Tokenizer = train_tokenizer(WordLevel(), [" ".join(WORDS)])
@@ -110,33 +106,32 @@ def test_whoever_looks_adapters_samples_and_single_batches_take_none(make: Any) 
 
 
 class Timed(Generator):
-    """It takes a second of a clock, three with `slow` threads, and in each other process so many."""
+    """It takes a second of a clock, three with `slow` threads, and so many in a stream."""
 
-    def __init__(self, slow: int, forked: float, **options: Any) -> None:
+    def __init__(self, slow: int, beside: float, **options: Any) -> None:
         vars(self).update(vars(generator()) | options)
-        self.slow, self.forked, self.process = slow, forked, os.getpid()
-        self.rows, self.seconds = list[int](), get_context("fork").Value("d", 0.0)
+        self.slow, self.beside, self.lock = slow, beside, threading.Lock()
+        self.rows, self.seconds = list[int](), 0.0
 
     def hypotheses(self, rows: Any, config: DecodingConfig, stop: Any = ()) -> Any:
         self.rows.append(len(rows))
         here = 3.0 if torch.get_num_threads() == self.slow else 1.0
-        with self.seconds:
-            self.seconds.value += here if os.getpid() == self.process else self.forked
+        with self.lock:
+            self.seconds += here if threading.current_thread() is threading.main_thread() else self.beside
         return [[]] * len(rows)
 
 
 @pytest.mark.parametrize("slow", [1, 2])
-@pytest.mark.parametrize(("forked", "count", "taken"), [(0.9, 64, True), (1.1, 64, False), (0.9, 5, False)])
-def test_the_fastest_of_three_ways_is_taken(slow: int, forked: float, count: int, taken: bool) -> None:
+@pytest.mark.parametrize(("beside", "count", "taken"), [(0.9, 64, True), (1.1, 64, False), (0.9, 5, False)])
+def test_the_fastest_of_three_ways_is_taken(slow: int, beside: float, count: int, taken: bool) -> None:
     torch.set_num_threads(2)
-    timed = Timed(slow, forked)
-    with settled(timed, count, lambda: timed.seconds.value):
+    timed = Timed(slow, beside)
+    with settled(timed, count, lambda: timed.seconds):
         assert torch.get_num_threads() == 3 - slow
         assert {*timed.rows} == {min(count, 32)}
         assert (timed.streams is not None) == taken
-        processes = timed.streams._processes if timed.streams is not None else []
-        assert len(processes) == len(active_children()) == 2 * taken
-    assert (timed.streams, active_children()) == (None, [])
+    assert timed.streams is None
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("stream")]
     assert torch.get_num_threads() == 2
 
 
@@ -147,5 +142,5 @@ def test_samples_ctranslate2_and_one_thread_keep_their_threads() -> None:
     ):
         torch.set_num_threads(threads)
         timed = Timed(2, 0.1, **options)
-        with settled(timed, 64, lambda timed=timed: timed.seconds.value):
+        with settled(timed, 64, lambda timed=timed: timed.seconds):
             assert (torch.get_num_threads(), timed.streams, timed.rows) == (threads, None, [])
