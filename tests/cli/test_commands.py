@@ -18,7 +18,7 @@ from made_up import sentences, translated
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from seqloom.cli import app
+from seqloom.cli.app import app
 from seqloom.config import load
 from seqloom.data.sources.pairs import Files
 from seqloom.run import Run
