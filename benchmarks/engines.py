@@ -3,25 +3,31 @@
     python benchmarks/engines.py --run runs/demo --texts sentences.txt
     python benchmarks/engines.py --quick
 
-Texts are translated one at a time and 32 at a time, greedily and with a beam of 5; the engines take turns. Without
---run, it is a Transformer of the demo's size with random weights, whose results are as long as they may be. "ratio" is
-the speed as a multiple of our own engine's in float32, "same" how many of the texts have its very results.
+Texts are translated one at a time and 32 at a time, greedily and with a beam of 5; each engine has a process of its
+own, and they take turns. Without --run, it is a Transformer of the demo's size with random weights, whose results are
+as long as they may be. "ratio" is the speed as a multiple of our own engine's in float32, "same" how many of the texts
+have its very results.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from importlib.util import find_spec
+from itertools import product
+from operator import eq
 from pathlib import Path
 from typing import Any
 
 import common
-import torch
 
 from seqloom.data.sources.none import NoData
 from seqloom.decoding.config import BeamSearch, DecodingConfig, Greedy
@@ -34,7 +40,7 @@ from seqloom.text.tokenizer import BPE
 from seqloom.training.log import Reporter
 from seqloom.workflows.export import export_run
 
-Json = dict[str, Any]
+Json, OURS = dict[str, Any], "ours, float32"
 Translate = Callable[[Sequence[str]], list[str]]
 
 
@@ -53,12 +59,13 @@ def ours(run: str, config: DecodingConfig, **options: Any) -> Translate:
     return predictor  # type: ignore[no-any-return]
 
 
-def directly(run: str, config: DecodingConfig) -> Translate:
-    """The model that is kept in the run, by CTranslate2's own interface, with a worker for each thread."""
+def directly(run: str, config: DecodingConfig, threads: int) -> Translate:
+    """The model that is kept in the run, by CTranslate2's own interface, with a worker for each thread.
+
+    The engine before it has converted it. torch computes nothing here, so that none of its threads wait.
+    """
     import ctranslate2
 
-    threads = torch.get_num_threads()
-    ours(run, config, engine="ctranslate2")(["a text"])  # which converts it
     model = ctranslate2.Translator(str(Path(run) / "ctranslate2"), inter_threads=threads, intra_threads=1)
     predictor = load(run, precision="fp32")
     target = predictor.target
@@ -82,6 +89,7 @@ def directly(run: str, config: DecodingConfig) -> Translate:
 
 def hugging_face(run: str, config: DecodingConfig) -> Translate:
     """The run's export by transformers' `generate`, in float32, with as many hypotheses until the search stops."""
+    import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     folder = f"{run}-hf"
@@ -100,36 +108,65 @@ def hugging_face(run: str, config: DecodingConfig) -> Translate:
     return translate
 
 
+def engines(run: str, threads: int) -> dict[str, Callable[[DecodingConfig], Translate]]:
+    """What makes each engine, for a way to decode."""
+    found: dict[str, Callable[[DecodingConfig], Translate]] = {
+        OURS: lambda config: ours(run, config, precision="fp32"),
+        "ours, auto": lambda config: ours(run, config),
+        "--engine ctranslate2": lambda config: ours(run, config, engine="ctranslate2", precision="fp32"),
+        "the same with --int8": lambda config: ours(run, config, engine="ctranslate2", int8=True),
+        "CTranslate2 directly": lambda config: directly(run, config, threads),
+    }
+    return found | ({"Hugging Face generate": lambda config: hugging_face(run, config)} if has_peer() else {})
+
+
+def has_peer() -> bool:
+    """Whether Hugging Face's library is installed."""
+    return find_spec("transformers") is not None
+
+
+def build(engine: str, first: Json) -> tuple[common.Work, Json]:
+    """One engine, asked for {"beam": n, "size": n}, which is how many texts it is given at a time."""
+    texts, make = first["texts"], engines(first["run"], first["threads"])[engine]
+    ways: dict[int, Translate] = {}
+
+    def work(question: Json) -> Json:
+        beam, size = question["beam"], question["size"]
+        if beam not in ways:
+            config = (
+                BeamSearch(max_length=first["length"], beam=beam) if beam > 1 else Greedy(max_length=first["length"])
+            )
+            ways[beam] = make(config)
+            ways[beam](texts[:size])
+        began = time.perf_counter()
+        found = [text for i in range(0, len(texts), size) for text in ways[beam](texts[i : i + size])]
+        return {"seconds": time.perf_counter() - began, "texts": found}
+
+    work({"beam": 1, "size": len(texts)})  # converts and compiles
+    return work, {}
+
+
 def measured(run: str, texts: Sequence[str], options: argparse.Namespace) -> list[Json]:
-    """The rates of all engines for each kind of work, engines taking turns."""
+    """The rates of all engines, each in a process of its own, for each kind of work; they take turns."""
     rows: list[Json] = []
-    for config in (Greedy(max_length=options.length), BeamSearch(max_length=options.length)):
-        exact = ours(run, config, precision="fp32")
-        wanted = exact(texts)
-        engines = {
-            "ours, float32": exact,
-            "ours, auto": ours(run, config),
-            "--engine ctranslate2": ours(run, config, engine="ctranslate2", precision="fp32"),
-            "the same with --int8": ours(run, config, engine="ctranslate2", int8=True, precision="fp32"),
-            "CTranslate2 directly": directly(run, config),
-        }
-        if find_spec("transformers"):
-            engines["Hugging Face generate"] = hugging_face(run, config)
-        for size in (1, 32):
-            taken: dict[str, list[float]] = {name: [] for name in engines}
-            same = dict.fromkeys(engines, 0)
-            for turn in range(options.rounds):
-                for name, translate in [*engines.items()][:: -1 if turn % 2 else 1]:  # no engine follows the same one
-                    began = time.perf_counter()
-                    found = [text for i in range(0, len(texts), size) for text in translate(texts[i : i + size])]
-                    taken[name].append(time.perf_counter() - began)
-                    same[name] = sum(a == b for a, b in zip(found, wanted, strict=True))
-            work = f"{size} at a time, {'greedy' if config.beam == 1 else f'beam {config.beam}'}"
-            first = statistics.median(taken["ours, float32"])
-            for name, seconds in taken.items():
-                rate, ratio = len(texts) / statistics.median(seconds), first / statistics.median(seconds)
-                row = {"work": work, "engine": name, "texts/s": rate, "ratio": ratio, "same": same[name]}
-                rows.append(row | {"rates": [len(texts) / turn for turn in seconds]})
+    first = {"run": run, "texts": texts, "length": options.length, "threads": options.threads, "seed": 0}
+    with ExitStack() as stack:
+        names = [*engines(run, options.threads)]
+        workers = common.start(stack, names, lambda name: [sys.executable, __file__, "--worker", name], first)
+        for beam, size in product((1, 5), (1, 32)):
+            taken: dict[str, list[float]] = {worker.system: [] for worker in workers}
+            for turn in range(options.rounds + 1):
+                for worker in workers[:: -1 if turn % 2 else 1]:  # no engine follows the same one
+                    answer = common.resting_ask(worker, {"beam": beam, "size": size})
+                    taken[worker.system] += [answer["seconds"]] * (turn > 0)
+            wanted = next(worker.latest["texts"] for worker in workers if worker.system == OURS)
+            work = f"{size} at a time, {'greedy' if beam == 1 else f'beam {beam}'}"
+            median = {name: statistics.median(seconds) for name, seconds in taken.items()}
+            for worker in workers:
+                name, same = worker.system, sum(map(eq, worker.latest["texts"], wanted))
+                row = {"work": work, "engine": name, "texts/s": len(texts) / median[name], "same": same}
+                rates = [len(texts) / turn for turn in taken[name]]
+                rows.append(row | {"ratio": median[OURS] / median[name], "rates": rates})
     return rows
 
 
@@ -141,13 +178,16 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=128, help="texts that are translated")
     parser.add_argument("--length", type=int, default=60, help="the most tokens of a result")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--quick", action="store_true", help="a tiny model, in seconds")
+    parser.add_argument("--worker", metavar="NAME", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.worker:
+        common.serve(partial(build, options.worker))
+        return
     if options.quick:
         options.most, options.length, options.rounds = 4, 5, 1
-    torch.set_num_threads(options.threads)
     lines = Path(options.texts or __file__).read_text(encoding="utf-8").split("\n")
     texts = [line for line in lines if line.strip()][: options.most]
     with tempfile.TemporaryDirectory() as folder:

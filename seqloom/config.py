@@ -157,12 +157,13 @@ def flat(tree: Mapping[str, Any], path: Keys = ()) -> dict[Keys, Any]:
     return values
 
 
-def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, keys: Keys = ()) -> T:
+def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, keys: Keys = (), others: Any = ()) -> T:
     """An instance of the config class `cls` from a tree of plain values.
 
     A class may have a method `expand(tree) -> tree`, called first, which lays presets under the tree.
     It, or the first member of a union, may have `infer(tree, default) -> tree`, which adds what keys imply: a `kind`.
     A `ValueError` raised by `__post_init__` becomes a ConfigError with the place.
+    `others`: the classes among which `cls` was chosen; an unknown key may be one of theirs.
     """
     origin = origin or Origin()
     if not keys:
@@ -178,7 +179,11 @@ def build(cls: type[T], tree: Mapping[str, Any], origin: Origin | None = None, k
         if key == "kind" and hasattr(cls, "kind"):
             continue
         if key not in fields:
-            raise ConfigError(f"unknown key {key!r}", where=origin.where((*keys, key)), cure=nearest(key, fields))
+            cure = nearest(key, fields)
+            if having := [repr(c.kind) for c in others if key in hints_of(c)]:
+                cure = f"{key} is a key of kind = {' or '.join(having)}; known here are: {', '.join(sorted(fields))}"
+                cure = "kind is missing; " * ("kind" not in tree) + cure
+            raise ConfigError(f"unknown key {key!r}", where=origin.where((*keys, key)), cure=cure)
         values[key] = _convert(hints[key], value, origin, (*keys, key), default_of(fields[key]))
     for name, f in fields.items():
         if name not in values and default_of(f) is dataclasses.MISSING:
@@ -250,7 +255,8 @@ def _member(classes: list[Any], value: Any, origin: Origin, keys: Keys, default:
         value = {key: item for key, item in value.items() if key not in every - known - typed}
     # The field's own default is laid under the tree, unless the class lays presets under it.
     base = tree_of(default) if type(default) is chosen and not hasattr(chosen, "expand") else {}
-    return build(chosen, merge(base, value), origin, keys)
+    base.pop("kind", None)  # what is missing is not there by default
+    return build(chosen, merge(base, value), origin, keys, classes)
 
 
 def _typed(arguments: Arguments, choices: tuple[Any, ...], origin: Origin, keys: Keys) -> Any:

@@ -129,8 +129,16 @@ def test_an_option_alone_is_true_none_empties_and_hyphens_are_underscores():
         ("title = ''\n[xyzzy]\na = 1", ":2 (xyzzy)", ["unknown key 'xyzzy'", "known are: accept, part"]),
         ("[part]\nkind = 'x'", ":2 (part.kind)", ["unknown key 'kind'"]),
         ("[thread]\n\nkind = 'slik'", ":3 (thread.kind)", ["unknown kind 'slik'", "did you mean 'silk'?"]),
-        ("[thread]\nkind = 'wool'\nshare = 0.5", ":3 (thread.share)", ["unknown key 'share'", "size"]),
-        ("[thread]\nsize = 3", ":2 (thread.size)", ["unknown key 'size'"]),
+        (
+            "[thread]\nkind = 'wool'\nshare = 0.5",
+            ":3 (thread.share)",
+            ["unknown key 'share'", "  share is a key of kind = 'silk'; known here are: size"],
+        ),
+        (
+            "[thread]\nsize = 3",
+            ":2 (thread.size)",
+            ["unknown key 'size'", "  kind is missing; size is a key of kind = 'wool'"],
+        ),
         ("[part]\nwords = [\n  'x',\n]\ndepth = 'two'", ":5 (part.depth)", ["expected a whole number, got 'two'"]),
         ("[part]\ndepth = 2.0", ":2 (part.depth)", ["expected a whole number, got 2.0"]),
         ("[part]\ndepth = true", ":2 (part.depth)", ["expected a whole number, got True"]),

@@ -11,7 +11,7 @@ from io import BufferedIOBase
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, convert
 from rich.console import Console
 
 from seqloom.decoding.config import EngineName
@@ -41,15 +41,18 @@ AsJson = Annotated[bool, Parameter(name="--json", help="Print the result as JSON
 
 def bounded(hint: object) -> Parameter:
     """The parameter for one number or several, with the bounds of a type as in limits.py."""
-    bounds = parted(hint)[1]
+    plain, bounds = parted(hint)
     assert bounds is not None
+
+    def read(kind: Any, tokens: Any) -> Any:
+        return convert(kind, tokens, lambda _, text: plain(text))  # cyclopts itself would round 1.5 to an int
 
     def check(_: object, value: Any) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if number is not None and not bounds.hold(number):
                 raise ValueError(f"Must be {bounds}.")
 
-    return Parameter(validator=check)
+    return Parameter(converter=read, validator=check)
 
 
 Count = Annotated[int, bounded(Length)]
@@ -121,8 +124,8 @@ class Engine:
     Args:
         engine: torch = our own engine; ctranslate2 = CTranslate2 for what it does alike, our own for the rest, which is
             said once; auto = the same, unsaid, if CTranslate2 is installed and the model computes in float32.
-        int8: Round large matrices to 8 bits: faster, not quite the same results. By our own engine, or with --engine
-            ctranslate2 by that one.
+        int8: Round large matrices to 8 bits: faster, not quite the same results. By our own engine, and with --engine
+            ctranslate2 by that one, too.
     """
 
     engine: EngineName = "auto"

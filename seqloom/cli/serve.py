@@ -35,7 +35,7 @@ class At:
 
 def serve(
     *runs: str,
-    adapter: Annotated[tuple[str, ...], Parameter(name="--adapter", consume_multiple=True)] = (),
+    adapter: Annotated[tuple[str, ...], Parameter(name="--adapter", consume_multiple=True)] | None = None,
     at: At = At(),
     by: Engine = ENGINE,
     quiet: Quiet = False,
@@ -59,6 +59,8 @@ def serve(
 
     if not runs:
         raise UsageError("there is no run to serve", cure="name one or more: seqloom serve RUN")
+    if adapter == ():
+        raise UsageError("--adapter names no adapter", cure="for example: --adapter legal=runs/legal")
     if not at.token and not is_loopback(at.host):
         cure = "set SEQLOOM_TOKEN, or leave --host out"
         raise UsageError("other machines may ask only with a token", where=f"--host {at.host}", cure=cure)
@@ -68,7 +70,7 @@ def serve(
         os.environ.setdefault(kept, "64")
     reporter = Reporter(0 if quiet else 1)
     with listening(at.host, at.port) as listener:
-        models = load_models(runs, reporter.warn, adapter, engine=by.engine, int8=by.int8)
+        models = load_models(runs, reporter.warn, adapter or (), engine=by.engine, int8=by.int8)
         place = f"[{at.host}]" if ":" in at.host else at.host
         names, address = ", ".join(models.by_name), f"http://{place}:{listener.getsockname()[1]}"
         reporter.say(f"serving {names} at {address}/v1; open {address}/ in a browser (Ctrl-C ends)")

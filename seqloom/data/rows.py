@@ -256,11 +256,12 @@ class Pronoun:
 
 @dataclass(frozen=True)
 class MultipleChoice:
-    """A context, the choices that may follow it, and the index of the right one."""
+    """A context, the choices that may follow it, and the index of the right one; its file and line, for messages."""
 
     context: str
     choices: tuple[str, ...]
     answer: int
+    where: str = ""
 
     def solved(self) -> str:
         """The context with the right choice."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqloom.data.formats.lines import expand, is_blank, text_lines
+from seqloom.data.formats.lines import expand, is_blank, text_of
 from seqloom.errors import DataError
 from seqloom.evaluation.classification import rank_correlation
 from seqloom.models.word_vectors import WordVectors
@@ -24,7 +24,7 @@ def word_test(vectors: WordVectors, path: str, restrict: int) -> dict[str, Any]:
     `restrict`: analogies use only this many of the most frequent words; 0 = all.
     """
     file = expand(path)
-    lines = [(number, line) for number, line in enumerate(text_lines(file), 1) if not is_blank(line)]
+    lines = [(number, line) for number, (line, _) in enumerate(text_of(file), 1) if not is_blank(line)]
     if lines and lines[0][1].startswith(":"):
         return analogies(vectors, file, lines, restrict)
     return similarities(vectors, file, lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -169,8 +170,7 @@ def load_models(
     Raises:
         UsageError, RunError: a run that cannot be served, or two of one name.
     """
-    rounded = int8 and engine != "ctranslate2"
-    using: Any = {"say": say, "precision": in_8_bits(precision) if rounded else precision}
+    using: Any = {"say": say, "precision": in_8_bits(precision) if int8 else precision}
     models: dict[str, Served] = {}
     for number, text in enumerate(runs):
         name, path = named(text)
@@ -192,7 +192,13 @@ def load_models(
 
 def _with_adapters(name: str, path: str, adapters: Sequence[str], using: Any) -> Iterator[Served]:
     """A run and its adapters; the rows of those of linear layers are computed together with its own."""
-    adapted = load_adapters(path, dict(map(named, adapters)), **using)
+    sources: dict[str, str] = {}
+    for text in adapters:
+        own, source = named(text)
+        if own in sources:
+            raise UsageError(f"two adapters have the name {own!r}", where=text, cure="give it another: NAME=RUN")
+        sources[own] = source
+    adapted = load_adapters(path, sources, **using)
     bases = [*_served(name, adapted.loaded(None))]
     yield from bases
     for each in adapted.names:
@@ -202,9 +208,11 @@ def _with_adapters(name: str, path: str, adapters: Sequence[str], using: Any) ->
 
 
 def named(text: str) -> tuple[str, str]:
-    """The name and the path of "NAME=RUN" or of "RUN"."""
+    """The name and the path of "NAME=RUN" or of "RUN". Raises UsageError for a name with a blank or a slash in it."""
     name, equals, path = text.partition("=")
     if equals and name and not Path(text).exists():
+        if re.search(r"[\s/]", name):
+            raise UsageError("a name has no blanks and no slashes", where=text, cure="give it another: NAME=RUN")
         return name, path
     return Path(text).resolve().name, text
 

@@ -39,7 +39,7 @@ from seqloom.training.checkpoint import grown_to, save_finished, save_tensors, s
 
 _KEY, _FORMAT = "seqloom", 1
 _AGAIN = "write it again: seqloom export RUN FILE.safetensors --to adapter"
-_BASE = "name the run that it started from, as it was then: --base RUN"
+_BASE = "name the run that it started from, as it was then"
 OWN_INFO = ("files", "format", "lines")
 """The keys of run.json that are about the files of one directory."""
 

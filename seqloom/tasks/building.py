@@ -129,7 +129,7 @@ def open_predictor(
     opening = {
         key: options.pop(key) for key in ("precision", "device", "special_tokens", "say", "task") if key in options
     }
-    if int8 and engine != "ctranslate2":
+    if int8:
         opening["precision"] = in_8_bits(opening.get("precision", "auto"))
     loaded = load_run(path, kind, **opening)
     return with_engine(loaded, loaded.predictor(**options), engine, int8, opening.get("say", warnings.warn))
@@ -141,7 +141,7 @@ def with_engine(loaded: Loaded[Any], predictor: Any, engine: EngineName, int8: b
     if engine == "torch" or (engine == "auto" and (int8 or not writes)):
         return predictor
     if not writes:
-        raise UsageError("writes no text", where=str(loaded.run.path), cure="leave --engine and --int8 out")
+        raise UsageError("writes no text", where=str(loaded.run.path), cure=f"leave the engine {engine} out")
 
     def exact() -> Any:
         return load_run(loaded.run, RunConfig, precision="fp32", device="cpu").model

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -211,9 +213,10 @@ def load_adapters(
         raise UsageError("adapters are not computed in 8 bits", where="int8", cure="leave one of the two out")
     where = pick_device(device)
     base = load_run(path, RunConfig, precision="fp32", device="cpu", special_tokens=special_tokens, say=say)
-    with tempfile.TemporaryDirectory(prefix="seqloom-") as folder:
-        folders = (Path(folder, str(number)) for number in range(len(adapters)))
-        loaded = {name: _adapted(source, base, next(folders)) for name, source in adapters.items()}
+    folder = tempfile.mkdtemp(prefix="seqloom-")  # of what is a file, as long as it is in use
+    weakref.finalize(base.model, shutil.rmtree, folder, ignore_errors=True)
+    folders = (Path(folder, str(number)) for number in range(len(adapters)))
+    loaded = {name: _adapted(source, base, next(folders)) for name, source in adapters.items()}
     chosen = base.config.used_in if precision == "auto" else precision
     if (dtype := dtype_for(chosen, where)) != torch.float32 or where.type != "cpu":
         unpack(base.model)

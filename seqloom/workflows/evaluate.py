@@ -70,7 +70,7 @@ def evaluate_run(
     reading, options = _of_data(options)
     if reading:
         config = configs.build(type(config), configs.merge(configs.tree_of(config), configs.read_overrides(reading)))
-    precision = "int8" if int8 and engine != "ctranslate2" else config.measured_in
+    precision = "int8" if int8 else config.measured_in
     loaded = load_run(run, RunConfig, precision=precision, say=reporter.warn, task=task)
     predictor = replace(loaded, config=config).predictor()
     if isinstance(predictor, Translator):
@@ -107,9 +107,9 @@ def _of_data(options: Sequence[str]) -> tuple[list[str], list[str]]:
 def evaluate_choices(
     path: str | Path, file: str, shots: int, name: str, reporter: Reporter, task: str = "", *, int8: bool = False
 ) -> Json:
-    """Scores a language model on multiple-choice questions, and saves the result as eval/NAME.json; see
-    `score_choices`, and for `task` and `int8` `evaluate_run`."""
-    title = title_of(name, (file,), mark=_INT8 * int8)
+    """Scores a language model on multiple-choice questions, and saves the result as eval/NAME.json, by default
+    that of the file with ".K-shot" after K examples; see `score_choices`, and for `task` and `int8` `evaluate_run`."""
+    title = title_of(name, (file,), mark=f".{shots}-shot" * bool(shots) + _INT8 * int8)
     precision: Literal["int8", "fp32"] = "int8" if int8 else "fp32"
     loaded = load_run(path, LanguageModelConfig, precision=precision, say=reporter.warn, task=task)
     scores = score_choices(loaded.predictor(), file, shots, reporter)

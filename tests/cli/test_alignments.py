@@ -13,6 +13,7 @@ import seqloom
 from seqloom.data.formats.alignments import read_alignments
 from seqloom.errors import DataError
 from seqloom.inspection.inside.flow import align
+from seqloom.nn.transformer import TransformerConfig
 from seqloom.tasks.seq2seq import alignments
 
 PAIRS = (["ba ko mi", "", "tesu lan", "rondo"], ["BA KO MI", "KO", "TESU LAN", "RONDO"])
@@ -102,6 +103,17 @@ def test_the_links_are_those_of_the_attention(evaluate: Eval, folder: Path):
 )
 def test_what_cannot_be_compared_is_refused(evaluate: Eval, lines, words, told):
     evaluate(lines, *words).refused(2 if words else 3, told)
+
+
+@pytest.mark.parametrize("side", ["src", "tgt"])
+def test_a_pair_that_is_too_long_is_named_by_its_line(call: Call, folder: Path, monkeypatch, side):
+    for name in ("src", "tgt"):
+        write(folder / f"long.{name}", "ba", "ba " * (600 if name == side else 1))
+    write(folder / "long.links", "0-0", "0-0")
+    if side == "tgt":  # of this run, only sources have a limit
+        monkeypatch.setattr(TransformerConfig, "limit", 512, raising=False)
+    words = ("eval", "run", "--test", "long.src", "long.tgt", "--alignments", "long.links")
+    call(*words).refused(3, f"long.{side}:2: has ", "the most is", "leave the pair out, with its line of links")
 
 
 def test_a_file_that_there_is_not_is_named(call: Call, folder: Path):

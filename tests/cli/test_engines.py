@@ -135,6 +135,10 @@ def test_our_own_engine_rounds_to_8_bits(call: Call, folder, asked, monkeypatch)
     scores = [json.loads(call("eval", *words, "--json", *OURS, *more).out) for more in ([], ["--int8"])]
     assert [each["test"] for each in scores] == ["test", "test.int8"]
     assert scores[0]["basis"] != scores[1]["basis"]
+    # What CTranslate2 leaves to our own engine:
+    left = ["run", *TEXTS, "--scores", "--decoding.beam", "2", "--decoding.stop", "likely"]
+    results = [call("translate", *left, *more).lines for more in (["--int8", *BY[:2]], ["--int8"], OURS[:2])]
+    assert results[0] == results[1] != results[2]
     with pytest.raises(UsageError, match="8 bits are an own precision"):
         seqloom.load("run", int8=True, precision="bf16")
     with pytest.raises(UsageError, match="adapters are not computed in 8 bits"):

@@ -198,7 +198,11 @@ def questions(tmp_path: Path) -> Path:
 
 
 def test_eval_takes_the_likeliest_of_choices(call: Call, texts, questions):
+    assert call("eval", "run", "--choices", questions, "-q").code == 0
+    before = Run.open("run").evaluation("questions")
     scores = json.loads(call("eval", "run", "--choices", questions, "--shots", "1", "--json").out)
+    assert (scores["test"], scores["cut"]) == ("questions.1-shot", 0)
+    assert Run.open("run").evaluation("questions") == before  # other examples have another name
     assert (scores["questions"], scores["accuracy"], scores["by_chance"]) == (3, 100, 50)
     assert scores["answers"][0]["chosen"] == "ko mi"
     assert not unknown_scores(scores)

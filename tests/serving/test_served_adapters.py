@@ -23,14 +23,17 @@ from seqloom.data.sources.labelled import LabelledFiles
 from seqloom.data.sources.pairs import Files
 from seqloom.data.sources.text import TextFiles
 from seqloom.errors import SeqloomError, UsageError
+from seqloom.run import Run
 from seqloom.serving.served import Models, load_models
 from seqloom.tasks.encoder.classify import ClassifyConfig
 from seqloom.tasks.encoder.masked_words import MaskedWordsConfig
 from seqloom.tasks.language_model.task import LanguageModelConfig
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.training.config import TrainingConfig
+from seqloom.training.log import Reporter
 from seqloom.training.optimizer import AdamW
 from seqloom.training.schedule import Linear
+from seqloom.workflows.adapter import export_adapter
 from seqloom.workflows.train import train_run
 
 TEXTS = ["ba ko", "mi tesu lan"]
@@ -206,10 +209,37 @@ def test_what_is_looked_at_of_an_adapter_is_its_own(served: Any):
         assert [row["p"] for row in seen["predictions"]] == pytest.approx([row["p"] for row in wanted], abs=1e-4), way
 
 
+@pytest.mark.parametrize("way", ["lora", "bitfit"])
+def test_a_file_is_served_like_its_run(way: str, runs: Path, learned: Callable[[str, str], Path], tmp_path: Path):
+    path, run = tmp_path / "up.safetensors", learned("mt", way)
+    export_adapter(Run.open(run), path, Reporter(0))
+    models = load_models([str(runs / "mt")], pytest.fail, [f"run={run}", f"file={path}"], precision="fp32")
+
+    async def go() -> list[int]:
+        async with clients(models) as client:
+            asked = client.post("/inspect/training", json={"model": "file"}), client.get("/v1/models")
+            return [each.status_code for each in await asyncio.gather(*asked)]
+
+    of_run, of_file = (numbers("mt", answer) for answer in answers(models, "mt", ["run", "file"]).values())
+    assert of_run == of_file
+    assert asyncio.run(go()) == [200, 200]
+    models.close()
+
+
+def test_names_are_clear(runs: Path):
+    for adapters, problem in (
+        (["a=x", "a=y"], "two adapters have the name 'a'"),
+        (["a b=x"], "no blanks and no slashes"),
+        (["a/b=x"], "no blanks and no slashes"),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            load_models([str(runs / "mt")], pytest.fail, adapters)
+
+
 def test_what_is_no_adapter_of_the_base_is_refused(runs: Path, learned: Callable[[str, str], Path]):
     with pytest.raises(UsageError, match="all of its parameters"):
         load_models([str(runs / "mt")], pytest.fail, [f"a={runs / 'mt'}"])
     with pytest.raises(UsageError, match="adapters are not computed in 8 bits"):
-        load_models([str(runs / "mt")], pytest.fail, [f"a={runs / 'mt'}"], int8=True)
+        load_models([str(runs / "mt")], pytest.fail, [f"a={runs / 'mt'}"], engine="ctranslate2", int8=True)
     with pytest.raises(SeqloomError, match="is for another base"):
         load_models([str(runs / "mt")], pytest.fail, [f"a={learned('lm', 'bitfit')}"])

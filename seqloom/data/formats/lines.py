@@ -37,6 +37,7 @@ STANDARD_INPUT = "standard input"
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 16
+_JSON = (".json", ".jsonl")
 _UNPACK = {".gz": "gzip -dc", ".xz": "xz -dc"}
 _COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 
@@ -178,7 +179,7 @@ def _check_first(line: bytes, path: Path, alone: bool) -> None:
             raise LineError("undecodable bytes", "not UTF-8 but compressed", where=where, cure=cure)
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise LineError("undecodable bytes", "not UTF-8 but UTF-16", where=where, cure=to_utf8(path, "UTF-16"))
-    if alone and b"\r" in line[:-1] and file_format(path) not in (".json", ".jsonl"):  # where CR is white space
+    if alone and b"\r" in line[:-1] and file_format(path) not in _JSON:  # where CR is white space
         problem = "the whole file is one line: its lines end in a carriage return (CR) alone, and only LF ends a line"
         cure = "end lines in LF: " + through(r"tr '\r' '\n'", path)
         raise LineError("lines that end in CR", problem, where=str(path), cure=cure)
@@ -237,18 +238,19 @@ def is_text(value: object) -> bool:
     return isinstance(value, str) and not NOT_TEXT.search(value) and not is_blank(value)
 
 
-def text_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file of examples, each with its place; DataError if the file is empty."""
+def text_of(path: Path, cure: str = "name files that have examples") -> Iterator[tuple[str, str]]:
+    """The lines of a file of examples, each with its place; DataError, with this cure, if the file is empty."""
     number = 0
     for number, raw in enumerate(raw_lines(path, RECORD_BYTES), 1):
         yield decode(raw, path, number, RECORD_BYTES), f"{path}:{number}"
     if not number:
-        raise DataError("the file is empty", where=str(path), cure="name files that have examples")
+        raise DataError("the file is empty", where=str(path), cure=cure)
 
 
 def json_records(path: Path, form: str = "one JSON object per line") -> Iterator[tuple[dict[str, Any], str]]:
     """The JSON objects of a file, one per line, each with its place; `form`: see `json_object`."""
-    return ((json_object(line, where, form), where) for line, where in text_of(path) if not is_blank(line))
+    lines = text_of(path, f"write {form}")
+    return ((json_object(line, where, form), where) for line, where in lines if not is_blank(line))
 
 
 def read_each(paths: Sequence[str], read: Callable[[Path], Iterable[T]], problem: str, cure: str) -> list[T]:
@@ -268,7 +270,8 @@ def text_lines(path: Path, max_bytes: int = MAX_BYTES) -> list[str]:
     """All lines of a file, decoded; DataError at the first that cannot be decoded, and for an empty file."""
     lines = [decode(raw, path, number, max_bytes) for number, raw in enumerate(raw_lines(path, max_bytes), 1)]
     if not lines:
-        raise DataError("the file is empty", where=str(path), cure="write one sentence per line")
+        item = "JSON object" if file_format(path) in _JSON else "sentence"
+        raise DataError("the file is empty", where=str(path), cure=f"write one {item} per line")
     return lines
 
 

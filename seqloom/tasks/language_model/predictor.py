@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator as Steps
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +40,14 @@ class _Prompt:
     text: str
     ids: list[int]
     decoded: str
+
+
+class Joined(NamedTuple):
+    """The ids of a text after another one, how many of them are its own, and how many of the other are left out."""
+
+    ids: list[int]
+    tokens: int
+    cut: int
 
 
 @dataclass(frozen=True)
@@ -270,12 +278,15 @@ class Generator:
 
         If both together exceed the model's context, the beginning of the first is left out.
         """
-        rows = [self._joined(before, text) for before, text in zip(after, texts, strict=True)]
-        scores = self.engine.score([ids for ids, _ in rows], [tokens for _, tokens in rows])
-        return [(log_p, tokens) for log_p, (_, tokens) in zip(scores, rows, strict=True)]
+        return self.score_joined([self.joined(before, text) for before, text in zip(after, texts, strict=True)])
 
-    def _joined(self, before: str, text: str) -> tuple[list[int], int]:
-        """The ids of both together, and how many of them are those of `text`."""
+    def score_joined(self, rows: Sequence[Joined]) -> list[tuple[float, int]]:
+        """The same of texts that are already encoded."""
+        scores = self.engine.score([row.ids for row in rows], [row.tokens for row in rows])
+        return [(log_p, row.tokens) for log_p, row in zip(scores, rows, strict=True)]
+
+    def joined(self, before: str, text: str) -> Joined:
+        """What `score` reads of a text and the one before it. Raises DataError for a text beyond the context."""
         first, whole = self.encode(before), self.encode(before + text)
         shared = next((i for i, (a, b) in enumerate(zip(first, whole, strict=False)) if a != b), len(first))
         tokens = len(whole) - min(shared, len(whole) - 1)
@@ -283,7 +294,7 @@ class Generator:
         if tokens >= most:
             problem = f"the text has {tokens} tokens, more than the model's context of {self.context}"
             raise DataError(problem, cure="shorten it")
-        return whole[-most:], tokens
+        return Joined(whole[-most:], tokens, max(0, len(whole) - most))
 
     def _request(self, rows: Sequence[Sequence[int]], config: DecodingConfig, stop: Sequence[str]) -> Request:
         if "" in stop:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from seqloom.data.formats.alignments import Gold, read_alignments
 from seqloom.data.formats.lines import is_blank
+from seqloom.data.rows import Pairs
 from seqloom.errors import DataError, UsageError, counted
 from seqloom.files import Json
 from seqloom.inspection.inside.flow import Links, align, alignment_error, layers_across
@@ -42,7 +43,7 @@ def score_alignments(
     for number, (source, target, drawn) in enumerate(zip(pairs.sources, pairs.targets, gold, strict=True), 1):
         _check(drawn, source, target)
         if not (is_blank(source) or is_blank(target)):
-            each = _aligned(translator, source, target, f"pair {number}")
+            each = _aligned(translator, pairs, number - 1, drawn.where)
             found = found or [set() for _ in each]
             for all_links, of_pair in zip(found, each, strict=True):
                 all_links |= {(number, *link) for link in of_pair}
@@ -71,10 +72,12 @@ def _check(gold: Gold, source: str, target: str) -> None:
             raise DataError(problem, where=gold.where, cure="count words, which stand between blanks, from 0")
 
 
-def _aligned(translator: Translator, source: str, target: str, where: str) -> list[Links]:
-    """The links of a pair by all layers, and by each."""
+def _aligned(translator: Translator, pairs: Pairs, i: int, where: str) -> list[Links]:
+    """The links of a pair by all layers, and by each; `where` names it if it comes from no file."""
     try:
-        seen = translator.look(source, target)
+        seen = translator.look(pairs.sources[i], pairs.targets[i])
     except DataError as error:
+        file = pairs.files[error.where.startswith("target")]
+        where = f"{file}:{pairs.line(i)}" if file else where
         raise DataError(error.problem, where=where, cure="leave the pair out, with its line of links") from None
     return [align(seen), *(align(seen, [layer]) for layer in range(len(layers_across(seen))))]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -225,6 +226,47 @@ def test_each_reader_of_json_names_the_line(tmp_path, read, line):
     with pytest.raises(DataError) as caught:
         read(path)
     assert caught.value.where == f"{path}:1"
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "fault"),
+    [
+        ('["b", ""]', "0", "a choice is empty"),
+        ('["b", 1]', "0", "choices must be a list of texts"),
+        ('["b"]', "0", "there must be at least two choices"),
+        ('["b", "c", " b"]', "1", "the choice ' b' is there twice"),
+        (
+            '["b", "c"]',
+            '"0"',
+            "the answer '0' is neither a choice nor an index from 0 to 1; an index is written without",
+        ),
+        ('["b", "c"]', "2", "the answer '2' is neither a choice nor an index from 0 to 1$"),
+        ('["b", "c"]', "true", "the answer 'True' is neither"),
+    ],
+)
+def test_what_is_wrong_with_a_question_is_named(tmp_path, choices, answer, fault):
+    path = write(tmp_path / "a.jsonl", f'\n{{"context": "a", "choices": {choices}, "answer": {answer}}}\n')
+    with pytest.raises(DataError) as caught:
+        read_multiple_choice(path)
+    assert caught.value.where == f"{path}:2"
+    assert re.search(f"^not a question: {fault}", caught.value.problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "cure"),
+    [
+        ("a.jsonl", read_multiple_choice, 'write {"context": "...", "choices": ["...", "..."], "answer": 0}'),
+        ("a", read_multiple_choice, 'write {"context": "...", "choices": ["...", "..."], "answer": 0}'),
+        ("a.jsonl", lambda path: read_pairs([path]), "write one JSON object per line"),
+        ("a.jsonl", lambda path: read_questions([path], False), "write one JSON object per line"),
+        ("a.jsonl", lambda path: Dialogues((path,), (path,)).splits(), "write one JSON object per line"),
+        ("a.txt", read_lines, "write one sentence per line"),
+    ],
+)
+def test_an_empty_file_is_to_hold_what_is_read(tmp_path, name, read, cure):
+    with pytest.raises(DataError, match="the file is empty") as caught:
+        read(write(tmp_path / name, ""))
+    assert caught.value.cure == cure
 
 
 @pytest.mark.parametrize("read", [read_lines, lambda path: list(blocks(Path(path))), lambda path: read_pairs([path])])

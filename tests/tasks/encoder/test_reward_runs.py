@@ -126,6 +126,8 @@ def test_a_reward_is_learned_scored_and_looked_at(trained: Run, tmp_path: Path) 
         seqloom.load(trained.path, precision="fp32").score("ba ko", "mi ve"), abs=1e-5
     )
     assert [table.title for table in detail_tables(scores)] == ["Calibration"]
+    with pytest.raises(UsageError, match=r"writes no text\n  leave the engine ctranslate2 out$"):
+        seqloom.load(trained.path, engine="ctranslate2")
 
 
 def test_a_reward_does_not_depend_on_padding_and_batch_mates(trained: Run) -> None:
