@@ -10,6 +10,13 @@ from typing import Any, Literal
 
 Scores = Mapping[str, Any]
 Number = int | float
+LEAST = 20
+"""The fewest examples of which an interval or a p-value is given.
+
+One example is drawn again and again, so that its bootstrap never varies. The interval of n is narrower than Student's
+by the factor 1.96 sqrt((n - 1) / n) / t(n - 1): 0.11 for two, 0.63 for five, 0.91 for 20. A paired test by signs finds
+no p below 2^(1 - n).
+"""
 COUNTS = ("sentences", "examples", "questions")
 """The keys of the counts that scores are based on; a result has at most one of them."""
 
@@ -214,3 +221,8 @@ def worst(values: Sequence[Number], key: str) -> Number:
 def count_of(scores: Scores) -> tuple[int, str] | None:
     """The count that the scores are based on: (12, "sentences")."""
     return next(((scores[what], what) for what in COUNTS if scores.get(what)), None)
+
+
+def certain(value: float, count: int) -> float | None:
+    """Half an interval, or a p-value, where there are enough examples for one."""
+    return value if count >= LEAST else None

@@ -127,3 +127,8 @@ def test_a_note_is_the_first_that_the_result_can_fill_in() -> None:
 )
 def test_what_scores_are_of(scores: dict[str, Any], count: tuple[int, str] | None) -> None:
     assert measures.count_of(scores) == count
+
+
+@pytest.mark.parametrize(("count", "stated"), [(0, None), (1, None), (19, None), (20, 1.5), (2000, 1.5)])
+def test_few_examples_carry_no_interval(count: int, stated: float | None) -> None:
+    assert measures.certain(1.5, count) == stated

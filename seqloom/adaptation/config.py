@@ -52,7 +52,7 @@ class LoRA(Bounded):
         dropout: the dropout of the features that A reads, drawn once per step for the whole batch.
         targets: patterns of layers: "*.qkv", "encoder.stack.blocks.0.*", "feedforward.expand"; each must match a layer
             at the end of its name. Empty = all weight matrices but tables with a row per token, which a pattern like
-            "embedder" adds; a table that is also the head's has one adapter for both.
+            "embedder" ("source" in a translator) adds; a table that is also the head's has one adapter for both.
     """
 
     kind: ClassVar[str] = "lora"

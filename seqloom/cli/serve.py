@@ -46,7 +46,8 @@ def serve(
 
     Args:
         runs: The run directories, each as RUN or NAME=RUN.
-        adapter: Adapters of the first run, each as NAME=RUN or NAME=FILE; the weights of that run are in memory once.
+        adapter: Adapters of the first run, each as RUN, NAME=RUN, FILE or NAME=FILE; the weights of that run are in
+            memory once.
     """
     for module in ("fastapi", "uvicorn"):
         optional(module, _FEATURE, "serve")

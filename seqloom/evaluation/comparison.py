@@ -11,8 +11,8 @@ from seqloom.errors import DataError
 from seqloom.evaluation.tokenization import Words, bleu_tokenization, words_by
 from seqloom.evaluation.translation import References, corpus_bleu, every, exact_match, length_classes, streams
 from seqloom.files import Json
+from seqloom.measures import LEAST, certain
 
-_LEAST = 20  # sentences in a length class; scores of fewer mean little
 Systems = Mapping[str, Sequence[str]]
 """The translations of each system, by its name."""
 _FREQUENCIES = (0, 1, 5, 10, 100, 1000, 1 << 30)
@@ -37,17 +37,17 @@ def compare_translations(
 
     Returns:
         Plain values. "tokenization": that of BLEU; "systems": BLEU (lowercased) and chrF with the half-widths of their
-        95 % intervals and the p-value of the difference from the first; "by_length": the same for each class of source
-        length, of 20 sentences or more; "by_frequency": F1 of the words of the references by their frequency in
-        training; "gains": BLEU above the first on sources of fewer than 10 words and of 20 and more, if there are both;
-        "ngrams": those that each system gets right more and less often than the first; "differ": the sentences whose
-        chrF differs most.
+        95 % intervals and the p-value of the difference from the first, None for fewer than `LEAST` sentences;
+        "by_length": the same for each class of source length, of as many sentences or more; "by_frequency": F1 of the
+        words of the references by their frequency in training; "gains": BLEU above the first on sources of fewer than
+        10 words and of 20 and more, if there are both; "ngrams": those that each system gets right more and less often
+        than the first; "differ": the sentences whose chrF differs most.
     """
     if not references:
         raise DataError("there is no sentence to compare")
     tokenization = bleu_tokenization([text for row in references for text in every(row)], language)
     words, source_words = words_by(tokenization), words_by(bleu_tokenization(sources))
-    classes = length_classes(sources, _LEAST, source_words)
+    classes = length_classes(sources, LEAST, source_words)
     lengths = [len(source_words(source)) for source in sources]
     seen = Counter(word for text in training for word in words(text))
 
@@ -81,16 +81,18 @@ def _scores(systems: Systems, references: References, samples: int, tokenization
     expected: Any = streams(references)
     _, results = PairedTest(named, metrics, expected, test_type="bs", n_samples=samples)()
     rows: list[Json] = []
-    for i, (name, texts) in enumerate(named):  # for equal systems sacreBLEU reports its lowest possible p
+    count = len(references)
+    for i, (name, texts) in enumerate(named):
         bleu, chrf = (next(v[i] for k, v in results.items() if k.startswith(key)) for key in ("BLEU", "chrF"))
+        same = i > 0 and bleu.score == rows[0]["bleu"]  # for equal systems sacreBLEU reports its lowest possible p
         rows.append(
             {
                 "name": name,
                 "bleu": float(bleu.score),
-                "bleu_interval": float(bleu.ci),
-                "p": None if i == 0 else 1.0 if bleu.score == rows[0]["bleu"] else float(bleu.p_value),
+                "bleu_interval": certain(float(bleu.ci), count),
+                "p": None if i == 0 else certain(1.0 if same else float(bleu.p_value), count),
                 "chrf": float(chrf.score),
-                "chrf_interval": float(chrf.ci),
+                "chrf_interval": certain(float(chrf.ci), count),
                 "exact_match": exact_match(texts, references),
             }
         )

@@ -9,7 +9,7 @@ from typing import Any
 from seqloom.inspection.charts import Curve, line_figure, number
 from seqloom.inspection.page import Markup, Table, element, join, page, table, texts
 from seqloom.inspection.scores import class_name, length_chart
-from seqloom.measures import MEASURES, count_of
+from seqloom.measures import LEAST, MEASURES, count_of
 
 _COSTS = {
     "parameters": "parameters",
@@ -79,6 +79,8 @@ def _scores(result: Mapping[str, Any]) -> Table:
     rows = [dict(row) for row in result["systems"]]
     for row in rows:
         row |= row.get("scores", {}) | {f"{key}_interval": half for key, half in row.get("intervals", {}).items()}
+    if any(value is None for row in rows for key, value in row.items() if key.endswith("_interval")):
+        title += f", fewer than the {LEAST} that intervals need"
     keys = [key for key in (*MEASURES, "difference", "p") if key not in _COSTS and any(key in row for row in rows)]
     others = {"difference": f"against {rows[0]['name']}"}
     names = (MEASURES[key].name if key in MEASURES else others.get(key, key) for key in keys)
@@ -91,7 +93,7 @@ def _score(row: Mapping[str, Any], key: str) -> str | None:
         return None
     if half is not None:
         return f"{value:{'+' if key == 'difference' else ''}.1f}±{half:.1f}"
-    return MEASURES[key].shown(value) if key in MEASURES else f"{value:.3f}"
+    return MEASURES[key].shown(value) if key in MEASURES else f"{value:{'+.1f' if key == 'difference' else '.3f'}}"
 
 
 def _costs(result: Mapping[str, Any]) -> Table:
@@ -111,7 +113,8 @@ def _curves(result: Mapping[str, Any]) -> Iterator[Markup]:
         Curve(row["name"], [(v["seconds"] / 60, v[metric]) for v in row.get("valid", ()) if metric in v])
         for row in systems
     ]
-    title = f"{MEASURES[metric].title} on the validation data by minutes of training"
+    data = "the validation data" if result["same_valid"] else "validation data of its own"
+    title = f"{MEASURES[metric].title} on {data} by minutes of training"
     yield from line_figure(title, None, curves, lambda x: f"{x:.1f} minutes", height=260, low=math.inf)
     note = "BLEU by words of the source; the shaded band is the 95 % interval."
     lines = {

@@ -198,7 +198,7 @@ def _by_task(name: str, scores: Row) -> Iterator[tuple[str, Row]]:
 
 
 def _details(name: str, scores: Row) -> Iterator[Markup]:
-    classes = [(row, bleu, 0.0) for row in scores.get("by_length") or () if (bleu := _value(row, "bleu")) is not None]
+    classes = [(row, bleu, None) for row in scores.get("by_length") or () if (bleu := _value(row, "bleu")) is not None]
     yield from length_chart(f"BLEU by source length: {name}", "Words of the source.", {"BLEU": classes})
     yield from calibration_chart(f"Confidence: {name}", scores)
     for part in detail_tables(scores):

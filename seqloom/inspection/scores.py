@@ -68,8 +68,10 @@ def detail_tables(scores: Row) -> Iterator[Table]:
         yield Table("Calibration", ["confidence, %", "accuracy, %", "examples"], rows)
 
 
-def length_chart(title: str, note: str, curves: Mapping[str, Sequence[tuple[Row, float, float]]]) -> Iterator[Markup]:
-    """BLEU by length of the source, from a class, its BLEU and half of the interval of it (0 = unknown) for each."""
+def length_chart(
+    title: str, note: str, curves: Mapping[str, Sequence[tuple[Row, float, float | None]]]
+) -> Iterator[Markup]:
+    """BLEU by length of the source, from a class, its BLEU and half of the interval of it (None = unknown)."""
 
     def words(row: Row) -> float:
         low, below = row.get("from") or 0, row.get("below")

@@ -10,9 +10,10 @@ import numpy as np
 from seqloom import measures
 from seqloom.errors import UsageError
 from seqloom.evaluation.classification import paired_difference
+from seqloom.evaluation.preferences import wilson
 from seqloom.files import Json, output_in, write_json, write_text
 from seqloom.inspection.comparison import render_comparison
-from seqloom.measures import MEASURES
+from seqloom.measures import MEASURES, certain
 from seqloom.run import Run
 from seqloom.tasks.task import RunConfig, config_of, refuse_other_tests
 from seqloom.training.log import Reporter
@@ -52,13 +53,16 @@ def compare_runs(
     with output_in(target, *OUTPUTS):
         evaluations = [evaluated(run, test, reporter) for run in opened]
         metric = config.training.metric if config.training.metric in MEASURES else "loss"
+        same = len({run.info().get("corpus", {}).get("valid") for run in opened}) == 1
         bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
-        reached = measures.worst(bests, metric) if len(bests) == len(opened) and any(bests) else None
+        reached = measures.worst(bests, metric) if same and len(bests) == len(opened) and any(bests) else None
         result = {"test": evaluations[0]["test"]}
         result |= config.compared(opened, names, evaluations) or scores_alone(opened, names, evaluations)
-        result |= {"task": config.task, "reached": reached, "metric": metric, "unit": config.unit}
+        result |= {"task": config.task, "reached": reached, "metric": metric, "unit": config.unit, "same_valid": same}
+        if not same:
+            reporter.say("the validation data differ: no times to reach one score on them")
         for row, run, scores in zip(result["systems"], opened, evaluations, strict=True):
-            row |= _costs(run, scores, metric, reached)
+            row |= {"valid": _valid(run)} | _costs(run, scores, metric, reached)
         result["forgetting"] = forgetting(opened, names, reporter)
         write_json(target / OUTPUTS[0], result)
         write_text(target / OUTPUTS[1], render_comparison(result))
@@ -67,22 +71,24 @@ def compare_runs(
 
 
 def scores_alone(runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json:
-    """The scores of several runs on one test set, with 95 % intervals for percentages, and their learning curves.
+    """The scores of several runs on one test set, with 95 % intervals for percentages of `LEAST` examples or more.
 
     For predicted labels also how much more often each is right than the first, with the interval of the pairs.
     """
     refuse_other_tests([scores.get("examples", scores.get("bytes")) for scores in evaluations], runs, names)
     systems: list[Json] = []
-    for run, name, scores in zip(runs, names, evaluations, strict=True):
+    for name, scores in zip(names, evaluations, strict=True):
         shown = measures.measured(scores, headline=True)
         shares = {key: value / 100 for key, value in shown.items() if MEASURES[key].share and value is not None}
-        shares = shares if "examples" in scores else {}
-        intervals = {key: 196 * (p * (1 - p) / scores["examples"]) ** 0.5 for key, p in shares.items()}
-        systems.append({"name": name, "scores": shown, "intervals": intervals, "valid": _valid(run)})
+        count = scores.get("examples", 0)
+        halves = {key: (high - low) / 2 for key, p in shares.items() for low, high in [wilson(round(p * count), count)]}
+        intervals = {key: certain(half, count) for key, half in halves.items()} if "examples" in scores else {}
+        systems.append({"name": name, "scores": shown, "intervals": intervals})
     first, right = evaluations[0], [_right(scores) for scores in evaluations]
     for system, each in zip(systems[1:], right[1:], strict=True):
         if right[0] is not None and each is not None:
-            system["difference"], system["difference_interval"] = paired_difference(right[0], each)
+            system["difference"], half = paired_difference(right[0], each)
+            system["difference_interval"] = certain(half, len(each))
     return {"systems": systems, "examples": first.get("examples")} | {k: first[k] for k in ("majority",) if k in first}
 
 

@@ -76,7 +76,8 @@ def evaluate_run(
     if isinstance(predictor, Translator):
         predictor = with_engine(loaded, predictor, engine, int8, reporter.warn)
     elif engine == "ctranslate2":
-        raise UsageError("CTranslate2 only translates here", where=str(run.path), cure="leave --engine out")
+        problem = "our own engine measures this run; CTranslate2 decodes for the scores of translations alone"
+        raise UsageError(problem, where=str(run.path), cure="leave --engine out")
     scores = config.score(predictor, test, options, reporter)
     return saved(run, title, scores, basis(run, config, test, [*options, *["--int8"] * int8], reporter), reporter)
 

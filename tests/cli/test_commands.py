@@ -18,7 +18,7 @@ from made_up import sentences, translated
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from seqloom.cli import app
+from seqloom.cli.app import app
 from seqloom.config import load
 from seqloom.data.sources.pairs import Files
 from seqloom.run import Run
@@ -361,6 +361,20 @@ def test_compare_puts_runs_side_by_side(call: Call, folder):
     table = call("compare", "run", "two", *test)
     assert "BLEU by words of the source" in table.out
     assert Path("two/eval/test.json").stat().st_mtime_ns == made  # a saved evaluation is not repeated
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_only_scores_on_the_same_validation_data_are_raced_for(call: Call, folder, other):
+    valid = ("--data.valid", "test.src", "test.tgt") if other else ()
+    words = ("--training.steps", "2", "--training.metric", "loss", *valid)
+    assert call("train", "small.toml", "--run", "two", *words, "-q").code == 0
+    result = call("compare", "two", "run", "--test", "test.src", "test.tgt", "--to", "side")
+    assert ("the validation data differ" in result.err) == other
+    assert ("to reach" not in result.out) == other
+    report = json.loads(Path("side/compare.json").read_text(encoding="utf-8"))
+    assert [row["minutes_to_reach"] is None for row in report["systems"]] == [other] * 2
+    title = f"on {'validation data of its own' if other else 'the validation data'} by minutes of training"
+    assert title in Path("side/compare.html").read_text("utf-8")
 
 
 def test_compare_uses_no_score_of_other_data_options_or_weights(call: Call, folder):

@@ -168,7 +168,7 @@ def test_a_language_model_is_measured_by_our_own_engine(call: Call, folder):
         Path(f"{name}.txt").write_text("ba ko\n" * 9)
     assert call("train", "lm.toml", "--run", "lm", "-q").code == 0
     assert call("eval", "lm", "-q").code == 0
-    call("eval", "lm", "--engine", "ctranslate2").refused(2, "CTranslate2 only translates here")
+    call("eval", "lm", "--engine", "ctranslate2").refused(2, "our own engine measures this run")
     said = "questions are answered by our own engine"
     call("eval", "lm", "--choices", "q.jsonl", "--engine", "ctranslate2").refused(2, said)
     said = call("generate", "lm", "ba", "--engine", "torch", "--length", "5", "--decoding.kind", "greedy").out

@@ -15,6 +15,7 @@ from made_up import WORDS, sentences
 import seqloom
 from seqloom.cli import main
 from seqloom.errors import UsageError
+from seqloom.evaluation.preferences import wilson
 from seqloom.inspection.inside.attribution import integrated_gradients, why
 from seqloom.inspection.inside.lens import logit_lens
 from seqloom.measures import MEASURES, measured
@@ -248,18 +249,29 @@ def test_a_ladder_of_readers_is_trained_and_compared(call: Call, here, tmp_path)
     assert [row["name"] for row in comparison["systems"]] == ["bag", "tuned"]
     for row in comparison["systems"]:
         scores = Run.open(tmp_path / "ladder" / row["name"]).evaluation("test")
-        share = scores["accuracy"] / 100
         assert row["scores"]["accuracy"] == scores["accuracy"]
-        assert row["intervals"]["accuracy"] == pytest.approx(196 * (share * (1 - share) / 14) ** 0.5)
+        assert (scores["examples"], row["intervals"]) == (14, {"accuracy": None})
         assert row["minutes_to_reach"] <= row["minutes"] + 0.001 / 60  # the curve is in milliseconds
     bag, tuned = comparison["systems"]
     assert "difference" not in bag
     assert tuned["difference"] == pytest.approx(tuned["scores"]["accuracy"] - bag["scores"]["accuracy"])
+    assert tuned["difference_interval"] is None
     runs = [tmp_path / "ladder" / name for name in ("bag", "tuned")]
-    shown = call("compare", *runs, "--test", "valid.tsv", "--to", tmp_path / "both", "-q").out
-    assert "valid, 12 examples, most frequent label" in shown
-    assert "±" in shown
+    words = ("compare", *runs, "--to", tmp_path / "both", "-q")
+    few = " ".join(call(*words, "--test", "valid.tsv").out.split())
+    assert "valid, 12 examples, most frequent label" in few
+    assert "fewer than the 20 that intervals need" in few
+    assert "±" not in few
+    first, *rest = Path("valid.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "valid.tsv").write_text(first + "".join(rest * 3), encoding="utf-8")
+    shown = call(*words, "--test", tmp_path / "valid.tsv").out
+    assert "valid, 36 examples, most frequent label" in shown
+    assert "fewer than" not in shown
     assert "against bag" in shown
+    for row in json.loads((tmp_path / "both" / "compare.json").read_text(encoding="utf-8"))["systems"]:
+        low, high = wilson(round(row["scores"]["accuracy"] * 0.36), 36)
+        assert row["intervals"]["accuracy"] == pytest.approx((high - low) / 2)
+        assert f"±{(high - low) / 2:.1f}" in shown
     page = (tmp_path / "both" / "compare.html").read_text(encoding="utf-8")
     assert "2 runs on valid" in page
     assert "the difference of the accuracies, in points, on the same examples" in page

@@ -133,3 +133,24 @@ def test_an_interrupt_before_training_begins(call: Call, folder, monkeypatch):
     result = call("train", "small.toml", "--run", "new", "-q")
     assert (result.code, result.err) == (130, "")
     assert not Path("new").exists()
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("module", ["cyclopts", "rich.console", "seqloom.cli.translate"])
+def test_an_interrupt_while_the_command_line_is_imported(module):
+    """Also where the module turns the exception into another, as Python 3.11 does while it makes a class."""
+    script = f"""
+import signal, sys
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "{module}":
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise RuntimeError
+sys.meta_path.insert(0, Interrupts())
+from seqloom.cli import main
+main(["translate", "run", "ba"])
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

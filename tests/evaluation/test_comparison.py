@@ -40,6 +40,18 @@ def test_a_system_against_itself_differs_by_chance_only():
     assert all(row["spread"] == 0 for row in same["differ"])
 
 
+@pytest.mark.parametrize(("count", "some"), [(1, False), (2, False), (19, False), (20, True)])
+def test_few_sentences_have_neither_intervals_nor_p(count, some):
+    """All draws from one sentence are equal, which would be no spread at all and the lowest p that there is."""
+    sides = {"right": REFERENCES[:count], "wrong": ["cats"] * count}
+    compared = compare_translations(sides, SOURCES[:count], REFERENCES[:count], TRAINING, samples=100)
+    for systems in (compared["systems"], compared["by_length"][0]["systems"]):
+        stated = [row[key] is not None for row in systems for key in ("bleu_interval", "chrf_interval")]
+        assert stated == [some] * 4
+        assert [row["p"] is not None for row in systems] == [False, some]
+        assert [round(row["bleu"]) for row in systems] == [100, 0]
+
+
 def test_by_length_is_the_same_on_the_sentences_of_that_length(found):
     assert [(r["from"], r["below"], r["sentences"]) for r in found["by_length"]] == [(0, 5, 20), (5, 10, 20)]
     expected = BLEU(lowercase=True).corpus_score(BAD[20:], [REFERENCES[20:]]).score

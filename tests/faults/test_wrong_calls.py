@@ -16,7 +16,7 @@ import pytest
 from forked import GIGABYTES, SECONDS, Forked, forked
 from kinds import Kind
 
-from seqloom.cli import app
+from seqloom.cli.app import app
 from seqloom.config_help import describe
 from seqloom.tasks import task_class
 

@@ -14,6 +14,7 @@ import pytest
 from calls import Call, call
 
 from seqloom.serving.http import listening
+from seqloom.serving.served import named
 
 __all__ = ["call"]
 
@@ -44,3 +45,9 @@ def test_it_serves_until_it_is_told_to_end(runs: Path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
         assert process.stderr.read() == ""
+
+
+def test_a_run_and_an_adapter_have_the_name_of_their_path_or_another(tmp_path):
+    assert named(str(tmp_path / "legal")) == ("legal", str(tmp_path / "legal"))
+    assert named(f"mail={tmp_path / 'mail.safetensors'}") == ("mail", str(tmp_path / "mail.safetensors"))
+    assert named("mail.safetensors") == ("mail.safetensors", "mail.safetensors")

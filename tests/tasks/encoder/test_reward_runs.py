@@ -49,7 +49,7 @@ LSTM = RecurrentDecoderConfig(layers=1, width=16)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Preferences for answers that repeat the prompt, and runs to start from."""
     made = tmp_path_factory.mktemp("reward")
-    for name, count, seed in (("train", 90, 5), ("valid", 12, 6), ("test", 14, 7)):
+    for name, count, seed in (("train", 90, 5), ("valid", 12, 6), ("test", 23, 7)):
         rows = [
             {"prompt": text, "chosen": f"ko {text}", "rejected": f"ve {text} ve"} for text in sentences(count, seed)
         ]
@@ -111,13 +111,13 @@ def trained(request: pytest.FixtureRequest, folder: Path) -> Run:
 
 def test_a_reward_is_learned_scored_and_looked_at(trained: Run, tmp_path: Path) -> None:
     scores = evaluate_run(trained, (), "", (), Listener())
-    assert scores["examples"] == 14  # without the pair that has no difference
+    assert scores["examples"] == 23  # without the pair that has no difference
     assert scores["accuracy"] > 90  # of answers that only differ in their words; the longer one is always wrong
     assert scores["longer_accuracy"] == 0
     assert scores["against_length"] == scores["accuracy"]
     assert scores["reward_chosen"] > scores["reward_rejected"]
     assert not unknown_scores(scores)
-    assert len(scores["predictions"]) == 14
+    assert len(scores["predictions"]) == 23
     write_report(trained, Listener())
     seen = seqloom.load(trained.path, precision="fp32").look(("ba ko", "mi ve"))
     (value,) = seen.data()["predictions"]
