@@ -7,7 +7,7 @@ import typing
 import pytest
 from calls import Call
 
-from seqloom.cli import app
+from seqloom.cli.app import app
 
 OPTIONS = [
     (command, argument.name)
