@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from seqloom.decoding.config import DecodingConfig, Sampling
 from seqloom.decoding.results import Hypothesis, Ids
 from seqloom.errors import optional
@@ -66,10 +68,11 @@ class CTranslate2:
         self._ends, self._end = [self._target[i] for i in ends], ends[0]
         self._workers = 1 if large else threads
         kind = package.Generator if self._source is None else package.Translator
-        compute = "int8" if int8 else "float32"
+        compute, before = "int8" if int8 else "float32", torch.get_num_threads()
         self._model: Any = kind(
             str(folder), compute_type=compute, inter_threads=self._workers, intra_threads=threads // self._workers
         )
+        torch.set_num_threads(before)  # where both have one OpenMP, it has set its own number for torch, too
 
     def decode(
         self, rows: Sequence[Sequence[int]], limits: Sequence[int], config: DecodingConfig

@@ -241,6 +241,12 @@ def test_every_key_of_decoding_is_alike_or_refused(kind: type[Any]) -> None:
     assert not refusal(BeamSearch(beam=1, stop="likely"))
 
 
+def test_torch_keeps_its_threads(tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    other(translator(), tmp_path)
+    assert torch.get_num_threads() == 2
+
+
 def test_eight_bits_are_near(tmp_path: Path) -> None:
     made = translator(replace(PLAIN, width=64, inner=64))
     row, ids = made.encode(TEXTS)[0], (4, 5, 6)
