@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -79,9 +80,10 @@ def translate(
     more: Any = {"long_input": how.long, "special_tokens": use.special_tokens, "task": task, **vars(by)}
     translator = _opened(run, ("text", "signal"), options, reporter, rows=how.rows, **more)
     scores = scores or translator.config.n_best > 1
-    number, few = 0, len(typed) in range(1, 8)  # which are translated before it could help
-    with nullcontext() if few else settled(translator, len(typed) or how.rows * 8):
-        for block in blocks(typed, file, how.rows * 8):
+    number, waiting = 0, blocks(typed, file, how.rows * 8)
+    first = next(waiting, [])
+    with settled(translator, len(first)) if len(first) > 7 else nullcontext():  # a few are done before it could help
+        for block in chain([first], waiting):
             block = translator.named(block)
             try:
                 translations = translator.translate(block, [how.prefix] * len(block) if how.prefix else None)

@@ -2,8 +2,9 @@
 import { make, shape } from "./draw.js";
 import { sampleText, taskInput } from "./view-task.js";
 
-// Asks for a text, two, a picture, perhaps with a text, or a signal, and calls `look(question, signal)` with it: at once
-// with what was asked last, or with a sample of the training. `extra` are further fields, { key: node }, whose values are part of the question.
+// Asks for a text, two, a picture, perhaps with a text, or a signal, and calls `look(question, signal)` with it: at
+// once with what was asked last, or with a sample of the training. `extra` are further fields, { key: node }, whose
+// values are part of the question.
 export async function asking(node, { api, run, session, signal, guarded }, label, look, extra = {}) {
   let now;
   async function ask(question) {
