@@ -39,9 +39,9 @@ def compare_translations(
         Plain values. "tokenization": that of BLEU; "systems": BLEU (lowercased) and chrF with the half-widths of their
         95 % intervals and the p-value of the difference from the first, None for fewer than `LEAST` sentences;
         "by_length": the same for each class of source length, of as many sentences or more; "by_frequency": F1 of the
-        words of the references by their frequency in training; "gains": BLEU above the first on sources of fewer than
-        10 words and of 20 and more, if there are both; "ngrams": those that each system gets right more and less often
-        than the first; "differ": the sentences whose chrF differs most.
+        words of the references by their frequency in training, if that is given; "gains": BLEU above the first on
+        sources of fewer than 10 words and of 20 and more, if there are both; "ngrams": those that each system gets
+        right more and less often than the first; "differ": the sentences whose chrF differs most.
     """
     if not references:
         raise DataError("there is no sentence to compare")
@@ -64,7 +64,7 @@ def compare_translations(
             for (low, below), rows in classes
         ],
         "gains": _gains(systems, lengths, references, tokenization),
-        "by_frequency": _by_frequency(systems, references, seen, words),
+        "by_frequency": _by_frequency(systems, references, seen, words) if training else [],
         "ngrams": _ngrams(systems, references, words),
         "differ": _differing(systems, sources, references),
     }

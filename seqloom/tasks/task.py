@@ -195,7 +195,9 @@ class RunConfig(Bounded):
         """What the predictor gives for texts, and another program; by kind of answer."""
         return ()
 
-    def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json | None:
+    def compared(
+        self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json], reporter: Reporter
+    ) -> Json | None:
         """A detailed comparison of several runs on one test set; None = only the scores are compared."""
         return None
 

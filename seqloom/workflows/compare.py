@@ -57,7 +57,7 @@ def compare_runs(
         bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
         reached = measures.worst(bests, metric) if same and len(bests) == len(opened) and any(bests) else None
         result = {"test": evaluations[0]["test"]}
-        result |= config.compared(opened, names, evaluations) or scores_alone(opened, names, evaluations)
+        result |= config.compared(opened, names, evaluations, reporter) or scores_alone(opened, names, evaluations)
         result |= {"task": config.task, "reached": reached, "metric": metric, "unit": config.unit, "same_valid": same}
         if not same:
             reporter.say("the validation data differ: no times to reach one score on them")

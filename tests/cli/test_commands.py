@@ -363,6 +363,16 @@ def test_compare_puts_runs_side_by_side(call: Call, folder):
     assert Path("two/eval/test.json").stat().st_mtime_ns == made  # a saved evaluation is not repeated
 
 
+def test_compare_does_without_the_training_data(call: Call, folder):
+    shutil.copytree("run", "two")
+    for file in Path().glob("train.*"):
+        file.unlink()
+    result = call("compare", "run", "two", "--test", "test.src", "test.tgt", "--to", "side")
+    assert result.code == 0
+    assert "warning: no scores by the frequency of words in the training data: no such file" in result.err
+    assert "By word frequency" not in Path("side/compare.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("other", [False, True])
 def test_only_scores_on_the_same_validation_data_are_raced_for(call: Call, folder, other):
     valid = ("--data.valid", "test.src", "test.tgt") if other else ()

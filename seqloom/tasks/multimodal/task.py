@@ -281,7 +281,9 @@ class MultimodalTask(MultimodalKeys):
             sections |= {f"{name}: {title}": section for title, section in seen.sections.items()}
         return Seen(examples, parameter_count(predictor.model), sections)
 
-    def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> None:
+    def compared(
+        self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json], reporter: Reporter
+    ) -> None:
         """See RunConfig: only runs of the same tasks, on the same numbers of examples."""
         tests = [{name: count_of(scores) for name, scores in each["tasks"].items()} for each in evaluations]
         refuse_other_tests(tests, runs, names)

@@ -20,6 +20,7 @@ from seqloom.tasks.seq2seq.predictor import Translator
 from seqloom.tasks.seq2seq.score import compare
 from seqloom.tasks.seq2seq.task import TranslateConfig
 from seqloom.tasks.task import refuse_other_tests
+from seqloom.training.log import Reporter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,9 @@ class PreferTranslationsConfig(Translating, PreferenceKeys, TranslateConfig):
         (translation,) = predictor([str(row.prompt)], max_length=TOKENS)
         return {"source": row.prompt, "reference": row.chosen, "translation": translation}
 
-    def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json | None:
+    def compared(
+        self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json], reporter: Reporter
+    ) -> Json | None:
         """See RunConfig."""
         if not all("translations" in scores for scores in evaluations):
             return None

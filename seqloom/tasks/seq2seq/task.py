@@ -18,6 +18,7 @@ from seqloom.data.formats.parallel import usable
 from seqloom.data.sources.captions import text_beside
 from seqloom.data.sources.chats.dialogues import Dialogues
 from seqloom.decoding.config import Greedy
+from seqloom.errors import SeqloomError
 from seqloom.evaluation.tokenization import bleu_tokenization
 from seqloom.evaluation.translation import cider, corpus_bleu, exact_match, zero_bleu
 from seqloom.files import Json
@@ -143,11 +144,18 @@ class TranslateConfig(TranslateKeys):
             return Seen([], parameters, {f"{self.modality.capitalize()}s": join(figures)} if figures else {})
         return Seen([look(predictor, text, references.get(text, "")) for text in chosen], parameters)
 
-    def compared(self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json]) -> Json | None:
+    def compared(
+        self, runs: Sequence[Run], names: Sequence[str], evaluations: Sequence[Json], reporter: Reporter
+    ) -> Json | None:
         """See RunConfig."""
         tests = [[(row["source"], row["reference"]) for row in scores["translations"]] for scores in evaluations]
         refuse_other_tests(tests, runs, names)
-        return compare(names, evaluations, self.data.splits().train.targets, self.data.language())
+        training: Sequence[str] = ()
+        try:
+            training = self.data.splits().train.targets
+        except SeqloomError as error:
+            reporter.warn(f"no scores by the frequency of words in the training data: {error.problem}")
+        return compare(names, evaluations, training, self.data.language())
 
 
 def _generated(other: Counterpart, texts: Sequence[str]) -> Compared:
