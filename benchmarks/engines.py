@@ -151,7 +151,7 @@ def measured(run: str, texts: Sequence[str], options: argparse.Namespace) -> lis
     rows: list[Json] = []
     first = {"run": run, "texts": texts, "length": options.length, "threads": options.threads, "seed": 0}
     with ExitStack() as stack:
-        names = [*engines(run, options.threads)]
+        names = [OURS, *(name for name in options.engines if name != OURS)]
         workers = common.start(stack, names, lambda name: [sys.executable, __file__, "--worker", name], first)
         for beam, size in product((1, 5), (1, 32)):
             taken: dict[str, list[float]] = {worker.system: [] for worker in workers}
@@ -173,6 +173,10 @@ def measured(run: str, texts: Sequence[str], options: argparse.Namespace) -> lis
 def main() -> None:
     """Read the options, let the engines take turns, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [*engines("", 1)]
+    parser.add_argument(
+        "--engines", nargs="+", default=names, choices=names, metavar="NAME", help=f"of {'; '.join(names)}"
+    )
     parser.add_argument("--run", help="a run that translates texts")
     parser.add_argument("--texts", help="a file with one text per line")
     parser.add_argument("--most", type=int, default=128, help="texts that are translated")

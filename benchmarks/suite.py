@@ -460,6 +460,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="few works, which fail below their floors")
     parser.add_argument("--quick", action="store_true", help="tiny work, meaningless figures")
     options = parser.parse_args()
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as seqloom's command line sets it, here for all systems
     if options.as_avx2:
         os.environ.update(AS_AVX2)
     if smoke() if options.smoke else fill(options):

@@ -28,6 +28,7 @@ from translation_data import Batch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from seqloom.training.optimizer import AdamW
     from seqloom.training.precision import Precision
 
     Logits = Callable[[Tensor, Tensor], Tensor]
@@ -94,7 +95,9 @@ def lstm_stepper(batches: list[Batch], *, autocast: bool = False, bf16_weights: 
     return plain_stepper(model, logits, batches, autocast=autocast)
 
 
-def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Precision = "auto") -> Stepper:
+def seqloom_stepper(
+    batches: list[Batch], *, lstm: bool = False, precision: Precision = "auto", optimizer: AdamW | None = None
+) -> Stepper:
     """seqloom's model and objective."""
     import torch
 
@@ -103,13 +106,13 @@ def seqloom_stepper(batches: list[Batch], *, lstm: bool = False, precision: Prec
     from seqloom.objectives.cross_entropy import CrossEntropy
     from seqloom.training.optimizer import AdamW
 
+    optimizer = optimizer or AdamW(lr=LEARNING_RATE, clip=CLIP)
     model = common.seqloom_lstm(LSTM_LAYERS, LSTM_WIDTH) if lstm else common.seqloom_model()
     ready = []
     for batch in batches:
         source, target_in, target_out = (torch.tensor(part) for part in batch)
         masks = [None if mask.all() else mask for mask in (source != PAD, target_out != PAD)]
         ready.append(SequenceBatch(Inputs.text(source, masks[0]), target_in, target_out, masks[1], batch.tokens))
-    optimizer = AdamW(lr=LEARNING_RATE, clip=CLIP)
     return common.seqloom_stepper(model, CrossEntropy(SMOOTHING), optimizer, ready.__getitem__, precision)
 
 

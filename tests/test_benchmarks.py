@@ -30,13 +30,14 @@ QUICK = {
     "train_gpt": ["--quick", "--threads", "1", "--systems", "nanogpt-bf16-plain", "seqloom"],
     "generate_gpt": ["--quick", "--threads", "1", "--systems", "seqloom-fp32-unpacked"],
     "train_translation": ["--quick", "--threads", "1", "--systems", "lstm-fp32", "seqloom"],
+    "losses": ["--quick", "--threads", "1"],
     "train_encoder": ["--quick", "--threads", "1", "--model", "vit", "--systems", "seqloom"],
     "translate": ["--quick", "--threads", "1", "--systems", "joeynmt", "seqloom-fp32"],
     "continuous": ["--texts", "5", "--jobs", "3"],
     "lengths": ["--lengths", "7", "13", "--repeats", "1"],
     "growth": ["--batch", "2", "--length", "3", "5", "--width", "8", "16", "--vocabulary", "11", "--repeats", "1"],
     "suite": ["--quick", "--threads", "1", "--works", "engines", "train-gpt"],
-    "engines": ["--quick", "--threads", "1"],
+    "engines": ["--quick", "--threads", "1", "--engines", "--engine ctranslate2"],
     "streams": ["--quick", "--threads", "1", "--precisions", "fp32"],
     "serve": ["--quick", "--threads", "1"],
     "signals": ["--folds", "2", "--training.steps", "2", "--training.evaluate_every", "2"],
@@ -318,6 +319,15 @@ def test_hugging_face_takes_part(name: str, monkeypatch: pytest.MonkeyPatch, cap
     run(monkeypatch, name, "--quick", "--threads", "1", "--systems", *SYSTEMS[name])
     printed = capsys.readouterr()
     assert "Hugging Face" in printed.out
+    assert "skipped" not in printed.err
+
+
+@pytest.mark.slow
+def test_all_engines_take_part(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    pytest.importorskip("transformers")
+    run(monkeypatch, "engines", "--quick", "--threads", "1")
+    printed = capsys.readouterr()
+    assert all(name in printed.out for name in ("Hugging Face generate", "CTranslate2 directly", "--int8"))
     assert "skipped" not in printed.err
 
 

@@ -19,7 +19,7 @@ from seqloom.decoding.config import DecodingConfig, Sampling
 from seqloom.decoding.job import Task
 from seqloom.decoding.results import Candidate, Choice, Hypothesis, Reason, Result
 from seqloom.nn.state import stacked
-from seqloom.shapes import Bool, Float, Int, Tensor
+from seqloom.shapes import Float, Int, Tensor
 
 _Pick = tuple[int, int, float]
 """A candidate: the hypothesis it continues, its token, and the log-probability of all."""
@@ -124,11 +124,8 @@ class Search:
             attention: what each row has attended to.
         """
         scores = scores.float()
-        allowed, changed = _constrained(scores, self)
-        config = self.config
-        picks = (
-            _sampled(allowed, changed, self, config) if isinstance(config, Sampling) else _best(allowed, changed, self)
-        )
+        config, constrained = self.config, _constrained(scores, self)
+        picks = _sampled(*constrained, self, config) if isinstance(config, Sampling) else _best(*constrained, self)
         if self.width == 1:
             self._note(scores, picks)
         if attention is not None:
@@ -271,11 +268,10 @@ def _note_candidates(
         owner.steps.append([Candidate(*pick, places.get(n), ended.get(n)) for n, pick in step if isfinite(pick[2])])
 
 
-def _constrained(scores: Float[Tensor, "R V"], now: Search) -> tuple[Float[Tensor, "R V"], Bool[Tensor, "R 1"] | None]:
-    """The scores after what the config and the task demand of a result, and the rows that this has changed.
+def _constrained(scores: Float[Tensor, "R V"], now: Search) -> tuple[Float[Tensor, "R V"], Float[Tensor, "R V"]]:
+    """The logits after the penalties, and what the config and the task leave of them: -inf where they forbid a token.
 
-    Those of a changed row are log-probabilities, which keep what the model gave each token that is left; of others,
-    logits. None = all are logits.
+    A token that is left keeps the log-probability that it has among all.
     """
     config, task, blocks, K = now.config, now.task, now.blocks, now.width
     history = now.history() if config.repetition_penalty != 1 or config.no_repeat_ngram else None
@@ -284,31 +280,29 @@ def _constrained(scores: Float[Tensor, "R V"], now: Search) -> tuple[Float[Tenso
     forced = [block.forced(task.end) for block in blocks]
     short = [block.length < config.min_length for block in blocks]
     if not (config.no_repeat_ngram or any(short) or max(forced) >= 0):
-        return scores, None
-    log_p = scores.log_softmax(-1)
-    allowed = log_p
+        return scores, scores
+    allowed = scores.clone()
     if history is not None and config.no_repeat_ngram:
-        allowed = transforms.no_repeat_ngram(allowed, history, config.no_repeat_ngram)
-        allowed[:, task.end] = log_p[:, task.end]  # finished rows repeat it
+        transforms.no_repeat_ngram(allowed, history, config.no_repeat_ngram)
+        allowed[:, task.end] = scores[:, task.end]  # finished rows repeat it
+    short_rows, token = (now._tensor(each).repeat_interleave(K) for each in (short, forced))
     if any(short):
-        longer = transforms.without(allowed, task.end_ids)
-        allowed = torch.where(torch.tensor(short, device=now.device).repeat_interleave(K)[:, None], longer, allowed)
-    token = torch.tensor(forced, device=now.device).repeat_interleave(K)[:, None]
-    only = torch.full_like(log_p, -torch.inf).scatter_(1, token.clamp(min=0), log_p.gather(1, token.clamp(min=0)))
-    allowed = torch.where(token >= 0, only, allowed)
-    changes = [bool(config.no_repeat_ngram) or each or id >= 0 for each, id in zip(short, forced, strict=True)]
-    changed = torch.tensor(changes, device=now.device).repeat_interleave(K)[:, None]
-    return torch.where(changed, allowed, scores), changed
+        transforms.without(allowed, task.end_ids, short_rows.nonzero())
+    if max(forced) >= 0:
+        at, token = token >= 0, token[token >= 0]
+        allowed[at] = -torch.inf
+        allowed[at, token] = scores[at, token]
+    return scores, allowed
 
 
-def _best(scores: Float[Tensor, "R V"], changed: Bool[Tensor, "R 1"] | None, now: Search) -> list[list[_Pick]]:
+def _best(scores: Float[Tensor, "R V"], allowed: Float[Tensor, "R V"], now: Search) -> list[list[_Pick]]:
     """The most probable continuations of the hypotheses of each block, best first."""
     B, K, beam = len(now.blocks), now.width, now.config.beam
-    values, tokens = transforms.likeliest(scores, min(beam + 1, scores.shape[1]))
+    values, tokens = transforms.likeliest(allowed, min(beam + 1, scores.shape[1]))
     before = torch.tensor([block.log_p for block in now.blocks], device=now.device)
-    # The greatest value is known, and what is left is faster than logsumexp.
-    total = values[:, :1] + (scores - values[:, :1]).exp_().sum(-1, keepdim=True).log_()
-    values = values - _total(total, changed)
+    # Where the greatest value is known, what is left is faster than logsumexp.
+    greatest = values[:, :1] if allowed is scores else scores.amax(1, keepdim=True)
+    values = values - (greatest + (scores - greatest).exp_().sum(-1, keepdim=True).log_())
     total, each = (before[:, :, None] + values.view(B, K, -1)).flatten(1), values.shape[1]
     parents = [[0] * each] * B
     if K > 1:
@@ -319,24 +313,19 @@ def _best(scores: Float[Tensor, "R V"], changed: Bool[Tensor, "R 1"] | None, now
 
 
 def _sampled(
-    scores: Float[Tensor, "B V"], changed: Bool[Tensor, "B 1"] | None, now: Search, config: Sampling
+    scores: Float[Tensor, "B V"], allowed: Float[Tensor, "B V"], now: Search, config: Sampling
 ) -> list[list[_Pick]]:
     """A token drawn for each block that has not ended."""
-    p = transforms.distribution(scores, config)
+    p = transforms.distribution(allowed, config)
     tokens = torch.zeros(len(p), 1, dtype=torch.long, device=p.device)
     live = [b for b, block in enumerate(now.blocks) if block.alive]
     for generator, part in groupby(live, key=lambda b: now.blocks[b].owner.generator):
         at = torch.tensor([*part], device=p.device)
         tokens[at] = torch.multinomial(p[at], 1, generator=generator)
     before = torch.tensor([block.log_p for block in now.blocks], device=now.device)
-    log_p = before + scores.gather(1, tokens) - _total(scores.logsumexp(-1, keepdim=True), changed)
+    log_p = before + scores.gather(1, tokens) - scores.logsumexp(-1, keepdim=True)
     columns = zip(tokens[:, 0].tolist(), log_p[:, 0].tolist(), strict=True)
     return [[(0, *pick)] for pick in columns]
-
-
-def _total(total: Float[Tensor, "R 1"], changed: Bool[Tensor, "R 1"] | None) -> Float[Tensor, "R 1"]:
-    """What is subtracted from scores so that they become log-probabilities, given that of logits."""
-    return total if changed is None else total.masked_fill(changed, 0.0)
 
 
 def _kept(alive: Sequence[bool]) -> list[int] | None:

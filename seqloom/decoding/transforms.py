@@ -1,4 +1,4 @@
-"""Transforms of the logits of the next token before one is chosen. Each takes and returns scores (R V)."""
+"""Transforms of the logits of the next token before one is chosen. Each takes scores (R V)."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def repetition_penalty(scores: Scores, history: History, penalty: float) -> Scor
     return scores.scatter(1, history, torch.where(used > 0, used / penalty, used * penalty))
 
 
-def no_repeat_ngram(scores: Scores, history: History, size: int) -> Scores:
-    """Forbids each token that would complete a `size`-gram that the row already has (Paulus et al. 2018)."""
+def no_repeat_ngram(scores: Scores, history: History, size: int) -> None:
+    """Forbids, in place, each token that would complete a `size`-gram that the row has (Paulus et al. 2018)."""
     T = history.shape[1]
     if size > T:
-        return scores
+        return
     grams = history.unfold(1, size, 1)  # R T-size+1 size
     last = history[:, T - size + 1 :]
     repeats = (grams[:, :, :-1] == last[:, None, :]).all(-1) & (grams[:, :, -1] >= 0)  # -1 stands for no token
     row, position = repeats.nonzero(as_tuple=True)
-    scores = scores.clone()
     scores[row, grams[row, position, -1]] = -torch.inf
-    return scores
 
 
-def without(scores: Scores, tokens: Int[Tensor, " N"]) -> Scores:
-    """Forbids tokens, except where nothing else is possible."""
-    forbidden = scores.index_fill(1, tokens, -torch.inf)
-    return torch.where(forbidden.isneginf().all(-1, keepdim=True), scores, forbidden)
+def without(scores: Scores, tokens: Int[Tensor, " N"], rows: Int[Tensor, "M 1"]) -> None:
+    """Forbids tokens in some rows, in place, except where nothing else is possible."""
+    before = scores[rows, tokens]
+    scores[rows, tokens] = -torch.inf
+    alone = scores.amax(-1)[rows[:, 0]] == -torch.inf
+    scores[rows[alone], tokens] = before[alone]
 
 
 def top_k(scores: Scores, k: int) -> Scores:

@@ -113,7 +113,7 @@ def _curves(result: Mapping[str, Any]) -> Iterator[Markup]:
         Curve(row["name"], [(v["seconds"] / 60, v[metric]) for v in row.get("valid", ()) if metric in v])
         for row in systems
     ]
-    data = "the validation data" if result["same_valid"] else "validation data of its own"
+    data = "the validation data" if result["same_valid"] else "validation data, or tokens, of its own"
     title = f"{MEASURES[metric].title} on {data} by minutes of training"
     yield from line_figure(title, None, curves, lambda x: f"{x:.1f} minutes", height=260, low=math.inf)
     note = "BLEU by words of the source; the shaded band is the 95 % interval."

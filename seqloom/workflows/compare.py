@@ -53,14 +53,14 @@ def compare_runs(
     with output_in(target, *OUTPUTS):
         evaluations = [evaluated(run, test, reporter) for run in opened]
         metric = config.training.metric if config.training.metric in MEASURES else "loss"
-        same = len({run.info().get("corpus", {}).get("valid") for run in opened}) == 1
+        same = len({_scored_on(run, of_tokens=metric == "loss" and config.unit == "tokens") for run in opened}) == 1
         bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
         reached = measures.worst(bests, metric) if same and len(bests) == len(opened) and any(bests) else None
         result = {"test": evaluations[0]["test"]}
         result |= config.compared(opened, names, evaluations, reporter) or scores_alone(opened, names, evaluations)
         result |= {"task": config.task, "reached": reached, "metric": metric, "unit": config.unit, "same_valid": same}
         if not same:
-            reporter.say("the validation data differ: no times to reach one score on them")
+            reporter.say("the validation data differ, or the tokens of a loss: no times to reach one score")
         for row, run, scores in zip(result["systems"], opened, evaluations, strict=True):
             row |= {"valid": _valid(run)} | _costs(run, scores, metric, reached)
         result["forgetting"] = forgetting(opened, names, reporter)
@@ -104,6 +104,12 @@ def run_names(runs: Sequence[Run]) -> list[str]:
     """The names of the runs, or their paths where two have the same name."""
     short = [run.name for run in runs]
     return short if len({*short}) == len(short) else [str(run.path) for run in runs]
+
+
+def _scored_on(run: Run, *, of_tokens: bool) -> tuple[str | None, str | None]:
+    """Digests of the validation data of a run, and of the tokenizer where a score is a mean over its tokens."""
+    info = run.info()
+    return info.get("corpus", {}).get("valid"), info.get("files", {}).get("tokenizer.json") if of_tokens else None
 
 
 def _valid(run: Run) -> list[Json]:

@@ -373,17 +373,17 @@ def test_compare_does_without_the_training_data(call: Call, folder):
     assert "By word frequency" not in Path("side/compare.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("other", [False, True])
-def test_only_scores_on_the_same_validation_data_are_raced_for(call: Call, folder, other):
-    valid = ("--data.valid", "test.src", "test.tgt") if other else ()
-    words = ("--training.steps", "2", "--training.metric", "loss", *valid)
+@pytest.mark.parametrize("changed", [(), ("--data.valid", "test.src", "test.tgt"), ("--tokenizer.size", "261")])
+def test_only_scores_on_the_same_validation_data_are_raced_for(call: Call, folder, changed):
+    other = bool(changed)
+    words = ("--training.steps", "2", "--training.metric", "loss", *changed)
     assert call("train", "small.toml", "--run", "two", *words, "-q").code == 0
     result = call("compare", "two", "run", "--test", "test.src", "test.tgt", "--to", "side")
     assert ("the validation data differ" in result.err) == other
     assert ("to reach" not in result.out) == other
     report = json.loads(Path("side/compare.json").read_text(encoding="utf-8"))
     assert [row["minutes_to_reach"] is None for row in report["systems"]] == [other] * 2
-    title = f"on {'validation data of its own' if other else 'the validation data'} by minutes of training"
+    title = f"on {'validation data, or tokens, of its own' if other else 'the validation data'} by minutes of training"
     assert title in Path("side/compare.html").read_text("utf-8")
 
 
