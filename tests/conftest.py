@@ -30,7 +30,7 @@ def seeded() -> None:
 
 # Where whole runs are trained and used, the checks of shapes would take half of the time; the same layers have them on
 # in the tests of their own and in the contracts.
-_UNCHECKED = {"benchmarks", "cli", "faults", "interop", "serving", "tasks"}
+_UNCHECKED = {"adapted_runs", "adapter_files", "benchmarks", "cli", "faults", "interop", "serving", "tasks"}
 
 
 @pytest.fixture(autouse=True)

@@ -116,20 +116,20 @@ class Search:
         """What searches have in common that can become one."""
         return self.config.shared, self.task.all_ends, self.task.attention
 
-    def take(self, scores: Float[Tensor, "R V"], attention: Float[Tensor, "R S"] | None) -> Kept:
+    def take(self, scores: Float[Tensor, "_ V"], rows: slice) -> Kept:
         """Goes one step on; returns the rows, and the blocks if they are not all, to keep of the state.
 
         Args:
-            scores: the logits of the id after the last one of each row.
-            attention: what each row has attended to.
+            scores: the logits of the id after the last one of each row of all searches.
+            rows: those of this one.
         """
-        scores = scores.float()
+        scores, attention = scores[rows].float(), self.task.attention
         config, constrained = self.config, _constrained(scores, self)
         picks = _sampled(*constrained, self, config) if isinstance(config, Sampling) else _best(*constrained, self)
         if self.width == 1:
             self._note(scores, picks)
         if attention is not None:
-            self._cover(attention.view(len(self.blocks), self.width, -1))
+            self._cover(attention()[rows].view(len(self.blocks), self.width, -1))
         return self._advance(picks)
 
     def _note(self, scores: Tensor, picks: Sequence[Sequence[_Pick]]) -> None:

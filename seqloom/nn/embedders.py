@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -32,6 +32,11 @@ class Modality:
     values: Ids | Float[Tensor, "B N H W"] | Float[Tensor, "B T C"]
     mask: Mask | None = None
     segments: Ids | None = None
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Modality:
+        """The same on a device."""
+        present = {name: each for name, each in vars(self).items() if each is not None}
+        return Modality(**{name: each.to(device, non_blocking=non_blocking) for name, each in present.items()})
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,7 @@ class Inputs:
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Inputs:
         """The same inputs on a device."""
-
-        def moved(tensor: Tensor | None) -> Any:
-            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
-
-        return Inputs({k: Modality(*map(moved, vars(m).values())) for k, m in self.modalities.items()})
+        return Inputs({name: each.to(device, non_blocking=non_blocking) for name, each in self.modalities.items()})
 
 
 @dataclass(frozen=True)
