@@ -8,6 +8,7 @@ from seqloom.decoding.config import Sampling
 from seqloom.shapes import Float, Int, Tensor
 
 _PART = 64  # tokens
+_NUCLEUS = 256  # tokens, in which most of the probability is sought first
 _FEW = 1 << 15  # scores, for which `topk` alone is faster
 
 Scores = Float[Tensor, "R V"]
@@ -46,16 +47,24 @@ def without(scores: Scores, tokens: Int[Tensor, " N"], rows: Int[Tensor, "M 1"])
 
 def top_k(scores: Scores, k: int) -> Scores:
     """Only the k best tokens of each row."""
-    least = scores.topk(min(k, scores.shape[1])).values[:, -1:]
+    least = likeliest(scores, k)[0][:, -1:]
     return scores.masked_fill(scores < least, -torch.inf)
 
 
 def top_p(scores: Scores, p: float) -> Scores:
-    """The fewest tokens whose probabilities sum to p (nucleus: Holtzman et al. 2020); always at least one."""
-    ordered, order = scores.sort(descending=True)
-    probabilities = ordered.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities
-    return scores.masked_fill((before >= p).scatter(1, order, before >= p), -torch.inf)
+    """The fewest tokens whose probabilities sum to p (nucleus: Holtzman et al. 2020), and what is as probable as they.
+
+    Few tokens suffice where a model knows something; only rows where they do not are sorted as a whole.
+    """
+    probabilities = scores.softmax(-1)
+    first = probabilities.topk(min(_NUCLEUS, scores.shape[1])).values
+    sums = first.cumsum(-1)
+    least = first.gather(1, (sums[:, :-1] < p).sum(-1, keepdim=True))
+    wide = (sums[:, -1] < p).nonzero()[:, 0]
+    if len(wide):
+        first = probabilities[wide].sort(descending=True).values
+        least[wide] = first.gather(1, (first.cumsum(-1)[:, :-1] < p).sum(-1, keepdim=True))
+    return scores.masked_fill(probabilities < least, -torch.inf)
 
 
 def min_p(scores: Scores, p: float) -> Scores:

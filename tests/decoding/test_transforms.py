@@ -47,6 +47,20 @@ def test_top_p(scores, p):
     check(transforms.top_p(scores, p), scores, nuclei)
 
 
+@pytest.mark.parametrize("p", [0.1, 0.9, 0.999])
+def test_a_nucleus_is_as_large_as_it_has_to_be(p):
+    scores = torch.randn(3, 997) * torch.tensor([[0.1], [2.0], [9.0]])  # the first needs most of the tokens
+    found = transforms.top_p(scores, p)
+    for row, alone, shares in zip(found, scores, scores.double().softmax(-1), strict=True):
+        kept = row > -math.inf
+        assert torch.equal(row[kept], alone[kept])
+        assert shares[kept].min() >= shares[~kept].max()
+        assert shares[kept].sum() >= p - 1e-5
+        assert shares[kept].sum() - shares[kept].min() < p + 1e-5
+        assert torch.equal(transforms.top_p(alone[None], p)[0], row)
+    assert (found[0] > -math.inf).sum() > 50
+
+
 @given(scores=ROWS, p=st.floats(0.0, 1.0))
 def test_min_p(scores, p):
     found = transforms.min_p(scores, p)
