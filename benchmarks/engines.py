@@ -41,6 +41,7 @@ from seqloom.training.log import Reporter
 from seqloom.workflows.export import export_run
 
 Json, OURS = dict[str, Any], "ours, float32"
+CONVERTING, DIRECTLY = "--engine ctranslate2", "CTranslate2 directly"
 Translate = Callable[[Sequence[str]], list[str]]
 
 
@@ -113,9 +114,9 @@ def engines(run: str, threads: int) -> dict[str, Callable[[DecodingConfig], Tran
     found: dict[str, Callable[[DecodingConfig], Translate]] = {
         OURS: lambda config: ours(run, config, precision="fp32"),
         "ours, auto": lambda config: ours(run, config),
-        "--engine ctranslate2": lambda config: ours(run, config, engine="ctranslate2", precision="fp32"),
+        CONVERTING: lambda config: ours(run, config, engine="ctranslate2", precision="fp32"),
         "the same with --int8": lambda config: ours(run, config, engine="ctranslate2", int8=True),
-        "CTranslate2 directly": lambda config: directly(run, config, threads),
+        DIRECTLY: lambda config: directly(run, config, threads),
     }
     return found | ({"Hugging Face generate": lambda config: hugging_face(run, config)} if has_peer() else {})
 
@@ -151,7 +152,7 @@ def measured(run: str, texts: Sequence[str], options: argparse.Namespace) -> lis
     rows: list[Json] = []
     first = {"run": run, "texts": texts, "length": options.length, "threads": options.threads, "seed": 0}
     with ExitStack() as stack:
-        names = [OURS, *(name for name in options.engines if name != OURS)]
+        names = [name for name in engines(run, options.threads) if name in (OURS, *options.engines)]
         workers = common.start(stack, names, lambda name: [sys.executable, __file__, "--worker", name], first)
         for beam, size in product((1, 5), (1, 32)):
             taken: dict[str, list[float]] = {worker.system: [] for worker in workers}
@@ -175,7 +176,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*engines("", 1)]
     parser.add_argument(
-        "--engines", nargs="+", default=names, choices=names, metavar="NAME", help=f"of {'; '.join(names)}"
+        "--engines",
+        nargs="+",
+        default=names,
+        choices=names,
+        metavar="NAME",
+        help=f"of {'; '.join(names)}",
     )
     parser.add_argument("--run", help="a run that translates texts")
     parser.add_argument("--texts", help="a file with one text per line")
@@ -190,6 +196,8 @@ def main() -> None:
     if options.worker:
         common.serve(partial(build, options.worker))
         return
+    if DIRECTLY in options.engines and CONVERTING not in options.engines:
+        parser.error(f"{DIRECTLY!r} reads what {CONVERTING!r} converts: name both")
     if options.quick:
         options.most, options.length, options.rounds = 4, 5, 1
     lines = Path(options.texts or __file__).read_text(encoding="utf-8").split("\n")

@@ -16,6 +16,7 @@ import os
 import random
 import statistics
 from functools import partial
+from importlib.util import find_spec
 
 import common
 import torch
@@ -41,8 +42,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true", help="a smoke test: two steps, meaningless figures")
     options = parser.parse_args()
-    if len(options.seeds) < 2 or min(options.steps, options.tokens) < 1:
-        parser.error("a spread needs two --seeds, and --steps and --tokens are at least 1")
+    if len({*options.seeds}) < max(2, len(options.seeds)) or min(options.steps, options.tokens) < 1:
+        parser.error("a spread needs two different --seeds, and --steps and --tokens are at least 1")
+    if find_spec("transformers") is None:
+        common.stop("transformers is not installed: pip install 'seqloom[verify]'")
     steps = 2 if options.quick else options.steps
     torch.set_num_threads(options.threads)
     pairs = translation_data.load(1, quick=options.quick).pairs
@@ -59,7 +62,7 @@ def main() -> None:
     print(f"\nloss after {steps} steps {'':20} {'mean':>8} {'± sd':>8} {'ratio':>8}")
     for name, values in losses.items():
         spread = max(map(statistics.stdev, (values, first)))
-        ratio = abs(statistics.mean(values) - statistics.mean(first)) / (spread or 1)
+        ratio = abs(statistics.mean(values) - statistics.mean(first)) / spread
         print(f"{name:40} {statistics.mean(values):8.3f} {statistics.stdev(values):8.3f} {ratio:8.2f}")
 
 

@@ -30,7 +30,7 @@ QUICK = {
     "train_gpt": ["--quick", "--threads", "1", "--systems", "nanogpt-bf16-plain", "seqloom"],
     "generate_gpt": ["--quick", "--threads", "1", "--systems", "seqloom-fp32-unpacked"],
     "train_translation": ["--quick", "--threads", "1", "--systems", "lstm-fp32", "seqloom"],
-    "losses": ["--quick", "--threads", "1"],
+    "losses": ["--quick", "--threads", "1", "--tokens", "64", "--seeds", "1", "2"],
     "train_encoder": ["--quick", "--threads", "1", "--model", "vit", "--systems", "seqloom"],
     "translate": ["--quick", "--threads", "1", "--systems", "joeynmt", "seqloom-fp32"],
     "continuous": ["--texts", "5", "--jobs", "3"],

@@ -271,7 +271,7 @@ def _note_candidates(
 def _constrained(scores: Float[Tensor, "R V"], now: Search) -> tuple[Float[Tensor, "R V"], Float[Tensor, "R V"]]:
     """The logits after the penalties, and what the config and the task leave of them: -inf where they forbid a token.
 
-    A token that is left keeps the log-probability that it has among all.
+    A token that is left keeps the log-probability that it has among all. Both are one tensor where none is forbidden.
     """
     config, task, blocks, K = now.config, now.task, now.blocks, now.width
     history = now.history() if config.repetition_penalty != 1 or config.no_repeat_ngram else None

@@ -52,7 +52,7 @@ def top_k(scores: Scores, k: int) -> Scores:
 
 
 def top_p(scores: Scores, p: float) -> Scores:
-    """The fewest tokens whose probabilities sum to p (nucleus: Holtzman et al. 2020), and what is as probable as they.
+    """The fewest tokens whose probabilities sum to p (nucleus: Holtzman et al. 2020), and all as probable as the last.
 
     Few tokens suffice where a model knows something; only rows where they do not are sorted as a whole.
     """

@@ -53,7 +53,7 @@ def compare_runs(
     with output_in(target, *OUTPUTS):
         evaluations = [evaluated(run, test, reporter) for run in opened]
         metric = config.training.metric if config.training.metric in MEASURES else "loss"
-        same = len({_scored_on(run, of_tokens=metric == "loss" and config.unit == "tokens") for run in opened}) == 1
+        same = len({_scored_on(run, of_tokens=metric == "loss" and "tokens" in config.unit) for run in opened}) == 1
         bests = [best[metric] for run in opened if (best := measures.best(_valid(run), metric)) is not None]
         reached = measures.worst(bests, metric) if same and len(bests) == len(opened) and any(bests) else None
         result = {"test": evaluations[0]["test"]}
